@@ -1,0 +1,22 @@
+//! The words of the bus as types: identifiers, messages, scores, verdicts.
+//!
+//! Pure data. Knows nothing of bytes, NATS, Redis or time sources; everything that enters it has
+//! passed a constructor that checked it.
+
+pub mod agent;
+pub mod constitution;
+pub mod id;
+pub mod impact;
+pub mod message;
+pub mod tenant;
+pub mod value;
+pub mod verdict;
+
+pub use agent::{AgentRecord, Encoding};
+pub use constitution::{Constitution, ConstitutionHash};
+pub use id::{AgentId, CapabilityId, IdError, MessageId, TenantId};
+pub use impact::{Impact, Level, Parts};
+pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient, Timestamp};
+pub use tenant::{AgentGrant, Tenant, TenantLimits};
+pub use value::Value;
+pub use verdict::{Missed, Reach, Reason, Status, Verdict};

@@ -1,0 +1,68 @@
+//! The constitution in force, known by its hash.
+
+use std::{fmt, str::FromStr};
+
+use super::{IdError, Timestamp, id::shown};
+
+/// The first 16 hex digits of a constitution's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConstitutionHash([u8; 8]);
+
+impl FromStr for ConstitutionHash {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let mut bytes = [0; 8];
+        let lowercase = !text.bytes().any(|b| b.is_ascii_uppercase());
+        if lowercase && hex::decode_to_slice(text, &mut bytes).is_ok() {
+            Ok(Self(bytes))
+        } else {
+            Err(IdError {
+                what: "constitutional_hash",
+                expected: "16 lowercase hexadecimal digits",
+                found: shown(text),
+            })
+        }
+    }
+}
+
+impl TryFrom<String> for ConstitutionHash {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<ConstitutionHash> for String {
+    fn from(hash: ConstitutionHash) -> String {
+        hash.to_string()
+    }
+}
+
+impl fmt::Display for ConstitutionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A constitution and the time in which messages may name it. Two overlap while an amendment rolls
+/// out, so that no agent meets a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constitution {
+    pub hash: ConstitutionHash,
+    /// In force from this instant; absent means always was. Milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// In force until just before this instant; absent means no end is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Constitution {
+    pub fn in_force(&self, now: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+}

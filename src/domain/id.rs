@@ -1,0 +1,137 @@
+//! Identifiers, checked before any subject, Redis key or label is built from them.
+//!
+//! All are ASCII, so that no two that look alike differ (`protocol.md`, "Identifiers").
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// What was found where an identifier was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must be {expected}, found {found}")]
+pub struct IdError {
+    pub what: &'static str,
+    pub expected: &'static str,
+    /// The offending text, escaped and cut to 80 characters.
+    pub found: String,
+}
+
+/// Escapes control, bidi and other non-ASCII characters and cuts to 80 characters, so that the text
+/// of a stranger can stand in an error or a log line.
+pub fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    let mut out: String = text
+        .chars()
+        .take(SHOWN_MAX)
+        .flat_map(|c| if c.is_ascii_graphic() || c == ' ' { vec![c] } else { c.escape_unicode().collect() })
+        .take(SHOWN_MAX)
+        .collect();
+    out.insert(0, '"');
+    out.push('"');
+    if text.chars().count() > SHOWN_MAX {
+        out.push('…');
+    }
+    out
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $min:literal..=$max:literal, $allowed:literal, $test:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let allowed: fn(u8) -> bool = $test;
+                if ($min..=$max).contains(&text.len()) && text.bytes().all(allowed) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(IdError {
+                        what: $what,
+                        expected: concat!($min, " to ", $max, " of ", $allowed),
+                        found: shown(text),
+                    })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+    };
+}
+
+fn lower(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-')
+}
+
+identifier!(
+    /// A tenant: one NATS account.
+    TenantId, "tenant", 3..=64, "[a-z0-9_-]", lower
+);
+identifier!(
+    /// An agent within its tenant: one NATS user.
+    AgentId, "agent", 1..=64, "[a-z0-9_-]", lower
+);
+identifier!(
+    /// Something an agent says it can do.
+    CapabilityId, "capability", 1..=64, "[a-z0-9_:-]", |b| lower(b) || b == b':'
+);
+identifier!(
+    /// The sender's name for a message, unique per tenant and sender: the idempotency key.
+    MessageId, "message_id", 1..=64, "[A-Za-z0-9_-]", |b| lower(b) || b.is_ascii_uppercase()
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_could_reach_another_subject_are_refused() {
+        for bad in ["", "a.b", "*", ">", "a b", "a\0", "a\r\nb", "ä", "A", "a\u{202e}b", "a\u{200b}"] {
+            let error = bad.parse::<AgentId>().err();
+            assert!(error.is_some(), "{bad:?} was accepted");
+        }
+        assert!("x".repeat(65).parse::<AgentId>().is_err());
+        assert!("ab".parse::<TenantId>().is_err(), "a tenant has at least 3 characters");
+        assert!("nlp:summarise-v2".parse::<CapabilityId>().is_ok());
+        assert!("Msg_1-A".parse::<MessageId>().is_ok());
+    }
+
+    #[test]
+    fn an_error_shows_hostile_text_escaped_and_capped() {
+        let error = "a\u{202e}\r\n".repeat(100).parse::<AgentId>().map_err(|e| e.to_string());
+        let text = error.err().unwrap_or_default();
+        assert!(text.is_ascii() || text.ends_with('…'), "{text}");
+        assert!(text.len() < 200, "{text}");
+    }
+}

@@ -1,0 +1,44 @@
+//! Every way to say no, as one value: the reason word, the facts, and when to try again.
+//!
+//! Modules have their own closed error enums with facts; each maps, exhaustively, to a `Rejection`.
+//! Its `detail` goes to the sender, so it never holds an internal address, a secret or a cause from
+//! a library; those belong in the log.
+
+use std::time::Duration;
+
+use crate::domain::{IdError, Reason, Status};
+
+/// A message that goes no further.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{}: {detail}", reason.as_str())]
+pub struct Rejection {
+    pub reason: Reason,
+    /// One sentence: what was found, what was expected.
+    pub detail: String,
+    pub retry_after: Option<Duration>,
+}
+
+impl Rejection {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), retry_after: None }
+    }
+
+    /// With the time before which a retry is pointless.
+    pub fn after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// `shed` when the bus had no room for the message, `rejected` when it judged it.
+    pub fn status(&self) -> Status {
+        match self.reason {
+            Reason::RateLimited | Reason::Overloaded | Reason::Stopping => Status::Shed,
+            _ => Status::Rejected,
+        }
+    }
+}
+
+impl From<IdError> for Rejection {
+    fn from(error: IdError) -> Self {
+        Self::new(Reason::BadIdentifier, error.to_string())
+    }
+}
