@@ -1,0 +1,52 @@
+# Every target says after ## what it does; `make help` prints that.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Cases that `make fuzz` tries for each property of the decoder.
+FUZZ_CASES ?= 200000
+# Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
+UP ?=
+
+.PHONY: help servers clients build demo up test lint fuzz bench deny clean
+
+help: ## This page
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+servers: ## Find or install nats-server and redis-server (into .servers/ where that can be)
+	@deploy/install-servers --only nats,redis
+
+clients: ## Find or install everything that the tests use: servers, OPA, the nats tool, Python and TypeScript clients
+	@deploy/install-servers --clients
+
+build: ## Build agentbus with optimisation: target/release/agentbus
+	$(CARGO) build --release --bin agentbus
+
+# A development build: the first one takes half the time of an optimised one, and the demo is
+# about what the bus does. `make bench` is about how fast.
+demo: servers ## Watch governed messages between agents of two tenants; ends by itself
+	$(CARGO) build --bin agentbus
+	target/debug/agentbus demo
+
+up: servers build ## Run everything here until Ctrl-C, to play with
+	target/release/agentbus up $(UP)
+
+test: clients ## All tests, against real servers and real clients
+	$(CARGO) test
+
+lint: ## Formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+fuzz: ## A long run of the decoder's properties with arbitrary bytes (FUZZ_CASES=200000)
+	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release --lib wire
+
+bench: servers ## Measure, and write the benchmark report
+	$(CARGO) run --release --bin loadtest -- report
+
+deny: ## Licences, advisories and sources of all dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+clean: ## Delete what was built; .servers/ and .agentbus/ stay
+	$(CARGO) clean
