@@ -10,6 +10,7 @@ pub mod impact;
 pub mod message;
 pub mod tenant;
 pub mod value;
+pub mod verb;
 pub mod verdict;
 
 pub use agent::{AgentRecord, Encoding};
@@ -19,4 +20,5 @@ pub use impact::{Impact, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient, Timestamp};
 pub use tenant::{AgentGrant, Tenant, TenantLimits};
 pub use value::Value;
+pub use verb::Verb;
 pub use verdict::{Missed, Reach, Reason, Status, Verdict};

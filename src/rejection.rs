@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{IdError, Reason, Status};
+use crate::domain::{Reason, Status};
 
 /// A message that goes no further.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -31,14 +31,8 @@ impl Rejection {
     /// `shed` when the bus had no room for the message, `rejected` when it judged it.
     pub fn status(&self) -> Status {
         match self.reason {
-            Reason::RateLimited | Reason::Overloaded | Reason::Stopping => Status::Shed,
+            Reason::RateLimited | Reason::Overloaded => Status::Shed,
             _ => Status::Rejected,
         }
-    }
-}
-
-impl From<IdError> for Rejection {
-    fn from(error: IdError) -> Self {
-        Self::new(Reason::BadIdentifier, error.to_string())
     }
 }

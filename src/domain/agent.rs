@@ -1,6 +1,6 @@
 //! What the registry knows of an agent.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{AgentId, CapabilityId};
 
@@ -27,8 +27,9 @@ impl Encoding {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentRecord {
     pub id: AgentId,
+    /// Shared between agents that can do the same, which is most of what a node remembers of them.
     #[serde(default)]
-    pub capabilities: BTreeSet<CapabilityId>,
+    pub capabilities: Arc<BTreeSet<CapabilityId>>,
     /// Inbox encoding; absent means as the sender wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,

@@ -9,6 +9,12 @@ use super::{IdError, Timestamp, id::shown};
 #[serde(try_from = "String", into = "String")]
 pub struct ConstitutionHash([u8; 8]);
 
+impl ConstitutionHash {
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
+
 impl FromStr for ConstitutionHash {
     type Err = IdError;
 
@@ -43,7 +49,10 @@ impl From<ConstitutionHash> for String {
 
 impl fmt::Display for ConstitutionHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Once for every message: a buffer, not a formatter for each byte.
+        let mut digits = [0; 16];
+        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 

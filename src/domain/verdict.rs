@@ -159,9 +159,10 @@ reasons! {
 
     // Limits.
     TenantUnknown = "tenant_unknown", 403, retry;
+    /// NATS let the sender in, and the directory does not list it (yet, or any more).
+    SenderUnknown = "sender_unknown", 403, retry;
     RateLimited = "rate_limited", 429, retry;
     Overloaded = "overloaded", 503, retry;
-    Stopping = "stopping", 503, retry;
     TimedOut = "timed_out", 408, retry;
 }
 

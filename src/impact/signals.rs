@@ -1,0 +1,158 @@
+//! What each part of the impact is worth, but for the semantic one: the tables of `docs/impact.md`.
+//!
+//! Pure functions; every result is in 0..=1.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::text::{key_words, words};
+use crate::domain::{MessageType, Priority, Timestamp, Value};
+
+/// An amount of money above this is large. No currency is known, so it is of any.
+pub const LARGE_AMOUNT: f64 = 10_000.0;
+
+/// Words of a key that say that the numbers below it are money.
+const MONEY: &[&str] = &[
+    "amount",
+    "amounts",
+    "balance",
+    "budget",
+    "cash",
+    "chf",
+    "cost",
+    "costs",
+    "deposit",
+    "dollars",
+    "eur",
+    "euros",
+    "fee",
+    "fees",
+    "funds",
+    "gbp",
+    "invoice",
+    "jpy",
+    "money",
+    "pay",
+    "payment",
+    "payments",
+    "price",
+    "prices",
+    "refund",
+    "salary",
+    "subtotal",
+    "sum",
+    "total",
+    "transfer",
+    "usd",
+    "value",
+    "withdrawal",
+];
+
+/// The strongest of the tools asked for. A tool of several words, such as `db.delete`, counts as its
+/// strongest word.
+pub fn permission(tools: &BTreeSet<String>) -> f64 {
+    tools.iter().flat_map(|tool| words(tool)).map(permission_of).fold(0.1, f64::max)
+}
+
+fn permission_of(word: &str) -> f64 {
+    match word {
+        "execute" | "delete" | "write" | "submit" | "transfer" => 0.9,
+        "send" | "update" | "modify" => 0.5,
+        "read" | "get" | "list" | "view" => 0.2,
+        _ => 0.1,
+    }
+}
+
+/// From the sender's messages within 60 s, this one included.
+pub fn volume(messages: u32) -> f64 {
+    match messages {
+        0..10 => 0.1,
+        10..50 => 0.4,
+        50..100 => 0.7,
+        100.. => 1.0,
+    }
+}
+
+pub fn context(unusual_hour: bool, large_amount: bool) -> f64 {
+    // Written out, so that the sums are exact.
+    match (unusual_hour, large_amount) {
+        (false, false) => 0.2,
+        (true, false) => 0.5,
+        (false, true) => 0.6,
+        (true, true) => 0.9,
+    }
+}
+
+/// 01:00 to 05:59 UTC.
+pub fn unusual_hour(now: Timestamp) -> bool {
+    const HOUR_MS: u64 = 3_600_000;
+    (1..6).contains(&(now.0 / HOUR_MS % 24))
+}
+
+/// Whether a number under a key that names money is above [`LARGE_AMOUNT`], whatever its sign.
+/// Such a key covers all that is nested below it; a text that is a number counts as one.
+pub fn large_amount(content: &BTreeMap<String, Value>) -> bool {
+    content.iter().any(|(key, value)| large(value, names_money(key)))
+}
+
+fn large(value: &Value, money: bool) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => false,
+        Value::Int(it) => money && it.unsigned_abs() > LARGE_AMOUNT as u128,
+        Value::Float(it) => money && it.abs() > LARGE_AMOUNT,
+        Value::Text(it) => money && number_in(it).is_some_and(|it| it.abs() > LARGE_AMOUNT),
+        Value::List(items) => items.iter().any(|item| large(item, money)),
+        Value::Map(entries) => entries.iter().any(|(key, value)| large(value, money || names_money(key))),
+    }
+}
+
+fn names_money(key: &str) -> bool {
+    key_words(key).any(|word| MONEY.iter().any(|money| money.eq_ignore_ascii_case(word)))
+}
+
+/// The number a short text such as `25,000.00 EUR` consists of.
+fn number_in(text: &str) -> Option<f64> {
+    const LENGTH_MAX: usize = 40;
+    if text.len() > LENGTH_MAX {
+        return None;
+    }
+    let from = text.find(|c: char| c.is_ascii_digit())?;
+    let to = text.rfind(|c: char| c.is_ascii_digit())?;
+    let digits: String =
+        text.get(from..=to)?.chars().filter(|c| !matches!(c, ',' | '_' | ' ' | '\'')).collect();
+    digits.parse().ok()
+}
+
+/// How far this message's semantic part is from the mean of the sender's last ones. Without a past
+/// there is nothing to drift from.
+pub fn drift(semantic: f64, mean: Option<f64>) -> f64 {
+    // The keyword scorer's steps are exactly as wide as the tolerance; they are within it, whatever
+    // binary fractions make of them.
+    const TOLERANCE: f64 = 0.3 + 1e-9;
+    let distance = mean.map_or(0.0, |mean| (semantic - mean).abs());
+    if distance <= TOLERANCE { 0.0 } else { (distance / 0.3 * 0.5).min(1.0) }
+}
+
+pub fn priority(priority: Priority) -> f64 {
+    match priority {
+        Priority::Critical => 1.0,
+        Priority::High => 0.7,
+        Priority::Normal => 0.3,
+        Priority::Low => 0.1,
+    }
+}
+
+pub fn message_type(message_type: MessageType) -> f64 {
+    match message_type {
+        MessageType::GovernanceRequest
+        | MessageType::GovernanceResponse
+        | MessageType::ConstitutionalValidation => 0.8,
+        MessageType::TaskRequest | MessageType::TaskResponse => 0.5,
+        MessageType::Command
+        | MessageType::Query
+        | MessageType::Response
+        | MessageType::Event
+        | MessageType::Notification
+        | MessageType::Heartbeat
+        | MessageType::AuditLog => 0.2,
+    }
+}

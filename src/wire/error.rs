@@ -1,0 +1,192 @@
+//! What can be wrong with bytes, as a closed list with facts.
+//!
+//! `Display` is for the log and may show, escaped and capped, what a stranger wrote. The sender's
+//! `detail` may not: a verdict goes to a reply subject of the requester's choice, so it must not
+//! carry the requester's text to somebody else (`protocol.md`, "the reply subject").
+
+use std::fmt;
+
+use crate::{
+    domain::{IdError, Reason, id::shown},
+    rejection::Rejection,
+};
+
+/// Why bytes are not a request. Positions are byte offsets from the start of the body.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the body is empty, expected a map")]
+    Empty,
+    #[error("the body has {bytes} bytes, at most {limit} are allowed")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("content has {bytes} bytes in canonical form, at most {limit} are allowed")]
+    ContentTooLarge { bytes: usize, limit: usize },
+    #[error("maps and lists are nested more than {limit} deep")]
+    TooDeep { limit: usize },
+    #[error("the body holds or claims more than {limit} values")]
+    TooManyValues { limit: usize },
+    #[error("the body ends inside a value, at byte {at}")]
+    Truncated { at: usize },
+    #[error("byte {at} is 0x{found:02x}, expected {expected}")]
+    Syntax { at: usize, expected: &'static str, found: u8 },
+    #[error("the text at byte {at} is not UTF-8")]
+    BadUtf8 { at: usize },
+    /// MessagePack has more kinds of values than JSON; what has no equal there is refused, so that
+    /// every message can be handed on in either encoding.
+    #[error("byte {at} begins a value of kind {kind}, which is not allowed")]
+    UnsupportedKind { at: usize, kind: &'static str },
+    #[error("the map key at byte {at} is of kind {found}, expected text")]
+    KeyNotText { at: usize, found: &'static str },
+    #[error("the key {key} occurs twice in one map")]
+    DuplicateKey { key: Shown },
+    #[error("{bytes} bytes follow the end of the map")]
+    TrailingBytes { bytes: usize },
+    #[error("the number at byte {at} is not finite")]
+    NotFinite { at: usize },
+    #[error("the integer at byte {at} is outside of -2^63 to 2^64-1")]
+    IntegerRange { at: usize },
+    #[error("the body is a {found}, expected a map")]
+    NotAMap { found: &'static str },
+    #[error("{of} has no field {field}")]
+    UnknownField { of: &'static str, field: Shown },
+    #[error("{field} is missing")]
+    MissingField { field: &'static str },
+    #[error("constitutional_hash is missing")]
+    ConstitutionalHashMissing,
+    #[error("{field} is of kind {found}, expected {expected}")]
+    WrongType { field: &'static str, expected: &'static str, found: &'static str },
+    #[error("{field} must be one of {}, found {found}", expected.join(", "))]
+    UnknownWord { field: &'static str, expected: &'static [&'static str], found: Shown },
+    #[error("{field} must be {expected}, found {found}")]
+    BadIdentifier { field: &'static str, expected: &'static str, found: Shown },
+    #[error("{field} has {found} {unit}, at most {limit} are allowed")]
+    TooLong { field: &'static str, unit: &'static str, found: usize, limit: usize },
+    #[error("content is empty, expected at least one entry")]
+    EmptyContent,
+    #[error("to names {found} of agent, capability and broadcast, expected exactly one")]
+    Recipients { found: usize },
+    #[error("schema is {found}, this bus reads {supported}")]
+    UnsupportedSchema { found: i128, supported: i128 },
+    #[error("tenant_id is {found}, the sender belongs to another tenant")]
+    TenantMismatch { found: Shown },
+    #[error("from_agent is {found}, the sender is another agent")]
+    SenderMismatch { found: Shown },
+}
+
+impl DecodeError {
+    /// The word that clients match on.
+    pub fn reason(&self) -> Reason {
+        match self {
+            DecodeError::Empty
+            | DecodeError::Truncated { .. }
+            | DecodeError::Syntax { .. }
+            | DecodeError::BadUtf8 { .. }
+            | DecodeError::UnsupportedKind { .. }
+            | DecodeError::KeyNotText { .. }
+            | DecodeError::IntegerRange { .. }
+            | DecodeError::NotAMap { .. }
+            | DecodeError::WrongType { .. }
+            | DecodeError::UnknownWord { .. }
+            | DecodeError::EmptyContent
+            | DecodeError::Recipients { .. } => Reason::Malformed,
+            DecodeError::TooLarge { .. }
+            | DecodeError::ContentTooLarge { .. }
+            | DecodeError::TooLong { .. } => Reason::TooLarge,
+            DecodeError::TooDeep { .. } => Reason::TooDeep,
+            DecodeError::TooManyValues { .. } => Reason::TooManyValues,
+            DecodeError::DuplicateKey { .. } => Reason::DuplicateKey,
+            DecodeError::TrailingBytes { .. } => Reason::TrailingBytes,
+            DecodeError::NotFinite { .. } => Reason::NotFinite,
+            DecodeError::UnknownField { .. } => Reason::UnknownField,
+            DecodeError::MissingField { .. } => Reason::MissingField,
+            DecodeError::ConstitutionalHashMissing => Reason::ConstitutionalHashMissing,
+            DecodeError::BadIdentifier { .. } => Reason::BadIdentifier,
+            DecodeError::UnsupportedSchema { .. } => Reason::UnsupportedSchema,
+            DecodeError::TenantMismatch { .. } => Reason::TenantMismatch,
+            DecodeError::SenderMismatch { .. } => Reason::SenderMismatch,
+        }
+    }
+
+    /// One sentence for the sender: facts, but none of the sender's text except plain field names.
+    pub fn detail(&self) -> String {
+        match self {
+            DecodeError::DuplicateKey { key } => format!("the key {} occurs twice in one map", key.name()),
+            DecodeError::UnknownField { of, field } => format!("{of} has no field {}", field.name()),
+            DecodeError::UnknownWord { field, expected, found } => {
+                format!("{field} must be one of {}, found {}", expected.join(", "), found.size())
+            }
+            DecodeError::BadIdentifier { field, expected, found } => {
+                format!("{field} must be {expected}, found {}", found.size())
+            }
+            DecodeError::TenantMismatch { .. } => {
+                "tenant_id is not the tenant this request came from; leave it out or make it equal".to_owned()
+            }
+            DecodeError::SenderMismatch { .. } => {
+                "from_agent is not the agent this request came from; leave it out or make it equal".to_owned()
+            }
+            DecodeError::Empty
+            | DecodeError::TooLarge { .. }
+            | DecodeError::ContentTooLarge { .. }
+            | DecodeError::TooDeep { .. }
+            | DecodeError::TooManyValues { .. }
+            | DecodeError::Truncated { .. }
+            | DecodeError::Syntax { .. }
+            | DecodeError::BadUtf8 { .. }
+            | DecodeError::UnsupportedKind { .. }
+            | DecodeError::KeyNotText { .. }
+            | DecodeError::TrailingBytes { .. }
+            | DecodeError::NotFinite { .. }
+            | DecodeError::IntegerRange { .. }
+            | DecodeError::NotAMap { .. }
+            | DecodeError::MissingField { .. }
+            | DecodeError::ConstitutionalHashMissing
+            | DecodeError::WrongType { .. }
+            | DecodeError::TooLong { .. }
+            | DecodeError::EmptyContent
+            | DecodeError::Recipients { .. }
+            | DecodeError::UnsupportedSchema { .. } => self.to_string(),
+        }
+    }
+
+    /// An identifier's own error, under the name of the field it stood in.
+    pub(super) fn identifier(field: &'static str, error: &IdError, text: &str) -> DecodeError {
+        DecodeError::BadIdentifier { field, expected: error.expected, found: Shown::new(text) }
+    }
+}
+
+impl From<DecodeError> for Rejection {
+    fn from(error: DecodeError) -> Self {
+        Rejection::new(error.reason(), error.detail())
+    }
+}
+
+/// Text of a stranger, made safe to log: escaped and cut to 80 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    escaped: String,
+    bytes: usize,
+    plain: bool,
+}
+
+impl Shown {
+    pub(super) fn new(text: &str) -> Shown {
+        const NAME_MAX: usize = 64;
+        let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let plain = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(word);
+        Shown { escaped: shown(text), bytes: text.len(), plain }
+    }
+
+    /// The text if it looks like a field's name, else only its size.
+    fn name(&self) -> String {
+        if self.plain { self.escaped.clone() } else { format!("(a name of {} bytes)", self.bytes) }
+    }
+
+    fn size(&self) -> String {
+        format!("another text of {} bytes", self.bytes)
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.escaped)
+    }
+}

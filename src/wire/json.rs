@@ -1,0 +1,274 @@
+//! How JSON is read: RFC 8259, one bounded pass over the bytes.
+//!
+//! Stricter than most readers where leniency would give one message two meanings: a key that occurs
+//! twice (also when one is escaped), an integer that only fits as a float, a lone surrogate.
+
+use std::borrow::Cow;
+
+use super::{
+    DecodeError, Limits,
+    reader::{Budget, Open, Read, Reader, Token},
+};
+
+pub(super) struct Json<'a> {
+    /// All of the body, checked to be UTF-8 once.
+    text: &'a str,
+    at: usize,
+    budget: Budget,
+}
+
+impl<'a> Json<'a> {
+    pub(super) fn new(bytes: &'a [u8], limits: &Limits) -> Read<Self> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Self { text, at: 0, budget: Budget::new(limits) }),
+            Err(error) => Err(DecodeError::BadUtf8 { at: error.valid_up_to() }),
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The next byte that is not white space.
+    fn look(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+        self.peek()
+    }
+
+    fn unexpected(&self, expected: &'static str) -> DecodeError {
+        match self.peek() {
+            Some(found) => DecodeError::Syntax { at: self.at, expected, found },
+            None => DecodeError::Truncated { at: self.at },
+        }
+    }
+
+    fn expect(&mut self, byte: u8, expected: &'static str) -> Read<()> {
+        if self.look() == Some(byte) {
+            self.at += 1;
+            Ok(())
+        } else {
+            Err(self.unexpected(expected))
+        }
+    }
+
+    fn word(&mut self, word: &'static str, token: Token<'a>) -> Read<Token<'a>> {
+        for expected in word.bytes() {
+            if self.peek() != Some(expected) {
+                return Err(self.unexpected(word));
+            }
+            self.at += 1;
+        }
+        Ok(token)
+    }
+
+    /// From `from` to here. Both stand on character boundaries by construction.
+    fn since(&self, from: usize) -> &'a str {
+        self.text.get(from..self.at).unwrap_or_default()
+    }
+
+    fn digits(&mut self) -> Read<()> {
+        if !self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            return Err(self.unexpected("a digit"));
+        }
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Read<Token<'a>> {
+        let from = self.at;
+        let mut float = false;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'I' | b'N') => return Err(DecodeError::NotFinite { at: from }),
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            float = true;
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            float = true;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let digits = self.since(from);
+        if float {
+            match digits.parse::<f64>() {
+                Ok(float) if float.is_finite() => Ok(Token::Float(float)),
+                Ok(_) | Err(_) => Err(DecodeError::NotFinite { at: from }),
+            }
+        } else {
+            match digits.parse::<i128>() {
+                Ok(int) if (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&int) => {
+                    Ok(Token::Int(int))
+                }
+                Ok(_) | Err(_) => Err(DecodeError::IntegerRange { at: from }),
+            }
+        }
+    }
+
+    /// The rest of a text whose opening quote has been read.
+    fn string(&mut self) -> Read<Cow<'a, str>> {
+        let mut from = self.at;
+        let mut unescaped: Option<String> = None;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    let piece = self.since(from);
+                    self.at += 1;
+                    return Ok(match unescaped {
+                        None => Cow::Borrowed(piece),
+                        Some(mut text) => {
+                            text.push_str(piece);
+                            Cow::Owned(text)
+                        }
+                    });
+                }
+                Some(b'\\') => {
+                    let piece = self.since(from);
+                    self.at += 1;
+                    let character = self.escape()?;
+                    let text = unescaped.get_or_insert_default();
+                    text.push_str(piece);
+                    text.push(character);
+                    from = self.at;
+                }
+                Some(0..0x20) | None => return Err(self.unexpected("text, with control characters escaped")),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    /// The rest of an escape whose backslash has been read.
+    fn escape(&mut self) -> Read<char> {
+        let character = match self.peek() {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode();
+            }
+            _ => return Err(self.unexpected("an escape")),
+        };
+        self.at += 1;
+        Ok(character)
+    }
+
+    fn unicode(&mut self) -> Read<char> {
+        let at = self.at;
+        let first = self.hex()?;
+        let code = if (0xd800..0xdc00).contains(&first) {
+            for expected in *b"\\u" {
+                if self.peek() != Some(expected) {
+                    return Err(DecodeError::BadUtf8 { at });
+                }
+                self.at += 1;
+            }
+            let second = self.hex()?;
+            if !(0xdc00..0xe000).contains(&second) {
+                return Err(DecodeError::BadUtf8 { at });
+            }
+            0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
+        } else {
+            first
+        };
+        char::from_u32(code).ok_or(DecodeError::BadUtf8 { at })
+    }
+
+    fn hex(&mut self) -> Read<u32> {
+        let mut code = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|b| char::from(b).to_digit(16));
+            code = code << 4 | digit.ok_or_else(|| self.unexpected("four hexadecimal digits"))?;
+            self.at += 1;
+        }
+        Ok(code)
+    }
+
+    /// Whether another entry follows before `close`, with the comma that belongs between.
+    fn another(&mut self, open: &mut Open, close: u8) -> Read<bool> {
+        let first = open.left == 1;
+        open.left = 0;
+        let next = self.look();
+        if next == Some(close) {
+            self.at += 1;
+            self.budget.close();
+            return Ok(false);
+        }
+        match (first, next) {
+            (true, _) => Ok(true),
+            (false, Some(b',')) => {
+                self.at += 1;
+                Ok(true)
+            }
+            (false, _) => Err(self.unexpected("a comma or the end of the list or map")),
+        }
+    }
+}
+
+impl<'a> Reader<'a> for Json<'a> {
+    fn token(&mut self) -> Read<Token<'a>> {
+        self.budget.value()?;
+        match self.look() {
+            Some(b'"') => {
+                self.at += 1;
+                self.string().map(Token::Text)
+            }
+            Some(b'{') => {
+                self.at += 1;
+                self.budget.open(0)?;
+                Ok(Token::Map(Open { left: 1 }))
+            }
+            Some(b'[') => {
+                self.at += 1;
+                self.budget.open(0)?;
+                Ok(Token::List(Open { left: 1 }))
+            }
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true", Token::Bool(true)),
+            Some(b'f') => self.word("false", Token::Bool(false)),
+            Some(b'n') => self.word("null", Token::Null),
+            // Not JSON, but what some writers put out for numbers that JSON cannot say.
+            Some(b'N' | b'I') => Err(DecodeError::NotFinite { at: self.at }),
+            _ => Err(self.unexpected("a value")),
+        }
+    }
+
+    fn more(&mut self, list: &mut Open) -> Read<bool> {
+        self.another(list, b']')
+    }
+
+    fn key(&mut self, map: &mut Open) -> Read<Option<Cow<'a, str>>> {
+        if !self.another(map, b'}')? {
+            return Ok(None);
+        }
+        self.expect(b'"', "a key in quotes")?;
+        let key = self.string()?;
+        self.expect(b':', "a colon")?;
+        Ok(Some(key))
+    }
+
+    fn finish(&mut self) -> Read<()> {
+        match self.look() {
+            None => Ok(()),
+            Some(_) => Err(DecodeError::TrailingBytes { bytes: self.text.len() - self.at }),
+        }
+    }
+}

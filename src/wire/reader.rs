@@ -1,0 +1,150 @@
+//! How a body is read, whichever encoding it has: value by value, within a budget.
+//!
+//! A pull reader and not serde: every refusal keeps its own reason and place, duplicate keys are
+//! seen at any depth, and nothing is allocated on the word of a length prefix.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use super::{DecodeError, Limits, error::Shown};
+use crate::domain::Value;
+
+pub(super) type Read<T> = Result<T, DecodeError>;
+
+/// One encoding's reader. MessagePack and JSON implement it.
+pub(super) trait Reader<'a> {
+    /// The next value, or the opening of the next list or map.
+    fn token(&mut self) -> Read<Token<'a>>;
+
+    /// Whether the list has another element; it is read by the next `token`.
+    fn more(&mut self, list: &mut Open) -> Read<bool>;
+
+    /// The next key of the map, whose value is read by the next `token`; `None` closes the map.
+    fn key(&mut self, map: &mut Open) -> Read<Option<Cow<'a, str>>>;
+
+    /// Nothing may follow the body's one value.
+    fn finish(&mut self) -> Read<()>;
+}
+
+/// One value, or the opening of one.
+#[derive(Debug)]
+pub(super) enum Token<'a> {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(Cow<'a, str>),
+    List(Open),
+    Map(Open),
+}
+
+impl Token<'_> {
+    /// The word for this kind of value in errors.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Token::Null => "null",
+            Token::Bool(_) => "boolean",
+            Token::Int(_) => "integer",
+            Token::Float(_) => "float",
+            Token::Text(_) => "text",
+            Token::List(_) => "list",
+            Token::Map(_) => "map",
+        }
+    }
+}
+
+/// A list or map whose end has not been read. For MessagePack `left` is the number of entries to
+/// come; for JSON it is 1 until the first entry has been read, because no comma precedes that.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) left: usize,
+}
+
+/// What a body may still use of its limits.
+#[derive(Debug)]
+pub(super) struct Budget {
+    depth_max: usize,
+    values_max: usize,
+    depth: usize,
+    values: usize,
+}
+
+impl Budget {
+    pub(super) fn new(limits: &Limits) -> Budget {
+        Budget { depth_max: limits.depth, values_max: limits.values, depth: 0, values: 0 }
+    }
+
+    pub(super) fn value(&mut self) -> Read<()> {
+        self.values += 1;
+        if self.values > self.values_max { Err(self.too_many()) } else { Ok(()) }
+    }
+
+    /// `claimed` values are promised by a length prefix; a promise beyond the limit is refused
+    /// before anything is read or allocated for it.
+    pub(super) fn open(&mut self, claimed: usize) -> Read<()> {
+        self.depth += 1;
+        if self.depth > self.depth_max {
+            return Err(DecodeError::TooDeep { limit: self.depth_max });
+        }
+        if claimed > self.values_max - self.values.min(self.values_max) {
+            return Err(self.too_many());
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    fn too_many(&self) -> DecodeError {
+        DecodeError::TooManyValues { limit: self.values_max }
+    }
+}
+
+/// Reads one value whole. The recursion is as deep as the budget allows, no deeper.
+pub(super) fn value<'a>(reader: &mut impl Reader<'a>) -> Read<Value> {
+    Ok(match reader.token()? {
+        Token::Null => Value::Null,
+        Token::Bool(it) => Value::Bool(it),
+        Token::Int(it) => Value::Int(it),
+        Token::Float(it) => Value::Float(it),
+        Token::Text(it) => Value::Text(it.into_owned()),
+        Token::List(mut list) => {
+            let mut items = Vec::new();
+            while reader.more(&mut list)? {
+                items.push(value(reader)?);
+            }
+            Value::List(items)
+        }
+        Token::Map(map) => Value::Map(entries(reader, map)?),
+    })
+}
+
+/// Reads the rest of an opened map.
+pub(super) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<BTreeMap<String, Value>> {
+    let mut entries = BTreeMap::new();
+    while let Some(key) = reader.key(&mut map)? {
+        if entries.contains_key(key.as_ref()) {
+            return Err(DecodeError::DuplicateKey { key: Shown::new(&key) });
+        }
+        entries.insert(key.into_owned(), value(reader)?);
+    }
+    Ok(entries)
+}
+
+/// Reads past one value.
+pub(super) fn skip<'a>(reader: &mut impl Reader<'a>) -> Read<()> {
+    match reader.token()? {
+        Token::Null | Token::Bool(_) | Token::Int(_) | Token::Float(_) | Token::Text(_) => {}
+        Token::List(mut list) => {
+            while reader.more(&mut list)? {
+                skip(reader)?;
+            }
+        }
+        Token::Map(mut map) => {
+            while reader.key(&mut map)?.is_some() {
+                skip(reader)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! What fields a verdict has on the wire.
+//!
+//! Read back by the command-line tools, and from the idempotency store by nodes that may be of
+//! another version than the writer: unknown fields are skipped here, and only here.
+
+use std::time::Duration;
+
+use super::{
+    DecodeError, Limits, check_size, encoding_of,
+    fields::{at_most, body, count, duration_ms, id, list, map, number, once, reason, required, text, word},
+    json::Json,
+    msgpack::MessagePack,
+    reader::{Open, Read, Reader, skip},
+    writer::Writer,
+};
+use crate::domain::{Encoding, Impact, Level, Missed, Parts, Reach, Status, Verdict};
+
+/// Writes a verdict. `code` and `retryable` follow from the reason.
+pub fn encode_verdict(verdict: &Verdict, encoding: Encoding) -> Vec<u8> {
+    let mut w = Writer::new(encoding, 512);
+    write_verdict(&mut w, verdict);
+    w.into_bytes()
+}
+
+pub(super) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
+    // Always there: status, code, reason, detail, retryable, decision_id, node, elapsed_us.
+    const ALWAYS: usize = 8;
+    let Verdict {
+        message_id,
+        status,
+        reason,
+        detail,
+        retry_after,
+        decision_id,
+        policy_revision,
+        impact,
+        reach,
+        node,
+        elapsed,
+    } = verdict;
+    w.map(
+        ALWAYS
+            + usize::from(message_id.is_some())
+            + usize::from(retry_after.is_some())
+            + usize::from(policy_revision.is_some())
+            + usize::from(impact.is_some())
+            + usize::from(reach.is_some()),
+    );
+    if let Some(message_id) = message_id {
+        w.key("message_id");
+        w.text(message_id.as_str());
+    }
+    w.key("status");
+    w.text(status.as_str());
+    w.key("code");
+    w.int(reason.code().into());
+    w.key("reason");
+    w.text(reason.as_str());
+    w.key("detail");
+    w.text(detail);
+    w.key("retryable");
+    w.bool(reason.retryable());
+    if let Some(retry_after) = retry_after {
+        w.key("retry_after_ms");
+        w.int(millis_up(*retry_after));
+    }
+    w.key("decision_id");
+    w.text(decision_id);
+    if let Some(policy_revision) = policy_revision {
+        w.key("policy_revision");
+        w.text(policy_revision);
+    }
+    if let Some(impact) = impact {
+        w.key("impact");
+        write_impact(w, impact);
+    }
+    if let Some(reach) = reach {
+        w.key("recipients");
+        write_reach(w, reach);
+    }
+    w.key("node");
+    w.text(node);
+    w.key("elapsed_us");
+    w.int(i128::try_from(elapsed.as_micros()).unwrap_or(i128::MAX).min(u64::MAX.into()));
+    w.end_map();
+}
+
+/// Whole milliseconds, rounded up: who waits that long has waited long enough.
+pub(super) fn millis_up(duration: Duration) -> i128 {
+    i128::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i128::MAX).min(u64::MAX.into())
+}
+
+fn write_impact(w: &mut Writer, impact: &Impact) {
+    let Impact { score, level, parts, model } = impact;
+    let Parts { semantic, permission, volume, context, drift, priority, message_type } = *parts;
+    let parts = [
+        ("semantic", semantic),
+        ("permission", permission),
+        ("volume", volume),
+        ("context", context),
+        ("drift", drift),
+        ("priority", priority),
+        ("type", message_type),
+    ];
+    w.map(4);
+    w.key("score");
+    w.float(*score);
+    w.key("level");
+    w.text(level.as_str());
+    w.key("parts");
+    w.map(parts.len());
+    for (name, part) in parts {
+        w.key(name);
+        w.float(part);
+    }
+    w.end_map();
+    w.key("model");
+    w.text(model);
+    w.end_map();
+}
+
+fn write_reach(w: &mut Writer, reach: &Reach) {
+    let Reach { delivered, agent, missed, missed_total } = reach;
+    w.map(3 + usize::from(agent.is_some()));
+    w.key("delivered");
+    w.int((*delivered).into());
+    if let Some(agent) = agent {
+        w.key("agent");
+        w.text(agent.as_str());
+    }
+    w.key("missed");
+    w.list(missed.len().min(Reach::MISSED_MAX));
+    for Missed { agent, reason } in missed.iter().take(Reach::MISSED_MAX) {
+        w.map(2);
+        w.key("agent");
+        w.text(agent.as_str());
+        w.key("reason");
+        w.text(reason.as_str());
+        w.end_map();
+    }
+    w.end_list();
+    w.key("missed_total");
+    w.int((*missed_total).into());
+    w.end_map();
+}
+
+/// Reads a verdict in either encoding.
+pub fn decode_verdict(bytes: &[u8]) -> Result<Verdict, DecodeError> {
+    let limits = Limits::default();
+    check_size(bytes, &limits)?;
+    match encoding_of(bytes) {
+        Encoding::MessagePack => read(MessagePack::new(bytes, &limits)),
+        Encoding::Json => read(Json::new(bytes, &limits)?),
+    }
+}
+
+fn read<'a>(mut reader: impl Reader<'a>) -> Read<Verdict> {
+    let fields = body(&mut reader)?;
+    let verdict = read_verdict(&mut reader, fields)?;
+    reader.finish()?;
+    Ok(verdict)
+}
+
+/// The fields of a verdict whose map is open.
+pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Read<Verdict> {
+    let (mut message_id, mut status, mut why, mut detail) = (None, None, None, None);
+    let (mut retry_after, mut decision_id, mut policy_revision) = (None, None, None);
+    let (mut impact, mut reach, mut node, mut elapsed) = (None, None, None, None);
+    while let Some(key) = r.key(&mut fields)? {
+        match key.as_ref() {
+            "message_id" => once(&mut message_id, "message_id", |name| id(r, name))?,
+            "status" => once(&mut status, "status", |name| {
+                word(r, name, &["delivered", "rejected", "shed"], |word| {
+                    Status::ALL.iter().copied().find(|status| status.as_str() == word)
+                })
+            })?,
+            "reason" => once(&mut why, "reason", |name| reason(name, &text(r, name)?))?,
+            "detail" => once(&mut detail, "detail", |name| owned(r, name))?,
+            "retry_after_ms" => once(&mut retry_after, "retry_after_ms", |name| duration_ms(r, name))?,
+            "decision_id" => once(&mut decision_id, "decision_id", |name| owned(r, name))?,
+            "policy_revision" => once(&mut policy_revision, "policy_revision", |name| owned(r, name))?,
+            "impact" => once(&mut impact, "impact", |name| read_impact(r, name))?,
+            "recipients" => once(&mut reach, "recipients", |name| read_reach(r, name))?,
+            "node" => once(&mut node, "node", |name| owned(r, name))?,
+            "elapsed_us" => {
+                once(&mut elapsed, "elapsed_us", |name| count(r, name).map(Duration::from_micros))?;
+            }
+            // `code` and `retryable` follow from the reason.
+            _ => skip(r)?,
+        }
+    }
+    Ok(Verdict {
+        message_id,
+        status: required(status, "status")?,
+        reason: required(why, "reason")?,
+        detail: required(detail, "detail")?,
+        retry_after,
+        decision_id: required(decision_id, "decision_id")?,
+        policy_revision,
+        impact,
+        reach,
+        node: required(node, "node")?,
+        elapsed: required(elapsed, "elapsed_us")?,
+    })
+}
+
+fn owned<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+    text(r, field).map(Into::into)
+}
+
+fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact> {
+    let (mut score, mut level, mut parts, mut model) = (None, None, None, None);
+    let mut fields = map(r, field)?;
+    while let Some(key) = r.key(&mut fields)? {
+        match key.as_ref() {
+            "score" => once(&mut score, "impact.score", |name| number(r, name))?,
+            "level" => once(&mut level, "impact.level", |name| {
+                const LEVELS: [Level; 4] = [Level::Low, Level::Medium, Level::High, Level::Critical];
+                word(r, name, &["low", "medium", "high", "critical"], |word| {
+                    LEVELS.into_iter().find(|level| level.as_str() == word)
+                })
+            })?,
+            "parts" => once(&mut parts, "impact.parts", |name| read_parts(r, name))?,
+            "model" => once(&mut model, "impact.model", |name| owned(r, name))?,
+            _ => skip(r)?,
+        }
+    }
+    Ok(Impact {
+        score: required(score, "impact.score")?,
+        level: required(level, "impact.level")?,
+        parts: required(parts, "impact.parts")?,
+        model: required(model, "impact.model")?,
+    })
+}
+
+fn read_parts<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Parts> {
+    let (mut semantic, mut permission, mut volume, mut context) = (None, None, None, None);
+    let (mut drift, mut priority, mut message_type) = (None, None, None);
+    let mut fields = map(r, field)?;
+    while let Some(key) = r.key(&mut fields)? {
+        match key.as_ref() {
+            "semantic" => once(&mut semantic, "impact.parts.semantic", |name| number(r, name))?,
+            "permission" => once(&mut permission, "impact.parts.permission", |name| number(r, name))?,
+            "volume" => once(&mut volume, "impact.parts.volume", |name| number(r, name))?,
+            "context" => once(&mut context, "impact.parts.context", |name| number(r, name))?,
+            "drift" => once(&mut drift, "impact.parts.drift", |name| number(r, name))?,
+            "priority" => once(&mut priority, "impact.parts.priority", |name| number(r, name))?,
+            "type" => once(&mut message_type, "impact.parts.type", |name| number(r, name))?,
+            _ => skip(r)?,
+        }
+    }
+    Ok(Parts {
+        semantic: required(semantic, "impact.parts.semantic")?,
+        permission: required(permission, "impact.parts.permission")?,
+        volume: required(volume, "impact.parts.volume")?,
+        context: required(context, "impact.parts.context")?,
+        drift: required(drift, "impact.parts.drift")?,
+        priority: required(priority, "impact.parts.priority")?,
+        message_type: required(message_type, "impact.parts.type")?,
+    })
+}
+
+fn read_reach<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Reach> {
+    let (mut delivered, mut agent, mut missed, mut missed_total) = (None, None, None, None);
+    let mut fields = map(r, field)?;
+    while let Some(key) = r.key(&mut fields)? {
+        match key.as_ref() {
+            "delivered" => once(&mut delivered, "recipients.delivered", |name| small(r, name))?,
+            "agent" => once(&mut agent, "recipients.agent", |name| id(r, name))?,
+            "missed" => once(&mut missed, "recipients.missed", |name| read_missed(r, name))?,
+            "missed_total" => once(&mut missed_total, "recipients.missed_total", |name| small(r, name))?,
+            _ => skip(r)?,
+        }
+    }
+    Ok(Reach {
+        delivered: required(delivered, "recipients.delivered")?,
+        agent,
+        missed: missed.unwrap_or_default(),
+        missed_total: missed_total.unwrap_or_default(),
+    })
+}
+
+fn read_missed<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Vec<Missed>> {
+    let mut all = Vec::new();
+    let mut listed = list(r, field)?;
+    while r.more(&mut listed)? {
+        at_most(field, "entries", all.len() + 1, Reach::MISSED_MAX)?;
+        let (mut agent, mut why) = (None, None);
+        let mut fields = map(r, field)?;
+        while let Some(key) = r.key(&mut fields)? {
+            match key.as_ref() {
+                "agent" => once(&mut agent, "recipients.missed.agent", |name| id(r, name))?,
+                "reason" => once(&mut why, "recipients.missed.reason", |name| reason(name, &text(r, name)?))?,
+                _ => skip(r)?,
+            }
+        }
+        all.push(Missed {
+            agent: required(agent, "recipients.missed.agent")?,
+            reason: required(why, "recipients.missed.reason")?,
+        });
+    }
+    Ok(all)
+}
+
+/// A count of agents.
+fn small<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<u32> {
+    Ok(u32::try_from(count(r, field)?).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,243 @@
+//! How values are written, in either encoding.
+//!
+//! The MessagePack it writes is canonical as long as callers write a map's keys in bytewise order:
+//! every integer and length has its shortest form, every float is a float 64.
+
+use std::{collections::BTreeMap, io::Write as _};
+
+use crate::domain::{Encoding, Value};
+
+pub(super) struct Writer {
+    out: Vec<u8>,
+    encoding: Encoding,
+}
+
+impl Writer {
+    pub(super) fn new(encoding: Encoding, capacity: usize) -> Writer {
+        Writer { out: Vec::with_capacity(capacity), encoding }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Bytes written so far.
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Opens a map of exactly `entries` keys; each is written by [`Writer::key`] and one value.
+    pub(super) fn map(&mut self, entries: usize) {
+        match self.encoding {
+            Encoding::MessagePack => self.header(entries, 0x80, 16, None, 0xde),
+            Encoding::Json => self.open(b'{'),
+        }
+    }
+
+    pub(super) fn end_map(&mut self) {
+        self.close(b'}');
+    }
+
+    /// Opens a list of exactly `items` values.
+    pub(super) fn list(&mut self, items: usize) {
+        match self.encoding {
+            Encoding::MessagePack => self.header(items, 0x90, 16, None, 0xdc),
+            Encoding::Json => self.open(b'['),
+        }
+    }
+
+    pub(super) fn end_list(&mut self) {
+        self.close(b']');
+    }
+
+    pub(super) fn key(&mut self, key: &str) {
+        self.text(key);
+        if self.encoding == Encoding::Json {
+            self.out.push(b':');
+        }
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        match self.encoding {
+            Encoding::MessagePack => {
+                self.header(text.len(), 0xa0, 32, Some(0xd9), 0xda);
+                self.out.extend_from_slice(text.as_bytes());
+            }
+            Encoding::Json => {
+                self.comma();
+                self.quoted(text);
+            }
+        }
+    }
+
+    pub(super) fn int(&mut self, int: i128) {
+        match self.encoding {
+            Encoding::MessagePack => self.packed_int(int),
+            Encoding::Json => {
+                self.comma();
+                self.formatted(format_args!("{int}"));
+            }
+        }
+    }
+
+    pub(super) fn float(&mut self, float: f64) {
+        match self.encoding {
+            Encoding::MessagePack => {
+                self.out.push(0xcb);
+                self.out.extend_from_slice(&float.to_be_bytes());
+            }
+            Encoding::Json => {
+                self.comma();
+                // The shortest digits that read back as the same float, never without `.` or `e`.
+                self.formatted(format_args!("{float:?}"));
+            }
+        }
+    }
+
+    pub(super) fn bool(&mut self, bool: bool) {
+        match (self.encoding, bool) {
+            (Encoding::MessagePack, false) => self.out.push(0xc2),
+            (Encoding::MessagePack, true) => self.out.push(0xc3),
+            (Encoding::Json, _) => {
+                self.comma();
+                self.out.extend_from_slice(if bool { b"true" } else { b"false" });
+            }
+        }
+    }
+
+    fn null(&mut self) {
+        match self.encoding {
+            Encoding::MessagePack => self.out.push(0xc0),
+            Encoding::Json => {
+                self.comma();
+                self.out.extend_from_slice(b"null");
+            }
+        }
+    }
+
+    pub(super) fn value(&mut self, value: &Value) {
+        match value {
+            Value::Null => self.null(),
+            Value::Bool(it) => self.bool(*it),
+            Value::Int(it) => self.int(*it),
+            Value::Float(it) => self.float(*it),
+            Value::Text(it) => self.text(it),
+            Value::List(items) => {
+                self.list(items.len());
+                for item in items {
+                    self.value(item);
+                }
+                self.end_list();
+            }
+            Value::Map(entries) => self.entries(entries),
+        }
+    }
+
+    pub(super) fn entries(&mut self, entries: &BTreeMap<String, Value>) {
+        self.map(entries.len());
+        for (key, value) in entries {
+            self.key(key);
+            self.value(value);
+        }
+        self.end_map();
+    }
+
+    /// A length in its shortest form: in the first byte if below `fix_end`, else in one (where the
+    /// kind has that form), two or four bytes, whose markers follow each other from `two` on.
+    fn header(&mut self, length: usize, fix: u8, fix_end: u8, one: Option<u8>, two: u8) {
+        match (u8::try_from(length), one) {
+            (Ok(short), _) if short < fix_end => self.out.push(fix | short),
+            (Ok(short), Some(marker)) => self.out.extend_from_slice(&[marker, short]),
+            _ => match u16::try_from(length) {
+                Ok(length) => {
+                    self.out.push(two);
+                    self.out.extend_from_slice(&length.to_be_bytes());
+                }
+                Err(_) => {
+                    self.out.push(two + 1);
+                    // Nothing of 4 GiB passes the limits; a wrong header would be refused on reading.
+                    let length = u32::try_from(length).unwrap_or(u32::MAX);
+                    self.out.extend_from_slice(&length.to_be_bytes());
+                }
+            },
+        }
+    }
+
+    fn packed_int(&mut self, int: i128) {
+        if let Ok(it) = u8::try_from(int) {
+            if it >= 0x80 {
+                self.out.push(0xcc);
+            }
+            self.out.push(it);
+        } else if let Ok(it) = i8::try_from(int) {
+            if it < -32 {
+                self.out.push(0xd0);
+            }
+            self.out.extend_from_slice(&it.to_be_bytes());
+        } else if let Ok(it) = u16::try_from(int) {
+            self.out.push(0xcd);
+            self.out.extend_from_slice(&it.to_be_bytes());
+        } else if let Ok(it) = i16::try_from(int) {
+            self.out.push(0xd1);
+            self.out.extend_from_slice(&it.to_be_bytes());
+        } else if let Ok(it) = u32::try_from(int) {
+            self.out.push(0xce);
+            self.out.extend_from_slice(&it.to_be_bytes());
+        } else if let Ok(it) = i32::try_from(int) {
+            self.out.push(0xd2);
+            self.out.extend_from_slice(&it.to_be_bytes());
+        } else if let Ok(it) = u64::try_from(int) {
+            self.out.push(0xcf);
+            self.out.extend_from_slice(&it.to_be_bytes());
+        } else {
+            // Integers come from a decoder that holds them within i64::MIN..=u64::MAX.
+            let it = i64::try_from(int).unwrap_or(if int < 0 { i64::MIN } else { i64::MAX });
+            self.out.push(0xd3);
+            self.out.extend_from_slice(&it.to_be_bytes());
+        }
+    }
+
+    fn open(&mut self, bracket: u8) {
+        self.comma();
+        self.out.push(bracket);
+    }
+
+    fn close(&mut self, bracket: u8) {
+        if self.encoding == Encoding::Json {
+            self.out.push(bracket);
+        }
+    }
+
+    /// JSON: what was written last says whether a comma belongs here; a text always ends in a quote.
+    fn comma(&mut self) {
+        if !matches!(self.out.last(), None | Some(b'{' | b'[' | b':')) {
+            self.out.push(b',');
+        }
+    }
+
+    fn formatted(&mut self, text: std::fmt::Arguments<'_>) {
+        let written = self.out.write_fmt(text);
+        debug_assert!(written.is_ok(), "writing to memory cannot fail");
+    }
+
+    fn quoted(&mut self, text: &str) {
+        self.out.push(b'"');
+        let mut rest = text.as_bytes();
+        while let Some(plain) = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)) {
+            let (head, tail) = rest.split_at(plain);
+            self.out.extend_from_slice(head);
+            let Some((&byte, tail)) = tail.split_first() else { break };
+            match byte {
+                b'"' => self.out.extend_from_slice(b"\\\""),
+                b'\\' => self.out.extend_from_slice(b"\\\\"),
+                b'\n' => self.out.extend_from_slice(b"\\n"),
+                b'\r' => self.out.extend_from_slice(b"\\r"),
+                b'\t' => self.out.extend_from_slice(b"\\t"),
+                control => self.formatted(format_args!("\\u{control:04x}")),
+            }
+            rest = tail;
+        }
+        self.out.extend_from_slice(rest);
+        self.out.push(b'"');
+    }
+}
