@@ -1,9 +1,35 @@
-//! Policy: Rego decides over message, sender, recipient and tenant, and only this module can make
-//! the [`Permit`] without which nothing is delivered.
+//! Who may make a [`Permit`], and what the policy is asked for it: Rego decides over message, sender,
+//! recipient and tenant, and nothing is delivered without the evidence made here.
+//!
+//! [`Gate::decide`] is the only way to a permit. Knows nothing of NATS; regorus is in [`rego`].
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::domain::{AgentId, CapabilityId, Message, Tenant};
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+
+use crate::{
+    domain::{AgentId, CapabilityId, Message, Reason, Tenant},
+    rejection::Rejection,
+};
+
+pub mod cache;
+pub mod reads;
+pub mod rego;
+pub mod sources;
+
+pub use rego::RegoEngine;
+pub use sources::{LoadError, PolicySources};
+
+use cache::DecisionCache;
+use reads::Reads;
 
 /// What the policy is asked: one message, to one recipient.
 ///
@@ -33,6 +59,7 @@ pub struct Party<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Obligations {
     pub deliberate: bool,
+    /// 1 to 100.
     pub min_approvals: Option<u32>,
     /// Paths below `content`, such as `payment.iban`, whose values the recipient must not see.
     pub redact: BTreeSet<String>,
@@ -43,6 +70,39 @@ pub struct Obligations {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     Durable,
+}
+
+/// What the policy answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    Allowed(Obligations),
+    /// Sorted, each `<module>: <why>`, bounded in number and length.
+    Denied {
+        reasons: Vec<String>,
+    },
+}
+
+/// Why there is no decision. "Could not ask" only; never cached, never an allow. For the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("no decision within {limit:?}")]
+    TimedOut { limit: Duration },
+    #[error("{rule} could not be evaluated: {cause}")]
+    Failed { rule: String, cause: String },
+}
+
+/// Something that answers questions by one fixed revision of a policy.
+///
+/// An implementation bounds its own time; [`Gate`] waits for it without a limit.
+#[async_trait]
+pub trait PolicyEngine: Send + Sync {
+    async fn evaluate(&self, question: &Question<'_>) -> Result<Decision, PolicyError>;
+
+    /// Names the modules and data in force: 16 hex digits of their SHA-256.
+    fn revision(&self) -> &Arc<str>;
+
+    /// What the policy can read, and whether equal questions have equal answers.
+    fn reads(&self) -> Reads;
 }
 
 /// Evidence that the policy allowed this message to this recipient. There is no other way to make
@@ -72,4 +132,120 @@ impl Permit {
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
+}
+
+/// The policy stage: one engine in force, one cache, and the only maker of permits.
+pub struct Gate {
+    engine: ArcSwap<Arc<dyn PolicyEngine>>,
+    cache: DecisionCache,
+    counters: Counters,
+}
+
+/// What the gate did since it was made. Read by telemetry.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+    /// Questions of a policy that is never cached.
+    pub uncached: AtomicU64,
+    pub denied: AtomicU64,
+    pub unavailable: AtomicU64,
+}
+
+impl Gate {
+    pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
+        Self {
+            engine: ArcSwap::from_pointee(engine),
+            cache: DecisionCache::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Puts another policy in force. Questions under way finish by the old one; its cached answers
+    /// are never found again, since the revision is part of their key.
+    pub fn replace(&self, engine: Arc<dyn PolicyEngine>) {
+        self.engine.store(Arc::new(engine));
+    }
+
+    /// The revision in force.
+    pub fn revision(&self) -> Arc<str> {
+        Arc::clone(self.engine.load().revision())
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Decisions held by the cache, about.
+    pub fn cached(&self) -> u64 {
+        self.cache.len()
+    }
+
+    pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
+        let engine = self.engine.load_full();
+        let decision = match self.answer(engine.as_ref().as_ref(), question).await {
+            Ok(decision) => decision,
+            Err(cause) => {
+                count(&self.counters.unavailable);
+                tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "policy unavailable");
+                return Err(Rejection::new(Reason::PolicyUnavailable, "the policy gave no clear answer"));
+            }
+        };
+        match &*decision {
+            Decision::Allowed(obligations) => Ok(Permit {
+                message: Arc::clone(question.message),
+                recipient: question.recipient.id.clone(),
+                obligations: obligations.clone(),
+                revision: Arc::clone(engine.revision()),
+            }),
+            Decision::Denied { reasons } => {
+                count(&self.counters.denied);
+                Err(Rejection::new(Reason::PolicyDenied, detail(reasons)))
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        engine: &dyn PolicyEngine,
+        question: &Question<'_>,
+    ) -> Result<Arc<Decision>, PolicyError> {
+        let Some(fields) = engine.reads().cacheable() else {
+            count(&self.counters.uncached);
+            return engine.evaluate(question).await.map(Arc::new);
+        };
+        let key = cache::key(question, engine.revision(), fields);
+        if let Some(decision) = self.cache.get(&key) {
+            count(&self.counters.hits);
+            return Ok(decision);
+        }
+        count(&self.counters.misses);
+        let decision = Arc::new(engine.evaluate(question).await?);
+        self.cache.insert(key, Arc::clone(&decision));
+        Ok(decision)
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The reasons as one bounded line of printable ASCII: a module may quote a stranger's text.
+fn detail(reasons: &[String]) -> String {
+    const DETAIL_MAX: usize = 400;
+    let mut out = String::from("denied by policy");
+    for (at, reason) in reasons.iter().enumerate() {
+        out.push_str(if at == 0 { ": " } else { "; " });
+        for c in reason.chars() {
+            if out.len() >= DETAIL_MAX {
+                out.push_str(" …");
+                return out;
+            }
+            match c {
+                ' '..='~' => out.push(c),
+                _ => out.extend(c.escape_unicode()),
+            }
+        }
+    }
+    out
 }

@@ -1,0 +1,294 @@
+//! How does Rego in process answer a question? The owner of regorus.
+//!
+//! Every module answers for itself and the answers are joined here, as `policies/agentbus/decision.rego`
+//! joins them for an OPA server: all must allow; deliberate = any, approvals = maximum, redact =
+//! union, lane = durable if any. Shipped modules run as bytecode, an order of magnitude faster than
+//! the interpreter. The operator's modules do not: regorus 0.14's bytecode goes on after an
+//! undefined assignment, where Rego must stop, and so could allow what Rego denies
+//! (`docs/policy.md`, "How it is run").
+
+use std::{
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use regorus::{
+    CompiledPolicy, Engine, Value,
+    languages::rego::compiler::Compiler,
+    rvm::{RegoVM, program::Program},
+    utils::limits::ExecutionTimerConfig,
+};
+
+use super::{
+    Decision, PolicyEngine, PolicyError, Question,
+    reads::{self, Reads},
+    sources::{AGGREGATION, LoadError, Module, PolicySources, SHIPPED},
+};
+
+mod answer;
+mod input;
+mod load;
+
+/// The policy as regorus runs it.
+pub struct RegoEngine {
+    rules: Vec<ModuleRules>,
+    prototype: Prototype,
+    /// Evaluators at rest; a shared one slows down under contention.
+    idle: Mutex<Vec<Evaluator>>,
+    reads: Reads,
+    revision: Arc<str>,
+}
+
+/// What one module defines.
+struct ModuleRules {
+    name: String,
+    allow: Rule,
+    reasons: Option<Rule>,
+    obligations: Option<Rule>,
+}
+
+/// A rule, and what runs it.
+enum Rule {
+    /// An entry point of the shipped modules' program.
+    Compiled {
+        path: String,
+        entry: usize,
+    },
+    Interpreted {
+        path: String,
+    },
+}
+
+impl Rule {
+    fn path(&self) -> &str {
+        match self {
+            Rule::Compiled { path, .. } | Rule::Interpreted { path } => path,
+        }
+    }
+}
+
+/// From which evaluators are made.
+struct Prototype {
+    compiled: Option<(CompiledPolicy, Arc<Program>)>,
+    /// Absent when there are no modules but the shipped ones.
+    interpreted: Option<Engine>,
+}
+
+/// One thread's means to run rules.
+struct Evaluator {
+    vm: Option<RegoVM>,
+    engine: Option<Engine>,
+}
+
+impl RegoEngine {
+    /// For one rule, and for starting the next of one decision, so a decision ends within twice this.
+    /// Usual ones take microseconds; this is by the clock on the wall, so it leaves room for a busy
+    /// machine that runs other threads first.
+    pub const TIME_MAX: Duration = Duration::from_millis(100);
+    const INSTRUCTIONS_MAX: usize = 200_000;
+    /// Evaluators kept; more are made, and dropped, when more threads than this evaluate at once.
+    const IDLE_MAX: usize = 32;
+
+    /// Parses, compiles and tries the policy on a sample message.
+    pub fn load(sources: &PolicySources) -> Result<Self, LoadError> {
+        let (rules, prototype, reads) = load::load(sources)?;
+        let engine =
+            Self { rules, prototype, idle: Mutex::new(Vec::new()), reads, revision: sources.revision() };
+        let sample = input::sample();
+        engine.run(&sample).map_err(|cause| LoadError::Sample { cause: cause.to_string() })?;
+        Ok(engine)
+    }
+
+    /// The modules that must all allow, by name.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rules| rules.name.as_str())
+    }
+
+    /// Decides without waiting for anything but the processor.
+    pub fn decide(&self, question: &Question<'_>) -> Result<Decision, PolicyError> {
+        self.run(&input::of(question, self.reads.fields))
+    }
+
+    fn run(&self, input: &Value) -> Result<Decision, PolicyError> {
+        let idle = self.idle.lock().pop();
+        let mut evaluator = match idle {
+            Some(evaluator) => evaluator,
+            None => self.prototype.evaluator()?,
+        };
+        // An evaluator that panicked is dropped, and the panic is an error as any other.
+        let (evaluator, decision) = catch_unwind(AssertUnwindSafe(move || {
+            let decision = self.join(&mut evaluator, input);
+            (evaluator, decision)
+        }))
+        .map_err(|_| failed("the policy", "regorus panicked"))?;
+        let mut idle = self.idle.lock();
+        if idle.len() < Self::IDLE_MAX {
+            idle.push(evaluator);
+        }
+        drop(idle);
+        decision
+    }
+
+    fn join(&self, evaluator: &mut Evaluator, input: &Value) -> Result<Decision, PolicyError> {
+        let deadline = Deadline::start();
+        evaluator.set_input(input);
+        let mut denying = Vec::new();
+        for module in &self.rules {
+            // Only `true` allows: undefined, false and anything else deny.
+            match evaluator.eval(&module.allow, &deadline)? {
+                Value::Bool(true) => {}
+                _ => denying.push(module),
+            }
+        }
+        if denying.is_empty() {
+            return self.oblige(evaluator, &deadline);
+        }
+        let mut reasons = Vec::new();
+        for module in denying {
+            let given = match &module.reasons {
+                Some(rule) => evaluator.eval(rule, &deadline)?,
+                None => Value::Undefined,
+            };
+            answer::reasons(&module.name, &given, &mut reasons);
+        }
+        reasons.sort();
+        Ok(Decision::Denied { reasons })
+    }
+
+    fn oblige(&self, evaluator: &mut Evaluator, deadline: &Deadline) -> Result<Decision, PolicyError> {
+        let mut joined = super::Obligations::default();
+        let mut malformed = Vec::new();
+        for module in &self.rules {
+            let Some(rule) = &module.obligations else { continue };
+            let given = evaluator.eval(rule, deadline)?;
+            if answer::oblige(&mut joined, &given).is_err() {
+                malformed.push(format!("{}: its obligations are malformed", module.name));
+            }
+        }
+        Ok(match malformed.is_empty() {
+            true => Decision::Allowed(joined),
+            false => Decision::Denied { reasons: malformed },
+        })
+    }
+}
+
+#[async_trait]
+impl PolicyEngine for RegoEngine {
+    /// Runs on the caller's thread: a hand-over would cost more than the microseconds it takes, and
+    /// a runaway is stopped after [`RegoEngine::TIME_MAX`].
+    async fn evaluate(&self, question: &Question<'_>) -> Result<Decision, PolicyError> {
+        self.decide(question)
+    }
+
+    fn revision(&self) -> &Arc<str> {
+        &self.revision
+    }
+
+    fn reads(&self) -> Reads {
+        self.reads
+    }
+}
+
+impl Prototype {
+    fn evaluator(&self) -> Result<Evaluator, PolicyError> {
+        let vm = match &self.compiled {
+            Some((policy, program)) => {
+                let mut vm = RegoVM::new_with_policy(policy.clone());
+                vm.load_program(Arc::clone(program));
+                vm.set_data(Value::new_object()).map_err(|cause| failed("the shipped policy", cause))?;
+                vm.set_max_instructions(RegoEngine::INSTRUCTIONS_MAX);
+                vm.set_execution_timer_config(Some(timer()));
+                Some(vm)
+            }
+            None => None,
+        };
+        Ok(Evaluator { vm, engine: self.interpreted.clone() })
+    }
+}
+
+impl Evaluator {
+    fn set_input(&mut self, input: &Value) {
+        if let Some(vm) = &mut self.vm {
+            vm.set_input(input.clone());
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.set_input(input.clone());
+        }
+    }
+
+    fn eval(&mut self, rule: &Rule, deadline: &Deadline) -> Result<Value, PolicyError> {
+        deadline.check()?;
+        let answer = match (rule, &mut self.vm, &mut self.engine) {
+            (Rule::Compiled { entry, .. }, Some(vm), _) => {
+                vm.execute_entry_point_by_index(*entry).map_err(|cause| cause.to_string())
+            }
+            (Rule::Interpreted { path }, _, Some(engine)) => {
+                engine.eval_rule(path.clone()).map_err(|cause| cause.to_string())
+            }
+            // Unknown never allows.
+            (Rule::Compiled { .. }, None, _) | (Rule::Interpreted { .. }, _, None) => {
+                Err("nothing to run it with".to_owned())
+            }
+        };
+        answer.map_err(|cause| match deadline.check() {
+            Err(timed_out) => timed_out,
+            Ok(()) => failed(rule.path(), cause.trim()),
+        })
+    }
+}
+
+/// The time limit of one decision, looked at between rules; within a rule, regorus does.
+struct Deadline {
+    started: Instant,
+}
+
+impl Deadline {
+    fn start() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    fn check(&self) -> Result<(), PolicyError> {
+        match self.started.elapsed() < RegoEngine::TIME_MAX {
+            true => Ok(()),
+            false => Err(PolicyError::TimedOut { limit: RegoEngine::TIME_MAX }),
+        }
+    }
+}
+
+fn timer() -> ExecutionTimerConfig {
+    const CHECK_INTERVAL: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
+    ExecutionTimerConfig { limit: RegoEngine::TIME_MAX, check_interval: CHECK_INTERVAL }
+}
+
+fn failed(rule: &str, cause: impl ToString) -> PolicyError {
+    PolicyError::Failed { rule: rule.to_owned(), cause: cause.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// When this fails, the operator's modules may run as bytecode too.
+    #[test]
+    fn bytecode_still_allows_after_an_undefined_assignment_where_the_interpreter_denies() {
+        const PATH: &str = "data.own.allow";
+        let module = "package own\nallow if { amount := input.absent; not amount > 10 }\n";
+        let mut engine = Engine::new();
+        engine.add_policy("own.rego".to_owned(), module.to_owned()).unwrap();
+        engine.set_input(Value::new_object());
+        assert_eq!(engine.eval_rule(PATH.to_owned()).unwrap(), Value::Undefined);
+
+        let policy = engine.compile_with_entrypoint(&PATH.into()).unwrap();
+        let program = Compiler::compile_from_policy(&policy, &[PATH]).unwrap();
+        let prototype = Prototype { compiled: Some((policy, program)), interpreted: None };
+        let mut evaluator = prototype.evaluator().unwrap();
+        evaluator.set_input(&Value::new_object());
+        let rule = Rule::Compiled { path: PATH.to_owned(), entry: 0 };
+        assert_eq!(evaluator.eval(&rule, &Deadline::start()).unwrap(), Value::Bool(true));
+    }
+}

@@ -1,0 +1,91 @@
+//! What do the values mean that a module's `reasons` and `obligations` have? The same in Rego:
+//! `policies/agentbus/decision.rego` and `shape.rego`.
+
+use regorus::Value;
+
+use crate::policy::{Lane, Obligations};
+
+/// Reasons kept of one decision, and bytes of each.
+const REASONS_MAX: usize = 16;
+const REASON_BYTES_MAX: usize = 256;
+
+/// Paths that one module may redact, as in `shape.rego`.
+const REDACT_MAX: usize = 64;
+
+/// An obligation that cannot be read, and so cannot be honoured.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Adds a denying module's reasons, or its name alone.
+pub(super) fn reasons(module: &str, given: &Value, out: &mut Vec<String>) {
+    let texts = texts(given);
+    if texts.is_empty() {
+        push(out, format!("{module}: denied"));
+    }
+    for text in texts {
+        push(out, format!("{module}: {text}"));
+    }
+}
+
+fn push(out: &mut Vec<String>, mut reason: String) {
+    if out.len() < REASONS_MAX {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        out.push(reason);
+    }
+}
+
+/// The strings in a list, set or object; anything else holds none.
+fn texts(given: &Value) -> Vec<&str> {
+    match given {
+        Value::Array(items) => items.iter().filter_map(text).collect(),
+        Value::Set(items) => items.iter_sorted().filter_map(text).collect(),
+        Value::Object(items) => items.iter_sorted().filter_map(|(_, value)| text(value)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Adds what one module demands.
+pub(super) fn oblige(joined: &mut Obligations, given: &Value) -> Result<(), Malformed> {
+    let object = match given {
+        Value::Undefined => return Ok(()),
+        Value::Object(object) => object,
+        _ => return Err(Malformed),
+    };
+    for (word, value) in object.iter_sorted() {
+        let Value::String(word) = word else { return Err(Malformed) };
+        match (&**word, value) {
+            ("deliberate", Value::Bool(deliberate)) => joined.deliberate |= deliberate,
+            ("min_approvals", Value::Number(_)) => {
+                let approvals = value.as_u32().ok().filter(|n| (1..=100).contains(n)).ok_or(Malformed)?;
+                joined.min_approvals = joined.min_approvals.max(Some(approvals));
+            }
+            ("redact", Value::Array(paths)) => redact(joined, paths.len(), paths.iter())?,
+            ("redact", Value::Set(paths)) => redact(joined, paths.len(), paths.iter_sorted())?,
+            ("lane", Value::String(lane)) if &**lane == "durable" => joined.lane = Some(Lane::Durable),
+            _ => return Err(Malformed),
+        }
+    }
+    Ok(())
+}
+
+fn redact<'a>(
+    joined: &mut Obligations,
+    count: usize,
+    paths: impl Iterator<Item = &'a Value>,
+) -> Result<(), Malformed> {
+    if count > REDACT_MAX {
+        return Err(Malformed);
+    }
+    for path in paths {
+        let Value::String(path) = path else { return Err(Malformed) };
+        joined.redact.insert((**path).to_owned());
+    }
+    Ok(())
+}

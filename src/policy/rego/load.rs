@@ -1,0 +1,182 @@
+//! Which rules does a policy consist of, and can all of it run?
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const ROOT: &str = "data.agentbus";
+const MODULES: &str = "data.agentbus.modules.";
+
+/// Files by package, `data.` in front.
+type Packages<'a> = BTreeMap<String, Vec<(&'a str, &'a str)>>;
+
+pub(super) fn load(sources: &PolicySources) -> Result<(Vec<ModuleRules>, Prototype, Reads), LoadError> {
+    let shipped = if sources.shipped { SHIPPED } else { &[] };
+    let shipped_packages = packages(shipped.iter().copied())?;
+    let own: Vec<&Module> = sources.modules.iter().filter(|module| !is_aggregation(module)).collect();
+    let own_packages = packages(own.iter().map(|module| (module.file.as_str(), module.text.as_str())))?;
+    refuse_reserved(&own_packages, &shipped_packages)?;
+
+    let compiled = Compiled::new(&shipped_packages)?;
+    let interpreted = interpreter(&shipped_packages, &own_packages, sources.data.as_deref())?;
+
+    let mut rules = compiled.rules;
+    if let Some(engine) = &interpreted {
+        for (package, files) in &own_packages {
+            if let Some(name) = package.strip_prefix(MODULES) {
+                rules.push(interpreted_rules(engine, package, name, files)?);
+            }
+        }
+    }
+    if rules.is_empty() {
+        return Err(LoadError::NoModules);
+    }
+    let texts = shipped_packages.values().chain(own_packages.values()).flatten();
+    let reads = texts.map(|(_, text)| reads::scan(text)).fold(Reads::NOTHING, Reads::and);
+    Ok((rules, Prototype { compiled: compiled.program, interpreted }, reads))
+}
+
+/// A copy of the shipped folder brings along how OPA joins modules. Unchanged it says what is done
+/// anyway; changed it would be in vain, so it is refused as any other use of the bus's packages.
+fn is_aggregation(module: &Module) -> bool {
+    AGGREGATION.iter().any(|(_, text)| *text == module.text)
+}
+
+fn packages<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Packages<'a>, LoadError> {
+    let mut packages = Packages::new();
+    for (file, text) in files {
+        let package = Engine::new()
+            .add_policy(file.to_owned(), text.to_owned())
+            .map_err(|cause| LoadError::Parse { file: file.to_owned(), cause: cause.to_string() })?;
+        packages.entry(package).or_default().push((file, text));
+    }
+    Ok(packages)
+}
+
+/// No file of the operator's may add to a package of the bus: a rule added to a shipped module could
+/// allow what it denies.
+fn refuse_reserved(own: &Packages<'_>, shipped: &Packages<'_>) -> Result<(), LoadError> {
+    for (package, files) in own {
+        let name = package.strip_prefix(MODULES);
+        let new_module = name.is_some_and(|name| is_name(name) && !shipped.contains_key(package));
+        // `data.agentbus_x` and `data["agentbus"]` too: close calls are not worth a mistake.
+        let foreign = !package.contains("agentbus") && package.starts_with("data.");
+        if !new_module && !foreign {
+            let file = files.first().map_or("", |(file, _)| file).to_owned();
+            return Err(LoadError::ReservedPackage { file, package: package.replacen("data.", "", 1) });
+        }
+    }
+    Ok(())
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+struct Compiled {
+    rules: Vec<ModuleRules>,
+    program: Option<(CompiledPolicy, Arc<Program>)>,
+}
+
+impl Compiled {
+    fn new(shipped: &Packages<'_>) -> Result<Self, LoadError> {
+        let mut engine = Engine::new();
+        let mut rules = Vec::new();
+        let mut paths: Vec<String> = Vec::new();
+        for (package, files) in shipped {
+            add(&mut engine, files)?;
+            let name = package.strip_prefix(MODULES).unwrap_or(package);
+            rules.push(module_rules(&engine, package, name, files, |path| {
+                paths.push(path.clone());
+                Rule::Compiled { path, entry: paths.len() - 1 }
+            })?);
+        }
+        let Some(first) = paths.first() else {
+            return Ok(Self { rules, program: None });
+        };
+        let policy = engine.compile_with_entrypoint(&first.as_str().into()).map_err(compile_error)?;
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let program = Compiler::compile_from_policy(&policy, &paths).map_err(compile_error)?;
+        Ok(Self { rules, program: Some((policy, program)) })
+    }
+}
+
+/// With the shipped modules beside the operator's, which may refer to them.
+fn interpreter(
+    shipped: &Packages<'_>,
+    own: &Packages<'_>,
+    data: Option<&str>,
+) -> Result<Option<Engine>, LoadError> {
+    let data = data.map(parse_data).transpose()?;
+    if own.is_empty() {
+        return Ok(None);
+    }
+    let mut engine = Engine::new();
+    // As OPA's `strict-builtin-errors`: a failing builtin is an error, not an undefined that a `not`
+    // could turn into an allow.
+    engine.set_strict_builtin_errors(true);
+    engine.set_execution_timer_config(timer());
+    for files in shipped.values().chain(own.values()) {
+        add(&mut engine, files)?;
+    }
+    if let Some(data) = data {
+        engine.add_data(data).map_err(|cause| LoadError::Data { cause: cause.to_string() })?;
+    }
+    Ok(Some(engine))
+}
+
+fn parse_data(text: &str) -> Result<Value, LoadError> {
+    let refused = |cause: String| LoadError::Data { cause };
+    let data = Value::from_json_str(text).map_err(|cause| refused(cause.to_string()))?;
+    let object = data.as_object().map_err(|_| refused("must be a JSON object".to_owned()))?;
+    if object.contains_key(&Value::from("agentbus")) {
+        return Err(refused(format!("the key agentbus belongs to the bus ({ROOT})")));
+    }
+    Ok(data)
+}
+
+fn add(engine: &mut Engine, files: &[(&str, &str)]) -> Result<(), LoadError> {
+    for (file, text) in files {
+        engine
+            .add_policy((*file).to_owned(), (*text).to_owned())
+            .map_err(|cause| LoadError::Parse { file: (*file).to_owned(), cause: cause.to_string() })?;
+    }
+    Ok(())
+}
+
+fn interpreted_rules(
+    engine: &Engine,
+    package: &str,
+    name: &str,
+    files: &[(&str, &str)],
+) -> Result<ModuleRules, LoadError> {
+    module_rules(engine, package, name, files, |path| Rule::Interpreted { path })
+}
+
+fn module_rules(
+    engine: &Engine,
+    package: &str,
+    name: &str,
+    files: &[(&str, &str)],
+    mut rule: impl FnMut(String) -> Rule,
+) -> Result<ModuleRules, LoadError> {
+    let mut defined = |word: &str| -> Result<Option<Rule>, LoadError> {
+        for (file, _) in files {
+            if engine.has_declared_rule_rooted_at(file, word).map_err(compile_error)? {
+                return Ok(Some(rule(format!("{package}.{word}"))));
+            }
+        }
+        Ok(None)
+    };
+    let allow = defined("allow")?.ok_or_else(|| LoadError::NoAllow { module: name.to_owned() })?;
+    Ok(ModuleRules {
+        name: name.to_owned(),
+        allow,
+        reasons: defined("reasons")?,
+        obligations: defined("obligations")?,
+    })
+}
+
+fn compile_error(cause: impl ToString) -> LoadError {
+    LoadError::Compile { cause: cause.to_string() }
+}

@@ -1,0 +1,39 @@
+//! Is what the policy decides what it should be: in process, by OPA, when it fails, and fast?
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod cases;
+mod faults;
+mod gate;
+mod opa;
+mod parity;
+mod question;
+mod speed;
+
+use agentbus::policy::{
+    rego::RegoEngine,
+    sources::{Module, PolicySources},
+};
+
+/// The shipped policy with the operator's modules beside it.
+fn with_modules(modules: &[(&str, &str)]) -> PolicySources {
+    let modules = modules
+        .iter()
+        .map(|(file, text)| Module { file: file.to_string(), text: text.to_string() })
+        .collect();
+    PolicySources { modules, ..PolicySources::shipped() }
+}
+
+/// The shipped modules as if they were the operator's, so that the interpreter runs them.
+fn interpreted_shipped() -> PolicySources {
+    PolicySources { shipped: false, ..with_modules(agentbus::policy::sources::SHIPPED) }
+}
+
+fn load(sources: &PolicySources) -> RegoEngine {
+    RegoEngine::load(sources).unwrap_or_else(|error| panic!("{error}"))
+}
