@@ -9,8 +9,15 @@ use async_trait::async_trait;
 
 use crate::domain::{AgentId, AgentRecord, CapabilityId, MessageId, TenantId};
 
-pub mod memory;
-pub mod redis;
+mod cache;
+mod clock;
+mod memory;
+mod redis;
+
+pub use cache::{CacheLimits, CachedRegistry, Invalidator};
+pub use clock::{Clock, ManualClock};
+pub use memory::MemoryStore;
+pub use redis::{Health, RedisSettings, RedisStore, RedisUrlError};
 
 /// Why a store gave no answer. "Could not ask" only: an absent entry is not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +29,30 @@ pub enum StoreError {
     /// The store answered with something this version does not understand.
     #[error("unexpected answer from the store: {found}")]
     Unexpected { found: String },
+    /// At its bound. Refusing is the safe answer: forgetting an older entry could deliver twice.
+    #[error("the store is full")]
+    Full,
+}
+
+/// How long what is stored lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// A registration without a heartbeat.
+    pub agent: Duration,
+    /// A repeat of a message within this time gets the stored verdict.
+    pub window: Duration,
+    /// A claim that is neither settled nor released can be taken over after this time.
+    pub lease: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            agent: Duration::from_secs(30),
+            window: Duration::from_secs(600),
+            lease: Duration::from_secs(2),
+        }
+    }
 }
 
 /// Live agents, per tenant. An entry lives for a time to live and is renewed by heartbeats.
@@ -58,6 +89,17 @@ pub trait Registry: Send + Sync {
     async fn agents(&self, tenant: &TenantId) -> Result<Arc<Vec<AgentId>>, StoreError>;
 }
 
+/// A registry that says when a tenant's agents change, so that what was read can be kept.
+#[async_trait]
+pub trait Tracked: Registry {
+    /// Names the present state of the tenant's agents: any change of who is live, or of what they
+    /// can do, gives another epoch. Heartbeats do not. Agents whose time is over are removed first.
+    async fn epoch(&self, tenant: &TenantId) -> Result<u64, StoreError>;
+
+    /// From now on tells `invalidator` of changes, by whichever node, and whether it can tell.
+    fn feed(&self, invalidator: Invalidator);
+}
+
 /// What became of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
@@ -79,7 +121,7 @@ pub struct MessageKey {
 ///
 /// A node claims a message just before the effect, and settles it with the verdict after. A claim
 /// that is neither settled nor released within its lease can be taken over; the taker must find out
-/// by other means whether the effect happened (see `bus::records`).
+/// by other means whether the effect happened (`bus/outbox.rs` looks for its record).
 #[async_trait]
 pub trait Idempotency: Send + Sync {
     /// Exactly one of any number of concurrent callers gets `Claim::Mine`.
@@ -89,16 +131,35 @@ pub trait Idempotency: Send + Sync {
     /// no longer the current one changes nothing.
     async fn settle(&self, key: &MessageKey, token: ClaimToken, verdict: &[u8]) -> Result<(), StoreError>;
 
-    /// Gives the claim back, as if it had never been made.
+    /// Gives the claim back, as if it had never been made: the next claim is `Mine`, or `TakenOver`
+    /// if this one was, because the doubt about the first holder remains.
     async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError>;
 }
 
 /// SHA-256 of a message's canonical form.
 pub type Digest = [u8; 32];
 
+/// Bytes of a verdict that a store accepts.
+pub const VERDICT_BYTES_MAX: usize = 64 * 1024;
+
 /// Proves that a claim is the current one. Unique per claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimToken(pub u64);
+
+impl ClaimToken {
+    /// Unique enough: only claims on one key within one window could be mistaken for each other.
+    fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+fn verdict_fits(verdict: &[u8]) -> Result<(), StoreError> {
+    if verdict.len() <= VERDICT_BYTES_MAX {
+        return Ok(());
+    }
+    let found = format!("a verdict of {} bytes to store, at most {VERDICT_BYTES_MAX}", verdict.len());
+    Err(StoreError::Unexpected { found })
+}
 
 /// The answer to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,1 +1,129 @@
+//! What do nodes share when there is only one: everything in this process's memory.
+//!
+//! Nothing survives the process, and no other node sees it. All operations are short and without
+//! waiting, so each half is under one lock that is never held over an `.await`.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::{
+    Claim, ClaimToken, Clock, Digest, Idempotency, Invalidator, Lifetimes, MessageKey, Registration,
+    Registry, StoreError, Tracked, clock::millis, verdict_fits,
+};
+use crate::domain::{AgentId, AgentRecord, CapabilityId, TenantId};
+
+mod agents;
+mod messages;
+
+use agents::Agents;
+use messages::Messages;
+
+/// Both stores of one process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    lifetimes: Lifetimes,
+    clock: Clock,
+    agents: Mutex<Agents>,
+    messages: Mutex<Messages>,
+}
+
+impl MemoryStore {
+    /// Messages remembered within the window; more are refused with [`StoreError::Full`]. At about
+    /// 0.5 KiB each this is half a gigabyte at the very most.
+    pub const MESSAGES_MAX: usize = 1_000_000;
+
+    pub fn new(lifetimes: Lifetimes) -> Self {
+        Self::with(lifetimes, Self::MESSAGES_MAX, Clock::machine())
+    }
+
+    pub fn with(lifetimes: Lifetimes, messages_max: usize, clock: Clock) -> Self {
+        Self { lifetimes, clock, agents: Mutex::default(), messages: Mutex::new(Messages::new(messages_max)) }
+    }
+
+    fn agent_deadline(&self, now: u64) -> u64 {
+        now.saturating_add(millis(self.lifetimes.agent))
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryStore {
+    async fn register(
+        &self,
+        tenant: &TenantId,
+        record: &AgentRecord,
+        agents_max: usize,
+    ) -> Result<Registration, StoreError> {
+        let now = self.clock.now();
+        let added = self.agents.lock().register(
+            tenant,
+            Arc::new(record.clone()),
+            agents_max,
+            now,
+            self.agent_deadline(now),
+        );
+        Ok(match added {
+            Ok(()) => Registration::Registered { ttl: self.lifetimes.agent },
+            Err(agents) => Registration::QuotaExceeded { agents },
+        })
+    }
+
+    async fn heartbeat(&self, tenant: &TenantId, agent: &AgentId) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        Ok(self.agents.lock().heartbeat(tenant, agent, now, self.agent_deadline(now)))
+    }
+
+    async fn unregister(&self, tenant: &TenantId, agent: &AgentId) -> Result<bool, StoreError> {
+        Ok(self.agents.lock().unregister(tenant, agent, self.clock.now()))
+    }
+
+    async fn agent(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentId,
+    ) -> Result<Option<Arc<AgentRecord>>, StoreError> {
+        Ok(self.agents.lock().agent(tenant, agent, self.clock.now()))
+    }
+
+    async fn holders(
+        &self,
+        tenant: &TenantId,
+        capability: &CapabilityId,
+    ) -> Result<Arc<Vec<AgentId>>, StoreError> {
+        Ok(self.agents.lock().holders(tenant, capability, self.clock.now()))
+    }
+
+    async fn agents(&self, tenant: &TenantId) -> Result<Arc<Vec<AgentId>>, StoreError> {
+        Ok(self.agents.lock().all(tenant, self.clock.now()))
+    }
+}
+
+#[async_trait]
+impl Tracked for MemoryStore {
+    async fn epoch(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        Ok(self.agents.lock().epoch(tenant, self.clock.now()))
+    }
+
+    fn feed(&self, invalidator: Invalidator) {
+        self.agents.lock().feed(invalidator);
+    }
+}
+
+#[async_trait]
+impl Idempotency for MemoryStore {
+    async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError> {
+        self.messages.lock().claim(key, digest, self.clock.now(), &self.lifetimes)
+    }
+
+    async fn settle(&self, key: &MessageKey, token: ClaimToken, verdict: &[u8]) -> Result<(), StoreError> {
+        verdict_fits(verdict)?;
+        self.messages.lock().settle(key, token, verdict, self.clock.now());
+        Ok(())
+    }
+
+    async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError> {
+        self.messages.lock().release(key, token, self.clock.now());
+        Ok(())
+    }
+}

@@ -1,1 +1,252 @@
+//! How do nodes share their state through Redis, and what happens while it is away?
+//!
+//! The only owner of fred. Each question is one script or one command, within one hash slot, with a
+//! short time limit and one attempt: a question that may have been heard is not repeated here,
+//! because claims are not idempotent and callers repeat whole messages anyway. While Redis does not
+//! answer a probe, questions fail at once instead of waiting; the probe goes on without end.
+//!
+//! | key | what |
+//! |---|---|
+//! | `agentbus:{<tenant>}:agent:<id>` | a live agent's record as JSON; expires without heartbeats |
+//! | `agentbus:{<tenant>}:agents` | sorted set of the tenant's agents by expiry |
+//! | `agentbus:{<tenant>}:cap:<capability>` | sorted set of a capability's holders by expiry |
+//! | `agentbus:epoch:{<tenant>}` | when the tenant's agents last changed, in µs of server time |
+//! | `agentbus:{<tenant>}:msg:<sender>:<message_id>` | a claim or a verdict (`claim.lua`) |
 
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use fred::{
+    clients::{Client, WithOptions},
+    prelude::{ClientLike as _, LuaInterface as _, Value},
+    types::{Key, config::Options, scripts::Script},
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Lifetimes, StoreError};
+
+mod agents;
+mod batch;
+mod connection;
+mod messages;
+mod tracking;
+
+use batch::{Ask, Batcher};
+use connection::Connector;
+
+/// What a node must know to use Redis.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// May hold a password, so it is never shown.
+    url: String,
+    pub lifetimes: Lifetimes,
+    /// After this time a question counts as not answered.
+    pub command_timeout: Duration,
+    /// Connections for commands. One more listens for invalidations.
+    pub connections: usize,
+}
+
+impl RedisSettings {
+    /// `redis://[user:password@]host:port[/database]`, or the cluster or sentinel form of it.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            lifetimes: Lifetimes::default(),
+            command_timeout: Duration::from_millis(250),
+            connections: 1,
+        }
+    }
+}
+
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url: _, lifetimes, command_timeout, connections } = self;
+        f.debug_struct("RedisSettings")
+            .field("lifetimes", lifetimes)
+            .field("command_timeout", command_timeout)
+            .field("connections", connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a Redis URL cannot be used. The URL is not repeated: it may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RedisUrlError {
+    #[error("expected redis://[user:password@]host:port[/database]")]
+    Malformed,
+    #[error("this build speaks to Redis without TLS only, and the URL asks for TLS")]
+    TlsNotBuiltIn,
+}
+
+/// Whether Redis answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Up,
+    Down,
+}
+
+/// The registry and the record of messages in Redis.
+pub struct RedisStore {
+    commands: Vec<WithOptions<Client>>,
+    next: AtomicUsize,
+    /// For what each message asks.
+    batcher: Batcher,
+    scripts: Scripts,
+    health: watch::Receiver<Health>,
+    /// Asks for a probe now.
+    doubt: Arc<Notify>,
+    settings: RedisSettings,
+    connector: Connector,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl RedisStore {
+    /// Starts connecting and returns at once; the store is `Down` until Redis answers. Cancel
+    /// `shutdown` when nothing needs the store any more; all its tasks are in `tracker`.
+    pub fn connect(
+        settings: RedisSettings,
+        shutdown: CancellationToken,
+        tracker: &TaskTracker,
+    ) -> Result<Self, RedisUrlError> {
+        let connector = Connector::new(&settings)?;
+        let clients: Vec<Client> =
+            (0..settings.connections.max(1)).map(|_| connector.command_client()).collect();
+        for client in &clients {
+            tracker.spawn(connection::keep(client.clone(), shutdown.clone()));
+        }
+        // Deliberate: one attempt, and none while reconnecting. Whoever waits has a deadline.
+        let options = Options {
+            max_attempts: Some(1),
+            timeout: Some(settings.command_timeout),
+            fail_fast: true,
+            ..Options::default()
+        };
+        let commands: Vec<_> = clients.iter().map(|client| client.with_options(&options)).collect();
+        let first = clients.first().cloned().unwrap_or_else(|| connector.command_client());
+        let batcher = Batcher::start(first, options, settings.command_timeout, &shutdown, tracker);
+        let (report, health) = watch::channel(Health::Down);
+        let doubt = Arc::new(Notify::new());
+        tracker.spawn(connection::watch(commands.clone(), report, Arc::clone(&doubt), shutdown.clone()));
+        Ok(Self {
+            commands,
+            next: AtomicUsize::new(0),
+            batcher,
+            scripts: Scripts::new(),
+            health,
+            doubt,
+            settings,
+            connector,
+            shutdown,
+            tracker: tracker.clone(),
+        })
+    }
+
+    pub fn healthy(&self) -> bool {
+        *self.health.borrow() == Health::Up
+    }
+
+    /// Changes with each loss and return of Redis.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Waits until Redis answers, at most for `limit`, and says whether it does.
+    pub async fn ready(&self, limit: Duration) -> bool {
+        let mut health = self.health();
+        let up = health.wait_for(|health| *health == Health::Up);
+        matches!(tokio::time::timeout(limit, up).await, Ok(Ok(_)))
+    }
+
+    fn client(&self) -> Result<&WithOptions<Client>, StoreError> {
+        if !self.healthy() {
+            return Err(StoreError::Disconnected);
+        }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.commands.len().max(1);
+        self.commands.get(turn).ok_or(StoreError::Disconnected)
+    }
+
+    /// Runs a script by its digest. A server that does not have it (any more) gets its text.
+    async fn run(&self, script: &Script, keys: Vec<Key>, args: Vec<Value>) -> Result<Value, StoreError> {
+        let client = self.client()?;
+        let answer = client.evalsha(script.sha1().clone(), keys.clone(), args.clone()).await;
+        let answer = match (answer, script.lua()) {
+            (Err(error), Some(lua)) if error.details().starts_with("NOSCRIPT") => {
+                client.eval(lua.clone(), keys, args).await
+            }
+            (answer, _) => answer,
+        };
+        answer.map_err(|error| self.failed(&error))
+    }
+
+    /// Runs a script about one message, together with those of others where there are many.
+    async fn run_for_message(
+        &self,
+        script: &Script,
+        key: Key,
+        args: Vec<Value>,
+    ) -> Result<Value, StoreError> {
+        let ask = Ask::Script { script: script.clone(), key: key.clone(), args: args.clone() };
+        match self.batcher.ask(self.client()?, ask).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => self.run(script, vec![key], args).await,
+            answer => answer.map_err(|error| self.failed(&error)),
+        }
+    }
+
+    /// What the caller may know; the rest goes to the log.
+    fn failed(&self, error: &fred::error::Error) -> StoreError {
+        let known = connection::store_error(error, self.settings.command_timeout);
+        match known {
+            StoreError::Timeout { .. } | StoreError::Disconnected => {
+                tracing::debug!(%error, "no answer from redis");
+                self.doubt.notify_one();
+            }
+            StoreError::Unexpected { .. } | StoreError::Full => tracing::warn!(%error, "redis refused"),
+        }
+        known
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The scripts, each in its own file, called by the digest of its text.
+struct Scripts {
+    register: Script,
+    heartbeat: Script,
+    unregister: Script,
+    members: Script,
+    epoch: Script,
+    claim: Script,
+    settle: Script,
+    release: Script,
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            register: Script::from_lua(include_str!("redis/register.lua")),
+            heartbeat: Script::from_lua(include_str!("redis/heartbeat.lua")),
+            unregister: Script::from_lua(include_str!("redis/unregister.lua")),
+            members: Script::from_lua(include_str!("redis/members.lua")),
+            epoch: Script::from_lua(include_str!("redis/epoch.lua")),
+            claim: Script::from_lua(include_str!("redis/claim.lua")),
+            settle: Script::from_lua(include_str!("redis/settle.lua")),
+            release: Script::from_lua(include_str!("redis/release.lua")),
+        }
+    }
+}
+
+fn unexpected(found: impl Into<String>) -> StoreError {
+    StoreError::Unexpected { found: found.into() }
+}

@@ -1,0 +1,207 @@
+//! How is a connection to Redis made, kept and judged, and what do its errors mean?
+
+use std::{sync::Arc, time::Duration};
+
+use fred::{
+    clients::{Client, WithOptions},
+    error::{Error, ErrorKind},
+    prelude::ClientLike as _,
+    types::{
+        RespVersion,
+        config::{
+            Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+        },
+    },
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Health, RedisSettings, RedisUrlError};
+use crate::state::StoreError;
+
+/// Commands that wait for a connection or its socket. More are refused.
+const COMMANDS_MAX: usize = 4096;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection with a question that is unanswered for so long is closed and made again.
+const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(1);
+const UNRESPONSIVE_CHECK: Duration = Duration::from_millis(250);
+const RECONNECT_DELAY_MIN_MS: u32 = 50;
+const RECONNECT_DELAY_MAX_MS: u32 = 2_000;
+const RECONNECT_JITTER_MS: u32 = 50;
+/// Changes that the listener may be behind before it must start afresh.
+const CHANGES_MAX: usize = 1024;
+
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+const PROBE_EVERY_WHILE_DOWN: Duration = Duration::from_millis(100);
+/// However many callers doubt, probes are so far apart.
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
+const QUIT_TIMEOUT: Duration = Duration::from_millis(250);
+/// fred ends its task for good on errors it takes for fatal; it is started again after this time.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// Makes clients that are all set alike.
+pub(super) struct Connector {
+    config: Config,
+    connection: ConnectionConfig,
+    performance: PerformanceConfig,
+    reconnect: ReconnectPolicy,
+}
+
+impl Connector {
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisUrlError> {
+        let (scheme, _) = settings.url.split_once("://").ok_or(RedisUrlError::Malformed)?;
+        // fred without its TLS features would speak in the clear where TLS was asked for.
+        if scheme.starts_with("rediss") || scheme.starts_with("valkeys") {
+            return Err(RedisUrlError::TlsNotBuiltIn);
+        }
+        if !scheme.starts_with("redis") && !scheme.starts_with("valkey") {
+            return Err(RedisUrlError::Malformed);
+        }
+        let parsed = Config::from_url(&settings.url).map_err(|_| RedisUrlError::Malformed)?;
+        // A node starts without Redis and says so.
+        let config = Config { fail_fast: false, version: RespVersion::RESP3, ..parsed };
+        let connection = ConnectionConfig {
+            connection_timeout: CONNECT_TIMEOUT,
+            internal_command_timeout: CONNECT_TIMEOUT,
+            max_command_attempts: 1,
+            max_command_buffer_len: COMMANDS_MAX,
+            unresponsive: UnresponsiveConfig {
+                max_timeout: Some(UNRESPONSIVE_AFTER),
+                interval: UNRESPONSIVE_CHECK,
+            },
+            tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },
+            ..ConnectionConfig::default()
+        };
+        let performance = PerformanceConfig {
+            default_command_timeout: settings.command_timeout,
+            ..PerformanceConfig::default()
+        };
+        // Attempts without end: a client that gives up would need a restart of the node.
+        let mut reconnect =
+            ReconnectPolicy::new_exponential(0, RECONNECT_DELAY_MIN_MS, RECONNECT_DELAY_MAX_MS, 2);
+        reconnect.set_jitter(RECONNECT_JITTER_MS);
+        Ok(Self { config, connection, performance, reconnect })
+    }
+
+    pub(super) fn command_client(&self) -> Client {
+        self.client(self.performance.clone())
+    }
+
+    /// For a connection that is told of changes.
+    pub(super) fn listening_client(&self) -> Client {
+        self.client(PerformanceConfig { broadcast_channel_capacity: CHANGES_MAX, ..self.performance.clone() })
+    }
+
+    fn client(&self, performance: PerformanceConfig) -> Client {
+        Client::new(
+            self.config.clone(),
+            Some(performance),
+            Some(self.connection.clone()),
+            Some(self.reconnect.clone()),
+        )
+    }
+}
+
+/// Drives a client's connection until shutdown.
+pub(super) async fn keep(client: Client, shutdown: CancellationToken) {
+    loop {
+        let mut driver = client.connect();
+        tokio::select! {
+            ended = &mut driver => {
+                let cause = match ended {
+                    Ok(Err(error)) => error.to_string(),
+                    Ok(Ok(())) => "ended".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                tracing::warn!(%cause, "redis connection given up; starting it again");
+            }
+            () = shutdown.cancelled() => {
+                // An orderly farewell where that is possible; the connection ends either way.
+                let _ = timeout(QUIT_TIMEOUT, client.quit()).await;
+                driver.abort();
+                return;
+            }
+        }
+        tokio::select! {
+            () = sleep(RESTART_DELAY) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Probes all connections, now and then and whenever someone doubts.
+pub(super) async fn watch(
+    clients: Vec<WithOptions<Client>>,
+    report: watch::Sender<Health>,
+    doubt: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let found = tokio::select! {
+            found = probe(&clients) => found,
+            () = shutdown.cancelled() => break,
+        };
+        let health = if found.is_ok() { Health::Up } else { Health::Down };
+        let changed = report.send_if_modified(|known| std::mem::replace(known, health) != health);
+        match found {
+            Ok(()) if changed => tracing::info!("redis answers"),
+            Err(cause) if changed => tracing::warn!(%cause, "redis does not answer"),
+            Ok(()) | Err(_) => {}
+        }
+        let (wait, listen) = match health {
+            Health::Up => (PROBE_EVERY, true),
+            Health::Down => (PROBE_EVERY_WHILE_DOWN, false),
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = doubt.notified(), if listen => sleep(PROBE_PAUSE).await,
+            () = shutdown.cancelled() => break,
+        }
+    }
+    report.send_replace(Health::Down);
+}
+
+async fn probe(clients: &[WithOptions<Client>]) -> Result<(), Error> {
+    for client in clients {
+        client.ping::<()>(None).await?;
+    }
+    Ok(())
+}
+
+/// Never holds an address: of the server's own errors only the code word is kept.
+pub(super) fn store_error(error: &Error, limit: Duration) -> StoreError {
+    // Codes of a server that is there but cannot serve at the moment.
+    const AWAY: [&str; 7] =
+        ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "UNBLOCKED"];
+    let details = error.details();
+    let code = details.split(' ').next().unwrap_or_default();
+    let is_code = !code.is_empty() && code.len() <= 32 && code.bytes().all(|b| b.is_ascii_uppercase());
+    match error.kind() {
+        ErrorKind::Timeout => StoreError::Timeout { limit },
+        _ if is_code && AWAY.contains(&code) => StoreError::Disconnected,
+        _ if code == "OOM" => StoreError::Full,
+        // From our own scripts, so the text is ours.
+        _ if code == "UNEXPECTED" => {
+            let found = details.strip_prefix("UNEXPECTED ").unwrap_or_default();
+            StoreError::Unexpected { found: found.to_owned() }
+        }
+        _ if is_code => StoreError::Unexpected { found: format!("error {code}") },
+        ErrorKind::IO
+        | ErrorKind::Routing
+        | ErrorKind::Canceled
+        | ErrorKind::Cluster
+        | ErrorKind::Sentinel
+        | ErrorKind::Backpressure
+        | ErrorKind::Config
+        | ErrorKind::Url
+        | ErrorKind::Auth => StoreError::Disconnected,
+        ErrorKind::Protocol | ErrorKind::Parse | ErrorKind::NotFound => {
+            StoreError::Unexpected { found: "an answer of another kind".to_owned() }
+        }
+        // fred's words for a client that is not connected are of kind `Unknown`.
+        _ => StoreError::Disconnected,
+    }
+}

@@ -1,0 +1,123 @@
+//! How does a node hear that a tenant's agents changed, and how does it know that it hears?
+//!
+//! Redis tells of writes to the epoch keys (client tracking in broadcast mode, by prefix). A
+//! connection that was lost, even for a moment, has missed some: all is forgotten, and only trusted
+//! again when Redis has confirmed the tracking on the new connection.
+
+use std::time::Duration;
+
+use fred::{
+    clients::Client,
+    interfaces::TrackingInterface as _,
+    prelude::{ClientLike as _, EventInterface as _},
+    types::client::Invalidation,
+};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::agents::{EPOCH_PREFIX, tenant_of};
+use crate::state::Invalidator;
+
+/// A connection that broke silently is noticed after this time and the command timeout.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Tracking is tried again after this time while it fails.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Feeds the cache until shutdown. Start it before the client connects.
+pub(super) async fn listen(client: Client, invalidator: Invalidator, shutdown: CancellationToken) {
+    if client.is_clustered() {
+        // Each shard tells of its own keys only; fred listens to one. Reads go to Redis instead.
+        tracing::warn!("redis cluster: the registry is not cached on this node");
+        return;
+    }
+    let mut invalidations = client.invalidation_rx();
+    let mut reconnects = client.reconnect_rx();
+    let mut errors = client.error_rx();
+    let mut probe = ticks(PROBE_EVERY);
+    let mut retry = ticks(RETRY_EVERY);
+    let mut tracking = false;
+    loop {
+        let lost = tokio::select! {
+            // In this order: a change is told before a loss is noticed before trust is renewed.
+            biased;
+            () = shutdown.cancelled() => break,
+            told = invalidations.recv() => match told {
+                Ok(told) => {
+                    tell(&invalidator, &told);
+                    false
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "behind with registry changes: cache cleared");
+                    invalidator.clear();
+                    false
+                }
+                Err(RecvError::Closed) => {
+                    invalidations = client.invalidation_rx();
+                    true
+                }
+            },
+            event = errors.recv() => {
+                if matches!(event, Err(RecvError::Closed)) {
+                    errors = client.error_rx();
+                }
+                true
+            }
+            event = reconnects.recv() => {
+                if matches!(event, Err(RecvError::Closed)) {
+                    reconnects = client.reconnect_rx();
+                }
+                true
+            }
+            _ = probe.tick(), if tracking => client.ping::<()>(None).await.is_err(),
+            _ = retry.tick(), if !tracking => {
+                tracking = client.is_connected() && start(&client).await;
+                if tracking {
+                    invalidator.trust();
+                    tracing::debug!("registry changes are told");
+                }
+                false
+            }
+        };
+        if lost {
+            if tracking {
+                tracing::debug!("registry changes are not told");
+            }
+            invalidator.distrust();
+            tracking = false;
+            retry.reset_immediately();
+        }
+    }
+    invalidator.distrust();
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Off first: Redis refuses a prefix that is tracked already on the same connection.
+async fn start(client: &Client) -> bool {
+    let on = async {
+        client.stop_tracking().await?;
+        client.start_tracking(EPOCH_PREFIX, true, false, false, false).await
+    };
+    on.await.inspect_err(|error| tracing::debug!(%error, "tracking not started")).is_ok()
+}
+
+fn tell(invalidator: &Invalidator, told: &Invalidation) {
+    if told.keys.is_empty() {
+        // The server forgot all keys. fred 10.1 drops this word in RESP3 (it looks for a list and
+        // Redis sends null), so until it does not, the check of the epochs finds out.
+        invalidator.clear();
+    }
+    for key in &told.keys {
+        match tenant_of(key) {
+            Some(tenant) => invalidator.tenant_changed(&tenant),
+            None => invalidator.clear(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Do the stores keep what `agentbus::state` promises: in memory, in Redis, and while Redis fails?
+//!
+//! Every implementation runs the same contract; time is moved by hand where the store lets us, and
+//! lifetimes are short where it does not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{sync::Arc, time::Duration};
+
+use agentbus::{
+    domain::{AgentId, AgentRecord, CapabilityId, TenantId},
+    state::{Digest, Lifetimes, MessageKey, RedisSettings, RedisStore, StoreError},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+mod cache;
+mod contract;
+mod faults;
+mod figures;
+mod server;
+
+use server::Server;
+
+const DIGEST: Digest = [7; 32];
+const OTHER_DIGEST: Digest = [8; 32];
+
+/// Short enough to wait for, long enough for a busy machine.
+const LIFETIMES: Lifetimes = Lifetimes {
+    agent: Duration::from_millis(600),
+    window: Duration::from_millis(2_000),
+    lease: Duration::from_millis(400),
+};
+
+fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+fn agent(id: &str) -> AgentId {
+    id.parse().unwrap()
+}
+
+fn capability(id: &str) -> CapabilityId {
+    id.parse().unwrap()
+}
+
+fn record(id: &str, capabilities: &[&str]) -> AgentRecord {
+    AgentRecord {
+        id: agent(id),
+        capabilities: Arc::new(capabilities.iter().map(|c| capability(c)).collect()),
+        encoding: None,
+        description: String::new(),
+    }
+}
+
+fn message(id: &str) -> MessageKey {
+    MessageKey { tenant: tenant("acme"), sender: agent("planner"), message: id.parse().unwrap() }
+}
+
+/// A store on its own connections, whose tasks end with it.
+struct Node {
+    store: Arc<RedisStore>,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Node {
+    fn start(server: &Server, lifetimes: Lifetimes) -> Self {
+        Self::start_with(server, |settings| settings.lifetimes = lifetimes)
+    }
+
+    fn start_with(server: &Server, set: impl FnOnce(&mut RedisSettings)) -> Self {
+        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let mut settings = RedisSettings::new(server.url());
+        set(&mut settings);
+        let store = RedisStore::connect(settings, shutdown.clone(), &tracker).unwrap();
+        Self { store: Arc::new(store), shutdown, tracker }
+    }
+
+    async fn ready(server: &Server, lifetimes: Lifetimes) -> Self {
+        let node = Self::start(server, lifetimes);
+        assert!(node.store.ready(Duration::from_secs(5)).await, "redis does not answer");
+        node
+    }
+
+    /// Stops all tasks, and says whether they ended in time.
+    async fn stop(self) -> bool {
+        self.shutdown.cancel();
+        self.tracker.close();
+        tokio::time::timeout(Duration::from_secs(2), self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Asks until the answer is as wished, at most for `limit`.
+async fn eventually<F: Future<Output = bool>>(limit: Duration, mut ask: impl FnMut() -> F) -> Duration {
+    let start = tokio::time::Instant::now();
+    while !ask().await {
+        assert!(start.elapsed() < limit, "not within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    start.elapsed()
+}
+
+fn could_not_ask(error: &StoreError) -> bool {
+    matches!(error, StoreError::Timeout { .. } | StoreError::Disconnected)
+}
