@@ -1,0 +1,215 @@
+//! `agentbus tenants`: who may be on the bus.
+#![allow(clippy::print_stdout, reason = "the command's output for people")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+
+use crate::tenants::{
+    BusUser, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names, provision,
+    reload, render_server_conf,
+};
+
+/// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
+/// that nodes watch.
+#[derive(Debug, Args)]
+pub struct TenantsArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print an example of a tenants file, to begin from.
+    Example,
+    /// Parse a tenants file and report what it says; changes nothing.
+    Check(Source),
+    /// Show tenants, agents and where their seeds are.
+    List(Source),
+    /// Write keys and NATS accounts. Safe to run again: seeds that exist are kept.
+    ///
+    /// Seeds go to DIR/keys/<tenant>/<agent>.nk, for their owner only. Seeds of agents that are no
+    /// longer in the file are deleted. A server reads the accounts when it starts; use `apply` for
+    /// one that runs.
+    Generate(Source),
+    /// Write keys and accounts, have the running servers reload them, and publish the tenants to
+    /// the nodes.
+    ///
+    /// Connections of agents that stay in the file survive. Requests under way at the instant of
+    /// the reload may go unanswered: agents retry them with the same message id.
+    Apply(Apply),
+}
+
+#[derive(Debug, Args)]
+struct Source {
+    /// The tenants file [default: tenants.toml in DIR].
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The folder of keys, NATS configuration and data.
+    #[arg(long, alias = "out", value_name = "DIR", default_value = ".agentbus", env = "AGENTBUS_DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Apply {
+    #[command(flatten)]
+    source: Source,
+    /// A NATS server of the bus, such as nats://127.0.0.1:4222 [default: that of DIR/up.json].
+    #[arg(long, value_name = "URL", env = "AGENTBUS_NATS_URL")]
+    server: Option<String>,
+    /// Largest size of the stream of records, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().records_bytes)]
+    records_bytes: u64,
+    /// Copies of each stream; 3 in a cluster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: u8,
+}
+
+/// Exit codes: 0 done, 1 failed. clap itself ends with 2 on wrong usage.
+pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Example => print!("{}", Plan::EXAMPLE),
+        Command::Check(source) => {
+            let plan = source.plan()?;
+            let (path, agents) =
+                (source.file(), plan.tenants().iter().map(|t| t.agents.len()).sum::<usize>());
+            println!(
+                "{}: {} tenants, {agents} agents, all within bounds",
+                path.display(),
+                plan.tenants().len()
+            );
+        }
+        Command::List(source) => println!("{}", table(&source.plan()?, &source.dir)),
+        Command::Generate(source) => {
+            let generated = source.generate(&source.plan()?)?;
+            print_generated(&generated);
+            println!("\nA server that runs does not know of it yet: agentbus tenants apply");
+        }
+        Command::Apply(args) => return apply(args).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
+    let Apply { source, server, records_bytes, replicas } = args;
+    let plan = source.plan()?;
+    let url = match server {
+        Some(url) => url,
+        None => running_server(&source.dir)?,
+    };
+    // Before anything is written: with no server to tell, nothing should change.
+    let admin = connect(&url, &source.dir, BusUser::Admin).await?;
+    let provisioner = connect(&url, &source.dir, BusUser::Provisioner).await?;
+
+    print_generated(&source.generate(&plan)?);
+    let servers = reload(&admin).await?;
+    if print_reloaded(&servers) {
+        bail!("a server runs on with its former accounts, so the tenants were not published");
+    }
+    let settings = StoreSettings { records_bytes, replicas: replicas.into(), ..StoreSettings::default() };
+    print_provisioned(&provision(&provisioner, &plan, &settings).await?);
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Source {
+    fn file(&self) -> PathBuf {
+        self.file.clone().unwrap_or_else(|| self.dir.join("tenants.toml"))
+    }
+
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let file = self.file();
+        if !file.exists() {
+            bail!("there is no {}; begin with: agentbus tenants example > {0}", file.display());
+        }
+        Plan::load(&file).with_context(|| format!("in {}", file.display()))
+    }
+
+    fn generate(&self, plan: &Plan) -> anyhow::Result<Generated> {
+        let generated = plan.generate(&self.dir)?;
+        let conf = names::server_conf(&self.dir);
+        // Only when there is none: this one belongs to whoever runs the server.
+        if !conf.exists() {
+            let data = std::path::absolute(self.dir.join("data").join("nats"))?;
+            fs::write(&conf, render_server_conf(&ServerConf::local(Some(4222), data)))
+                .with_context(|| format!("cannot write {}", conf.display()))?;
+            println!("wrote {}, to start a server with: nats-server -c {0}", conf.display());
+        }
+        Ok(generated)
+    }
+}
+
+/// The part of `up.json` that this command reads.
+#[derive(serde::Deserialize)]
+struct Up {
+    nats_url: String,
+}
+
+fn running_server(dir: &Path) -> anyhow::Result<String> {
+    let path = dir.join("up.json");
+    let hint = || format!("no {}: is `agentbus up` running? Otherwise say --server URL", path.display());
+    let up: Up = serde_json::from_slice(&fs::read(&path).with_context(hint)?)
+        .with_context(|| format!("{} is not what `agentbus up` writes", path.display()))?;
+    Ok(up.nats_url)
+}
+
+fn table(plan: &Plan, dir: &Path) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY);
+    table.set_header(["tenant", "agent", "roles", "seed"]);
+    for tenant in plan.tenants() {
+        let limits = &tenant.limits;
+        let bounds = format!(
+            "{} agents, {}/min, {} bytes, deliberates at {}",
+            limits.agents, limits.messages_per_minute, limits.content_bytes, limits.deliberation_threshold
+        );
+        table.add_row([tenant.id.as_str(), "", &bounds, ""]);
+        for (agent, grant) in &tenant.agents {
+            let roles = grant.roles.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let path = names::User::Agent(tenant.id.clone(), agent.clone()).seed_path(dir);
+            let seed =
+                if path.exists() { path.display().to_string() } else { "not generated yet".to_owned() };
+            table.add_row(["", agent.as_str(), &roles, &seed]);
+        }
+    }
+    table
+}
+
+fn print_generated(generated: &Generated) {
+    let Generated { accounts_conf, users, created, removed, changed } = generated;
+    let word = if *changed { "wrote" } else { "unchanged" };
+    println!("{word} {} ({users} users)", accounts_conf.display());
+    for path in created {
+        println!("  new seed      {}", path.display());
+    }
+    for path in removed {
+        println!("  deleted seed  {}, its agent is no longer in the file", path.display());
+    }
+}
+
+/// Whether any server did not reload.
+fn print_reloaded(servers: &[Reloaded]) -> bool {
+    for server in servers {
+        match &server.outcome {
+            Ok(()) => println!("reloaded server {}", server.server_name),
+            Err(fault) => println!("server {} did not reload: {fault}", server.server_name),
+        }
+    }
+    servers.iter().any(|server| server.outcome.is_err())
+}
+
+fn print_provisioned(provisioned: &Provisioned) {
+    let Provisioned { put, unchanged, removed } = provisioned;
+    for tenant in put {
+        println!("published tenant {tenant}");
+    }
+    for tenant in removed {
+        println!("removed tenant {tenant}");
+    }
+    println!("{} tenants are in force", put.len() + unchanged.len());
+}

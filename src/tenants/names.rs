@@ -1,0 +1,124 @@
+//! What are the accounts, users, streams and subjects called? Written down here and nowhere else.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::{AgentId, TenantId, Verb};
+
+/// The server's own account: monitoring and reloads.
+pub const SYSTEM_ACCOUNT: &str = "SYS";
+/// The account of nodes, provisioning and operators. No tenant can have this name: tenants' names
+/// are lower case.
+pub const BUS_ACCOUNT: &str = "BUS";
+
+/// Fast-lane records, one message per decision.
+pub const RECORDS_STREAM: &str = "RECORDS";
+pub const RECORDS_SUBJECTS: &str = "record.>";
+
+/// The key-value bucket with one entry per tenant.
+pub const TENANTS_BUCKET: &str = "agentbus_tenants";
+/// The stream below [`TENANTS_BUCKET`].
+pub const TENANTS_STREAM: &str = "KV_agentbus_tenants";
+
+/// What the server publishes when a tenant changed, one subject per tenant: a nudge without content.
+pub const TENANTS_CHANGED: &str = "directory.*";
+
+/// The queue group in which nodes share requests.
+pub const NODES_QUEUE: &str = "nodes";
+
+/// Tenant names that would collide with a folder of [`seed_path`].
+pub(super) const RESERVED_TENANTS: &[&str] = &["bus", "sys"];
+
+/// What a node subscribes to, in queue [`NODES_QUEUE`], to serve one verb for all tenants.
+pub fn requests_of_all_tenants(verb: Verb) -> String {
+    format!("tenant.*.bus.*.{verb}")
+}
+
+/// A user of the bus's own accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BusUser {
+    /// A node: serves requests, delivers, records.
+    Node,
+    /// Creates streams and publishes tenants.
+    Provisioner,
+    /// A person who looks: service statistics, records.
+    Operator,
+    /// In the system account: reloads.
+    Admin,
+}
+
+impl BusUser {
+    pub const ALL: &[BusUser] = &[BusUser::Node, BusUser::Provisioner, BusUser::Operator, BusUser::Admin];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BusUser::Node => "node",
+            BusUser::Provisioner => "provisioner",
+            BusUser::Operator => "operator",
+            BusUser::Admin => "admin",
+        }
+    }
+
+    pub fn account(self) -> &'static str {
+        match self {
+            BusUser::Node | BusUser::Provisioner | BusUser::Operator => BUS_ACCOUNT,
+            BusUser::Admin => SYSTEM_ACCOUNT,
+        }
+    }
+}
+
+/// Whoever can log in: an agent of a tenant, or a user of the bus itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum User {
+    Bus(BusUser),
+    Agent(TenantId, AgentId),
+}
+
+impl User {
+    /// The prefix of the user's reply subjects, such as `_INBOX.planner`. Clients must set it:
+    /// no other inbox can be subscribed to.
+    pub fn inbox_prefix(&self) -> String {
+        match self {
+            User::Bus(user) => format!("_INBOX.{}", user.as_str()),
+            User::Agent(_, agent) => format!("_INBOX.{agent}"),
+        }
+    }
+
+    /// The user's seed below `dir`, such as `keys/acme/planner.nk`.
+    pub fn seed_path(&self, dir: &Path) -> PathBuf {
+        let (folder, name) = match self {
+            User::Bus(user) => (user.account().to_ascii_lowercase(), user.as_str()),
+            User::Agent(tenant, agent) => (tenant.to_string(), agent.as_str()),
+        };
+        keys_dir(dir).join(folder).join(format!("{name}.nk"))
+    }
+}
+
+impl std::fmt::Display for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            User::Bus(user) => write!(f, "{}/{}", user.account(), user.as_str()),
+            User::Agent(tenant, agent) => write!(f, "{tenant}/{agent}"),
+        }
+    }
+}
+
+impl From<BusUser> for User {
+    fn from(user: BusUser) -> User {
+        User::Bus(user)
+    }
+}
+
+/// Seeds, one folder per account.
+pub fn keys_dir(dir: &Path) -> PathBuf {
+    dir.join("keys")
+}
+
+/// The generated accounts, included by the server's configuration.
+pub fn accounts_conf(dir: &Path) -> PathBuf {
+    dir.join("nats").join("accounts.conf")
+}
+
+/// The server's configuration.
+pub fn server_conf(dir: &Path) -> PathBuf {
+    dir.join("nats").join("server.conf")
+}

@@ -1,0 +1,293 @@
+//! What did the operator ask for? The tenants file, parsed and checked.
+//!
+//! Everything that comes out of here is within bounds, so that neither a typing error nor a hostile
+//! file becomes a server configuration.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use crate::domain::{AgentGrant, AgentId, Tenant, TenantId, TenantLimits, id::shown};
+
+use super::{
+    names::{BusUser, RESERVED_TENANTS, User},
+    server_conf::PAYLOAD_MAX,
+};
+
+/// Bytes of a tenants file.
+pub const FILE_MAX: u64 = 4 * 1024 * 1024;
+pub const TENANTS_MAX: usize = 1_000;
+/// Agents with a user, per tenant.
+pub const AGENTS_MAX: usize = 1_000;
+pub const ROLES_MAX: usize = 16;
+pub const LABELS_MAX: usize = 32;
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Bytes of one tenant as JSON, as nodes read it. Below the server's `max_payload`.
+pub const TENANT_BYTES_MAX: usize = 128 * 1024;
+/// Half of a server's `max_payload`: the rest is for headers, for the other fields of a message, and for
+/// JSON, in which a recipient may want what came as MessagePack, and which is longer.
+pub const CONTENT_BYTES_MAX: usize = PAYLOAD_MAX / 2;
+
+/// The tenants that should be, in order of their ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    tenants: Vec<Tenant>,
+    server_limits: BTreeMap<TenantId, ServerLimits>,
+}
+
+/// Bounds of one tenant's NATS account, kept by the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLimits {
+    pub connections: u32,
+    pub subscriptions: u32,
+    /// Bytes of one published message with its headers.
+    pub payload_bytes: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self { connections: 256, subscriptions: 4_096, payload_bytes: PAYLOAD_MAX }
+    }
+}
+
+/// Why a tenants file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("cannot read the tenants file {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("a tenants file has at most {limit} bytes")]
+    FileTooLarge { limit: u64 },
+    /// Not TOML, a key that does not exist, a name that is not allowed, a value of the wrong type.
+    #[error("{message}")]
+    Syntax { message: String },
+    #[error("the file names no tenant; applied, it would remove all")]
+    NoTenants,
+    #[error("{at} must be {expected}, found {found}")]
+    OutOfBounds { at: String, expected: String, found: String },
+    #[error("at most {limit} {what}, found {found}")]
+    TooMany { what: String, limit: usize, found: usize },
+    #[error("tenant {tenant}: the name is the bus's own, choose another")]
+    ReservedName { tenant: TenantId },
+}
+
+impl Plan {
+    /// Reads and checks a tenants file. Blocks.
+    pub fn load(path: &Path) -> Result<Plan, PlanError> {
+        let read = |source| PlanError::Read { path: path.to_owned(), source };
+        let mut text = String::new();
+        File::open(path).map_err(read)?.take(FILE_MAX + 1).read_to_string(&mut text).map_err(read)?;
+        Plan::parse(&text)
+    }
+
+    pub fn parse(text: &str) -> Result<Plan, PlanError> {
+        if text.len() as u64 > FILE_MAX {
+            return Err(PlanError::FileTooLarge { limit: FILE_MAX });
+        }
+        let file: PlanFile =
+            toml::from_str(text).map_err(|e| PlanError::Syntax { message: e.to_string() })?;
+        if file.tenants.is_empty() {
+            return Err(PlanError::NoTenants);
+        }
+        at_most(TENANTS_MAX, file.tenants.len(), || "tenants".to_owned())?;
+        let mut plan = Plan { tenants: Vec::new(), server_limits: BTreeMap::new() };
+        for (id, entry) in file.tenants {
+            entry.nats.check(&id)?;
+            let tenant =
+                Tenant { id: id.clone(), labels: entry.labels, limits: entry.limits, agents: entry.agents };
+            check_tenant(&tenant)?;
+            plan.tenants.push(tenant);
+            plan.server_limits.insert(id, entry.nats);
+        }
+        Ok(plan)
+    }
+
+    /// Tenants `acme` and `globex`, six agents each: the file under `nats/`.
+    pub fn example() -> Result<Plan, PlanError> {
+        Plan::parse(Plan::EXAMPLE)
+    }
+
+    pub const EXAMPLE: &str = include_str!("../../nats/tenants.example.toml");
+
+    pub fn tenants(&self) -> &[Tenant] {
+        &self.tenants
+    }
+
+    pub fn server_limits(&self, tenant: &TenantId) -> ServerLimits {
+        self.server_limits.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Everybody who gets a NATS user: the bus's own first, then agents.
+    pub fn users(&self) -> impl Iterator<Item = User> {
+        let bus = BusUser::ALL.iter().map(|&user| User::Bus(user));
+        let agents = self.tenants.iter().flat_map(|tenant| {
+            tenant.agents.keys().map(|agent| User::Agent(tenant.id.clone(), agent.clone()))
+        });
+        bus.chain(agents)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFile {
+    #[serde(default)]
+    tenants: BTreeMap<TenantId, TenantEntry>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantEntry {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    limits: TenantLimits,
+    #[serde(default)]
+    nats: ServerLimits,
+    #[serde(default)]
+    agents: BTreeMap<AgentId, AgentGrant>,
+}
+
+impl ServerLimits {
+    fn check(&self, tenant: &TenantId) -> Result<(), PlanError> {
+        let at = |field: &str| format!("tenants.{tenant}.nats.{field}");
+        within(at("connections"), self.connections as usize, 1, 65_536)?;
+        within(at("subscriptions"), self.subscriptions as usize, 1, 1_000_000)?;
+        within(at("payload_bytes"), self.payload_bytes, 1_024, PAYLOAD_MAX)
+    }
+}
+
+fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
+    let Tenant { id, labels, limits, agents } = tenant;
+    if RESERVED_TENANTS.contains(&id.as_str()) {
+        return Err(PlanError::ReservedName { tenant: id.clone() });
+    }
+    let at = |field: &str| format!("tenants.{id}.{field}");
+    within(at("limits.agents"), limits.agents, 1, 100_000)?;
+    within(at("limits.messages_per_minute"), limits.messages_per_minute as usize, 1, 10_000_000)?;
+    within(at("limits.content_bytes"), limits.content_bytes, 1, CONTENT_BYTES_MAX)?;
+    let threshold = limits.deliberation_threshold;
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(out_of_bounds(at("limits.deliberation_threshold"), "0 to 1", threshold.to_string()));
+    }
+
+    at_most(AGENTS_MAX, agents.len(), || format!("agents in tenant {id}"))?;
+    for (agent, grant) in agents {
+        at_most(ROLES_MAX, grant.roles.len(), || format!("roles for {id}/{agent}"))?;
+        for role in &grant.roles {
+            word(at(&format!("agents.{agent}.roles")), role)?;
+        }
+    }
+
+    at_most(LABELS_MAX, labels.len(), || format!("labels for tenant {id}"))?;
+    for (label, value) in labels {
+        word(at("labels"), label)?;
+        if value.len() > LABEL_BYTES_MAX || value.chars().any(char::is_control) {
+            let expected = format!("at most {LABEL_BYTES_MAX} bytes without control characters");
+            return Err(out_of_bounds(at(&format!("labels.{label}")), &expected, shown(value)));
+        }
+    }
+
+    // Numbers, checked words and maps of them: this cannot fail, and if it did it must not pass.
+    let bytes = serde_json::to_vec(tenant).map_or(usize::MAX, |json| json.len());
+    at_most(TENANT_BYTES_MAX, bytes, || format!("bytes for tenant {id} in all"))
+}
+
+/// A role or a label's name.
+fn word(at: String, text: &str) -> Result<(), PlanError> {
+    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(out_of_bounds(at, "words of 1 to 64 of [a-z0-9_-]", shown(text)))
+}
+
+fn within(at: String, found: usize, min: usize, max: usize) -> Result<(), PlanError> {
+    if (min..=max).contains(&found) {
+        return Ok(());
+    }
+    Err(out_of_bounds(at, &format!("{min} to {max}"), found.to_string()))
+}
+
+fn out_of_bounds(at: String, expected: &str, found: String) -> PlanError {
+    PlanError::OutOfBounds { at, expected: expected.to_owned(), found }
+}
+
+fn at_most(limit: usize, found: usize, what: impl FnOnce() -> String) -> Result<(), PlanError> {
+    if found <= limit { Ok(()) } else { Err(PlanError::TooMany { what: what(), limit, found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_example_has_two_tenants_and_every_role() {
+        let plan = Plan::example().unwrap();
+        let ids: Vec<_> = plan.tenants().iter().map(|t| t.id.as_str()).collect();
+        assert_eq!(ids, ["acme", "globex"]);
+        for tenant in plan.tenants() {
+            let roles: BTreeSet<_> =
+                tenant.agents.values().flat_map(|a| &a.roles).map(String::as_str).collect();
+            let all =
+                ["auditor", "controller", "executive", "implementer", "judicial", "legislative", "monitor"];
+            assert_eq!(roles, BTreeSet::from(all), "{}", tenant.id);
+        }
+        assert_eq!(plan.users().count(), 4 + 12);
+    }
+
+    #[test]
+    fn a_file_out_of_bounds_is_refused_with_the_place_and_the_facts() {
+        let many = |n: usize| (0..n).map(|i| format!("a{i} = {{}}\n")).collect::<String>();
+        let roles = (0..17).map(|i| format!("\"r{i}\"")).collect::<Vec<_>>().join(",");
+        let long = "x".repeat(300);
+        let cases: &[(String, &str)] = &[
+            (String::new(), "names no tenant"),
+            ("tenants = 3".into(), "invalid type"),
+            ("[tenants.acme]\n[tenants.acme]".into(), "duplicate key"),
+            ("[tenants.ac]".into(), "3 to 64"),
+            ("[tenants.\"a.b>c\"]".into(), "found \"a.b>c\""),
+            ("[tenants.bus]".into(), "the bus's own"),
+            ("[tenants.sys]".into(), "the bus's own"),
+            ("[tenants.acme]\ncolour = 1".into(), "unknown field `colour`"),
+            ("[tenants.acme]\nid = \"globex\"".into(), "unknown field `id`"),
+            ("[other]".into(), "unknown field `other`"),
+            ("[tenants.acme.limits]\nagent = 1".into(), "unknown field `agent`"),
+            ("[tenants.acme.agents.w]\nrole = []".into(), "unknown field `role`"),
+            ("[tenants.acme.limits]\nagents = 0".into(), "limits.agents must be 1 to"),
+            ("[tenants.acme.limits]\nagents = -1".into(), "-1"),
+            ("[tenants.acme.limits]\nmessages_per_minute = 0".into(), "messages_per_minute must be"),
+            ("[tenants.acme.limits]\ncontent_bytes = 262144".into(), "1 to 131072, found 262144"),
+            ("[tenants.acme.limits]\ndeliberation_threshold = nan".into(), "0 to 1, found NaN"),
+            ("[tenants.acme.limits]\ndeliberation_threshold = 1.1".into(), "0 to 1, found 1.1"),
+            ("[tenants.acme.nats]\nconnections = 0".into(), "nats.connections must be"),
+            ("[tenants.acme.nats]\npayload_bytes = 1000000".into(), "nats.payload_bytes must be"),
+            ("[tenants.acme.agents]\n\"w.>\" = {}".into(), "agent must be 1 to 64"),
+            ("[tenants.acme.agents]\nw = { roles = [\"a b\"] }".into(), "agents.w.roles must be words"),
+            (format!("[tenants.acme.agents]\nw = {{ roles = [{roles}] }}"), "at most 16 roles"),
+            (format!("[tenants.acme.agents]\n{}", many(1001)), "at most 1000 agents"),
+            ("[tenants.acme.labels]\n\"a.b\" = \"1\"".into(), "labels must be words"),
+            (format!("[tenants.acme.labels]\na = \"{long}\""), "at most 256 bytes"),
+            ("[tenants.acme.labels]\na = \"x\\u0000\"".into(), "without control"),
+            (" ".repeat(FILE_MAX as usize + 1), "at most 4194304 bytes"),
+        ];
+        for (text, expected) in cases {
+            let message = Plan::parse(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let plan = Plan::parse("[tenants.acme]").unwrap();
+        let tenant = plan.tenants().first().unwrap();
+        assert_eq!(tenant.limits, TenantLimits::default());
+        assert_eq!(plan.server_limits(&tenant.id), ServerLimits::default());
+    }
+}
