@@ -1,0 +1,42 @@
+//! How does a test get a whole bus of its own? A stack on free ports, in a folder that goes with it.
+
+use agentbus::{
+    client::AgentClient,
+    domain::AgentId,
+    servers::{Stack, StackOptions},
+    tenants::{Plan, Seed, User},
+};
+use tempfile::TempDir;
+
+/// NATS, Redis and nodes, with the example's tenants.
+pub(crate) struct Bus {
+    pub(crate) stack: Stack,
+    _folder: TempDir,
+}
+
+impl Bus {
+    pub(crate) async fn start(nodes: usize) -> Self {
+        Self::with(nodes, |_| {}).await
+    }
+
+    pub(crate) async fn with(nodes: usize, change: impl FnOnce(&mut StackOptions)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let executable = env!("CARGO_BIN_EXE_agentbus");
+        let mut options = StackOptions::new(folder.path().join("bus"), Plan::example().unwrap(), executable);
+        options.nodes = nodes;
+        change(&mut options);
+        Self { stack: Stack::start(options).await.unwrap(), _folder: folder }
+    }
+
+    /// Connects as an agent of the example.
+    pub(crate) async fn agent(&self, tenant: &str, agent: &str) -> AgentClient {
+        let agent: AgentId = agent.parse().unwrap();
+        let seed = self.stack.seed_path(&User::Agent(tenant.parse().unwrap(), agent.clone()));
+        let seed = Seed::read(&seed).unwrap();
+        AgentClient::connect(&self.stack.nats_url(), &agent, seed.reveal()).await.unwrap()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stack.stop().await;
+    }
+}
