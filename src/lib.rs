@@ -4,13 +4,31 @@
 //!
 //! - [`domain`]: the words of the bus as types. [`rejection`]: every way to say no.
 //! - [`wire`]: bytes to domain and back, under hard limits.
-//! - [`state`]: what nodes share, as traits; memory and Redis.
+//! - [`pipeline`]: the way of a message, on one screen.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
+//! - [`state`]: what nodes share, as traits; memory and Redis.
+//! - [`bus`]: NATS: requests in, deliveries, records and verdicts out.
+//! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
+//! - [`config`], [`telemetry`], [`admin`], [`shutdown`]: what a node is told, shows, and how it ends.
+//! - [`app`]: the composition root. [`cli`]: the command line.
+//! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
+//! - [`client`]: an agent's side of the bus.
 
+pub mod admin;
+pub mod app;
+pub mod bus;
+pub mod cli;
+pub mod client;
+pub mod config;
 pub mod domain;
 pub mod impact;
+pub mod pipeline;
 pub mod policy;
 pub mod rejection;
+pub mod servers;
+pub mod shutdown;
 pub mod state;
+pub mod telemetry;
+pub mod tenants;
 pub mod wire;

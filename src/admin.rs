@@ -1,0 +1,118 @@
+//! HTTP for operators: is it alive, is it ready, and its numbers.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::shutdown::Shutdown;
+
+/// What the node's health is read from.
+pub trait Health: Send + Sync + 'static {
+    fn report(&self) -> Report;
+    /// Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// A node's health at one moment.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub node: String,
+    /// `false`: restart it.
+    pub live: bool,
+    /// Every part must be up for the node to serve.
+    pub parts: Vec<Part>,
+}
+
+/// One thing the node depends on.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub name: &'static str,
+    pub state: PartState,
+    /// For people: what it means, and what to do.
+    pub note: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartState {
+    Up,
+    /// Works, with less than all; the note says with what less.
+    Degraded,
+    Down,
+}
+
+impl PartState {
+    fn as_str(self) -> &'static str {
+        match self {
+            PartState::Up => "up",
+            PartState::Degraded => "degraded",
+            PartState::Down => "down",
+        }
+    }
+}
+
+impl Report {
+    pub fn ready(&self) -> bool {
+        self.parts.iter().all(|part| part.state != PartState::Down)
+    }
+
+    fn json(&self) -> Value {
+        let parts: serde_json::Map<String, Value> = self
+            .parts
+            .iter()
+            .map(|part| (part.name.to_owned(), json!({ "state": part.state.as_str(), "note": part.note })))
+            .collect();
+        let degraded = self.parts.iter().any(|part| part.state == PartState::Degraded);
+        let status = match (self.ready(), degraded) {
+            (false, _) => "not ready",
+            (true, true) => "degraded",
+            (true, false) => "ready",
+        };
+        json!({ "status": status, "node": self.node, "version": env!("CARGO_PKG_VERSION"), "parts": parts })
+    }
+}
+
+/// Opens the socket, so that a taken port is an error at start, and serves in the background until
+/// every other task has ended: a draining node still says that it is not ready.
+pub async fn start(
+    listen: SocketAddr,
+    health: Arc<dyn Health>,
+    stopped: Shutdown,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    let app = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(health);
+    let until = stopped.clone();
+    stopped.tracker().spawn(async move {
+        let serving =
+            axum::serve(listener, app).with_graceful_shutdown(async move { until.requested().await });
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the HTTP server ended");
+        }
+    });
+    Ok(address)
+}
+
+async fn livez(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
+    if health.report().live {
+        (StatusCode::OK, "live\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not live\n")
+    }
+}
+
+async fn readyz(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
+    let report = health.report();
+    let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report.json()))
+}
+
+async fn metrics(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([("content-type", OPENMETRICS)], health.metrics())
+}

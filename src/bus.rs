@@ -1,0 +1,326 @@
+//! NATS: takes requests in, hands them to the pipeline or the registry, answers, and drains.
+//!
+//! Owns async-nats. The subscriber loops only take in or shed; all work is in tracked tasks.
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, Message as NatsMessage, Subscriber, connection::State,
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use rand::Rng as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    config,
+    domain::{Reason, Status, Verb},
+    pipeline::{Answer, Pipeline, Request},
+    shutdown::Shutdown,
+    telemetry::Metrics,
+    tenants::{self, BusUser, Seed, User, names},
+    wire,
+};
+
+mod agents;
+mod micro;
+mod outbox;
+pub(crate) mod subjects;
+
+pub use agents::Agents;
+pub use micro::Micro;
+pub use outbox::Outbox;
+
+/// Requests that a stopping node still takes: more than the server can have sent and it not have read.
+const LAST_REQUESTS: u64 = 2048;
+const LAST_REQUESTS_WITHIN: Duration = Duration::from_secs(2);
+/// Nothing for so long, and the odds that a request comes within the next round trip are small.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Why the bus did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    #[error("nats.nkey_file: {0}")]
+    Key(#[from] tenants::keys::KeysError),
+    #[error("cannot connect to NATS at {url}: {cause}")]
+    Connect { url: String, cause: async_nats::ConnectError },
+    #[error("cannot subscribe: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
+    #[error("cannot start the outbox's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Connects as a node to take requests in.
+pub async fn connect(
+    name: &str,
+    settings: &config::Nats,
+    capacity: usize,
+    metrics: Arc<Metrics>,
+) -> Result<Client, BusError> {
+    let options = options(name, settings)?.subscription_capacity(capacity).event_callback(move |event| {
+        let metrics = Arc::clone(&metrics);
+        async move { observe(&metrics, &event) }
+    });
+    open(options, settings).await
+}
+
+/// How a node connects: bounded waits and jittered, endless reconnects.
+fn options(name: &str, settings: &config::Nats) -> Result<ConnectOptions, BusError> {
+    let user = User::Bus(BusUser::Node);
+    let options = match &settings.nkey_file {
+        Some(path) => tenants::connect::options(&user, &Seed::read(path)?),
+        None => ConnectOptions::new().custom_inbox_prefix(user.inbox_prefix()),
+    };
+    Ok(options
+        .name(format!("agentbus node {name}"))
+        .ping_interval(settings.ping_interval)
+        .connection_timeout(settings.timeout)
+        .request_timeout(Some(settings.timeout))
+        .max_reconnects(None)
+        .reconnect_delay_callback(reconnect_delay))
+}
+
+async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client, BusError> {
+    let servers: Vec<String> = settings.url.split(',').map(|url| url.trim().to_owned()).collect();
+    options
+        .connect(servers)
+        .await
+        .map_err(|cause| BusError::Connect { url: config::without_secrets(&settings.url), cause })
+}
+
+/// 50 ms doubling to 2 s, and up to half as long again.
+pub fn reconnect_delay(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts.clamp(1, 7) - 1).unwrap_or(0);
+    let delay = Duration::from_millis(50) * 2_u32.pow(exponent);
+    let delay = delay.min(Duration::from_secs(2));
+    delay + delay.mul_f64(rand::rng().random_range(0.0..0.5))
+}
+
+fn observe(metrics: &Metrics, event: &Event) {
+    match event {
+        Event::Connected => {
+            if metrics.nats_connected.set(1) == 0 {
+                metrics.nats_reconnects.inc();
+            }
+            tracing::info!("connected to NATS");
+        }
+        Event::Disconnected | Event::Closed => {
+            metrics.nats_connected.set(0);
+            tracing::warn!(%event, "not connected to NATS");
+        }
+        Event::SlowConsumer(_) => {
+            metrics.nats_slow_consumer.inc();
+            tracing::warn!(%event, "messages dropped: this node does not keep up");
+        }
+        Event::LameDuckMode | Event::Draining => tracing::info!(%event, "NATS"),
+        Event::ServerError(_) | Event::ClientError(_) => tracing::warn!(%event, "NATS"),
+    }
+}
+
+/// What the subscriber loops hand requests to.
+pub struct Bus {
+    client: Client,
+    pipeline: Arc<Pipeline>,
+    agents: Arc<Agents>,
+    micro: Arc<Micro>,
+    /// Bounds the requests that are being worked on or shed, so that tasks cannot pile up.
+    intake: Arc<Semaphore>,
+}
+
+impl Bus {
+    pub fn new(client: Client, pipeline: Arc<Pipeline>, agents: Agents, micro: Micro, intake: usize) -> Self {
+        Self {
+            client,
+            pipeline,
+            agents: Arc::new(agents),
+            micro: Arc::new(micro),
+            intake: Arc::new(Semaphore::new(intake)),
+        }
+    }
+
+    pub fn connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Subscribes to every verb and serves until the shutdown; then drains. Returns when the server
+    /// has confirmed the subscriptions.
+    pub async fn start(self: &Arc<Self>, shutdown: &Shutdown) -> Result<(), BusError> {
+        for &verb in Verb::ALL {
+            let requests = self
+                .client
+                .queue_subscribe(names::requests_of_all_tenants(verb), names::NODES_QUEUE.to_owned())
+                .await?;
+            shutdown.tracker().spawn(Arc::clone(self).serve(verb, requests, shutdown.clone()));
+        }
+        self.micro.start(&self.client, shutdown).await?;
+        // A flush writes to the socket; the server has read it when this request comes back.
+        self.fence().await;
+        Ok(())
+    }
+
+    /// A round trip to the server: it has read everything written before.
+    pub async fn fence(&self) {
+        let inbox = self.client.new_inbox();
+        let Ok(mut echo) = self.client.subscribe(inbox.clone()).await else { return };
+        if self.client.publish(inbox, Bytes::new()).await.is_ok() {
+            let _ = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
+        }
+    }
+
+    /// After the last answer: tells the server goodbye.
+    pub async fn close(&self) {
+        self.fence().await;
+        if self.client.drain().await.is_ok() {
+            let closed = async {
+                while self.client.connection_state() != State::Disconnected {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_millis(500), closed).await;
+        }
+    }
+
+    async fn serve(self: Arc<Self>, verb: Verb, mut requests: Subscriber, shutdown: Shutdown) {
+        let mut taken = 0;
+        loop {
+            let request = tokio::select! {
+                request = requests.next() => request,
+                () = shutdown.requested() => break,
+            };
+            let Some(request) = request else { return };
+            taken += 1;
+            self.take(verb, request, &shutdown).await;
+        }
+        self.finish(verb, requests, taken, &shutdown).await;
+    }
+
+    /// Takes what is still on its way, and leaves the queue group.
+    ///
+    /// async-nats forgets a drained subscription when it next wakes up, and with it every request
+    /// that the server had sent by then. The end after a number of messages is counted by the server
+    /// too, so nothing falls in between; only a subscription to which next to nothing comes is drained.
+    async fn finish(self: &Arc<Self>, verb: Verb, mut requests: Subscriber, taken: u64, shutdown: &Shutdown) {
+        if requests.unsubscribe_after(taken + LAST_REQUESTS).await.is_err() {
+            return;
+        }
+        let deadline = Instant::now() + LAST_REQUESTS_WITHIN;
+        while Instant::now() < deadline {
+            match tokio::time::timeout(QUIET, requests.next()).await {
+                Ok(Some(request)) => self.take(verb, request, shutdown).await,
+                Ok(None) => return,
+                Err(_) => break,
+            }
+        }
+        if requests.drain().await.is_err() {
+            return;
+        }
+        while let Some(request) = requests.next().await {
+            self.take(verb, request, shutdown).await;
+        }
+    }
+
+    /// Admits or sheds; never waits for the work.
+    async fn take(self: &Arc<Self>, verb: Verb, request: NatsMessage, shutdown: &Shutdown) {
+        let received = Instant::now();
+        let Some(reply) = request.reply.clone() else {
+            // Without a reply subject nobody could learn the verdict.
+            tracing::debug!(verb = verb.as_str(), "request without reply subject dropped");
+            return;
+        };
+        if request.headers.as_ref().is_some_and(|headers| headers.get("Agentbus-Verdict").is_some()) {
+            // A verdict that a requester has directed to the bus: answering it could go round for ever.
+            tracing::warn!(verb = verb.as_str(), "a verdict came as a request and was dropped");
+            return;
+        }
+        let slot = Arc::clone(&self.intake).try_acquire_owned().ok();
+        let bus = Arc::clone(self);
+        match slot {
+            Some(slot) => {
+                shutdown
+                    .tracker()
+                    .spawn(async move { bus.handle(verb, request, reply, received, slot).await });
+            }
+            None => {
+                if let Ok(request) = Self::read(&request, received) {
+                    let answer =
+                        self.pipeline.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
+                    self.answer(reply, &answer).await;
+                }
+            }
+        }
+    }
+
+    async fn handle(
+        &self,
+        verb: Verb,
+        message: NatsMessage,
+        reply: async_nats::Subject,
+        received: Instant,
+        _slot: OwnedSemaphorePermit,
+    ) {
+        match Self::read(&message, received) {
+            Ok(request) => match verb {
+                Verb::Send => {
+                    let answer = self.pipeline.send(request).await;
+                    self.micro.count(verb, answer.verdict.status != Status::Delivered, received.elapsed());
+                    self.answer(reply, &answer).await;
+                }
+                Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find => {
+                    let (payload, reason) = self.agents.handle(verb, &request).await;
+                    self.micro.count(verb, reason.code() >= 300, received.elapsed());
+                    self.reply(reply, payload, reason, HeaderMap::new()).await;
+                }
+            },
+            // The server has let a subject through that no agent of ours can have.
+            Err(error) => tracing::warn!(%error, "request on a malformed subject dropped"),
+        }
+    }
+
+    fn read(message: &NatsMessage, received: Instant) -> Result<Request, crate::domain::IdError> {
+        let (tenant, sender) = subjects::asker(&message.subject)?;
+        let traceparent = message.headers.as_ref().and_then(|headers| headers.get("traceparent"));
+        Ok(Request {
+            tenant,
+            sender,
+            payload: message.payload.clone(),
+            traceparent: traceparent.map(|value| value.as_str().to_owned()),
+            received,
+        })
+    }
+
+    async fn answer(&self, reply: async_nats::Subject, answer: &Answer) {
+        let verdict = &answer.verdict;
+        let mut headers = HeaderMap::new();
+        headers.insert("Agentbus-Verdict", verdict.status.as_str());
+        headers.insert("Agentbus-Decision", verdict.decision_id.as_str());
+        if answer.repeat {
+            headers.insert("Agentbus-Repeat", "true");
+        }
+        let payload = wire::encode_verdict(verdict, answer.encoding).into();
+        self.reply(reply, payload, verdict.reason, headers).await;
+    }
+
+    /// Errors carry the headers of NATS' service API (ADR-32) beside the body.
+    async fn reply(
+        &self,
+        reply: async_nats::Subject,
+        payload: Bytes,
+        reason: Reason,
+        mut headers: HeaderMap,
+    ) {
+        if headers.is_empty() {
+            headers.insert("Agentbus-Verdict", if reason.code() < 300 { "ok" } else { "rejected" });
+        }
+        if reason.code() >= 300 {
+            headers.insert("Nats-Service-Error", reason.as_str());
+            headers.insert("Nats-Service-Error-Code", reason.code().to_string());
+        }
+        let sent = self.client.publish_with_headers(reply, headers, payload);
+        match tokio::time::timeout(Duration::from_secs(2), sent).await {
+            Ok(Ok(())) => {}
+            // The sender asks again with the same message id, and gets the stored verdict.
+            Ok(Err(error)) => tracing::warn!(%error, "answer not sent"),
+            Err(_) => tracing::warn!("answer not sent: NATS takes nothing"),
+        }
+    }
+}

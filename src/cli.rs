@@ -1,0 +1,69 @@
+//! The command line, one file per subcommand.
+//!
+//! Exit codes: 0 done or delivered, 1 failure, 2 usage, 3 denied, 4 waiting for deliberation.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "talking on the terminal is what this module is for"
+)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod agents;
+mod config;
+mod context;
+mod demo;
+mod inbox;
+mod node;
+mod send;
+pub mod tenants;
+pub mod up;
+
+/// A governed message bus for AI agents on NATS.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play a scene: the whole bus on this machine for some seconds, with agents that use and abuse it
+    Demo(demo::DemoArgs),
+    /// Start NATS, Redis and nodes with two example tenants, to play and to develop
+    Up(up::UpArgs),
+    /// Send one message as an agent, and see its verdict
+    Send(Box<send::SendArgs>),
+    /// Be an agent, and see what is delivered
+    Inbox(inbox::InboxArgs),
+    /// List the live agents of a tenant
+    Agents(agents::AgentsArgs),
+    /// Run one node; any number share the work
+    Node(node::NodeArgs),
+    /// Generate and apply the NATS accounts of tenants and agents
+    Tenants(tenants::TenantsArgs),
+    /// Check or show a node's configuration
+    Config(config::ConfigArgs),
+}
+
+/// Runs the command. Errors go to stderr as one line with their causes.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let done = match arguments.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Send(args) => send::run(*args).await,
+        Command::Inbox(args) => inbox::run(args).await,
+        Command::Agents(args) => agents::run(args).await,
+        Command::Up(args) => up::run(args).await,
+        Command::Node(args) => node::run(args).await,
+        Command::Tenants(args) => tenants::run(args).await,
+        Command::Config(args) => config::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("agentbus: {error:#}");
+        ExitCode::FAILURE
+    })
+}

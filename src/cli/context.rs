@@ -1,0 +1,242 @@
+//! Who is talking, to which server, and on what kind of terminal? Shared by `send`, `inbox`, `agents`.
+
+use std::{
+    fmt, fs,
+    io::{self, IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::{
+    client::AgentClient,
+    domain::{AgentId, IdError, TenantId},
+    servers::folder::Running,
+    tenants::{User, names::keys_dir},
+};
+
+/// A seed has 58 characters.
+const SEED_BYTES_MAX: u64 = 1024;
+/// Names listed in an error.
+const LISTED_MAX: usize = 20;
+
+/// Who you are, and where the bus is.
+#[derive(Debug, Args)]
+pub(super) struct Identity {
+    /// Who you are
+    #[arg(long = "as", value_name = "TENANT/AGENT", env = "AGENTBUS_AS")]
+    pub(super) who: Who,
+    /// Data folder of `agentbus up`; it names the server and holds the agents' keys
+    #[arg(long, value_name = "DIR", default_value = ".agentbus", env = "AGENTBUS_DIR")]
+    pub(super) dir: PathBuf,
+    /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
+    #[arg(long, value_name = "URL", env = "AGENTBUS_SERVER")]
+    pub(super) server: Option<String>,
+    /// File with your NKey seed, instead of keys/TENANT/AGENT.nk in --dir
+    #[arg(long, value_name = "FILE", env = "AGENTBUS_NKEY_FILE")]
+    pub(super) nkey_file: Option<PathBuf>,
+}
+
+/// An agent of a tenant, written `tenant/agent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) tenant: TenantId,
+    pub(super) agent: AgentId,
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (tenant, agent) =
+            text.split_once('/').ok_or("expected a tenant and an agent, such as acme/planner")?;
+        let told = |error: IdError| error.to_string();
+        Ok(Self { tenant: tenant.parse().map_err(told)?, agent: agent.parse().map_err(told)? })
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.agent)
+    }
+}
+
+impl Identity {
+    pub(super) async fn connect(&self) -> anyhow::Result<AgentClient> {
+        let seed = self.seed()?;
+        let url = match &self.server {
+            Some(url) => url.clone(),
+            None => match Running::read(&self.dir) {
+                Some(running) => running.nats_url,
+                None => bail!(
+                    "no bus is running in {}; start one with `agentbus up`, or name the server with --server",
+                    self.dir.display()
+                ),
+            },
+        };
+        Ok(AgentClient::connect(&url, &self.who.agent, &seed).await?)
+    }
+
+    fn seed(&self) -> anyhow::Result<String> {
+        if let Some(path) = &self.nkey_file {
+            return read_seed(path).with_context(|| format!("--nkey-file {}", path.display()));
+        }
+        let user = User::Agent(self.who.tenant.clone(), self.who.agent.clone());
+        let path = user.seed_path(&self.dir);
+        match read_seed(&path) {
+            Ok(seed) => Ok(seed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("{}", self.unknown()),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// What to type instead.
+    fn unknown(&self) -> String {
+        let keys = keys_dir(&self.dir);
+        let tenants: Vec<String> =
+            entries(&keys).into_iter().filter(|name| !matches!(name.as_str(), "bus" | "sys")).collect();
+        if tenants.is_empty() {
+            return format!(
+                "there are no keys in {}; start a bus with `agentbus up`, or name your key with --nkey-file",
+                keys.display()
+            );
+        }
+        let known: Vec<String> = tenants
+            .iter()
+            .flat_map(|tenant| {
+                let agents = entries(&keys.join(tenant)).into_iter();
+                agents.filter_map(move |file| Some(format!("{tenant}/{}", file.strip_suffix(".nk")?)))
+            })
+            .collect();
+        let shown = known.iter().take(LISTED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let more = known.len().saturating_sub(LISTED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("there is no agent {} in {}; there are {shown}{more}", self.who, self.dir.display())
+    }
+}
+
+fn read_seed(path: &Path) -> io::Result<String> {
+    let mut seed = String::new();
+    fs::File::open(path)?.take(SEED_BYTES_MAX).read_to_string(&mut seed)?;
+    Ok(seed)
+}
+
+/// Names in a folder, sorted; none if there is no such folder.
+fn entries(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Colour, if it is wanted where this goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paint {
+    on: bool,
+}
+
+/// What a colour means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Bad,
+    Careful,
+    Quiet,
+    Strong,
+}
+
+impl Paint {
+    /// Colour on a terminal, unless `NO_COLOR` is set (no-color.org).
+    pub(super) fn stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { on: io::stdout().is_terminal() && !unwanted }
+    }
+
+    #[cfg(test)]
+    pub(super) fn never() -> Self {
+        Self { on: false }
+    }
+
+    pub(super) fn apply(self, tone: Tone, text: impl fmt::Display) -> String {
+        let code = match tone {
+            Tone::Good => "32",
+            Tone::Bad => "31",
+            Tone::Careful => "33",
+            Tone::Quiet => "2",
+            Tone::Strong => "1",
+        };
+        if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+}
+
+/// Text of a stranger for a terminal: control characters (line breaks too) and bidi controls
+/// escaped, cut to `limit` characters.
+pub(super) fn safe(text: &str, limit: usize) -> String {
+    let mut out: String = text
+        .chars()
+        .take(limit)
+        .flat_map(|c| {
+            let steering = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+            if c.is_control() || steering { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }
+        })
+        .collect();
+    if text.chars().nth(limit).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn identity(who: &str, dir: &Path) -> Identity {
+        Identity { who: who.parse().unwrap(), dir: dir.to_owned(), server: None, nkey_file: None }
+    }
+
+    #[test]
+    fn who_is_a_tenant_and_an_agent_and_nothing_else() {
+        assert_eq!("acme/planner".parse::<Who>().unwrap().to_string(), "acme/planner");
+        for bad in ["", "acme", "acme/", "/planner", "acme/a/b", "acme/../bus", "Acme/x", "acme/*"] {
+            assert!(bad.parse::<Who>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_unknown_agent_hears_which_ones_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = identity("acme/planner", dir.path()).seed().unwrap_err().to_string();
+        assert!(error.contains("agentbus up"), "{error}");
+        for (folder, file) in [("acme", "planner.nk"), ("acme", "worker.nk"), ("bus", "node.nk")] {
+            fs::create_dir_all(dir.path().join("keys").join(folder)).unwrap();
+            fs::write(dir.path().join("keys").join(folder).join(file), "SU").unwrap();
+        }
+        let error = identity("acme/plannr", dir.path()).seed().unwrap_err().to_string();
+        assert!(error.contains("acme/planner, acme/worker") && !error.contains("node"), "{error}");
+        assert_eq!(identity("acme/planner", dir.path()).seed().unwrap(), "SU");
+    }
+
+    #[tokio::test]
+    async fn where_no_bus_runs_one_hears_how_to_start_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("keys/acme")).unwrap();
+        fs::write(dir.path().join("keys/acme/planner.nk"), "SU").unwrap();
+        let error = identity("acme/planner", dir.path()).connect().await.unwrap_err().to_string();
+        assert!(error.contains("no bus is running") && error.contains("agentbus up"), "{error}");
+    }
+
+    #[test]
+    fn text_of_a_stranger_cannot_steer_the_terminal() {
+        assert_eq!(safe("a\u{1b}[2Jb\r\n\u{202e}c", 80), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{202e}c");
+        assert_eq!(safe("abcdef", 3), "abc…");
+        assert_eq!(safe("ä漢", 2), "ä漢");
+    }
+}

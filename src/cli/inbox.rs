@@ -1,0 +1,203 @@
+//! `agentbus inbox`: be an agent, and see what the bus delivers.
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use async_nats::Message as Delivery;
+use bytes::Bytes;
+use clap::Args;
+use futures_util::StreamExt as _;
+use rand::Rng as _;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use super::context::{Identity, Paint, Tone, Who, safe};
+use crate::{
+    client::{AgentClient, is_delivery},
+    domain::{AgentId, Encoding, Message, Recipient, Verb},
+    shutdown::Shutdown,
+    wire,
+};
+
+/// A third of the shortest sensible time to live; renewed twice before an entry could lapse.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
+const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Registers the agent while it runs, so that others can send to it: heartbeats keep it live, and it is\n\
+unregistered at the end. What has no Agentbus-Delivery header is not from the bus and is dropped.\n\n\
+Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.")]
+pub(super) struct InboxArgs {
+    #[command(flatten)]
+    identity: Identity,
+    /// A capability to register with; can be repeated
+    #[arg(long = "capability", value_name = "CAPABILITY")]
+    capabilities: Vec<String>,
+    /// Only listen: somebody else registers this agent
+    #[arg(long, conflicts_with = "capabilities")]
+    listen_only: bool,
+    /// Stop after so many messages
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Stop after this time, such as 30s
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Print each message as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::default();
+    shutdown.on_signals()?;
+    let client = args.identity.connect().await?;
+    let mut messages = client.everything().await?;
+    let who = &args.identity.who;
+    let paint = Paint::stdout();
+
+    let mut renew = None;
+    if !args.listen_only {
+        let ttl = register(&client, &args.capabilities).await?;
+        renew = Some(next_heartbeat(ttl));
+        let with = if args.capabilities.is_empty() {
+            String::new()
+        } else {
+            format!(" with {}", args.capabilities.join(", "))
+        };
+        note(&paint, &format!("{who} is registered{with}; Ctrl-C ends it"));
+    } else {
+        note(&paint, &format!("listening as {who}; Ctrl-C ends it"));
+    }
+
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let (mut shown, mut dropped) = (0_u64, 0_u64);
+    while args.count.is_none_or(|count| shown < count) {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(message) if is_delivery(&message) => {
+                    shown += 1;
+                    let text = if args.json { json_line(&message, who) } else { readable(&message, who, paint) };
+                    // A closed pipe ends this as a person's Ctrl-C would.
+                    if std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_err() {
+                        break;
+                    }
+                }
+                Some(_) => dropped += 1,
+                None => break,
+            },
+            () = at(renew.map(|(when, _)| when)) => {
+                let ttl = match heartbeat(&client).await {
+                    Some(ttl) => ttl,
+                    // The entry lapsed, or the bus was away: start over, and keep trying.
+                    None => register(&client, &args.capabilities).await.unwrap_or(HEARTBEAT_MAX),
+                };
+                renew = Some(next_heartbeat(ttl));
+            }
+            () = at(end) => break,
+            () = shutdown.requested() => break,
+        }
+    }
+    if !args.listen_only {
+        // Without an answer the entry lapses by itself.
+        let _ = client.json(Verb::Unregister, "{}".to_owned()).await;
+    }
+    if dropped > 0 {
+        note(&paint, &format!("{dropped} dropped: not delivered by the bus"));
+    }
+    let enough = args.count.is_none_or(|count| shown >= count) || shutdown.is_requested();
+    Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// For people; standard output is for the messages.
+fn note(paint: &Paint, text: &str) {
+    eprintln!("{}", paint.apply(Tone::Quiet, text));
+}
+
+/// Waits until then; for ever without a time.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A third of the time to live, up to a fifth earlier, so that agents do not beat together.
+fn next_heartbeat(ttl: Duration) -> (Instant, Duration) {
+    let third = (ttl / 3).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+    (Instant::now() + third.mul_f64(rand::rng().random_range(0.8..1.0)), ttl)
+}
+
+/// The time to live that the bus gives.
+async fn register(client: &AgentClient, capabilities: &[String]) -> anyhow::Result<Duration> {
+    let names: Vec<&str> = capabilities.iter().map(String::as_str).collect();
+    let answer = client.register(&names).await?;
+    match ttl(&answer) {
+        Some(ttl) => Ok(ttl),
+        None => {
+            let word = |name| safe(answer.get(name).and_then(Value::as_str).unwrap_or_default(), 256);
+            bail!("cannot register: {}: {}", word("reason"), word("detail"))
+        }
+    }
+}
+
+async fn heartbeat(client: &AgentClient) -> Option<Duration> {
+    ttl(&client.json(Verb::Heartbeat, "{}".to_owned()).await.ok()?)
+}
+
+fn ttl(answer: &Value) -> Option<Duration> {
+    (answer.get("status")?.as_str()? == "ok")
+        .then(|| Duration::from_millis(answer.get("ttl_ms").and_then(Value::as_u64).unwrap_or(30_000)))
+}
+
+/// The message as the bus stamped and governed it. The body is the canonical form, so it must read
+/// as a message of the sender that the bus named in the headers.
+fn decoded(delivery: &Delivery, who: &Who) -> Option<(Message, Bytes)> {
+    let header = |name: &str| delivery.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
+    let sender: AgentId = header("Agentbus-Sender")?.parse().ok()?;
+    if header("Agentbus-Tenant")? != who.tenant.as_str() {
+        return None;
+    }
+    let stamp = wire::Stamp { tenant: &who.tenant, sender: &sender };
+    let decoded = wire::decode(&delivery.payload, stamp, &wire::Limits::default()).ok()?;
+    Some(((*decoded.message).clone(), decoded.canonical))
+}
+
+fn json_line(delivery: &Delivery, who: &Who) -> String {
+    match decoded(delivery, who) {
+        Some((message, canonical)) => {
+            let body = wire::encode_message(&message, &canonical, Encoding::Json);
+            format!("{}\n", String::from_utf8_lossy(&body))
+        }
+        None => unreadable(delivery),
+    }
+}
+
+fn readable(delivery: &Delivery, who: &Who, paint: Paint) -> String {
+    let Some((message, canonical)) = decoded(delivery, who) else { return unreadable(delivery) };
+    let to = match &message.to {
+        Recipient::Agent(_) => String::new(),
+        Recipient::Capability(capability) => format!("  for {capability}"),
+        Recipient::Broadcast(_) => "  to all that match".to_owned(),
+    };
+    let tools = message.tools.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let tools = if tools.is_empty() { String::new() } else { format!("  tools: {tools}") };
+    let head = format!(
+        "{}  {}  {}{to}{tools}",
+        paint.apply(Tone::Strong, format!("{} → {}", message.sender, who.agent)),
+        message.message_type,
+        message.priority,
+    );
+    let body = wire::encode_message(&message, &canonical, Encoding::Json);
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let content = body.get("content").cloned().unwrap_or_default();
+    let content = match content.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("text")) {
+        Some(Value::String(text)) => safe(text, 2000),
+        _ => safe(&content.to_string(), 2000),
+    };
+    format!("{head}\n  {content}\n  {}\n", paint.apply(Tone::Quiet, format!("message {}", message.id)))
+}
+
+fn unreadable(delivery: &Delivery) -> String {
+    format!("a delivery of {} bytes that this version cannot read\n", delivery.payload.len())
+}

@@ -1,0 +1,85 @@
+//! `agentbus node`: one node in the foreground, until SIGINT or SIGTERM.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use crate::{
+    app,
+    config::{NodeConfig, keys},
+    shutdown::Shutdown,
+    telemetry,
+};
+
+/// Flags win over the environment (`AGENTBUS__NATS__URL` and so on), which wins over the file.
+#[derive(Debug, Args)]
+#[command(after_help = keys::help())]
+pub struct NodeArgs {
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Where a node's configuration comes from.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// TOML file with the node's configuration
+    #[arg(long, short, value_name = "FILE", env = "AGENTBUS_CONFIG")]
+    config: Option<PathBuf>,
+    /// Name of this node in verdicts, records and logs (node.name)
+    #[arg(long)]
+    name: Option<String>,
+    /// NATS servers, separated by commas (nats.url)
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    /// File with the NKey seed of the BUS user `node` (nats.nkey_file)
+    #[arg(long, value_name = "FILE")]
+    nkey_file: Option<String>,
+    /// Redis; without it the node keeps its state in memory (redis.url)
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Address for /livez, /readyz and /metrics (http.listen)
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
+    /// Folder of Rego modules added to the shipped ones (policy.dir)
+    #[arg(long, value_name = "DIR")]
+    policy_dir: Option<String>,
+    /// Any other key, such as limits.in_flight=2048; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+impl Settings {
+    pub fn load(self) -> anyhow::Result<NodeConfig> {
+        let named = [
+            ("node.name", self.name),
+            ("nats.url", self.nats),
+            ("nats.nkey_file", self.nkey_file),
+            ("redis.url", self.redis),
+            ("http.listen", self.http),
+            ("policy.dir", self.policy_dir),
+        ];
+        let mut flags: Vec<(String, String)> =
+            named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+        flags.extend(self.set);
+        let source = self.config.as_deref().map_or("the environment and flags".to_owned(), |file| {
+            format!("{}, the environment and flags", file.display())
+        });
+        NodeConfig::load(self.config.as_deref(), &flags)
+            .with_context(|| format!("configuration from {source}"))
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("found {text:?}, expected key=value"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub async fn run(args: NodeArgs) -> anyhow::Result<ExitCode> {
+    let config = args.settings.load()?;
+    telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
+    let shutdown = Shutdown::default();
+    shutdown.on_signals()?;
+    app::run(config, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,398 @@
+//! `agentbus send`: one message as an agent, and its verdict.
+
+use std::{
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{ArgGroup, Args, builder::PossibleValuesParser};
+use serde_json::{Value, json};
+
+use super::context::{Identity, Paint, Tone, safe};
+use crate::{
+    client::{Draft, Patience},
+    config::DEFAULT_CONSTITUTION,
+    domain::{Encoding, MessageType, Priority, Reason, Status, Verdict},
+    wire,
+};
+
+/// Of --file; more than any bus takes, so that the refusal comes from the bus.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("recipient").required(true).args(["to", "capability", "broadcast"]),
+    group = ArgGroup::new("what").required(true).args(["text", "content", "file"]),
+    after_help = "Exit codes:\n  \
+        0  delivered\n  \
+        1  failed: not connected, no answer, malformed, recipient not there, shed, something unavailable\n  \
+        2  usage\n  \
+        3  denied: the policy or the constitution says no, the message is not yours to send, or it would\n     \
+           have to be deliberated or go by the durable lane, which this bus does not offer yet\n  \
+        4  waits for deliberation (not used yet)\n\n\
+        Examples:\n  \
+        agentbus send --as acme/planner --to worker 'index the new documents'\n  \
+        agentbus send --as acme/planner --capability translate --type task_request --tool read 'hello'\n  \
+        agentbus send --as acme/planner --broadcast --with-role monitor --content '{\"disk\": 0.93}'\n  \
+        agentbus send --as acme/planner --to worker --message-id m1 'twice'   # a repeat gets the same verdict"
+)]
+pub(super) struct SendArgs {
+    #[command(flatten)]
+    identity: Identity,
+
+    /// To this agent
+    #[arg(long, value_name = "AGENT", help_heading = "Recipient")]
+    to: Option<String>,
+    /// To one live agent that holds this capability
+    #[arg(long, value_name = "CAPABILITY", help_heading = "Recipient")]
+    capability: Option<String>,
+    /// To all live agents of your tenant
+    #[arg(long, help_heading = "Recipient")]
+    broadcast: bool,
+    /// With --broadcast: only to holders of this capability
+    #[arg(long, value_name = "CAPABILITY", conflicts_with_all = ["to", "capability"], help_heading = "Recipient")]
+    with_capability: Option<String>,
+    /// With --broadcast: only to agents with this role
+    #[arg(long, value_name = "ROLE", conflicts_with_all = ["to", "capability"], help_heading = "Recipient")]
+    with_role: Option<String>,
+
+    /// What to say; sent as the content {"text": TEXT}
+    text: Option<String>,
+    /// The content as a JSON object
+    #[arg(long, value_name = "JSON", help_heading = "Message")]
+    content: Option<String>,
+    /// Read the text from a file; - is standard input
+    #[arg(long, value_name = "FILE", help_heading = "Message")]
+    file: Option<PathBuf>,
+    /// What kind of act it is
+    #[arg(long = "type", value_name = "TYPE", default_value = "event",
+        value_parser = PossibleValuesParser::new(MessageType::WORDS), help_heading = "Message")]
+    message_type: String,
+    /// How urgent it is
+    #[arg(long, value_name = "PRIORITY", default_value = "normal",
+        value_parser = PossibleValuesParser::new(Priority::WORDS), help_heading = "Message")]
+    priority: String,
+    /// What the recipient is asked to do or use, such as read or transfer; can be repeated
+    #[arg(long = "tool", value_name = "TOOL", help_heading = "Message")]
+    tools: Vec<String>,
+    /// Metadata; can be repeated
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = key_value, help_heading = "Message")]
+    metadata: Vec<(String, String)>,
+    /// The message's id; a repeat within 10 minutes is delivered once [default: a new one]
+    #[arg(long, value_name = "ID", help_heading = "Message")]
+    message_id: Option<String>,
+    /// Names the conversation it belongs to
+    #[arg(long, value_name = "ID", help_heading = "Message")]
+    conversation: Option<String>,
+    /// The message that this one answers
+    #[arg(long, value_name = "ID", help_heading = "Message")]
+    in_reply_to: Option<String>,
+    /// Hash of the constitution it was written under
+    #[arg(long, value_name = "HASH", default_value = DEFAULT_CONSTITUTION, help_heading = "Message")]
+    hash: String,
+    /// Pointless after this time, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Message")]
+    expires_in: Option<Duration>,
+
+    /// Send MessagePack instead of JSON
+    #[arg(long)]
+    msgpack: bool,
+    /// How long to ask for a verdict, over all retries
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Print the verdict as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
+    let draft = draft(&args)?;
+    let client = args.identity.connect().await?;
+    let encoding = if args.msgpack { Encoding::MessagePack } else { Encoding::Json };
+    let patience = Patience { deadline: args.timeout, ..Patience::default() };
+    let verdict = client.send(draft.encode(encoding), patience).await.with_context(|| {
+        format!("message {} has no verdict; ask again with --message-id {0}", draft.message_id)
+    })?;
+    let shown = if args.json {
+        let mut line = wire::encode_verdict(&verdict, Encoding::Json).to_vec();
+        line.push(b'\n');
+        line
+    } else {
+        readable(&verdict, Paint::stdout()).into_bytes()
+    };
+    std::io::stdout().write_all(&shown)?;
+    Ok(exit_code(&verdict))
+}
+
+fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
+    let to = match (&args.to, &args.capability) {
+        (Some(agent), _) => json!({ "agent": agent }),
+        (None, Some(capability)) => json!({ "capability": capability }),
+        (None, None) => {
+            let given = [("capability", &args.with_capability), ("role", &args.with_role)];
+            let filter: serde_json::Map<String, Value> = given
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))))
+                .collect();
+            json!({ "broadcast": filter })
+        }
+    };
+    let content = match (&args.text, &args.content, &args.file) {
+        (Some(text), ..) => json!({ "text": text }),
+        (None, Some(content), _) => {
+            let content: Value = serde_json::from_str(content).context("--content")?;
+            if !content.is_object() {
+                bail!("--content must be a JSON object, such as '{{\"text\": \"hello\"}}'");
+            }
+            content
+        }
+        (None, None, Some(file)) => json!({ "text": read_text(file)? }),
+        (None, None, None) => bail!("nothing to say: give a text, --content or --file"),
+    };
+    let mut draft = Draft::new(to, content);
+    if let Some(id) = &args.message_id {
+        draft.message_id.clone_from(id);
+    }
+    draft.message_type = MessageType::parse(&args.message_type).ok_or_else(|| anyhow!("--type"))?;
+    draft.priority = Priority::parse(&args.priority).ok_or_else(|| anyhow!("--priority"))?;
+    draft.constitutional_hash.clone_from(&args.hash);
+    draft.tools.clone_from(&args.tools);
+    draft.metadata = args.metadata.iter().cloned().collect();
+    draft.conversation_id.clone_from(&args.conversation);
+    draft.in_reply_to.clone_from(&args.in_reply_to);
+    draft.expires_in = args.expires_in;
+    Ok(draft)
+}
+
+fn read_text(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|open| open.take(FILE_BYTES_MAX).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("--file {}", file.display()))?;
+    Ok(text)
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A verdict in a few lines.
+fn readable(verdict: &Verdict, paint: Paint) -> String {
+    let tone = match verdict.status {
+        Status::Delivered => Tone::Good,
+        Status::Rejected => Tone::Bad,
+        Status::Shed => Tone::Careful,
+    };
+    let id = verdict.message_id.as_ref().map_or("no readable id", |id| id.as_str());
+    let mut out = format!(
+        "{}  {}\n",
+        paint.apply(tone, verdict.status.as_str()),
+        if verdict.reason == Reason::Delivered {
+            safe(&verdict.detail, 400)
+        } else {
+            format!("{} ({}): {}", verdict.reason.as_str(), verdict.reason.code(), safe(&verdict.detail, 400))
+        }
+    );
+    let mut line = |name: &str, text: String| {
+        out += &format!("  {}  {text}\n", paint.apply(Tone::Quiet, format!("{name:<8}")))
+    };
+    line("message", id.to_owned());
+    if let Some(reach) = &verdict.reach {
+        let missed: Vec<String> =
+            reach.missed.iter().map(|m| format!("{} ({})", m.agent, m.reason.as_str())).collect();
+        if !missed.is_empty() {
+            line("missed", format!("{} of them: {}", reach.missed_total, missed.join(", ")));
+        }
+    }
+    if let Some(impact) = &verdict.impact {
+        line(
+            "impact",
+            format!("{:.2} {} (by {})", impact.score, impact.level.as_str(), safe(&impact.model, 60)),
+        );
+    }
+    if let Some(revision) = &verdict.policy_revision {
+        line("policy", format!("revision {}", safe(revision, 40)));
+    }
+    if verdict.reason.retryable() {
+        let wait =
+            verdict.retry_after.map_or("at once".to_owned(), |wait| format!("after {} ms", wait.as_millis()));
+        line("retry", format!("{wait}, with the same message id"));
+    }
+    line(
+        "decided",
+        format!(
+            "{} on {} in {:.2} ms",
+            safe(&verdict.decision_id, 40),
+            safe(&verdict.node, 64),
+            verdict.elapsed.as_secs_f64() * 1000.0
+        ),
+    );
+    out
+}
+
+fn exit_code(verdict: &Verdict) -> ExitCode {
+    match verdict.reason {
+        Reason::Delivered => ExitCode::SUCCESS,
+        reason if denied(reason) => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Governance says no: the same message from the same sender will not pass. Everything else is a
+/// failure to understand or to reach somebody.
+pub(super) fn denied(reason: Reason) -> bool {
+    match reason {
+        Reason::PolicyDenied
+        | Reason::TenantMismatch
+        | Reason::SenderMismatch
+        | Reason::TenantUnknown
+        | Reason::SenderUnknown
+        | Reason::NotOwner
+        | Reason::ConstitutionalHashMismatch
+        | Reason::DurableLaneRequired
+        | Reason::DeliberationUnavailable => true,
+        Reason::Delivered
+        | Reason::Malformed
+        | Reason::TooLarge
+        | Reason::TooDeep
+        | Reason::TooManyValues
+        | Reason::DuplicateKey
+        | Reason::TrailingBytes
+        | Reason::NotFinite
+        | Reason::UnknownField
+        | Reason::MissingField
+        | Reason::UnsupportedSchema
+        | Reason::BadIdentifier
+        | Reason::ConstitutionalHashMissing
+        | Reason::Expired
+        | Reason::ClockSkew
+        | Reason::DuplicateMessage
+        | Reason::PolicyUnavailable
+        | Reason::RecipientUnknown
+        | Reason::RecipientOffline
+        | Reason::NoCapableAgent
+        | Reason::RegistryUnavailable
+        | Reason::NotRegistered
+        | Reason::QuotaExceeded
+        | Reason::IdempotencyUnavailable
+        | Reason::DeliveryFailed
+        | Reason::AuditUnavailable
+        | Reason::RateLimited
+        | Reason::Overloaded
+        | Reason::TimedOut => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::domain::{Missed, Reach};
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        send: SendArgs,
+    }
+
+    fn parse(words: &[&str]) -> Result<SendArgs, clap::Error> {
+        let all = ["send", "--as", "acme/planner"].iter().chain(words);
+        Line::try_parse_from(all).map(|line| line.send)
+    }
+
+    #[test]
+    fn flags_become_the_message_they_describe() {
+        for (words, pointer, expected) in [
+            (&["--to", "worker", "hi"][..], "/to", json!({"agent": "worker"})),
+            (&["--capability", "sum", "hi"], "/to", json!({"capability": "sum"})),
+            (&["--broadcast", "hi"], "/to", json!({"broadcast": {}})),
+            (
+                &["--broadcast", "--with-role", "monitor", "hi"],
+                "/to",
+                json!({"broadcast": {"role": "monitor"}}),
+            ),
+            (&["--to", "worker", "hi"], "/content", json!({"text": "hi"})),
+            (&["--to", "worker", "--content", "{\"a\": [1]}"], "/content", json!({"a": [1]})),
+            (&["--to", "w", "--type", "query", "hi"], "/message_type", json!("query")),
+            (&["--to", "w", "--tool", "read", "--tool", "list", "hi"], "/tools", json!(["read", "list"])),
+            (&["--to", "w", "--message-id", "m1", "hi"], "/message_id", json!("m1")),
+            (&["--to", "w", "--meta", "a=b=c", "hi"], "/metadata", json!({"a": "b=c"})),
+            (&["--to", "w", "--in-reply-to", "m0", "hi"], "/in_reply_to", json!("m0")),
+            (&["--to", "w", "hi"], "/constitutional_hash", json!(DEFAULT_CONSTITUTION)),
+        ] {
+            let message = draft(&parse(words).unwrap()).unwrap().json();
+            assert_eq!(message.pointer(pointer), Some(&expected), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error() {
+        for words in [
+            &["hi"][..],
+            &["--to", "worker"],
+            &["--to", "worker", "--broadcast", "hi"],
+            &["--to", "worker", "hi", "--file", "-"],
+            &["--to", "worker", "--with-role", "monitor", "hi"],
+            &["--to", "worker", "--type", "shout", "hi"],
+            &["--to", "worker", "--expires-in", "soon", "hi"],
+        ] {
+            assert!(parse(words).is_err(), "{words:?} was accepted");
+        }
+        let not_an_object = parse(&["--to", "worker", "--content", "[1]"]).unwrap();
+        assert!(draft(&not_an_object).is_err());
+    }
+
+    #[test]
+    fn a_verdict_is_told_with_all_that_matters_to_its_sender() {
+        let verdict = Verdict {
+            message_id: Some("m1".parse().unwrap()),
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: "handed to 2 agents, 1 missed".to_owned(),
+            retry_after: None,
+            decision_id: "d1".to_owned(),
+            policy_revision: Some("abc".to_owned()),
+            impact: None,
+            reach: Some(Reach {
+                delivered: 2,
+                agent: None,
+                missed: vec![Missed { agent: "ghost".parse().unwrap(), reason: Reason::RecipientOffline }],
+                missed_total: 1,
+            }),
+            node: "node-1".to_owned(),
+            elapsed: Duration::from_micros(420),
+        };
+        let text = readable(&verdict, Paint::never());
+        for part in
+            ["delivered  handed to 2 agents", "m1", "ghost (recipient_offline)", "abc", "0.42 ms", "node-1"]
+        {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+        let shed = Verdict {
+            status: Status::Shed,
+            reason: Reason::RateLimited,
+            retry_after: Some(Duration::from_millis(70)),
+            reach: None,
+            ..verdict
+        };
+        let text = readable(&shed, Paint::never());
+        assert!(text.contains("rate_limited (429)") && text.contains("after 70 ms"), "{text}");
+    }
+
+    #[test]
+    fn denied_is_what_governance_refuses() {
+        let forbidden = Reason::ALL.iter().filter(|reason| reason.code() == 403);
+        assert!(forbidden.copied().all(denied), "403 is a denial");
+        assert!(denied(Reason::DeliberationUnavailable) && !denied(Reason::RecipientOffline));
+    }
+}

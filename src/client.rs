@@ -1,0 +1,277 @@
+//! An agent's side of the bus, in Rust: what `agentbus send`, the demo, the load test and the tests
+//! use. It does nothing that a plain NATS client could not do; `examples/` shows that.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, Subscriber};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use rand::Rng as _;
+use serde_json::{Value, json};
+
+use crate::{
+    domain::{AgentId, Encoding, MessageType, Priority, Reason, Verb, Verdict},
+    wire,
+};
+
+/// A connected agent.
+#[derive(Debug, Clone)]
+pub struct AgentClient {
+    nats: Client,
+    id: AgentId,
+    /// What the server has refused this connection: publishes and subscriptions beyond its permissions.
+    violations: Arc<AtomicU64>,
+}
+
+/// What went wrong before there was a verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("cannot connect to NATS at {url} as {agent}: {cause}")]
+    Connect { url: String, agent: AgentId, cause: async_nats::ConnectError },
+    #[error("cannot subscribe: {0}")]
+    Subscribe(#[from] async_nats::SubscribeError),
+    /// Also after every retry. The message may have been delivered; the same `message_id` asks again.
+    #[error("no answer from the bus within {waited:?}: {last}")]
+    NoAnswer { waited: Duration, last: String },
+    #[error("the bus answered with something else than a verdict: {0}")]
+    Unreadable(String),
+}
+
+/// How long to wait for an answer, over all retries.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For one attempt; then the same message is sent again.
+    pub attempt: Duration,
+    pub deadline: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { attempt: Duration::from_millis(1500), deadline: Duration::from_secs(5) }
+    }
+}
+
+impl AgentClient {
+    /// Connects with the agent's NKey seed; its replies come to its own inbox prefix.
+    pub async fn connect(url: &str, id: &AgentId, seed: &str) -> Result<Self, ClientError> {
+        let violations = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&violations);
+        let nats = ConnectOptions::with_nkey(seed.trim().to_owned())
+            .name(format!("agent {id}"))
+            .custom_inbox_prefix(format!("_INBOX.{id}"))
+            .connection_timeout(Duration::from_secs(2))
+            .event_callback(move |event| {
+                // The server tells violations as errors on the connection, not as answers.
+                if matches!(&event, Event::ServerError(error) if is_violation(error)) {
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+                std::future::ready(())
+            })
+            .connect(url)
+            .await
+            .map_err(|cause| ClientError::Connect {
+                url: crate::config::without_secrets(url),
+                agent: id.clone(),
+                cause,
+            })?;
+        Ok(Self { nats, id: id.clone(), violations })
+    }
+
+    pub fn id(&self) -> &AgentId {
+        &self.id
+    }
+
+    pub fn nats(&self) -> &Client {
+        &self.nats
+    }
+
+    /// How often the server has refused what this connection tried to publish or subscribe.
+    pub fn violations(&self) -> u64 {
+        self.violations.load(Ordering::Relaxed)
+    }
+
+    /// Sends a message; asks again with the same bytes, and so the same message id, when there is no
+    /// answer. The bus delivers it once.
+    pub async fn send(&self, message: Bytes, patience: Patience) -> Result<Verdict, ClientError> {
+        let answer = self.call(Verb::Send, message, patience).await?;
+        wire::decode_verdict(&answer.payload).map_err(|error| ClientError::Unreadable(error.to_string()))
+    }
+
+    /// Calls any verb of the bus and returns the raw answer.
+    pub async fn call(
+        &self,
+        verb: Verb,
+        payload: Bytes,
+        patience: Patience,
+    ) -> Result<async_nats::Message, ClientError> {
+        let subject = format!("bus.{}.{}", self.id, verb.as_str());
+        let started = tokio::time::Instant::now();
+        loop {
+            let left = patience.deadline.saturating_sub(started.elapsed());
+            let request =
+                async_nats::Request::new().payload(payload.clone()).timeout(Some(patience.attempt.min(left)));
+            let last = match self.nats.send_request(subject.clone(), request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                    "no node is listening".to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
+            if started.elapsed() + Duration::from_millis(50) >= patience.deadline {
+                return Err(ClientError::NoAnswer { waited: started.elapsed(), last });
+            }
+            // Jittered, so that those who lost the same node do not come back together.
+            let pause = Duration::from_millis(rand::rng().random_range(10..50));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Registers, or renews with what is given. While the bus cannot know (the registry is not there,
+    /// the tenant is new), asks again for a few seconds; the last answer is returned, whatever it says.
+    pub async fn register(&self, capabilities: &[&str]) -> Result<Value, ClientError> {
+        let body = json!({ "capabilities": capabilities }).to_string();
+        let started = tokio::time::Instant::now();
+        loop {
+            let answer = self.json(Verb::Register, body.clone()).await?;
+            let reason = answer.get("reason").and_then(Value::as_str).and_then(Reason::parse);
+            let passing = matches!(
+                reason,
+                Some(Reason::RegistryUnavailable | Reason::TenantUnknown | Reason::SenderUnknown)
+            );
+            if !passing || started.elapsed() >= Patience::default().deadline {
+                return Ok(answer);
+            }
+            let pause = Duration::from_millis(rand::rng().random_range(50..150));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// A registry verb in JSON.
+    pub async fn json(&self, verb: Verb, body: String) -> Result<Value, ClientError> {
+        let answer = self.call(verb, body.into(), Patience::default()).await?;
+        serde_json::from_slice(&answer.payload).map_err(|error| ClientError::Unreadable(error.to_string()))
+    }
+
+    /// What the bus delivers to this agent. Anything without `Agentbus-Delivery` is not from the bus
+    /// and is dropped, as every agent should do.
+    pub async fn inbox(
+        &self,
+    ) -> Result<impl Stream<Item = async_nats::Message> + Unpin + use<>, ClientError> {
+        let messages = self.everything().await?;
+        Ok(messages.filter(|message| std::future::ready(is_delivery(message))))
+    }
+
+    /// Like [`AgentClient::inbox`], with what is not from the bus; tell it by [`is_delivery`].
+    pub async fn everything(&self) -> Result<Subscriber, ClientError> {
+        let messages = self.nats.subscribe(format!("agent.{}.inbox", self.id)).await?;
+        self.settled().await;
+        Ok(messages)
+    }
+
+    /// Returns when the server has read all that was written so far: a round trip on a subject of
+    /// the agent's own.
+    pub async fn settled(&self) {
+        let echo = format!("_INBOX.{}.{}", self.id, nuid::next());
+        let request = async_nats::Request::new().inbox(echo).timeout(Some(Duration::from_secs(1)));
+        // Heartbeat is the cheapest verb; any answer, or none in time, is as good.
+        let _ = self.nats.send_request(format!("bus.{}.heartbeat", self.id), request).await;
+    }
+}
+
+/// Whether the bus delivered this. A verdict that somebody let the server route to this inbox bears
+/// no `Agentbus-Delivery`, and senders cannot set one.
+pub fn is_delivery(message: &async_nats::Message) -> bool {
+    message.headers.as_ref().is_some_and(|headers| headers.get("Agentbus-Delivery").is_some())
+}
+
+fn is_violation(error: &async_nats::ServerError) -> bool {
+    error.to_string().to_ascii_lowercase().contains("permissions violation")
+}
+
+/// A message to be written, with the defaults a person would choose.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub message_id: String,
+    pub message_type: MessageType,
+    /// `{"agent": …}`, `{"capability": …}` or `{"broadcast": {…}}`.
+    pub to: Value,
+    pub priority: Priority,
+    pub constitutional_hash: String,
+    pub content: Value,
+    pub tools: Vec<String>,
+    pub metadata: BTreeMap<String, String>,
+    pub conversation_id: Option<String>,
+    pub in_reply_to: Option<String>,
+    /// From now.
+    pub expires_in: Option<Duration>,
+}
+
+impl Draft {
+    /// A note: type `event`, new message id, the default constitution.
+    pub fn new(to: Value, content: Value) -> Self {
+        Self {
+            message_id: nuid::next().to_string(),
+            message_type: MessageType::Event,
+            to,
+            priority: Priority::Normal,
+            constitutional_hash: crate::config::DEFAULT_CONSTITUTION.to_owned(),
+            content,
+            tools: Vec::new(),
+            metadata: BTreeMap::new(),
+            conversation_id: None,
+            in_reply_to: None,
+            expires_in: None,
+        }
+    }
+
+    pub fn to_agent(agent: &str, text: &str) -> Self {
+        Self::new(json!({ "agent": agent }), json!({ "text": text }))
+    }
+
+    pub fn json(&self) -> Value {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut message = json!({
+            "message_id": self.message_id,
+            "message_type": self.message_type.as_str(),
+            "to": self.to,
+            "priority": self.priority.as_str(),
+            "constitutional_hash": self.constitutional_hash,
+            "content": self.content,
+            "created_at": millis(now),
+        });
+        if let Some(fields) = message.as_object_mut() {
+            if !self.tools.is_empty() {
+                fields.insert("tools".to_owned(), json!(self.tools));
+            }
+            for (name, id) in [("conversation_id", &self.conversation_id), ("in_reply_to", &self.in_reply_to)]
+            {
+                if let Some(id) = id {
+                    fields.insert(name.to_owned(), json!(id));
+                }
+            }
+            if !self.metadata.is_empty() {
+                fields.insert("metadata".to_owned(), json!(self.metadata));
+            }
+            if let Some(expires_in) = self.expires_in {
+                fields.insert("expires_at".to_owned(), json!(millis(now + expires_in)));
+            }
+        }
+        message
+    }
+
+    pub fn encode(&self, encoding: Encoding) -> Bytes {
+        match encoding {
+            Encoding::Json => self.json().to_string().into(),
+            // A JSON value always has a MessagePack form.
+            Encoding::MessagePack => rmp_serde::to_vec_named(&self.json()).unwrap_or_default().into(),
+        }
+    }
+}

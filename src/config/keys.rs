@@ -1,0 +1,183 @@
+//! What does each key mean? Said here once, for `agentbus config show` and `agentbus node --help`.
+
+use super::{NodeConfig, without_secrets};
+
+/// Each key's path and meaning, tables together, in the order in which they are shown. The keys of
+/// `constitution` are those of each of its entries.
+pub const KEYS: &[(&str, &str)] = &[
+    ("node.name", "Shown in verdicts, records and logs; 1 to 64 of [a-z0-9_-]"),
+    ("node.drain", "How long messages in flight may take after SIGTERM; at most 1m"),
+    ("nats.url", "nats://host:port, several separated by commas"),
+    ("nats.nkey_file", "File with the NKey seed of the user node of account BUS"),
+    ("nats.ping_interval", "How often the node asks the server whether it lives"),
+    ("nats.timeout", "Bound of every single wait for the server"),
+    ("redis.url", "redis://[user:password@]host:port[/db]; not set: in memory"),
+    ("http.listen", "For /livez, /readyz and /metrics; no log-in, so keep it inside"),
+    ("log.format", "human, json, or auto: human on a terminal, json elsewhere"),
+    ("log.filter", "Such as info, or warn,agentbus=debug"),
+    ("constitution.hash", "In the file, [[constitution]]: what messages must name, 16 hex digits"),
+    ("constitution.from", "In force from, as 2026-01-31T00:00:00Z; not set: always was"),
+    ("constitution.until", "In force until then; not set: no end"),
+    ("limits.request_bytes", "Of a whole request; below max_payload of the NATS server"),
+    ("limits.in_flight", "Messages that the node works on at one time"),
+    ("limits.in_flight_per_tenant", "Of these, at most so many of one tenant"),
+    ("limits.deadline", "From reading a request to its verdict; at most 10m"),
+    ("limits.clock_skew", "How far created_at may lie in the future; at most 1h"),
+    ("policy.dir", "Folder of Rego modules beside the shipped ones; all must allow"),
+    ("policy.shipped", "false leaves the shipped modules out"),
+    ("registry.ttl", "A registration without a heartbeat lives so long"),
+    ("idempotency.window", "Repeats within it get the stored verdict; at most 24h"),
+    ("idempotency.lease", "After it another node takes over a message; 1.5 deadlines or more"),
+    ("impact.senders_max", "Senders whose past is kept, about 600 bytes each"),
+    ("impact.weights.semantic", "What the words count for; only proportions matter, 0 to 1000"),
+    ("impact.weights.permission", "What the strongest tool asked for counts for"),
+    ("impact.weights.volume", "What the number of a sender's messages counts for"),
+    ("impact.weights.context", "What the hour and amounts of money count for"),
+    ("impact.weights.drift", "What being unlike the sender's past counts for"),
+    ("impact.weights.priority", "What the priority counts for"),
+    ("impact.weights.type", "What the type of the message counts for"),
+];
+
+/// How to set keys, and each with its meaning.
+pub fn help() -> String {
+    let width = KEYS.iter().map(|(path, _)| path.len()).max().unwrap_or_default();
+    let mut text = "Keys, for the file, for --set, and for the environment, where \
+                    AGENTBUS__LIMITS__DEADLINE=500ms sets limits.deadline:\n"
+        .to_owned();
+    for (path, meaning) in KEYS {
+        text.push_str(&format!("  {path:<width$}  {meaning}\n"));
+    }
+    text + "`agentbus config show` prints their values."
+}
+
+/// The configuration as TOML that can be read back, each key below its meaning. Users and passwords
+/// are not in it.
+pub fn show(config: &NodeConfig) -> Result<String, toml::ser::Error> {
+    let root = toml::Table::try_from(config)?;
+    let urls = [("nats.url", Some(&config.nats.url)), ("redis.url", config.redis.as_ref().map(|r| &r.url))];
+    let hidden: Vec<&str> = urls
+        .into_iter()
+        .filter(|(_, url)| url.is_some_and(|url| without_secrets(url) != *url))
+        .map(|(path, _)| path)
+        .collect();
+    let mut tables = Vec::new();
+    for keys in KEYS.chunk_by(|(a, _), (b, _)| split(a).0 == split(b).0) {
+        let name = keys.first().map_or("", |(path, _)| split(path).0);
+        match find(&root, name) {
+            Some(toml::Value::Array(entries)) => {
+                for entry in entries {
+                    tables.push(show_table(&format!("[[{name}]]"), entry.as_table(), keys, &hidden));
+                }
+            }
+            found => {
+                let table = found.and_then(toml::Value::as_table);
+                let mark = if table.is_some() { "" } else { "# " };
+                tables.push(show_table(&format!("{mark}[{name}]"), table, keys, &hidden));
+            }
+        }
+    }
+    Ok(tables.join("\n"))
+}
+
+fn show_table(header: &str, table: Option<&toml::Table>, keys: &[(&str, &str)], hidden: &[&str]) -> String {
+    let mut text = format!("{header}\n");
+    for (path, meaning) in keys {
+        let (_, key) = split(path);
+        text.push_str(&format!("# {meaning}\n"));
+        if hidden.contains(path) {
+            let variable = path.to_uppercase().replace('.', "__");
+            text.push_str(&format!(
+                "# Its user and password are left out; AGENTBUS__{variable} can set it\n"
+            ));
+        }
+        match table.and_then(|table| table.get(key)) {
+            Some(value) => text.push_str(&format!("{key} = {value}\n")),
+            None => text.push_str(&format!("# {key} is not set\n")),
+        }
+    }
+    text
+}
+
+/// The table, and the key in it.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
+
+fn find<'a>(root: &'a toml::Table, name: &str) -> Option<&'a toml::Value> {
+    let mut parts = name.split('.');
+    let first = root.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| value.as_table()?.get(part))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::{ConstitutionEntry, Nats, Policy, Redis, tests::load};
+
+    /// Every key set. Literals without `..`, so that a new optional key cannot be forgotten here.
+    fn full() -> NodeConfig {
+        let hash = crate::config::DEFAULT_CONSTITUTION.parse().unwrap();
+        let [from, until] = ["2026-01-31T00:00:00Z", "2027-01-31T00:00:00Z"].map(|t| Some(t.to_owned()));
+        let Nats { url, ping_interval, timeout, .. } = Nats::default();
+        NodeConfig {
+            nats: Nats { url, nkey_file: Some("node.nk".into()), ping_interval, timeout },
+            redis: Some(Redis { url: "redis://127.0.0.1:6379".to_owned() }),
+            constitution: vec![ConstitutionEntry { hash, from, until }],
+            policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
+            ..NodeConfig::default()
+        }
+    }
+
+    fn leaves(at: &str, value: &toml::Value, found: &mut BTreeSet<String>) {
+        let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+        match value {
+            toml::Value::Table(table) => table.iter().for_each(|(key, v)| leaves(&below(key), v, found)),
+            toml::Value::Array(entries) => entries.iter().for_each(|entry| leaves(at, entry, found)),
+            _ => assert!(found.insert(at.to_owned()), "{at} twice"),
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_meaning_and_every_meaning_a_key() {
+        let mut keys = BTreeSet::new();
+        leaves("", &toml::Value::try_from(full()).unwrap(), &mut keys);
+        let told: BTreeSet<String> = KEYS.iter().map(|(path, _)| (*path).to_owned()).collect();
+        assert_eq!(keys, told);
+        assert_eq!(told.len(), KEYS.len(), "a key is told twice");
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_back() {
+        for config in [NodeConfig::default(), full()] {
+            let text = show(&config).unwrap();
+            assert_eq!(load(&text, &[], &[]).unwrap(), config, "{text}");
+            for (_, meaning) in KEYS {
+                assert!(text.contains(&format!("# {meaning}\n")), "{meaning:?} is not in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_help_fits_a_terminal() {
+        for line in help().lines().filter(|line| line.starts_with("  ")) {
+            assert!(line.len() <= 100, "{} bytes: {line}", line.len());
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown_and_what_is_left_can_be_read() {
+        let toml = "[nats]\nurl = \"nats://node:hunter2@a:4222, hunter2@b:4222\"\n\
+                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"";
+        let config = load(toml, &[], &[]).unwrap();
+        let text = show(&config).unwrap();
+        assert!(!format!("{text}{config:?}").contains("hunter2"), "{text}{config:?}");
+        assert!(text.contains("AGENTBUS__REDIS__URL can set it\nurl = \"redis://c:6379/1\""), "{text}");
+        let read = load(&text, &[], &[]).unwrap();
+        assert_eq!(read.redis.unwrap().url, "redis://c:6379/1");
+        assert_eq!(read.nats.url, "nats://b:4222");
+    }
+}

@@ -1,0 +1,183 @@
+//! The way of a message, from a request's bytes to its verdict, on one screen.
+//!
+//! [`Pipeline::govern`] is that screen. The stages it calls stand in `pipeline/` and in the modules
+//! they belong to; each is a leaf that knows nothing of the next. Knows nothing of NATS: what leaves
+//! the node goes through [`Courier`].
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    domain::{AgentId, Constitution, Encoding, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
+    impact::Assessor,
+    policy::Gate,
+    rejection::Rejection,
+    state::{Idempotency, Registry},
+    telemetry::{Metrics, Stage},
+    wire,
+};
+
+mod admission;
+mod constitution;
+mod courier;
+mod deliver;
+mod once;
+mod recipients;
+mod redact;
+mod route;
+mod structure;
+mod trail;
+
+pub use admission::{Admission, AdmissionLimits, Slot};
+pub use courier::{Courier, CourierError, Dispatch, Handover, Parcel, RecordPlace};
+pub use recipients::Rotation;
+use trail::{Judged, Outcome, Trail};
+
+/// One request as it came from the wire, with what NATS stamped into its subject.
+#[derive(Debug)]
+pub struct Request {
+    pub tenant: TenantId,
+    pub sender: AgentId,
+    pub payload: Bytes,
+    /// W3C trace context of the request, if it had one.
+    pub traceparent: Option<String>,
+    /// When the node read it.
+    pub received: Instant,
+}
+
+/// The answer to a request, in the request's encoding.
+#[derive(Debug)]
+pub struct Answer {
+    pub verdict: Verdict,
+    pub encoding: Encoding,
+    /// The stored verdict of an earlier request with the same message id.
+    pub repeat: bool,
+}
+
+/// The operator's directory of tenants, as a node holds it.
+pub trait Tenants: Send + Sync {
+    fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>>;
+}
+
+/// Bounds of one message's way.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub wire: wire::Limits,
+    pub deadline: Duration,
+    pub clock_skew: Duration,
+}
+
+/// All that governing takes. Made once, by `app`.
+pub struct Pipeline {
+    pub node: String,
+    pub limits: Limits,
+    pub admission: Arc<Admission>,
+    pub constitutions: Vec<Constitution>,
+    pub tenants: Arc<dyn Tenants>,
+    pub registry: Arc<dyn Registry>,
+    pub idempotency: Arc<dyn Idempotency>,
+    pub gate: Gate,
+    pub assessor: Assessor,
+    pub rotation: Rotation,
+    pub courier: Arc<dyn Courier>,
+    pub clock: fn() -> Timestamp,
+    pub metrics: Arc<Metrics>,
+    /// For what goes on after an answer.
+    pub tasks: TaskTracker,
+}
+
+impl Pipeline {
+    /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
+    pub async fn send(&self, request: Request) -> Answer {
+        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let governed = tokio::time::timeout(self.limits.deadline, self.govern(&request, &mut trail)).await;
+        let answer = trail.answer(governed.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline))));
+
+        // 8. record: what was not recorded with its delivery, then numbers; the sender hears after
+        if !answer.repeat {
+            trail.record(&request, &answer.verdict, &*self.courier, &self.metrics);
+        }
+        once::conclude(&self.idempotency, &self.tasks, &mut trail, &answer);
+        trail.observe(&self.metrics, Verb::Send, &answer);
+        answer
+    }
+
+    async fn govern(&self, request: &Request, trail: &mut Trail) -> Result<Outcome, Rejection> {
+        // 1. admit: the tenant is known and within its limits
+        let (tenant, slot) = self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?;
+        trail.hold(slot);
+        trail.passed(Stage::Admit);
+
+        // 2. decode: under hard limits, tied to the sender that NATS stamped
+        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &self.limits.wire))?;
+        trail.passed(Stage::Decode);
+
+        // 3.–6. may it go, and to whom? A repeat gets its stored verdict instead, also when the
+        // judgement would be another by now.
+        let judged = self.judge(&letter, &tenant, trail).await;
+        if let Some(verdict) =
+            once::enter(&*self.idempotency, &*self.courier, &letter, &judged, trail).await?
+        {
+            return Ok(Outcome::Repeat(Box::new(verdict)));
+        }
+        trail.passed(Stage::Claim);
+
+        // 7. deliver: each recipient by its own permit, with the record of it sent ahead
+        let reach =
+            deliver::hand_over(&*self.courier, &self.rotation, judged?, &letter, request, trail).await?;
+        trail.passed(Stage::Deliver);
+        Ok(Outcome::Delivered(reach))
+    }
+
+    async fn judge(
+        &self,
+        letter: &wire::Decoded,
+        tenant: &Tenant,
+        trail: &mut Trail,
+    ) -> Result<Judged, Rejection> {
+        let message = &letter.message;
+
+        // 3. constitution: the message names one that is in force
+        constitution::check(message, &self.constitutions, trail.now())?;
+        trail.passed(Stage::Constitution);
+
+        // 4. structure: its times and its size
+        structure::check(letter, tenant, trail.now(), self.limits.clock_skew)?;
+        trail.passed(Stage::Structure);
+
+        // The policy judges a message *to somebody*, so whom it would reach comes first.
+        let candidates = recipients::find(&*self.registry, &self.rotation, tenant, message).await?;
+        trail.passed(Stage::Recipient);
+
+        // 5. policy: a permit for each recipient, or the reason why there is none
+        let judged = recipients::permit(&self.gate, letter, tenant, candidates).await?;
+        trail.permitted(&judged);
+        trail.passed(Stage::Policy);
+
+        // 6. impact: a score from 0 to 1; what should be deliberated does not go on
+        let impact = self.assessor.assess(message, trail.now()).await;
+        trail.assessed(&impact);
+        trail.passed(Stage::Impact);
+        route::may_go_now(&judged, &impact, tenant)?;
+        Ok(judged)
+    }
+}
+
+impl Pipeline {
+    /// For a request that found no room: told so at once, undecoded.
+    pub fn shed(&self, verb: Verb, request: &Request, reason: Reason, detail: &str) -> Answer {
+        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let rejection = Rejection::new(reason, detail).after(Duration::from_millis(50));
+        let answer = Answer { encoding: wire::encoding_of(&request.payload), ..trail.answer(Err(rejection)) };
+        trail.observe(&self.metrics, verb, &answer);
+        answer
+    }
+}
+
+impl Request {
+    fn stamp(&self) -> wire::Stamp<'_> {
+        wire::Stamp { tenant: &self.tenant, sender: &self.sender }
+    }
+}

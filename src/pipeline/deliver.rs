@@ -1,0 +1,194 @@
+//! Stage 7, second half: hands permitted messages over, each by its own permit.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    Courier, CourierError, Dispatch, Handover, Parcel, Request, Rotation, redact,
+    trail::{self, Judged, Manner, Trail},
+};
+use crate::{
+    domain::{AgentId, Encoding, Missed, Reach, Reason},
+    policy::Permit,
+    rejection::Rejection,
+    wire::{self, Decoded},
+};
+
+/// Delivers and says who got it. Somebody did, or this is a rejection.
+pub(super) async fn hand_over(
+    courier: &dyn Courier,
+    rotation: &Rotation,
+    judged: Judged,
+    letter: &Decoded,
+    request: &Request,
+    trail: &mut Trail,
+) -> Result<Reach, Rejection> {
+    match judged.manner {
+        Manner::FirstThatListens => {
+            first_that_listens(courier, rotation, judged, letter, request, trail).await
+        }
+        Manner::EachOfThem => each_of_them(courier, judged, letter, request, trail).await,
+    }
+}
+
+async fn first_that_listens(
+    courier: &dyn Courier,
+    rotation: &Rotation,
+    judged: Judged,
+    letter: &Decoded,
+    request: &Request,
+    trail: &mut Trail,
+) -> Result<Reach, Rejection> {
+    let mut packer = Packer::new(letter, courier.payload_max());
+    let mut offline = Vec::new();
+    let mut reached = None;
+    for permit in judged.permits {
+        let agent = permit.recipient().clone();
+        let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
+        let parcel = packer.pack(permit, judged.encodings.get(&agent).copied())?;
+        let dispatch = dispatch(vec![parcel], &reach, letter, request, trail);
+        match courier.deliver(dispatch).await.map_err(failed)?.first() {
+            Some(Handover::Taken) => {
+                reached = Some(reach);
+                break;
+            }
+            Some(Handover::NobodyListens) | None => offline.push(agent),
+        }
+    }
+    if let Some(capability) = judged.capability.filter(|_| !offline.is_empty()) {
+        rotation.passed_over(&letter.message.tenant, &capability, &offline);
+    }
+    reached.ok_or_else(|| {
+        let names = offline.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ");
+        nobody_listens(format!("{names}: registered, but without a live subscription on its inbox"))
+    })
+}
+
+async fn each_of_them(
+    courier: &dyn Courier,
+    judged: Judged,
+    letter: &Decoded,
+    request: &Request,
+    trail: &mut Trail,
+) -> Result<Reach, Rejection> {
+    let mut packer = Packer::new(letter, courier.payload_max());
+    let (mut parcels, mut missed) = (Vec::with_capacity(judged.permits.len()), judged.missed);
+    let matched = judged.permits.len() + missed.len();
+    for permit in judged.permits {
+        let agent = permit.recipient().clone();
+        match packer.pack(permit, judged.encodings.get(&agent).copied()) {
+            Ok(parcel) => parcels.push(parcel),
+            Err(rejection) => missed.push(Missed { agent, reason: rejection.reason }),
+        }
+    }
+
+    let agents: Vec<AgentId> = parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
+    if !agents.is_empty() {
+        let hoped = reach(agents.len(), missed.clone());
+        let sent = courier.deliver(dispatch(parcels, &hoped, letter, request, trail)).await;
+        let absent = agents.into_iter().zip(sent.map_err(failed)?);
+        let absent = absent.filter(|(_, handover)| *handover == Handover::NobodyListens);
+        missed.extend(absent.map(|(agent, _)| Missed { agent, reason: Reason::RecipientOffline }));
+    }
+    match matched.saturating_sub(missed.len()) {
+        0 => Err(nobody_listens(format!(
+            "of {matched} matching agents, none may get it and has a live subscription"
+        ))),
+        delivered => Ok(reach(delivered, missed)),
+    }
+}
+
+fn reach(delivered: usize, mut missed: Vec<Missed>) -> Reach {
+    let missed_total = u32::try_from(missed.len()).unwrap_or(u32::MAX);
+    missed.truncate(Reach::MISSED_MAX);
+    Reach { delivered: u32::try_from(delivered).unwrap_or(u32::MAX), agent: None, missed, missed_total }
+}
+
+/// Makes parcels of one message; recipients with the same encoding and redaction share the bytes.
+struct Packer<'a> {
+    letter: &'a Decoded,
+    payload_max: usize,
+    packed: Vec<(Encoding, BTreeSet<String>, Bytes)>,
+}
+
+impl<'a> Packer<'a> {
+    fn new(letter: &'a Decoded, payload_max: usize) -> Self {
+        Self { letter, payload_max, packed: Vec::with_capacity(1) }
+    }
+
+    fn pack(&mut self, permit: Permit, wanted: Option<Encoding>) -> Result<Parcel, Rejection> {
+        let encoding = wanted.unwrap_or(self.letter.encoding);
+        let payload = self.payload(encoding, &permit.obligations().redact);
+        if payload.len() > self.payload_max {
+            return Err(Rejection::new(
+                Reason::TooLarge,
+                format!(
+                    "for its recipient, who wants {}, the message has {} bytes, at most {} can be delivered",
+                    encoding.content_type(),
+                    payload.len(),
+                    self.payload_max
+                ),
+            ));
+        }
+        Ok(Parcel { permit, payload, encoding })
+    }
+
+    fn payload(&mut self, encoding: Encoding, hidden: &BTreeSet<String>) -> Bytes {
+        let same = self.packed.iter().find(|(e, h, _)| *e == encoding && h == hidden);
+        if let Some((_, _, payload)) = same {
+            return payload.clone();
+        }
+        let message = &self.letter.message;
+        let payload = if hidden.is_empty() {
+            wire::encode_message(message, &self.letter.canonical, encoding)
+        } else {
+            let redacted = redact::redact(message, hidden);
+            let canonical = wire::canonical(&redacted).into();
+            wire::encode_message(&redacted, &canonical, encoding)
+        };
+        self.packed.push((encoding, hidden.clone(), payload.clone()));
+        payload
+    }
+}
+
+fn dispatch(
+    parcels: Vec<Parcel>,
+    hoped: &Reach,
+    letter: &Decoded,
+    request: &Request,
+    trail: &mut Trail,
+) -> Dispatch {
+    let recipients: Vec<AgentId> = parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
+    Dispatch {
+        key: trail.message_key(letter),
+        decision_id: trail.decision_id().to_owned(),
+        record: trail.intent(letter, hoped, &recipients),
+        parcels,
+        traceparent: trail::traceparent(request.traceparent.as_deref()),
+        not_after: trail.deadline(),
+    }
+}
+
+fn nobody_listens(detail: String) -> Rejection {
+    Rejection::new(Reason::RecipientOffline, detail).after(Duration::from_secs(1))
+}
+
+fn failed(error: CourierError) -> Rejection {
+    tracing::warn!(%error, "delivery failed");
+    match error {
+        CourierError::NotConnected | CourierError::Full { .. } | CourierError::RecordsUnreadable => {
+            Rejection::new(Reason::DeliveryFailed, "the message could not be sent; nothing was delivered")
+        }
+        CourierError::RecordsUnconfirmed { .. } => Rejection::new(
+            Reason::AuditUnavailable,
+            "decisions cannot be recorded at the moment, so nothing was delivered",
+        ),
+        // Whether it arrived is found out by a retry with the same message id.
+        CourierError::Unconfirmed => Rejection::new(
+            Reason::TimedOut,
+            "the delivery was not confirmed in time; ask again with the same message_id",
+        ),
+    }
+    .after(Duration::from_millis(500))
+}

@@ -1,0 +1,286 @@
+//! Whom would a message reach, and may it reach each of them?
+
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+
+use super::trail::{Judged, Manner};
+use crate::{
+    domain::{AgentId, AgentRecord, CapabilityId, Message, Missed, Reason, Recipient, Tenant, TenantId},
+    policy::{Gate, Party, Question},
+    rejection::Rejection,
+    state::{Registry, StoreError},
+    wire::Decoded,
+};
+
+/// Holders tried for one message to a capability.
+const HOLDERS_TRIED_MAX: usize = 8;
+/// Recipients of one broadcast. A backstop: only agents of the tenants file can register, and it has at
+/// most 1,000 of a tenant.
+const BROADCAST_MAX: usize = 4096;
+
+/// Who is sending, and to whom it could go.
+pub(super) struct Candidates {
+    sender: Option<Arc<AgentRecord>>,
+    recipients: Vec<Arc<AgentRecord>>,
+    manner: Manner,
+}
+
+/// Looks the recipients up. They are live as far as the registry knows; delivery finds out.
+pub(super) async fn find(
+    registry: &dyn Registry,
+    rotation: &Rotation,
+    tenant: &Tenant,
+    message: &Message,
+) -> Result<Candidates, Rejection> {
+    let sender = registry.agent(&tenant.id, &message.sender).await.map_err(unavailable)?;
+    let (recipients, manner) = match &message.to {
+        Recipient::Agent(id) => {
+            let recipient = registry.agent(&tenant.id, id).await.map_err(unavailable)?;
+            let recipient = recipient.ok_or_else(|| {
+                Rejection::new(
+                    Reason::RecipientUnknown,
+                    format!("agent {id} is not registered in this tenant"),
+                )
+                .after(Duration::from_secs(1))
+            })?;
+            (vec![recipient], Manner::FirstThatListens)
+        }
+        Recipient::Capability(capability) => {
+            let holders = registry.holders(&tenant.id, capability).await.map_err(unavailable)?;
+            let chosen =
+                rotation.choose(&tenant.id, capability, &holders, &message.sender, HOLDERS_TRIED_MAX);
+            let recipients = records(registry, &tenant.id, chosen).await?;
+            if recipients.is_empty() {
+                return Err(nobody(format!("no live agent but the sender holds capability {capability}")));
+            }
+            (recipients, Manner::FirstThatListens)
+        }
+        Recipient::Broadcast(filter) => {
+            let ids = match &filter.capability {
+                Some(capability) => registry.holders(&tenant.id, capability).await,
+                None => registry.agents(&tenant.id).await,
+            }
+            .map_err(unavailable)?;
+            let has_role = |id: &&AgentId| {
+                filter
+                    .role
+                    .as_ref()
+                    .is_none_or(|role| tenant.agents.get(*id).is_some_and(|grant| grant.roles.contains(role)))
+            };
+            let matching: Vec<AgentId> =
+                ids.iter().filter(|id| **id != message.sender).filter(has_role).cloned().collect();
+            if matching.len() > BROADCAST_MAX {
+                return Err(Rejection::new(
+                    Reason::TooLarge,
+                    format!("{} agents match, a broadcast reaches at most {BROADCAST_MAX}", matching.len()),
+                ));
+            }
+            let recipients = records(registry, &tenant.id, matching).await?;
+            if recipients.is_empty() {
+                return Err(nobody("no live agent but the sender matches the broadcast".to_owned()));
+            }
+            (recipients, Manner::EachOfThem)
+        }
+    };
+    Ok(Candidates { sender, recipients, manner })
+}
+
+/// Asks the policy about each recipient. At least one permit, or the rejection that says why not.
+pub(super) async fn permit(
+    gate: &Gate,
+    letter: &Decoded,
+    tenant: &Tenant,
+    candidates: Candidates,
+) -> Result<Judged, Rejection> {
+    let mut judged = Judged {
+        permits: Vec::with_capacity(candidates.recipients.len()),
+        missed: Vec::new(),
+        manner: candidates.manner,
+        capability: match &letter.message.to {
+            Recipient::Capability(capability) => Some(capability.clone()),
+            Recipient::Agent(_) | Recipient::Broadcast(_) => None,
+        },
+        encodings: candidates.recipients.iter().filter_map(|r| Some((r.id.clone(), r.encoding?))).collect(),
+    };
+    let mut refused = None;
+    for (at, recipient) in candidates.recipients.iter().enumerate() {
+        if at > 0 {
+            // Deciding does not wait for anything, so the deadline and others get their turn here.
+            tokio::task::yield_now().await;
+        }
+        let question = Question {
+            message: &letter.message,
+            size: letter.canonical.len(),
+            sender: as_party(&letter.message.sender, candidates.sender.as_deref(), tenant),
+            recipient: as_party(&recipient.id, Some(recipient), tenant),
+            tenant,
+        };
+        match gate.decide(&question).await {
+            Ok(permit) => judged.permits.push(permit),
+            // No clear answer about one is none about the next, and each may take long.
+            Err(rejection) if rejection.reason == Reason::PolicyUnavailable => return Err(rejection),
+            Err(rejection) => {
+                judged.missed.push(Missed { agent: recipient.id.clone(), reason: rejection.reason });
+                refused = Some(rejection);
+            }
+        }
+    }
+    match refused {
+        Some(rejection) if judged.permits.is_empty() => Err(rejection),
+        _ => Ok(judged),
+    }
+}
+
+static NO_ROLES: BTreeSet<String> = BTreeSet::new();
+static NO_CAPABILITIES: BTreeSet<CapabilityId> = BTreeSet::new();
+
+fn as_party<'a>(id: &'a AgentId, record: Option<&'a AgentRecord>, tenant: &'a Tenant) -> Party<'a> {
+    Party {
+        id,
+        roles: tenant.agents.get(id).map_or(&NO_ROLES, |grant| &grant.roles),
+        capabilities: record.map_or(&NO_CAPABILITIES, |record| &record.capabilities),
+        registered: record.is_some(),
+    }
+}
+
+/// The records of those that are still registered.
+async fn records(
+    registry: &dyn Registry,
+    tenant: &TenantId,
+    ids: Vec<AgentId>,
+) -> Result<Vec<Arc<AgentRecord>>, Rejection> {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        found.extend(registry.agent(tenant, &id).await.map_err(unavailable)?);
+    }
+    Ok(found)
+}
+
+fn nobody(detail: String) -> Rejection {
+    Rejection::new(Reason::NoCapableAgent, detail).after(Duration::from_secs(1))
+}
+
+fn unavailable(error: StoreError) -> Rejection {
+    tracing::warn!(%error, "registry unavailable");
+    Rejection::new(Reason::RegistryUnavailable, "the registry of agents does not answer")
+        .after(Duration::from_millis(500))
+}
+
+/// The order in which this node has used the holders of each capability.
+///
+/// Choosing costs O(1) in the number of holders; a change of the holders costs O(n) once.
+pub struct Rotation {
+    queues: Cache<(TenantId, CapabilityId), Arc<Mutex<Queue>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    holders: Arc<Vec<AgentId>>,
+    /// Least recently used first.
+    order: VecDeque<AgentId>,
+}
+
+impl Rotation {
+    const CAPABILITIES_MAX: u64 = 65_536;
+
+    pub fn new() -> Self {
+        Self {
+            queues: Cache::builder()
+                .max_capacity(Self::CAPABILITIES_MAX)
+                .time_to_idle(Duration::from_secs(600))
+                .build(),
+        }
+    }
+
+    /// These did not listen: others come first from now on.
+    pub(super) fn passed_over(&self, tenant: &TenantId, capability: &CapabilityId, agents: &[AgentId]) {
+        let Some(queue) = self.queues.get(&(tenant.clone(), capability.clone())) else { return };
+        let mut queue = queue.lock();
+        let (absent, mut order): (VecDeque<_>, VecDeque<_>) =
+            queue.order.drain(..).partition(|id| agents.contains(id));
+        order.extend(absent);
+        queue.order = order;
+    }
+
+    /// At most `limit` holders, the least recently chosen first, never `sender`. Only the first
+    /// counts as used now; the others are there in case it does not listen.
+    fn choose(
+        &self,
+        tenant: &TenantId,
+        capability: &CapabilityId,
+        holders: &Arc<Vec<AgentId>>,
+        sender: &AgentId,
+        limit: usize,
+    ) -> Vec<AgentId> {
+        let queue = self.queues.get_with((tenant.clone(), capability.clone()), Arc::default);
+        // A plain lock: held for a few moves in memory, never over an await.
+        let mut queue = queue.lock();
+        if !Arc::ptr_eq(&queue.holders, holders) {
+            queue.renew(holders);
+        }
+        let chosen: Vec<AgentId> =
+            queue.order.iter().filter(|id| *id != sender).take(limit).cloned().collect();
+        if let Some(first) = chosen.first() {
+            // At most one other, the sender, stands before it.
+            if let Some(at) = queue.order.iter().take(2).position(|id| id == first) {
+                queue.order.remove(at).into_iter().for_each(|id| queue.order.push_back(id));
+            }
+        }
+        chosen
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Queue {
+    /// New holders come first: they were never used. Those that stay keep their order.
+    fn renew(&mut self, holders: &Arc<Vec<AgentId>>) {
+        let now: HashSet<&AgentId> = holders.iter().collect();
+        let mut order: VecDeque<AgentId> = self.order.iter().filter(|id| now.contains(id)).cloned().collect();
+        let known: HashSet<&AgentId> = self.order.iter().collect();
+        for id in holders.iter().rev().filter(|id| !known.contains(id)) {
+            order.push_front(id.clone());
+        }
+        self.order = order;
+        self.holders = Arc::clone(holders);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::IdError;
+
+    fn ids(names: &[&str]) -> Result<Arc<Vec<AgentId>>, IdError> {
+        Ok(Arc::new(names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?))
+    }
+
+    #[test]
+    fn the_least_recently_used_holder_comes_first_and_the_sender_never() -> Result<(), IdError> {
+        let rotation = Rotation::new();
+        let (tenant, capability) = ("acme".parse()?, "sum".parse()?);
+        let holders = ids(&["a", "b", "c"])?;
+        let first = |holders: &Arc<Vec<AgentId>>, sender: &str| -> Result<String, IdError> {
+            let chosen = rotation.choose(&tenant, &capability, holders, &sender.parse()?, 2);
+            Ok(chosen.iter().map(AgentId::as_str).collect::<Vec<_>>().join(","))
+        };
+        assert_eq!(first(&holders, "z")?, "a,b");
+        assert_eq!(first(&holders, "z")?, "b,c");
+        assert_eq!(first(&holders, "c")?, "a,b", "c would be next, but is the sender");
+        assert_eq!(first(&holders, "z")?, "c,b");
+        let grown = ids(&["b", "c", "d"])?;
+        assert_eq!(first(&grown, "z")?, "d,b", "a left; d is new and was never used");
+        assert_eq!(first(&ids(&["b"])?, "b")?, "", "the sender does not answer itself");
+        Ok(())
+    }
+}

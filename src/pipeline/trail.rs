@@ -1,0 +1,363 @@
+//! What is known of a message so far: its decision id, how far it came, and its answer.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rand::Rng as _;
+
+use super::{Answer, Courier, Request, admission::Slot, courier::RecordPlace, once::Claimed};
+use crate::{
+    domain::{
+        AgentId, CapabilityId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason, Status,
+        Timestamp, Verb, Verdict,
+    },
+    impact::Unscored,
+    policy::Permit,
+    rejection::Rejection,
+    state::MessageKey,
+    telemetry::{Metrics, Stage},
+    wire::{self, DecodeFailure, Decoded, Record},
+};
+
+/// A message that may go: to whom, each by a permit of its own.
+pub(super) struct Judged {
+    /// At least one.
+    pub permits: Vec<Permit>,
+    /// Matching agents that the policy kept it from.
+    pub missed: Vec<Missed>,
+    pub manner: Manner,
+    /// By which the recipients were chosen.
+    pub capability: Option<CapabilityId>,
+    /// Of those that want their inbox in a certain encoding.
+    pub encodings: HashMap<AgentId, Encoding>,
+}
+
+/// How several recipients are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// One of them, in this order.
+    FirstThatListens,
+    /// All of them.
+    EachOfThem,
+}
+
+/// How governing ended when it did not end in a rejection.
+pub(super) enum Outcome {
+    Delivered(Reach),
+    Repeat(Box<Verdict>),
+}
+
+pub(super) struct Trail {
+    node: String,
+    decision_id: String,
+    received: Instant,
+    deadline: Duration,
+    now: Timestamp,
+    slot: Option<Slot>,
+    encoding: Encoding,
+    message: Option<Arc<Message>>,
+    message_id: Option<MessageId>,
+    digest: Option<[u8; 32]>,
+    policy_revision: Option<Arc<str>>,
+    impact: Option<Impact>,
+    claim: Option<Claimed>,
+    took_over: bool,
+    /// An intent to deliver is on record.
+    intended: bool,
+    last: Instant,
+    stages: Vec<(Stage, Duration)>,
+}
+
+impl Trail {
+    pub(super) fn start(node: &str, received: Instant, deadline: Duration, now: Timestamp) -> Self {
+        Self {
+            node: node.to_owned(),
+            decision_id: nuid::next().to_string(),
+            received,
+            deadline,
+            now,
+            slot: None,
+            encoding: Encoding::MessagePack,
+            message: None,
+            message_id: None,
+            digest: None,
+            policy_revision: None,
+            impact: None,
+            claim: None,
+            took_over: false,
+            intended: false,
+            last: received,
+            stages: Vec::with_capacity(Stage::ALL.len()),
+        }
+    }
+
+    /// One instant for the whole way, so that its stages agree on what is expired.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// When its sender is told that it timed out.
+    pub(super) fn deadline(&self) -> Instant {
+        self.received + self.deadline
+    }
+
+    pub(super) fn decision_id(&self) -> &str {
+        &self.decision_id
+    }
+
+    pub(super) fn passed(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.stages.push((stage, now.duration_since(self.last)));
+        self.last = now;
+    }
+
+    pub(super) fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
+    pub(super) fn release_slot(&mut self) -> Option<Slot> {
+        self.slot.take()
+    }
+
+    pub(super) fn decoded(&mut self, decoded: Result<Decoded, DecodeFailure>) -> Result<Decoded, Rejection> {
+        match decoded {
+            Ok(letter) => {
+                self.encoding = letter.encoding;
+                self.message_id = Some(letter.message.id.clone());
+                self.digest = Some(letter.digest);
+                self.message = Some(Arc::clone(&letter.message));
+                Ok(letter)
+            }
+            Err(failure) => {
+                self.encoding = failure.encoding;
+                self.message_id = failure.message_id;
+                Err(failure.error.into())
+            }
+        }
+    }
+
+    pub(super) fn permitted(&mut self, judged: &Judged) {
+        self.policy_revision = judged.permits.first().map(|permit| Arc::clone(permit.revision()));
+    }
+
+    pub(super) fn assessed(&mut self, impact: &Result<Impact, Unscored>) {
+        self.impact = impact.as_ref().ok().cloned();
+    }
+
+    pub(super) fn claimed(&mut self, claim: Claimed) {
+        self.claim = Some(claim);
+    }
+
+    pub(super) fn took_over(&mut self) {
+        self.took_over = true;
+    }
+
+    pub(super) fn take_claim(&mut self) -> Option<Claimed> {
+        self.claim.take()
+    }
+
+    pub(super) fn message_key(&self, letter: &Decoded) -> MessageKey {
+        MessageKey {
+            tenant: letter.message.tenant.clone(),
+            sender: letter.message.sender.clone(),
+            message: letter.message.id.clone(),
+        }
+    }
+
+    /// The answer, with everything that is known.
+    pub(super) fn answer(&self, outcome: Result<Outcome, Rejection>) -> Answer {
+        let verdict = match outcome {
+            Ok(Outcome::Repeat(verdict)) => {
+                return Answer { verdict: *verdict, encoding: self.encoding, repeat: true };
+            }
+            Ok(Outcome::Delivered(reach)) => self.delivered(reach),
+            Err(rejection) => Verdict {
+                status: rejection.status(),
+                reason: rejection.reason,
+                detail: rejection.detail,
+                retry_after: rejection.retry_after,
+                ..self.verdict()
+            },
+        };
+        Answer { verdict, encoding: self.encoding, repeat: false }
+    }
+
+    fn delivered(&self, reach: Reach) -> Verdict {
+        let detail = match (&reach.agent, reach.missed_total) {
+            (Some(agent), _) => format!("handed to {agent}"),
+            (None, 0) => format!("handed to {} agents", reach.delivered),
+            (None, missed) => format!("handed to {} agents, {missed} missed", reach.delivered),
+        };
+        Verdict { detail, reach: Some(reach), ..self.verdict() }
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict {
+            message_id: self.message_id.clone(),
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: String::new(),
+            retry_after: None,
+            decision_id: self.decision_id.clone(),
+            policy_revision: self.policy_revision.as_deref().map(str::to_owned),
+            impact: self.impact.clone(),
+            reach: None,
+            node: self.node.clone(),
+            elapsed: self.received.elapsed(),
+        }
+    }
+
+    /// The record that goes ahead of a delivery: the verdict as it will be if it succeeds.
+    pub(super) fn intent(&mut self, letter: &Decoded, hoped: &Reach, recipients: &[AgentId]) -> Bytes {
+        self.intended = true;
+        let verdict = self.delivered(hoped.clone());
+        wire::encode_record(&Record {
+            kind: wire::RecordKind::Intent,
+            at: self.now,
+            tenant: &letter.message.tenant,
+            sender: &letter.message.sender,
+            message_type: Some(letter.message.message_type),
+            digest: Some(&letter.digest),
+            recipients,
+            verdict: &verdict,
+        })
+        .into()
+    }
+
+    /// Records a verdict that no intent stands for.
+    pub(super) fn record(
+        &self,
+        request: &Request,
+        verdict: &Verdict,
+        courier: &dyn Courier,
+        metrics: &Metrics,
+    ) {
+        match (verdict.status, verdict.reason) {
+            // Its intent went ahead of the delivery.
+            (Status::Delivered, _) => return,
+            // Only counted: a flood must not fill the records.
+            (Status::Shed, _) => return,
+            // Whether the intent came to nothing is not known; it stands.
+            (Status::Rejected, Reason::TimedOut) if self.intended => return,
+            (Status::Rejected, _) => {}
+        }
+        let record = wire::encode_record(&Record {
+            kind: wire::RecordKind::Verdict,
+            at: self.now,
+            tenant: &request.tenant,
+            sender: &request.sender,
+            message_type: self.message.as_ref().map(|message| message.message_type),
+            digest: self.digest.as_ref(),
+            recipients: &[],
+            verdict,
+        });
+        let place = RecordPlace {
+            tenant: &request.tenant,
+            sender: &request.sender,
+            message: self.message_id.as_ref(),
+            after_intent: self.intended,
+        };
+        if let Err(error) = courier.record(place, record.into()) {
+            metrics.record_dropped();
+            tracing::warn!(%error, decision_id = self.decision_id, "decision not recorded");
+        }
+    }
+
+    /// Counts and times.
+    pub(super) fn observe(&mut self, metrics: &Metrics, verb: Verb, answer: &Answer) {
+        self.passed(Stage::Record);
+        for (stage, elapsed) in &self.stages {
+            metrics.stage(*stage, *elapsed);
+        }
+        if answer.repeat {
+            metrics.repeated();
+        }
+        if self.took_over {
+            metrics.took_over();
+        }
+        let verdict = &answer.verdict;
+        if let (Some(reach), false) = (&verdict.reach, answer.repeat) {
+            metrics.delivered(reach.delivered, reach.missed_total);
+        }
+        metrics.answered(verb, verdict.status, verdict.reason, self.received.elapsed());
+        if matches!(verdict.reason, Reason::TenantMismatch | Reason::SenderMismatch) {
+            tracing::warn!(
+                decision_id = verdict.decision_id,
+                reason = verdict.reason.as_str(),
+                "a message claims to be from somebody else than its sender"
+            );
+        }
+        tracing::debug!(
+            decision_id = verdict.decision_id,
+            status = verdict.status.as_str(),
+            reason = verdict.reason.as_str(),
+            repeat = answer.repeat,
+            "answered"
+        );
+    }
+}
+
+pub(super) fn timed_out(deadline: Duration) -> Rejection {
+    Rejection::new(
+        Reason::TimedOut,
+        format!("not done within {} ms; ask again with the same message_id", deadline.as_millis()),
+    )
+    .after(Duration::from_millis(100))
+}
+
+/// Continues a W3C trace context (level 1), or starts one: same trace, new span.
+pub(super) fn traceparent(incoming: Option<&str>) -> String {
+    let mut random = rand::rng();
+    let span: u64 = random.random_range(1..=u64::MAX);
+    let trace = incoming.and_then(trace_and_flags);
+    match trace {
+        Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags}"),
+        None => format!("00-{:032x}-{span:016x}-00", random.random_range(1..=u128::MAX)),
+    }
+}
+
+/// Trace id and flags of a well-formed version-00 header.
+fn trace_and_flags(header: &str) -> Option<(&str, &str)> {
+    let lower_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let mut parts = header.split('-');
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let zero = |text: &str| text.bytes().all(|b| b == b'0');
+    (parts.next().is_none()
+        && version == "00"
+        && lower_hex(trace, 32)
+        && !zero(trace)
+        && lower_hex(span, 16)
+        && !zero(span)
+        && lower_hex(flags, 2))
+    .then_some((trace, flags))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_continued_and_a_malformed_one_is_not() {
+        let incoming = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let outgoing = traceparent(Some(incoming));
+        assert!(outgoing.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && outgoing.ends_with("-01"));
+        assert_ne!(outgoing, incoming, "the span is new");
+        for bad in [
+            "",
+            "x",
+            "00-0-0-0",
+            &incoming.to_uppercase(),
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            let outgoing = traceparent(Some(bad));
+            assert!(trace_and_flags(&outgoing).is_some(), "{outgoing}");
+            assert!(!outgoing.contains("0af7651916cd43dd8448eb211c80319c"), "{bad} was continued");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What a node shows of itself: metrics in Prometheus' text format, and logs.
+//!
+//! Label values come from closed enums only: no id of an agent, a message or a tenant, and no text
+//! of a stranger, ever becomes a label.
+
+use std::{
+    io::IsTerminal as _,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::{
+    config::{Log, LogFormat},
+    domain::{Reason, Status, Verb},
+};
+
+/// The stages of a message's way, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    Admit,
+    Decode,
+    Constitution,
+    Structure,
+    Recipient,
+    Policy,
+    Impact,
+    Claim,
+    Deliver,
+    Record,
+}
+
+impl Stage {
+    pub const ALL: &[Stage] = &[
+        Stage::Admit,
+        Stage::Decode,
+        Stage::Constitution,
+        Stage::Structure,
+        Stage::Recipient,
+        Stage::Policy,
+        Stage::Impact,
+        Stage::Claim,
+        Stage::Deliver,
+        Stage::Record,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Admit => "admit",
+            Stage::Decode => "decode",
+            Stage::Constitution => "constitution",
+            Stage::Structure => "structure",
+            Stage::Recipient => "recipient",
+            Stage::Policy => "policy",
+            Stage::Impact => "impact",
+            Stage::Claim => "claim",
+            Stage::Deliver => "deliver",
+            Stage::Record => "record",
+        }
+    }
+}
+
+macro_rules! label {
+    ($name:ident) => {
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
+
+label!(Stage);
+label!(Verb);
+label!(Status);
+label!(Reason);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    verb: Verb,
+    status: Status,
+    reason: Reason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerbLabel {
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    source: &'static str,
+}
+
+/// From 1 µs to about 2 s, doubling.
+#[derive(Debug, Clone)]
+struct Latency;
+
+impl MetricConstructor<Histogram> for Latency {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 22))
+    }
+}
+
+/// Decisions of the policy, by where they came from and how they ended.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyCounts {
+    pub cached: u64,
+    pub evaluated: u64,
+    pub denied: u64,
+    pub unavailable: u64,
+}
+
+/// Every number a node exports. Cheap to write from any task.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    outcomes: Family<Outcome, Counter>,
+    stages: Family<StageLabel, Histogram, Latency>,
+    requests: Family<VerbLabel, Histogram, Latency>,
+    repeats: Counter,
+    takeovers: Counter,
+    records_dropped: Counter,
+    delivered: Counter,
+    missed: Counter,
+    policy_decisions: Family<SourceLabel, Counter>,
+    policy_denied: Counter,
+    policy_unavailable: Counter,
+    pub in_flight: Gauge<i64, AtomicI64>,
+    pub nats_connected: Gauge<i64, AtomicI64>,
+    pub nats_reconnects: Counter<u64, AtomicU64>,
+    pub nats_slow_consumer: Counter<u64, AtomicU64>,
+    pub store_healthy: Gauge<i64, AtomicI64>,
+    pub records_unconfirmed: Gauge<i64, AtomicI64>,
+    pub tenants: Gauge<i64, AtomicI64>,
+}
+
+impl Metrics {
+    pub fn new(node: &str) -> Self {
+        let mut registry = Registry::with_prefix("agentbus");
+        registry.register(
+            "build",
+            "Version and node, as labels",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("node", node.to_owned())]),
+        );
+        let metrics = Self {
+            outcomes: Family::default(),
+            stages: Family::new_with_constructor(Latency),
+            requests: Family::new_with_constructor(Latency),
+            repeats: Counter::default(),
+            takeovers: Counter::default(),
+            records_dropped: Counter::default(),
+            delivered: Counter::default(),
+            missed: Counter::default(),
+            policy_decisions: Family::default(),
+            policy_denied: Counter::default(),
+            policy_unavailable: Counter::default(),
+            in_flight: Gauge::default(),
+            nats_connected: Gauge::default(),
+            nats_reconnects: Counter::default(),
+            nats_slow_consumer: Counter::default(),
+            store_healthy: Gauge::default(),
+            records_unconfirmed: Gauge::default(),
+            tenants: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Answered requests by verdict", metrics.outcomes.clone());
+        registry.register_with_unit(
+            "stage",
+            "Time in one stage of a message's way",
+            Unit::Seconds,
+            metrics.stages.clone(),
+        );
+        registry.register_with_unit(
+            "request",
+            "Time from reading a request to handing over its answer",
+            Unit::Seconds,
+            metrics.requests.clone(),
+        );
+        registry.register("repeats", "Messages answered with a stored verdict", metrics.repeats.clone());
+        registry.register("takeovers", "Claims taken over from a node that died", metrics.takeovers.clone());
+        registry.register(
+            "records_dropped",
+            "Verdicts that could not be recorded",
+            metrics.records_dropped.clone(),
+        );
+        registry.register("deliveries", "Messages handed to an inbox", metrics.delivered.clone());
+        registry.register("missed", "Matching agents that did not get a broadcast", metrics.missed.clone());
+        registry.register(
+            "policy_decisions",
+            "Policy decisions by where they came from",
+            metrics.policy_decisions.clone(),
+        );
+        registry.register("policy_denied", "Questions that the policy denied", metrics.policy_denied.clone());
+        registry.register(
+            "policy_unavailable",
+            "Questions that the policy gave no clear answer to",
+            metrics.policy_unavailable.clone(),
+        );
+        registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
+        registry.register("nats_connected", "1 while connected to NATS", metrics.nats_connected.clone());
+        registry.register(
+            "nats_reconnects",
+            "Connections to NATS after the first",
+            metrics.nats_reconnects.clone(),
+        );
+        registry.register(
+            "nats_slow_consumer",
+            "Times the client dropped messages because the node did not keep up",
+            metrics.nats_slow_consumer.clone(),
+        );
+        registry.register("store_healthy", "1 while the shared store answers", metrics.store_healthy.clone());
+        registry.register(
+            "records_unconfirmed",
+            "Batches of decision records that JetStream has not confirmed",
+            metrics.records_unconfirmed.clone(),
+        );
+        registry.register("tenants", "Tenants in the directory", metrics.tenants.clone());
+        Self { registry, ..metrics }
+    }
+
+    /// One request is answered.
+    pub fn answered(&self, verb: Verb, status: Status, reason: Reason, elapsed: Duration) {
+        self.outcomes.get_or_create(&Outcome { verb, status, reason }).inc();
+        self.requests.get_or_create(&VerbLabel { verb }).observe(elapsed.as_secs_f64());
+    }
+
+    pub fn stage(&self, stage: Stage, elapsed: Duration) {
+        self.stages.get_or_create(&StageLabel { stage }).observe(elapsed.as_secs_f64());
+    }
+
+    pub fn repeated(&self) {
+        self.repeats.inc();
+    }
+
+    pub fn record_dropped(&self) {
+        self.records_dropped.inc();
+    }
+
+    pub fn took_over(&self) {
+        self.takeovers.inc();
+    }
+
+    pub fn delivered(&self, delivered: u32, missed: u32) {
+        self.delivered.inc_by(delivered.into());
+        self.missed.inc_by(missed.into());
+    }
+
+    /// What the policy's gate has counted since the start.
+    pub fn policy(&self, counted: PolicyCounts) {
+        let PolicyCounts { cached, evaluated, denied, unavailable } = counted;
+        for (source, count) in [("cache", cached), ("rego", evaluated)] {
+            self.policy_decisions
+                .get_or_create(&SourceLabel { source })
+                .inner()
+                .store(count, Ordering::Relaxed);
+        }
+        self.policy_denied.inner().store(denied, Ordering::Relaxed);
+        self.policy_unavailable.inner().store(unavailable, Ordering::Relaxed);
+    }
+
+    /// Prometheus' text format (OpenMetrics 1.0).
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// Logs go to stderr: for people on a terminal, JSON otherwise.
+pub fn init_logs(log: &Log) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&log.filter)
+        .map_err(|cause| format!("log.filter: found {:?}, expected a tracing filter: {cause}", log.filter))?;
+    let json = match log.format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Human => false,
+        LogFormat::Json => true,
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let done = if json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
+    done.map_err(|cause| format!("logs are set up already: {cause}"))
+}

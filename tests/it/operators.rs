@@ -1,0 +1,152 @@
+//! What does an operator see of a node? Health, numbers, logs, and how it ends.
+
+use std::time::Duration;
+
+use agentbus::{
+    client::{Draft, Patience},
+    domain::{Encoding, Reason},
+    tenants::Plan,
+};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::support::bus::Bus;
+
+async fn get(bus: &Bus, path: &str) -> (u16, String) {
+    let url = format!("http://{}{path}", bus.stack.nodes()[0].http());
+    let answer = reqwest::get(url).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Asks until the node's report says so, at most ten seconds.
+async fn until(bus: &Bus, expected: impl Fn(u16, &Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..200 {
+        let (status, body) = get(bus, "/readyz").await;
+        last = serde_json::from_str(&body).unwrap();
+        if expected(status, &last) {
+            return last;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the report never came to that: {last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_count_every_verdict_and_name_nobody() {
+    let bus = Bus::start(1).await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&["sum"]).await.unwrap();
+    let mut inbox = worker.inbox().await.unwrap();
+    for _ in 0..3 {
+        let draft = Draft::to_agent("worker", "secret-canary-text");
+        planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        inbox.next().await.unwrap();
+    }
+    let nobody = Draft::to_agent("nobody", "secret-canary-text").encode(Encoding::MessagePack);
+    assert_eq!(planner.send(nobody, Patience::default()).await.unwrap().reason, Reason::RecipientUnknown);
+    planner.send(b"\xc1secret-canary-text"[..].into(), Patience::default()).await.unwrap();
+
+    let (status, numbers) = get(&bus, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        r#"agentbus_requests_total{verb="send",status="delivered",reason="delivered"} 3"#,
+        r#"agentbus_requests_total{verb="send",status="rejected",reason="recipient_unknown"} 1"#,
+        r#"agentbus_requests_total{verb="send",status="rejected",reason="malformed"} 1"#,
+        r#"agentbus_requests_total{verb="register",status="delivered",reason="delivered"} 1"#,
+        "agentbus_deliveries_total 3",
+        "agentbus_store_healthy 1",
+        "agentbus_nats_connected 1",
+        "agentbus_tenants 2",
+        r#"agentbus_stage_seconds_count{stage="policy"} 3"#,
+        r#"agentbus_policy_decisions_total{source="cache"} 2"#,
+    ] {
+        assert!(numbers.contains(line), "{line} is not in\n{numbers}");
+    }
+    for name in ["acme", "planner", "worker", "secret-canary"] {
+        assert!(!numbers.contains(name), "{name} is in a metric");
+    }
+    let log = std::fs::read_to_string(bus.stack.nodes()[0].child().log()).unwrap();
+    for line in log.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "not on a terminal, so JSON: {line}");
+    }
+    assert!(!log.contains("secret-canary"), "a message's text is in the log");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_what_it_misses_and_recovers_by_itself() {
+    let mut bus = Bus::start(1).await;
+    assert_eq!(get(&bus, "/livez").await.0, 200);
+    until(&bus, |status, report| status == 200 && report["status"] == "ready").await;
+
+    bus.stack.redis_mut().unwrap().child_mut().kill().await;
+    let report = until(&bus, |_, report| report["parts"]["store"]["state"] == "degraded").await;
+    assert_eq!(report["status"], "degraded", "{report}");
+
+    bus.stack.nats_mut().child_mut().kill().await;
+    let report = until(&bus, |status, _| status == 503).await;
+    assert_eq!(report["parts"]["nats"]["state"], "down", "{report}");
+    assert_eq!(get(&bus, "/livez").await.0, 200, "a short loss is no reason to restart it");
+
+    bus.stack.nats_mut().restart().await.unwrap();
+    bus.stack.redis_mut().unwrap().restart().await.unwrap();
+    until(&bus, |status, report| status == 200 && report["status"] == "ready").await;
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_content_limit_of_the_tenants_file_is_the_one_that_counts() {
+    let plan = "[tenants.acme.limits]\ncontent_bytes = 131072\n[tenants.acme.agents]\n\
+                planner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }";
+    let bus = Bus::with(1, |options| options.plan = Plan::parse(plan).unwrap()).await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let mut inbox = worker.inbox().await.unwrap();
+    for (bytes, reason) in [(131_000, Reason::Delivered), (131_073, Reason::TooLarge)] {
+        let draft = Draft::to_agent("worker", &"x".repeat(bytes));
+        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        assert_eq!(verdict.reason, reason, "{bytes} bytes: {verdict:?}");
+    }
+    assert!(inbox.next().await.is_some());
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_verdict_leaves_a_record() {
+    let bus = Bus::start(1).await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    let mut expected = Vec::new();
+    for to in ["worker", "nobody", "worker"] {
+        let draft = Draft::to_agent(to, "hello");
+        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        let kind = if verdict.reason == Reason::Delivered { "intent" } else { "verdict" };
+        expected.push((format!("record.acme.planner.{}.{kind}", draft.message_id), verdict.decision_id));
+    }
+    planner.send(b"\xc1"[..].into(), Patience::default()).await.unwrap();
+
+    let operator = bus.stack.connect(agentbus::tenants::BusUser::Operator).await.unwrap();
+    let records = async_nats::jetstream::new(operator).get_stream_no_info("RECORDS").await.unwrap();
+    for (subject, decision_id) in expected {
+        let record = last(&records, &subject).await;
+        assert_eq!(record["verdict"]["decision_id"], decision_id, "{record}");
+        assert_eq!(record["tenant"], "acme");
+        assert_eq!(record["digest"].as_str().map(str::len), Some(64));
+    }
+    let unreadable = last(&records, "record.acme.planner.~.verdict").await;
+    assert_eq!(unreadable["verdict"]["reason"], "malformed", "{unreadable}");
+    bus.stop().await;
+}
+
+/// The last record under a subject; records are stored a moment after their verdict.
+async fn last<T>(records: &async_nats::jetstream::stream::Stream<T>, subject: &str) -> Value {
+    for _ in 0..100 {
+        if let Ok(message) = records.get_last_raw_message_by_subject(subject).await {
+            return serde_json::from_slice(&message.payload).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no record under {subject}");
+}

@@ -1,0 +1,161 @@
+//! The direction between modules, and who owns which foreign crate, as ARCHITECTURE.md says.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Module → modules of this crate that it may name.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("shutdown", &[]),
+    ("rejection", &["domain"]),
+    ("wire", &["domain", "rejection"]),
+    ("config", &["domain", "impact"]),
+    ("telemetry", &["config", "domain"]),
+    ("state", &["domain"]),
+    ("policy", &["domain", "rejection"]),
+    ("impact", &["domain"]),
+    ("pipeline", &["domain", "rejection", "wire", "state", "policy", "impact", "telemetry"]),
+    (
+        "bus",
+        &["config", "domain", "pipeline", "rejection", "shutdown", "state", "telemetry", "tenants", "wire"],
+    ),
+    ("admin", &["shutdown"]),
+    ("tenants", &["domain"]),
+    ("client", &["config", "domain", "telemetry", "wire"]),
+    ("servers", &["tenants"]),
+    (
+        "app",
+        &[
+            "admin",
+            "bus",
+            "config",
+            "domain",
+            "impact",
+            "pipeline",
+            "policy",
+            "shutdown",
+            "state",
+            "telemetry",
+            "tenants",
+            "wire",
+        ],
+    ),
+];
+
+/// Foreign crate → where it may be named.
+const OWNED: &[(&str, &[&str])] = &[
+    ("async_nats", &["bus", "client", "tenants", "servers", "app", "cli"]),
+    ("fred", &["state/redis"]),
+    ("regorus", &["policy/rego"]),
+    ("rmp", &["wire"]),
+    ("rmp_serde", &["client", "wire/"]),
+    ("axum", &["admin"]),
+    ("prometheus_client", &["telemetry"]),
+];
+
+#[test]
+fn modules_use_only_what_the_architecture_allows() {
+    let mut forbidden = Vec::new();
+    for (file, text) in sources() {
+        let module = file.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else { continue };
+        for used in crate_modules(&text) {
+            if used != module && !allowed.contains(&used.as_str()) && is_module(&used) {
+                forbidden.push(format!("{file}: {module} may not use {used}"));
+            }
+        }
+    }
+    assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+#[test]
+fn each_foreign_crate_has_its_owner() {
+    let mut forbidden = Vec::new();
+    for (file, text) in sources() {
+        for (krate, owners) in OWNED {
+            let named = production(&text).contains(&format!("{krate}::"));
+            if named && !owners.iter().any(|owner| file.starts_with(owner)) {
+                forbidden.push(format!("{file} names {krate}, which belongs to {owners:?}"));
+            }
+        }
+    }
+    assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+#[test]
+fn every_module_is_on_the_map() {
+    let map = fs::read_to_string(src().join("lib.rs")).unwrap();
+    for module in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
+        let module = module.trim_end_matches(';');
+        assert!(map.contains(&format!("[`{module}`]")), "src/lib.rs does not say what `{module}` is");
+    }
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Path below src, and text, of every source file.
+fn sources() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![src()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                let name = path.strip_prefix(src()).unwrap().to_string_lossy().into_owned();
+                found.insert(name, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Without its unit tests, which may use more, and its comments.
+fn production(text: &str) -> String {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules named after `crate::`, in `use` trees as in paths.
+fn crate_modules(text: &str) -> Vec<String> {
+    let text = production(text);
+    let mut used = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        if let Some(tree) = rest.strip_prefix('{') {
+            let mut depth = 1;
+            let mut name = String::new();
+            for c in tree.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    _ if depth == 1 && (c.is_alphanumeric() || c == '_') => {
+                        name.push(c);
+                        continue;
+                    }
+                    _ => {}
+                }
+                // A name at the top of the tree ends here; what follows it down to `,` is its path.
+                if depth <= 1 && !name.is_empty() {
+                    used.push(std::mem::take(&mut name));
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else {
+            used.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    used
+}
+
+fn is_module(name: &str) -> bool {
+    src().join(format!("{name}.rs")).exists()
+}
