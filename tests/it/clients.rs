@@ -1,0 +1,377 @@
+//! Can plain NATS clients and people at a terminal use the bus? Each test runs the real programs, the
+//! examples among them, against a real bus.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use agentbus::{
+    client::{AgentClient, Draft},
+    domain::Encoding,
+    servers::{self, Stack, StackOptions, Tool},
+    tenants::{BusUser, Plan, Seed, User},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+/// No program here needs longer, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const AGENTBUS: &str = env!("CARGO_BIN_EXE_agentbus");
+
+/// A bus in a folder of its own, as `agentbus up` starts it.
+struct Bus {
+    stack: Stack,
+    folder: tempfile::TempDir,
+}
+
+impl Bus {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StackOptions::new(folder.path().join("bus"), Plan::example().unwrap(), AGENTBUS);
+        Self { stack: Stack::start(options).await.unwrap(), folder }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder.path().join("bus")
+    }
+
+    fn seed(&self, tenant: &str, agent: &str) -> PathBuf {
+        User::Agent(tenant.parse().unwrap(), agent.parse().unwrap()).seed_path(&self.dir())
+    }
+
+    async fn agent(&self, tenant: &str, agent: &str) -> AgentClient {
+        let seed = Seed::read(&self.seed(tenant, agent)).unwrap();
+        AgentClient::connect(&self.stack.nats_url(), &agent.parse().unwrap(), seed.reveal()).await.unwrap()
+    }
+
+    /// `agentbus` with this bus's folder.
+    fn agentbus(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(AGENTBUS);
+        command.args(words).arg("--dir").arg(self.dir());
+        command
+    }
+
+    /// Lets the server route a verdict into the worker's inbox, as an attacker can.
+    async fn stray(&self) {
+        let planner = self.agent("acme", "planner").await;
+        let bait = Draft::to_agent("nobody", "bait").encode(Encoding::Json);
+        planner.nats().publish_with_reply("bus.planner.send", "agent.worker.inbox", bait).await.unwrap();
+        planner.settled().await;
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What is needed and found; what is not found is a reason to skip, but not in CI.
+fn needed(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
+    if found.is_none() {
+        let how = "`deploy/install-servers --clients` installs it";
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} is needed in CI; {how}");
+        println!("skipped: {what} is not here; {how}");
+    }
+    found
+}
+
+fn python() -> Option<PathBuf> {
+    let local = root().join(".servers/venv/bin/python");
+    let candidates = [local, PathBuf::from("python3")];
+    let found = candidates.into_iter().find(|python| {
+        let probe = std::process::Command::new(python).args(["-c", "import nats, nkeys"]).output();
+        probe.is_ok_and(|output| output.status.success())
+    });
+    needed("Python with nats-py and nkeys", found)
+}
+
+fn tsx() -> Option<PathBuf> {
+    let path = root().join("examples/typescript/node_modules/.bin/tsx");
+    needed("npm's packages of examples/typescript", path.exists().then_some(path))
+}
+
+async fn output(mut command: Command) -> Output {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    timeout(PATIENCE, command.output()).await.expect("ends in time").unwrap()
+}
+
+/// A program that runs on, and its lines so far unread.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time").unwrap();
+        line.expect("a line before the end")
+    }
+
+    /// How it ended, which must be soon.
+    async fn end(mut self) -> Option<i32> {
+        timeout(PATIENCE, self.child.wait()).await.expect("ends in time").unwrap().code()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Two example agents: the worker drops a stray and takes one message, which the planner sends twice.
+async fn example_agents_talk(command: impl Fn(&str) -> Command) {
+    let bus = Bus::start().await;
+    let url = bus.stack.nats_url();
+    let agent = |program: &str, agent: &str, rest: &[&str]| {
+        let mut command = command(program);
+        command.args([&url, &format!("acme/{agent}")]).arg(bus.seed("acme", agent)).args(rest);
+        command
+    };
+    let mut worker = Running::start(agent("worker", "worker", &["1"]));
+    assert_eq!(worker.line().await, "acme/worker is ready");
+    bus.stray().await;
+    assert_eq!(worker.line().await, "dropped: not delivered by the bus");
+
+    let planner = output(agent("planner", "planner", &["worker", "add 1 and 2"])).await;
+    let said = text(&planner.stdout);
+    assert!(
+        said.starts_with("delivered: delivered (200): handed to worker"),
+        "{said}{}",
+        text(&planner.stderr)
+    );
+    assert!(said.contains("repeat: the same verdict"), "{said}");
+    assert!(planner.status.success());
+    let heard = worker.line().await.replace(' ', "");
+    assert_eq!(heard, "plannersays{\"text\":\"add1and2\"}");
+    assert_eq!(worker.end().await, Some(0));
+
+    // It has unregistered, so there is nobody any more.
+    let planner = output(agent("planner", "planner", &["worker", "and 3"])).await;
+    assert!(
+        text(&planner.stdout).starts_with("rejected: recipient_unknown (404)"),
+        "{}",
+        text(&planner.stdout)
+    );
+    assert_eq!(planner.status.code(), Some(1));
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_in_python_need_nats_py_and_nothing_else() {
+    let Some(python) = python() else { return };
+    example_agents_talk(|program| {
+        let mut command = Command::new(&python);
+        command.arg(root().join(format!("examples/python/agent_{program}.py")));
+        command
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_in_typescript_need_the_nats_client_and_nothing_else() {
+    let Some(tsx) = tsx() else { return };
+    example_agents_talk(|program| {
+        let mut command = Command::new(&tsx);
+        command.arg(root().join(format!("examples/typescript/{program}.ts")));
+        command
+    })
+    .await;
+}
+
+#[test]
+fn the_examples_stay_short() {
+    for example in
+        ["python/agent_worker.py", "python/agent_planner.py", "typescript/worker.ts", "typescript/planner.ts"]
+    {
+        let source = std::fs::read_to_string(root().join("examples").join(example)).unwrap();
+        assert!(source.lines().count() < 60, "{example} has {} lines", source.lines().count());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nats_tool_shows_the_nodes_and_sends_messages() {
+    let Some(nats) = needed("the nats tool", servers::find(Tool::Nats).ok()) else { return };
+    let bus = Bus::start().await;
+    let as_user = |user: &User| {
+        let mut command = Command::new(&nats);
+        command
+            .args(["--server", &bus.stack.nats_url(), "--inbox-prefix", &user.inbox_prefix(), "--nkey"])
+            .arg(user.seed_path(&bus.dir()))
+            .env("HOME", bus.folder.path());
+        command
+    };
+    for (words, expected) in [
+        (&["micro", "list"][..], &["agentbus", "0.1.0"][..]),
+        (&["micro", "info", "agentbus"], &["agentbus", "tenant.*.bus.*.send", "nodes"]),
+        (&["micro", "stats", "agentbus"], &["send"]),
+    ] {
+        let mut command = as_user(&User::from(BusUser::Operator));
+        command.args(words);
+        let shown = output(command).await;
+        let said = text(&shown.stdout);
+        assert!(shown.status.success(), "{words:?}: {said}{}", text(&shown.stderr));
+        for part in expected {
+            assert!(said.contains(part), "{words:?} does not show {part:?}:\n{said}");
+        }
+    }
+
+    let planner = User::Agent("acme".parse().unwrap(), "planner".parse().unwrap());
+    let mut command = as_user(&planner);
+    let message = Draft::to_agent("worker", "from the nats tool").json().to_string();
+    command.args(["request", "--raw", "bus.planner.send", &message]);
+    let answer = output(command).await;
+    let verdict: Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+    assert_eq!(verdict["reason"], "recipient_unknown", "{}{}", text(&answer.stdout), text(&answer.stderr));
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_send_receive_and_look_around_on_the_command_line() {
+    let bus = Bus::start().await;
+    let mut inbox = Running::start(bus.agentbus(&[
+        "inbox",
+        "--as",
+        "acme/worker",
+        "--capability",
+        "sum",
+        "--count",
+        "2",
+        "--json",
+    ]));
+    // Registered and listening as soon as others can find it.
+    let mut listed = String::new();
+    for _ in 0..200 {
+        listed = text(
+            &output(bus.agentbus(&["agents", "--as", "acme/planner", "--capability", "sum"])).await.stdout,
+        );
+        if listed.contains("worker") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(listed, "worker  sum\n");
+    bus.stray().await;
+
+    let sent =
+        output(bus.agentbus(&["send", "--as", "acme/planner", "--to", "worker", "good morning"])).await;
+    let said = text(&sent.stdout);
+    assert!(
+        said.starts_with("delivered  handed to worker\n") && said.contains("impact"),
+        "{said}{}",
+        text(&sent.stderr)
+    );
+    assert_eq!(sent.status.code(), Some(0));
+    let words = [
+        "send",
+        "--as",
+        "acme/planner",
+        "--capability",
+        "sum",
+        "--msgpack",
+        "--json",
+        "--content",
+        "{\"n\": [1, 2]}",
+    ];
+    let sent = output(bus.agentbus(&words)).await;
+    let verdict: Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!(
+        (&verdict["reason"], &verdict["recipients"]["agent"]),
+        (&"delivered".into(), &"worker".into())
+    );
+
+    let first: Value = serde_json::from_str(&inbox.line().await).unwrap();
+    assert_eq!(
+        (&first["content"]["text"], &first["from_agent"]),
+        (&"good morning".into(), &"planner".into())
+    );
+    let second: Value = serde_json::from_str(&inbox.line().await).unwrap();
+    assert_eq!(second["content"]["n"], serde_json::json!([1, 2]));
+    assert_eq!(inbox.end().await, Some(0), "the stray was not counted");
+
+    for (words, code, said) in [
+        (&["send", "--as", "acme/planner", "--to", "worker", "still there?"][..], 1, "recipient_unknown"),
+        (
+            &["send", "--as", "acme/worker", "--to", "planner", "--type", "audit_log", "x"],
+            1,
+            "recipient_unknown",
+        ),
+        (
+            &["send", "--as", "acme/planner", "--to", "worker", "--hash", "0123456789abcdef", "x"],
+            3,
+            "constitutional_hash_mismatch",
+        ),
+        (&["send", "--as", "acme/nobody", "--to", "worker", "x"], 1, "acme/planner"),
+        (&["send", "--as", "acme/planner", "x"], 2, "--to"),
+        (&["agents", "--as", "globex/planner"], 0, "no live agent in globex"),
+        (&["inbox", "--as", "acme/worker", "--count", "1", "--for", "100ms"], 1, "registered"),
+    ] {
+        let ended = output(bus.agentbus(words)).await;
+        let all = text(&ended.stdout) + &text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{words:?}: {all}");
+        assert!(all.contains(said), "{words:?} does not say {said:?}:\n{all}");
+    }
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_adds_up_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(AGENTBUS);
+    command.args(["demo", "--messages", "150"]).env("TMPDIR", folder.path());
+    let played = output(command).await;
+    let said = text(&played.stdout);
+    assert!(played.status.success(), "{said}{}", text(&played.stderr));
+    for part in [
+        "It adds up",
+        "permissions violation",
+        "rate_limited",
+        "policy_denied",
+        "SIGKILL to node-2",
+        "p99",
+        "messages/s",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the folder is deleted");
+    let port = said.split("nats://127.0.0.1:").nth(1).unwrap().split(',').next().unwrap();
+    let nats = tokio::net::TcpStream::connect(("127.0.0.1", port.parse::<u16>().unwrap())).await;
+    assert!(nats.is_err(), "its NATS still runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_the_demo_and_its_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(AGENTBUS);
+    command.arg("demo").env("TMPDIR", folder.path());
+    let mut demo = Running::start(command);
+    let up = loop {
+        let line = demo.line().await;
+        if line.contains("nats://127.0.0.1:") {
+            break line;
+        }
+    };
+    let port =
+        up.split("nats://127.0.0.1:").nth(1).unwrap().split(',').next().unwrap().parse::<u16>().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(demo.child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    while timeout(PATIENCE, demo.lines.next_line()).await.expect("ends in time").unwrap().is_some() {}
+    assert_eq!(demo.end().await, Some(130));
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(), "its NATS still runs");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the folder is deleted");
+}
