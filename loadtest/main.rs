@@ -1,1 +1,68 @@
-fn main() {}
+//! How fast is the bus, beside what the same NATS server could do at all?
+//!
+//! Every speed is a ratio: a bare echo node and a real `agentbus node` take turns on one NATS server,
+//! with the same client, the same payloads and the same accounts. `docs/benchmarks.md` says what each
+//! figure means.
+//!
+//! - [`options`]: what can be asked for. [`rig`]: servers, agents, and whose turn it is.
+//! - [`echo`]: the baseline. [`load`]: closed and open loop. [`message`]: what is sent.
+//! - [`rounds`]: the turns. [`figures`]: medians and ratios, as JSON. [`tables`]: the same to read.
+//! - [`cpu`], [`stages`], [`parts`]: where the time goes. [`micro`]: single stages in this process.
+//! - [`report`]: all of it into `docs/benchmarks.md`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks on the terminal")]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use options::Command;
+
+/// The bus's own, for both sides.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+mod cpu;
+mod echo;
+mod figures;
+mod load;
+mod message;
+mod micro;
+mod options;
+mod parts;
+mod report;
+mod rig;
+mod rounds;
+mod stages;
+mod tables;
+
+fn main() -> ExitCode {
+    match run(options::Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: options::Arguments) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("loadtest: a development build; its figures mean nothing. Build with --release.");
+    }
+    // In-process figures are taken on this thread alone, without a runtime beside them.
+    let command = match arguments.command {
+        Command::Micro(options) => return micro::run(&options).map(drop),
+        Command::Parts => return parts::run(std::io::stdin().lock()),
+        command => command,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Baseline(options) => rounds::baseline(&options).await.map(drop),
+            Command::Send(options) => rounds::send(&options).await.map(drop),
+            Command::Report(options) => report::run(&options).await,
+            Command::EchoNode(options) => echo::run(&options).await,
+            Command::Micro(_) | Command::Parts => Ok(()),
+        }
+    })
+}

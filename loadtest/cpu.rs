@@ -1,0 +1,82 @@
+//! How much processor time did a process take? From `/proc/<pid>/stat`, so Linux only.
+
+use std::{fs, time::Duration};
+
+/// `utime` and `stime` are in ticks of 1/100 s: `USER_HZ`, the same on every Linux that Rust's
+/// servers run on.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The processes of one measurement, by what they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Processes {
+    pub(crate) node: u32,
+    pub(crate) nats: u32,
+    pub(crate) redis: Option<u32>,
+}
+
+/// User and system time of each, of all threads, since its start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cpu {
+    pub(crate) node: Duration,
+    pub(crate) nats: Duration,
+    pub(crate) redis: Duration,
+    pub(crate) client: Duration,
+}
+
+impl Processes {
+    pub(crate) fn cpu(&self) -> Cpu {
+        Cpu {
+            node: time(self.node),
+            nats: time(self.nats),
+            redis: self.redis.map(time).unwrap_or_default(),
+            client: time(std::process::id()),
+        }
+    }
+}
+
+impl Cpu {
+    pub(crate) fn since(self, before: Cpu) -> Cpu {
+        Cpu {
+            node: self.node.saturating_sub(before.node),
+            nats: self.nats.saturating_sub(before.nats),
+            redis: self.redis.saturating_sub(before.redis),
+            client: self.client.saturating_sub(before.client),
+        }
+    }
+}
+
+fn time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold spaces; after it the 12th and 13th fields are the times.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let ticks: u32 = fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u32>().ok()).sum();
+    TICK * ticks
+}
+
+/// What the machine is, for the head of every table.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let model = model.trim_start_matches([' ', '\t', ':']).trim();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cores} cores, {model}, Linux {}", kernel.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn work_shows_in_this_process_time() {
+        let before = time(std::process::id());
+        let started = std::time::Instant::now();
+        let mut sum = 0_u64;
+        while time(std::process::id()).saturating_sub(before) < TICK * 5 && started.elapsed().as_secs() < 20 {
+            sum = (0..10_000_u64).fold(sum, |sum, n| std::hint::black_box(sum.wrapping_mul(31) + n));
+        }
+        assert!(time(std::process::id()).saturating_sub(before) >= TICK * 5, "{sum}");
+    }
+}

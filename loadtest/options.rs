@@ -1,0 +1,116 @@
+//! What can be asked of the load test?
+
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measures the bus beside a bare echo on the same NATS server.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What the NATS server, the accounts and the client can do without any governing
+    Baseline(LoadOptions),
+    /// Governed messages, in turns with the baseline: the ratios
+    Send(LoadOptions),
+    /// Single stages in this process: decoding, policy, impact, verdicts
+    Micro(MicroOptions),
+    /// Everything, into the tables of docs/benchmarks.md
+    Report(ReportOptions),
+    /// Which part of the node takes which share of a profile: `perf script` on stdin
+    Parts,
+    /// The baseline's node; the others start it
+    #[command(hide = true)]
+    EchoNode(EchoOptions),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LoadOptions {
+    /// Requests that wait for their answer at one time; one measurement for each
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256], value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) in_flight: Vec<u16>,
+    /// Open loop: messages a second, sent whether or not answers come; 0 leaves it out
+    #[arg(long, default_value_t = 6310)]
+    pub(crate) rate: u32,
+    /// Turns of each side
+    #[arg(long, default_value = "5")]
+    pub(crate) rounds: NonZeroU32,
+    /// Length of one measurement
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Before each measurement, not counted
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub(crate) warm_up: f64,
+    /// Bytes of one request
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=65_536))]
+    pub(crate) payload: u32,
+    /// The node keeps registry and idempotency in memory, not in Redis
+    #[arg(long)]
+    pub(crate) memory: bool,
+    /// Print how to profile the node while its turn lasts
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// The bus's program; the one beside this one unless said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl LoadOptions {
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(self.warm_up)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MicroOptions {
+    /// Measurements of each stage
+    #[arg(long, default_value = "11")]
+    pub(crate) rounds: NonZeroU32,
+    /// Length of one measurement, in milliseconds
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) millis: u32,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+    /// The page whose tables are replaced, between its two marks
+    #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
+    pub(crate) page: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EchoOptions {
+    #[arg(long)]
+    pub(crate) nats: String,
+    /// Seed of the BUS user `node`
+    #[arg(long)]
+    pub(crate) nkey_file: PathBuf,
+    /// Whose inbox gets every payload
+    #[arg(long)]
+    pub(crate) recipient: String,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let found: f64 = text.parse().map_err(|_| format!("found {text:?}, expected seconds"))?;
+    match (0.05..=3600.0).contains(&found) {
+        true => Ok(found),
+        false => Err(format!("found {found}, expected 0.05 to 3600 seconds")),
+    }
+}

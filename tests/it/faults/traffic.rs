@@ -1,0 +1,188 @@
+//! What do clients do while things break? Send, ask again with the same bytes, and keep the books.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use agentbus::{
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Verdict},
+};
+use futures_util::StreamExt as _;
+use rand::Rng as _;
+use tokio::task::JoinSet;
+
+use super::checker::{self, Fault, Ledger};
+
+/// How a client asks for one message's verdict.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Persistence {
+    /// One attempt; then the same bytes again.
+    pub(super) attempt: Duration,
+    /// Over all attempts. After it the outcome is unknown.
+    pub(super) deadline: Duration,
+}
+
+/// Any node's death costs at most a lease of two seconds, so this is enough for several.
+pub(super) const PERSISTENT: Persistence =
+    Persistence { attempt: Duration::from_millis(400), deadline: Duration::from_secs(12) };
+
+/// One attempt and no other.
+pub(super) const ONCE: Persistence =
+    Persistence { attempt: Duration::from_secs(5), deadline: Duration::from_secs(5) };
+
+/// Asks until there is a verdict that asking again would not change.
+pub(super) async fn persist(sender: &AgentClient, draft: &Draft, how: Persistence) -> Option<Verdict> {
+    let bytes = draft.encode(Encoding::MessagePack);
+    let started = Instant::now();
+    let mut last = None;
+    while started.elapsed() < how.deadline {
+        let left = how.deadline.saturating_sub(started.elapsed());
+        let patience = Patience { attempt: how.attempt, deadline: left };
+        let Ok(verdict) = sender.send(bytes.clone(), patience).await else { break };
+        if !verdict.reason.retryable() || how.attempt >= how.deadline {
+            return Some(verdict);
+        }
+        let pause = verdict.retry_after.unwrap_or_default().min(Duration::from_millis(200));
+        last = Some(verdict);
+        let jitter = Duration::from_millis(rand::rng().random_range(5..30));
+        tokio::time::sleep(pause + jitter).await;
+    }
+    // A verdict that may still change is not an outcome, unless it says that nothing was done.
+    last.filter(|verdict| verdict.reason != agentbus::domain::Reason::TimedOut)
+}
+
+/// What a recipient got so far: decision ids by message id.
+#[derive(Clone, Default)]
+pub(super) struct Receipts(Arc<Mutex<BTreeMap<String, Vec<String>>>>);
+
+impl Receipts {
+    /// Subscribes the recipient's inbox and keeps the books until its connection ends.
+    pub(super) async fn of(recipient: &AgentClient) -> Self {
+        let receipts = Self::default();
+        let book = receipts.clone();
+        let mut inbox = recipient.inbox().await.unwrap();
+        tokio::spawn(async move {
+            while let Some(message) = inbox.next().await {
+                let headers = message.headers.unwrap_or_default();
+                let read = |name| headers.get(name).map(|v| v.as_str().to_owned()).unwrap_or_default();
+                let (id, decision) = (read("Agentbus-Message-Id"), read("Agentbus-Decision"));
+                book.0.lock().unwrap().entry(id).or_default().push(decision);
+            }
+        });
+        receipts
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap().values().map(Vec::len).sum()
+    }
+
+    fn all(&self) -> BTreeMap<String, Vec<String>> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Messages from one agent to another, a bounded number at one time.
+#[derive(Clone)]
+pub(super) struct Traffic {
+    pub(super) sender: AgentClient,
+    pub(super) recipient: String,
+    pub(super) in_flight: usize,
+    /// At most so many messages.
+    pub(super) messages: usize,
+    /// After each verdict, so that the load lasts as long as what breaks.
+    pub(super) pause: Duration,
+    pub(super) how: Persistence,
+}
+
+/// Who sent what and what they heard.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) sent: Vec<String>,
+    pub(super) verdicts: BTreeMap<String, Verdict>,
+    /// From the first attempt to the verdict.
+    pub(super) slowest: Duration,
+}
+
+impl Traffic {
+    /// Runs until all messages have their outcome, or `stop` is set.
+    pub(super) async fn run(&self, stop: Arc<AtomicBool>) -> Heard {
+        let next = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.in_flight {
+            let (traffic, next, heard, stop) =
+                (self.clone(), Arc::clone(&next), Arc::clone(&heard), Arc::clone(&stop));
+            workers.spawn(async move {
+                while next.fetch_add(1, Ordering::Relaxed) < traffic.messages && !stop.load(Ordering::Relaxed)
+                {
+                    let draft = Draft::to_agent(&traffic.recipient, "the weekly summary is ready");
+                    let started = Instant::now();
+                    let verdict = persist(&traffic.sender, &draft, traffic.how).await;
+                    {
+                        let mut heard = heard.lock().unwrap();
+                        heard.slowest = heard.slowest.max(started.elapsed());
+                        heard.sent.push(draft.message_id.clone());
+                        verdict
+                            .into_iter()
+                            .for_each(|v| drop(heard.verdicts.insert(draft.message_id.clone(), v)));
+                    }
+                    tokio::time::sleep(traffic.pause).await;
+                }
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.unwrap();
+        }
+        std::mem::take(&mut *heard.lock().unwrap())
+    }
+}
+
+impl Heard {
+    /// Compares with what was received, when nothing more is on its way.
+    pub(super) async fn faults(&self, receipts: &Receipts) -> Vec<Fault> {
+        quiet(receipts).await;
+        let mut ledger = Ledger::new();
+        for (id, verdict) in &self.verdicts {
+            ledger.entry(id.clone()).or_default().verdicts.push(verdict.clone());
+        }
+        for (id, decisions) in receipts.all() {
+            ledger.entry(id).or_default().receipts = decisions;
+        }
+        checker::check(&self.sent, &ledger)
+    }
+
+    /// How many verdicts each node gave.
+    pub(super) fn by_node(&self) -> BTreeMap<&str, usize> {
+        let mut shares = BTreeMap::new();
+        for verdict in self.verdicts.values() {
+            *shares.entry(verdict.node.as_str()).or_default() += 1;
+        }
+        shares
+    }
+
+    pub(super) fn by_reason(&self) -> BTreeMap<&'static str, usize> {
+        let mut reasons = BTreeMap::new();
+        for verdict in self.verdicts.values() {
+            *reasons.entry(verdict.reason.as_str()).or_default() += 1;
+        }
+        reasons
+    }
+}
+
+/// Nothing was received for half a second, or five have passed.
+async fn quiet(receipts: &Receipts) {
+    let started = Instant::now();
+    let mut last = (receipts.count(), Instant::now());
+    while last.1.elapsed() < Duration::from_millis(500) && started.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if receipts.count() != last.0 {
+            last = (receipts.count(), Instant::now());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A node died after it had claimed a message: what does its sender hear, and how often is it
+//! delivered? The dead node is played by the test, which leaves in Redis and JetStream what a node
+//! killed at that moment leaves there.
+
+use std::time::Duration;
+
+use agentbus::{
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Reason, Status, Timestamp, Verdict},
+    state::{Claim, Idempotency as _, Lifetimes, MessageKey, RedisSettings, RedisStore},
+    tenants::BusUser,
+    wire::{self, Record, RecordKind},
+};
+use futures_util::{Stream, StreamExt as _};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::support::bus::Bus;
+
+/// Short, so that the test need not wait long.
+const LEASE: Duration = Duration::from_millis(600);
+
+/// A bus whose worker listens, and the means to leave traces of a dead node.
+struct Scene {
+    bus: Bus,
+    planner: AgentClient,
+    dead: RedisStore,
+    /// As the dead node was logged in.
+    records: async_nats::Client,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Scene {
+    async fn start() -> (Self, impl Stream<Item = async_nats::Message> + Unpin) {
+        let bus = Bus::with(1, |options| {
+            options.node_overrides =
+                toml::from_str("[limits]\ndeadline = \"300ms\"\n[idempotency]\nlease = \"600ms\"").unwrap();
+        })
+        .await;
+        let worker = bus.agent("acme", "worker").await;
+        worker.register(&[]).await.unwrap();
+        let inbox = worker.inbox().await.unwrap();
+        let stop = CancellationToken::new();
+        let mut settings = RedisSettings::new(bus.stack.redis_url().unwrap());
+        settings.lifetimes = Lifetimes { lease: LEASE, ..Lifetimes::default() };
+        let dead = RedisStore::connect(settings, stop.clone(), &TaskTracker::new()).unwrap();
+        assert!(dead.ready(Duration::from_secs(5)).await);
+        let planner = bus.agent("acme", "planner").await;
+        let records = bus.stack.connect(BusUser::Node).await.unwrap();
+        (Self { bus, planner, dead, records, _stop: stop.drop_guard() }, inbox)
+    }
+
+    /// The dead node claims the message; returns its digest.
+    async fn claim(&self, draft: &Draft, message: &[u8]) -> [u8; 32] {
+        let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
+        let stamp = wire::Stamp { tenant: &tenant, sender: &sender };
+        let digest = wire::decode(message, stamp, &wire::Limits::default()).unwrap().digest;
+        let key = MessageKey { tenant, sender, message: draft.message_id.parse().unwrap() };
+        assert!(matches!(self.dead.claim(&key, &digest).await.unwrap(), Claim::Mine { .. }));
+        digest
+    }
+
+    /// The dead node records what it is about to do, or that it came to nothing.
+    async fn record(&self, draft: &Draft, kind: RecordKind, digest: [u8; 32]) {
+        let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
+        let verdict = Verdict {
+            message_id: Some(draft.message_id.parse().unwrap()),
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: "handed to worker".to_owned(),
+            retry_after: None,
+            decision_id: "of-the-dead".to_owned(),
+            policy_revision: None,
+            impact: None,
+            reach: None,
+            node: "node-0".to_owned(),
+            elapsed: Duration::from_micros(1),
+        };
+        let record = wire::encode_record(&Record {
+            kind,
+            at: Timestamp(1),
+            tenant: &tenant,
+            sender: &sender,
+            message_type: None,
+            digest: Some(&digest),
+            recipients: &[],
+            verdict: &verdict,
+        });
+        let subject = format!("record.acme.planner.{}.intent", draft.message_id);
+        let inbox = self.records.new_inbox();
+        let mut acks = self.records.subscribe(inbox.clone()).await.unwrap();
+        self.records.publish_with_reply(subject, inbox, record.into()).await.unwrap();
+        let ack = tokio::time::timeout(Duration::from_secs(2), acks.next()).await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&ack.payload).contains("RECORDS"), "{ack:?}");
+    }
+
+    async fn send(&self, message: Vec<u8>) -> Verdict {
+        let patience = Patience { attempt: Duration::from_millis(500), deadline: Duration::from_secs(5) };
+        let mut verdict = self.planner.send(message.clone().into(), patience).await.unwrap();
+        // While the dead node's lease runs, the answer is to ask again.
+        for _ in 0..20 {
+            if verdict.reason != Reason::TimedOut {
+                break;
+            }
+            verdict = self.planner.send(message.clone().into(), patience).await.unwrap();
+        }
+        verdict
+    }
+}
+
+async fn arrived(inbox: &mut (impl Stream<Item = async_nats::Message> + Unpin)) -> bool {
+    tokio::time::timeout(Duration::from_millis(300), inbox.next()).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_node_had_not_sent_is_delivered_once() {
+    let (scene, mut inbox) = Scene::start().await;
+    let draft = Draft::to_agent("worker", "claimed and no more");
+    let message = draft.encode(Encoding::MessagePack).to_vec();
+    scene.claim(&draft, &message).await;
+    let verdict = scene.send(message.clone()).await;
+    assert_eq!((verdict.reason, verdict.node.as_str()), (Reason::Delivered, "node-1"), "{verdict:?}");
+    assert!(arrived(&mut inbox).await);
+    assert_eq!(scene.send(message).await, verdict);
+    assert!(!arrived(&mut inbox).await);
+    scene.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_node_had_sent_keeps_its_verdict_and_is_not_delivered_again() {
+    let (scene, mut inbox) = Scene::start().await;
+    let draft = Draft::to_agent("worker", "claimed, recorded and sent");
+    let message = draft.encode(Encoding::Json).to_vec();
+    let digest = scene.claim(&draft, &message).await;
+    scene.record(&draft, RecordKind::Intent, digest).await;
+    let verdict = scene.send(message.clone()).await;
+    assert_eq!(
+        (verdict.reason, verdict.decision_id.as_str()),
+        (Reason::Delivered, "of-the-dead"),
+        "{verdict:?}"
+    );
+    assert!(verdict.detail.contains("node-0"), "it says on whose word: {}", verdict.detail);
+    assert_eq!(scene.send(message).await, verdict);
+    assert!(!arrived(&mut inbox).await);
+    scene.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_came_to_nothing_or_was_of_another_message_is_no_delivery() {
+    let (scene, mut inbox) = Scene::start().await;
+    for (text, kinds, other) in [
+        ("nobody listened then", &[RecordKind::Intent, RecordKind::Verdict][..], false),
+        ("the id is used anew", &[RecordKind::Intent][..], true),
+    ] {
+        let draft = Draft::to_agent("worker", text);
+        let message = draft.encode(Encoding::Json).to_vec();
+        let digest = scene.claim(&draft, &message).await;
+        for &kind in kinds {
+            scene.record(&draft, kind, if other { [9; 32] } else { digest }).await;
+        }
+        let verdict = scene.send(message).await;
+        assert_eq!((verdict.reason, verdict.node.as_str()), (Reason::Delivered, "node-1"), "{verdict:?}");
+        assert!(arrived(&mut inbox).await, "{text}");
+        assert!(!arrived(&mut inbox).await, "{text}");
+    }
+    scene.bus.stop().await;
+}
