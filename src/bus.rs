@@ -34,6 +34,9 @@ pub use outbox::Outbox;
 /// Requests that a stopping node still takes: more than the server can have sent and it not have read.
 const LAST_REQUESTS: u64 = 2048;
 const LAST_REQUESTS_WITHIN: Duration = Duration::from_secs(2);
+/// Answers to requests that found no room, on their way at one time. NATS may take nothing at all, and
+/// then more would only wait as well.
+const SHEDDING_MAX: usize = 256;
 /// Nothing for so long, and the odds that a request comes within the next round trip are small.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -123,8 +126,10 @@ pub struct Bus {
     pipeline: Arc<Pipeline>,
     agents: Arc<Agents>,
     micro: Arc<Micro>,
-    /// Bounds the requests that are being worked on or shed, so that tasks cannot pile up.
+    /// Bounds the requests that are being worked on, so that tasks cannot pile up.
     intake: Arc<Semaphore>,
+    /// Bounds the requests that are being told that there is no room.
+    shedding: Arc<Semaphore>,
 }
 
 impl Bus {
@@ -135,11 +140,8 @@ impl Bus {
             agents: Arc::new(agents),
             micro: Arc::new(micro),
             intake: Arc::new(Semaphore::new(intake)),
+            shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
         }
-    }
-
-    pub fn connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
     }
 
     /// Subscribes to every verb and serves until the shutdown; then drains. Returns when the server
@@ -189,7 +191,7 @@ impl Bus {
             };
             let Some(request) = request else { return };
             taken += 1;
-            self.take(verb, request, &shutdown).await;
+            self.take(verb, request, &shutdown);
         }
         self.finish(verb, requests, taken, &shutdown).await;
     }
@@ -206,7 +208,7 @@ impl Bus {
         let deadline = Instant::now() + LAST_REQUESTS_WITHIN;
         while Instant::now() < deadline {
             match tokio::time::timeout(QUIET, requests.next()).await {
-                Ok(Some(request)) => self.take(verb, request, shutdown).await,
+                Ok(Some(request)) => self.take(verb, request, shutdown),
                 Ok(None) => return,
                 Err(_) => break,
             }
@@ -215,12 +217,12 @@ impl Bus {
             return;
         }
         while let Some(request) = requests.next().await {
-            self.take(verb, request, shutdown).await;
+            self.take(verb, request, shutdown);
         }
     }
 
-    /// Admits or sheds; never waits for the work.
-    async fn take(self: &Arc<Self>, verb: Verb, request: NatsMessage, shutdown: &Shutdown) {
+    /// Admits or sheds; never waits, neither for the work nor for an answer.
+    fn take(self: &Arc<Self>, verb: Verb, request: NatsMessage, shutdown: &Shutdown) {
         let received = Instant::now();
         let Some(reply) = request.reply.clone() else {
             // Without a reply subject nobody could learn the verdict.
@@ -241,11 +243,18 @@ impl Bus {
                     .spawn(async move { bus.handle(verb, request, reply, received, slot).await });
             }
             None => {
-                if let Ok(request) = Self::read(&request, received) {
-                    let answer =
-                        self.pipeline.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
-                    self.answer(reply, &answer).await;
-                }
+                let Ok(request) = Self::read(&request, received) else { return };
+                let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
+                    // The sender hears nothing, and asks again.
+                    self.pipeline.metrics.requests_unanswered.inc();
+                    return;
+                };
+                let answer =
+                    self.pipeline.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
+                shutdown.tracker().spawn(async move {
+                    bus.answer(reply, &answer).await;
+                    drop(slot);
+                });
             }
         }
     }

@@ -98,10 +98,21 @@ impl AgentClient {
     }
 
     /// Sends a message; asks again with the same bytes, and so the same message id, when there is no
-    /// answer. The bus delivers it once.
+    /// answer, or when the answer is that nobody knows yet whether it was delivered. The bus delivers
+    /// it once.
     pub async fn send(&self, message: Bytes, patience: Patience) -> Result<Verdict, ClientError> {
-        let answer = self.call(Verb::Send, message, patience).await?;
-        wire::decode_verdict(&answer.payload).map_err(|error| ClientError::Unreadable(error.to_string()))
+        let started = tokio::time::Instant::now();
+        loop {
+            let left = Patience { deadline: patience.deadline.saturating_sub(started.elapsed()), ..patience };
+            let answer = self.call(Verb::Send, message.clone(), left).await?;
+            let verdict = wire::decode_verdict(&answer.payload)
+                .map_err(|error| ClientError::Unreadable(error.to_string()))?;
+            let pause = Duration::from_millis(rand::rng().random_range(50..150));
+            if verdict.reason != Reason::TimedOut || started.elapsed() + 2 * pause >= patience.deadline {
+                return Ok(verdict);
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Calls any verb of the bus and returns the raw answer.

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use crate::{
@@ -64,6 +63,8 @@ pub struct Obligations {
     /// Paths below `content`, such as `payment.iban`, whose values the recipient must not see.
     pub redact: BTreeSet<String>,
     pub lane: Option<Lane>,
+    /// The impact is scored by the model even where no score could change the verdict.
+    pub score: bool,
 }
 
 /// A way through the bus that the policy can demand.
@@ -136,7 +137,7 @@ impl Permit {
 
 /// The policy stage: one engine in force, one cache, and the only maker of permits.
 pub struct Gate {
-    engine: ArcSwap<Arc<dyn PolicyEngine>>,
+    engine: Arc<dyn PolicyEngine>,
     cache: DecisionCache,
     counters: Counters,
 }
@@ -154,22 +155,12 @@ pub struct Counters {
 
 impl Gate {
     pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
-        Self {
-            engine: ArcSwap::from_pointee(engine),
-            cache: DecisionCache::default(),
-            counters: Counters::default(),
-        }
-    }
-
-    /// Puts another policy in force. Questions under way finish by the old one; its cached answers
-    /// are never found again, since the revision is part of their key.
-    pub fn replace(&self, engine: Arc<dyn PolicyEngine>) {
-        self.engine.store(Arc::new(engine));
+        Self { engine, cache: DecisionCache::default(), counters: Counters::default() }
     }
 
     /// The revision in force.
     pub fn revision(&self) -> Arc<str> {
-        Arc::clone(self.engine.load().revision())
+        Arc::clone(self.engine.revision())
     }
 
     pub fn counters(&self) -> &Counters {
@@ -182,8 +173,8 @@ impl Gate {
     }
 
     pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
-        let engine = self.engine.load_full();
-        let decision = match self.answer(engine.as_ref().as_ref(), question).await {
+        let engine = &*self.engine;
+        let decision = match self.answer(engine, question).await {
             Ok(decision) => decision,
             Err(cause) => {
                 count(&self.counters.unavailable);

@@ -86,7 +86,8 @@ pub struct Decoded {
     pub canonical: Bytes,
     /// Bytes of the content within `canonical`.
     pub content_bytes: usize,
-    /// SHA-256 of `canonical`: equal for equal messages in either encoding.
+    /// SHA-256 of `canonical` without `created_at` and `expires_at`: equal for equal messages in either
+    /// encoding, whenever they were written. Who says the same under the same id again repeats itself.
     pub digest: [u8; 32],
 }
 
@@ -116,7 +117,7 @@ pub fn decode(bytes: &[u8], stamp: Stamp<'_>, limits: &Limits) -> Result<Decoded
             DecodeError::ContentTooLarge { bytes: written.content_bytes, limit: limits.content_bytes };
         return Err(failure(Some(message.id), error));
     }
-    let digest = Sha256::digest(&written.bytes).into();
+    let digest = digest(&written);
     Ok(Decoded {
         message: Arc::new(message),
         encoding,
@@ -124,6 +125,13 @@ pub fn decode(bytes: &[u8], stamp: Stamp<'_>, limits: &Limits) -> Result<Decoded
         content_bytes: written.content_bytes,
         digest,
     })
+}
+
+/// What tells a repeat of a message from another message.
+fn digest(written: &message::Written) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    written.without_times().iter().for_each(|part| digest.update(part));
+    digest.finalize().into()
 }
 
 /// The encoding of a body. JSON begins with `{`, after any white space; `[` and `"` count as JSON

@@ -1,6 +1,9 @@
 //! What fields a message has on the wire, and its canonical form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{
     DecodeError, Limits, Stamp,
@@ -198,10 +201,22 @@ fn metadata<'a>(
     Ok(metadata)
 }
 
-/// A written message, and how many of its bytes are its content.
+/// A written message, and where what is in it.
 pub(super) struct Written {
     pub(super) bytes: Vec<u8>,
     pub(super) content_bytes: usize,
+    /// Where the fields begin, after their number.
+    fields: usize,
+    /// `created_at` and `expires_at`, which are neighbours.
+    times: Range<usize>,
+}
+
+impl Written {
+    /// All fields but the times. Their number is not in it: it would tell whether there is an end.
+    pub(super) fn without_times(&self) -> [&[u8]; 2] {
+        let part = |range: Range<usize>| self.bytes.get(range).unwrap_or_default();
+        [part(self.fields..self.times.start), part(self.times.end..self.bytes.len())]
+    }
 }
 
 /// Writes all fields of a message, keys in bytewise order and defaults applied. In MessagePack that
@@ -236,6 +251,7 @@ pub(super) fn write(message: &Message, encoding: Encoding, capacity: usize) -> W
             + usize::from(!tools.is_empty())
             + usize::from(!metadata.is_empty()),
     );
+    let fields = w.len();
     text_field(&mut w, "constitutional_hash", &constitution.to_string());
     w.key("content");
     let content_from = w.len();
@@ -244,10 +260,12 @@ pub(super) fn write(message: &Message, encoding: Encoding, capacity: usize) -> W
     if let Some(conversation_id) = conversation_id {
         text_field(&mut w, "conversation_id", conversation_id.as_str());
     }
+    let times_from = w.len();
     int_field(&mut w, "created_at", created_at.0);
     if let Some(expires_at) = expires_at {
         int_field(&mut w, "expires_at", expires_at.0);
     }
+    let times = times_from..w.len();
     text_field(&mut w, "from_agent", sender.as_str());
     if let Some(in_reply_to) = in_reply_to {
         text_field(&mut w, "in_reply_to", in_reply_to.as_str());
@@ -277,7 +295,7 @@ pub(super) fn write(message: &Message, encoding: Encoding, capacity: usize) -> W
         w.end_list();
     }
     w.end_map();
-    Written { bytes: w.into_bytes(), content_bytes }
+    Written { bytes: w.into_bytes(), content_bytes, fields, times }
 }
 
 fn write_recipient(w: &mut Writer, to: &Recipient) {

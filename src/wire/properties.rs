@@ -233,6 +233,26 @@ proptest! {
     }
 
     #[test]
+    fn a_digest_tells_messages_apart_by_all_but_their_times(
+        message in messages(),
+        other in messages(),
+        created in any::<u64>(),
+        expires in proptest::option::of(any::<u64>()),
+    ) {
+        let digest = |message: &Message| super::digest(&super::message::write(message, Encoding::MessagePack, 0));
+        let later = Message {
+            created_at: Timestamp(created),
+            expires_at: expires.map(Timestamp),
+            ..message.clone()
+        };
+        prop_assert_eq!(digest(&later), digest(&message));
+        let same_times = Message { created_at: message.created_at, expires_at: message.expires_at, ..other };
+        prop_assert_eq!(digest(&same_times) == digest(&message), same_times == message);
+        let expected = decode_any(&canonical(&message)).unwrap().digest;
+        prop_assert_eq!(digest(&message), expected);
+    }
+
+    #[test]
     fn what_other_libraries_write_is_read_to_the_same(content in values()) {
         let json = json_of(&content);
         let text = with_content(&json.to_string());
@@ -317,12 +337,15 @@ proptest! {
 }
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
-    let impact = ([0.0..=1.0_f64, 0.0..=1.0_f64, 0.0..=1.0_f64], ".{0,20}").prop_map(
-        |([score, semantic, drift], model)| Impact {
+    let part = || option::of(0.0..=1.0_f64);
+    let impact = (0.0..=1.0_f64, [part(), part(), part()], ".{0,20}", option::of("[a-z_]{1,20}")).prop_map(
+        |(score, [score_max, semantic, drift], model, unscored)| Impact {
             score,
+            score_max,
             level: Level::of(score),
             parts: Parts { semantic, drift, permission: 0.1, volume: 0.4, ..Parts::default() },
             model,
+            unscored,
         },
     );
     let missed = ("[a-z0-9_-]{1,64}", sample::select(Reason::ALL))

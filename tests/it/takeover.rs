@@ -33,7 +33,7 @@ impl Scene {
     async fn start() -> (Self, impl Stream<Item = async_nats::Message> + Unpin) {
         let bus = Bus::with(1, |options| {
             options.node_overrides =
-                toml::from_str("[limits]\ndeadline = \"300ms\"\n[idempotency]\nlease = \"600ms\"").unwrap();
+                toml::from_str("impact.scorer = \"keywords\"\n[limits]\ndeadline = \"300ms\"\n[idempotency]\nlease = \"600ms\"").unwrap();
         })
         .await;
         let worker = bus.agent("acme", "worker").await;
@@ -109,6 +109,42 @@ impl Scene {
 
 async fn arrived(inbox: &mut (impl Stream<Item = async_nats::Message> + Unpin)) -> bool {
     tokio::time::timeout(Duration::from_millis(300), inbox.next()).await.is_ok()
+}
+
+/// The same message, written at another time and for longer.
+fn written_again(draft: &Draft) -> Vec<u8> {
+    let mut message = draft.json();
+    let later = message["created_at"].as_u64().unwrap() + 7;
+    message["created_at"] = later.into();
+    message["expires_at"] = (later + 3_600_000).into();
+    message.to_string().into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_written_again_under_its_id_is_a_repeat_and_another_text_is_not() {
+    let (scene, mut inbox) = Scene::start().await;
+    let draft = Draft::to_agent("worker", "only once");
+    let verdict = scene.send(draft.encode(Encoding::MessagePack).to_vec()).await;
+    assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+    assert!(arrived(&mut inbox).await);
+    assert_eq!(scene.send(written_again(&draft)).await, verdict);
+    let other = Draft { message_id: draft.message_id.clone(), ..Draft::to_agent("worker", "another") };
+    let refused = scene.send(other.encode(Encoding::Json).to_vec()).await;
+    assert_eq!(refused.reason, Reason::DuplicateMessage, "{refused:?}");
+    assert!(!arrived(&mut inbox).await);
+    scene.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_node_had_sent_is_not_delivered_again_when_it_is_written_again() {
+    let (scene, mut inbox) = Scene::start().await;
+    let draft = Draft::to_agent("worker", "claimed, recorded and sent");
+    let digest = scene.claim(&draft, &draft.encode(Encoding::Json)).await;
+    scene.record(&draft, RecordKind::Intent, digest).await;
+    let verdict = scene.send(written_again(&draft)).await;
+    assert_eq!(verdict.decision_id, "of-the-dead", "{verdict:?}");
+    assert!(!arrived(&mut inbox).await);
+    scene.bus.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

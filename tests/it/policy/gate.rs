@@ -70,12 +70,10 @@ async fn a_policy_that_uses_time_is_never_cached() {
 }
 
 #[tokio::test]
-async fn a_replaced_policy_answers_at_once() {
-    let gate = gate(&PolicySources::shipped());
+async fn a_modules_text_reaches_the_sender_escaped() {
     let asked = question(true);
-    gate.decide(&asked.ask()).await.unwrap();
     let closed = "package agentbus.modules.closed\nallow := false\nreasons := [\"closed\\r\\n\\u202e for \\u00e9ver\"]\n";
-    gate.replace(Arc::new(load(&with_modules(&[("closed.rego", closed)]))));
+    let gate = gate(&with_modules(&[("closed.rego", closed)]));
     let rejection = gate.decide(&asked.ask()).await.unwrap_err();
     assert_eq!(
         rejection.detail, "denied by policy: closed: closed\\u{d}\\u{a}\\u{202e} for \\u{e9}ver",
