@@ -12,6 +12,7 @@ pub mod tenant;
 pub mod value;
 pub mod verb;
 pub mod verdict;
+pub mod weights;
 
 pub use agent::{AgentRecord, Encoding};
 pub use constitution::{Constitution, ConstitutionHash};
@@ -22,3 +23,4 @@ pub use tenant::{AgentGrant, Tenant, TenantLimits};
 pub use value::Value;
 pub use verb::Verb;
 pub use verdict::{Missed, Reach, Reason, Status, Verdict};
+pub use weights::{Weights, WeightsError};

@@ -1,4 +1,5 @@
-//! What nodes share: the registry of live agents and the record of what was already decided.
+//! What nodes share: the registry of live agents, the record of what was already decided, and
+//! each sender's recent past.
 //!
 //! Traits here, implementations in `state/`; `app` alone names one. Every implementation passes the
 //! same contract suite (`tests/it/state.rs`).
@@ -12,11 +13,13 @@ use crate::domain::{AgentId, AgentRecord, CapabilityId, MessageId, TenantId};
 mod cache;
 mod clock;
 mod memory;
+mod past;
 mod redis;
 
 pub use cache::{CacheLimits, CachedRegistry, Invalidator};
 pub use clock::{Clock, ManualClock};
 pub use memory::MemoryStore;
+pub use past::{Count, PAST_SCORES, PAST_SECONDS, Pasts, Seen, Shared};
 pub use redis::{Health, RedisSettings, RedisStore, RedisUrlError};
 
 /// Why a store gave no answer. "Could not ask" only: an absent entry is not an error.

@@ -11,9 +11,12 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 
-use crate::tenants::{
-    BusUser, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names, provision,
-    reload, render_server_conf,
+use crate::{
+    domain::Weights,
+    tenants::{
+        BusUser, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names,
+        provision, reload, render_server_conf,
+    },
 };
 
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
@@ -164,10 +167,13 @@ fn table(plan: &Plan, dir: &Path) -> Table {
     table.set_header(["tenant", "agent", "roles", "seed"]);
     for tenant in plan.tenants() {
         let limits = &tenant.limits;
-        let bounds = format!(
+        let mut bounds = format!(
             "{} agents, {}/min, {} bytes, deliberates at {}",
             limits.agents, limits.messages_per_minute, limits.content_bytes, limits.deliberation_threshold
         );
+        if let Some(weights) = &limits.weights {
+            bounds.push_str(&format!(", {}", shown(weights)));
+        }
         table.add_row([tenant.id.as_str(), "", &bounds, ""]);
         for (agent, grant) in &tenant.agents {
             let roles = grant.roles.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -178,6 +184,15 @@ fn table(plan: &Plan, dir: &Path) -> Table {
         }
     }
     table
+}
+
+/// What each part of the impact counts for.
+fn shown(weights: &Weights) -> String {
+    let Weights { semantic, permission, volume, context, drift, priority, message_type } = weights;
+    format!(
+        "weights semantic {semantic}, permission {permission}, volume {volume}, context {context}, \
+         drift {drift}, priority {priority}, type {message_type}"
+    )
 }
 
 fn print_generated(generated: &Generated) {

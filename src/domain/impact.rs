@@ -4,21 +4,32 @@
 /// floors applied (`docs/impact.md`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Impact {
+    /// Where the words were not read: the least that any words could have made of it.
     pub score: f64,
+    /// Where the words were not read: the most that any words could have made of it.
+    pub score_max: Option<f64>,
+    /// Of the score; where the words were not read, of the most that it could be.
     pub level: Level,
     pub parts: Parts,
-    /// What gave the semantic part: `keywords`, or a model's name and digest.
+    /// What gave the semantic part: `keywords`, a model's name and digest, or [`NOT_NEEDED`].
     pub model: String,
+    /// Why the words were not read although it mattered, as a stable word.
+    pub unscored: Option<String>,
 }
+
+/// Stands for the model where no words could have changed the verdict, so that none was asked.
+pub const NOT_NEEDED: &str = "not needed";
 
 /// The seven parts of the impact formula (`origin.md`, "Impact").
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Parts {
-    pub semantic: f64,
+    /// Absent where the words were not read.
+    pub semantic: Option<f64>,
     pub permission: f64,
     pub volume: f64,
     pub context: f64,
-    pub drift: f64,
+    /// Absent where the words were not read: it is the semantic part's distance from the past.
+    pub drift: Option<f64>,
     pub priority: f64,
     pub message_type: f64,
 }

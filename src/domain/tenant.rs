@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AgentId, TenantId};
+use super::{AgentId, TenantId, Weights};
 
 /// One tenant of the directory that `agentbus tenants apply` publishes and every node watches.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -17,6 +17,13 @@ pub struct Tenant {
     /// The agents that have a NATS user, by id.
     #[serde(default)]
     pub agents: BTreeMap<AgentId, AgentGrant>,
+}
+
+impl Tenant {
+    /// A tenant without agents, with the default limits.
+    pub fn new(id: TenantId) -> Self {
+        Self { id, labels: BTreeMap::new(), limits: TenantLimits::default(), agents: BTreeMap::new() }
+    }
 }
 
 /// What the operator grants an agent.
@@ -40,6 +47,9 @@ pub struct TenantLimits {
     pub content_bytes: usize,
     /// An impact score at or above this is deliberated, 0 to 1.
     pub deliberation_threshold: f64,
+    /// What the parts of the impact count for, instead of what the node's configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
 }
 
 impl Default for TenantLimits {
@@ -49,6 +59,7 @@ impl Default for TenantLimits {
             messages_per_minute: 10_000,
             content_bytes: 64 * 1024,
             deliberation_threshold: 0.8,
+            weights: None,
         }
     }
 }

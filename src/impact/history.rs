@@ -1,144 +1,262 @@
-//! What is remembered of one sender: its messages of the last minute and its last semantic scores.
+//! What is remembered of one sender: its messages of the last minute and its last semantic scores,
+//! of all nodes as far as this one has heard, and what the others have not heard of yet.
 //!
-//! Fixed in size, whatever the sender does.
+//! Fixed in size, whatever the sender does. The node's own clock counts; what comes from others comes
+//! as ages and is put on that clock.
 
-use crate::domain::Timestamp;
+use std::collections::VecDeque;
 
-/// One bucket more than the window has seconds: the window never forgets a message before 60 s have
-/// passed, and never remembers one for longer than 61 s.
-const BUCKETS: usize = 61;
-const SCORES: usize = 20;
+use super::senders::Past;
+use crate::{
+    domain::Timestamp,
+    state::{Count, PAST_SCORES, PAST_SECONDS, Seen, Shared},
+};
 
-#[derive(Debug)]
+mod window;
+
+use window::Window;
+
+/// For so long, in ms, what was heard of the other nodes is taken for true. What a node does not tell
+/// for longer than the pause between two flushes, and this, make the second within which pasts are true.
+const FRESH_MS: u64 = 600;
+
+#[derive(Debug, Default)]
 pub(super) struct History {
-    /// Messages by second, at the second modulo `BUCKETS`. A full bucket counts no more.
-    buckets: [u16; BUCKETS],
-    /// The sum of `buckets`.
-    messages: u32,
-    /// The second of the youngest bucket.
-    newest: u64,
-    scores: [f64; SCORES],
-    /// Scores written so far; the next goes to this modulo `SCORES`.
-    written: usize,
+    /// Of all nodes, `told` and `untold` included.
+    messages: Window,
+    /// Of all nodes, own ones last; oldest first.
+    scores: VecDeque<f64>,
+    untold: Window,
+    /// As many of the last of `scores` are not told.
+    untold_scores: usize,
+    /// Told and not confirmed. Told again unchanged until it is, so that it is added once.
+    told: Option<Box<Told>>,
+    /// When what is known of the others was asked for, in ms.
+    heard: u64,
+    /// The number of the latest question whose answer is in here.
+    answered: u64,
+    /// Whether it waits for the next flush.
+    pub(super) queued: bool,
 }
 
-impl Default for History {
-    fn default() -> Self {
-        Self { buckets: [0; BUCKETS], messages: 0, newest: 0, scores: [0.0; SCORES], written: 0 }
-    }
+#[derive(Debug)]
+struct Told {
+    sequence: u64,
+    /// The first time, by this node's clock.
+    second: u64,
+    messages: Window,
+    scores: Vec<f64>,
+}
+
+/// A question to the store: what this node tells, and when it asked.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) seen: Seen,
+    /// Later questions have larger numbers.
+    number: u64,
+    asked: Timestamp,
 }
 
 impl History {
-    /// Counts a message; how many there were within the window, this one included.
-    pub(super) fn record_message(&mut self, now: Timestamp) -> u32 {
-        self.advance(now.0 / 1_000);
-        if let Some(bucket) = self.buckets.get_mut(place(self.newest))
-            && let Some(more) = bucket.checked_add(1)
-        {
-            *bucket = more;
-            self.messages += 1;
-        }
-        self.messages
+    /// Counts a message.
+    pub(super) fn record_message(&mut self, now: Timestamp) {
+        self.advance(now);
+        self.messages.count(1);
+        self.untold.count(1);
     }
 
-    fn advance(&mut self, second: u64) {
-        let window = BUCKETS as u64;
-        if second > self.newest {
-            for passed in self.newest + 1..=second.min(self.newest.saturating_add(window)) {
-                if let Some(bucket) = self.buckets.get_mut(place(passed)) {
-                    self.messages -= u32::from(*bucket);
-                    *bucket = 0;
-                }
-            }
-            self.newest = second;
-        } else if self.newest - second >= window {
-            // The clock was set back. What was counted would otherwise stay until it catches up.
-            self.buckets = [0; BUCKETS];
-            self.messages = 0;
-            self.newest = second;
-        }
-        // A little back, as between threads: it counts for the newest second.
+    pub(super) fn record_semantic(&mut self, score: f64) {
+        self.scores.push_back(score);
+        trim(&mut self.scores);
+        self.untold_scores = (self.untold_scores + 1).min(PAST_SCORES);
     }
 
-    /// Remembers a semantic score; the mean of those before it, if there were any.
-    pub(super) fn record_semantic(&mut self, score: f64) -> Option<f64> {
-        let known = self.written.min(SCORES);
-        let sum: f64 = self.scores.iter().take(known).sum();
-        let mean = (known > 0).then(|| sum / known as f64);
-        if let Some(slot) = self.scores.get_mut(self.written % SCORES) {
-            *slot = score;
+    /// Messages within the window and the mean of the last scores, if there were any.
+    pub(super) fn past(&self) -> Past {
+        let sum: f64 = self.scores.iter().sum();
+        let mean = (!self.scores.is_empty()).then(|| sum / self.scores.len() as f64);
+        Past { messages: self.messages.messages(), mean }
+    }
+
+    /// Whether what was heard of the other nodes is new enough. Not after the clock was set back.
+    pub(super) fn is_fresh(&self, now: Timestamp) -> bool {
+        now.0.checked_sub(self.heard).is_some_and(|age| age < FRESH_MS)
+    }
+
+    /// Whether there is something that the other nodes may not have heard.
+    pub(super) fn is_untold(&self) -> bool {
+        self.told.is_some() || self.untold.messages() > 0 || self.untold_scores > 0
+    }
+
+    /// What to tell and ask now; `number` is larger than any before it.
+    pub(super) fn question(&mut self, teller: u64, number: u64, now: Timestamp) -> Question {
+        self.advance(now);
+        let second = now.0 / 1_000;
+        // Nobody confirmed it for a window's length: what is left of it are scores that the store may
+        // have, and by now may no longer know that it has.
+        if self.told.as_ref().is_some_and(|told| second.abs_diff(told.second) >= PAST_SECONDS) {
+            self.told = None;
         }
-        self.written += 1;
-        mean
+        if self.told.is_none() && self.is_untold() {
+            let own = self.scores.len().saturating_sub(self.untold_scores);
+            self.told = Some(Box::new(Told {
+                sequence: number,
+                second,
+                messages: std::mem::take(&mut self.untold),
+                scores: self.scores.iter().skip(own).copied().collect(),
+            }));
+            self.untold_scores = 0;
+            self.untold.advance(second);
+        }
+        let seen = self.told.as_ref().map_or_else(Seen::default, |told| Seen {
+            teller,
+            sequence: told.sequence,
+            messages: told
+                .messages
+                .seconds()
+                .map(|(then, messages)| Count { age: second.saturating_sub(then), messages })
+                .collect(),
+            scores: told.scores.clone(),
+        });
+        Question { seen: Seen { teller, ..seen }, number, asked: now }
+    }
+
+    /// Takes over what all nodes have seen, and adds what of this node's own is not in it.
+    pub(super) fn answer(&mut self, question: &Question, shared: &Shared) {
+        // Answers can overtake each other; an older one would take back what a newer one brought.
+        if question.number <= self.answered {
+            return;
+        }
+        self.answered = question.number;
+        self.heard = question.asked.0;
+        if self.told.as_ref().is_some_and(|told| told.sequence <= shared.applied) {
+            self.told = None;
+        }
+        let second = question.asked.0 / 1_000;
+        let mut messages = Window::default();
+        messages.advance(second);
+        for &Count { age, messages: count } in &shared.messages {
+            messages.count_at(second.saturating_sub(age), count);
+        }
+        let untold = self.scores.len().saturating_sub(self.untold_scores);
+        let mut scores: VecDeque<f64> = shared.scores.iter().copied().collect();
+        if let Some(told) = &self.told {
+            scores.extend(&told.scores);
+        }
+        scores.extend(self.scores.iter().skip(untold));
+        trim(&mut scores);
+        // Others may have recorded since the question, in a later second.
+        messages.advance(self.untold_second(second));
+        if let Some(told) = &self.told {
+            messages.count_all(&told.messages);
+        }
+        messages.count_all(&self.untold);
+        self.messages = messages;
+        self.scores = scores;
+    }
+
+    /// Nobody answered: not asked again before this is stale too.
+    pub(super) fn unanswered(&mut self, question: &Question) {
+        self.heard = question.asked.0;
+    }
+
+    fn untold_second(&self, second: u64) -> u64 {
+        self.untold.seconds().next().map_or(second, |(newest, _)| newest.max(second))
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.messages.advance(now.0 / 1_000);
+        self.untold.advance(now.0 / 1_000);
     }
 }
 
-fn place(second: u64) -> usize {
-    // The remainder is below `BUCKETS`, so it fits.
-    usize::try_from(second % BUCKETS as u64).unwrap_or_default()
+fn trim(scores: &mut VecDeque<f64>) {
+    let excess = scores.len().saturating_sub(PAST_SCORES);
+    scores.drain(..excess);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp(1_767_225_600_000 + seconds * 1_000)
+    fn at(ms: u64) -> Timestamp {
+        Timestamp(1_767_225_600_000 + ms)
+    }
+
+    fn counts(messages: &[(u64, u64)]) -> Vec<Count> {
+        messages.iter().map(|&(age, messages)| Count { age, messages }).collect()
     }
 
     #[test]
-    fn a_message_counts_for_sixty_seconds_and_then_no_more() {
+    fn the_mean_is_of_the_last_twenty() {
         let mut history = History::default();
-        assert_eq!(history.record_message(at(0)), 1);
-        assert_eq!(history.record_message(at(30)), 2);
-        assert_eq!(history.record_message(at(60)), 3);
-        assert_eq!(history.record_message(at(61)), 3, "the first is out");
-        assert_eq!(history.record_message(at(1_000)), 1, "all are out");
-    }
-
-    #[test]
-    fn the_count_is_that_of_a_list_of_all_times() {
-        let mut history = History::default();
-        let mut times: Vec<u64> = Vec::new();
-        let mut second = 0;
-        for step in 0..5_000_u64 {
-            second += (step * 7_919 % 13) / 11 * (step % 40);
-            times.push(second);
-            let expected = times.iter().filter(|&&time| second - time < BUCKETS as u64).count();
-            assert_eq!(history.record_message(at(second)) as usize, expected);
-        }
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_does_not_freeze_the_count() {
-        let mut history = History::default();
-        for _ in 0..200 {
-            history.record_message(at(10_000));
-        }
-        assert_eq!(history.record_message(at(9_999)), 201, "a little back is the same second");
-        assert_eq!(history.record_message(at(0)), 1);
-        assert_eq!(history.record_message(at(62)), 1);
-    }
-
-    #[test]
-    fn a_flood_fills_a_bucket_and_no_more() {
-        let mut history = History::default();
-        for _ in 0..100_000 {
-            history.record_message(at(0));
-        }
-        assert_eq!(history.record_message(at(0)), u32::from(u16::MAX));
-        assert_eq!(history.record_message(at(100)), 1);
-    }
-
-    #[test]
-    fn the_mean_is_of_the_last_twenty_before_this_one() {
-        let mut history = History::default();
-        assert_eq!(history.record_semantic(0.8), None);
-        assert_eq!(history.record_semantic(0.0), Some(0.8));
-        for _ in 0..18 {
+        assert_eq!(history.past().mean, None);
+        history.record_semantic(0.8);
+        assert_eq!(history.past().mean, Some(0.8));
+        for _ in 0..19 {
             history.record_semantic(0.0);
         }
-        assert!(history.record_semantic(0.5).is_some_and(|mean| (mean - 0.04).abs() < 1e-12));
-        assert!(history.record_semantic(0.5).is_some_and(|mean| (mean - 0.025).abs() < 1e-12));
+        assert!(history.past().mean.is_some_and(|mean| (mean - 0.04).abs() < 1e-12));
+        history.record_semantic(0.5);
+        assert!(history.past().mean.is_some_and(|mean| (mean - 0.025).abs() < 1e-12));
+    }
+
+    #[test]
+    fn what_others_have_seen_is_added_to_what_they_were_not_told() {
+        let mut history = History::default();
+        history.record_message(at(0));
+        history.record_semantic(0.2);
+        let question = history.question(7, 1, at(0));
+        assert_eq!(question.seen.messages, counts(&[(0, 1)]));
+        assert_eq!(question.seen.scores, [0.2]);
+        // While the question is under way.
+        history.record_message(at(1_100));
+        history.record_semantic(0.4);
+        let shared = Shared { applied: 1, messages: counts(&[(3, 5), (0, 1)]), scores: vec![0.6, 0.2] };
+        history.answer(&question, &shared);
+        assert_eq!(history.past().messages, 7);
+        assert!(history.past().mean.is_some_and(|mean| (mean - 0.4).abs() < 1e-12));
+        let next = history.question(7, 2, at(1_200));
+        assert_eq!((next.seen.sequence, next.seen.messages), (2, counts(&[(0, 1)])));
+        assert_eq!(next.seen.scores, [0.4], "only what was not told");
+    }
+
+    #[test]
+    fn what_nobody_confirmed_is_told_again_unchanged_and_still_counts_here() {
+        let mut history = History::default();
+        history.record_message(at(0));
+        let first = history.question(7, 1, at(0));
+        history.unanswered(&first);
+        assert!(history.is_fresh(at(FRESH_MS - 1)) && !history.is_fresh(at(FRESH_MS)));
+        history.record_message(at(2_000));
+        let second = history.question(7, 2, at(2_000));
+        assert_eq!((second.seen.sequence, &second.seen.messages), (1, &counts(&[(2, 1)])));
+        // The store had not heard the first, and not yet the second.
+        history.answer(&second, &Shared { applied: 0, messages: counts(&[(1, 10)]), scores: vec![] });
+        assert_eq!(history.past().messages, 12);
+        let third = history.question(7, 3, at(2_100));
+        history.answer(&third, &Shared { applied: 1, messages: counts(&[(1, 11)]), scores: vec![] });
+        assert_eq!(history.past().messages, 12);
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_changes_nothing() {
+        let mut history = History::default();
+        history.record_message(at(0));
+        let (early, late) = (history.question(7, 1, at(0)), history.question(7, 2, at(10)));
+        history.answer(&late, &Shared { applied: 1, messages: counts(&[(0, 9)]), scores: vec![] });
+        history.answer(&early, &Shared { applied: 0, messages: vec![], scores: vec![] });
+        assert_eq!(history.past().messages, 9);
+        assert!(!history.is_untold());
+    }
+
+    #[test]
+    fn what_was_not_confirmed_for_a_minute_is_not_told_for_ever() {
+        let mut history = History::default();
+        history.record_message(at(0));
+        history.record_semantic(0.5);
+        assert_eq!(history.question(7, 1, at(0)).seen.sequence, 1);
+        assert_eq!(history.question(7, 2, at(61_000)).seen.sequence, 0);
+        assert!(!history.is_untold());
     }
 }

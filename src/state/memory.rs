@@ -9,24 +9,27 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Claim, ClaimToken, Clock, Digest, Idempotency, Invalidator, Lifetimes, MessageKey, Registration,
-    Registry, StoreError, Tracked, clock::millis, verdict_fits,
+    Claim, ClaimToken, Clock, Digest, Idempotency, Invalidator, Lifetimes, MessageKey, Pasts, Registration,
+    Registry, Seen, Shared, StoreError, Tracked, clock::millis, verdict_fits,
 };
 use crate::domain::{AgentId, AgentRecord, CapabilityId, TenantId};
 
 mod agents;
 mod messages;
+mod pasts;
 
 use agents::Agents;
 use messages::Messages;
+use pasts::AllPasts;
 
-/// Both stores of one process.
+/// All stores of one process.
 #[derive(Debug)]
 pub struct MemoryStore {
     lifetimes: Lifetimes,
     clock: Clock,
     agents: Mutex<Agents>,
     messages: Mutex<Messages>,
+    pasts: AllPasts,
 }
 
 impl MemoryStore {
@@ -34,12 +37,26 @@ impl MemoryStore {
     /// 0.5 KiB each this is half a gigabyte at the very most.
     pub const MESSAGES_MAX: usize = 1_000_000;
 
+    /// Senders whose past is remembered; about 0.7 KiB each at most.
+    pub const SENDERS_MAX: u64 = 65_536;
+
     pub fn new(lifetimes: Lifetimes) -> Self {
         Self::with(lifetimes, Self::MESSAGES_MAX, Clock::machine())
     }
 
     pub fn with(lifetimes: Lifetimes, messages_max: usize, clock: Clock) -> Self {
-        Self { lifetimes, clock, agents: Mutex::default(), messages: Mutex::new(Messages::new(messages_max)) }
+        Self {
+            lifetimes,
+            clock,
+            agents: Mutex::default(),
+            messages: Mutex::new(Messages::new(messages_max)),
+            pasts: AllPasts::new(Self::SENDERS_MAX),
+        }
+    }
+
+    /// Senders whose past is known, never more than [`Self::SENDERS_MAX`].
+    pub fn senders(&self) -> u64 {
+        self.pasts.count()
     }
 
     fn agent_deadline(&self, now: u64) -> u64 {
@@ -125,5 +142,12 @@ impl Idempotency for MemoryStore {
     async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError> {
         self.messages.lock().release(key, token, self.clock.now());
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Pasts for MemoryStore {
+    async fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen) -> Result<Shared, StoreError> {
+        Ok(self.pasts.share(tenant, sender, seen, self.clock.now()))
     }
 }

@@ -12,6 +12,7 @@
 //! | `agentbus:{<tenant>}:cap:<capability>` | sorted set of a capability's holders by expiry |
 //! | `agentbus:epoch:{<tenant>}` | when the tenant's agents last changed, in µs of server time |
 //! | `agentbus:{<tenant>}:msg:<sender>:<message_id>` | a claim or a verdict (`claim.lua`) |
+//! | `agentbus:{<tenant>}:past:<agent>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
     fmt,
@@ -36,6 +37,7 @@ mod agents;
 mod batch;
 mod connection;
 mod messages;
+mod past;
 mod tracking;
 
 use batch::{Ask, Batcher};
@@ -186,7 +188,7 @@ impl RedisStore {
         answer.map_err(|error| self.failed(&error))
     }
 
-    /// Runs a script about one message, together with those of others where there are many.
+    /// Runs a script about one message or its sender, together with those of others where there are many.
     async fn run_for_message(
         &self,
         script: &Script,
@@ -230,6 +232,7 @@ struct Scripts {
     claim: Script,
     settle: Script,
     release: Script,
+    past: Script,
 }
 
 impl Scripts {
@@ -243,6 +246,7 @@ impl Scripts {
             claim: Script::from_lua(include_str!("redis/claim.lua")),
             settle: Script::from_lua(include_str!("redis/settle.lua")),
             release: Script::from_lua(include_str!("redis/release.lua")),
+            past: Script::from_lua(include_str!("redis/past.lua")),
         }
     }
 }

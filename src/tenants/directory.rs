@@ -25,7 +25,7 @@ use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use crate::domain::{Tenant, TenantId, id::shown};
+use crate::domain::{Tenant, TenantId, TenantLimits, Weights, id::shown};
 
 use super::{
     names::TENANTS_CHANGED,
@@ -167,5 +167,41 @@ fn read(key: &str, json: &[u8]) -> Result<Tenant, String> {
         return Err(format!("{} bytes, at most {TENANT_BYTES_MAX}", json.len()));
     }
     let tenant: Tenant = serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    if tenant.id.as_str() == key { Ok(tenant) } else { Err(format!("it says it is {}", tenant.id)) }
+    if tenant.id.as_str() != key {
+        return Err(format!("it says it is {}", tenant.id));
+    }
+    // As `Plan` checks it: whoever published this may have been another version, or no `apply` at all.
+    let TenantLimits { deliberation_threshold: threshold, weights, .. } = &tenant.limits;
+    if !(0.0..=1.0).contains(threshold) {
+        return Err(format!("limits.deliberation_threshold is {threshold}, expected 0 to 1"));
+    }
+    match weights.as_ref().map_or(Ok(()), Weights::check) {
+        Ok(()) => Ok(tenant),
+        Err(cause) => Err(format!("limits.weights: {cause}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn an_entry_without_weights_reads_and_one_that_makes_no_score_is_refused() {
+        let entry = |limits: &str| read("acme", format!(r#"{{"id":"acme","limits":{limits}}}"#).as_bytes());
+        assert_eq!(entry(r#"{"agents":7,"deliberation_threshold":0.5}"#).unwrap().limits.weights, None);
+        let weights = entry(r#"{"weights":{"semantic":0.5}}"#).unwrap().limits.weights;
+        assert_eq!(weights, Some(Weights { semantic: 0.5, ..Weights::default() }));
+        for (limits, expected) in [
+            (r#"{"weights":{"volume":-1}}"#, "the weight of volume is -1"),
+            (r#"{"weights":{"volume":1e300}}"#, "the weight of volume is"),
+            (r#"{"weights":{"words":1}}"#, "unknown field `words`"),
+            (r#"{"weights":7}"#, "invalid type"),
+            (r#"{"deliberation_threshold":1.5}"#, "1.5, expected 0 to 1"),
+        ] {
+            let cause = entry(limits).unwrap_err();
+            assert!(cause.contains(expected), "{cause:?} does not say {expected:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::domain::{AgentGrant, AgentId, Tenant, TenantId, TenantLimits, id::shown};
+use crate::domain::{AgentGrant, AgentId, Tenant, TenantId, TenantLimits, WeightsError, id::shown};
 
 use super::{
     names::{BusUser, RESERVED_TENANTS, User},
@@ -70,6 +70,8 @@ pub enum PlanError {
     OutOfBounds { at: String, expected: String, found: String },
     #[error("at most {limit} {what}, found {found}")]
     TooMany { what: String, limit: usize, found: usize },
+    #[error("tenants.{tenant}.limits.weights: {cause}")]
+    Weights { tenant: TenantId, cause: WeightsError },
     #[error("tenant {tenant}: the name is the bus's own, choose another")]
     ReservedName { tenant: TenantId },
 }
@@ -173,6 +175,10 @@ fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
         return Err(out_of_bounds(at("limits.deliberation_threshold"), "0 to 1", threshold.to_string()));
     }
 
+    if let Some(weights) = &limits.weights {
+        weights.check().map_err(|cause| PlanError::Weights { tenant: id.clone(), cause })?;
+    }
+
     at_most(AGENTS_MAX, agents.len(), || format!("agents in tenant {id}"))?;
     for (agent, grant) in agents {
         at_most(ROLES_MAX, grant.roles.len(), || format!("roles for {id}/{agent}"))?;
@@ -226,6 +232,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::domain::Weights;
 
     #[test]
     fn the_example_has_two_tenants_and_every_role() {
@@ -266,6 +273,19 @@ mod tests {
             ("[tenants.acme.limits]\ncontent_bytes = 262144".into(), "1 to 131072, found 262144"),
             ("[tenants.acme.limits]\ndeliberation_threshold = nan".into(), "0 to 1, found NaN"),
             ("[tenants.acme.limits]\ndeliberation_threshold = 1.1".into(), "0 to 1, found 1.1"),
+            (
+                "[tenants.acme.limits]\nweights = { semantic = -1 }".into(),
+                "tenants.acme.limits.weights: the weight of semantic is -1, expected 0 to 1000",
+            ),
+            ("[tenants.acme.limits.weights]\ntype = nan".into(), "the weight of type is NaN"),
+            (
+                "[tenants.acme.limits.weights]\nsemantic = 0\npermission = 0\nvolume = 0\ncontext = 0\n\
+                 drift = 0\npriority = 0\ntype = 0"
+                    .into(),
+                "all weights are 0",
+            ),
+            ("[tenants.acme.limits]\nweights = { words = 1 }".into(), "unknown field `words`"),
+            ("[tenants.acme.limits]\nweights = 1".into(), "weights"),
             ("[tenants.acme.nats]\nconnections = 0".into(), "nats.connections must be"),
             ("[tenants.acme.nats]\npayload_bytes = 1000000".into(), "nats.payload_bytes must be"),
             ("[tenants.acme.agents]\n\"w.>\" = {}".into(), "agent must be 1 to 64"),
@@ -289,5 +309,12 @@ mod tests {
         let tenant = plan.tenants().first().unwrap();
         assert_eq!(tenant.limits, TenantLimits::default());
         assert_eq!(plan.server_limits(&tenant.id), ServerLimits::default());
+    }
+
+    #[test]
+    fn weights_that_are_not_said_have_their_defaults() {
+        let plan = Plan::parse("[tenants.acme.limits]\nweights = { semantic = 0.5 }").unwrap();
+        let expected = Weights { semantic: 0.5, ..Weights::default() };
+        assert_eq!(plan.tenants().first().unwrap().limits.weights, Some(expected));
     }
 }

@@ -17,7 +17,7 @@ mod cache;
 mod contract;
 mod faults;
 mod figures;
-mod server;
+pub(crate) mod server;
 
 use server::Server;
 

@@ -9,6 +9,8 @@ use agentbus::state::{
 
 use super::{DIGEST, LIFETIMES, Node, OTHER_DIGEST, Server, agent, capability, message, record, tenant};
 
+mod pasts;
+
 /// Lets time pass for a store: really, or by hand.
 enum Time {
     Real,
@@ -54,6 +56,19 @@ async fn redis_keeps_the_idempotency_contract() {
     let server = Server::start();
     let node = Node::ready(&server, LIFETIMES).await;
     idempotency_contract(&*node.store, &Time::Real).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract_of_pasts() {
+    let (store, time) = memory();
+    pasts::contract(&store, &time).await;
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_of_pasts() {
+    let server = Server::start();
+    let node = Node::ready(&server, LIFETIMES).await;
+    pasts::contract(&*node.store, &Time::Real).await;
 }
 
 async fn registry_contract<R: Tracked>(store: &R, time: &Time) {

@@ -6,7 +6,8 @@ use std::{
 };
 
 use agentbus::state::{
-    CachedRegistry, Claim, Idempotency, RedisSettings, RedisStore, RedisUrlError, Registry, StoreError,
+    CachedRegistry, Claim, Idempotency, Pasts as _, RedisSettings, RedisStore, RedisUrlError, Registry, Seen,
+    StoreError,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -161,6 +162,20 @@ async fn what_others_wrote_is_an_error_and_never_mine() {
         unexpected(node.store.heartbeat(&acme, &writer).await.unwrap_err());
         unexpected(node.store.unregister(&acme, &writer).await.unwrap_err());
         unexpected(node.store.register(&acme, &record("writer", &[]), 9).await.unwrap_err());
+    }
+    let past = "agentbus:{acme}:past:planner";
+    for write in [
+        format!("SET {past} nonsense"),
+        format!("SET {past} \"\""),
+        format!("SET {past} \"\\x93\\x90\\x90\\x91\\xa1x\""),
+        format!("SET {past} \"\\x01\""),
+        format!("HSET {past} a b"),
+    ] {
+        server.tell(&format!("DEL {past}"));
+        assert!(!server.tell(&write).starts_with('-'), "{write}");
+        let seen = Seen { teller: 1, sequence: 1, ..Seen::default() };
+        let answer = node.store.share(&acme, &agent("planner"), &seen).await;
+        assert!(matches!(answer, Err(StoreError::Unexpected { .. })), "{write}: {answer:?}");
     }
     server.tell("ZADD agentbus:{acme}:cap:nlp 9999999999999 NOT*AN*ID");
     let answer = node.store.holders(&acme, &capability("nlp")).await;
