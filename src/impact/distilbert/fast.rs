@@ -1,0 +1,192 @@
+//! How the layers run by the kernels: packed once at load, then in buffers that stay.
+
+use agentbus_kernels::{
+    Attention, Format, Linear, Mismatch,
+    attention::{self, AttentionError},
+    linear::{After, Rounded},
+    packed::{INPUTS, PANEL, PackError},
+    rows,
+};
+use candle_core::Tensor;
+
+use super::{
+    Config, Precision, Unavailable,
+    ops::EPSILON,
+    weights::{self, Weights, WeightsError, values},
+};
+
+/// An encoder's layers as the kernels read them.
+pub struct Fast {
+    dim: usize,
+    hidden: usize,
+    attention: Attention,
+    words: Vec<f32>,
+    positions: Vec<f32>,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    qkv: Linear,
+    out: Linear,
+    attention_norm: Norm,
+    up: Linear,
+    down: Linear,
+    output_norm: Norm,
+}
+
+struct Norm {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+/// Activations of one pass.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    x: Vec<f32>,
+    y: Vec<f32>,
+    wide: Vec<f32>,
+    context: Vec<f32>,
+    lengths: Vec<usize>,
+    rounded: Rounded,
+    attention: attention::Buffers,
+}
+
+/// Why the kernels cannot run this model.
+pub enum FastError {
+    Unavailable(Unavailable),
+    Weights(WeightsError),
+}
+
+/// Whether the kernels can run such a model in this precision on this CPU.
+pub fn available(config: &Config, precision: Precision) -> Result<(), Unavailable> {
+    if let Some(missing) = format(precision).missing() {
+        return Err(Unavailable::Cpu { missing });
+    }
+    for (what, found) in [("dim", config.dim), ("hidden_dim", config.hidden_dim)] {
+        let by = INPUTS.max(PANEL);
+        if !found.is_multiple_of(by) {
+            return Err(Unavailable::Dimension { what, found, by });
+        }
+    }
+    Attention::new(config.dim, config.n_heads).map(|_| ()).map_err(from_attention)
+}
+
+impl Fast {
+    pub fn new(config: &Config, weights: &Weights, precision: Precision) -> Result<Self, FastError> {
+        available(config, precision).map_err(FastError::Unavailable)?;
+        let attention = Attention::new(config.dim, config.n_heads)
+            .map_err(|error| FastError::Unavailable(from_attention(error)))?;
+        let numbers = |tensor: &Tensor| {
+            values(tensor)
+                .map_err(|cause| FastError::Weights(WeightsError::Arrange { cause: Box::new(cause) }))
+        };
+        let norm =
+            |norm: &weights::Norm| Ok(Norm { scale: numbers(&norm.scale)?, shift: numbers(&norm.shift)? });
+        let linear = |linear: &weights::Linear| {
+            let (outputs, inputs) = linear
+                .weight
+                .dims2()
+                .map_err(|cause| FastError::Weights(WeightsError::Arrange { cause: Box::new(cause) }))?;
+            let (weight, bias) = (numbers(&linear.weight)?, numbers(&linear.bias)?);
+            Linear::pack(&weight, &bias, inputs, outputs, format(precision)).map_err(from_pack)
+        };
+        let layer = |layer: &weights::Layer| {
+            Ok(Layer {
+                qkv: linear(&layer.qkv)?,
+                out: linear(&layer.out)?,
+                attention_norm: norm(&layer.attention_norm)?,
+                up: linear(&layer.up)?,
+                down: linear(&layer.down)?,
+                output_norm: norm(&layer.output_norm)?,
+            })
+        };
+        Ok(Self {
+            dim: config.dim,
+            hidden: config.hidden_dim,
+            attention,
+            words: numbers(&weights.words)?,
+            positions: numbers(&weights.positions)?,
+            norm: norm(&weights.norm)?,
+            layers: weights.layers.iter().map(layer).collect::<Result<_, FastError>>()?,
+        })
+    }
+
+    /// The last hidden states of all tokens, sequence after sequence. The ids are known to be of the
+    /// vocabulary, and the lengths to have positions.
+    pub fn run<'a>(&self, sequences: &[&[u32]], buffers: &'a mut Buffers) -> Result<&'a [f32], Mismatch> {
+        let Buffers { x, y, wide, context, lengths, rounded, attention } = buffers;
+        lengths.clear();
+        lengths.extend(sequences.iter().map(|ids| ids.len()));
+        let tokens: usize = lengths.iter().sum();
+        let rows = tokens * self.dim;
+        y.resize(rows, 0.0);
+        context.resize(rows, 0.0);
+        wide.resize(tokens * self.hidden.max(3 * self.dim), 0.0);
+        x.clear();
+        for ids in sequences {
+            for (id, position) in ids.iter().zip(self.positions.chunks_exact(self.dim)) {
+                let from = *id as usize * self.dim;
+                let word = self.words.get(from..from + self.dim).unwrap_or_default();
+                x.extend(word.iter().zip(position).map(|(word, position)| word + position));
+            }
+        }
+        rows::norm(x, self.norm.borrow())?;
+        for layer in &self.layers {
+            let qkv = wide.get_mut(..3 * rows).unwrap_or_default();
+            layer.qkv.run(x, After::Bias, qkv, rounded)?;
+            give_way();
+            self.attention.run(qkv, lengths, context, attention)?;
+            give_way();
+            layer.out.run(context, After::BiasAndAdd(x), y, rounded)?;
+            rows::norm(y, layer.attention_norm.borrow())?;
+            let up = wide.get_mut(..tokens * self.hidden).unwrap_or_default();
+            give_way();
+            layer.up.run(y, After::BiasAndGelu, up, rounded)?;
+            give_way();
+            layer.down.run(up, After::BiasAndAdd(y), x, rounded)?;
+            rows::norm(x, layer.output_norm.borrow())?;
+            give_way();
+        }
+        Ok(x)
+    }
+}
+
+/// A pass takes milliseconds, and a system lets a thread keep its core for about three. What reads and
+/// answers messages needs microseconds, and should not wait that long for them.
+fn give_way() {
+    std::thread::yield_now();
+}
+
+impl Norm {
+    fn borrow(&self) -> rows::Norm<'_> {
+        rows::Norm { scale: &self.scale, shift: &self.shift, epsilon: EPSILON }
+    }
+}
+
+fn format(precision: Precision) -> Format {
+    match precision {
+        Precision::F32 => Format::F32,
+        Precision::Bf16 => Format::Bf16,
+        Precision::Int8 => Format::Int8,
+    }
+}
+
+fn from_attention(error: AttentionError) -> Unavailable {
+    match error {
+        AttentionError::Cpu { missing } => Unavailable::Cpu { missing },
+        AttentionError::Head { width } => Unavailable::Head { width },
+    }
+}
+
+fn from_pack(error: PackError) -> FastError {
+    match error {
+        PackError::Cpu { missing } => FastError::Unavailable(Unavailable::Cpu { missing }),
+        PackError::Divisor { what, found, by } => {
+            FastError::Unavailable(Unavailable::Dimension { what, found, by })
+        }
+        PackError::Mismatch(cause) => {
+            FastError::Weights(WeightsError::Arrange { cause: Box::new(candle_core::Error::wrap(cause)) })
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Which model scores: its files, its tokens, its head, and the numbers it answers with.
+//!
+//! A model is an encoder ([`distilbert`](super::distilbert)), the tokenizer it was trained with and
+//! a head of its own: `score = sigmoid(w · normalize(mean(hidden states)) + b)`. The three belong
+//! together by SHA-256. Knows nothing of messages, threads and time.
+
+use std::{path::PathBuf, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+
+use super::distilbert::{Config, Encoder, Scratch};
+
+mod error;
+mod files;
+mod head;
+mod info;
+mod tokens;
+
+pub use super::distilbert::{Choice, Engine, Precision, RunError};
+pub use error::ModelError;
+pub use files::FILES;
+pub use head::{Head, HeadError};
+pub use info::Info;
+pub use tokens::{TEXT_MAX, TokenizerError, TooLong, Windows};
+
+use files::Files;
+use tokens::Tokens;
+
+/// Where the files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Inside the program.
+    Embedded,
+    /// A folder in Hugging Face layout, with a `head.json`.
+    Dir(PathBuf),
+}
+
+/// A loaded model, for all threads. Never changes.
+pub struct Model {
+    name: String,
+    digest: [u8; 32],
+    source: Source,
+    files: files::Digests,
+    encoder: Encoder,
+    tokens: Tokens,
+    head: Option<Head>,
+}
+
+/// What to load besides the encoder, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub choice: Choice,
+    pub part: Part,
+}
+
+/// How much of a model is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Scores: the head is needed and says at which layer it reads.
+    Scorer,
+    /// Pooled states for training a head, of the first so many layers, or of all.
+    Encoder { layers: Option<usize> },
+}
+
+/// One thread's way to a model: the model and the buffers.
+pub struct Session {
+    model: Arc<Model>,
+    scratch: Scratch,
+}
+
+impl Model {
+    /// Loads encoder, tokenizer and head. Without a precision: the fastest that this CPU has.
+    pub fn load(source: &Source, precision: Option<Precision>) -> Result<Self, ModelError> {
+        let choice = Choice { precision, engine: None };
+        Self::load_with(source, Options { choice, part: Part::Scorer })
+    }
+
+    /// Loads encoder and tokenizer, all layers: for training a head.
+    pub fn load_encoder(source: &Source, precision: Option<Precision>) -> Result<Self, ModelError> {
+        let choice = Choice { precision, engine: None };
+        Self::load_with(source, Options { choice, part: Part::Encoder { layers: None } })
+    }
+
+    pub fn load_with(source: &Source, options: Options) -> Result<Self, ModelError> {
+        let files = Files::read(source, options.part == Part::Scorer)?;
+        let config = Config::parse(&files.config)
+            .map_err(|cause| ModelError::Config { place: files.place("config.json"), cause })?;
+        let digests = files.digests();
+        let head = match (options.part, &files.head) {
+            (Part::Encoder { .. }, _) | (_, None) => None,
+            (Part::Scorer, Some(bytes)) => Some(
+                Head::parse(bytes)
+                    .and_then(|head| head.check(&config, &digests).map(|()| head))
+                    .map_err(|cause| ModelError::Head { place: files.place("head.json"), cause })?,
+            ),
+        };
+        let layers = match (&head, options.part) {
+            (Some(head), _) => head.layer,
+            (None, Part::Encoder { layers: Some(layers) }) => layers,
+            (None, _) => config.n_layers,
+        };
+        let tokens = Tokens::load(&files.tokenizer, &config)
+            .map_err(|cause| ModelError::Tokenizer { place: files.place("tokenizer.json"), cause })?;
+        let encoder = Encoder::load(&config, layers, &files.weights, options.choice)
+            .map_err(|cause| ModelError::encoder(files.place("model.safetensors"), cause))?;
+        let digest = digests.of_all(head.is_some(), layers);
+        let short = hex::encode(digest.get(..4).unwrap_or_default());
+        let name = format!("{}@{short}/{}", files.name(&config), encoder.precision());
+        Ok(Self { name, digest, source: source.clone(), files: digests, encoder, tokens, head })
+    }
+
+    /// As in verdicts: `minilm-l4@1a2b3c4d/int8`, the digest being the first bytes of [`Self::digest`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// SHA-256 over the digests of configuration, encoder, tokenizer and head. Two models of one
+    /// digest and one precision give equal scores.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.encoder.precision()
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.encoder.engine()
+    }
+
+    /// Numbers in one pooled state.
+    pub fn width(&self) -> usize {
+        self.encoder.config().dim
+    }
+
+    /// How many layers run.
+    pub fn layers(&self) -> usize {
+        self.encoder.layers()
+    }
+
+    /// SHA-256 of `model.safetensors` and of `tokenizer.json`: what a new head must name.
+    pub fn encoder_sha256(&self) -> String {
+        hex::encode(self.files.encoder)
+    }
+
+    pub fn tokenizer_sha256(&self) -> String {
+        hex::encode(self.files.tokenizer)
+    }
+
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The token ids of a normalised text, in windows that overlap. A text of nothing is one window.
+    pub fn windows(&self, text: &str, limits: &Windows) -> Result<Vec<Vec<u32>>, TooLong> {
+        let positions = self.encoder.config().max_position_embeddings;
+        self.tokens.windows(text, &Windows { tokens: limits.tokens.min(positions), ..*limits })
+    }
+
+    pub fn session(self: &Arc<Self>) -> Session {
+        Session { model: self.clone(), scratch: Scratch::default() }
+    }
+}
+
+impl Session {
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The mean of each window's hidden states, of length 1. Each as if it were alone.
+    pub fn pooled(&mut self, windows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
+        Ok(self.model.encoder.pooled(windows, &mut self.scratch)?)
+    }
+
+    /// The score of each window, from 0 to 1.
+    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, ModelError> {
+        let head = self.model.head.as_ref().ok_or(ModelError::NoHead)?;
+        let pooled = self.model.encoder.pooled(windows, &mut self.scratch)?;
+        Ok(pooled.iter().map(|pooled| head.score(pooled)).collect())
+    }
+}
+
+/// SHA-256 over parts, each with its length before it.
+fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! From text to token ids, and into windows: nothing of a text is left out.
+
+use tokenizers::Tokenizer;
+
+use crate::impact::distilbert::Config;
+
+/// Longer texts are not looked at. The bus takes at most a quarter of it.
+pub const TEXT_MAX: usize = 1 << 20;
+/// Text is tokenised in pieces of about this size, so that one far too long costs no more than
+/// the longest that is read.
+const PIECE: usize = 8 << 10;
+
+/// How a long text is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Windows {
+    /// Tokens of a window, `[CLS]` and `[SEP]` included.
+    pub tokens: usize,
+    /// Tokens that a window shares with the one before it: what is said across a border is read
+    /// whole once.
+    pub overlap: usize,
+    /// Most windows of a text.
+    pub max: usize,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { tokens: 128, overlap: 32, max: 32 }
+    }
+}
+
+/// A text of more windows than are read. It has at least `windows` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a text of at least {windows} windows, at most {max} are read")]
+pub struct TooLong {
+    pub windows: usize,
+    pub max: usize,
+}
+
+/// Why a `tokenizer.json` is not this encoder's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenizerError {
+    #[error("not a tokenizer ({cause}); take the tokenizer.json that came with the encoder")]
+    Unreadable { cause: String },
+    #[error("no token `{token}`; take the tokenizer.json that came with the encoder")]
+    NoToken { token: &'static str },
+    #[error(
+        "token ids up to {found}, this encoder's vocabulary ends at {max}; take the tokenizer.json that \
+         came with the encoder"
+    )]
+    Vocabulary { found: u32, max: usize },
+    #[error("a text could not be tokenised: {cause}")]
+    Encode { cause: String },
+}
+
+/// A tokenizer that neither pads nor cuts.
+pub struct Tokens {
+    tokenizer: Tokenizer,
+    first: u32,
+    last: u32,
+}
+
+impl Tokens {
+    pub fn load(bytes: &[u8], config: &Config) -> Result<Self, TokenizerError> {
+        let unreadable = |error: tokenizers::Error| TokenizerError::Unreadable { cause: error.to_string() };
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(unreadable)?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(unreadable)?;
+        // `[SEP]` in a text is five letters that somebody wrote, not the end of it.
+        tokenizer.set_encode_special_tokens(true);
+        let token = |token| tokenizer.token_to_id(token).ok_or(TokenizerError::NoToken { token });
+        let (first, last) = (token("[CLS]")?, token("[SEP]")?);
+        token("[UNK]")?;
+        let max = config.vocab_size;
+        match tokenizer.get_vocab(true).into_values().max() {
+            Some(found) if found as usize >= max => return Err(TokenizerError::Vocabulary { found, max }),
+            _ => {}
+        }
+        let tokens = Self { tokenizer, first, last };
+        // What cannot be read is found out now and not with a message at hand.
+        tokens
+            .encode("a \u{1F980} word \u{4E2D}\u{0301}")
+            .map_err(|cause| TokenizerError::Encode { cause })?;
+        Ok(tokens)
+    }
+
+    pub fn windows(&self, text: &str, limits: &Windows) -> Result<Vec<Vec<u32>>, TooLong> {
+        let body = limits.tokens.saturating_sub(2).max(1);
+        let step = body.saturating_sub(limits.overlap).max(1);
+        let max = limits.max.max(1);
+        let most = body + (max - 1) * step;
+        let too_long = |tokens: usize| TooLong { windows: count(tokens, body, step).max(max + 1), max };
+        if text.len() > TEXT_MAX {
+            return Err(too_long(0));
+        }
+        let mut ids = Vec::new();
+        for piece in pieces(text) {
+            // Loading has shown that the vocabulary has a token for everything; should one text fail
+            // all the same, it is one that cannot be scored.
+            ids.extend(self.encode(piece).map_err(|_| too_long(0))?);
+            if ids.len() > most {
+                return Err(too_long(ids.len()));
+            }
+        }
+        let starts = (0..count(ids.len(), body, step)).map(|at| at * step);
+        Ok(starts
+            .map(|start| {
+                let own = ids.iter().skip(start).take(body).copied();
+                std::iter::once(self.first).chain(own).chain([self.last]).collect()
+            })
+            .collect())
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
+        Ok(encoding.get_ids().to_vec())
+    }
+}
+
+/// Windows of a text of so many tokens.
+fn count(tokens: usize, body: usize, step: usize) -> usize {
+    1 + tokens.saturating_sub(body).div_ceil(step)
+}
+
+/// Parts of a text, cut before spaces only: no token reaches over one. A part without spaces stays whole.
+fn pieces(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let from = text.ceil_char_boundary(PIECE);
+        let cut = text.get(from..).and_then(|rest| rest.find(' ')).map_or(text.len(), |at| from + at);
+        let (piece, rest) = text.split_at_checked(cut)?;
+        text = rest;
+        Some(piece)
+    })
+}
