@@ -13,8 +13,8 @@ use std::{
 };
 
 use agentbus::{
-    domain::{AgentId, Encoding, Reach, Reason, Status, TenantId, Timestamp, Verdict},
-    impact::{Assessor, Keywords, Settings},
+    domain::{AgentId, Encoding, Reach, Reason, Status, Tenant, TenantId, Timestamp, Verdict},
+    impact::{Assessor, Keywords, Need, Senders, Settings},
     wire::{Limits, Stamp, decode, encode_message, encode_verdict},
 };
 use sha2::{Digest as _, Sha256};
@@ -35,9 +35,11 @@ fn main() {
     let json = sample(stamp, Encoding::Json);
     let decoded = decode(&msgpack, stamp, &limits).unwrap();
     let verdict = verdict();
-    let assessor = Assessor::new(Arc::new(Keywords), Settings::default()).unwrap();
+    let assessor =
+        Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536))).unwrap();
+    let directory = Tenant::new(tenant.clone());
     let now = Timestamp(1_767_268_800_000);
-    let keywords = || ready(assessor.assess(&decoded.message, now)).unwrap();
+    let keywords = || ready(assessor.assess(&decoded.message, &directory, Need::IfItMatters, now)).unwrap();
 
     let mut table: Vec<(&str, Work<'_>)> = vec![
         (

@@ -19,11 +19,13 @@ use crate::{
     bus::{self, Agents, Bus, BusError, Micro, Outbox},
     config::{self, NodeConfig},
     domain::{Tenant, TenantId, Timestamp},
-    impact::{Assessor, Keywords},
+    impact::{self, Assessor, Meter, Senders, semantic},
     pipeline::{Admission, AdmissionLimits, Limits, Pipeline, Rotation, Tenants},
     policy::{Gate, PolicyEngine as _, PolicySources, RegoEngine},
     shutdown::Shutdown,
-    state::{CachedRegistry, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry},
+    state::{
+        CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
+    },
     telemetry::{Metrics, PolicyCounts},
     tenants::{Directory, plan::CONTENT_BYTES_MAX},
     wire,
@@ -34,6 +36,9 @@ const DISCONNECTED_MAX: Duration = Duration::from_secs(30);
 
 /// How long a starting node waits for Redis before it starts without.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the model's threads may work off what nobody waits for.
+const MODEL_DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs a node until `shutdown` is requested and everything in flight has ended.
 pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -47,6 +52,9 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         .with_context(|| format!("http.listen {}", config.http.listen))?;
     tracing::info!(node = config.node.name, %http, policy = %engine.revision(), "starting");
 
+    // Before it is connected: loading takes a moment, and readiness waits for it.
+    let model = load_model(&config.impact, &metrics).await?;
+    health.model(&model);
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
     let directory = Directory::watch(&client, background.token().clone(), background.tracker());
     let stores = Stores::open(&config, &background)?;
@@ -58,6 +66,8 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         content_bytes: CONTENT_BYTES_MAX,
         ..wire::Limits::default()
     };
+    let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
+    background.tracker().spawn(Arc::clone(&senders).keep(wall_clock, background.token().clone()));
     let pipeline = Arc::new(Pipeline {
         node: config.node.name.clone(),
         limits: Limits {
@@ -74,7 +84,8 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         registry: Arc::clone(&stores.registry),
         idempotency: Arc::clone(&stores.idempotency),
         gate: Gate::new(Arc::new(engine)),
-        assessor: Assessor::new(Arc::new(Keywords), config.impact.clone())?,
+        assessor: Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&senders))?
+            .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
         courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
         clock: wall_clock,
@@ -130,10 +141,16 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     if !shutdown.finished_within(config.node.drain).await {
         tracing::warn!("some requests did not finish in time; their senders ask again");
     }
+    if let Some(pool) = &model.pool
+        && !pool.close(MODEL_DRAIN).await
+    {
+        tracing::warn!("the model's threads did not end in time");
+    }
     if !outbox.flush(Duration::from_secs(1)).await {
         tracing::warn!("some records are not confirmed");
     }
     bus.close().await;
+    senders.flush_all(wall_clock(), Duration::from_millis(250)).await;
     background.request();
     background.finished_within(Duration::from_millis(500)).await;
     tracing::info!("stopped");
@@ -144,6 +161,25 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
 pub fn load_policy(policy: &config::Policy) -> anyhow::Result<RegoEngine> {
     let sources = PolicySources::read(policy.dir.as_deref(), policy.shipped).context("policy")?;
     RegoEngine::load(&sources).context("policy")
+}
+
+/// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.
+async fn load_model(
+    settings: &impact::Settings,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<semantic::Prepared> {
+    let (settings, meter) = (settings.clone(), Arc::clone(metrics) as Arc<dyn Meter>);
+    let started = Instant::now();
+    let prepared = tokio::task::spawn_blocking(move || semantic::prepare(&settings, &meter)).await?;
+    match &prepared.state {
+        Ok(model) => tracing::info!(model, took = ?started.elapsed(), "impact scorer ready"),
+        Err(cause) => tracing::error!(
+            cause,
+            "no impact model: messages whose words could matter are not delivered; mend impact.model_dir \
+             and restart, or set impact.scorer = \"keywords\""
+        ),
+    }
+    Ok(prepared)
 }
 
 /// Waits for NATS as long as it takes, unless it says that this node is not welcome.
@@ -195,6 +231,7 @@ impl Tenants for Directory {
 struct Stores {
     registry: Arc<dyn Registry>,
     idempotency: Arc<dyn Idempotency>,
+    pasts: Arc<dyn Pasts>,
     /// Absent: in memory.
     redis: Option<Arc<RedisStore>>,
 }
@@ -211,7 +248,8 @@ impl Stores {
             let store = Arc::new(MemoryStore::new(lifetimes));
             return Ok(Self {
                 registry: Arc::clone(&store) as Arc<dyn Registry>,
-                idempotency: store,
+                idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
+                pasts: store,
                 redis: None,
             });
         };
@@ -224,6 +262,7 @@ impl Stores {
         Ok(Self {
             registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
             idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
+            pasts: Arc::clone(&store) as Arc<dyn Pasts>,
             redis: Some(store),
         })
     }
@@ -234,6 +273,8 @@ struct NodeHealth {
     node: String,
     metrics: Arc<Metrics>,
     serving: OnceLock<Serving>,
+    /// What the words are scored with, or why they are not.
+    model: OnceLock<Result<String, String>>,
     phase: Mutex<Phase>,
     disconnected_since: Mutex<Option<Instant>>,
 }
@@ -259,6 +300,7 @@ impl NodeHealth {
             node: node.to_owned(),
             metrics,
             serving: OnceLock::new(),
+            model: OnceLock::new(),
             phase: Mutex::new(Phase::Starting),
             disconnected_since: Mutex::new(None),
         }
@@ -267,6 +309,10 @@ impl NodeHealth {
     fn serve(&self, serving: Serving) {
         // Called once; a second value would be dropped.
         let _ = self.serving.set(serving);
+    }
+
+    fn model(&self, model: &semantic::Prepared) {
+        let _ = self.model.set(model.state.clone());
     }
 
     fn started(&self) {
@@ -323,6 +369,18 @@ impl NodeHealth {
         }
     }
 
+    fn scorer(&self) -> Part {
+        let (state, note) = match self.model.get() {
+            None => (PartState::Down, "not loaded yet".to_owned()),
+            Some(Ok(model)) => (PartState::Up, model.clone()),
+            Some(Err(cause)) => (
+                PartState::Degraded,
+                format!("none: messages whose words could matter are not delivered ({cause})"),
+            ),
+        };
+        Part { name: "model", state, note }
+    }
+
     fn store(&self) -> Part {
         let stores = self.serving.get().map(|serving| &serving.stores);
         let (state, note) = match stores.map(|stores| stores.redis.as_ref().map(|redis| redis.healthy())) {
@@ -350,6 +408,7 @@ impl Health for NodeHealth {
             self.outbox(),
             self.tenants(),
             self.store(),
+            self.scorer(),
         ];
         let away = self.disconnected_since.lock().map(|since| since.elapsed());
         // A node that never was connected waits for NATS; a restart would not help it.

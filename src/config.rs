@@ -7,7 +7,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    domain::{Constitution, ConstitutionHash, Timestamp},
+    domain::{Constitution, ConstitutionHash, Timestamp, WeightsError},
     impact,
 };
 
@@ -228,7 +228,7 @@ pub enum ConfigError {
     #[error("{key}: found {found}, expected {expected}")]
     Value { key: String, found: String, expected: String },
     #[error("impact.weights: {cause}")]
-    Weights { cause: impact::WeightsError },
+    Weights { cause: WeightsError },
 }
 
 impl From<config::ConfigError> for ConfigError {
@@ -308,6 +308,20 @@ impl NodeConfig {
                 &format!("at most limits.in_flight, {in_flight}"),
             );
         }
+        if self.impact.deadline >= deadline {
+            return fail(
+                "impact.deadline",
+                humantime::format_duration(self.impact.deadline).to_string(),
+                "less than limits.deadline, so that a message without a score has a verdict",
+            );
+        }
+        if !cfg!(feature = "model") && self.impact.scorer == impact::ScorerKind::Model {
+            return fail(
+                "impact.scorer",
+                "model".to_owned(),
+                "keywords: this program was built without the model",
+            );
+        }
         let Idempotency { window, lease } = self.idempotency;
         if lease < deadline * 3 / 2 {
             return fail(
@@ -341,6 +355,7 @@ impl NodeConfig {
             ("registry.ttl", registry.ttl, MILLISECOND, HOUR),
             ("idempotency.window", idempotency.window, MILLISECOND, 24 * HOUR),
             ("idempotency.lease", idempotency.lease, MILLISECOND, HOUR),
+            ("impact.deadline", impact.deadline, MILLISECOND, MINUTE),
         ] {
             within(key, found, min, max, |duration| humantime::format_duration(duration).to_string())?;
         }
@@ -348,10 +363,15 @@ impl NodeConfig {
             ("limits.in_flight", limits.in_flight, 1, 65_536),
             ("limits.in_flight_per_tenant", limits.in_flight_per_tenant, 1, 65_536),
             ("limits.request_bytes", limits.request_bytes, 1024, 8 * 1024 * 1024),
+            ("impact.threads", impact.threads, 0, 256),
+            ("impact.nice", impact.nice.into(), 0, 19),
+            ("impact.queue", impact.queue, 1, 65_536),
+            ("impact.windows_max", impact.windows_max, 1, 4_096),
         ] {
             within(key, found, min, max, |number| number.to_string())?;
         }
         within("impact.senders_max", impact.senders_max, 1, 1_000_000, |number| number.to_string())?;
+        within("impact.cache_entries", impact.cache_entries, 0, 10_000_000, |number| number.to_string())?;
         impact.weights.check().map_err(|cause| ConfigError::Weights { cause })
     }
 
@@ -476,6 +496,13 @@ pub(crate) mod tests {
             ("[limits]\nin_flight = 100", "limits.in_flight_per_tenant: found 512"),
             ("[node]\ndrain = \"61s\"", "node.drain: found 1m 1s, expected 0s to 1m"),
             ("[impact]\nsenders_max = 0", "impact.senders_max"),
+            ("[impact]\nscorer = \"oracle\"", "oracle"),
+            ("[impact]\nprecision = \"f16\"", "f16"),
+            ("[impact]\nqueue = 0", "impact.queue: found 0, expected 1 to 65536"),
+            ("[impact]\nthreads = 257", "impact.threads"),
+            ("[impact]\nwindows_max = 0", "impact.windows_max"),
+            ("[impact]\nnice = 20", "impact.nice: found 20, expected 0 to 19"),
+            ("[impact]\ndeadline = \"1s\"", "impact.deadline: found 1s, expected less than limits.deadline"),
             ("[impact.weights]\ntype = 1001", "impact.weights: the weight of type is 1001"),
             ("[impact.weights]\ncolour = 1", "colour"),
             ("redis = \"redis://u:p@r\"", "redis://r"),

@@ -157,7 +157,7 @@ impl Pipeline {
         trail.passed(Stage::Policy);
 
         // 6. impact: a score from 0 to 1; what should be deliberated does not go on
-        let impact = self.assessor.assess(message, trail.now()).await;
+        let impact = self.assessor.assess(message, tenant, route::need(&judged), trail.now()).await;
         trail.assessed(&impact);
         trail.passed(Stage::Impact);
         route::may_go_now(&judged, &impact, tenant)?;

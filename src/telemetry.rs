@@ -25,7 +25,12 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberI
 use crate::{
     config::{Log, LogFormat},
     domain::{Reason, Status, Verb},
+    impact,
 };
+
+mod model;
+
+use model::ModelMetrics;
 
 /// The stages of a message's way, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,10 +148,12 @@ pub struct Metrics {
     policy_decisions: Family<SourceLabel, Counter>,
     policy_denied: Counter,
     policy_unavailable: Counter,
+    model: ModelMetrics,
     pub in_flight: Gauge<i64, AtomicI64>,
     pub nats_connected: Gauge<i64, AtomicI64>,
     pub nats_reconnects: Counter<u64, AtomicU64>,
     pub nats_slow_consumer: Counter<u64, AtomicU64>,
+    pub requests_unanswered: Counter<u64, AtomicU64>,
     pub store_healthy: Gauge<i64, AtomicI64>,
     pub records_unconfirmed: Gauge<i64, AtomicI64>,
     pub tenants: Gauge<i64, AtomicI64>,
@@ -172,10 +179,12 @@ impl Metrics {
             policy_decisions: Family::default(),
             policy_denied: Counter::default(),
             policy_unavailable: Counter::default(),
+            model: ModelMetrics::default(),
             in_flight: Gauge::default(),
             nats_connected: Gauge::default(),
             nats_reconnects: Counter::default(),
             nats_slow_consumer: Counter::default(),
+            requests_unanswered: Counter::default(),
             store_healthy: Gauge::default(),
             records_unconfirmed: Gauge::default(),
             tenants: Gauge::default(),
@@ -214,6 +223,7 @@ impl Metrics {
             "Questions that the policy gave no clear answer to",
             metrics.policy_unavailable.clone(),
         );
+        metrics.model.register(&mut registry);
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("nats_connected", "1 while connected to NATS", metrics.nats_connected.clone());
         registry.register(
@@ -225,6 +235,11 @@ impl Metrics {
             "nats_slow_consumer",
             "Times the client dropped messages because the node did not keep up",
             metrics.nats_slow_consumer.clone(),
+        );
+        registry.register(
+            "requests_unanswered",
+            "Requests that found no room, not even for an answer that says so",
+            metrics.requests_unanswered.clone(),
         );
         registry.register("store_healthy", "1 while the shared store answers", metrics.store_healthy.clone());
         registry.register(
@@ -282,6 +297,12 @@ impl Metrics {
         // Writing into a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl impact::Meter for Metrics {
+    fn see(&self, event: impact::Event) {
+        self.model.see(event);
     }
 }
 

@@ -63,7 +63,7 @@ reasons_of(name, given) := texts if {
 # Only what is allowed is obliged to anything; `well_formed` has proved the types by then.
 default obligations := {}
 
-obligations := object.union_n([deliberate, min_approvals, redact, lane]) if allow
+obligations := object.union_n([deliberate, min_approvals, redact, lane, score]) if allow
 
 demands := [module.obligations | some module in modules; module.obligations]
 
@@ -85,4 +85,9 @@ redact := {"redact": sort(paths)} if {
 lane := {"lane": "durable"} if {
 	some demand in demands
 	demand.lane
+} else := {}
+
+score := {"score": true} if {
+	some demand in demands
+	demand.score
 } else := {}

@@ -80,15 +80,16 @@ test_obligations_are_joined if {
 		"min_approvals": 3,
 		"redact": ["a", "b"],
 		"lane": "durable",
+		"score": true,
 	} with data.agentbus.modules as {
 		"one": {"allow": true, "obligations": {"deliberate": true, "min_approvals": 3, "redact": ["b"]}},
 		"two": {"allow": true, "obligations": {"deliberate": false, "min_approvals": 2, "redact": ["a", "b"]}},
-		"three": {"allow": true, "obligations": {"lane": "durable"}},
+		"three": {"allow": true, "obligations": {"lane": "durable", "score": true}},
 	}
 }
 
 test_malformed_obligations_deny if {
-	every given in [null, "deliberate", {"deliberate": 1}, {"lane": "fast"}, {"min_approvals": 0}, {"other": true}] {
+	every given in [null, "deliberate", {"deliberate": 1}, {"lane": "fast"}, {"score": 1}, {"min_approvals": 0}, {"other": true}] {
 		not shape.well_formed(given)
 		decision.allow == false with data.agentbus.modules as {"one": {"allow": true, "obligations": given}}
 	}

@@ -23,3 +23,5 @@ sound("redact", value) if {
 }
 
 sound("lane", value) if value == "durable"
+
+sound("score", value) if is_boolean(value)

@@ -44,6 +44,9 @@ pub struct Settings {
     /// Folder of Rego modules added to the shipped ones (policy.dir)
     #[arg(long, value_name = "DIR")]
     policy_dir: Option<String>,
+    /// Folder of another impact model and its head, instead of the built-in one (impact.model_dir)
+    #[arg(long, value_name = "DIR")]
+    model_dir: Option<String>,
     /// Any other key, such as limits.in_flight=2048; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
@@ -58,6 +61,7 @@ impl Settings {
             ("redis.url", self.redis),
             ("http.listen", self.http),
             ("policy.dir", self.policy_dir),
+            ("impact.model_dir", self.model_dir),
         ];
         let mut flags: Vec<(String, String)> =
             named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();

@@ -212,10 +212,16 @@ fn readable(verdict: &Verdict, paint: Paint) -> String {
         }
     }
     if let Some(impact) = &verdict.impact {
-        line(
-            "impact",
-            format!("{:.2} {} (by {})", impact.score, impact.level.as_str(), safe(&impact.model, 60)),
-        );
+        let score = match impact.score_max {
+            Some(max) => format!("{:.2} to {max:.2}, at most", impact.score),
+            None => format!("{:.2}", impact.score),
+        };
+        let by = match &impact.unscored {
+            Some(why) => format!("not scored: {}", safe(why, 40)),
+            None if impact.score_max.is_some() => format!("model {}", safe(&impact.model, 60)),
+            None => format!("by {}", safe(&impact.model, 60)),
+        };
+        line("impact", format!("{score} {} ({by})", impact.level.as_str()));
     }
     if let Some(revision) = &verdict.policy_revision {
         line("policy", format!("revision {}", safe(revision, 40)));

@@ -28,7 +28,17 @@ pub const KEYS: &[(&str, &str)] = &[
     ("registry.ttl", "A registration without a heartbeat lives so long"),
     ("idempotency.window", "Repeats within it get the stored verdict; at most 24h"),
     ("idempotency.lease", "After it another node takes over a message; 1.5 deadlines or more"),
-    ("impact.senders_max", "Senders whose past is kept, about 600 bytes each"),
+    ("impact.scorer", "model, or keywords: a poor judge that needs no model"),
+    ("impact.model_dir", "Folder of another model and its head; not set: the one built in"),
+    ("impact.precision", "f32, bf16, int8, or auto: the fastest that the processor has"),
+    ("impact.threads", "That run the model; 0: one less than there are cores, at least 1"),
+    ("impact.nice", "Their niceness, 0 to 19: how far the rest of the node goes first"),
+    ("impact.queue", "Messages that wait for the model; more are not scored"),
+    ("impact.deadline", "For a score; below limits.deadline. Without: deliberated"),
+    ("impact.cache_entries", "Scores of texts that are remembered, about 100 bytes each"),
+    ("impact.windows_max", "Pieces of one message that are read; one with more is not scored"),
+    ("impact.audit_every", "One in so many that need no model is scored all the same; 0: none"),
+    ("impact.senders_max", "Senders whose past is kept, about 1 KiB each"),
     ("impact.weights.semantic", "What the words count for; only proportions matter, 0 to 1000"),
     ("impact.weights.permission", "What the strongest tool asked for counts for"),
     ("impact.weights.volume", "What the number of a sender's messages counts for"),
@@ -117,6 +127,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ConstitutionEntry, Nats, Policy, Redis, tests::load};
+    use crate::impact;
 
     /// Every key set. Literals without `..`, so that a new optional key cannot be forgotten here.
     fn full() -> NodeConfig {
@@ -128,6 +139,7 @@ mod tests {
             redis: Some(Redis { url: "redis://127.0.0.1:6379".to_owned() }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
+            impact: impact::Settings { model_dir: Some("model".into()), ..impact::Settings::default() },
             ..NodeConfig::default()
         }
     }

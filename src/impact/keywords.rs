@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::{
-    SemanticScorer, Unscored,
+    Cost, SemanticScorer, Unscored,
     text::{for_each_text, words},
 };
 use crate::domain::Message;
@@ -22,6 +22,14 @@ const HITS_MAX: usize = 3;
 impl SemanticScorer for Keywords {
     async fn score(&self, message: &Message) -> Result<f64, Unscored> {
         Ok(Keywords::of(message))
+    }
+
+    fn glance(&self, message: &Message, then: Box<dyn FnOnce(f64) + Send>) {
+        then(Keywords::of(message));
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Low
     }
 
     fn name(&self) -> &str {

@@ -50,15 +50,23 @@ const MONEY: &[&str] = &[
 /// The strongest of the tools asked for. A tool of several words, such as `db.delete`, counts as its
 /// strongest word.
 pub fn permission(tools: &BTreeSet<String>) -> f64 {
-    tools.iter().flat_map(|tool| words(tool)).map(permission_of).fold(0.1, f64::max)
+    tools.iter().map(|tool| permission_of_tool(tool)).fold(PERMISSION_NONE, f64::max)
+}
+
+const PERMISSION_NONE: f64 = 0.1;
+/// Of a tool that changes nothing.
+pub(super) const PERMISSION_READ: f64 = 0.2;
+
+pub(super) fn permission_of_tool(tool: &str) -> f64 {
+    words(tool).map(permission_of).fold(PERMISSION_NONE, f64::max)
 }
 
 fn permission_of(word: &str) -> f64 {
     match word {
         "execute" | "delete" | "write" | "submit" | "transfer" => 0.9,
         "send" | "update" | "modify" => 0.5,
-        "read" | "get" | "list" | "view" => 0.2,
-        _ => 0.1,
+        "read" | "get" | "list" | "view" => PERMISSION_READ,
+        _ => PERMISSION_NONE,
     }
 }
 
@@ -122,14 +130,19 @@ fn number_in(text: &str) -> Option<f64> {
     digits.parse().ok()
 }
 
+// The keyword scorer's steps are exactly as wide as the tolerance; they are within it, whatever
+// binary fractions make of them.
+const DRIFT_TOLERANCE: f64 = 0.3 + 1e-9;
+/// Where drift jumps: at this distance from the mean, from the one value to the other.
+pub(super) const DRIFT_JUMP: (f64, [f64; 2]) = (DRIFT_TOLERANCE, [0.0, 0.5]);
+/// Where drift stops to grow: at this distance, with this value on both sides.
+pub(super) const DRIFT_FULL: (f64, [f64; 2]) = (0.6, [1.0, 1.0]);
+
 /// How far this message's semantic part is from the mean of the sender's last ones. Without a past
 /// there is nothing to drift from.
 pub fn drift(semantic: f64, mean: Option<f64>) -> f64 {
-    // The keyword scorer's steps are exactly as wide as the tolerance; they are within it, whatever
-    // binary fractions make of them.
-    const TOLERANCE: f64 = 0.3 + 1e-9;
     let distance = mean.map_or(0.0, |mean| (semantic - mean).abs());
-    if distance <= TOLERANCE { 0.0 } else { (distance / 0.3 * 0.5).min(1.0) }
+    if distance <= DRIFT_TOLERANCE { 0.0 } else { (distance / 0.3 * 0.5).min(1.0) }
 }
 
 pub fn priority(priority: Priority) -> f64 {

@@ -1,7 +1,10 @@
 //! What the formula promises, part by part and as a whole.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -38,8 +41,21 @@ fn tools(tools: &[&str]) -> BTreeSet<String> {
     tools.iter().map(|&tool| tool.to_owned()).collect()
 }
 
+fn tenant() -> Tenant {
+    Tenant::new("acme".parse().unwrap())
+}
+
+fn alone() -> Arc<Senders> {
+    Arc::new(Senders::alone(1_000))
+}
+
 fn assessor() -> Assessor {
-    Assessor::new(Arc::new(Keywords), Settings::default()).unwrap()
+    remembering(1_000)
+}
+
+fn remembering(senders_max: u64) -> Assessor {
+    let senders = Arc::new(Senders::alone(senders_max));
+    Assessor::new(Arc::new(Keywords), Settings::default(), senders).unwrap()
 }
 
 #[test]
@@ -134,7 +150,8 @@ fn keywords_count_whole_words_once_in_any_case_wherever_they_are() {
 
 #[tokio::test]
 async fn a_score_is_the_weighted_mean_of_its_parts() {
-    let impact = assessor().assess(&message("a", &text("hello")), NOON).await.unwrap();
+    let impact =
+        assessor().assess(&message("a", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
     // 0.3·0 + 0.2·0.1 + 0.1·0.1 + 0.1·0.2 + 0.15·0 + 0.1·0.3 + 0.05·0.2
     assert!((impact.score - 0.09).abs() < 1e-12, "{impact:?}");
     assert_eq!((impact.level, impact.model.as_str()), (Level::Low, "keywords"));
@@ -144,45 +161,51 @@ async fn a_score_is_the_weighted_mean_of_its_parts() {
 async fn alarming_words_and_critical_priority_lift_a_message_to_their_floors() {
     let assessor = assessor();
     let alarming = message("a", &text("critical security breach"));
-    let impact = assessor.assess(&alarming, NOON).await.unwrap();
-    assert_eq!((impact.parts.semantic, impact.score), (0.9, 0.8));
+    let impact = assessor.assess(&alarming, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+    assert_eq!((impact.parts.semantic, impact.score), (Some(0.9), 0.8));
     let mut urgent = message("b", &text("hello"));
     urgent.priority = Priority::Critical;
-    assert_eq!(assessor.assess(&urgent, NOON).await.unwrap().score, 0.9);
+    assert_eq!(assessor.assess(&urgent, &tenant(), Need::IfItMatters, NOON).await.unwrap().score, 0.9);
 }
 
 #[tokio::test]
 async fn a_senders_past_counts_for_that_sender_alone() {
     let assessor = assessor();
     for _ in 0..120 {
-        assessor.assess(&message("loud", &text("hello")), NOON).await.unwrap();
+        assessor.assess(&message("loud", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
     }
-    let loud = assessor.assess(&message("loud", &text("attack, breach")), NOON).await.unwrap();
-    assert_eq!((loud.parts.volume, loud.parts.drift), (1.0, 1.0));
+    let loud = assessor
+        .assess(&message("loud", &text("attack, breach")), &tenant(), Need::IfItMatters, NOON)
+        .await
+        .unwrap();
+    assert_eq!((loud.parts.volume, loud.parts.drift), (1.0, Some(1.0)));
     let mut namesake = message("loud", &text("attack, breach"));
     namesake.tenant = "globex".parse().unwrap();
     for quiet in [message("quiet", &text("attack, breach")), namesake] {
-        let impact = assessor.assess(&quiet, NOON).await.unwrap();
-        assert_eq!((impact.parts.volume, impact.parts.drift), (0.1, 0.0));
+        let impact = assessor.assess(&quiet, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+        assert_eq!((impact.parts.volume, impact.parts.drift), (0.1, Some(0.0)));
     }
     let later = NOON.plus(Duration::from_secs(61));
-    let rested = assessor.assess(&message("loud", &text("hello")), later).await.unwrap();
+    let rested =
+        assessor.assess(&message("loud", &text("hello")), &tenant(), Need::IfItMatters, later).await.unwrap();
     assert_eq!(rested.parts.volume, 0.1);
 }
 
 #[tokio::test]
 async fn senders_beyond_the_limit_are_forgotten_and_new_ones_are_not_refused() {
-    let settings = Settings { senders_max: 8, ..Settings::default() };
-    let assessor = Assessor::new(Arc::new(Keywords), settings).unwrap();
+    let assessor = remembering(8);
     for sender in 0..1_000 {
-        assessor.assess(&message(&sender.to_string(), &text("hello")), NOON).await.unwrap();
+        assessor
+            .assess(&message(&sender.to_string(), &text("hello")), &tenant(), Need::IfItMatters, NOON)
+            .await
+            .unwrap();
     }
-    assessor.senders.run_pending_tasks();
-    assert!(assessor.senders.entry_count() <= 8);
+    assert!(assessor.senders.count() <= 8);
     for _ in 0..12 {
-        assessor.assess(&message("new", &text("hello")), NOON).await.unwrap();
+        assessor.assess(&message("new", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
     }
-    let impact = assessor.assess(&message("new", &text("hello")), NOON).await.unwrap();
+    let impact =
+        assessor.assess(&message("new", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
     assert_eq!(impact.parts.volume, 0.4);
 }
 
@@ -199,76 +222,255 @@ fn weights_that_make_no_mean_are_refused() {
     assert_eq!(none.check(), Err(WeightsError::AllZero));
 }
 
-fn parts() -> impl Strategy<Value = [f64; 7]> {
-    proptest::array::uniform7(0.0..=1.0_f64)
-}
-
-fn scored(weights: &Weights, [a, b, c, d, e, f, g]: [f64; 7], priority: Priority) -> f64 {
-    let parts =
-        Parts { semantic: a, permission: b, volume: c, context: d, drift: e, priority: f, message_type: g };
-    weights.score(&parts, priority)
+fn others() -> impl Strategy<Value = Others> {
+    proptest::array::uniform5(0.0..=1.0_f64).prop_map(
+        |[permission, volume, context, priority, message_type]| Others {
+            permission,
+            volume,
+            context,
+            priority,
+            message_type,
+        },
+    )
 }
 
 fn weights() -> impl Strategy<Value = Weights> {
-    proptest::array::uniform7(0.001..=10.0_f64).prop_map(|[a, b, c, d, e, f, g]| Weights {
-        semantic: a,
-        permission: b,
-        volume: c,
-        context: d,
-        drift: e,
-        priority: f,
-        message_type: g,
-    })
+    // Zeros as well: a tenant may leave parts out.
+    let weight = || prop_oneof![4 => 0.001..=10.0_f64, 1 => Just(0.0)];
+    proptest::array::uniform7(weight()).prop_filter("no mean", |all| all.iter().sum::<f64>() > 0.01).prop_map(
+        |[a, b, c, d, e, f, g]| Weights {
+            semantic: a,
+            permission: b,
+            volume: c,
+            context: d,
+            drift: e,
+            priority: f,
+            message_type: g,
+        },
+    )
+}
+
+/// Any mean, and those that put a jump of the drift on a floor or an end.
+fn means() -> impl Strategy<Value = Option<f64>> {
+    let special = vec![0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+    proptest::option::of(prop_oneof![0.0..=1.0_f64, proptest::sample::select(special)])
+}
+
+/// Every hundredth of a percent, and both sides of where the formula jumps.
+fn semantics(mean: Option<f64>) -> impl Iterator<Item = f64> {
+    let mean = mean.unwrap_or(0.5);
+    let jumps = [0.8, mean - 0.3, mean + 0.3, mean - 0.6, mean + 0.6];
+    let near = jumps.into_iter().flat_map(|at| [-3e-9, -1e-12, 0.0, 1e-12, 3e-9].map(|by| at + by));
+    (0..=10_000).map(|n| f64::from(n) / 10_000.0).chain(near).filter(|s| (0.0..=1.0).contains(s))
 }
 
 proptest! {
     #[test]
     fn a_score_is_between_0_and_1_and_never_below_its_floors(
         weights in weights(),
-        parts in parts(),
+        others in others(),
+        semantic in 0.0..=1.0_f64,
+        mean in means(),
         priority in proptest::sample::select(Priority::ALL),
     ) {
-        let score = scored(&weights, parts, priority);
+        let score = Sum::new(&weights, &others, priority, mean).score(semantic);
         prop_assert!((0.0..=1.0).contains(&score));
         prop_assert!(priority != Priority::Critical || score >= 0.9);
-        let [semantic, ..] = parts;
         prop_assert!(semantic <= 0.8 || score >= 0.8);
     }
 
     #[test]
     fn a_score_grows_with_every_part(
         weights in weights(),
-        parts in parts(),
-        place in 0..7_usize,
+        others in others(),
+        semantic in 0.0..=1.0_f64,
+        place in 0..6_usize,
         more in 0.0..=1.0_f64,
         priority in proptest::sample::select(Priority::ALL),
     ) {
-        let mut raised = parts;
-        if let Some(part) = raised.get_mut(place) {
+        let (mut raised, mut louder) = (others, semantic);
+        let part = [
+            &mut raised.permission,
+            &mut raised.volume,
+            &mut raised.context,
+            &mut raised.priority,
+            &mut raised.message_type,
+            &mut louder,
+        ];
+        for (at, part) in part.into_iter().enumerate().filter(|(at, _)| *at == place) {
+            let _ = at;
             *part = part.max(more);
         }
+        let before = Sum::new(&weights, &others, priority, None).score(semantic);
         // The same sum in another order of magnitude may differ in the last digit.
-        prop_assert!(scored(&weights, raised, priority) >= scored(&weights, parts, priority) - 1e-12);
+        prop_assert!(Sum::new(&weights, &raised, priority, None).score(louder) >= before - 1e-12);
+    }
+
+    #[test]
+    fn the_bounds_hold_every_score_and_are_reached(
+        weights in weights(),
+        others in others(),
+        mean in means(),
+        priority in proptest::sample::select(Priority::ALL),
+    ) {
+        let sum = Sum::new(&weights, &others, priority, mean);
+        let bounds = sum.bounds();
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        for semantic in semantics(mean) {
+            let score = sum.score(semantic);
+            prop_assert!(bounds.low - 1e-9 <= score && score <= bounds.high + 1e-9, "{bounds:?} {score}");
+            (low, high) = (low.min(score), high.max(score));
+        }
+        // Tight but for the step of the grid: nothing is asked of the model for no reason.
+        prop_assert!(low - bounds.low < 1e-3 && bounds.high - high < 1e-3, "{bounds:?} {low} {high}");
+    }
+
+    #[test]
+    fn a_spared_message_has_the_verdict_that_any_score_gives(
+        weights in weights(),
+        others in others(),
+        mean in means(),
+        priority in proptest::sample::select(Priority::ALL),
+        threshold in prop_oneof![0.0..=1.0_f64, Just(0.8), Just(0.9), Just(1.0), Just(0.0)],
+    ) {
+        let sum = Sum::new(&weights, &others, priority, mean);
+        let bounds = sum.bounds();
+        if bounds.decide(threshold) {
+            for semantic in semantics(mean) {
+                prop_assert_eq!(sum.score(semantic) >= threshold, bounds.low >= threshold);
+            }
+        }
     }
 
     #[test]
     fn text_cannot_talk_a_message_below_what_its_other_parts_say(
-        words in "[a-z ]{0,60}",
-        alarm in proptest::collection::vec(proptest::sample::select(vec!["breach", "attack", "risk"]), 0..4),
-        past in proptest::collection::vec(0.0..=1.0_f64, 0..30),
+        weights in weights(),
+        others in others(),
+        mean in means(),
+        semantic in 0.0..=1.0_f64,
         priority in proptest::sample::select(Priority::ALL),
     ) {
-        let mut message = message("a", &text(&format!("{words} {}", alarm.join(" "))));
-        message.priority = priority;
-        let mut history = History::default();
-        for score in past {
-            history.record_semantic(score);
-        }
-        let semantic = Keywords::of(&message);
-        let drift = signals::drift(semantic, history.record_semantic(semantic));
-        let others = Parts { permission: 0.5, volume: 0.4, context: 0.2, ..Parts::default() };
-        let weights = Weights::default();
-        let with_text = weights.score(&Parts { semantic, drift, ..others }, priority);
-        prop_assert!(with_text >= weights.score(&others, priority));
+        let sum = Sum::new(&weights, &others, priority, mean);
+        let Weights { permission, volume, context, priority: urgency, message_type, .. } = weights;
+        let alone = permission * others.permission + volume * others.volume + context * others.context
+            + urgency * others.priority + message_type * others.message_type;
+        let total = weights.semantic + weights.drift + permission + volume + context + urgency + message_type;
+        prop_assert!(sum.score(semantic) >= alone / total - 1e-12);
+        prop_assert!(sum.bounds().low >= alone / total - 1e-12);
     }
+}
+
+/// A scorer that says how often it was asked.
+struct Counting {
+    answer: Result<f64, Unscored>,
+    asked: AtomicU64,
+}
+
+impl Counting {
+    fn new(answer: Result<f64, Unscored>) -> Arc<Self> {
+        Arc::new(Self { answer, asked: AtomicU64::new(0) })
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl SemanticScorer for Counting {
+    async fn score(&self, _: &Message) -> Result<f64, Unscored> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.answer.clone()
+    }
+
+    fn glance(&self, _: &Message, then: Box<dyn FnOnce(f64) + Send>) {
+        if let Ok(score) = self.answer {
+            then(score);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::High
+    }
+
+    fn name(&self) -> &str {
+        "counting"
+    }
+}
+
+#[derive(Default)]
+struct Seen(parking_lot::Mutex<Vec<Event>>);
+
+impl Meter for Seen {
+    fn see(&self, event: Event) {
+        self.0.lock().push(event);
+    }
+}
+
+fn with_threshold(threshold: f64) -> Tenant {
+    let mut tenant = tenant();
+    tenant.limits.deliberation_threshold = threshold;
+    tenant
+}
+
+#[tokio::test]
+async fn the_model_is_asked_only_where_it_can_matter_or_is_demanded() {
+    let scorer = Counting::new(Ok(0.1));
+    let assessor =
+        Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, Settings::default(), alone()).unwrap();
+    let plain = message("a", &text("hello"));
+    let mut critical = message("b", &text("hello"));
+    critical.priority = Priority::Critical;
+
+    let impact = assessor.assess(&plain, &with_threshold(0.8), Need::IfItMatters, NOON).await.unwrap();
+    assert_eq!((scorer.asked(), impact.parts.semantic, impact.score_max), (1, Some(0.1), None));
+    // An alarming text would score 0.8 at most, and no text takes a critical message below 0.9.
+    for (message, threshold) in [(&plain, 0.85), (&critical, 0.8)] {
+        let tenant = with_threshold(threshold);
+        let impact = assessor.assess(message, &tenant, Need::IfItMatters, NOON).await.unwrap();
+        assert_eq!(impact.model, "not needed");
+        assert_eq!((impact.parts.semantic, impact.parts.drift, impact.unscored), (None, None, None));
+        assert!(impact.score_max.is_some_and(|max| max >= impact.score));
+    }
+    assert_eq!(scorer.asked(), 1);
+    assessor.assess(&plain, &with_threshold(0.85), Need::Demanded, NOON).await.unwrap();
+    assert_eq!(scorer.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
+    let nan = Unscored::OutOfRange { found: 7.0 };
+    for (answer, why) in [
+        (Ok(7.0), nan),
+        (Err(Unscored::NoModel), Unscored::NoModel),
+        (Err(Unscored::Busy { waiting: 3 }), Unscored::Busy { waiting: 3 }),
+    ] {
+        let assessor = Assessor::new(Counting::new(answer), Settings::default(), alone()).unwrap();
+        let plain = message("a", &text("hello"));
+        let found = assessor.assess(&plain, &tenant(), Need::IfItMatters, NOON).await.unwrap_err();
+        assert_eq!(found.why, why);
+        assert_eq!(found.impact.unscored.as_deref(), Some(why.word()));
+        assert_eq!((found.impact.parts.semantic, found.impact.parts.priority), (None, 0.3));
+        assert!(found.impact.score < 0.8 && found.impact.score_max.unwrap() >= 0.8);
+        assert!(Unscored::WORDS.contains(&why.word()));
+    }
+    let assessor = Assessor::new(Counting::new(Ok(f64::NAN)), Settings::default(), alone()).unwrap();
+    let plain = message("a", &text("hello"));
+    assert!(assessor.assess(&plain, &tenant(), Need::IfItMatters, NOON).await.is_err(), "not a number");
+}
+
+#[tokio::test]
+async fn a_share_of_the_spared_messages_is_scored_all_the_same() {
+    let (scorer, seen) = (Counting::new(Ok(1.0)), Arc::new(Seen::default()));
+    let settings = Settings { audit_every: 10, ..Settings::default() };
+    let assessor =
+        Assessor::new(scorer, settings, alone()).unwrap().metered(Arc::clone(&seen) as Arc<dyn Meter>);
+    for _ in 0..40 {
+        let plain = message("a", &text("hello"));
+        assessor.assess(&plain, &with_threshold(0.9), Need::IfItMatters, NOON).await.unwrap();
+    }
+    let of = |event: Event| seen.0.lock().iter().filter(|found| **found == event).count();
+    assert_eq!(of(Event::NotNeeded), 40);
+    assert_eq!(of(Event::Audited { differed: false }), 4);
+    assert_eq!(of(Event::Audited { differed: true }), 0);
 }

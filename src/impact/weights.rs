@@ -1,98 +1,112 @@
-//! How the seven parts become one score: a weighted mean with two floors.
+//! How do the seven parts become one score, and how far could the words alone move it?
+//!
+//! A weighted mean with two floors. [`Sum`] is all of it but the words: it scores for any semantic
+//! part, and knows the exact bounds over all of them.
 
-use crate::domain::{Parts, Priority};
+use super::signals;
+use crate::domain::{Priority, Weights};
 
 /// A critical message scores at least this.
 const CRITICAL_FLOOR: f64 = 0.9;
 /// A semantic part above this is a floor of the same height.
 const SEMANTIC_FLOOR: f64 = 0.8;
+/// More than rounding can do to a score, less than anybody would notice.
+const ROUNDING: f64 = 1e-9;
 
-/// What each part counts for; only their proportions matter.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Weights {
-    pub semantic: f64,
+/// The five parts that the words have no say in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Others {
     pub permission: f64,
     pub volume: f64,
     pub context: f64,
-    pub drift: f64,
     pub priority: f64,
-    #[serde(rename = "type")]
     pub message_type: f64,
 }
 
-impl Default for Weights {
-    fn default() -> Self {
+/// A message's score as a function of its semantic part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sum {
+    others: f64,
+    semantic: f64,
+    drift: f64,
+    total: f64,
+    critical: bool,
+    /// Of the sender's last semantic parts, if there were any.
+    mean: Option<f64>,
+}
+
+/// The least and the most that any words could make of a score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bounds {
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Sum {
+    pub(super) fn new(weights: &Weights, others: &Others, priority: Priority, mean: Option<f64>) -> Self {
+        let Weights { semantic, permission, volume, context, drift, priority: urgency, message_type } =
+            *weights;
         Self {
-            semantic: 0.30,
-            permission: 0.20,
-            volume: 0.10,
-            context: 0.10,
-            drift: 0.15,
-            priority: 0.10,
-            message_type: 0.05,
+            others: permission * others.permission
+                + volume * others.volume
+                + context * others.context
+                + urgency * others.priority
+                + message_type * others.message_type,
+            semantic,
+            drift,
+            total: semantic + permission + volume + context + drift + urgency + message_type,
+            critical: priority == Priority::Critical,
+            mean,
         }
     }
-}
 
-/// Weights that make no mean.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum WeightsError {
-    #[error("the weight of {part} is {found}, expected 0 to {}", Weights::MAX)]
-    OutOfRange { part: &'static str, found: f64 },
-    #[error("all weights are 0, expected at least one above")]
-    AllZero,
-}
-
-impl Weights {
-    /// The largest weight one part can have.
-    pub const MAX: f64 = 1_000.0;
-
-    /// Whether every score will be a number from 0 to 1.
-    pub fn check(&self) -> Result<(), WeightsError> {
-        let Weights { semantic, permission, volume, context, drift, priority, message_type } = *self;
-        let named = [
-            ("semantic", semantic),
-            ("permission", permission),
-            ("volume", volume),
-            ("context", context),
-            ("drift", drift),
-            ("priority", priority),
-            ("type", message_type),
-        ];
-        for (part, found) in named {
-            if !(0.0..=Weights::MAX).contains(&found) {
-                return Err(WeightsError::OutOfRange { part, found });
-            }
-        }
-        // Not `== 0`: weights near the smallest of floats would lose the mean to rounding.
-        if named.iter().map(|(_, weight)| weight).sum::<f64>() < 1e-6 {
-            Err(WeightsError::AllZero)
-        } else {
-            Ok(())
-        }
+    pub(super) fn drift(&self, semantic: f64) -> f64 {
+        signals::drift(semantic, self.mean)
     }
 
     /// The score, 0 to 1. It grows with every part and is never below its floors.
-    pub fn score(&self, parts: &Parts, priority: Priority) -> f64 {
-        let pairs = [
-            (self.semantic, parts.semantic),
-            (self.permission, parts.permission),
-            (self.volume, parts.volume),
-            (self.context, parts.context),
-            (self.drift, parts.drift),
-            (self.priority, parts.priority),
-            (self.message_type, parts.message_type),
-        ];
-        let sum: f64 = pairs.iter().map(|(weight, part)| weight * part).sum();
-        let mean = sum / pairs.iter().map(|(weight, _)| weight).sum::<f64>();
-        let floor = match priority {
-            Priority::Critical => CRITICAL_FLOOR,
-            Priority::Low | Priority::Normal | Priority::High if parts.semantic > SEMANTIC_FLOOR => {
-                SEMANTIC_FLOOR
-            }
-            Priority::Low | Priority::Normal | Priority::High => 0.0,
+    pub(super) fn score(&self, semantic: f64) -> f64 {
+        self.with(semantic, self.drift(semantic), semantic > SEMANTIC_FLOOR)
+    }
+
+    fn with(&self, semantic: f64, drift: f64, alarming: bool) -> f64 {
+        let mean = (self.others + self.semantic * semantic + self.drift * drift) / self.total;
+        let floor = match (self.critical, alarming) {
+            (true, _) => CRITICAL_FLOOR,
+            (false, true) => SEMANTIC_FLOOR,
+            (false, false) => 0.0,
         };
         mean.max(floor).clamp(0.0, 1.0)
+    }
+
+    /// Exact but for rounding: between two of the points tried here the score is a straight line or
+    /// a floor, and at the points where it jumps both sides are tried.
+    pub(super) fn bounds(&self) -> Bounds {
+        let mut bounds = Bounds { low: f64::INFINITY, high: f64::NEG_INFINITY };
+        let mut take = |score: f64| {
+            bounds = Bounds { low: bounds.low.min(score), high: bounds.high.max(score) };
+        };
+        for at in [0.0, SEMANTIC_FLOOR, 1.0] {
+            take(self.score(at));
+        }
+        take(self.with(SEMANTIC_FLOOR, self.drift(SEMANTIC_FLOOR), true));
+        let Some(mean) = self.mean else { return bounds };
+        for (distance, limits) in [signals::DRIFT_JUMP, signals::DRIFT_FULL] {
+            for at in [mean - distance, mean + distance] {
+                // At the very ends there is nothing beyond a jump.
+                if at > 0.0 && at < 1.0 {
+                    let alarming = at > SEMANTIC_FLOOR;
+                    limits.into_iter().for_each(|drift| take(self.with(at, drift, alarming)));
+                }
+            }
+        }
+        bounds
+    }
+}
+
+impl Bounds {
+    /// Whether every score within them is on the same side of a threshold.
+    pub(super) fn decide(self, threshold: f64) -> bool {
+        self.low >= threshold + ROUNDING || self.high < threshold - ROUNDING
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn conclude(
         let done = match verdict.reason {
             // It may have been delivered or not: the lease runs out, and the next claim finds out.
             Reason::TimedOut => Ok(()),
-            reason if lasting(reason) => {
+            _ if lasting(&verdict) => {
                 let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
                 store.settle(&key, token, &bytes).await
             }
@@ -133,15 +133,15 @@ pub(super) fn conclude(
 }
 
 /// Whether every repeat must hear the same: because something was done, or because it was judged.
-/// Other rejections follow from the message's bytes, or may pass.
-fn lasting(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Delivered
-            | Reason::PolicyDenied
-            | Reason::DurableLaneRequired
-            | Reason::DeliberationUnavailable
-    )
+/// Other rejections follow from the message's bytes, or may pass, as that of a message that found the
+/// model busy.
+fn lasting(verdict: &Verdict) -> bool {
+    let unscored = verdict.impact.as_ref().is_some_and(|impact| impact.unscored.is_some());
+    match verdict.reason {
+        Reason::Delivered | Reason::PolicyDenied | Reason::DurableLaneRequired => true,
+        Reason::DeliberationUnavailable => !unscored,
+        _ => false,
+    }
 }
 
 fn stored(bytes: &[u8]) -> Option<Verdict> {

@@ -15,7 +15,7 @@ use crate::{
         AgentId, CapabilityId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason, Status,
         Timestamp, Verb, Verdict,
     },
-    impact::Unscored,
+    impact::Unassessed,
     policy::Permit,
     rejection::Rejection,
     state::MessageKey,
@@ -144,8 +144,11 @@ impl Trail {
         self.policy_revision = judged.permits.first().map(|permit| Arc::clone(permit.revision()));
     }
 
-    pub(super) fn assessed(&mut self, impact: &Result<Impact, Unscored>) {
-        self.impact = impact.as_ref().ok().cloned();
+    pub(super) fn assessed(&mut self, impact: &Result<Impact, Unassessed>) {
+        self.impact = Some(match impact {
+            Ok(impact) => impact.clone(),
+            Err(unassessed) => (*unassessed.impact).clone(),
+        });
     }
 
     pub(super) fn claimed(&mut self, claim: Claimed) {

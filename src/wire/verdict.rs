@@ -91,31 +91,41 @@ pub(super) fn millis_up(duration: Duration) -> i128 {
 }
 
 fn write_impact(w: &mut Writer, impact: &Impact) {
-    let Impact { score, level, parts, model } = impact;
+    let Impact { score, score_max, level, parts, model, unscored } = impact;
     let Parts { semantic, permission, volume, context, drift, priority, message_type } = *parts;
     let parts = [
         ("semantic", semantic),
-        ("permission", permission),
-        ("volume", volume),
-        ("context", context),
+        ("permission", Some(permission)),
+        ("volume", Some(volume)),
+        ("context", Some(context)),
         ("drift", drift),
-        ("priority", priority),
-        ("type", message_type),
+        ("priority", Some(priority)),
+        ("type", Some(message_type)),
     ];
-    w.map(4);
+    w.map(4 + usize::from(score_max.is_some()) + usize::from(unscored.is_some()));
     w.key("score");
     w.float(*score);
+    if let Some(score_max) = score_max {
+        w.key("score_max");
+        w.float(*score_max);
+    }
     w.key("level");
     w.text(level.as_str());
     w.key("parts");
-    w.map(parts.len());
+    w.map(parts.iter().filter(|(_, part)| part.is_some()).count());
     for (name, part) in parts {
-        w.key(name);
-        w.float(part);
+        if let Some(part) = part {
+            w.key(name);
+            w.float(part);
+        }
     }
     w.end_map();
     w.key("model");
     w.text(model);
+    if let Some(unscored) = unscored {
+        w.key("unscored");
+        w.text(unscored);
+    }
     w.end_map();
 }
 
@@ -210,6 +220,7 @@ fn owned<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
 
 fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact> {
     let (mut score, mut level, mut parts, mut model) = (None, None, None, None);
+    let (mut score_max, mut unscored) = (None, None);
     let mut fields = map(r, field)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
@@ -222,14 +233,18 @@ fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact>
             })?,
             "parts" => once(&mut parts, "impact.parts", |name| read_parts(r, name))?,
             "model" => once(&mut model, "impact.model", |name| owned(r, name))?,
+            "score_max" => once(&mut score_max, "impact.score_max", |name| number(r, name))?,
+            "unscored" => once(&mut unscored, "impact.unscored", |name| owned(r, name))?,
             _ => skip(r)?,
         }
     }
     Ok(Impact {
         score: required(score, "impact.score")?,
+        score_max,
         level: required(level, "impact.level")?,
         parts: required(parts, "impact.parts")?,
         model: required(model, "impact.model")?,
+        unscored,
     })
 }
 
@@ -250,11 +265,11 @@ fn read_parts<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Parts> {
         }
     }
     Ok(Parts {
-        semantic: required(semantic, "impact.parts.semantic")?,
+        semantic,
         permission: required(permission, "impact.parts.permission")?,
         volume: required(volume, "impact.parts.volume")?,
         context: required(context, "impact.parts.context")?,
-        drift: required(drift, "impact.parts.drift")?,
+        drift,
         priority: required(priority, "impact.parts.priority")?,
         message_type: required(message_type, "impact.parts.type")?,
     })

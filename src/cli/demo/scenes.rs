@@ -85,9 +85,9 @@ fn registry(cast: &Cast, screen: &Screen, what: &str, found: Option<Reason>, exp
 
 /// One id for two different messages.
 async fn used_id(cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
-    let first = plain("acme/planner", "worker", "pay 10", Expected::One(Reason::Delivered))?;
+    let first = plain("acme/planner", "worker", "read page 10", Expected::One(Reason::Delivered))?;
     cast.send(&first, Series::Paced(Routing::Agent)).await?;
-    let mut other = Draft::to_agent("worker", "pay 10,000");
+    let mut other = Draft::to_agent("worker", "read page 10,000");
     other.message_id.clone_from(&first.message_id);
     let second = Letter {
         target: "another text under a used id".to_owned(),

@@ -62,6 +62,7 @@ pub(super) fn oblige(joined: &mut Obligations, given: &Value) -> Result<(), Malf
         let Value::String(word) = word else { return Err(Malformed) };
         match (&**word, value) {
             ("deliberate", Value::Bool(deliberate)) => joined.deliberate |= deliberate,
+            ("score", Value::Bool(score)) => joined.score |= score,
             ("min_approvals", Value::Number(_)) => {
                 let approvals = value.as_u32().ok().filter(|n| (1..=100).contains(n)).ok_or(Malformed)?;
                 joined.min_approvals = joined.min_approvals.max(Some(approvals));

@@ -73,6 +73,9 @@ pub(super) fn as_json(decision: &Decision) -> Json {
             if obligations.lane == Some(Lane::Durable) {
                 out.insert("lane".to_owned(), json!("durable"));
             }
+            if obligations.score {
+                out.insert("score".to_owned(), json!(true));
+            }
             json!({"allow": true, "reasons": [], "obligations": out})
         }
     }

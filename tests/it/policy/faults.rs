@@ -124,6 +124,8 @@ fn obligations_that_cannot_be_read_deny() {
         "{\"redact\": \"a\"}",
         "{\"redact\": [1]}",
         "{\"lane\": \"fast\"}",
+        "{\"score\": 1}",
+        "{\"score\": \"yes\"}",
         "{\"encrypt\": true}",
         "null",
     ] {

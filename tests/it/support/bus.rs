@@ -24,6 +24,8 @@ impl Bus {
         let executable = env!("CARGO_BIN_EXE_agentbus");
         let mut options = StackOptions::new(folder.path().join("bus"), Plan::example().unwrap(), executable);
         options.nodes = nodes;
+        // Few tests are about the model, and those say so.
+        options.node_overrides = keywords();
         change(&mut options);
         Self { stack: Stack::start(options).await.unwrap(), _folder: folder }
     }
@@ -39,4 +41,9 @@ impl Bus {
     pub(crate) async fn stop(self) {
         self.stack.stop().await;
     }
+}
+
+/// A node's configuration that loads no model.
+pub(crate) fn keywords() -> toml::Table {
+    "impact.scorer = \"keywords\"".parse().unwrap()
 }

@@ -1,0 +1,33 @@
+//! What does a message score by itself, when nothing is known of its sender?
+
+use super::{Others, Sum, parts, signals};
+use crate::domain::{Impact, Level, Message, Timestamp, Weights};
+
+/// The impact of a message that is its sender's first, for a semantic part that is known. A node
+/// gives the same to such a message at the same time of day.
+pub fn alone(message: &Message, semantic: f64, model: &str, weights: &Weights, at: Timestamp) -> Impact {
+    let others = Others::of(message, 1, at);
+    let sum = Sum::new(weights, &others, message.priority, None);
+    let score = sum.score(semantic);
+    Impact {
+        score,
+        score_max: None,
+        level: Level::of(score),
+        parts: parts(&others, Some(semantic), Some(sum.drift(semantic))),
+        model: model.to_owned(),
+        unscored: None,
+    }
+}
+
+impl Others {
+    /// Read off a message, its sender's count of messages within 60 s, and the clock.
+    pub(super) fn of(message: &Message, messages: u32, now: Timestamp) -> Self {
+        Self {
+            permission: signals::permission(&message.tools),
+            volume: signals::volume(messages),
+            context: signals::context(signals::unusual_hour(now), signals::large_amount(&message.content)),
+            priority: signals::priority(message.priority),
+            message_type: signals::message_type(message.message_type),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Who runs the model, when, and on which thread? Named threads with an instance each, fed by one
+//! bounded queue.
+//!
+//! A forward pass takes milliseconds of pure arithmetic, which no thread of the runtime can spare.
+//! Jobs whose answer nobody waits for any more are not run; what waits together is run together, and
+//! nothing waits to be run together. Knows nothing of messages and of models: an [`Engine`] is both.
+
+use std::{
+    cell::Cell,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{Meter, Unscored};
+
+mod queue;
+mod worker;
+
+use queue::Queue;
+
+/// One instance of a model with its scratch memory. Stays on the thread that made it.
+pub trait Engine {
+    /// The token ids of all windows of these texts.
+    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored>;
+
+    /// How harmful each window sounds, 0 to 1, one for each.
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored>;
+}
+
+/// Makes an instance, on the thread that is to use it.
+pub type MakeEngine = Arc<dyn Fn() -> Result<Box<dyn Engine>, Unscored> + Send + Sync>;
+
+/// How many threads, how many jobs, how long.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSettings {
+    /// At least 1.
+    pub threads: usize,
+    /// How far other threads of the machine go first, 0 to 19; only Linux has it for a thread.
+    pub nice: u8,
+    /// Jobs that wait at one time; at least 1.
+    pub queue: usize,
+    /// From asking to giving up.
+    pub deadline: Duration,
+}
+
+/// Texts that belong together: the highest score of all their windows is theirs.
+struct Job {
+    texts: Vec<String>,
+    answer: Answer,
+    enqueued: Instant,
+    deadline: Instant,
+    /// Of who asked, so that what happens on the thread is told with the message it happens to.
+    span: tracing::Span,
+}
+
+enum Answer {
+    /// Somebody waits, until the other end is gone.
+    Reply(oneshot::Sender<Result<f64, Unscored>>),
+    /// Nobody waits, and only a score is worth telling.
+    Then(Box<dyn FnOnce(f64) + Send>),
+}
+
+/// The threads and their queue. Dropped, its threads end by themselves.
+pub struct Pool {
+    queue: Arc<Queue>,
+    threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    meter: Arc<dyn Meter>,
+    deadline: Duration,
+}
+
+impl Pool {
+    /// Starts the threads; fails if the system gives none.
+    pub fn start(
+        settings: PoolSettings,
+        make: MakeEngine,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self, std::io::Error> {
+        let queue = Arc::new(Queue::new(settings.queue.max(1)));
+        let pool = Self {
+            queue: Arc::clone(&queue),
+            threads: parking_lot::Mutex::new(Vec::with_capacity(settings.threads)),
+            meter: Arc::clone(&meter),
+            deadline: settings.deadline,
+        };
+        for number in 0..settings.threads.max(1) {
+            let (queue, make, meter) = (Arc::clone(&queue), Arc::clone(&make), Arc::clone(&meter));
+            let thread = std::thread::Builder::new().name(format!("impact-{number}")).spawn(move || {
+                stand_back(settings.nice);
+                worker::run(&queue, &make, &*meter);
+            })?;
+            pool.threads.lock().push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// The highest score of all windows of all texts.
+    pub async fn score(&self, texts: Vec<String>) -> Result<f64, Unscored> {
+        let limit = self.deadline;
+        let (reply, answer) = oneshot::channel();
+        let deadline = self.submit(texts, Answer::Reply(reply))?;
+        // Who stops waiting takes the receiver along, and the job is skipped when its turn comes.
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(scored)) => scored,
+            // Dropped unanswered: the pool has ended.
+            Ok(Err(_)) => Err(Unscored::Stopping),
+            Err(_) => Err(Unscored::TimedOut { limit }),
+        }
+    }
+
+    /// Scores if nothing else waits; a busy pool forgets it.
+    pub fn glance(&self, texts: Vec<String>, then: Box<dyn FnOnce(f64) + Send>) {
+        if self.queue.len() == 0 {
+            // Refused: there was something better to do after all.
+            let _ = self.submit(texts, Answer::Then(then));
+        }
+    }
+
+    /// Takes no more, works off what waits, and ends; whether it did so in time.
+    pub async fn close(&self, limit: Duration) -> bool {
+        const LOOK_AGAIN: Duration = Duration::from_millis(5);
+        self.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let ended = async {
+            while !threads.iter().all(JoinHandle::is_finished) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(limit, ended).await.is_ok()
+    }
+
+    fn submit(&self, texts: Vec<String>, answer: Answer) -> Result<Instant, Unscored> {
+        let enqueued = Instant::now();
+        let deadline = enqueued + self.deadline;
+        let job = Job { texts, answer, enqueued, deadline, span: tracing::Span::current() };
+        self.queue.push(job, &*self.meter)?;
+        Ok(deadline)
+    }
+}
+
+/// Lets others go first: what reads and answers messages needs little, and needs it soon.
+fn stand_back(nice: u8) {
+    if nice == 0 || !cfg!(target_os = "linux") {
+        return;
+    }
+    // On Linux niceness is a thread's own, and no process means the calling thread.
+    if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
+        tracing::warn!(%error, nice, "the model's thread keeps its priority");
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl Job {
+    fn abandoned(&self, now: Instant) -> bool {
+        let unheard = match &self.answer {
+            Answer::Reply(reply) => reply.is_closed(),
+            Answer::Then(_) => false,
+        };
+        unheard || now >= self.deadline
+    }
+
+    fn answer(self, scored: Result<f64, Unscored>) {
+        match self.answer {
+            // Gone in the meantime: nobody is left to tell.
+            Answer::Reply(reply) => drop(reply.send(scored)),
+            Answer::Then(then) => {
+                if let Ok(score) = scored {
+                    then(score);
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    static WORKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is a thread of a pool. What runs a model asks, so that a forward pass on a thread
+/// of the runtime is an error and not a stall.
+pub fn is_pool_thread() -> bool {
+    WORKING.get()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Does the pool keep its bounds, its threads and its promises when its engine is slow or panics?
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::*;
+use crate::impact::Event;
+use crate::impact::Unmetered;
+
+/// What the engines of one pool were told to run.
+#[derive(Default)]
+struct Log {
+    passes: Mutex<Vec<Vec<Vec<u32>>>>,
+    threads: Mutex<Vec<String>>,
+    made: AtomicUsize,
+}
+
+/// A window is the numbers in a text; the score of a window is its last number in hundredths.
+/// `slow` takes 30 ms, `slower` 900 ms, `panic` panics.
+struct Plain(Arc<Log>);
+
+impl Engine for Plain {
+    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
+        assert!(!texts.iter().any(|text| text == "panic"), "as asked");
+        if texts.iter().any(|text| text == "slow") {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        if texts.iter().any(|text| text == "slower") {
+            std::thread::sleep(Duration::from_millis(900));
+        }
+        let numbers = |text: &String| text.split(' ').filter_map(|word| word.parse().ok()).collect();
+        Ok(texts.iter().map(numbers).filter(|window: &Vec<u32>| !window.is_empty()).collect())
+    }
+
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+        assert!(is_pool_thread());
+        self.0.threads.lock().unwrap().push(std::thread::current().name().unwrap_or_default().to_owned());
+        self.0.passes.lock().unwrap().push(windows.iter().map(|window| window.to_vec()).collect());
+        Ok(windows.iter().map(|window| f64::from(*window.last().unwrap()) / 100.0).collect())
+    }
+}
+
+struct Rig {
+    pool: Arc<Pool>,
+    log: Arc<Log>,
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<Event>>);
+
+impl Meter for Seen {
+    fn see(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Seen {
+    fn count(&self, wanted: fn(&Event) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| wanted(event)).count()
+    }
+}
+
+const SETTINGS: PoolSettings =
+    PoolSettings { threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(5) };
+
+fn rig(settings: PoolSettings) -> Rig {
+    let (log, seen) = (Arc::new(Log::default()), Arc::new(Seen::default()));
+    let shared = Arc::clone(&log);
+    let make: MakeEngine = Arc::new(move || {
+        shared.made.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Plain(Arc::clone(&shared))) as Box<dyn Engine>)
+    });
+    let pool = Arc::new(Pool::start(settings, make, Arc::clone(&seen) as Arc<dyn Meter>).unwrap());
+    Rig { pool, log, seen }
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// Keeps the only thread busy and fills the queue behind it.
+fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<f64, Unscored>> {
+    let (pool, wanted) = (Arc::clone(&rig.pool), texts(wanted));
+    tokio::spawn(async move { pool.score(wanted).await })
+}
+
+#[tokio::test]
+async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
+    let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
+    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"])).await, Ok(0.9));
+    assert_eq!(rig.pool.score(texts(&["no numbers"])).await, Ok(0.0));
+    assert!(!is_pool_thread(), "a thread of the runtime");
+    let threads = rig.log.threads.lock().unwrap();
+    assert!(!threads.is_empty() && threads.iter().all(|name| name.starts_with("impact-")), "{threads:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_together_is_run_together_by_length_and_nothing_else_waits() {
+    let rig = rig(SETTINGS);
+    let slow = ask(&rig, &["slow"]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let waiting = [ask(&rig, &["1 2 3 40"]), ask(&rig, &["20"]), ask(&rig, &["5 60"])];
+    slow.await.unwrap().unwrap();
+    let mut scores = Vec::new();
+    for asked in waiting {
+        scores.push(asked.await.unwrap().unwrap());
+    }
+    assert_eq!(scores, [0.4, 0.2, 0.6]);
+    let passes = rig.log.passes.lock().unwrap();
+    let last = passes.last().unwrap();
+    assert_eq!(last.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_holds_so_many_tokens_and_a_long_text_takes_several() {
+    let rig = rig(SETTINGS);
+    let window = vec!["1"; 128].join(" ");
+    let many: Vec<String> = (0..9).map(|_| window.clone()).collect();
+    assert_eq!(rig.pool.score(many).await, Ok(0.01));
+    let passes = rig.log.passes.lock().unwrap();
+    assert_eq!(passes.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() {
+    let rig = rig(PoolSettings { queue: 2, ..SETTINGS });
+    let slow = ask(&rig, &["slow"]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let waiting = [ask(&rig, &["1"]), ask(&rig, &["2"])];
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Busy { waiting: 2 }));
+    for asked in waiting {
+        asked.abort();
+        assert!(asked.await.is_err());
+    }
+    assert_eq!(rig.pool.score(texts(&["4"])).await, Ok(0.04));
+    slow.await.unwrap().unwrap();
+    assert!(rig.log.passes.lock().unwrap().iter().flatten().all(|window| window == &[4]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_any_more_is_not_run() {
+    let limit = Duration::from_millis(150);
+    let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
+    let (slow, late) = (ask(&rig, &["slower"]), ask(&rig, &["77"]));
+    assert_eq!(slow.await.unwrap(), Err(Unscored::TimedOut { limit }));
+    assert_eq!(late.await.unwrap(), Err(Unscored::TimedOut { limit }));
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(rig.pool.score(texts(&["5"])).await, Ok(0.05));
+    assert!(!rig.log.passes.lock().unwrap().iter().flatten().any(|window| window == &[77]));
+    assert!(rig.seen.count(|event| matches!(event, Event::Skipped)) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_costs_its_own_batch_a_score_and_the_thread_goes_on() {
+    let rig = rig(SETTINGS);
+    assert_eq!(rig.pool.score(texts(&["1"])).await, Ok(0.01));
+    assert_eq!(rig.pool.score(texts(&["panic"])).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(texts(&["2"])).await, Ok(0.02));
+    assert_eq!(rig.log.made.load(Ordering::Relaxed), 2, "a fresh engine");
+    assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 1);
+    // A thread that does nothing but panic rests: what comes is refused at once, unrun.
+    for _ in 0..20 {
+        assert_eq!(rig.pool.score(texts(&["panic"])).await, Err(Unscored::Failed));
+    }
+    assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 10);
+    assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Failed));
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_made_is_tried_again_with_the_next_text() {
+    let tried = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tried);
+    let make: MakeEngine = Arc::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(Unscored::NoModel),
+        _ => Ok(Box::new(Plain(Arc::default())) as Box<dyn Engine>),
+    });
+    let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
+    assert_eq!(pool.score(texts(&["1"])).await, Err(Unscored::NoModel));
+    assert_eq!(pool.score(texts(&["1"])).await, Ok(0.01));
+}
+
+/// Too few scores, and scores that are none.
+struct Wrong(Vec<f64>);
+
+impl Engine for Wrong {
+    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
+        Ok(texts.iter().map(|_| vec![1]).collect())
+    }
+
+    fn scores(&mut self, _: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+        Ok(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_score_is_never_one() {
+    for (wrong, expected) in [
+        (vec![], Unscored::Failed),
+        (vec![0.1], Unscored::Failed),
+        (vec![0.1, 0.2, 0.3], Unscored::Failed),
+        (vec![0.1, 1.1], Unscored::OutOfRange { found: 1.1 }),
+        (vec![-0.1, 0.9], Unscored::OutOfRange { found: -0.1 }),
+    ] {
+        let make: MakeEngine = Arc::new(move || Ok(Box::new(Wrong(wrong.clone())) as Box<dyn Engine>));
+        let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
+        assert_eq!(pool.score(texts(&["a", "b"])).await, Err(expected));
+    }
+    let make: MakeEngine = Arc::new(|| Ok(Box::new(Wrong(vec![f64::NAN])) as Box<dyn Engine>));
+    let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
+    assert!(matches!(pool.score(texts(&["a"])).await, Err(Unscored::OutOfRange { found }) if found.is_nan()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_works_off_what_waits_and_takes_no_more() {
+    let rig = rig(SETTINGS);
+    let asked = [ask(&rig, &["slow"]), ask(&rig, &["2"])];
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(rig.pool.close(Duration::from_secs(2)).await);
+    let [slow, next] = asked;
+    assert_eq!((slow.await.unwrap(), next.await.unwrap()), (Ok(0.0), Ok(0.02)));
+    assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Stopping));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_glance_is_taken_only_where_nothing_waits() {
+    let rig = rig(SETTINGS);
+    let (told, mut scores) = tokio::sync::mpsc::channel(4);
+    let tell = |told: &tokio::sync::mpsc::Sender<f64>| {
+        let told = told.clone();
+        Box::new(move |score| {
+            let _ = told.try_send(score);
+        })
+    };
+    rig.pool.glance(texts(&["9"]), tell(&told));
+    assert_eq!(scores.recv().await, Some(0.09));
+    let slow = ask(&rig, &["slow"]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let waiting = ask(&rig, &["1"]);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    rig.pool.glance(texts(&["8"]), tell(&told));
+    slow.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert!(scores.try_recv().is_err());
+}

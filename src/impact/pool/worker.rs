@@ -1,0 +1,171 @@
+//! What does a thread of the pool do? It takes what waits, runs it, answers, and outlives a panic.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use super::{Engine, Job, MakeEngine, Unscored, WORKING, queue::Queue};
+use crate::impact::{Event, Meter};
+
+/// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
+/// text does not wait long behind others.
+const PASS_TOKENS: usize = 512;
+/// Restarts within [`RESTARTS_WITHIN`]; beyond them the thread runs nothing until they are past.
+const RESTARTS_MAX: usize = 10;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A job whose text is split into windows.
+struct Ready {
+    job: Job,
+    windows: Vec<Vec<u32>>,
+    scored: Result<f64, Unscored>,
+}
+
+pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter) {
+    WORKING.set(true);
+    let mut engine: Option<Box<dyn Engine>> = None;
+    let mut restarts = Restarts::default();
+    while let Some(first) = queue.pop(meter) {
+        if restarts.too_many(Instant::now()) {
+            first.answer(Err(Unscored::Failed));
+            continue;
+        }
+        let mut jobs = Vec::new();
+        let run = || batch(&mut engine, make, first, queue, meter, &mut jobs);
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            // What it left in its memory cannot be trusted.
+            drop(catch_unwind(AssertUnwindSafe(|| engine = None)));
+            restarts.add(Instant::now());
+            meter.see(Event::Restarted);
+            tracing::error!(texts = jobs.len(), "the model panicked; its thread begins anew");
+            jobs.iter_mut().for_each(|ready: &mut Ready| ready.scored = Err(Unscored::Failed));
+        }
+        for Ready { job, scored, .. } in jobs {
+            // Nothing of an answer may end this thread, not even what is done with it.
+            drop(catch_unwind(AssertUnwindSafe(|| job.answer(scored))));
+        }
+    }
+}
+
+/// One forward pass, or several for long texts, over what waits. Jobs are in `jobs` from before
+/// anything can go wrong with them.
+fn batch(
+    engine: &mut Option<Box<dyn Engine>>,
+    make: &MakeEngine,
+    first: Job,
+    queue: &Queue,
+    meter: &dyn Meter,
+    jobs: &mut Vec<Ready>,
+) {
+    jobs.push(Ready::new(first));
+    let engine = match engine {
+        Some(engine) => engine,
+        None => match make() {
+            Ok(made) => engine.insert(made),
+            Err(why) => return jobs.iter_mut().for_each(|ready| ready.scored = Err(why.clone())),
+        },
+    };
+    let mut tokens = 0;
+    loop {
+        let Some(ready) = jobs.last_mut() else { return };
+        let _span = ready.job.span.clone().entered();
+        match engine.windows(&ready.job.texts) {
+            Ok(windows) => {
+                tokens += windows.iter().map(Vec::len).sum::<usize>();
+                ready.windows = windows;
+            }
+            Err(why) => ready.scored = Err(why),
+        }
+        if tokens >= PASS_TOKENS {
+            break;
+        }
+        // Only what waits already: nobody waits for company.
+        match queue.pop_waiting(meter) {
+            Some(job) => jobs.push(Ready::new(job)),
+            None => break,
+        }
+    }
+    passes(&mut **engine, jobs, meter);
+}
+
+/// Runs all windows, those of like length together, and gives each job the highest of its own.
+fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter) {
+    let mut windows: Vec<(usize, Vec<u32>)> = Vec::new();
+    for (place, ready) in jobs.iter_mut().enumerate() {
+        windows.extend(ready.windows.drain(..).map(|window| (place, window)));
+    }
+    windows.sort_by_key(|(_, window)| window.len());
+    let mut rest = windows.as_slice();
+    while !rest.is_empty() {
+        let (pass, later) = rest.split_at(pass_length(rest));
+        rest = later;
+        let ids: Vec<&[u32]> = pass.iter().map(|(_, window)| window.as_slice()).collect();
+        let started = Instant::now();
+        let scored = engine.scores(&ids).and_then(|scores| {
+            // One too few would leave a window unread, and its job with too low a score.
+            if scores.len() == ids.len() { Ok(scores) } else { Err(Unscored::Failed) }
+        });
+        let tokens = ids.iter().map(|window| window.len()).sum();
+        meter.see(Event::Ran { texts: jobs.len(), tokens, took: started.elapsed() });
+        for (at, (place, _)) in pass.iter().enumerate() {
+            let Some(ready) = jobs.get_mut(*place) else { continue };
+            let found = match &scored {
+                Ok(scores) => scores.get(at).copied().ok_or(Unscored::Failed),
+                Err(why) => Err(why.clone()),
+            };
+            ready.take(found);
+        }
+        // A long text is dropped between two passes once nobody waits for any of them.
+        let now = Instant::now();
+        if jobs.iter().all(|ready| ready.job.abandoned(now)) {
+            let late = |ready: &mut Ready| ready.scored = Err(Unscored::Failed);
+            return jobs.iter_mut().for_each(late);
+        }
+    }
+}
+
+/// How many windows make one pass: at least one.
+fn pass_length(windows: &[(usize, Vec<u32>)]) -> usize {
+    let mut tokens = 0;
+    let fits = windows.iter().take_while(|(_, window)| {
+        tokens += window.len();
+        tokens <= PASS_TOKENS
+    });
+    fits.count().max(1)
+}
+
+impl Ready {
+    fn new(job: Job) -> Self {
+        // No window, no words, no harm in them.
+        Self { job, windows: Vec::new(), scored: Ok(0.0) }
+    }
+
+    /// The maximum counts; a window without a score leaves the whole text without one.
+    fn take(&mut self, found: Result<f64, Unscored>) {
+        self.scored = match (std::mem::replace(&mut self.scored, Ok(0.0)), found) {
+            (Ok(_), Ok(score)) if !(0.0..=1.0).contains(&score) => Err(Unscored::OutOfRange { found: score }),
+            (Ok(highest), Ok(score)) => Ok(highest.max(score)),
+            (Err(why), _) | (Ok(_), Err(why)) => Err(why),
+        };
+    }
+}
+
+/// When the thread began anew, of late.
+#[derive(Default)]
+struct Restarts(VecDeque<Instant>);
+
+impl Restarts {
+    fn add(&mut self, now: Instant) {
+        if self.0.len() >= RESTARTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+    }
+
+    fn too_many(&self, now: Instant) -> bool {
+        let full = self.0.len() >= RESTARTS_MAX;
+        full && self.0.front().is_some_and(|first| now.duration_since(*first) < RESTARTS_WITHIN)
+    }
+}

@@ -1,0 +1,154 @@
+//! What do the words of a message mean to the model? Read in pieces, remembered, and run on the
+//! pool's threads; and what a node does without a model.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Unscored, pool::Pool, text::passages,
+};
+use crate::domain::Message;
+
+#[cfg(feature = "model")]
+mod engine;
+
+#[cfg(feature = "model")]
+pub use engine::{ModelEngine, windows_of};
+
+/// A model behind a pool and a cache.
+pub struct ModelScorer {
+    pool: Arc<Pool>,
+    /// By SHA-256 of what was read and of what read it.
+    known: Cache<[u8; 32], f64>,
+    name: String,
+    /// Of encoder, tokenizer and head.
+    digest: [u8; 32],
+    windows_max: usize,
+    meter: Arc<dyn Meter>,
+}
+
+impl ModelScorer {
+    pub fn new(
+        pool: Arc<Pool>,
+        name: String,
+        digest: [u8; 32],
+        settings: &Settings,
+        meter: Arc<dyn Meter>,
+    ) -> Self {
+        let known = Cache::new(settings.cache_entries);
+        Self { pool, known, name, digest, windows_max: settings.windows_max, meter }
+    }
+
+    fn key(&self, passages: &[String]) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(self.digest);
+        for passage in passages {
+            hash.update((passage.len() as u64).to_le_bytes());
+            hash.update(passage);
+        }
+        hash.finalize().into()
+    }
+
+    /// Every passage is a window at least, so that many need not be split to be too many.
+    fn passages(&self, message: &Message) -> Result<Vec<String>, Unscored> {
+        let (passages, max) = (passages(message), self.windows_max);
+        match passages.len() {
+            windows if windows > max => Err(Unscored::TooLong { windows, max }),
+            _ => Ok(passages),
+        }
+    }
+}
+
+#[async_trait]
+impl SemanticScorer for ModelScorer {
+    async fn score(&self, message: &Message) -> Result<f64, Unscored> {
+        let passages = self.passages(message)?;
+        let key = self.key(&passages);
+        if let Some(score) = self.known.get(&key) {
+            self.meter.see(Event::CacheHit);
+            return Ok(score);
+        }
+        self.meter.see(Event::CacheMiss);
+        let score = self.pool.score(passages).await?;
+        self.known.insert(key, score);
+        Ok(score)
+    }
+
+    fn glance(&self, message: &Message, then: Box<dyn FnOnce(f64) + Send>) {
+        if let Ok(passages) = self.passages(message) {
+            self.pool.glance(passages, then);
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::High
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// In a model's place when there is none that works: never a score.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoModel;
+
+#[async_trait]
+impl SemanticScorer for NoModel {
+    async fn score(&self, _: &Message) -> Result<f64, Unscored> {
+        Err(Unscored::NoModel)
+    }
+
+    fn glance(&self, _: &Message, _: Box<dyn FnOnce(f64) + Send>) {}
+
+    fn cost(&self) -> Cost {
+        Cost::High
+    }
+
+    fn name(&self) -> &str {
+        "none"
+    }
+}
+
+/// What a node scores words with.
+pub struct Prepared {
+    pub scorer: Arc<dyn SemanticScorer>,
+    /// To be closed when the node ends.
+    pub pool: Option<Arc<Pool>>,
+    /// For people: what it is, or why it does not work and what to do.
+    pub state: Result<String, String>,
+}
+
+/// The scorer that the settings ask for. Never fails: without its model a node still passes what no
+/// words could stop, and says everywhere that it has none.
+pub fn prepare(settings: &Settings, meter: &Arc<dyn Meter>) -> Prepared {
+    match settings.scorer {
+        ScorerKind::Keywords => Prepared {
+            scorer: Arc::new(Keywords),
+            pool: None,
+            state: Ok("keywords, a poor judge; impact.scorer = \"model\" is better".to_owned()),
+        },
+        ScorerKind::Model => prepare_model(settings, meter).unwrap_or_else(|why| Prepared {
+            scorer: Arc::new(NoModel),
+            pool: None,
+            state: Err(why),
+        }),
+    }
+}
+
+#[cfg(feature = "model")]
+fn prepare_model(settings: &Settings, meter: &Arc<dyn Meter>) -> Result<Prepared, String> {
+    engine::prepare(settings, meter)
+}
+
+#[cfg(not(feature = "model"))]
+fn prepare_model(_: &Settings, _: &Arc<dyn Meter>) -> Result<Prepared, String> {
+    Err("this program was built without the model; set impact.scorer = \"keywords\", or build it with \
+         the feature `model`"
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! What can be configured of the impact? Defaults and bounds of `[impact]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::domain::Weights;
+
+/// How the assessor weighs, how many senders it remembers, and how it uses the model.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub scorer: ScorerKind,
+    /// Absent: the model within the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_dir: Option<PathBuf>,
+    pub precision: Precision,
+    /// 0: one less than the machine has cores, at least 1.
+    pub threads: usize,
+    /// Niceness of these threads, 0 to 19 (Linux): how far the rest of the node goes first.
+    pub nice: u8,
+    /// Messages that wait for the model at one time.
+    pub queue: usize,
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    pub cache_entries: u64,
+    /// Of one message; one that has more is not scored.
+    pub windows_max: usize,
+    /// One message in so many that need no model is scored all the same; 0: none.
+    pub audit_every: u64,
+    /// Senders whose past is kept, the least recently heard are forgotten first. About 1 KiB each.
+    pub senders_max: u64,
+    pub weights: Weights,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScorerKind {
+    Model,
+    Keywords,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// The fastest that the processor has.
+    Auto,
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            scorer: if cfg!(feature = "model") { ScorerKind::Model } else { ScorerKind::Keywords },
+            model_dir: None,
+            precision: Precision::Auto,
+            threads: 0,
+            nice: 5,
+            queue: 256,
+            deadline: Duration::from_millis(500),
+            cache_entries: 65_536,
+            windows_max: 64,
+            audit_every: 1_000,
+            senders_max: 65_536,
+            weights: Weights::default(),
+        }
+    }
+}
