@@ -17,7 +17,11 @@ mod config;
 mod context;
 mod demo;
 mod inbox;
+mod judge;
+#[cfg(feature = "model")]
+mod model;
 mod node;
+mod score;
 mod send;
 pub mod tenants;
 pub mod up;
@@ -46,6 +50,11 @@ enum Command {
     Node(node::NodeArgs),
     /// Generate and apply the NATS accounts of tenants and agents
     Tenants(tenants::TenantsArgs),
+    /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
+    Score(score::ScoreArgs),
+    /// Look at the impact model, measure it, and make a head for another one
+    #[cfg(feature = "model")]
+    Model(model::ModelArgs),
     /// Check or show a node's configuration
     Config(config::ConfigArgs),
 }
@@ -60,6 +69,9 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Up(args) => up::run(args).await,
         Command::Node(args) => node::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
+        Command::Score(args) => score::run(&args),
+        #[cfg(feature = "model")]
+        Command::Model(args) => model::run(args),
         Command::Config(args) => config::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -13,9 +13,13 @@
 mod clients;
 mod docs;
 mod faults;
+mod impact;
 mod isolation;
 mod journeys;
+#[cfg(feature = "model")]
+mod model_tools;
 mod operators;
+mod past;
 mod policy;
 mod servers;
 mod state;

@@ -13,10 +13,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rejection", &["domain"]),
     ("wire", &["domain", "rejection"]),
     ("config", &["domain", "impact"]),
-    ("telemetry", &["config", "domain"]),
+    ("telemetry", &["config", "domain", "impact"]),
     ("state", &["domain"]),
     ("policy", &["domain", "rejection"]),
-    ("impact", &["domain"]),
+    ("impact", &["domain", "state"]),
     ("pipeline", &["domain", "rejection", "wire", "state", "policy", "impact", "telemetry"]),
     (
         "bus",
@@ -54,6 +54,11 @@ const OWNED: &[(&str, &[&str])] = &[
     ("rmp_serde", &["client", "wire/"]),
     ("axum", &["admin"]),
     ("prometheus_client", &["telemetry"]),
+    ("indicatif", &["cli"]),
+    ("candle_core", &["impact/distilbert"]),
+    ("candle_nn", &["impact/distilbert"]),
+    ("agentbus_kernels", &["impact/distilbert"]),
+    ("tokenizers", &["impact/model"]),
 ];
 
 #[test]

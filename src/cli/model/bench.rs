@@ -1,0 +1,340 @@
+//! `agentbus model bench`: how fast is the model on this machine, on one thread and on two?
+
+use std::{
+    fs,
+    io::{BufWriter, Write as _},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow, ensure};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::judge::ModelArgs,
+    impact::{
+        model::{Choice, Engine, Model, ModelError, Options, Part, Session, Windows},
+        text::normalized,
+    },
+};
+
+/// A row is measured at least so often, and at least so long.
+const RUNS_MIN: usize = 50;
+const TIME_MIN: Duration = Duration::from_secs(1);
+/// And no longer than this, however slow it is.
+const TIME_MAX: Duration = Duration::from_secs(60);
+const WARM_UP: usize = 5;
+const TEXTS_MAX: usize = 100_000;
+/// Any word will do: what a token says does not change what it costs.
+const WORDS: Range = Range { from: 1_996, count: 20_000 };
+
+struct Range {
+    from: u32,
+    count: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What computes; candle runs f32 only
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineArg,
+    /// Lengths to measure, one text at a time; none with 0
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "16,32,64,128",
+        value_parser = clap::value_parser!(u16).range(0..=512))]
+    tokens: Vec<u16>,
+    /// Times to measure each length; the median of the medians counts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Also measure texts per second: lines of {"text": …}, each cut to one window
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    /// Instances to compare with one, each on its own thread (with --texts)
+    #[arg(long, value_name = "N", default_value = "2")]
+    threads: NonZeroUsize,
+    /// Write the pooled state of each of --texts, as lines of JSON
+    #[arg(long, value_name = "FILE", requires = "texts")]
+    pooled_out: Option<PathBuf>,
+    /// Print one object of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum EngineArg {
+    /// Kernels where the CPU has what they need, else candle
+    #[default]
+    Auto,
+    /// candle's tensors, on any CPU
+    Candle,
+    /// The kernels, or nothing
+    Kernels,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    tokens: u16,
+    median_us: f64,
+    p10_us: f64,
+    p90_us: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Throughput {
+    texts: usize,
+    tokens: usize,
+    /// One text at a time.
+    batch1: f64,
+    batch8: f64,
+    threads: usize,
+    /// As many instances, eight texts at a time, together.
+    batch8_threads: f64,
+    /// Of that to one instance.
+    threads_ratio: f64,
+}
+
+pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    ensure!(args.threads.get() <= 256, "--threads is {}, at most 256 make sense", args.threads);
+    let model = load(args)?;
+    let mut session = model.session();
+    let lengths = args.tokens.iter().copied().filter(|tokens| *tokens > 0);
+    let rows = lengths.map(|tokens| row(&mut session, tokens, args.rounds)).collect::<Result<Vec<_>, _>>()?;
+    let mut throughput = None;
+    if let Some(path) = &args.texts {
+        let windows = texts(&model, path)?;
+        throughput = Some(measure(&model, &windows, args.threads)?);
+        if let Some(out) = &args.pooled_out {
+            write_pooled(&mut session, &windows, out)?;
+        }
+    }
+    let info = model.info();
+    if args.json {
+        println!("{}", as_json(args, &model, info.layers, &rows, throughput.as_ref()));
+    } else {
+        println!("{}, {} layers, in {} by {}", model.name(), info.layers, info.precision, info.engine);
+        println!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90");
+        for Row { tokens, median_us, p10_us, p90_us } in &rows {
+            println!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us");
+        }
+        if let Some(Throughput { texts, tokens, batch1, batch8, threads, batch8_threads, threads_ratio }) =
+            throughput
+        {
+            println!("\n  {texts} texts of {:.1} tokens, texts per second:", tokens as f64 / texts as f64);
+            println!("    one at a time        {batch1:>9.0}");
+            println!("    eight at a time      {batch8:>9.0}");
+            println!("    {threads} instances          {batch8_threads:>9.0}   {threads_ratio:.2} of one");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// With its head, which says how many layers run; an encoder without one runs all of them.
+fn load(args: &BenchArgs) -> Result<Arc<Model>, Box<ModelError>> {
+    let engine = match args.engine {
+        EngineArg::Auto => None,
+        EngineArg::Candle => Some(Engine::Candle),
+        EngineArg::Kernels => Some(Engine::Kernels),
+    };
+    let choice = Choice { precision: args.model.precision.asked(), engine };
+    let source = args.model.source();
+    match Model::load_with(&source, Options { choice, part: Part::Scorer }) {
+        Err(ModelError::Missing { .. }) => {
+            Model::load_with(&source, Options { choice, part: Part::Encoder { layers: None } })
+        }
+        loaded => loaded,
+    }
+    .map(Arc::new)
+    .map_err(Box::new)
+}
+
+fn as_json(
+    args: &BenchArgs,
+    model: &Model,
+    layers: usize,
+    rows: &[Row],
+    throughput: Option<&Throughput>,
+) -> Value {
+    let mut all = json!({
+        "model": model.name(),
+        "precision": model.precision().to_string(),
+        "engine": model.engine().to_string(),
+        "layers": layers,
+        "threads": 1,
+        "rows": rows,
+    });
+    if let (Value::Object(fields), Some(throughput)) = (&mut all, throughput) {
+        let mut per_second = json!(throughput);
+        if let (Value::Object(per_second), 2) = (&mut per_second, throughput.threads) {
+            per_second.insert("threads2_ratio".to_owned(), json!(throughput.threads_ratio));
+        }
+        fields.insert("texts_per_s".to_owned(), per_second);
+        if let Some(path) = &args.pooled_out {
+            fields.insert("pooled".to_owned(), json!(path));
+        }
+    }
+    all
+}
+
+fn row(session: &mut Session, tokens: u16, rounds: u16) -> anyhow::Result<Row> {
+    let window = window_of(session.model(), tokens);
+    for _ in 0..WARM_UP {
+        session.pooled(&[&window])?;
+    }
+    let mut measured = Vec::new();
+    for _ in 0..rounds {
+        measured.push(times(session, &window)?);
+    }
+    let at = |share: f64| {
+        let each: Vec<f64> = measured.iter().map(|times| quantile(times, share)).collect();
+        quantile(&sorted(each), 0.5)
+    };
+    Ok(Row { tokens, median_us: at(0.5), p10_us: at(0.1), p90_us: at(0.9) })
+}
+
+/// As long as was asked for, begun and ended as every window is.
+fn window_of(model: &Model, tokens: u16) -> Vec<u32> {
+    let ends =
+        model.windows("", &Windows::default()).unwrap_or_default().into_iter().next().unwrap_or_default();
+    // A model with fewer words than ours gets those it has.
+    let count = u32::try_from(model.info().vocabulary)
+        .unwrap_or(u32::MAX)
+        .saturating_sub(WORDS.from)
+        .clamp(1, WORDS.count);
+    let inner =
+        (0..u32::from(tokens).saturating_sub(2)).map(|at| WORDS.from + at.wrapping_mul(7_919) % count);
+    let first = ends.first().copied().into_iter();
+    let last = ends.last().copied().into_iter();
+    first.chain(inner).chain(last).take(tokens.into()).collect()
+}
+
+/// Microseconds of each run, sorted.
+fn times(session: &mut Session, window: &[u32]) -> anyhow::Result<Vec<f64>> {
+    let mut times = Vec::new();
+    let started = Instant::now();
+    while (times.len() < RUNS_MIN || started.elapsed() < TIME_MIN) && started.elapsed() < TIME_MAX {
+        let before = Instant::now();
+        std::hint::black_box(session.pooled(&[window])?);
+        times.push(before.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(sorted(times))
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+#[derive(serde::Deserialize)]
+struct TextLine {
+    text: String,
+}
+
+/// The first window of each text: so every engine that is compared reads the same tokens.
+fn texts(model: &Model, path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
+    let content = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut windows = Vec::new();
+    for (number, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        ensure!(windows.len() < TEXTS_MAX, "{} has more than {TEXTS_MAX} texts", path.display());
+        let at = || format!("{}, line {}", path.display(), number + 1);
+        let line: TextLine = serde_json::from_str(line).with_context(at)?;
+        let read = model.windows(&normalized(&line.text), &Windows::default()).with_context(at)?;
+        windows.extend(read.into_iter().next());
+    }
+    ensure!(!windows.is_empty(), "{} has no texts", path.display());
+    Ok(windows)
+}
+
+fn measure(model: &Arc<Model>, windows: &[Vec<u32>], threads: NonZeroUsize) -> anyhow::Result<Throughput> {
+    let mut session = model.session();
+    run_all(&mut session, windows.get(..windows.len().min(64)).unwrap_or(windows), 8)?;
+    let texts = windows.len() as f64;
+    // One thread before and after the many: a machine that changes its pace shows.
+    let batch1 = texts / run_all(&mut session, windows, 1)?;
+    let before = run_all(&mut session, windows, 8)?;
+    let together = run_together(model, windows, threads)?;
+    let after = run_all(&mut session, windows, 8)?;
+    let batch8 = texts / f64::midpoint(before, after);
+    let batch8_threads = texts * threads.get() as f64 / together;
+    Ok(Throughput {
+        texts: windows.len(),
+        tokens: windows.iter().map(Vec::len).sum(),
+        batch1,
+        batch8,
+        threads: threads.get(),
+        batch8_threads,
+        threads_ratio: batch8_threads / batch8,
+    })
+}
+
+/// Seconds that one instance takes for all of them.
+fn run_all(session: &mut Session, windows: &[Vec<u32>], batch: usize) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    for some in windows.chunks(batch.max(1)) {
+        let some: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
+        std::hint::black_box(session.pooled(&some)?);
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Seconds from when the first begins until the last of as many instances has done all of them.
+fn run_together(model: &Arc<Model>, windows: &[Vec<u32>], threads: NonZeroUsize) -> anyhow::Result<f64> {
+    let ready = Barrier::new(threads.get() + 1);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads.get())
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut session = model.session();
+                    let warm =
+                        run_all(&mut session, windows.get(..windows.len().min(64)).unwrap_or(windows), 8);
+                    ready.wait();
+                    warm.and_then(|_| run_all(&mut session, windows, 8))
+                })
+            })
+            .collect();
+        ready.wait();
+        let started = Instant::now();
+        for thread in running {
+            thread.join().map_err(|_| anyhow!("an instance stopped without an answer"))??;
+        }
+        Ok(started.elapsed().as_secs_f64())
+    })
+}
+
+fn write_pooled(session: &mut Session, windows: &[Vec<u32>], out: &Path) -> anyhow::Result<()> {
+    let at = || out.display().to_string();
+    let mut file = BufWriter::new(fs::File::create(out).with_context(at)?);
+    for some in windows.chunks(8) {
+        let ids: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
+        for pooled in session.pooled(&ids)? {
+            serde_json::to_writer(&mut file, &pooled)?;
+            file.write_all(b"\n").with_context(at)?;
+        }
+    }
+    file.flush().with_context(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_what_was_measured() {
+        let times = sorted(vec![5.0, 1.0, 4.0, 2.0, 3.0]);
+        for (share, expected) in [(0.0, 1.0), (0.5, 3.0), (1.0, 5.0)] {
+            assert!((quantile(&times, share) - expected).abs() < 1e-12);
+        }
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+}

@@ -1,0 +1,161 @@
+//! `agentbus model evaluate`: how good are the scores on texts with known answers?
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::{
+    data::{self, Labelled, Part},
+    score_texts::judged,
+};
+use crate::{
+    cli::judge::JudgeArgs,
+    impact::evaluate::{Figures, Judged, Report, by_group, by_level, html},
+};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each line of data is {\"text\": …, \"high\": 0 or 1} or {\"text\": …, \"level\": 0 to 3} \
+    (2 and 3 are high), with \"group\" (or \"source\") and \"part\" (train, dev, test) if you like.\n\
+    Scores are the semantic part alone, as a node gets it for a message with that text."
+)]
+pub struct EvaluateArgs {
+    /// Labelled texts, as lines of JSON; can be repeated
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Only texts of this part [default: all]
+    #[arg(long, value_enum)]
+    part: Option<PartArg>,
+    /// From which score on a text counts as found
+    #[arg(long, value_name = "SCORE", default_value_t = 0.5, value_parser = share)]
+    threshold: f64,
+    /// Write a page with curves, tables and the worst errors
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print all figures as one object of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    judge: JudgeArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PartArg {
+    Train,
+    Dev,
+    Test,
+}
+
+impl PartArg {
+    fn part(self) -> Part {
+        match self {
+            PartArg::Train => Part::Train,
+            PartArg::Dev => Part::Dev,
+            PartArg::Test => Part::Test,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("expected 0 to 1".to_owned()) }
+}
+
+pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
+    let (mut texts, sources) = data::read(&args.data)?;
+    if let Some(part) = args.part {
+        texts.retain(|text: &Labelled| text.part == Some(part.part()));
+        anyhow::ensure!(!texts.is_empty(), "no line of the data says that it is of that part");
+    }
+    let judge = args.judge.judge()?;
+    let judged = judged(&judge, &texts, args.judge.threads())?;
+    let figures = Figures::of(&judged, args.threshold);
+    let names: Vec<String> = sources.iter().map(|source| name(&source.path)).collect();
+    if let Some(path) = &args.html {
+        let data = names.join(", ");
+        let page =
+            html(Report { model: judge.name(), data: &data, threshold: args.threshold, judged: &judged });
+        fs::write(path, page).with_context(|| path.display().to_string())?;
+    }
+    if args.json {
+        println!("{}", all_as_json(&judged, &figures, judge.name(), &names));
+    } else {
+        print!("{}", readable(&judged, &figures, judge.name()));
+        if let Some(path) = &args.html {
+            println!("\n  page: {}", path.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Without folders, which are of no use to a reader elsewhere.
+pub(super) fn name(path: &std::path::Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn all_as_json(judged: &[Judged], figures: &Figures, model: &str, data: &[String]) -> Value {
+    let groups: Map<String, Value> = by_group(judged, figures.threshold)
+        .into_iter()
+        .map(|(group, figures)| (group, json!(figures)))
+        .collect();
+    let levels: Map<String, Value> = by_level(judged, figures.threshold)
+        .into_iter()
+        .map(|(level, figures)| (level.to_string(), json!(figures)))
+        .collect();
+    json!({ "model": model, "data": data, "figures": figures, "by_group": groups, "by_level": levels })
+}
+
+fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
+    let mut out = format!("{model} on {} texts, {} of them high\n\n", figures.texts, figures.high);
+    for (name, value) in [
+        ("AUC", figures.auc),
+        ("average precision", figures.average_precision),
+        ("recall at 5 % false positives", figures.recall_at_5_percent),
+        ("best F1", figures.best_f1),
+        ("  at the threshold", figures.best_f1_threshold),
+        ("Brier score", figures.brier),
+        ("calibration error", figures.calibration_error),
+        ("log loss", figures.log_loss),
+    ] {
+        out += &format!("  {name:<30} {}\n", number(value));
+    }
+    let confusion = figures.confusion;
+    out += &format!("\n  at {}:\n", figures.threshold);
+    for (name, value) in [
+        ("F1", figures.f1),
+        ("precision", figures.precision),
+        ("recall", figures.recall),
+        ("false positive rate", figures.false_positive_rate),
+    ] {
+        out += &format!("  {name:<30} {}\n", number(value));
+    }
+    out += &format!("\n  {:<30} {:>10} {:>10}\n", "", "found", "not found");
+    out += &format!("  {:<30} {:>10} {:>10}\n", "high", confusion.found, confusion.missed);
+    out += &format!("  {:<30} {:>10} {:>10}\n", "not high", confusion.false_alarms, confusion.left_alone);
+    let levels = by_level(judged, figures.threshold);
+    let levels = levels.into_iter().map(|(level, figures)| (format!("level {level}"), figures));
+    let groups = by_group(judged, figures.threshold);
+    out += &format!(
+        "\n  {:<30} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8}\n",
+        "", "texts", "high", "AUC", "F1", "recall", "false+"
+    );
+    for (name, figures) in levels.chain(groups) {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(30).collect();
+        out += &format!(
+            "  {name:<30} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8}\n",
+            figures.texts,
+            figures.high,
+            number(figures.auc),
+            number(figures.f1),
+            number(figures.recall),
+            number(figures.false_positive_rate)
+        );
+    }
+    out
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.3}"))
+}
