@@ -9,10 +9,10 @@ FUZZ_CASES ?= 200000
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients build demo up test lint fuzz bench deny clean
+.PHONY: help servers clients build demo up test lint fuzz bench model bench-model deny clean
 
 help: ## This page
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 servers: ## Find or install nats-server and redis-server (into .servers/ where that can be)
 	@deploy/install-servers --only nats,redis
@@ -33,11 +33,11 @@ up: servers build ## Run everything here until Ctrl-C, to play with
 	target/release/agentbus up $(UP)
 
 test: clients ## All tests, against real servers and real clients
-	$(CARGO) test
+	$(CARGO) test --workspace
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 fuzz: ## A long run of the decoder's properties with arbitrary bytes (FUZZ_CASES=200000)
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release --lib wire
@@ -45,8 +45,14 @@ fuzz: ## A long run of the decoder's properties with arbitrary bytes (FUZZ_CASES
 bench: servers ## Measure, and write the benchmark report
 	$(CARGO) run --release --bin loadtest -- report
 
+model: ## Make the impact model anew from its source, but for what was tuned (models/README.md)
+	python3 models/convert.py
+
+bench-model: build ## Measure the impact model beside ONNX Runtime, which it installs into .models/
+	python3 models/bench/bench.py --page docs/benchmarks.md
+
 deny: ## Licences, advisories and sources of all dependencies (needs cargo-deny)
 	$(CARGO) deny check
 
-clean: ## Delete what was built; .servers/ and .agentbus/ stay
+clean: ## Delete what was built; .servers/, .models/ and .agentbus/ stay
 	$(CARGO) clean

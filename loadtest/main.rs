@@ -7,6 +7,7 @@
 //! - [`options`]: what can be asked for. [`rig`]: servers, agents, and whose turn it is.
 //! - [`echo`]: the baseline. [`load`]: closed and open loop. [`message`]: what is sent.
 //! - [`rounds`]: the turns. [`figures`]: medians and ratios, as JSON. [`tables`]: the same to read.
+//! - [`impact`]: messages that need no model, beside a flood of those that do.
 //! - [`cpu`], [`stages`], [`parts`]: where the time goes. [`micro`]: single stages in this process.
 //! - [`report`]: all of it into `docs/benchmarks.md`.
 
@@ -24,6 +25,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod cpu;
 mod echo;
 mod figures;
+mod impact;
 mod load;
 mod message;
 mod micro;
@@ -60,6 +62,7 @@ fn run(arguments: options::Arguments) -> anyhow::Result<()> {
         match command {
             Command::Baseline(options) => rounds::baseline(&options).await.map(drop),
             Command::Send(options) => rounds::send(&options).await.map(drop),
+            Command::Impact(options) => impact::run(&options).await.map(|text| println!("{text}")),
             Command::Report(options) => report::run(&options).await,
             Command::EchoNode(options) => echo::run(&options).await,
             Command::Micro(_) | Command::Parts => Ok(()),

@@ -10,7 +10,7 @@ use std::{
 
 use agentbus::{
     domain::{AgentId, Encoding, Tenant, TenantId, TenantLimits, Timestamp},
-    impact::{Assessor, Keywords, Settings},
+    impact::{Assessor, Keywords, Need, Senders, Settings},
     policy::{Gate, Party, PolicyEngine as _, PolicySources, Question, RegoEngine},
     wire,
 };
@@ -113,13 +113,19 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
         let _ = black_box(pollster(gate.decide(black_box(&question))));
     });
 
-    let assessor = Assessor::new(Arc::new(Keywords), Settings::default())?;
+    let assessor = Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536)))?;
     let noon = Timestamp(1_767_268_800_000);
     add("impact, keywords", None, &mut || {
-        let _ = black_box(pollster(assessor.assess(black_box(&decoded.message), noon)));
+        let _ = black_box(pollster(assessor.assess(
+            black_box(&decoded.message),
+            &directory,
+            Need::IfItMatters,
+            noon,
+        )));
     });
 
-    let impact = runtime.block_on(assessor.assess(&decoded.message, noon)).ok();
+    let impact =
+        runtime.block_on(assessor.assess(&decoded.message, &directory, Need::IfItMatters, noon)).ok();
     let verdict = agentbus::domain::Verdict {
         message_id: Some(decoded.message.id.clone()),
         status: agentbus::domain::Status::Delivered,

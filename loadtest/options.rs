@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Send(LoadOptions),
     /// Single stages in this process: decoding, policy, impact, verdicts
     Micro(MicroOptions),
+    /// Messages that need no model, while the model is saturated by others (P11)
+    Impact(ImpactOptions),
     /// Everything, into the tables of docs/benchmarks.md
     Report(ReportOptions),
     /// Which part of the node takes which share of a profile: `perf script` on stdin
@@ -70,6 +72,54 @@ impl LoadOptions {
 
     pub(crate) fn warm_up(&self) -> Duration {
         Duration::from_secs_f64(self.warm_up)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImpactOptions {
+    /// Measured messages a second, open loop
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Long texts a second beside them
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) flood: u32,
+    /// Turns of each flood
+    #[arg(long, default_value = "5")]
+    pub(crate) rounds: NonZeroU32,
+    /// Length of one measurement
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Before each measurement, not counted
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub(crate) warm_up: f64,
+    /// Bytes of one measured message
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=65_536))]
+    pub(crate) payload: u32,
+    /// Lines of the node's configuration, as impact.threads=1; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The bus's program; the one beside this one unless said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl ImpactOptions {
+    /// With the defaults, in as many rounds and of the same program as another measurement.
+    pub(crate) fn beside(load: &LoadOptions) -> Self {
+        Self {
+            rate: 500,
+            flood: 400,
+            rounds: load.rounds,
+            seconds: 3.0,
+            warm_up: load.warm_up,
+            payload: load.payload,
+            set: Vec::new(),
+            agentbus: load.agentbus.clone(),
+            json: None,
+        }
     }
 }
 

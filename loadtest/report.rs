@@ -6,8 +6,8 @@ use std::fs;
 use anyhow::Context as _;
 
 use crate::{
-    micro,
-    options::{MicroOptions, ReportOptions},
+    impact, micro,
+    options::{ImpactOptions, MicroOptions, ReportOptions},
     rounds,
 };
 
@@ -24,8 +24,10 @@ pub(crate) async fn run(options: &ReportOptions) -> anyhow::Result<()> {
         MicroOptions { rounds: std::num::NonZeroU32::MIN.saturating_add(10), millis: 200, json: None };
     let single = tokio::task::spawn_blocking(move || micro::run(&micro)).await??;
     let run = rounds::send(&options.load).await?;
+    let model = impact::run(&ImpactOptions::beside(&options.load)).await?;
     let text = format!(
-        "{before}{BEGIN}\n\n### Over NATS\n\n{}\n\n### Single stages, in process\n\n{single}\n\n{END}{after}",
+        "{before}{BEGIN}\n\n### Over NATS\n\n{}\n\n### Single stages, in process\n\n{single}\n\n\
+         ### Beside a saturated model\n\n{model}\n\n{END}{after}",
         crate::tables::all(&run)
     );
     fs::write(&options.page, text).with_context(|| options.page.display().to_string())?;

@@ -34,7 +34,8 @@ const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000000\n\
     [tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n";
 /// A stored verdict takes some 700 bytes of Redis: at full speed the default window of ten minutes
 /// would fill the memory of a Redis on one machine within a minute. Storing costs the same.
-pub(crate) const NODE: &str = "idempotency.window = \"10s\"";
+/// The impact by keywords: what a model costs is measured by itself.
+pub(crate) const NODE: &str = "idempotency.window = \"10s\"\nimpact.scorer = \"keywords\"";
 /// How long a side may take until it answers its first request as it should.
 const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Nothing arrives for so long: nothing is on its way.
@@ -257,7 +258,7 @@ async fn agent(stack: &Stack, id: &str) -> anyhow::Result<AgentClient> {
     Ok(AgentClient::connect(&stack.nats_url(), &id.parse()?, seed.reveal()).await?)
 }
 
-fn beside_this_program() -> anyhow::Result<PathBuf> {
+pub(crate) fn beside_this_program() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("agentbus");
     ensure!(path.is_file(), "{} is not there; build it with `cargo build --release --bins`", path.display());
     Ok(path)

@@ -49,9 +49,15 @@ pub(crate) fn means(before: &Stages, after: &Stages) -> BTreeMap<String, f64> {
         .collect()
 }
 
-async fn page(address: &str) -> anyhow::Result<String> {
+/// The node's numbers.
+pub(crate) async fn page(address: &str) -> anyhow::Result<String> {
+    get(address, "/metrics").await
+}
+
+/// An answer with its head.
+pub(crate) async fn get(address: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut page = String::new();
     stream.take(PAGE_BYTES_MAX).read_to_string(&mut page).await?;
