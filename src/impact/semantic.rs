@@ -8,7 +8,9 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Unscored, pool::Pool, text::passages,
+    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Unscored,
+    pool::Pool,
+    text::{TooMuch, passages},
 };
 use crate::domain::Message;
 
@@ -53,11 +55,8 @@ impl ModelScorer {
 
     /// Every passage is a window at least, so that many need not be split to be too many.
     fn passages(&self, message: &Message) -> Result<Vec<String>, Unscored> {
-        let (passages, max) = (passages(message), self.windows_max);
-        match passages.len() {
-            windows if windows > max => Err(Unscored::TooLong { windows, max }),
-            _ => Ok(passages),
-        }
+        let max = self.windows_max;
+        passages(message, max).map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })
     }
 }
 

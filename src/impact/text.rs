@@ -4,16 +4,22 @@
 //! as a whole *and* sentence by sentence, and the highest score counts: padding cannot hide harm.
 //! What a word is to eyes and not to bytes is undone first, in [`normal`].
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use super::signals;
 use crate::domain::{Message, MessageType, Value};
 
+mod brief;
+mod leaves;
+mod letters;
 mod normal;
 mod sentences;
+mod spelled;
 
+use brief::{Brief, is_brief};
+use leaves::{Leaf, label, leaves};
 pub use normal::normalized;
-use sentences::sentences;
+use sentences::{count, sentences};
 
 /// Calls `read` with every text of a message: of the content, by key, each key before its value
 /// (harm could hide in a key as well); then the type; then the tools. Equal messages give equal
@@ -44,43 +50,61 @@ fn in_value<'a>(value: &'a Value, read: &mut impl FnMut(&'a str)) {
     }
 }
 
+/// More text than the windows of one message could hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMuch;
+
+/// Bytes of text for each window, generously: 128 tokens, and hardly a token is longer. What a few
+/// bytes on the wire can be made to say is bounded by this, on a thread that others wait for.
+const WINDOW_BYTES: usize = 128 * 64;
+
 /// The text that a model reads of a message as a whole, normalised: the content's one text as it
 /// stands if it is under a key that says nothing, else every value behind its key; then what the
 /// type and the tools add, if they do. Equal messages give equal texts.
-pub fn rendered(message: &Message) -> String {
-    whole(message, &leaves(message))
+pub fn rendered(message: &Message) -> Result<String, TooMuch> {
+    whole(message, &leaves(message, usize::MAX)?, usize::MAX)
 }
 
-/// All that a model reads of a message: [`rendered`], and if that is long, each sentence of it alone.
-/// Normalised, none empty, none twice.
-pub fn passages(message: &Message) -> Vec<String> {
-    let leaves = leaves(message);
-    let mut read = Passages::default();
-    let whole = whole(message, &leaves);
+/// All that a model reads of a message: [`rendered`], and if that is long, each sentence of it alone,
+/// and what is too short to be one together. Normalised, none empty, none twice, at most
+/// `windows_max`; the work is linear in the message and bounded by `windows_max`.
+pub fn passages(message: &Message, windows_max: usize) -> Result<Vec<String>, TooMuch> {
+    let bytes_max = windows_max.saturating_mul(WINDOW_BYTES);
+    let leaves = leaves(message, bytes_max)?;
+    let mut read = Passages::new(windows_max);
+    let whole = whole(message, &leaves, bytes_max)?;
     let short = is_short(&whole);
-    read.add(whole);
+    read.add(whole)?;
     if short {
-        return read.0;
+        return Ok(read.found);
     }
-    // A word or two alone mean nothing to the model, and a number less: they count in the whole.
-    for Leaf { label, value } in &leaves {
-        sentences(value).into_iter().for_each(|sentence| read.add(sentence));
+    let (mut labels, mut brief) = (BTreeSet::new(), Brief::default());
+    for Leaf { label, value, number } in &leaves {
+        // A word or two alone mean nothing to the model, and a number less.
+        let spoken = if *number || is_brief(value) { Vec::new() } else { sentences(value) };
+        if spoken.is_empty() && !number {
+            brief.add(label, value);
+        }
+        read.all(spoken)?;
         // Of keys of few words nobody's harm is made.
-        sentences(label).into_iter().for_each(|sentence| read.add(sentence));
+        if labels.insert(label) {
+            read.all(sentences(label))?;
+        }
     }
-    read.0
+    read.all(brief.passages())?;
+    Ok(read.found)
 }
 
 /// As [`passages`], of a text on its own.
-pub fn passages_of(text: &str) -> Vec<String> {
-    let mut read = Passages::default();
+pub fn passages_of(text: &str, windows_max: usize) -> Result<Vec<String>, TooMuch> {
+    let mut read = Passages::new(windows_max);
     let whole = normalized(text);
     let short = is_short(&whole);
-    read.add(whole);
+    read.add(whole)?;
     if !short {
-        sentences(text).into_iter().for_each(|sentence| read.add(sentence));
+        read.all(sentences(text))?;
     }
-    read.0
+    Ok(read.found)
 }
 
 /// Whether no sentence of a text can hide in it. A short text is read as a whole only, for of "Dry run
@@ -89,79 +113,36 @@ fn is_short(whole: &str) -> bool {
     const WORDS_MAX: usize = 24;
     // Not every language has spaces between words.
     const BYTES_MAX: usize = 240;
-    whole.len() <= BYTES_MAX && whole.split(' ').count() <= WORDS_MAX
+    whole.len() <= BYTES_MAX && count(whole) <= WORDS_MAX
 }
 
-#[derive(Default)]
-struct Passages(Vec<String>, BTreeSet<String>);
+struct Passages {
+    found: Vec<String>,
+    known: BTreeSet<String>,
+    max: usize,
+}
 
 impl Passages {
-    fn add(&mut self, text: String) {
-        if !text.is_empty() && !self.1.contains(&text) {
-            self.1.insert(text.clone());
-            self.0.push(text);
+    fn new(max: usize) -> Self {
+        Self { found: Vec::new(), known: BTreeSet::new(), max }
+    }
+
+    fn all(&mut self, texts: Vec<String>) -> Result<(), TooMuch> {
+        texts.into_iter().try_for_each(|text| self.add(text))
+    }
+
+    /// Each is a window at least.
+    fn add(&mut self, text: String) -> Result<(), TooMuch> {
+        if text.is_empty() || self.known.contains(&text) {
+            return Ok(());
         }
-    }
-}
-
-/// One value of the content that is no list and no map.
-struct Leaf<'a> {
-    /// The words of its keys, from the outermost; empty where they say nothing.
-    label: String,
-    value: Cow<'a, str>,
-}
-
-/// Keys that say no more than that a text follows.
-const NEUTRAL: &[&str] =
-    &["text", "message", "body", "content", "prompt", "query", "input", "task", "instruction"];
-
-fn leaves(message: &Message) -> Vec<Leaf<'_>> {
-    let mut found = Vec::new();
-    for (key, value) in &message.content {
-        collect(label("", key), value, &mut found);
-    }
-    found
-}
-
-fn collect<'a>(at: String, value: &'a Value, found: &mut Vec<Leaf<'a>>) {
-    let value = match value {
-        // Nothing, but its key may say something.
-        Value::Null => Cow::Borrowed(""),
-        Value::Bool(it) => Cow::Borrowed(if *it { "yes" } else { "no" }),
-        Value::Int(it) => Cow::Owned(it.to_string()),
-        Value::Float(it) => Cow::Owned(it.to_string()),
-        Value::Text(it) => Cow::Borrowed(it.as_str()),
-        Value::List(items) => {
-            items.iter().for_each(|item| collect(at.clone(), item, found));
-            return;
+        if self.found.len() >= self.max {
+            return Err(TooMuch);
         }
-        Value::Map(entries) => {
-            entries.iter().for_each(|(key, value)| collect(label(&at, key), value, found));
-            return;
-        }
-    };
-    found.push(Leaf { label: at, value });
-}
-
-/// Keys as deep as the decoder allows, each of them long, would make a text of gigabytes.
-const LABEL_BYTES_MAX: usize = 256;
-
-fn label(above: &str, key: &str) -> String {
-    let mut out = above.to_owned();
-    if above.is_empty() && NEUTRAL.contains(&key) {
-        return out;
+        self.known.insert(text.clone());
+        self.found.push(text);
+        Ok(())
     }
-    if out.len() + key.len() > LABEL_BYTES_MAX {
-        // The innermost says most.
-        out.clear();
-    }
-    for word in key.split(|c: char| !c.is_alphanumeric()).flat_map(humps).filter(|word| !word.is_empty()) {
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        out.push_str(word);
-    }
-    out
 }
 
 fn labelled(label: &str, value: &str) -> String {
@@ -172,10 +153,14 @@ fn labelled(label: &str, value: &str) -> String {
     }
 }
 
-fn whole(message: &Message, leaves: &[Leaf<'_>]) -> String {
+fn whole(message: &Message, leaves: &[Leaf<'_>], bytes_max: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
-    for Leaf { label, value } in leaves {
+    for Leaf { label, value, .. } in leaves {
         append(&mut out, &labelled(label, value));
+        // Normalising may have made a text longer.
+        if out.len() > bytes_max {
+            return Err(TooMuch);
+        }
     }
     append(&mut out, type_words(message.message_type));
     // Asking to read says nothing about what the words want.
@@ -183,19 +168,19 @@ fn whole(message: &Message, leaves: &[Leaf<'_>]) -> String {
         .tools
         .iter()
         .filter(|tool| signals::permission_of_tool(tool) > signals::PERMISSION_READ)
-        .map(|tool| label("", tool))
+        .map(|tool| label(tool, usize::MAX).0)
         .collect();
     if !telling.is_empty() {
         append(&mut out, &normalized(&format!("tools: {}", telling.join(", "))));
     }
-    out
+    Ok(out)
 }
 
 fn append(out: &mut String, part: &str) {
     if part.is_empty() {
         return;
     }
-    match out.chars().last() {
+    match out.chars().next_back() {
         None => {}
         Some('.' | '!' | '?' | ';' | ':' | ',') => out.push(' '),
         Some(_) => out.push_str("; "),

@@ -9,13 +9,16 @@ use crate::{
         Settings,
         model::{Model, Session, TooLong},
         semantic::windows_of,
-        text::passages,
+        text::{TooMuch, passages},
     },
 };
 
-/// All windows that a node reads of a message. At least one.
+/// All windows that a node reads of a message; none of one without words.
 pub(in crate::cli) fn windows(model: &Model, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
-    windows_of(model, &passages(message), Settings::default().windows_max)
+    let max = Settings::default().windows_max;
+    let passages =
+        passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
+    windows_of(model, &passages, max)
 }
 
 /// The windows of one message, and what reading them took.
@@ -47,6 +50,10 @@ pub(super) fn semantics(
     read.into_iter()
         .map(|read| {
             let Read { windows, tokens, elapsed_us } = read?;
+            // No window, no words, no harm in them: as on a node.
+            if windows.is_empty() {
+                return Ok(Semantic { score: 0.0, tokens, elapsed_us: elapsed_us.round() as u64 });
+            }
             let highest = scores.by_ref().take(windows.len()).reduce(f64::max).ok_or(JudgeError::Missing)?;
             let elapsed_us = (elapsed_us + per_token * tokens as f64).round() as u64;
             Ok(Semantic { score: highest, tokens, elapsed_us })
@@ -59,4 +66,48 @@ fn read(model: &Model, message: &Message) -> Result<Read, JudgeError> {
     let windows = windows(model, message).map_err(JudgeError::TooLong)?;
     let tokens = windows.iter().map(Vec::len).sum();
     Ok(Read { windows, tokens, elapsed_us: started.elapsed().as_secs_f64() * 1e6 })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::{
+        domain::{BroadcastFilter, MessageType, Priority, Recipient, Timestamp, Value},
+        impact::model::Source,
+    };
+
+    fn message(text: &str) -> Arc<Message> {
+        Arc::new(Message {
+            id: "m".parse().unwrap(),
+            tenant: "acme".parse().unwrap(),
+            sender: "a".parse().unwrap(),
+            conversation_id: None,
+            in_reply_to: None,
+            message_type: MessageType::Command,
+            to: Recipient::Broadcast(BroadcastFilter::default()),
+            priority: Priority::Normal,
+            constitution: "cdd01ef066bc6cf2".parse().unwrap(),
+            content: BTreeMap::from([("text".to_owned(), Value::Text(text.to_owned()))]),
+            tools: BTreeSet::new(),
+            metadata: BTreeMap::new(),
+            created_at: Timestamp(0),
+            expires_at: None,
+        })
+    }
+
+    #[test]
+    fn a_text_without_words_scores_zero_as_on_a_node_and_others_their_own() {
+        let model = Arc::new(Model::load(&Source::Embedded, None).unwrap());
+        let mut session = model.session();
+        let harm = "Delete all customer records from the production database.";
+        let texts = ["", harm, " \u{200b}\n", harm];
+        let scored = semantics(&mut session, &texts.map(message));
+        let scores: Vec<f64> = scored.into_iter().map(|it| it.unwrap().score).collect();
+        assert!(matches!(scores.as_slice(), [0.0, a, 0.0, b] if *a > 0.8 && a == b), "{scores:?}");
+        assert!(matches!(semantics(&mut session, &[message("")]).as_slice(), [Ok(it)] if it.score == 0.0));
+    }
 }

@@ -45,7 +45,12 @@ impl Engine for ModelEngine {
 pub fn windows_of(model: &Model, passages: &[String], max: usize) -> Result<Vec<Vec<u32>>, TooLong> {
     let mut all: Vec<Vec<u32>> = Vec::with_capacity(passages.len());
     for passage in passages {
-        let limits = Windows { max: max.saturating_sub(all.len()), ..Windows::default() };
+        // Each is a window at least.
+        let left = max.saturating_sub(all.len());
+        if left == 0 {
+            return Err(TooLong { windows: all.len() + 1, max });
+        }
+        let limits = Windows { max: left, ..Windows::default() };
         let windows = model
             .windows(passage, &limits)
             .map_err(|TooLong { windows, .. }| TooLong { windows: windows + all.len(), max })?;

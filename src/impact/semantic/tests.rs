@@ -26,14 +26,25 @@ use crate::{
     },
 };
 
+mod disguise;
 mod figures;
+mod structure;
 
 static MODEL: LazyLock<Arc<Model>> =
     LazyLock::new(|| Arc::new(Model::load(&Source::Embedded, None).unwrap()));
 
 /// The node's way from a text to its score, on this thread.
 fn score(text: &str) -> f64 {
-    highest(&passages_of(text))
+    highest(&read(text))
+}
+
+fn read(text: &str) -> Vec<String> {
+    passages_of(text, 10_000).unwrap()
+}
+
+/// As [`score`], of a message.
+fn score_of(message: &Message) -> f64 {
+    highest(&passages(message, 10_000).unwrap())
 }
 
 fn highest(passages: &[String]) -> f64 {
@@ -177,7 +188,7 @@ fn harm_is_heard_wherever_in_a_message_it_stands() {
             vec![("note", "All quiet today."), ("zz", *text), ("body", LONG)],
             vec![(*text, "ok"), ("body", LONG)],
         ] {
-            let heard = highest(&crate::impact::text::passages(&message(&content)));
+            let heard = score_of(&message(&content));
             // As a key it is read without its punctuation.
             assert!(heard >= plain - 0.15, "{plain:.2} became {heard:.2}: {content:?}");
         }
@@ -226,6 +237,21 @@ async fn a_message_of_too_many_pieces_is_not_scored() {
         assert!(matches!(found, Err(Unscored::TooLong { max: 4, .. })), "{found:?}");
     }
     assert!(scorer.score(&message(&[("text", "Short enough.")])).await.is_ok());
+}
+
+#[test]
+fn as_many_windows_as_configured_are_read_and_not_one_more() {
+    let passages: Vec<String> = (0..65).map(|n| format!("This is sentence number {n}.")).collect();
+    assert_eq!(windows_of(&MODEL, &passages[..64], 64).unwrap().len(), 64);
+    let found = windows_of(&MODEL, &passages, 64).unwrap_err();
+    assert_eq!((found.windows, found.max), (65, 64));
+    assert!(windows_of(&MODEL, &[], 0).unwrap().is_empty());
+    // One long passage leaves what it has not used.
+    let long = (0..200).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
+    let used = windows_of(&MODEL, std::slice::from_ref(&long), 64).unwrap().len();
+    let with = |more: usize| [std::slice::from_ref(&long), &passages[..more]].concat();
+    assert!(used > 2 && windows_of(&MODEL, &with(64 - used), 64).is_ok());
+    assert!(windows_of(&MODEL, &with(65 - used), 64).is_err());
 }
 
 #[test]

@@ -3,27 +3,37 @@
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// NFKC (UAX #15), without default-ignorable characters (UAX #44), look-alikes of Latin letters in
-/// Latin words as those letters, every run of white space or control characters one space, none at
-/// the ends; a space within longer words than [`WORD_MAX`]. Normalising twice changes nothing.
+use super::{letters, spelled};
+
+/// NFKC (UAX #15), without default-ignorable characters (UAX #44), letters in signs and look-alikes of
+/// Latin letters in Latin words as those letters, words spelled letter by letter as words, every run
+/// of white space or control characters one space, none at the ends; a space within longer words than
+/// [`WORD_MAX`]. Normalising twice changes nothing.
 pub fn normalized(text: &str) -> String {
     if text.is_ascii() {
-        return collapsed(text.chars(), text.len());
+        return spaced(text);
     }
-    let plain: String = text.chars().filter(|c| !ignorable(*c)).nfkc().filter(|c| !ignorable(*c)).collect();
-    let spaced = collapsed(plain.chars(), plain.len());
-    let latin: String = spaced.split(' ').map(latinised).collect::<Vec<_>>().join(" ");
-    // A letter put in place of its look-alike may now join with an accent that follows it.
-    latin.nfkc().collect()
+    let seen = text.chars().filter(|c| !ignorable(*c)).map(|c| letters::unsigned(c).unwrap_or(c));
+    let plain: String = seen.nfkc().filter(|c| !ignorable(*c)).collect();
+    spaced(&letters::latinised(&plain))
+}
+
+/// Letters may stand apart by more white space than one space, and then words by more than that;
+/// or by any white space.
+fn spaced(text: &str) -> String {
+    let apart = spelled::joined(text, WORD_MAX);
+    let single = spelled::joined(&collapsed(&apart), WORD_MAX);
+    // A word that was joined may be a longer one with what stands beside it.
+    collapsed(&single)
 }
 
 /// WordPiece makes one unknown token of a longer run of characters, whatever is in it.
 const WORD_MAX: usize = 100;
 
-fn collapsed(chars: impl Iterator<Item = char>, bytes: usize) -> String {
-    let mut out = String::with_capacity(bytes);
+fn collapsed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     let (mut gap, mut word) = (false, 0);
-    for c in chars {
+    for c in text.chars() {
         if c.is_whitespace() || c.is_control() {
             gap = !out.is_empty();
             continue;
@@ -47,62 +57,4 @@ fn ignorable(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
         | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{e0fff}')
-}
-
-/// A word that is Latin but for look-alikes, with Latin letters in their place. A word of which no
-/// letter is Latin stays: it may be Russian or Greek, unless every letter of it is a look-alike.
-fn latinised(word: &str) -> String {
-    let foreign = |c: char| c.is_alphabetic() && !c.is_ascii() && latin_like(c).is_none();
-    if word.is_ascii() || word.chars().any(foreign) {
-        return word.to_owned();
-    }
-    word.chars().map(|c| latin_like(c).unwrap_or(c)).collect()
-}
-
-/// The Latin letter that a Cyrillic, Greek or Armenian one is drawn as (Unicode's confusables, the
-/// part of it that reads as plain letters).
-fn latin_like(c: char) -> Option<char> {
-    Some(match c {
-        'а' | 'α' => 'a',
-        'с' | 'ϲ' => 'c',
-        'ԁ' => 'd',
-        'е' | 'ҽ' => 'e',
-        'ɡ' => 'g',
-        'һ' | 'հ' => 'h',
-        'і' | 'ı' | 'ι' => 'i',
-        'ј' => 'j',
-        'κ' | 'к' => 'k',
-        'ӏ' | 'ǀ' => 'l',
-        'м' => 'm',
-        'ո' => 'n',
-        'о' | 'ο' | 'օ' | 'σ' => 'o',
-        'р' | 'ρ' => 'p',
-        'ԛ' => 'q',
-        'ѕ' => 's',
-        'т' | 'τ' => 't',
-        'υ' | 'ս' => 'u',
-        'ν' | 'ѵ' => 'v',
-        'ԝ' | 'ѡ' => 'w',
-        'х' | 'χ' => 'x',
-        'у' | 'γ' => 'y',
-        'А' | 'Α' => 'A',
-        'В' | 'Β' => 'B',
-        'С' | 'Ϲ' => 'C',
-        'Е' | 'Ε' => 'E',
-        'Н' | 'Η' => 'H',
-        'І' | 'Ι' | 'Ӏ' => 'I',
-        'Ј' => 'J',
-        'К' | 'Κ' => 'K',
-        'М' | 'Μ' => 'M',
-        'Ν' => 'N',
-        'О' | 'Ο' => 'O',
-        'Р' | 'Ρ' => 'P',
-        'Ѕ' => 'S',
-        'Т' | 'Τ' => 'T',
-        'Υ' | 'У' => 'Y',
-        'Х' | 'Χ' => 'X',
-        'Ζ' => 'Z',
-        'Ԝ' => 'W',
-        _ => return None,
-    })
 }

@@ -1,5 +1,7 @@
 //! Where does one thought of a text end? Punctuation and lines, and the length of a breath.
 
+use unicode_normalization::char::is_combining_mark;
+
 use super::normalized;
 
 /// Fewer words are no thought of their own; they go with what follows.
@@ -9,6 +11,8 @@ const WORDS_MIN: usize = 3;
 const SENTENCE_WORDS: usize = 32;
 const PIECE_WORDS: usize = 16;
 const PIECE_STEP: usize = 8;
+/// Letters without an end count as a word for each so many.
+const WORD_CHARS: usize = 16;
 
 /// The sentences of a text, normalised; none if it has fewer than [`WORDS_MIN`] words. A text that is
 /// one sentence gives that one.
@@ -16,10 +20,10 @@ pub(super) fn sentences(text: &str) -> Vec<String> {
     // Lines end sentences, and white space is collapsed by normalising, so lines come first.
     let lines: Vec<String> = text.split(['\n', '\r', '\u{2028}', '\u{2029}']).map(normalized).collect();
     let mut found = Sentences::default();
-    for line in lines.iter().filter(|line| !line.is_empty()) {
-        for word in line.split(' ') {
+    for line in &lines {
+        for word in words(line) {
             found.open.push(word);
-            if ends(word) {
+            if word.ends {
                 found.end();
             }
         }
@@ -28,13 +32,72 @@ pub(super) fn sentences(text: &str) -> Vec<String> {
     found.conclude()
 }
 
+/// What has no sentences, normalised, in pieces that are short enough.
+pub(super) fn pieces(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    read(&words(text).collect::<Vec<_>>(), &mut found);
+    found
+}
+
+/// How many words a normalised text has: a space is not all that may stand between two.
+pub(super) fn count(text: &str) -> usize {
+    words(text).count()
+}
+
+/// A run of letters and digits with the punctuation beside it.
+#[derive(Debug, Clone, Copy)]
+struct Word<'a> {
+    text: &'a str,
+    /// No space before it.
+    glued: bool,
+    /// It ends a sentence.
+    ends: bool,
+}
+
+fn words(line: &str) -> impl Iterator<Item = Word<'_>> {
+    line.split(' ').filter(|spaced| !spaced.is_empty()).flat_map(|spaced| {
+        let mut rest = spaced;
+        std::iter::from_fn(move || {
+            let glued = rest.len() < spaced.len();
+            let (text, after) =
+                rest.split_at_checked(first_run(rest)).filter(|(text, _)| !text.is_empty())?;
+            rest = after;
+            Some(Word { text, glued, ends: after.is_empty() && ends(text) })
+        })
+    })
+}
+
+/// Where the next run of a word begins, in bytes: `the-weather` is two, `don't` and `10:30` are one.
+fn first_run(word: &str) -> usize {
+    // The last letter or digit, and how many characters of another kind came since.
+    let (mut last, mut since, mut between) = (None::<char>, 0, ' ');
+    for (chars, (at, c)) in word.char_indices().enumerate() {
+        if chars == WORD_CHARS {
+            return at;
+        }
+        if !(c.is_alphanumeric() || is_combining_mark(c)) {
+            (since, between) = (since + 1, c);
+            continue;
+        }
+        if let Some(last) = last {
+            let inner = matches!(between, '\'' | '’') || last.is_ascii_digit() && c.is_ascii_digit();
+            let hump = since == 0 && last.is_ascii_lowercase() && c.is_ascii_uppercase();
+            if hump || since > 1 || since == 1 && !inner {
+                return at;
+            }
+        }
+        (last, since) = (Some(c), 0);
+    }
+    word.len()
+}
+
 #[derive(Default)]
 struct Sentences<'a> {
     found: Vec<String>,
     /// The words since the last end.
-    open: Vec<&'a str>,
+    open: Vec<Word<'a>>,
     /// Ends before that came too soon.
-    short: Vec<&'a str>,
+    short: Vec<Word<'a>>,
 }
 
 impl<'a> Sentences<'a> {
@@ -60,10 +123,9 @@ impl<'a> Sentences<'a> {
         if let Some(last) = self.found.last()
             && !self.short.is_empty()
         {
-            let mut tail: Vec<&str> = last.rsplit(' ').take(PIECE_WORDS).collect();
-            tail.reverse();
-            tail.extend(&self.short);
-            let joined = tail.join(" ");
+            let last: Vec<Word<'_>> = words(last).collect();
+            let tail = last.get(last.len().saturating_sub(PIECE_WORDS)..).unwrap_or_default();
+            let joined = format!("{} {}", join(tail), join(&self.short));
             self.found.push(joined);
         }
         self.found
@@ -75,12 +137,23 @@ fn ends(word: &str) -> bool {
     bare.ends_with(['.', '!', '?', ';', ':', '。', '।', '؟', '…'])
 }
 
-fn read(words: &[&str], found: &mut Vec<String>) {
-    found.extend((words.len() <= SENTENCE_WORDS).then(|| words.join(" ")));
+fn join(words: &[Word<'_>]) -> String {
+    let mut out = String::new();
+    for word in words {
+        if !word.glued && !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word.text);
+    }
+    out
+}
+
+fn read(words: &[Word<'_>], found: &mut Vec<String>) {
+    found.extend((words.len() <= SENTENCE_WORDS).then(|| join(words)));
     let mut rest = if words.len() > SENTENCE_WORDS { words } else { &[] };
     while !rest.is_empty() {
         let piece = rest.get(..PIECE_WORDS).unwrap_or(rest);
-        found.push(piece.join(" "));
+        found.push(join(piece));
         if piece.len() == rest.len() {
             return;
         }

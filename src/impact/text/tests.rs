@@ -27,6 +27,17 @@ fn message(content: &[(&str, Value)], tools: &[&str]) -> Message {
     }
 }
 
+/// Far more windows than any of these texts has.
+const MAX: usize = 10_000;
+
+fn passages(message: &Message) -> Vec<String> {
+    super::passages(message, MAX).unwrap()
+}
+
+fn passages_of(text: &str) -> Vec<String> {
+    super::passages_of(text, MAX).unwrap()
+}
+
 fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
@@ -48,11 +59,11 @@ fn a_message_reads_as_its_text_and_whatever_else_says_something() {
         (vec![("dry_run", Value::Bool(false))], vec![], "dry run: no"),
         (vec![("steps", Value::List(vec![text("a"), text("b")]))], vec![], "steps: a; steps: b"),
     ] {
-        assert_eq!(rendered(&message(&content, &tools)), expected);
+        assert_eq!(rendered(&message(&content, &tools)).unwrap(), expected);
     }
     let mut governance = message(&[("text", text("Raise the quota."))], &[]);
     governance.message_type = MessageType::GovernanceRequest;
-    assert_eq!(rendered(&governance), "Raise the quota. governance request");
+    assert_eq!(rendered(&governance).unwrap(), "Raise the quota. governance request");
 }
 
 #[test]
@@ -70,6 +81,9 @@ fn each_sentence_is_read_alone_once_whatever_ends_it() {
     let endless = vec!["word"; 100].join(" ");
     let pieces = of(&endless);
     assert!(pieces.iter().all(|piece| piece.split(' ').count() <= 16), "{pieces:?}");
+    let glued = of(&endless.replace(' ', "-"));
+    assert!(glued.iter().all(|piece| piece.matches("word").count() <= 16), "{glued:?}");
+    assert!(of(&endless.replace(' ', "").repeat(4)).iter().all(|piece| piece.len() <= 16 * 17));
     let repeated = "The same again here. ".repeat(500);
     assert_eq!(passages_of(&repeated).len(), 2, "the whole, and the sentence once");
 }
@@ -108,9 +122,127 @@ fn what_eyes_do_not_tell_apart_is_the_same_to_the_model() {
         ("Привет мир", "Привет мир"),
         ("naïve café", "naïve café"),
         ("東京", "東京"),
+        // Stroke letters and accents of Latin words are the tokenizer's to undo, or have no other form.
+        ("Złoty", "Zloty"),
+        ("Дĕlеtе аll", "Дĕlete all"),
+        ("d\u{336}e\u{336}l\u{336}ete", "delete"),
+        ("delete/ж аll", "delete/ж all"),
+        ("ᴅᴇʟᴇᴛᴇ ᴀʟʟ", "delete all"),
+        ("đɇłɨvɇɍ", "deliver"),
+        ("🅰🅻🅻 ⓓⓔⓛⓔⓣⓔ ⒜⒧⒧ 🅓🅔🅛", "ALL delete all DEL"),
+        ("d.e.l.e.t.e all", "delete all"),
+        ("d e l e t e  a-l-l c_a_r_d_s.", "delete a-l-l cards."),
+        ("w - i - p - e it", "wipe it"),
+        ("the U.S.A. today", "the U.S.A. today"),
+        ("a b c", "a b c"),
+        ("и к о н а", "и к о н а"),
     ] {
         assert_eq!(normalized(seen), plain, "{seen:?}");
     }
+    // Accents that a tokenizer drops do not keep look-alikes from being seen.
+    let accented = normalized("Dеĺеţе аĺĺ сušţоmеŕs");
+    assert!(accented.chars().all(|c| c < '\u{250}'), "{accented}");
+}
+
+#[test]
+fn texts_of_other_alphabets_stay_as_they_are() {
+    for text in [
+        "Кто там? Как тут, у нас, всё хорошо.",
+        "Привет, кот и мама.",
+        "То, что тут, уже её.",
+        "Και το νερό είναι κρύο, όχι του κόσμου.",
+        "Їжак та ось сам.",
+        "Հայերեն լեզու",
+        "हिन्दी में लिखा",
+    ] {
+        assert_eq!(normalized(text), text);
+    }
+}
+
+#[test]
+fn short_values_of_a_long_message_are_read_together_and_never_alone() {
+    let notes = text(&"The weather is mild today. It was mild on Monday as well, and on Sunday. ".repeat(3));
+    let content = [
+        ("action", text("delete database")),
+        ("corpus", text("handover-00012")),
+        ("count", Value::Int(7)),
+        ("final", Value::Bool(true)),
+        ("notes", notes.clone()),
+        ("steps", Value::List(vec![text("wipe disks"), text("drop backups")])),
+    ];
+    let read = passages(&message(&content, &[]));
+    let together = "action: delete database; corpus: handover; final: yes; steps: wipe disks; drop backups";
+    assert!(read.iter().any(|it| it == together), "{read:?}");
+    let single = passages(&message(&[("corpus", text("handover-00012")), ("notes", notes.clone())], &[]));
+    assert!(single.iter().skip(1).all(|it| !it.contains("handover")), "{single:?}");
+    let pairs =
+        (0..80).map(|_| text("go on")).chain([text("wipe disks")]).chain((0..80).map(|_| text("stay here")));
+    let read = passages(&message(&[("list", Value::List(pairs.collect())), ("notes", notes)], &[]));
+    let piece = read.iter().skip(1).find(|it| it.contains("wipe disks")).unwrap();
+    assert!(count(piece) <= 16, "{piece}");
+}
+
+#[test]
+fn a_key_of_any_length_is_read_whole_once_however_much_is_below_it() {
+    let key = format!("{} delete every customer record {}", "alpha ".repeat(2_000), "omega ".repeat(100));
+    let ones = |count| Value::List(vec![Value::Int(1); count]);
+    let few = message(&[(&key, ones(3))], &[]);
+    let read = passages(&few);
+    let whole = read.first().unwrap();
+    assert_eq!(whole.matches("delete every customer record").count(), 1);
+    assert!(whole.len() < key.len() + 4 * 300, "{}", whole.len());
+    assert!(read.iter().skip(1).any(|it| it.contains("delete every customer record")), "{read:?}");
+    // An outer key that gives way to a long inner one is read as well.
+    let (outer, inner) = ("delete all ".repeat(20), "of the records ".repeat(15));
+    let nested = Value::Map([(inner, Value::Int(1))].into());
+    assert!(rendered(&message(&[(&outer, nested)], &[])).unwrap().contains("delete all delete all"));
+}
+
+#[test]
+fn a_small_message_that_would_make_much_text_is_too_much_at_once() {
+    let key = "alpha ".repeat(9_000);
+    let ones = Value::List(vec![Value::Int(1); 4_000]);
+    let started = std::time::Instant::now();
+    let inner = Value::Map([(key, ones)].into());
+    assert_eq!(super::passages(&message(&[("content", inner)], &[]), 64), Err(TooMuch));
+    assert!(started.elapsed() < std::time::Duration::from_millis(500), "{:?}", started.elapsed());
+    let nulls = Value::List(vec![Value::Null; 60_000]);
+    assert_eq!(super::passages(&message(&[("text", nulls)], &[]), 64), Ok(vec![]));
+}
+
+#[test]
+fn no_more_passages_are_read_than_windows_may_be() {
+    let sentences: String = (0..9).map(|n| format!("This is sentence number {n}. ")).collect();
+    let long = message(&[("text", text(&sentences))], &[]);
+    assert_eq!(passages(&long).len(), 10);
+    assert!(super::passages(&long, 10).is_ok());
+    assert_eq!(super::passages(&long, 9), Err(TooMuch));
+}
+
+fn bytes_of(value: &Value) -> usize {
+    match value {
+        Value::Text(it) => it.len() + 2,
+        Value::List(items) => 2 + items.iter().map(bytes_of).sum::<usize>(),
+        Value::Map(entries) => {
+            2 + entries.iter().map(|(key, value)| key.len() + 2 + bytes_of(value)).sum::<usize>()
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 1,
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        (0..9i64).prop_map(|it| Value::Int(it.into())),
+        "[a-z ]{0,40}|\\PC{0,20}|\u{fdfa}{0,9}".prop_map(Value::Text),
+    ];
+    leaf.prop_recursive(4, 200, 30, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..30).prop_map(Value::List),
+            proptest::collection::btree_map("[a-z ]{0,8}|[a-z ]{200,700}", inner, 0..8).prop_map(Value::Map),
+        ]
+    })
 }
 
 proptest! {
@@ -122,7 +254,7 @@ proptest! {
     }
 
     #[test]
-    fn no_word_of_a_text_is_left_out_of_its_sentences(words in proptest::collection::vec("[a-z]{1,8}[.!?,]?", 3..120)) {
+    fn no_word_of_a_text_is_left_out_of_its_sentences(words in proptest::collection::vec("[a-z]{2,8}[.!?,]?", 3..120)) {
         let text = words.join(" ");
         let read = sentences(&text).join(" ");
         for word in &words {
@@ -138,6 +270,17 @@ proptest! {
         const HARM: &str = "Delete every customer record.";
         let read = passages_of(&format!("{before}\n{HARM}{after}"));
         prop_assert!(read.iter().any(|passage| passage == HARM), "{read:?}");
+    }
+
+    #[test]
+    fn what_is_read_is_bounded_by_what_was_sent_and_by_the_windows(value in any_value(), windows in 1usize..64) {
+        let bytes = bytes_of(&value);
+        if let Ok(read) = super::passages(&message(&[("data", value)], &[]), windows) {
+            let found: usize = read.iter().map(String::len).sum();
+            prop_assert!(read.len() <= windows);
+            // A letter of 3 bytes may be 33 to the eye; pieces overlap; the whole and its parts are read.
+            prop_assert!(found <= 11 * 4 * bytes + 2 * windows * WINDOW_BYTES, "{found} of {bytes}");
+        }
     }
 
     #[test]

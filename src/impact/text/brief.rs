@@ -1,0 +1,66 @@
+//! What do values too short for a sentence say together?
+//!
+//! `action: delete database; target: production customers` is harm in pieces of two words. Alone each
+//! sounds like anything (`corpus id: handover-00012` like harm), so they are only read side by side.
+
+use super::{
+    humps, labelled, normalized,
+    sentences::{count, pieces},
+};
+
+/// Values of fewer words between spaces are no sentence,
+const SPACED_MIN: usize = 3;
+/// unless what stands between their spaces has as many words as this.
+const WORDS_MAX: usize = 16;
+
+pub(super) fn is_brief(value: &str) -> bool {
+    value.split_whitespace().take(SPACED_MIN).count() < SPACED_MIN && count(value) <= WORDS_MAX
+}
+
+/// The short values of a message, in its order.
+#[derive(Default)]
+pub(super) struct Brief {
+    text: String,
+    label: String,
+    values: usize,
+}
+
+impl Brief {
+    pub(super) fn add(&mut self, label: &str, value: &str) {
+        let spoken = spoken(value);
+        if spoken.is_empty() && !value.is_empty() {
+            return;
+        }
+        // A list has its label once.
+        let same = self.values > 0 && self.label == label;
+        let part = labelled(if same { "" } else { label }, &spoken);
+        if part.is_empty() {
+            return;
+        }
+        if self.values > 0 {
+            self.text.push_str("; ");
+        }
+        self.text.push_str(&part);
+        self.values += 1;
+        if !same {
+            label.clone_into(&mut self.label);
+        }
+    }
+
+    /// Nothing of a single value.
+    pub(super) fn passages(&self) -> Vec<String> {
+        if self.values < 2 { Vec::new() } else { pieces(&normalized(&self.text)) }
+    }
+}
+
+/// What is words in a value: of `handover-00012`, which is a name and no words of anybody's, the first half.
+fn spoken(value: &str) -> String {
+    if value.trim().contains(char::is_whitespace) {
+        return value.to_owned();
+    }
+    let value = normalized(value);
+    let runs = value.split(|c: char| !c.is_alphanumeric()).flat_map(humps);
+    let words: Vec<&str> =
+        runs.filter(|run| run.chars().nth(1).is_some() && run.chars().all(char::is_alphabetic)).collect();
+    words.join(" ")
+}

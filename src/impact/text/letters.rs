@@ -1,0 +1,141 @@
+//! Which Latin letter is a character drawn as? Look-alikes of other alphabets, small capitals, letters
+//! with a stroke and letters in signs.
+
+use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+
+/// A text with Latin letters in place of what is drawn as one, in each run of letters that has a
+/// Latin letter; accents that make no letter with theirs are gone there. A run that has none stays: it may be
+/// Russian or Greek, unless every letter of it is a look-alike and so is every one of the text's
+/// other runs without a Latin letter.
+pub(super) fn latinised(text: &str) -> String {
+    let runs: Vec<Run<'_>> = runs(text).collect();
+    let foreign = runs.iter().any(|run| run.script == Script::Foreign);
+    let mut out = String::with_capacity(text.len());
+    for Run { text, script } in runs {
+        match script {
+            Script::Latin => latin(text, &mut out),
+            Script::Alike if !foreign => latin(text, &mut out),
+            Script::Alike | Script::Foreign | Script::None => out.push_str(text),
+        }
+    }
+    out
+}
+
+fn latin(run: &str, out: &mut String) {
+    if run.is_ascii() {
+        return out.push_str(run);
+    }
+    let mapped = run.nfd().map(|c| latin_like(c).unwrap_or(c));
+    out.extend(mapped.nfc().filter(|c| !is_combining_mark(*c)));
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Script {
+    /// No letters.
+    None,
+    Latin,
+    /// No Latin letter, and all are drawn as one.
+    Alike,
+    /// No Latin letter, and some are drawn as none.
+    Foreign,
+}
+
+/// Letters with their accents, or what stands between such.
+struct Run<'a> {
+    text: &'a str,
+    script: Script,
+}
+
+fn runs(mut text: &str) -> impl Iterator<Item = Run<'_>> {
+    let lettered = |c: char| c.is_alphabetic() || is_combining_mark(c);
+    std::iter::from_fn(move || {
+        let inside = lettered(text.chars().next()?);
+        let end = text.find(|c| lettered(c) != inside).unwrap_or(text.len());
+        let (run, rest) = text.split_at_checked(end)?;
+        text = rest;
+        Some(Run { text: run, script: if inside { script(run) } else { Script::None } })
+    })
+}
+
+fn script(run: &str) -> Script {
+    let mut found = Script::None;
+    for c in run.nfd().filter(|c| !is_combining_mark(*c)) {
+        match (latin_like(c), c) {
+            (Some(_), _) if found == Script::None => found = Script::Alike,
+            (Some(_), _) => {}
+            (None, 'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}') => return Script::Latin,
+            (None, _) => found = Script::Foreign,
+        }
+    }
+    found
+}
+
+/// The letter in a sign that compatibility forms leave as it is, or write with brackets.
+pub(super) fn unsigned(c: char) -> Option<char> {
+    let (first, letter) = match c {
+        '\u{249c}'..='\u{24b5}' => (0x249c, 'a'),
+        '\u{1f110}'..='\u{1f129}' => (0x1f110, 'A'),
+        '\u{1f150}'..='\u{1f169}' => (0x1f150, 'A'),
+        '\u{1f170}'..='\u{1f189}' => (0x1f170, 'A'),
+        '\u{1f1e6}'..='\u{1f1ff}' => (0x1f1e6, 'A'),
+        _ => return None,
+    };
+    char::from_u32(u32::from(c) - first + u32::from(letter))
+}
+
+/// The Latin letter that a Cyrillic, Greek or Armenian one, a small capital or a letter with a stroke is
+/// drawn as (Unicode's confusables, the part of it that reads as plain letters).
+fn latin_like(c: char) -> Option<char> {
+    Some(match c {
+        'а' | 'α' | 'ᴀ' | 'ⱥ' => 'a',
+        'с' | 'ϲ' | 'ᴄ' | 'ȼ' => 'c',
+        'ԁ' | 'ᴅ' | 'đ' => 'd',
+        'е' | 'ҽ' | 'ᴇ' | 'ɇ' => 'e',
+        'ɡ' | 'ɢ' | 'ǥ' => 'g',
+        'һ' | 'հ' | 'ʜ' | 'ħ' => 'h',
+        'і' | 'ı' | 'ι' | 'ɪ' | 'ɨ' => 'i',
+        'ј' | 'ᴊ' | 'ɉ' => 'j',
+        'κ' | 'к' | 'ᴋ' => 'k',
+        'ӏ' | 'ǀ' | 'ʟ' | 'ł' | 'ƚ' | 'ɫ' => 'l',
+        'м' | 'ᴍ' => 'm',
+        'ո' | 'ɴ' => 'n',
+        'о' | 'ο' | 'օ' | 'σ' | 'ᴏ' | 'ø' | 'ɵ' => 'o',
+        'р' | 'ρ' | 'ᴘ' | 'ᵽ' => 'p',
+        'ԛ' => 'q',
+        'ѕ' | 'ꜱ' => 's',
+        'т' | 'τ' | 'ᴛ' | 'ŧ' => 't',
+        'υ' | 'ս' | 'ᴜ' | 'ʉ' => 'u',
+        'ν' | 'ѵ' | 'ᴠ' => 'v',
+        'ԝ' | 'ѡ' | 'ᴡ' => 'w',
+        'х' | 'χ' => 'x',
+        'у' | 'γ' | 'ʏ' | 'ɏ' => 'y',
+        'А' | 'Α' | 'Ⱥ' => 'A',
+        'В' | 'Β' | 'Ƀ' => 'B',
+        'С' | 'Ϲ' | 'Ȼ' => 'C',
+        'Е' | 'Ε' | 'Ɇ' => 'E',
+        'Н' | 'Η' | 'Ħ' => 'H',
+        'І' | 'Ι' | 'Ӏ' | 'Ɨ' => 'I',
+        'Ј' | 'Ɉ' => 'J',
+        'К' | 'Κ' => 'K',
+        'М' | 'Μ' => 'M',
+        'Ν' => 'N',
+        'О' | 'Ο' | 'Ø' | 'Ɵ' => 'O',
+        'Р' | 'Ρ' | 'Ᵽ' => 'P',
+        'Ѕ' => 'S',
+        'Т' | 'Τ' | 'Ŧ' => 'T',
+        'Υ' | 'У' | 'Ɏ' => 'Y',
+        'Х' | 'Χ' => 'X',
+        'Ζ' | 'Ƶ' => 'Z',
+        'Ԝ' => 'W',
+        'ʙ' | 'ƀ' => 'b',
+        'ꜰ' => 'f',
+        'ʀ' | 'ɍ' => 'r',
+        'ᴢ' | 'ƶ' => 'z',
+        'Đ' | 'Ð' => 'D',
+        'Ǥ' => 'G',
+        'Ł' | 'Ƚ' => 'L',
+        'Ɍ' => 'R',
+        'Ʉ' => 'U',
+        _ => return None,
+    })
+}
