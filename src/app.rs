@@ -3,19 +3,15 @@
 //! The only place that names concrete backends.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, bail};
-use async_nats::{Client, ConnectErrorKind, connection::State};
-use parking_lot::Mutex;
+use async_nats::{Client, ConnectErrorKind};
 
 use crate::{
-    admin::{self, Health, Part, PartState, Report},
+    admin::{self, Health},
     bus::{self, Agents, Bus, BusError, Micro, Outbox},
     config::{self, NodeConfig},
     domain::{Tenant, TenantId, Timestamp},
@@ -26,19 +22,26 @@ use crate::{
     state::{
         CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
     },
-    telemetry::{Metrics, PolicyCounts},
+    telemetry::Metrics,
     tenants::{Directory, plan::CONTENT_BYTES_MAX},
     wire,
 };
 
-/// A node that has not been connected for so long should be restarted.
-const DISCONNECTED_MAX: Duration = Duration::from_secs(30);
+mod health;
+
+use health::{NodeHealth, Serving};
 
 /// How long a starting node waits for Redis before it starts without.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
 
-/// How long the model's threads may work off what nobody waits for.
-const MODEL_DRAIN: Duration = Duration::from_secs(1);
+/// Who stops a node often waits ten seconds and kills it then. With the 8 s that `node.drain` is unless
+/// configured, and what follows it one after the other, it is 8 + 0.75 + 0.5 + 0.5 = 9.75 s at most.
+/// First what is told to others, side by side: records, senders' pasts, the model's last scores.
+const TELL_LIMIT: Duration = Duration::from_millis(750);
+/// Then the goodbye to NATS.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// Last, what ran beside the messages.
+const BACKGROUND_LIMIT: Duration = Duration::from_millis(500);
 
 /// Runs a node until `shutdown` is requested and everything in flight has ended.
 pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -141,18 +144,25 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     if !shutdown.finished_within(config.node.drain).await {
         tracing::warn!("some requests did not finish in time; their senders ask again");
     }
-    if let Some(pool) = &model.pool
-        && !pool.close(MODEL_DRAIN).await
-    {
+    let model_ends = async {
+        match &model.pool {
+            Some(pool) => pool.close(TELL_LIMIT).await,
+            None => true,
+        }
+    };
+    let (model_ended, recorded, ()) =
+        tokio::join!(model_ends, outbox.flush(TELL_LIMIT), senders.flush_all(wall_clock(), TELL_LIMIT),);
+    if !model_ended {
         tracing::warn!("the model's threads did not end in time");
     }
-    if !outbox.flush(Duration::from_secs(1)).await {
+    if !recorded {
         tracing::warn!("some records are not confirmed");
     }
-    bus.close().await;
-    senders.flush_all(wall_clock(), Duration::from_millis(250)).await;
+    if tokio::time::timeout(CLOSE_LIMIT, bus.close()).await.is_err() {
+        tracing::warn!("NATS did not take the goodbye in time");
+    }
     background.request();
-    background.finished_within(Duration::from_millis(500)).await;
+    background.finished_within(BACKGROUND_LIMIT).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -268,171 +278,13 @@ impl Stores {
     }
 }
 
-/// The node's health, as far as it has come.
-struct NodeHealth {
-    node: String,
-    metrics: Arc<Metrics>,
-    serving: OnceLock<Serving>,
-    /// What the words are scored with, or why they are not.
-    model: OnceLock<Result<String, String>>,
-    phase: Mutex<Phase>,
-    disconnected_since: Mutex<Option<Instant>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Serving {
-    client: Client,
-    directory: Arc<Directory>,
-    stores: Stores,
-    pipeline: Arc<Pipeline>,
-    outbox: Arc<Outbox>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    Serving,
-    Stopping,
-}
-
-impl NodeHealth {
-    fn new(node: &str, metrics: Arc<Metrics>) -> Self {
-        Self {
-            node: node.to_owned(),
-            metrics,
-            serving: OnceLock::new(),
-            model: OnceLock::new(),
-            phase: Mutex::new(Phase::Starting),
-            disconnected_since: Mutex::new(None),
-        }
-    }
-
-    fn serve(&self, serving: Serving) {
-        // Called once; a second value would be dropped.
-        let _ = self.serving.set(serving);
-    }
-
-    fn model(&self, model: &semantic::Prepared) {
-        let _ = self.model.set(model.state.clone());
-    }
-
-    fn started(&self) {
-        *self.phase.lock() = Phase::Serving;
-    }
-
-    fn stopping(&self) {
-        *self.phase.lock() = Phase::Stopping;
-    }
-
-    fn nats(&self) -> Part {
-        let connected = self.serving.get().is_some_and(|s| s.client.connection_state() == State::Connected);
-        let mut since = self.disconnected_since.lock();
-        if connected {
-            *since = None;
-            return Part { name: "nats", state: PartState::Up, note: String::new() };
-        }
-        let away = since.get_or_insert_with(Instant::now).elapsed();
-        let note = format!("not connected for {} s; trying again without end", away.as_secs());
-        Part { name: "nats", state: PartState::Down, note }
-    }
-
-    fn outbox(&self) -> Part {
-        let outbox = self.serving.get().map(|serving| &serving.outbox).filter(|outbox| outbox.connected());
-        let (state, note) = match outbox.map(|outbox| outbox.records_late()) {
-            None => (PartState::Down, "the connection for deliveries is not there".to_owned()),
-            Some(None) => (PartState::Up, String::new()),
-            Some(Some(late)) => {
-                let late = late.as_secs();
-                (
-                    PartState::Degraded,
-                    format!("JetStream has not confirmed records for {late} s: nothing is delivered"),
-                )
-            }
-        };
-        Part { name: "outbox", state, note }
-    }
-
-    fn tenants(&self) -> Part {
-        let directory = self.serving.get().map(|serving| &serving.directory).filter(|d| d.is_ready());
-        match directory.map(|directory| directory.tenants().len()) {
-            Some(0) => Part {
-                name: "tenants",
-                state: PartState::Degraded,
-                note: "the directory is empty; publish tenants by `agentbus tenants apply`".to_owned(),
-            },
-            Some(count) => Part { name: "tenants", state: PartState::Up, note: format!("{count} tenants") },
-            None => Part {
-                name: "tenants",
-                state: PartState::Down,
-                note: "the directory is not read yet; is the bus provisioned (`agentbus tenants apply`)?"
-                    .to_owned(),
-            },
-        }
-    }
-
-    fn scorer(&self) -> Part {
-        let (state, note) = match self.model.get() {
-            None => (PartState::Down, "not loaded yet".to_owned()),
-            Some(Ok(model)) => (PartState::Up, model.clone()),
-            Some(Err(cause)) => (
-                PartState::Degraded,
-                format!("none: messages whose words could matter are not delivered ({cause})"),
-            ),
-        };
-        Part { name: "model", state, note }
-    }
-
-    fn store(&self) -> Part {
-        let stores = self.serving.get().map(|serving| &serving.stores);
-        let (state, note) = match stores.map(|stores| stores.redis.as_ref().map(|redis| redis.healthy())) {
-            None => (PartState::Down, "not opened yet"),
-            Some(None) => (PartState::Up, "in memory: this node shares nothing with others"),
-            Some(Some(true)) => (PartState::Up, "redis"),
-            Some(Some(false)) => {
-                (PartState::Degraded, "redis does not answer: messages are refused, retryable, until it does")
-            }
-        };
-        Part { name: "store", state, note: note.to_owned() }
-    }
-}
-
-impl Health for NodeHealth {
-    fn report(&self) -> Report {
-        let phase = match *self.phase.lock() {
-            Phase::Starting => (PartState::Down, "starting"),
-            Phase::Serving => (PartState::Up, "serving"),
-            Phase::Stopping => (PartState::Down, "stopping: finishing requests in flight"),
-        };
-        let parts = vec![
-            Part { name: "node", state: phase.0, note: phase.1.to_owned() },
-            self.nats(),
-            self.outbox(),
-            self.tenants(),
-            self.store(),
-            self.scorer(),
-        ];
-        let away = self.disconnected_since.lock().map(|since| since.elapsed());
-        // A node that never was connected waits for NATS; a restart would not help it.
-        let live = self.serving.get().is_none() || away.is_none_or(|away| away < DISCONNECTED_MAX);
-        Report { node: self.node.clone(), live, parts }
-    }
-
-    fn metrics(&self) -> String {
-        if let Some(serving) = self.serving.get() {
-            let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-            self.metrics.tenants.set(count(serving.directory.tenants().len()));
-            self.metrics.in_flight.set(count(serving.pipeline.admission.in_flight()));
-            let gate = serving.pipeline.gate.counters();
-            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            self.metrics.policy(PolicyCounts {
-                cached: read(&gate.hits),
-                evaluated: read(&gate.misses) + read(&gate.uncached),
-                denied: read(&gate.denied),
-                unavailable: read(&gate.unavailable),
-            });
-            self.metrics
-                .store_healthy
-                .set(serving.stores.redis.as_ref().is_none_or(|redis| redis.healthy()).into());
-        }
-        self.metrics.encode()
+    #[test]
+    fn the_limits_of_a_stop_add_up_to_less_than_ten_seconds() {
+        let limits = [config::Node::default().drain, TELL_LIMIT, CLOSE_LIMIT, BACKGROUND_LIMIT];
+        assert!(limits.iter().sum::<Duration>() < Duration::from_secs(10), "{limits:?}");
     }
 }

@@ -308,7 +308,7 @@ impl NodeConfig {
                 &format!("at most limits.in_flight, {in_flight}"),
             );
         }
-        if self.impact.deadline >= deadline {
+        if self.impact.scorer == impact::ScorerKind::Model && self.impact.deadline >= deadline {
             return fail(
                 "impact.deadline",
                 humantime::format_duration(self.impact.deadline).to_string(),

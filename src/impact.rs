@@ -39,7 +39,7 @@ pub use keywords::Keywords;
 pub use senders::{Past, Senders};
 pub use settings::{Precision, ScorerKind, Settings};
 pub use text::for_each_text;
-pub use unscored::{Event, Meter, Unmetered, Unscored};
+pub use unscored::{Event, Meter, Unmetered, Unscored, highest};
 use weights::{Bounds, Others, Sum};
 
 /// How harmful the words of a message sound, from 0 to 1.
@@ -137,10 +137,7 @@ impl Assessor {
             self.spare(message, sum, bounds, threshold);
             return Ok(unread(bounds, &others, NOT_NEEDED.to_owned(), None));
         }
-        let scored = match self.scorer.score(message).await {
-            Ok(found) if !(0.0..=1.0).contains(&found) => Err(Unscored::OutOfRange { found }),
-            scored => scored,
-        };
+        let scored = self.scorer.score(message).await.and_then(|found| highest([found]));
         let semantic = scored.map_err(|why| {
             self.meter.see(Event::Unscored { why: why.word() });
             let impact = unread(bounds, &others, self.scorer.name().to_owned(), Some(&why));

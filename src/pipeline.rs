@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration, time::Instant};
 
 use bytes::Bytes;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::{
     domain::{AgentId, Constitution, Encoding, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
@@ -92,7 +93,14 @@ impl Pipeline {
     /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
     pub async fn send(&self, request: Request) -> Answer {
         let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
-        let governed = tokio::time::timeout(self.limits.deadline, self.govern(&request, &mut trail)).await;
+        // What is logged on the way, on whichever thread, is found by the verdict's decision id.
+        let span = tracing::info_span!(
+            "message",
+            decision_id = trail.decision_id(),
+            tenant = request.tenant.as_str()
+        );
+        let governing = self.govern(&request, &mut trail).instrument(span);
+        let governed = tokio::time::timeout(self.limits.deadline, governing).await;
         let answer = trail.answer(governed.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline))));
 
         // 8. record: what was not recorded with its delivery, then numbers; the sender hears after

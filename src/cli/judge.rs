@@ -148,6 +148,9 @@ pub(super) enum JudgeError {
     TooLong(crate::impact::model::TooLong),
     #[cfg(feature = "model")]
     #[error("{0}")]
+    NoScore(crate::impact::Unscored),
+    #[cfg(feature = "model")]
+    #[error("{0}")]
     Model(Arc<ModelError>),
 }
 

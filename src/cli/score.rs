@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::judge::JudgeArgs;
 
 mod line;
+mod once;
 mod split;
 mod work;
 

@@ -1,7 +1,7 @@
 //! Which model scores: its files, its tokens, its head, and the numbers it answers with.
 //!
 //! A model is an encoder ([`distilbert`](super::distilbert)), the tokenizer it was trained with and
-//! a head of its own: `score = sigmoid(w · normalize(mean(hidden states)) + b)`. The three belong
+//! a head of its own, which makes a score of `normalize(mean(hidden states))`. The three belong
 //! together by SHA-256. Knows nothing of messages, threads and time.
 
 use std::{path::PathBuf, sync::Arc};
@@ -18,7 +18,7 @@ mod tokens;
 
 pub use super::distilbert::{Choice, Engine, Precision, RunError};
 pub use error::ModelError;
-pub use files::FILES;
+pub use files::{FILES, sha256_of};
 pub use head::{Head, HeadError};
 pub use info::Info;
 pub use tokens::{TEXT_MAX, TokenizerError, TooLong, Windows};
@@ -90,7 +90,7 @@ impl Model {
             (Part::Encoder { .. }, _) | (_, None) => None,
             (Part::Scorer, Some(bytes)) => Some(
                 Head::parse(bytes)
-                    .and_then(|head| head.check(&config, &digests).map(|()| head))
+                    .and_then(|head| head.check(&config).map(|()| head))
                     .map_err(|cause| ModelError::Head { place: files.place("head.json"), cause })?,
             ),
         };
@@ -103,6 +103,10 @@ impl Model {
             .map_err(|cause| ModelError::Tokenizer { place: files.place("tokenizer.json"), cause })?;
         let encoder = Encoder::load(&config, layers, &files.weights, options.choice)
             .map_err(|cause| ModelError::encoder(files.place("model.safetensors"), cause))?;
+        if let Some(head) = &head {
+            head.belongs(&digests)
+                .map_err(|cause| ModelError::Head { place: files.place("head.json"), cause })?;
+        }
         let digest = digests.of_all(head.is_some(), layers);
         let short = hex::encode(digest.get(..4).unwrap_or_default());
         let name = format!("{}@{short}/{}", files.name(&config), encoder.precision());

@@ -78,14 +78,15 @@ impl Pool {
         make: MakeEngine,
         meter: Arc<dyn Meter>,
     ) -> Result<Self, std::io::Error> {
-        let queue = Arc::new(Queue::new(settings.queue.max(1)));
+        let threads = settings.threads.max(1);
+        let queue = Arc::new(Queue::new(threads, settings.queue.max(1)));
         let pool = Self {
             queue: Arc::clone(&queue),
-            threads: parking_lot::Mutex::new(Vec::with_capacity(settings.threads)),
+            threads: parking_lot::Mutex::new(Vec::with_capacity(threads)),
             meter: Arc::clone(&meter),
             deadline: settings.deadline,
         };
-        for number in 0..settings.threads.max(1) {
+        for number in 0..threads {
             let (queue, make, meter) = (Arc::clone(&queue), Arc::clone(&make), Arc::clone(&meter));
             let thread = std::thread::Builder::new().name(format!("impact-{number}")).spawn(move || {
                 stand_back(settings.nice);

@@ -280,6 +280,14 @@ proptest! {
     }
 
     #[test]
+    fn a_semantic_part_that_is_no_number_makes_the_highest_score(
+        weights in weights(), others in others(), mean in means(),
+    ) {
+        let score = Sum::new(&weights, &others, Priority::Low, mean).score(f64::NAN);
+        prop_assert_eq!(score, 1.0);
+    }
+
+    #[test]
     fn a_score_grows_with_every_part(
         weights in weights(),
         others in others(),

@@ -1,4 +1,5 @@
-//! Why is there no score? And what was seen on the way to one, for the numbers a node shows.
+//! What is a score, and why is there none? And what was seen on the way to one, for the numbers a node
+//! shows.
 
 use std::time::Duration;
 
@@ -38,6 +39,15 @@ impl Unscored {
             Unscored::Stopping => "stopping",
         }
     }
+}
+
+/// Of the scores of one text's windows the highest counts. What is no number from 0 to 1 is no score,
+/// and leaves the text without one: `f64::max` would pass over a NaN. Of nothing it is 0.
+pub fn highest(scores: impl IntoIterator<Item = f64>) -> Result<f64, Unscored> {
+    scores.into_iter().try_fold(0.0, |highest: f64, found| match (0.0..=1.0).contains(&found) {
+        true => Ok(highest.max(found)),
+        false => Err(Unscored::OutOfRange { found }),
+    })
 }
 
 /// One thing that happened on the way to a score.
@@ -86,4 +96,20 @@ pub struct Unmetered;
 
 impl Meter for Unmetered {
     fn see(&self, _: Event) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_window_without_a_score_leaves_none_whatever_the_others_say() {
+        assert_eq!(highest([]), Ok(0.0));
+        assert_eq!(highest([0.2, 0.9, 0.4]), Ok(0.9));
+        for wrong in [f64::NAN, f64::INFINITY, -0.1, 1.1] {
+            for scores in [[wrong, 0.3], [0.3, wrong], [wrong, wrong]] {
+                assert!(matches!(highest(scores), Err(Unscored::OutOfRange { .. })), "{scores:?}");
+            }
+        }
+    }
 }

@@ -76,7 +76,8 @@ impl Sum {
             (false, true) => SEMANTIC_FLOOR,
             (false, false) => 0.0,
         };
-        mean.max(floor).clamp(0.0, 1.0)
+        // What is no number could be any, and `max` would make the least of it.
+        if mean.is_nan() { 1.0 } else { mean.max(floor).clamp(0.0, 1.0) }
     }
 
     /// Exact but for rounding: between two of the points tried here the score is a straight line or

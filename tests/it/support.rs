@@ -1,4 +1,6 @@
 //! What do tests start before they can ask anything?
 
 pub(crate) mod bus;
+#[cfg(feature = "model")]
+pub(crate) mod model;
 pub(crate) mod servers;

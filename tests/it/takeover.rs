@@ -33,7 +33,7 @@ impl Scene {
     async fn start() -> (Self, impl Stream<Item = async_nats::Message> + Unpin) {
         let bus = Bus::with(1, |options| {
             options.node_overrides =
-                toml::from_str("impact.scorer = \"keywords\"\n[limits]\ndeadline = \"300ms\"\n[idempotency]\nlease = \"600ms\"").unwrap();
+                toml::from_str("impact = { scorer = \"keywords\", deadline = \"200ms\" }\n[limits]\ndeadline = \"300ms\"\n[idempotency]\nlease = \"600ms\"").unwrap();
         })
         .await;
         let worker = bus.agent("acme", "worker").await;

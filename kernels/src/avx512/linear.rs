@@ -140,7 +140,8 @@ pub unsafe fn run_int8(layer: &Linear, x: &[f32], after: After<'_>, out: &mut [f
     unsafe { panels::<Int8>(layer, &rounded.words, &rounded.units, after, out) }
 }
 
-/// Spreads a row over 0…255: its least value becomes 0, its greatest 255.
+/// Spreads a row over 0…255: its least value becomes 0, its greatest 255. A row with a NaN in it has a
+/// NaN for a unit, and so for every output.
 #[inline(always)]
 unsafe fn round_row(row: &[f32], words: &mut [u32]) -> Unit {
     let row = row.as_chunks::<16>().0;
@@ -148,9 +149,13 @@ unsafe fn round_row(row: &[f32], words: &mut [u32]) -> Unit {
     unsafe {
         let mut least = _mm512_set1_ps(f32::MAX);
         let mut most = _mm512_set1_ps(f32::MIN);
+        // Neither the least nor the greatest would tell: a later number takes a NaN's place.
+        let mut unordered: __mmask16 = 0;
         for values in row {
-            least = _mm512_min_ps(least, load(values));
-            most = _mm512_max_ps(most, load(values));
+            let values = load(values);
+            least = _mm512_min_ps(least, values);
+            most = _mm512_max_ps(most, values);
+            unordered |= _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
         }
         let (least, most) = (_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(most));
         let range = most - least;
@@ -162,7 +167,7 @@ unsafe fn round_row(row: &[f32], words: &mut [u32]) -> Unit {
             let bytes = _mm512_cvtusepi32_epi8(_mm512_max_epi32(units, _mm512_setzero_si512()));
             _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
         }
-        Unit { scale, shift: least }
+        if unordered == 0 { Unit { scale, shift: least } } else { Unit { scale: f32::NAN, shift: f32::NAN } }
     }
 }
 

@@ -92,6 +92,35 @@ proptest! {
     }
 
     #[test]
+    fn a_row_with_a_nan_answers_nothing_but_nan_and_no_other_row_notices(
+        format in prop::sample::select(&FORMATS[..]),
+        rows in 1usize..14,
+        at in any::<prop::sample::Index>(),
+        after in 0u8..3,
+        seed: u32,
+    ) {
+        let (inputs, outputs) = (48, 64);
+        let weights = numbers(inputs * outputs, seed, 0.5);
+        let bias = numbers(outputs, seed ^ 1, 1.0);
+        let mut x = numbers(rows * inputs, seed ^ 2, 4.0);
+        let add = numbers(rows * outputs, seed ^ 3, 1.0);
+        let at = at.index(x.len());
+        x[at] = f32::NAN;
+        let Some(layer) = pack(&weights, &bias, inputs, outputs, format) else { return Ok(()) };
+        let how = match after {
+            0 => After::Bias,
+            1 => After::BiasAndGelu,
+            _ => After::BiasAndAdd(&add),
+        };
+        let mut out = vec![0.0; rows * outputs];
+        layer.run(&x, how, &mut out, &mut Rounded::default()).unwrap();
+        for (row, out) in out.chunks_exact(outputs).enumerate() {
+            let broken = row == at / inputs;
+            prop_assert!(out.iter().all(|value| value.is_nan() == broken), "{format:?} {row}: {out:?}");
+        }
+    }
+
+    #[test]
     fn a_row_does_not_notice_its_company(
         format in prop::sample::select(&FORMATS[..]), rows in 2usize..14, seed: u32,
     ) {

@@ -1,12 +1,12 @@
 //! What does the model say of messages: a node's windows of each, scored together, the highest counts.
 
-use std::{sync::Arc, time::Instant};
+use std::{slice, sync::Arc, time::Instant};
 
 use super::{JudgeError, Semantic};
 use crate::{
     domain::Message,
     impact::{
-        Settings,
+        Settings, highest,
         model::{Model, Session, TooLong},
         semantic::windows_of,
         text::{TooMuch, passages},
@@ -42,6 +42,13 @@ pub(super) fn semantics(
     let per_token = started.elapsed().as_secs_f64() * 1e6 / tokens.max(1) as f64;
     let mut scores = match scored {
         Ok(scores) => scores.into_iter(),
+        // What it fails on takes along no text but its own.
+        Err(_) if messages.len() > 1 => {
+            return messages
+                .iter()
+                .flat_map(|message| semantics(session, slice::from_ref(message)))
+                .collect();
+        }
         Err(error) => {
             let error = JudgeError::Model(Arc::new(error));
             return read.into_iter().map(|read| read.and(Err(error.clone()))).collect();
@@ -50,13 +57,14 @@ pub(super) fn semantics(
     read.into_iter()
         .map(|read| {
             let Read { windows, tokens, elapsed_us } = read?;
-            // No window, no words, no harm in them: as on a node.
-            if windows.is_empty() {
-                return Ok(Semantic { score: 0.0, tokens, elapsed_us: elapsed_us.round() as u64 });
+            let own: Vec<f64> = scores.by_ref().take(windows.len()).collect();
+            if own.len() < windows.len() {
+                return Err(JudgeError::Missing);
             }
-            let highest = scores.by_ref().take(windows.len()).reduce(f64::max).ok_or(JudgeError::Missing)?;
+            // No window, no words, no harm in them: as on a node.
+            let score = highest(own).map_err(JudgeError::NoScore)?;
             let elapsed_us = (elapsed_us + per_token * tokens as f64).round() as u64;
-            Ok(Semantic { score: highest, tokens, elapsed_us })
+            Ok(Semantic { score, tokens, elapsed_us })
         })
         .collect()
 }

@@ -5,10 +5,9 @@ use std::{process::ExitCode, sync::Arc};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::info::manifest;
-use crate::impact::model::{FILES, Info, Model, ModelError, Precision, Source, Windows};
+use crate::impact::model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -62,6 +61,8 @@ impl Checks {
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let source = args.model_dir.clone().map_or(Source::Embedded, Source::Dir);
     let mut checks = Checks::default();
+    // First: a damaged file is told as one, whatever it does to the loading.
+    digests(&mut checks, &source);
     let reference = match Model::load(&source, Some(Precision::F32)) {
         Ok(model) => Arc::new(model),
         Err(error) => {
@@ -72,7 +73,6 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     };
     let info = reference.info();
     checks.check("the head is this encoder's and this tokenizer's", Ok(reference.name().to_owned()));
-    digests(&mut checks, &source, &info);
     let golden: Golden = serde_json::from_str(GOLDEN)?;
     let known = golden.encoder_sha256 == info.encoder_sha256;
     if !known {
@@ -114,7 +114,7 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What the manifest says of each file, held against the file.
-fn digests(checks: &mut Checks, source: &Source, info: &Info) {
+fn digests(checks: &mut Checks, source: &Source) {
     let manifest = manifest(source);
     let said = |file: &str| {
         let table = manifest.get("sha256").and_then(Value::as_object);
@@ -125,27 +125,17 @@ fn digests(checks: &mut Checks, source: &Source, info: &Info) {
         return;
     }
     for file in FILES {
-        let (Some(expected), Some(found)) = (said(file), digest(source, info, file)) else { continue };
-        let what = format!("{file} is as the manifest says");
-        let found = if found == expected {
-            Ok(found)
-        } else {
-            Err(format!("its SHA-256 is {found}, expected {expected}; take the files of one model together"))
+        let Some(expected) = said(file) else { continue };
+        let found = match sha256_of(source, file) {
+            Ok(Some(found)) if found == expected => Ok(found),
+            Ok(Some(found)) => Err(format!(
+                "its SHA-256 is {found}, expected {expected}; it is damaged or of another model: take the files \
+                 of one model together"
+            )),
+            Ok(None) => Err("it is missing".to_owned()),
+            Err(error) => Err(error.to_string()),
         };
-        checks.check(&what, found);
-    }
-}
-
-fn digest(source: &Source, info: &Info, file: &str) -> Option<String> {
-    match (file, source) {
-        ("config.json", _) => Some(info.config_sha256.clone()),
-        ("model.safetensors", _) => Some(info.encoder_sha256.clone()),
-        ("tokenizer.json", _) => Some(info.tokenizer_sha256.clone()),
-        ("head.json", _) => info.head_sha256.clone(),
-        (_, Source::Embedded) => None,
-        (other, Source::Dir(folder)) => {
-            std::fs::read(folder.join(other)).ok().map(|bytes| hex::encode(Sha256::digest(bytes)))
-        }
+        checks.check(&format!("{file} is as the manifest says"), found);
     }
 }
 

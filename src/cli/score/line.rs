@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::once::Once;
 use crate::{
     config::DEFAULT_CONSTITUTION,
     domain::{AgentId, IdError, Message, MessageType, TenantId, Timestamp},
@@ -31,7 +32,9 @@ pub(super) struct Ask {
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum LineError {
     #[error("not JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
+    #[error("{0}")]
+    Twice(serde_json::Error),
     #[error("a JSON {found}, expected an object such as {{\"text\": \"…\"}}")]
     NotAnObject { found: &'static str },
     #[error("neither a \"text\" nor a message's \"content\"")]
@@ -45,9 +48,13 @@ pub(in crate::cli) enum LineError {
 }
 
 pub(super) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
-    let fields = match serde_json::from_slice(line)? {
-        Value::Object(fields) => fields,
-        other => return Err(LineError::NotAnObject { found: kind(&other) }),
+    let read = serde_json::from_slice(line).map_err(|error| match error.is_data() {
+        true => LineError::Twice(error),
+        false => LineError::Json(error),
+    });
+    let fields = match read? {
+        Once(Value::Object(fields)) => fields,
+        Once(other) => return Err(LineError::NotAnObject { found: kind(&other) }),
     };
     // As an agent sends it, it has `content`; everything else is told apart by that.
     let message = ["content", "message_type", "to"].iter().any(|field| fields.contains_key(*field));
@@ -107,8 +114,8 @@ fn decode(
         ("constitutional_hash", json!(DEFAULT_CONSTITUTION)),
         ("created_at", json!(NOON)),
     ];
-    // Appended to the line itself: read and written again, a key that occurs twice would be lost,
-    // and with it the decoder's refusal.
+    // Appended to the line itself: read and written again, it would be another one wherever the bus's
+    // decoder is stricter than serde_json.
     let mut whole = line.trim_ascii_end().to_vec();
     whole.pop();
     let mut empty = fields.is_empty();
@@ -185,7 +192,10 @@ mod tests {
             (b"{\"text\": \"a\", \"id\": {}}", "\"id\" is object"),
             (b"{\"content\": {}}", "content"),
             (b"{\"content\": {\"a\": 1}, \"shout\": 1}", "shout"),
-            (b"{\"content\": {\"a\": 1}, \"content\": {\"a\": 2}}", "content"),
+            (b"{\"content\": {\"a\": 1}, \"content\": {\"a\": 2}}", "\"content\" occurs twice"),
+            (b"{\"text\": \"a\", \"text\": \"b\"}", "\"text\" occurs twice"),
+            (b"{\"text\": \"a\", \"t\\u0065xt\": \"b\"}", "\"text\" occurs twice"),
+            (b"{\"text\": \"a\", \"more\": [{\"x\": 1, \"x\": 1}]}", "\"x\" occurs twice"),
             (b"{\"content\": {\"a\": 1}, \"tenant_id\": \"not a name\"}", "not a name"),
             (b"{\"message_type\": \"command\"}", "content"),
             (b"\xff", "not JSON"),

@@ -9,6 +9,9 @@ const LINES_MAX: usize = 32;
 /// Of lines that are long; one may go beyond it.
 const BYTES_MAX: usize = 64 * 1024;
 
+/// What some editors write before the first line of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Some lines that follow each other.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -45,9 +48,14 @@ impl<R: Read> Lines<R> {
     fn batch(&mut self) -> io::Result<Option<Batch>> {
         let mut batch = Batch::default();
         while batch.lines.len() < LINES_MAX && batch.bytes < BYTES_MAX as u64 {
-            let Some((text, bytes)) = self.line()? else { break };
+            let Some((mut text, bytes)) = self.line()? else { break };
             batch.bytes += bytes;
             self.number += 1;
+            if let (1, Ok(text)) = (self.number, &mut text)
+                && text.starts_with(BYTE_ORDER_MARK)
+            {
+                text.drain(..BYTE_ORDER_MARK.len());
+            }
             if text.as_ref().map_or(true, |text| !text.trim_ascii().is_empty()) {
                 batch.lines.push(Line { number: self.number, text });
             }
@@ -133,6 +141,17 @@ mod tests {
             lines(b"a\n\n  \r\nb").iter().flat_map(|batch| &batch.lines).map(|line| line.number).collect();
         assert_eq!(all, [1, 4]);
         assert!(lines(b"").is_empty());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line_and_of_no_other() {
+        let texts: Vec<Vec<u8>> = lines(b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb")
+            .into_iter()
+            .flat_map(|batch| batch.lines)
+            .map(|line| line.text.unwrap())
+            .collect();
+        assert_eq!(texts, [&b"a"[..], b"\xEF\xBB\xBFb"]);
+        assert_eq!(lines(b"\xEF\xBB\xBF\n").iter().flat_map(|batch| &batch.lines).count(), 0);
     }
 
     #[test]

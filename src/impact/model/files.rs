@@ -95,6 +95,18 @@ impl Files {
         }
     }
 
+    /// One of [`FILES`], as it was read.
+    fn of(&self, file: &str) -> Option<&[u8]> {
+        match file {
+            "config.json" => Some(&self.config),
+            "model.safetensors" => Some(&self.weights),
+            "tokenizer.json" => Some(&self.tokenizer),
+            "head.json" => self.head.as_deref(),
+            "manifest.toml" => self.manifest.as_deref(),
+            _ => None,
+        }
+    }
+
     /// What to call this model: as the manifest says, else the configuration, else the folder.
     /// Characters that have no place in a name become `-`.
     pub fn name(&self, config: &Config) -> String {
@@ -128,10 +140,22 @@ impl Digests {
     }
 }
 
+/// SHA-256 of one of [`FILES`] in hex, whether or not the file is of any use; `None`: there is none.
+pub fn sha256_of(source: &Source, file: &str) -> Result<Option<String>, ModelError> {
+    let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    match source {
+        Source::Embedded => Ok(Files::read(source, true)?.of(file).map(sha256)),
+        Source::Dir(folder) => Ok(read(&folder.join(file), bytes_max(file))?.as_deref().map(sha256)),
+    }
+}
+
+fn bytes_max(file: &str) -> u64 {
+    if file == "model.safetensors" { WEIGHTS_MAX } else { OTHER_MAX }
+}
+
 fn needed(folder: &Path, file: &str, hint: &'static str) -> Result<Vec<u8>, ModelError> {
     let path = folder.join(file);
-    let max = if file == "model.safetensors" { WEIGHTS_MAX } else { OTHER_MAX };
-    read(&path, max)?.ok_or(ModelError::Missing { path, hint })
+    read(&path, bytes_max(file))?.ok_or(ModelError::Missing { path, hint })
 }
 
 /// `None`: there is no such file.

@@ -10,6 +10,9 @@ const LINEAR: u32 = 1;
 const WITH_HIDDEN: u32 = 2;
 /// Of a hidden layer: what it costs stays small beside the encoder.
 const UNITS_MAX: usize = 1_024;
+/// A trained weight is far below it, and no sum of weights up to it overflows: two infinities of
+/// opposite signs would be no number.
+const WEIGHT_MAX: f64 = 1e6;
 /// Sums run side by side, so that the compiler can use the CPU's wide registers.
 const LANES: usize = 8;
 
@@ -72,12 +75,13 @@ pub enum HeadError {
     )]
     Hidden { units: usize, weights: usize, biases: usize, width: usize },
     #[error(
-        "trained on the encoder {found}, this one is {expected}; train a head for it: `agentbus model train-head`"
+        "trained on the encoder {found}, this model.safetensors is {expected}: another one, or a damaged copy; \
+         take the one that came with the head, or train a head for this one: `agentbus model train-head`"
     )]
     OtherEncoder { found: String, expected: String },
     #[error(
-        "trained with the tokenizer {found}, this one is {expected}; take the tokenizer.json that came with \
-         the encoder, or train a new head: `agentbus model train-head`"
+        "trained with the tokenizer {found}, this tokenizer.json is {expected}: another one, or a damaged copy; \
+         take the one that came with the encoder, or train a new head: `agentbus model train-head`"
     )]
     OtherTokenizer { found: String, expected: String },
     #[error(
@@ -92,6 +96,11 @@ pub enum HeadError {
     OtherPooling { found: String },
     #[error("holds a value that is no finite number")]
     NotFinite,
+    #[error(
+        "holds the weight {found:e}, expected {WEIGHT_MAX:e} at most; the file is damaged, or its training went \
+         astray: `agentbus model train-head`"
+    )]
+    TooLarge { found: f64 },
 }
 
 impl Head {
@@ -99,12 +108,9 @@ impl Head {
         serde_json::from_slice(bytes).map_err(|error| HeadError::Unreadable { cause: error.to_string() })
     }
 
-    /// A head is good for one encoder, one layer and one tokenizer.
-    pub(super) fn check(&self, config: &Config, files: &Digests) -> Result<(), HeadError> {
-        match (self.format, &self.hidden) {
-            (LINEAR, None) | (WITH_HIDDEN, Some(_)) => {}
-            (found, _) => return Err(HeadError::Format { found }),
-        }
+    /// A head is good for one encoder and one tokenizer. Asked last: of a damaged file its own error
+    /// says more than that its digest is another.
+    pub(super) fn belongs(&self, files: &Digests) -> Result<(), HeadError> {
         let expected = hex::encode(files.encoder);
         if self.encoder_sha256 != expected {
             return Err(HeadError::OtherEncoder {
@@ -118,6 +124,15 @@ impl Head {
                 found: short(&self.tokenizer_sha256),
                 expected: short(&expected),
             });
+        }
+        Ok(())
+    }
+
+    /// Whether it is a head, and for an encoder of these dimensions.
+    pub(super) fn check(&self, config: &Config) -> Result<(), HeadError> {
+        match (self.format, &self.hidden) {
+            (LINEAR, None) | (WITH_HIDDEN, Some(_)) => {}
+            (found, _) => return Err(HeadError::Format { found }),
         }
         if !(1..=config.n_layers).contains(&self.layer) {
             return Err(HeadError::OtherLayer { found: self.layer, max: config.n_layers });
@@ -138,12 +153,15 @@ impl Head {
             return Err(HeadError::OtherPooling { found: self.pooling.clone() });
         }
         let hidden = self.hidden.iter().flat_map(|hidden| hidden.weights.iter().chain(&hidden.bias));
-        match self.weights.iter().chain([&self.bias]).all(|value| value.is_finite())
-            && hidden.copied().all(f32::is_finite)
-        {
-            true => Ok(()),
-            false => Err(HeadError::NotFinite),
+        for value in self.weights.iter().chain([&self.bias]).copied().chain(hidden.copied().map(f64::from)) {
+            if !value.is_finite() {
+                return Err(HeadError::NotFinite);
+            }
+            if value.abs() > WEIGHT_MAX {
+                return Err(HeadError::TooLarge { found: value });
+            }
         }
+        Ok(())
     }
 
     /// `sigmoid(w · x + b)`, where `x` is the pooled mean or what the hidden layer makes of it.
@@ -171,9 +189,14 @@ impl Hidden {
     fn units(&self, pooled: &[f32]) -> impl Iterator<Item = f64> {
         let rows = self.weights.chunks_exact(pooled.len().max(1));
         rows.zip(&self.bias).map(move |(row, bias)| match self.activation {
-            Activation::Relu => f64::from((dot(row, pooled) + bias).max(0.0)),
+            Activation::Relu => f64::from(relu(dot(row, pooled) + bias)),
         })
     }
+}
+
+/// Not `max`, which makes 0 of what is no number.
+fn relu(sum: f32) -> f32 {
+    if sum < 0.0 { 0.0 } else { sum }
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -210,6 +210,7 @@ fn a_head_of_another_encoder_layer_or_width_is_refused() {
         |head| head["weights"] = vec![0.5; 63].into(),
         |e| *e == HeadError::OtherWidth { found: 63, expected: 64 },
     );
+    check(|head| head["weights"][7] = (-1e308).into(), |e| *e == HeadError::TooLarge { found: -1e308 });
     check(|head| head["pooling"] = "cls".into(), |e| *e == HeadError::OtherPooling { found: "cls".into() });
     check(|head| head["format"] = 2.into(), |e| *e == HeadError::Format { found: 2 });
     fn hidden(width: usize, units: usize) -> serde_json::Value {
@@ -238,9 +239,16 @@ fn files_that_are_cut_off_broken_or_of_another_model_are_refused() {
         let folder = folder();
         let path = folder.path().join(name);
         fs::write(&path, change(fs::read(&path).unwrap())).unwrap();
-        // A changed encoder or tokenizer has another digest, which the head would refuse as well.
-        Model::load_encoder(&Source::Dir(folder.path().to_owned()), None).err().unwrap()
+        // With its head: that the digest is another one would be true, and no help.
+        load(folder.path()).err().unwrap()
     };
+    let short = with("model.safetensors", |bytes| bytes[..5].to_vec());
+    assert!(matches!(short, ModelError::Weights { cause: WeightsError::Broken { .. }, .. }), "{short}");
+    let header = with("model.safetensors", |mut bytes| {
+        bytes[8] = b'x';
+        bytes
+    });
+    assert!(matches!(header, ModelError::Weights { cause: WeightsError::Broken { .. }, .. }), "{header}");
     let cut = with("model.safetensors", |bytes| bytes[..bytes.len() - 7].to_vec());
     assert!(matches!(cut, ModelError::Weights { cause: WeightsError::Broken { .. }, .. }), "{cut}");
     let bert = with("config.json", |_| br#"{"model_type": "bert"}"#.to_vec());
@@ -257,6 +265,33 @@ fn files_that_are_cut_off_broken_or_of_another_model_are_refused() {
     });
     let expected = TokenizerError::Vocabulary { found: 24, max: 24 };
     assert!(matches!(&large, ModelError::Tokenizer { cause, .. } if *cause == expected), "{large}");
+}
+
+#[test]
+fn an_encoder_that_loads_and_is_not_the_heads_may_be_a_damaged_one() {
+    let folder = folder();
+    let path = folder.path().join("model.safetensors");
+    let mut weights = fs::read(&path).unwrap();
+    let last = weights.len() - 4;
+    weights[last] ^= 1;
+    fs::write(&path, weights).unwrap();
+    let error = load(folder.path()).err().unwrap();
+    assert!(matches!(error, ModelError::Head { cause: HeadError::OtherEncoder { .. }, .. }), "{error}");
+    assert!(error.to_string().contains("a damaged copy"), "{error}");
+}
+
+#[test]
+fn a_state_that_is_no_number_gets_no_score() {
+    let head = |hidden: serde_json::Value| -> super::Head {
+        serde_json::from_value(serde_json::json!({
+            "format": 2, "encoder_sha256": "", "tokenizer_sha256": "", "layer": 1, "pooling": "mean",
+            "normalize": true, "weights": [1.0], "bias": 0.0, "hidden": hidden,
+        }))
+        .unwrap()
+    };
+    let hidden = serde_json::json!({"activation": "relu", "units": 1, "weights": [1.0, 1.0], "bias": [0.0]});
+    assert!(head(hidden).score(&[f32::NAN, 1.0]).is_nan());
+    assert!(head(serde_json::Value::Null).score(&[f32::NAN, 1.0]).is_nan());
 }
 
 #[test]

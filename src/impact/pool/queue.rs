@@ -1,4 +1,4 @@
-//! Which job is next? The longest waiting, of a bounded number.
+//! Which job is next, and whom for? The longest waiting, of a bounded number, for a thread that works.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -12,24 +12,34 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// A job came, or the end.
     changed: Condvar,
+    /// The end, for threads that rest: what wakes one for a job must not wake one that takes none.
+    ended: Condvar,
     max: usize,
+    threads: usize,
 }
 
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,
+    /// Threads that take no job for now.
+    resting: usize,
 }
 
 impl Queue {
-    pub(super) fn new(max: usize) -> Self {
-        let state = Mutex::new(State { jobs: VecDeque::with_capacity(max), closed: false });
-        Self { state, changed: Condvar::new(), max }
+    /// For so many threads and so many jobs.
+    pub(super) fn new(threads: usize, max: usize) -> Self {
+        let state = State { jobs: VecDeque::with_capacity(max), closed: false, resting: 0 };
+        Self { state: Mutex::new(state), changed: Condvar::new(), ended: Condvar::new(), max, threads }
     }
 
+    /// Refused at once while there is no thread that would take it.
     pub(super) fn push(&self, job: Job, meter: &dyn Meter) -> Result<(), Unscored> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Unscored::Stopping);
+        }
+        if state.resting >= self.threads {
+            return Err(Unscored::Failed);
         }
         if state.jobs.len() >= self.max {
             // Their senders may have given up already; then there is room.
@@ -71,9 +81,29 @@ impl Queue {
         take(&mut self.state.lock(), meter)
     }
 
+    /// Keeps a thread from taking jobs until `until`; the others go on. Hands over what nobody is left
+    /// for if it is the last one. `false`: the queue was closed, and the thread is to end.
+    pub(super) fn rest(&self, until: Instant, meter: &dyn Meter, left: impl FnOnce(Vec<Job>)) -> bool {
+        let mut state = self.state.lock();
+        state.resting += 1;
+        if state.resting >= self.threads {
+            let jobs = std::iter::from_fn(|| take(&mut state, meter)).collect();
+            parking_lot::MutexGuard::unlocked(&mut state, || left(jobs));
+        }
+        while !state.closed && Instant::now() < until {
+            self.ended.wait_until(&mut state, until);
+        }
+        // One that ends does not come back: what still comes is for the others, or for nobody.
+        if !state.closed {
+            state.resting -= 1;
+        }
+        !state.closed
+    }
+
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_all();
+        self.ended.notify_all();
     }
 }
 

@@ -19,12 +19,14 @@ struct Log {
 }
 
 /// A window is the numbers in a text; the score of a window is its last number in hundredths.
-/// `slow` takes 30 ms, `slower` 900 ms, `panic` panics.
+/// `slow` takes 30 ms, `slower` 900 ms, `panic` panics, `unlucky` on the first thread alone.
 struct Plain(Arc<Log>);
 
 impl Engine for Plain {
     fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
         assert!(!texts.iter().any(|text| text == "panic"), "as asked");
+        let first = std::thread::current().name() == Some("impact-0");
+        assert!(!(first && texts.iter().any(|text| text == "unlucky")), "as asked");
         if texts.iter().any(|text| text == "slow") {
             std::thread::sleep(Duration::from_millis(30));
         }
@@ -146,7 +148,9 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
 async fn what_nobody_waits_for_any_more_is_not_run() {
     let limit = Duration::from_millis(150);
     let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
-    let (slow, late) = (ask(&rig, &["slower"]), ask(&rig, &["77"]));
+    let slow = ask(&rig, &["slower"]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let late = ask(&rig, &["77"]);
     assert_eq!(slow.await.unwrap(), Err(Unscored::TimedOut { limit }));
     assert_eq!(late.await.unwrap(), Err(Unscored::TimedOut { limit }));
     tokio::time::sleep(Duration::from_millis(900)).await;
@@ -169,6 +173,107 @@ async fn a_panic_costs_its_own_batch_a_score_and_the_thread_goes_on() {
     }
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 10);
     assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Failed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_rests_takes_nothing_away_from_one_that_works() {
+    let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
+    let restarts = || rig.seen.count(|event| matches!(event, Event::Restarted));
+    for _ in 0..10_000 {
+        if restarts() == 10 {
+            break;
+        }
+        let _ = rig.pool.score(texts(&["unlucky"])).await;
+    }
+    assert_eq!(restarts(), 10);
+    for n in 0..200 {
+        assert_eq!(rig.pool.score(texts(&["unlucky", "2"])).await, Ok(0.02), "text {n}");
+    }
+    assert!(rig.pool.close(Duration::from_secs(2)).await, "one that rests ends as well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_all_threads_rest_what_comes_and_what_waits_fails_at_once() {
+    let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
+    let started = Instant::now();
+    // Far more than two threads take, all at once: the last of them still wait when both rest.
+    let all: Vec<_> = (0..200).map(|_| ask(&rig, &["panic"])).collect();
+    for asked in all {
+        assert_eq!(asked.await.unwrap(), Err(Unscored::Failed));
+    }
+    assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 20);
+    assert_eq!(rig.pool.score(texts(&["1"])).await, Err(Unscored::Failed));
+    assert!(started.elapsed() < SETTINGS.deadline, "{:?}", started.elapsed());
+    assert!(rig.log.passes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_thread_that_has_rested_takes_jobs_again() {
+    let queue = Queue::new(1, 4);
+    let until = Instant::now() + Duration::from_millis(30);
+    assert!(queue.rest(until, &Unmetered, |left| assert!(left.is_empty())));
+    assert!(Instant::now() >= until);
+    let now = Instant::now();
+    let job = Job {
+        texts: texts(&["1"]),
+        answer: Answer::Then(Box::new(|_| {})),
+        enqueued: now,
+        deadline: now + Duration::from_secs(5),
+        span: tracing::Span::none(),
+    };
+    queue.push(job, &Unmetered).unwrap();
+    assert!(queue.pop(&Unmetered).is_some());
+    queue.close();
+    assert!(!queue.rest(now + Duration::from_secs(60), &Unmetered, |_| {}), "the end wakes it");
+}
+
+/// Where a log goes that is to be read.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_for_each_message_of_the_batch_by_its_own_span() {
+    use tracing::Instrument as _;
+
+    let written = Written::default();
+    let writer = written.clone();
+    let log = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let log = tracing::Dispatch::new(log);
+    // While there is only one, whether anybody reads a line is asked of the thread that comes to it first,
+    // which may be another test's, and remembered for all.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
+    let here = tracing::dispatcher::set_default(&log);
+    let make: MakeEngine = Arc::new(move || {
+        // For as long as the pool's thread lives.
+        std::mem::forget(tracing::dispatcher::set_default(&log));
+        Ok(Box::new(Plain(Arc::default())) as Box<dyn Engine>)
+    });
+    let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
+    let ask = |id: &str, text: &str| {
+        pool.score(texts(&[text])).instrument(tracing::info_span!("message", decision_id = id))
+    };
+    // While it is slow the others come, and join its batch.
+    let scored = tokio::join!(ask("fair", "slow"), ask("one", "1"), ask("two", "panic"));
+    drop(here);
+    let failed = Err(Unscored::Failed);
+    assert_eq!(scored, (failed.clone(), failed.clone(), failed));
+    let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let told = |id: &str| {
+        let named = |line: &&str| line.contains("the model failed") && line.contains(&format!("\"{id}\""));
+        written.lines().filter(named).count()
+    };
+    assert_eq!((told("fair"), told("one"), told("two")), (1, 1, 1), "{written}");
 }
 
 #[tokio::test]

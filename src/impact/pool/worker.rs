@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{Engine, Job, MakeEngine, Unscored, WORKING, queue::Queue};
-use crate::impact::{Event, Meter};
+use crate::impact::{Event, Meter, highest};
 
 /// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
 /// text does not wait long behind others.
 const PASS_TOKENS: usize = 512;
-/// Restarts within [`RESTARTS_WITHIN`]; beyond them the thread runs nothing until they are past.
+/// Restarts within [`RESTARTS_WITHIN`]; beyond them the thread takes nothing until they are past.
 const RESTARTS_MAX: usize = 10;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -27,11 +27,21 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter) {
     WORKING.set(true);
     let mut engine: Option<Box<dyn Engine>> = None;
     let mut restarts = Restarts::default();
-    while let Some(first) = queue.pop(meter) {
-        if restarts.too_many(Instant::now()) {
-            first.answer(Err(Unscored::Failed));
-            continue;
+    loop {
+        // Before it takes a job: another thread may have more luck with it.
+        if let Some(until) = restarts.rest_until(Instant::now()) {
+            let rest = until.saturating_duration_since(Instant::now());
+            tracing::error!(
+                ?rest,
+                restarts = RESTARTS_MAX,
+                "a thread of the model panics too often and rests"
+            );
+            let left = |jobs: Vec<Job>| jobs.into_iter().for_each(|job| job.answer(Err(Unscored::Failed)));
+            if !queue.rest(until, meter, left) {
+                return;
+            }
         }
+        let Some(first) = queue.pop(meter) else { return };
         let mut jobs = Vec::new();
         let run = || batch(&mut engine, make, first, queue, meter, &mut jobs);
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
@@ -43,6 +53,10 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter) {
             jobs.iter_mut().for_each(|ready: &mut Ready| ready.scored = Err(Unscored::Failed));
         }
         for Ready { job, scored, .. } in jobs {
+            if scored == Err(Unscored::Failed) {
+                // One pass is of many messages, and each is looked for by its own name.
+                job.span.in_scope(|| tracing::error!("the model failed on this message or on one beside it"));
+            }
             // Nothing of an answer may end this thread, not even what is done with it.
             drop(catch_unwind(AssertUnwindSafe(|| job.answer(scored))));
         }
@@ -120,8 +134,7 @@ fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter) {
         // A long text is dropped between two passes once nobody waits for any of them.
         let now = Instant::now();
         if jobs.iter().all(|ready| ready.job.abandoned(now)) {
-            let late = |ready: &mut Ready| ready.scored = Err(Unscored::Failed);
-            return jobs.iter_mut().for_each(late);
+            return jobs.iter_mut().for_each(Ready::give_up);
         }
     }
 }
@@ -142,11 +155,16 @@ impl Ready {
         Self { job, windows: Vec::new(), scored: Ok(0.0) }
     }
 
-    /// The maximum counts; a window without a score leaves the whole text without one.
+    /// Nobody waits for it any more.
+    fn give_up(&mut self) {
+        let limit = self.job.deadline.saturating_duration_since(self.job.enqueued);
+        self.scored = Err(Unscored::TimedOut { limit });
+    }
+
+    /// The highest counts; a window without a score leaves the whole text without one.
     fn take(&mut self, found: Result<f64, Unscored>) {
         self.scored = match (std::mem::replace(&mut self.scored, Ok(0.0)), found) {
-            (Ok(_), Ok(score)) if !(0.0..=1.0).contains(&score) => Err(Unscored::OutOfRange { found: score }),
-            (Ok(highest), Ok(score)) => Ok(highest.max(score)),
+            (Ok(so_far), Ok(score)) => highest([so_far, score]),
             (Err(why), _) | (Ok(_), Err(why)) => Err(why),
         };
     }
@@ -164,8 +182,9 @@ impl Restarts {
         self.0.push_back(now);
     }
 
-    fn too_many(&self, now: Instant) -> bool {
-        let full = self.0.len() >= RESTARTS_MAX;
-        full && self.0.front().is_some_and(|first| now.duration_since(*first) < RESTARTS_WITHIN)
+    /// When the oldest is past, if there are too many and it is not.
+    fn rest_until(&self, now: Instant) -> Option<Instant> {
+        let past = self.0.front().filter(|_| self.0.len() >= RESTARTS_MAX).map(|at| *at + RESTARTS_WITHIN);
+        past.filter(|past| now < *past)
     }
 }

@@ -1,0 +1,194 @@
+//! How well is the node? What each of its parts says, and the numbers that are read off them.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_nats::{Client, connection::State};
+use parking_lot::Mutex;
+
+use super::Stores;
+use crate::{
+    admin::{Health, Part, PartState, Report},
+    bus::Outbox,
+    impact::semantic,
+    pipeline::Pipeline,
+    telemetry::{Metrics, PolicyCounts},
+    tenants::Directory,
+};
+
+/// A node that has not been connected for so long should be restarted.
+const DISCONNECTED_MAX: Duration = Duration::from_secs(30);
+
+/// The node's health, as far as it has come.
+pub(super) struct NodeHealth {
+    node: String,
+    metrics: Arc<Metrics>,
+    serving: OnceLock<Serving>,
+    /// What the words are scored with, or why they are not.
+    model: OnceLock<Result<String, String>>,
+    phase: Mutex<Phase>,
+    disconnected_since: Mutex<Option<Instant>>,
+}
+
+pub(super) struct Serving {
+    pub client: Client,
+    pub directory: Arc<Directory>,
+    pub stores: Stores,
+    pub pipeline: Arc<Pipeline>,
+    pub outbox: Arc<Outbox>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Serving,
+    Stopping,
+}
+
+impl NodeHealth {
+    pub(super) fn new(node: &str, metrics: Arc<Metrics>) -> Self {
+        Self {
+            node: node.to_owned(),
+            metrics,
+            serving: OnceLock::new(),
+            model: OnceLock::new(),
+            phase: Mutex::new(Phase::Starting),
+            disconnected_since: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn serve(&self, serving: Serving) {
+        // Called once; a second value would be dropped.
+        let _ = self.serving.set(serving);
+    }
+
+    pub(super) fn model(&self, model: &semantic::Prepared) {
+        let _ = self.model.set(model.state.clone());
+    }
+
+    pub(super) fn started(&self) {
+        *self.phase.lock() = Phase::Serving;
+    }
+
+    pub(super) fn stopping(&self) {
+        *self.phase.lock() = Phase::Stopping;
+    }
+
+    fn nats(&self) -> Part {
+        let connected = self.serving.get().is_some_and(|s| s.client.connection_state() == State::Connected);
+        let mut since = self.disconnected_since.lock();
+        if connected {
+            *since = None;
+            return Part { name: "nats", state: PartState::Up, note: String::new() };
+        }
+        let away = since.get_or_insert_with(Instant::now).elapsed();
+        let note = format!("not connected for {} s; trying again without end", away.as_secs());
+        Part { name: "nats", state: PartState::Down, note }
+    }
+
+    fn outbox(&self) -> Part {
+        let outbox = self.serving.get().map(|serving| &serving.outbox).filter(|outbox| outbox.connected());
+        let (state, note) = match outbox.map(|outbox| outbox.records_late()) {
+            None => (PartState::Down, "the connection for deliveries is not there".to_owned()),
+            Some(None) => (PartState::Up, String::new()),
+            Some(Some(late)) => {
+                let late = late.as_secs();
+                (
+                    PartState::Degraded,
+                    format!("JetStream has not confirmed records for {late} s: nothing is delivered"),
+                )
+            }
+        };
+        Part { name: "outbox", state, note }
+    }
+
+    fn tenants(&self) -> Part {
+        let directory = self.serving.get().map(|serving| &serving.directory).filter(|d| d.is_ready());
+        match directory.map(|directory| directory.tenants().len()) {
+            Some(0) => Part {
+                name: "tenants",
+                state: PartState::Degraded,
+                note: "the directory is empty; publish tenants by `agentbus tenants apply`".to_owned(),
+            },
+            Some(count) => Part { name: "tenants", state: PartState::Up, note: format!("{count} tenants") },
+            None => Part {
+                name: "tenants",
+                state: PartState::Down,
+                note: "the directory is not read yet; is the bus provisioned (`agentbus tenants apply`)?"
+                    .to_owned(),
+            },
+        }
+    }
+
+    fn scorer(&self) -> Part {
+        let (state, note) = match self.model.get() {
+            None => (PartState::Down, "not loaded yet".to_owned()),
+            Some(Ok(model)) => (PartState::Up, model.clone()),
+            Some(Err(cause)) => (
+                PartState::Degraded,
+                format!("none: messages whose words could matter are not delivered ({cause})"),
+            ),
+        };
+        Part { name: "model", state, note }
+    }
+
+    fn store(&self) -> Part {
+        let stores = self.serving.get().map(|serving| &serving.stores);
+        let (state, note) = match stores.map(|stores| stores.redis.as_ref().map(|redis| redis.healthy())) {
+            None => (PartState::Down, "not opened yet"),
+            Some(None) => (PartState::Up, "in memory: this node shares nothing with others"),
+            Some(Some(true)) => (PartState::Up, "redis"),
+            Some(Some(false)) => {
+                (PartState::Degraded, "redis does not answer: messages are refused, retryable, until it does")
+            }
+        };
+        Part { name: "store", state, note: note.to_owned() }
+    }
+}
+
+impl Health for NodeHealth {
+    fn report(&self) -> Report {
+        let phase = match *self.phase.lock() {
+            Phase::Starting => (PartState::Down, "starting"),
+            Phase::Serving => (PartState::Up, "serving"),
+            Phase::Stopping => (PartState::Down, "stopping: finishing requests in flight"),
+        };
+        let parts = vec![
+            Part { name: "node", state: phase.0, note: phase.1.to_owned() },
+            self.nats(),
+            self.outbox(),
+            self.tenants(),
+            self.store(),
+            self.scorer(),
+        ];
+        let away = self.disconnected_since.lock().map(|since| since.elapsed());
+        // A node that never was connected waits for NATS; a restart would not help it.
+        let live = self.serving.get().is_none() || away.is_none_or(|away| away < DISCONNECTED_MAX);
+        Report { node: self.node.clone(), live, parts }
+    }
+
+    fn metrics(&self) -> String {
+        if let Some(serving) = self.serving.get() {
+            let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+            self.metrics.tenants.set(count(serving.directory.tenants().len()));
+            self.metrics.in_flight.set(count(serving.pipeline.admission.in_flight()));
+            let gate = serving.pipeline.gate.counters();
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            self.metrics.policy(PolicyCounts {
+                cached: read(&gate.hits),
+                evaluated: read(&gate.misses) + read(&gate.uncached),
+                denied: read(&gate.denied),
+                unavailable: read(&gate.unavailable),
+            });
+            self.metrics
+                .store_healthy
+                .set(serving.stores.redis.as_ref().is_none_or(|redis| redis.healthy()).into());
+        }
+        self.metrics.encode()
+    }
+}
