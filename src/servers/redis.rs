@@ -134,11 +134,12 @@ async fn launch(program: &PathBuf, options: &RedisOptions, port: u16) -> Result<
     Err(ServerError::NotReady { name: name.clone(), waited: READY_WAIT, last, tail: child.tail() })
 }
 
-/// Which process answers as Redis on the port: a PONG alone could be a stranger's.
+/// Which process serves as Redis on the port: a PONG alone could be a stranger's, and while it still
+/// reads its data from disk it tells who it is and serves nothing.
 async fn process_id(port: u16) -> std::io::Result<Option<u32>> {
     const FIELD: &str = "process_id:";
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"INFO server\r\n").await?;
+    stream.write_all(b"INFO server\r\nPING\r\n").await?;
     let mut answer = Vec::new();
     let mut buffer = [0; 2048];
     while answer.len() < ANSWER_BYTES_MAX {
@@ -148,7 +149,12 @@ async fn process_id(port: u16) -> std::io::Result<Option<u32>> {
         // Only a line that has its end: half a number is another number.
         let line =
             text.split_inclusive("\r\n").find(|line| line.starts_with(FIELD) && line.ends_with("\r\n"));
-        if let Some(line) = line {
+        if text.contains("\r\n-LOADING") {
+            return Err(std::io::Error::other("it still reads its data"));
+        }
+        if let Some(line) = line
+            && text.ends_with("+PONG\r\n")
+        {
             return Ok(line.trim_start_matches(FIELD).trim().parse().ok());
         }
         if read == 0 {
