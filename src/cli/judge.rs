@@ -7,10 +7,13 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
 
 use clap::{Args, ValueEnum};
 
-use crate::{domain::Message, impact::Keywords};
+use crate::{
+    domain::Message,
+    impact::{Keywords, Precision},
+};
 
 #[cfg(feature = "model")]
-use crate::impact::model::{Model, ModelError, Precision, Session, Source};
+use crate::impact::model::{Model, ModelError, Session, Source};
 
 /// Which scorer, and how many of it.
 #[derive(Debug, Args)]
@@ -32,7 +35,7 @@ pub(super) struct ModelArgs {
     pub(super) model_dir: Option<PathBuf>,
     /// How to compute; auto is the fastest that this CPU has
     #[arg(long, value_enum, default_value_t)]
-    pub(super) precision: PrecisionArg,
+    pub(super) precision: Precision,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -50,15 +53,6 @@ enum ScorerArg {
     /// A count of alarming words
     #[cfg_attr(not(feature = "model"), default)]
     Keywords,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum PrecisionArg {
-    #[default]
-    Auto,
-    F32,
-    Bf16,
-    Int8,
 }
 
 impl ThreadArgs {
@@ -100,18 +94,6 @@ impl ModelArgs {
 
     pub(super) fn load(&self) -> Result<Model, ModelError> {
         Model::load(&self.source(), self.precision.asked())
-    }
-}
-
-#[cfg(feature = "model")]
-impl PrecisionArg {
-    pub(super) fn asked(self) -> Option<Precision> {
-        match self {
-            PrecisionArg::Auto => None,
-            PrecisionArg::F32 => Some(Precision::F32),
-            PrecisionArg::Bf16 => Some(Precision::Bf16),
-            PrecisionArg::Int8 => Some(Precision::Int8),
-        }
     }
 }
 

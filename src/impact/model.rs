@@ -142,19 +142,6 @@ impl Model {
         self.encoder.layers()
     }
 
-    /// SHA-256 of `model.safetensors` and of `tokenizer.json`: what a new head must name.
-    pub fn encoder_sha256(&self) -> String {
-        hex::encode(self.files.encoder)
-    }
-
-    pub fn tokenizer_sha256(&self) -> String {
-        hex::encode(self.files.tokenizer)
-    }
-
-    pub fn head(&self) -> Option<&Head> {
-        self.head.as_ref()
-    }
-
     /// The token ids of a normalised text, in windows that overlap. A text of nothing is one window.
     pub fn windows(&self, text: &str, limits: &Windows) -> Result<Vec<Vec<u32>>, TooLong> {
         let positions = self.encoder.config().max_position_embeddings;

@@ -38,14 +38,31 @@ pub enum ScorerKind {
     Keywords,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// The fastest that the processor has.
+    // The fastest that the processor has.
+    #[default]
     Auto,
     F32,
     Bf16,
     Int8,
+}
+
+#[cfg(feature = "model")]
+impl Precision {
+    /// As a model takes it.
+    pub fn asked(self) -> Option<super::model::Precision> {
+        use super::model::Precision as Asked;
+        match self {
+            Precision::Auto => None,
+            Precision::F32 => Some(Asked::F32),
+            Precision::Bf16 => Some(Asked::Bf16),
+            Precision::Int8 => Some(Asked::Int8),
+        }
+    }
 }
 
 impl Default for Settings {

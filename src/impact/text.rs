@@ -58,14 +58,7 @@ pub struct TooMuch;
 /// bytes on the wire can be made to say is bounded by this, on a thread that others wait for.
 const WINDOW_BYTES: usize = 128 * 64;
 
-/// The text that a model reads of a message as a whole, normalised: the content's one text as it
-/// stands if it is under a key that says nothing, else every value behind its key; then what the
-/// type and the tools add, if they do. Equal messages give equal texts.
-pub fn rendered(message: &Message) -> Result<String, TooMuch> {
-    whole(message, &leaves(message, usize::MAX)?, usize::MAX)
-}
-
-/// All that a model reads of a message: [`rendered`], and if that is long, each sentence of it alone,
+/// All that a model reads of a message: [`whole`], and if that is long, each sentence of it alone,
 /// and what is too short to be one together. Normalised, none empty, none twice, at most
 /// `windows_max`; the work is linear in the message and bounded by `windows_max`.
 pub fn passages(message: &Message, windows_max: usize) -> Result<Vec<String>, TooMuch> {
@@ -92,18 +85,6 @@ pub fn passages(message: &Message, windows_max: usize) -> Result<Vec<String>, To
         }
     }
     read.all(brief.passages())?;
-    Ok(read.found)
-}
-
-/// As [`passages`], of a text on its own.
-pub fn passages_of(text: &str, windows_max: usize) -> Result<Vec<String>, TooMuch> {
-    let mut read = Passages::new(windows_max);
-    let whole = normalized(text);
-    let short = is_short(&whole);
-    read.add(whole)?;
-    if !short {
-        read.all(sentences(text))?;
-    }
     Ok(read.found)
 }
 
@@ -153,6 +134,9 @@ fn labelled(label: &str, value: &str) -> String {
     }
 }
 
+/// The text of a message as a whole, normalised: the content's one text as it stands if it is under a
+/// key that says nothing, else every value behind its key; then what the type and the tools add, if
+/// they do. Equal messages give equal texts.
 fn whole(message: &Message, leaves: &[Leaf<'_>], bytes_max: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
     for Leaf { label, value, .. } in leaves {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::{
-        judge::{ModelArgs, PrecisionArg, ThreadArgs, windows},
+        judge::{ModelArgs, ThreadArgs, windows},
         score::bare_message,
     },
     impact::{
@@ -62,7 +62,7 @@ pub struct TrainHeadArgs {
     model_dir: Option<PathBuf>,
     /// How to compute; f32 is exact
     #[arg(long, value_enum, default_value = "f32")]
-    precision: PrecisionArg,
+    precision: crate::impact::Precision,
     #[command(flatten)]
     threads: ThreadArgs,
     /// Print the figures as one object of JSON

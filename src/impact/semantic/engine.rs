@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{ModelScorer, Prepared};
 use crate::impact::{
-    Meter, Precision, Settings, Unscored,
-    model::{self, Model, Session, Source, TooLong, Windows},
+    Meter, Settings, Unscored,
+    model::{Model, Session, Source, TooLong, Windows},
     pool::{self, Engine, MakeEngine, Pool, PoolSettings},
 };
 
@@ -64,13 +64,8 @@ pub fn windows_of(model: &Model, passages: &[String], max: usize) -> Result<Vec<
 
 pub(super) fn prepare(settings: &Settings, meter: &Arc<dyn Meter>) -> Result<Prepared, String> {
     let source = settings.model_dir.clone().map_or(Source::Embedded, Source::Dir);
-    let precision = match settings.precision {
-        Precision::Auto => None,
-        Precision::F32 => Some(model::Precision::F32),
-        Precision::Bf16 => Some(model::Precision::Bf16),
-        Precision::Int8 => Some(model::Precision::Int8),
-    };
-    let model = Arc::new(Model::load(&source, precision).map_err(|cause| cause.to_string())?);
+    let model =
+        Arc::new(Model::load(&source, settings.precision.asked()).map_err(|cause| cause.to_string())?);
     let threads = match settings.threads {
         // One core is left to the runtime.
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),

@@ -22,7 +22,7 @@ use crate::{
         Precision, Unmetered,
         model::{Model, Source},
         pool::Engine as _,
-        text::{normalized, passages_of},
+        text::{normalized, passages},
     },
 };
 
@@ -39,7 +39,7 @@ fn score(text: &str) -> f64 {
 }
 
 fn read(text: &str) -> Vec<String> {
-    passages_of(text, 10_000).unwrap()
+    passages(&message(&[("text", text)]), 10_000).unwrap()
 }
 
 /// As [`score`], of a message.

@@ -34,8 +34,12 @@ fn passages(message: &Message) -> Vec<String> {
     super::passages(message, MAX).unwrap()
 }
 
-fn passages_of(text: &str) -> Vec<String> {
-    super::passages_of(text, MAX).unwrap()
+fn rendered(message: &Message) -> String {
+    whole(message, &leaves(message, usize::MAX).unwrap(), usize::MAX).unwrap()
+}
+
+fn passages_of(said: &str) -> Vec<String> {
+    super::passages(&message(&[("text", text(said))], &[]), MAX).unwrap()
 }
 
 fn text(text: &str) -> Value {
@@ -59,11 +63,11 @@ fn a_message_reads_as_its_text_and_whatever_else_says_something() {
         (vec![("dry_run", Value::Bool(false))], vec![], "dry run: no"),
         (vec![("steps", Value::List(vec![text("a"), text("b")]))], vec![], "steps: a; steps: b"),
     ] {
-        assert_eq!(rendered(&message(&content, &tools)).unwrap(), expected);
+        assert_eq!(rendered(&message(&content, &tools)), expected);
     }
     let mut governance = message(&[("text", text("Raise the quota."))], &[]);
     governance.message_type = MessageType::GovernanceRequest;
-    assert_eq!(rendered(&governance).unwrap(), "Raise the quota. governance request");
+    assert_eq!(rendered(&governance), "Raise the quota. governance request");
 }
 
 #[test]
@@ -195,7 +199,7 @@ fn a_key_of_any_length_is_read_whole_once_however_much_is_below_it() {
     // An outer key that gives way to a long inner one is read as well.
     let (outer, inner) = ("delete all ".repeat(20), "of the records ".repeat(15));
     let nested = Value::Map([(inner, Value::Int(1))].into());
-    assert!(rendered(&message(&[(&outer, nested)], &[])).unwrap().contains("delete all delete all"));
+    assert!(rendered(&message(&[(&outer, nested)], &[])).contains("delete all delete all"));
 }
 
 #[test]
