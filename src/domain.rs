@@ -5,10 +5,12 @@
 
 pub mod agent;
 pub mod constitution;
+pub mod deliberation;
 pub mod id;
 pub mod impact;
 pub mod message;
 pub mod tenant;
+pub mod terms;
 pub mod value;
 pub mod verb;
 pub mod verdict;
@@ -16,10 +18,14 @@ pub mod weights;
 
 pub use agent::{AgentRecord, Encoding};
 pub use constitution::{Constitution, ConstitutionHash};
-pub use id::{AgentId, CapabilityId, IdError, MessageId, TenantId};
+pub use deliberation::{
+    Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
+};
+pub use id::{AgentId, CapabilityId, DeliberationId, IdError, MessageId, TenantId};
 pub use impact::{Impact, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient, Timestamp};
-pub use tenant::{AgentGrant, Tenant, TenantLimits};
+pub use tenant::{Adaptive, AgentGrant, Deliberation, Electors, Tenant, TenantLimits, Terms};
+pub use terms::DeliberationError;
 pub use value::Value;
 pub use verb::Verb;
 pub use verdict::{Missed, Reach, Reason, Status, Verdict};

@@ -20,6 +20,7 @@ mod reader;
 mod record;
 mod registry;
 mod verdict;
+mod votes;
 mod writer;
 
 #[cfg(test)]
@@ -28,14 +29,20 @@ mod cases;
 mod properties;
 
 pub use error::{DecodeError, Shown};
-pub use record::{Record, RecordKind, Recorded, decode_record, encode_record};
+pub use record::{
+    Record, RecordKind, Recorded, ThresholdRecord, decode_record, encode_record, encode_threshold_record,
+};
 pub use registry::{
     FindRequest, FoundAgent, HeartbeatRequest, RegisterRequest, RegistryReply, RegistryRequest,
     UnregisterRequest, decode_find, decode_heartbeat, decode_register, decode_registry_reply,
     decode_unregister, encode_find, encode_heartbeat, encode_register, encode_registry_reply,
     encode_unregister,
 };
-pub use verdict::{decode_verdict, encode_verdict};
+pub use verdict::{decode_verdict, encode_asked, encode_verdict};
+pub use votes::{
+    Concluded, Count, Decided, DeliberationsRequest, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest,
+    decode_deliberations, decode_vote, encode_review_reply, encode_vote_record,
+};
 
 /// How much a body may ask of the node. Every one is refused with its own facts.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -107,6 +107,10 @@ identifier!(
     CapabilityId, "capability", 1..=64, "[a-z0-9_:-]", |b| lower(b) || b == b':'
 );
 identifier!(
+    /// A deliberation, unique within its tenant: follows from the message's sender and id.
+    DeliberationId, "deliberation_id", 24..=24, "[a-f0-9]", |b| matches!(b, b'a'..=b'f' | b'0'..=b'9')
+);
+identifier!(
     /// The sender's name for a message, unique per tenant and sender: the idempotency key.
     MessageId, "message_id", 1..=64, "[A-Za-z0-9_-]", |b| lower(b) || b.is_ascii_uppercase()
 );

@@ -2,7 +2,7 @@
 
 /// The score and where it came from. Every part is in 0..=1; `score` is the weighted mean with the
 /// floors applied (`docs/impact.md`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Impact {
     /// Where the words were not read: the least that any words could have made of it.
     pub score: f64,
@@ -21,7 +21,7 @@ pub struct Impact {
 pub const NOT_NEEDED: &str = "not needed";
 
 /// The seven parts of the impact formula (`origin.md`, "Impact").
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Parts {
     /// Absent where the words were not read.
     pub semantic: Option<f64>,
@@ -35,7 +35,8 @@ pub struct Parts {
 }
 
 /// The score as a word for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Below 0.3.
     Low,

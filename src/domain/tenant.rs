@@ -1,8 +1,11 @@
 //! A tenant as its operator configured it: agents, roles, limits, labels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use super::{AgentId, TenantId, Weights};
+use super::{AgentId, MessageType, RuleKind, TenantId, Weights};
 
 /// One tenant of the directory that `agentbus tenants apply` publishes and every node watches.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -17,12 +20,21 @@ pub struct Tenant {
     /// The agents that have a NATS user, by id.
     #[serde(default)]
     pub agents: BTreeMap<AgentId, AgentGrant>,
+    /// Who judges what is parked, and how.
+    #[serde(default)]
+    pub deliberation: Deliberation,
 }
 
 impl Tenant {
     /// A tenant without agents, with the default limits.
     pub fn new(id: TenantId) -> Self {
-        Self { id, labels: BTreeMap::new(), limits: TenantLimits::default(), agents: BTreeMap::new() }
+        Self {
+            id,
+            labels: BTreeMap::new(),
+            limits: TenantLimits::default(),
+            agents: BTreeMap::new(),
+            deliberation: Deliberation::default(),
+        }
     }
 }
 
@@ -61,5 +73,102 @@ impl Default for TenantLimits {
             deliberation_threshold: 0.8,
             weights: None,
         }
+    }
+}
+
+/// Who judges a tenant's parked messages, and how (`docs/deliberation.md`).
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deliberation {
+    /// Who may vote. The sender never.
+    pub voters: Electors,
+    /// Who may vote as well after `escalate_after`.
+    pub stand_ins: Electors,
+    /// Of votes under the rule `weighted`, 1 to 1,000; others count 1.
+    pub weights: BTreeMap<AgentId, u32>,
+    /// Who has a role of the sender's does not vote: nobody judges what their own role proposed.
+    pub separate_roles: bool,
+    /// Messages that may be parked at one time, about.
+    pub open_max: usize,
+    pub terms: Terms,
+    /// Other terms for some message types.
+    pub terms_by_type: BTreeMap<MessageType, Terms>,
+    pub adaptive: Adaptive,
+}
+
+impl Deliberation {
+    pub fn terms(&self, message_type: MessageType) -> &Terms {
+        self.terms_by_type.get(&message_type).unwrap_or(&self.terms)
+    }
+}
+
+impl Default for Deliberation {
+    fn default() -> Self {
+        Self {
+            voters: Electors { roles: ["judicial".to_owned()].into(), agents: BTreeSet::new() },
+            stand_ins: Electors { roles: ["controller".to_owned()].into(), agents: BTreeSet::new() },
+            weights: BTreeMap::new(),
+            separate_roles: true,
+            open_max: 1_000,
+            terms: Terms::default(),
+            terms_by_type: BTreeMap::new(),
+            adaptive: Adaptive::default(),
+        }
+    }
+}
+
+/// Agents by name, and all that have one of the roles.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Electors {
+    pub roles: BTreeSet<String>,
+    pub agents: BTreeSet<AgentId>,
+}
+
+/// By which rule, and how long.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terms {
+    pub rule: RuleKind,
+    /// 1 to 100; the policy can demand more, never less.
+    pub min_approvals: u32,
+    /// For the rule `roles`, 1 to 16.
+    pub distinct_roles: u32,
+    /// 1 s to 7 days.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Absent, or not below `timeout`: never.
+    #[serde(with = "humantime_serde")]
+    pub escalate_after: Option<Duration>,
+}
+
+/// "Standard" of the approvals in `origin.md` has 72 h and 24 h; a bus that waits three days for a
+/// message helps nobody.
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            rule: RuleKind::Quorum,
+            min_approvals: 1,
+            distinct_roles: 2,
+            timeout: Duration::from_secs(24 * 3600),
+            escalate_after: Some(Duration::from_secs(4 * 3600)),
+        }
+    }
+}
+
+/// Whether reviewers' judgements move the threshold of deliberation.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Adaptive {
+    pub enabled: bool,
+    /// Never below this, 0.5 to 0.95.
+    pub floor: f64,
+    /// Never above this, `floor` to 0.95.
+    pub ceiling: f64,
+}
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self { enabled: false, floor: 0.5, ceiling: 0.95 }
     }
 }

@@ -5,6 +5,16 @@
 pub enum Verb {
     /// Fast lane: govern now, deliver now, the reply is the verdict.
     Send,
+    /// Durable lane: kept now, governed and delivered soon; the verdict comes as an outcome.
+    Submit,
+    /// Fast lane, and the recipient's answer comes back as the reply.
+    Ask,
+    /// An answer to a delivery that came of an `ask`; its subject goes on with the question's token.
+    Answer,
+    /// What waits for this reviewer.
+    Deliberations,
+    /// A reviewer's vote.
+    Vote,
     Register,
     Heartbeat,
     Unregister,
@@ -12,11 +22,27 @@ pub enum Verb {
 }
 
 impl Verb {
-    pub const ALL: &[Verb] = &[Verb::Send, Verb::Register, Verb::Heartbeat, Verb::Unregister, Verb::Find];
+    pub const ALL: &[Verb] = &[
+        Verb::Send,
+        Verb::Submit,
+        Verb::Ask,
+        Verb::Answer,
+        Verb::Deliberations,
+        Verb::Vote,
+        Verb::Register,
+        Verb::Heartbeat,
+        Verb::Unregister,
+        Verb::Find,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Verb::Send => "send",
+            Verb::Submit => "submit",
+            Verb::Ask => "ask",
+            Verb::Answer => "answer",
+            Verb::Deliberations => "deliberations",
+            Verb::Vote => "vote",
             Verb::Register => "register",
             Verb::Heartbeat => "heartbeat",
             Verb::Unregister => "unregister",

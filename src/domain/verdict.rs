@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AgentId, Impact, MessageId};
+use super::{AgentId, DeliberationId, Impact, MessageId};
 
 /// What the sender hears. Serialised by `wire`; kept for repeats by `state::Idempotency`.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Verdict {
     pub impact: Option<Impact>,
     /// Absent unless something was delivered.
     pub reach: Option<Reach>,
+    /// Absent unless the message was parked.
+    pub deliberation_id: Option<DeliberationId>,
     pub node: String,
     pub elapsed: Duration,
 }
@@ -30,17 +32,25 @@ pub struct Verdict {
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
+    /// Handed to its recipient's inbox, live or durable.
     Delivered,
+    /// Kept by the bus; its verdict follows as an outcome.
+    Stored,
+    /// Parked until reviewers have judged it; their judgement follows as an outcome.
+    Deliberating,
     Rejected,
     Shed,
 }
 
 impl Status {
-    pub const ALL: &[Status] = &[Status::Delivered, Status::Rejected, Status::Shed];
+    pub const ALL: &[Status] =
+        &[Status::Delivered, Status::Stored, Status::Deliberating, Status::Rejected, Status::Shed];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Delivered => "delivered",
+            Status::Stored => "stored",
+            Status::Deliberating => "deliberating",
             Status::Rejected => "rejected",
             Status::Shed => "shed",
         }
@@ -105,6 +115,10 @@ macro_rules! reasons {
 
 reasons! {
     Delivered = "delivered", 200, final;
+    /// Kept on the durable lane; the verdict follows.
+    Stored = "stored", 202, final;
+    /// Parked for reviewers; their judgement follows.
+    Deliberating = "deliberating", 202, final;
 
     // Decoding: the bytes.
     /// Not MessagePack or JSON, or a field of the wrong type.
@@ -135,10 +149,38 @@ reasons! {
     PolicyDenied = "policy_denied", 403, final;
     /// The policy could not be asked, or gave no clear answer.
     PolicyUnavailable = "policy_unavailable", 503, retry;
-    /// The policy demands the durable lane for this message.
-    DurableLaneRequired = "durable_lane_required", 409, final;
-    /// The message should be deliberated, and this bus has no deliberation.
-    DeliberationUnavailable = "deliberation_unavailable", 503, final;
+
+    // Impact.
+    /// Its impact could matter, and could not be scored now.
+    Unscored = "unscored", 503, retry;
+
+    // Deliberation.
+    /// It should be deliberated, and cannot be parked now.
+    DeliberationUnavailable = "deliberation_unavailable", 503, retry;
+    /// It should be deliberated, and its tenant has too few reviewers for its rule.
+    NoReviewers = "no_reviewers", 422, final;
+    /// The reviewers said no.
+    DeliberationDenied = "deliberation_denied", 403, final;
+    /// The reviewers did not decide in time, which is a no.
+    DeliberationExpired = "deliberation_expired", 410, final;
+    // Voting: why a vote does not count.
+    DeliberationUnknown = "deliberation_unknown", 404, final;
+    /// Decided or expired before the vote came.
+    DeliberationClosed = "deliberation_closed", 409, final;
+    NotAVoter = "not_a_voter", 403, final;
+    /// Nobody judges their own message.
+    SelfVote = "self_vote", 403, final;
+    AlreadyVoted = "already_voted", 409, final;
+    /// The vote names another content than the one that was parked.
+    DigestMismatch = "digest_mismatch", 409, final;
+
+    // Asking.
+    /// The question was delivered, and no answer came in time.
+    Unanswered = "unanswered", 408, final;
+    /// The answer was not let through.
+    AnswerRejected = "answer_rejected", 422, final;
+    /// Nobody waits for this answer, or not any more.
+    NotAsked = "not_asked", 404, final;
 
     // Routing and the registry.
     RecipientUnknown = "recipient_unknown", 404, retry;
@@ -154,6 +196,10 @@ reasons! {
     /// Whether this is a repeat cannot be told, so it is not delivered.
     IdempotencyUnavailable = "idempotency_unavailable", 503, retry;
     DeliveryFailed = "delivery_failed", 503, retry;
+    /// The durable lane does not take messages at the moment.
+    LaneUnavailable = "lane_unavailable", 503, retry;
+    /// The tenant's durable inboxes, or what waits on its durable lane, have reached their limit.
+    StoreFull = "store_full", 503, retry;
     /// The decision could not be recorded, so nothing was delivered.
     AuditUnavailable = "audit_unavailable", 503, retry;
 

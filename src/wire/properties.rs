@@ -362,21 +362,25 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
             missed,
             missed_total,
         });
-    let facts = (option::of(message_ids()), sample::select(Status::ALL), sample::select(Reason::ALL));
+    let parked = option::of("[a-f0-9]{24}".prop_map(|it| it.parse().unwrap()));
+    let facts = (option::of(message_ids()), sample::select(Status::ALL), sample::select(Reason::ALL), parked);
     let texts = (any::<String>(), any::<String>(), option::of(any::<String>()), any::<String>());
     (facts, texts, option::of(impact), option::of(reach), option::of(0..u64::MAX / 2), any::<u64>()).prop_map(
-        |((message_id, status, reason), texts, impact, reach, retry_after, elapsed)| Verdict {
-            message_id,
-            status,
-            reason,
-            detail: texts.0,
-            retry_after: retry_after.map(Duration::from_millis),
-            decision_id: texts.1,
-            policy_revision: texts.2,
-            impact,
-            reach,
-            node: texts.3,
-            elapsed: Duration::from_micros(elapsed),
+        |((message_id, status, reason, deliberation_id), texts, impact, reach, retry_after, elapsed)| {
+            Verdict {
+                message_id,
+                status,
+                reason,
+                detail: texts.0,
+                retry_after: retry_after.map(Duration::from_millis),
+                decision_id: texts.1,
+                policy_revision: texts.2,
+                impact,
+                reach,
+                deliberation_id,
+                node: texts.3,
+                elapsed: Duration::from_micros(elapsed),
+            }
         },
     )
 }

@@ -8,7 +8,7 @@ use super::{
     verdict::{read_verdict, write_verdict},
     writer::Writer,
 };
-use crate::domain::{AgentId, Encoding, MessageType, TenantId, Timestamp, Verdict};
+use crate::domain::{AgentId, DeliberationId, Encoding, MessageType, TenantId, Timestamp, Verdict};
 
 /// One decision, as it goes to the stream RECORDS.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +79,47 @@ pub fn encode_record(record: &Record<'_>) -> Vec<u8> {
     w.end_list();
     w.key("verdict");
     write_verdict(&mut w, verdict);
+    w.end_map();
+    w.into_bytes()
+}
+
+/// What reviewers' judgements have made of a tenant's threshold.
+#[derive(Debug, Clone, Copy)]
+pub struct ThresholdRecord<'a> {
+    pub at: Timestamp,
+    pub tenant: &'a TenantId,
+    /// The judgement that tipped the scales.
+    pub deliberation: &'a DeliberationId,
+    pub from: f64,
+    pub to: f64,
+    /// One sentence for people.
+    pub reason: &'a str,
+    pub node: &'a str,
+}
+
+/// Writes the record of a threshold that moved.
+pub fn encode_threshold_record(record: &ThresholdRecord<'_>) -> Vec<u8> {
+    let ThresholdRecord { at, tenant, deliberation, from, to, reason, node } = record;
+    let mut w = Writer::new(Encoding::Json, 512);
+    w.map(9);
+    w.key("schema");
+    w.int(SCHEMA);
+    w.key("kind");
+    w.text("threshold");
+    w.key("at");
+    w.int(at.0.into());
+    for (key, text) in
+        [("tenant", tenant.as_str()), ("deliberation_id", deliberation.as_str()), ("node", node)]
+    {
+        w.key(key);
+        w.text(text);
+    }
+    for (key, threshold) in [("from", *from), ("to", *to)] {
+        w.key(key);
+        w.float(threshold);
+    }
+    w.key("reason");
+    w.text(reason);
     w.end_map();
     w.into_bytes()
 }
@@ -158,6 +199,7 @@ mod tests {
             policy_revision: Some("r1".to_owned()),
             impact: None,
             reach: None,
+            deliberation_id: None,
             node: "node-1".to_owned(),
             elapsed: Duration::from_micros(42),
         };

@@ -22,7 +22,18 @@ pub fn encode_verdict(verdict: &Verdict, encoding: Encoding) -> Vec<u8> {
     w.into_bytes()
 }
 
+/// Writes the reply to an `ask`: the verdict, and the answer's message, which is written in `encoding`.
+pub fn encode_asked(verdict: &Verdict, answer: Option<&[u8]>, encoding: Encoding) -> Vec<u8> {
+    let mut w = Writer::new(encoding, 512 + answer.map_or(0, <[u8]>::len));
+    write_fields(&mut w, verdict, answer);
+    w.into_bytes()
+}
+
 pub(super) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
+    write_fields(w, verdict, None);
+}
+
+fn write_fields(w: &mut Writer, verdict: &Verdict, answer: Option<&[u8]>) {
     // Always there: status, code, reason, detail, retryable, decision_id, node, elapsed_us.
     const ALWAYS: usize = 8;
     let Verdict {
@@ -35,6 +46,7 @@ pub(super) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
         policy_revision,
         impact,
         reach,
+        deliberation_id,
         node,
         elapsed,
     } = verdict;
@@ -44,7 +56,9 @@ pub(super) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
             + usize::from(retry_after.is_some())
             + usize::from(policy_revision.is_some())
             + usize::from(impact.is_some())
-            + usize::from(reach.is_some()),
+            + usize::from(reach.is_some())
+            + usize::from(deliberation_id.is_some())
+            + usize::from(answer.is_some()),
     );
     if let Some(message_id) = message_id {
         w.key("message_id");
@@ -78,10 +92,18 @@ pub(super) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
         w.key("recipients");
         write_reach(w, reach);
     }
+    if let Some(deliberation_id) = deliberation_id {
+        w.key("deliberation_id");
+        w.text(deliberation_id.as_str());
+    }
     w.key("node");
     w.text(node);
     w.key("elapsed_us");
     w.int(i128::try_from(elapsed.as_micros()).unwrap_or(i128::MAX).min(u64::MAX.into()));
+    if let Some(answer) = answer {
+        w.key("answer");
+        w.written(answer);
+    }
     w.end_map();
 }
 
@@ -90,7 +112,7 @@ pub(super) fn millis_up(duration: Duration) -> i128 {
     i128::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i128::MAX).min(u64::MAX.into())
 }
 
-fn write_impact(w: &mut Writer, impact: &Impact) {
+pub(super) fn write_impact(w: &mut Writer, impact: &Impact) {
     let Impact { score, score_max, level, parts, model, unscored } = impact;
     let Parts { semantic, permission, volume, context, drift, priority, message_type } = *parts;
     let parts = [
@@ -154,9 +176,16 @@ fn write_reach(w: &mut Writer, reach: &Reach) {
     w.end_map();
 }
 
-/// Reads a verdict in either encoding.
+/// Reads a verdict in either encoding; an answer beside it is skipped.
 pub fn decode_verdict(bytes: &[u8]) -> Result<Verdict, DecodeError> {
-    let limits = Limits::default();
+    // Room for an answer as large as any, one deeper than by itself.
+    let message = Limits::default();
+    let limits = Limits {
+        request_bytes: 8 * 1024 * 1024,
+        values: message.values + 256,
+        depth: message.depth + 1,
+        ..message
+    };
     check_size(bytes, &limits)?;
     match encoding_of(bytes) {
         Encoding::MessagePack => read(MessagePack::new(bytes, &limits)),
@@ -175,12 +204,12 @@ fn read<'a>(mut reader: impl Reader<'a>) -> Read<Verdict> {
 pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Read<Verdict> {
     let (mut message_id, mut status, mut why, mut detail) = (None, None, None, None);
     let (mut retry_after, mut decision_id, mut policy_revision) = (None, None, None);
-    let (mut impact, mut reach, mut node, mut elapsed) = (None, None, None, None);
+    let (mut impact, mut reach, mut deliberation, mut node, mut elapsed) = (None, None, None, None, None);
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
             "message_id" => once(&mut message_id, "message_id", |name| id(r, name))?,
             "status" => once(&mut status, "status", |name| {
-                word(r, name, &["delivered", "rejected", "shed"], |word| {
+                word(r, name, &["delivered", "stored", "deliberating", "rejected", "shed"], |word| {
                     Status::ALL.iter().copied().find(|status| status.as_str() == word)
                 })
             })?,
@@ -191,6 +220,7 @@ pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Rea
             "policy_revision" => once(&mut policy_revision, "policy_revision", |name| owned(r, name))?,
             "impact" => once(&mut impact, "impact", |name| read_impact(r, name))?,
             "recipients" => once(&mut reach, "recipients", |name| read_reach(r, name))?,
+            "deliberation_id" => once(&mut deliberation, "deliberation_id", |name| id(r, name))?,
             "node" => once(&mut node, "node", |name| owned(r, name))?,
             "elapsed_us" => {
                 once(&mut elapsed, "elapsed_us", |name| count(r, name).map(Duration::from_micros))?;
@@ -209,6 +239,7 @@ pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Rea
         policy_revision,
         impact,
         reach,
+        deliberation_id: deliberation,
         node: required(node, "node")?,
         elapsed: required(elapsed, "elapsed_us")?,
     })
@@ -320,4 +351,57 @@ fn read_missed<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Vec<Mis
 /// A count of agents.
 fn small<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<u32> {
     Ok(u32::try_from(count(r, field)?).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::{domain::Reason, wire};
+
+    /// As deep as a message may be.
+    fn deep() -> serde_json::Value {
+        let mut value = serde_json::json!("deepest");
+        for _ in 0..wire::Limits::default().depth - 2 {
+            value = serde_json::json!([value]);
+        }
+        serde_json::json!({
+            "message_id": "a1", "message_type": "response", "to": { "agent": "planner" },
+            "constitutional_hash": "cdd01ef066bc6cf2", "content": { "deep": value, "text": "\"}," },
+            "created_at": 1,
+        })
+    }
+
+    #[test]
+    fn an_answer_stands_beside_its_verdict_in_either_encoding() {
+        let (tenant, sender) = ("acme".parse().unwrap(), "worker".parse().unwrap());
+        let stamp = wire::Stamp { tenant: &tenant, sender: &sender };
+        let letter = wire::decode(deep().to_string().as_bytes(), stamp, &Limits::default()).unwrap();
+        let verdict = Verdict {
+            message_id: Some("q1".parse().unwrap()),
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: "handed to worker".to_owned(),
+            retry_after: None,
+            decision_id: "d1".to_owned(),
+            policy_revision: None,
+            impact: None,
+            reach: None,
+            deliberation_id: None,
+            node: "node-1".to_owned(),
+            elapsed: Duration::from_micros(42),
+        };
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let answer = wire::encode_message(&letter.message, &letter.canonical, encoding);
+            let reply = encode_asked(&verdict, Some(&answer), encoding);
+            assert_eq!(decode_verdict(&reply).unwrap(), verdict);
+            let whole: serde_json::Value = match encoding {
+                Encoding::Json => serde_json::from_slice(&reply).unwrap(),
+                Encoding::MessagePack => rmp_serde::from_slice(&reply).unwrap(),
+            };
+            assert_eq!(whole["answer"]["content"], deep()["content"]);
+            assert_eq!(encode_asked(&verdict, None, encoding), encode_verdict(&verdict, encoding));
+        }
+    }
 }

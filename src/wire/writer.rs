@@ -105,6 +105,14 @@ impl Writer {
         }
     }
 
+    /// A value that is written already, in the same encoding.
+    pub(super) fn written(&mut self, value: &[u8]) {
+        if self.encoding == Encoding::Json {
+            self.comma();
+        }
+        self.out.extend_from_slice(value);
+    }
+
     fn null(&mut self) {
         match self.encoding {
             Encoding::MessagePack => self.out.push(0xc0),
