@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    domain::{AgentId, CapabilityId, Message, Reason, Tenant},
+    domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant},
     rejection::Rejection,
 };
 
@@ -41,6 +41,8 @@ pub struct Question<'a> {
     pub sender: Party<'a>,
     pub recipient: Party<'a>,
     pub tenant: &'a Tenant,
+    /// Reviewers have approved the message: it was parked and is asked about again.
+    pub approval: Option<&'a Approval>,
 }
 
 /// An agent as the policy sees it.
@@ -147,7 +149,7 @@ pub struct Gate {
 pub struct Counters {
     pub hits: AtomicU64,
     pub misses: AtomicU64,
-    /// Questions of a policy that is never cached.
+    /// Questions that are never cached: those about an approval, and all of some policies.
     pub uncached: AtomicU64,
     pub denied: AtomicU64,
     pub unavailable: AtomicU64,
@@ -201,7 +203,9 @@ impl Gate {
         engine: &dyn PolicyEngine,
         question: &Question<'_>,
     ) -> Result<Arc<Decision>, PolicyError> {
-        let Some(fields) = engine.reads().cacheable() else {
+        // An approval is of one message, so an answer about it serves no other and takes no other's place.
+        let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
+        let Some(fields) = cacheable else {
             count(&self.counters.uncached);
             return engine.evaluate(question).await.map(Arc::new);
         };

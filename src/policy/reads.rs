@@ -10,7 +10,7 @@
 pub struct Fields(u32);
 
 /// Path below `input` of every leaf, in the order of their bits.
-const LEAVES: [&str; 17] = [
+const LEAVES: [&str; 18] = [
     "message.type",
     "message.priority",
     "message.to",
@@ -28,6 +28,7 @@ const LEAVES: [&str; 17] = [
     "tenant.id",
     "tenant.labels",
     "constitution.hash",
+    "approval",
 ];
 
 impl Fields {
@@ -48,7 +49,9 @@ impl Fields {
     pub const TENANT_ID: Fields = Fields(1 << 14);
     pub const TENANT_LABELS: Fields = Fields(1 << 15);
     pub const CONSTITUTION: Fields = Fields(1 << 16);
-    pub const ALL: Fields = Fields((1 << 17) - 1);
+    /// Not part of a cache key: an answer about an approval is never cached.
+    pub const APPROVAL: Fields = Fields(1 << 17);
+    pub const ALL: Fields = Fields((1 << 18) - 1);
     pub const NONE: Fields = Fields(0);
 
     pub fn contains(self, other: Fields) -> bool {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use regorus::{Value, value::Object};
 
 use crate::{
-    domain::{self, Recipient},
+    domain::{self, Approval, Recipient},
     policy::{Party, Question, reads::Fields},
 };
 
@@ -24,7 +24,8 @@ keys! {
     sender = "sender", recipient = "recipient", id = "id", roles = "roles",
     capabilities = "capabilities", registered = "registered",
     tenant = "tenant", labels = "labels", constitution = "constitution", hash = "hash",
-    agent = "agent", capability = "capability", broadcast = "broadcast", role = "role",
+    approval = "approval", deliberation = "deliberation", rule = "rule", approvals = "approvals",
+    escalated = "escalated", agent = "agent", capability = "capability", broadcast = "broadcast", role = "role",
 }
 
 /// An object under construction that leaves out what is not wanted.
@@ -68,12 +69,36 @@ pub(super) fn of(question: &Question<'_>, fields: Fields) -> Value {
         [Fields::SENDER_ID, Fields::SENDER_ROLES, Fields::SENDER_CAPABILITIES, Fields::SENDER_REGISTERED];
     let recipient =
         [Fields::RECIPIENT_ID, Fields::RECIPIENT_ROLES, Fields::RECIPIENT_CAPABILITIES, Fields::NONE];
-    object([
+    let mut input = Selected::new(fields);
+    // Absent for what nobody was asked about.
+    if let Some(given) = question.approval {
+        input.add(Fields::APPROVAL, &keys.approval, || approval(given));
+    }
+    for (key, value) in [
         (&keys.message, body.object.into_value()),
         (&keys.sender, party(question.sender, fields, sender)),
         (&keys.recipient, party(question.recipient, fields, recipient)),
         (&keys.tenant, tenant.object.into_value()),
         (&keys.constitution, constitution.object.into_value()),
+    ] {
+        input.object.insert(key.clone(), value);
+    }
+    input.object.into_value()
+}
+
+fn approval(given: &Approval) -> Value {
+    let keys = &*KEYS;
+    let approvals = given.approvals.iter().map(|approver| {
+        object([
+            (&keys.id, Value::from(approver.id.as_str())),
+            (&keys.roles, list(approver.roles.iter().map(String::as_str))),
+        ])
+    });
+    object([
+        (&keys.deliberation, Value::from(given.deliberation.as_str())),
+        (&keys.rule, Value::from(given.rule.as_str())),
+        (&keys.approvals, Value::from(approvals.collect::<Vec<_>>())),
+        (&keys.escalated, Value::from(given.escalated)),
     ])
 }
 

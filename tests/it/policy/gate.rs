@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use agentbus::{
-    domain::Reason,
+    domain::{Approval, Reason, RuleKind},
     policy::{Decision, Gate, PolicyEngine, cache, reads::Fields, rego::RegoEngine, sources::PolicySources},
 };
 use rand::{SeedableRng, rngs::StdRng};
@@ -67,6 +67,30 @@ async fn a_policy_that_uses_time_is_never_cached() {
     }
     assert_eq!(gate.counters().hits.load(Ordering::Relaxed), 0);
     assert_eq!(gate.counters().uncached.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn an_answer_about_an_approval_is_neither_remembered_nor_taken_from_memory() {
+    let own =
+        "package agentbus.modules.own\nallow if not input.approval\nallow if input.approval.escalated\n";
+    let gate = gate(&with_modules(&[("own.rego", own)]));
+    let mut asked = question(true);
+    asked.approval = None;
+    gate.decide(&asked.ask()).await.unwrap();
+    for escalated in [false, true, false] {
+        asked.approval = Some(Approval {
+            deliberation: "0123456789abcdef01234567".parse().unwrap(),
+            rule: RuleKind::Quorum,
+            approvals: Vec::new(),
+            escalated,
+        });
+        assert_eq!(gate.decide(&asked.ask()).await.is_ok(), escalated);
+    }
+    asked.approval = None;
+    gate.decide(&asked.ask()).await.unwrap();
+    let counters = gate.counters();
+    assert_eq!(counters.uncached.load(Ordering::Relaxed), 3);
+    assert_eq!((counters.misses.load(Ordering::Relaxed), counters.hits.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[tokio::test]

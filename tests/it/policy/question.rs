@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use agentbus::{
     domain::{
-        AgentId, BroadcastFilter, CapabilityId, Message, MessageType, Priority, Recipient, Tenant, Timestamp,
-        Value,
+        AgentId, Approval, Approver, BroadcastFilter, CapabilityId, Message, MessageType, Priority,
+        Recipient, Tenant, Timestamp, Value,
     },
     policy::{Party, Question},
 };
@@ -20,6 +20,7 @@ pub(super) struct Owned {
     pub(super) sender: Agent,
     pub(super) recipient: Agent,
     pub(super) tenant: Tenant,
+    pub(super) approval: Option<Approval>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ impl Owned {
             sender: self.sender.party(),
             recipient: self.recipient.party(),
             tenant: &self.tenant,
+            approval: self.approval.as_ref(),
         }
     }
 
@@ -52,6 +54,7 @@ impl Owned {
             labels: pairs(&tenant["labels"]),
             limits: Default::default(),
             agents: Default::default(),
+            deliberation: Default::default(),
         };
         let message = Message {
             id: "m-1".parse().unwrap(),
@@ -75,6 +78,7 @@ impl Owned {
             sender,
             recipient: Agent::from_input(&input["recipient"]),
             tenant,
+            approval: input.get("approval").map(approval),
         }
     }
 }
@@ -96,6 +100,21 @@ impl Agent {
             capabilities: texts(&agent["capabilities"]).map(|id| id.parse().unwrap()).collect(),
             registered: agent["registered"].as_bool().unwrap_or(true),
         }
+    }
+}
+
+fn approval(approval: &Json) -> Approval {
+    let approvals = approval["approvals"].as_array().into_iter().flatten();
+    Approval {
+        deliberation: text(&approval["deliberation"]).parse().unwrap(),
+        rule: serde_json::from_value(approval["rule"].clone()).unwrap(),
+        approvals: approvals
+            .map(|approver| Approver {
+                id: text(&approver["id"]).parse().unwrap(),
+                roles: texts(&approver["roles"]).map(str::to_owned).collect(),
+            })
+            .collect(),
+        escalated: approval["escalated"].as_bool().unwrap(),
     }
 }
 
@@ -189,7 +208,7 @@ pub(super) fn random(rng: &mut impl Rng) -> Json {
         2 => json!({"broadcast": {}}),
         _ => json!({"broadcast": {"role": "auditor"}}),
     };
-    json!({
+    let mut input = json!({
         "message": {
             "type": MessageType::WORDS.choose(rng).unwrap(),
             "priority": Priority::WORDS.choose(rng).unwrap(),
@@ -203,7 +222,17 @@ pub(super) fn random(rng: &mut impl Rng) -> Json {
         "recipient": agent(rng),
         "tenant": {"id": TENANTS.choose(rng).unwrap(), "labels": labels},
         "constitution": {"hash": "cdd01ef066bc6cf2"},
-    })
+    });
+    if rng.random_bool(0.3) {
+        let rule = *["quorum", "unanimous", "super_majority", "weighted", "roles"].choose(rng).unwrap();
+        input["approval"] = json!({
+            "deliberation": "0123456789abcdef01234567",
+            "rule": rule,
+            "approvals": [{"id": "judge", "roles": pick(rng, ROLES, 2)}],
+            "escalated": rng.random_bool(0.5),
+        });
+    }
+    input
 }
 
 /// Up to `max` different words, sorted, as the bus would send them.
