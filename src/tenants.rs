@@ -8,7 +8,8 @@
 //! - [`keys`]: NKey seeds on disk. [`accounts`]: the server's accounts file. [`generate`]: both.
 //! - [`server_conf`]: the server's own settings.
 //! - [`mod@reload`]: makes running servers read the accounts again.
-//! - [`mod@provision`]: creates the streams and publishes the tenants. [`directory`]: nodes follow them.
+//! - [`streams`]: streams and consumers as they should be. [`mod@provision`]: makes them so and publishes
+//!   the tenants. [`directory`]: nodes follow them.
 //!
 //! Knows nothing of messages. An agent's NATS user is its identity; nothing here trusts a body.
 
@@ -24,13 +25,15 @@ pub mod provision;
 mod published;
 pub mod reload;
 pub mod server_conf;
+pub mod streams;
 
 pub use connect::{ConnectError, connect};
 pub use directory::Directory;
 pub use generate::{GenerateError, Generated};
 pub use keys::Seed;
 pub use names::{BusUser, User};
-pub use plan::{Plan, PlanError, ServerLimits};
-pub use provision::{ProvisionError, Provisioned, StoreSettings, provision};
+pub use plan::{Plan, PlanError, ServerLimits, TenantStore};
+pub use provision::{ProvisionError, Provisioned, provision};
 pub use reload::{ReloadError, Reloaded, reload};
 pub use server_conf::{ServerConf, render_server_conf};
+pub use streams::StoreSettings;

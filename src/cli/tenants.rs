@@ -69,6 +69,12 @@ struct Apply {
     /// Largest size of the stream of records, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().records_bytes)]
     records_bytes: u64,
+    /// Largest size of the stream of deliberations, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().deliberations_bytes)]
+    deliberations_bytes: u64,
+    /// Largest size of the stream of dead letters, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().dead_letters_bytes)]
+    dead_letters_bytes: u64,
     /// Copies of each stream; 3 in a cluster.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: u8,
@@ -100,7 +106,7 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
-    let Apply { source, server, records_bytes, replicas } = args;
+    let Apply { source, server, records_bytes, deliberations_bytes, dead_letters_bytes, replicas } = args;
     let plan = source.plan()?;
     let url = match server {
         Some(url) => url,
@@ -115,7 +121,13 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     if print_reloaded(&servers) {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
-    let settings = StoreSettings { records_bytes, replicas: replicas.into(), ..StoreSettings::default() };
+    let settings = StoreSettings {
+        records_bytes,
+        deliberations_bytes,
+        dead_letters_bytes,
+        replicas: replicas.into(),
+        ..StoreSettings::default()
+    };
     print_provisioned(&provision(&provisioner, &plan, &settings).await?);
     Ok(ExitCode::SUCCESS)
 }
@@ -219,12 +231,18 @@ fn print_reloaded(servers: &[Reloaded]) -> bool {
 }
 
 fn print_provisioned(provisioned: &Provisioned) {
-    let Provisioned { put, unchanged, removed } = provisioned;
+    let Provisioned { put, unchanged, removed, created, left } = provisioned;
+    for name in created {
+        println!("created {name}");
+    }
     for tenant in put {
         println!("published tenant {tenant}");
     }
     for tenant in removed {
         println!("removed tenant {tenant}");
+    }
+    for name in left {
+        println!("kept {name}, which is no longer in the file: it may hold messages (docs/tenancy.md)");
     }
     println!("{} tenants are in force", put.len() + unchanged.len());
 }

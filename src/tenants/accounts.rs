@@ -4,6 +4,9 @@
 //! BUS bears the tenant's name: the server stamps it, and nothing a client sends can change it.
 //! Every name is quoted, and was checked when it became a [`TenantId`] or an `AgentId`.
 //!
+//! An agent's durable inbox is a consumer in account BUS. Three requests of JetStream about it are
+//! imported, those of other tenants' streams are not.
+//!
 //! No stream lives in a tenant's account: a reply subject chosen by an agent would write to it.
 
 use std::{collections::BTreeMap, fmt::Write};
@@ -11,7 +14,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use crate::domain::TenantId;
 
 use super::{
-    names::{BUS_ACCOUNT, BusUser, SYSTEM_ACCOUNT, User},
+    names::{BUS_ACCOUNT, BusUser, INBOX_DOMAIN, SYSTEM_ACCOUNT, User, outbound_stream},
     permissions::{Permissions, permissions},
     plan::Plan,
 };
@@ -33,15 +36,15 @@ pub fn render(plan: &Plan, keys: &BTreeMap<User, String>) -> String {
     block(&mut out, |out| {
         writeln!(out, "\nsystem_account: {SYSTEM_ACCOUNT:?}\n\naccounts {{")?;
         writeln!(out, "  {SYSTEM_ACCOUNT:?}: {{")?;
-        users(out, keys, |user| matches!(user, User::Bus(BusUser::Admin)))?;
+        users(out, plan, keys, |user| matches!(user, User::Bus(BusUser::Admin)))?;
         writeln!(out, "  }}\n\n  {BUS_ACCOUNT:?}: {{\n    jetstream: enabled\n    exports: [")?;
         tenants().try_for_each(|id| exports(out, id))?;
         writeln!(out, "    ]")?;
-        users(out, keys, |user| matches!(user, User::Bus(user) if user.account() == BUS_ACCOUNT))?;
+        users(out, plan, keys, |user| matches!(user, User::Bus(user) if user.account() == BUS_ACCOUNT))?;
         writeln!(out, "  }}")?;
         for id in tenants() {
             tenant(out, plan, id)?;
-            users(out, keys, |user| matches!(user, User::Agent(tenant, _) if tenant == id))?;
+            users(out, plan, keys, |user| matches!(user, User::Agent(tenant, _) if tenant == id))?;
             writeln!(out, "  }}")?;
         }
         writeln!(out, "}}")
@@ -54,7 +57,55 @@ fn exports(out: &mut String, id: &TenantId) -> std::fmt::Result {
         out,
         "      {{ service: \"tenant.{id}.bus.>\", accounts: [\"{id}\"], response_threshold: \"{RESPONSE_THRESHOLD}\" }}"
     )?;
-    writeln!(out, "      {{ stream: \"tenant.{id}.agent.>\", accounts: [\"{id}\"] }}")
+    writeln!(out, "      {{ stream: \"tenant.{id}.agent.>\", accounts: [\"{id}\"] }}")?;
+    for InboxService { subject, response, threshold, .. } in inbox_services(id) {
+        writeln!(
+            out,
+            "      {{ service: {subject:?}, accounts: [\"{id}\"], response_type: {response}, response_threshold: \"{threshold}\" }}"
+        )?;
+    }
+    Ok(())
+}
+
+/// A pull that waits longer loses its answers. Messages that it lost come again after the consumer's wait.
+const PULL_THRESHOLD: &str = "10m";
+
+/// What an ordinary JetStream client needs for a consumer that exists. An agent may ask only for the
+/// consumer of its own name (`permissions.rs`).
+struct InboxService {
+    subject: String,
+    response: &'static str,
+    threshold: &'static str,
+    /// As the tenant's account calls it.
+    imports: Vec<String>,
+}
+
+fn inbox_services(id: &TenantId) -> [InboxService; 3] {
+    let stream = outbound_stream(id);
+    let next = format!("CONSUMER.MSG.NEXT.{stream}.*");
+    let info = format!("CONSUMER.INFO.{stream}.*");
+    let ack = format!("$JS.ACK.{stream}.>");
+    let domain = format!("$JS.{INBOX_DOMAIN}.API");
+    [
+        InboxService {
+            subject: format!("$JS.API.{next}"),
+            response: "stream",
+            threshold: PULL_THRESHOLD,
+            imports: vec![format!("$JS.API.{next}"), format!("{domain}.{next}")],
+        },
+        InboxService {
+            subject: format!("$JS.API.{info}"),
+            response: "singleton",
+            threshold: RESPONSE_THRESHOLD,
+            imports: vec![format!("{domain}.{info}")],
+        },
+        InboxService {
+            subject: ack.clone(),
+            response: "singleton",
+            threshold: RESPONSE_THRESHOLD,
+            imports: vec![ack],
+        },
+    ]
 }
 
 fn tenant(out: &mut String, plan: &Plan, id: &TenantId) -> std::fmt::Result {
@@ -74,13 +125,27 @@ fn tenant(out: &mut String, plan: &Plan, id: &TenantId) -> std::fmt::Result {
         out,
         "      {{ stream: {{ account: {BUS_ACCOUNT:?}, subject: \"tenant.{id}.agent.>\" }}, to: \"agent.>\" }}"
     )?;
+    for InboxService { subject, imports, .. } in inbox_services(id) {
+        for to in imports {
+            writeln!(
+                out,
+                "      {{ service: {{ account: {BUS_ACCOUNT:?}, subject: {subject:?} }}, to: {to:?} }}"
+            )?;
+        }
+    }
     writeln!(out, "    ]")
 }
 
-fn users(out: &mut String, keys: &BTreeMap<User, String>, of: impl Fn(&User) -> bool) -> std::fmt::Result {
+fn users(
+    out: &mut String,
+    plan: &Plan,
+    keys: &BTreeMap<User, String>,
+    of: impl Fn(&User) -> bool,
+) -> std::fmt::Result {
     writeln!(out, "    users: [")?;
     for (user, key) in keys.iter().filter(|(user, _)| of(user)) {
-        let Permissions { publish, subscribe } = permissions(user);
+        let Permissions { publish, subscribe } =
+            permissions(user, plan.tenants().iter().map(|tenant| &tenant.id));
         writeln!(out, "      # {user}")?;
         writeln!(out, "      {{ nkey: {key:?}, permissions: {{")?;
         writeln!(out, "          publish: {{ allow: {publish:?} }}")?;

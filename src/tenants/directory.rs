@@ -175,10 +175,9 @@ fn read(key: &str, json: &[u8]) -> Result<Tenant, String> {
     if !(0.0..=1.0).contains(threshold) {
         return Err(format!("limits.deliberation_threshold is {threshold}, expected 0 to 1"));
     }
-    match weights.as_ref().map_or(Ok(()), Weights::check) {
-        Ok(()) => Ok(tenant),
-        Err(cause) => Err(format!("limits.weights: {cause}")),
-    }
+    weights.as_ref().map_or(Ok(()), Weights::check).map_err(|cause| format!("limits.weights: {cause}"))?;
+    tenant.deliberation.check().map_err(|cause| format!("deliberation.{cause}"))?;
+    Ok(tenant)
 }
 
 #[cfg(test)]
@@ -203,5 +202,7 @@ mod tests {
             let cause = entry(limits).unwrap_err();
             assert!(cause.contains(expected), "{cause:?} does not say {expected:?}");
         }
+        let cause = read("acme", br#"{"id":"acme","deliberation":{"open_max":0}}"#).unwrap_err();
+        assert!(cause.contains("deliberation.open_max must be 1 to"), "{cause:?}");
     }
 }

@@ -19,6 +19,47 @@ pub const TENANTS_BUCKET: &str = "agentbus_tenants";
 /// The stream below [`TENANTS_BUCKET`].
 pub const TENANTS_STREAM: &str = "KV_agentbus_tenants";
 
+/// What waits on a tenant's durable lane to be governed; removed when it is.
+pub fn inbound_stream(tenant: &TenantId) -> String {
+    format!("IN_{tenant}")
+}
+
+/// A tenant's durable inboxes: messages and outcomes, one consumer for each agent, named like it.
+pub fn outbound_stream(tenant: &TenantId) -> String {
+    format!("OUT_{tenant}")
+}
+
+/// Everything in an agent's durable inbox, as its consumer's filter.
+pub fn inbox_subjects(tenant: &TenantId, agent: &str) -> String {
+    format!("tenant.{tenant}.stored.{agent}.>")
+}
+
+/// The JetStream domain that agents' clients name, to ask for what is in account BUS. Their own account
+/// has no JetStream, and the server says so, too, to whoever asks `$JS.API.CONSUMER.INFO` without one.
+pub const INBOX_DOMAIN: &str = "BUS";
+
+/// The consumer of every inbound stream that all nodes share.
+pub const NODES_CONSUMER: &str = "nodes";
+
+/// The logs of all deliberations: `deliberation.<tenant>.<id>.<event>`.
+pub const DELIBERATIONS_STREAM: &str = "DELIBERATIONS";
+pub const DELIBERATIONS_SUBJECTS: &str = "deliberation.*.*.*";
+/// Parked messages, to escalate and expire them: given back with a delay until they are due.
+pub const DEADLINES_CONSUMER: &str = "deadlines";
+/// Decided deliberations, to act on the decision.
+pub const EFFECTS_CONSUMER: &str = "effects";
+/// What a webhook is told: parked, escalated, decided.
+pub const WEBHOOKS_CONSUMER: &str = "webhooks";
+
+/// What could not be governed: `dead.<tenant>.<sender>.<message>`.
+pub const DEAD_LETTERS_STREAM: &str = "DEAD_LETTERS";
+pub const DEAD_LETTERS_SUBJECTS: &str = "dead.*.*.*";
+
+/// The key-value bucket of learned thresholds, one key for each tenant that learns.
+pub const THRESHOLDS_BUCKET: &str = "agentbus_thresholds";
+/// The stream below [`THRESHOLDS_BUCKET`].
+pub const THRESHOLDS_STREAM: &str = "KV_agentbus_thresholds";
+
 /// What the server publishes when a tenant changed, one subject per tenant: a nudge without content.
 pub const TENANTS_CHANGED: &str = "directory.*";
 
@@ -31,6 +72,18 @@ pub(super) const RESERVED_TENANTS: &[&str] = &["bus", "sys"];
 /// What a node subscribes to, in queue [`NODES_QUEUE`], to serve one verb for all tenants.
 pub fn requests_of_all_tenants(verb: Verb) -> String {
     format!("tenant.*.bus.*.{verb}")
+}
+
+/// What a node subscribes to, in queue [`NODES_QUEUE`], to hear the answers to its own questions. `node` is
+/// a random token of the process; `*` stands for any.
+pub fn answers_to(node: &str) -> String {
+    format!("tenant.*.bus.*.answer.{node}.*")
+}
+
+/// Where the server tells a node of account BUS that nobody listens to its question: the reply subject of
+/// the delivery, which in this account only the server uses.
+pub fn unheard_questions(node: &str) -> String {
+    format!("bus.*.answer.{node}.*")
 }
 
 /// A user of the bus's own accounts.

@@ -1,14 +1,17 @@
 //! What may each NATS user publish and subscribe?
 //!
 //! Allow-lists only, and never `allow_responses`: a reply subject is chosen by the requester, so a
-//! user that may answer anything can be made to publish anything. Nobody may
-//! make a consumer or use `DIRECT.GET`, see `published.rs`.
+//! user that may answer anything can be made to publish anything. Nobody but
+//! provisioning may make a consumer, and nobody may use `DIRECT.GET`, see `published.rs`.
 
 use super::names::{
-    BusUser, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
-    User, requests_of_all_tenants,
+    BusUser, DEAD_LETTERS_STREAM, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_STREAM,
+    DELIBERATIONS_SUBJECTS, EFFECTS_CONSUMER, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM,
+    RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM,
+    User, WEBHOOKS_CONSUMER, answers_to, inbound_stream, inbox_subjects, outbound_stream,
+    requests_of_all_tenants, unheard_questions,
 };
-use crate::domain::Verb;
+use crate::domain::{TenantId, Verb};
 
 /// Subjects that a user may use. Neither list is ever empty: to the server an empty list means
 /// everything.
@@ -19,16 +22,24 @@ pub struct Permissions {
     pub subscribe: Vec<String>,
 }
 
-/// The allow-lists of one user.
-pub fn permissions(user: &User) -> Permissions {
+/// The allow-lists of one user, on a bus of these tenants.
+pub fn permissions<'a>(user: &User, tenants: impl Iterator<Item = &'a TenantId>) -> Permissions {
     let inbox = format!("{}.>", user.inbox_prefix());
     match user {
-        User::Agent(_, agent) => Permissions {
-            publish: vec![format!("bus.{agent}.>")],
-            subscribe: vec![format!("agent.{agent}.>"), inbox],
-        },
+        User::Agent(tenant, agent) => {
+            let stream = outbound_stream(tenant);
+            let publish = vec![
+                format!("bus.{agent}.>"),
+                // Its durable inbox, by an ordinary JetStream client.
+                format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{agent}"),
+                format!("$JS.{INBOX_DOMAIN}.API.CONSUMER.MSG.NEXT.{stream}.{agent}"),
+                format!("$JS.{INBOX_DOMAIN}.API.CONSUMER.INFO.{stream}.{agent}"),
+                format!("$JS.ACK.{stream}.{agent}.>"),
+            ];
+            Permissions { publish, subscribe: vec![format!("agent.{agent}.>"), inbox] }
+        }
         User::Bus(BusUser::Node) => node(inbox),
-        User::Bus(BusUser::Provisioner) => provisioner(inbox),
+        User::Bus(BusUser::Provisioner) => provisioner(inbox, tenants),
         User::Bus(BusUser::Operator) => operator(inbox),
         User::Bus(BusUser::Admin) => admin(inbox),
     }
@@ -47,17 +58,32 @@ fn node(inbox: String) -> Permissions {
         "_INBOX.operator.>",
         RECORDS_SUBJECTS,
     ]);
+    // The durable lane, deliberations, what was learned.
+    publish.extend(lines(&[
+        "tenant.*.submitted.*.*",
+        "tenant.*.stored.*.*.*.*",
+        DELIBERATIONS_SUBJECTS,
+        DEAD_LETTERS_SUBJECTS,
+    ]));
+    publish.push(format!("$KV.{THRESHOLDS_BUCKET}.*"));
+    let consumers = [DEADLINES_CONSUMER, EFFECTS_CONSUMER, WEBHOOKS_CONSUMER];
+    let consumers = consumers.map(|name| (DELIBERATIONS_STREAM, name));
+    for (stream, consumer) in [("*", NODES_CONSUMER)].into_iter().chain(consumers) {
+        publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"));
+        publish.push(format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"));
+        publish.push(format!("$JS.ACK.{stream}.{consumer}.>"));
+    }
     // A request to oneself is the fence of the graceful stop.
     publish.push(inbox.clone());
-    // To find out whether a message was recorded before (`bus/outbox.rs`).
-    publish.push(format!("$JS.API.STREAM.MSG.GET.{RECORDS_STREAM}"));
-    // To read the directory (`published.rs`).
-    publish.push(format!("$JS.API.STREAM.INFO.{TENANTS_STREAM}"));
-    publish.push(format!("$JS.API.STREAM.MSG.GET.{TENANTS_STREAM}"));
+    // All streams of the account are the bus's own: what was recorded, stored, decided, learned, and
+    // the directory (`published.rs`).
+    publish.extend(lines(&["$JS.API.STREAM.MSG.GET.*", "$JS.API.STREAM.INFO.*"]));
 
     // With the queue in the rule a node cannot listen to all requests beside the group.
     let mut subscribe: Vec<String> =
         Verb::ALL.iter().map(|&verb| format!("{} {NODES_QUEUE}", requests_of_all_tenants(verb))).collect();
+    subscribe.push(format!("{} {NODES_QUEUE}", answers_to("*")));
+    subscribe.push(unheard_questions("*"));
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
@@ -65,12 +91,37 @@ fn node(inbox: String) -> Permissions {
     Permissions { publish, subscribe }
 }
 
-fn provisioner(inbox: String) -> Permissions {
-    let mut publish = lines(&["$JS.API.INFO"]);
-    for stream in [RECORDS_STREAM, TENANTS_STREAM] {
+/// Each tenant's streams by name: a wildcard would be all streams.
+fn provisioner<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> Permissions {
+    let mut publish = lines(&["$JS.API.INFO", "$JS.API.STREAM.NAMES"]);
+    let mut stream = |stream: &str, consumers: &[&str]| {
         for verb in ["INFO", "CREATE", "UPDATE"] {
             publish.push(format!("$JS.API.STREAM.{verb}.{stream}"));
         }
+        for consumer in consumers {
+            publish.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{consumer}"));
+        }
+        if !consumers.is_empty() {
+            publish.push(format!("$JS.API.CONSUMER.NAMES.{stream}"));
+        }
+    };
+    stream(RECORDS_STREAM, &[]);
+    stream(TENANTS_STREAM, &[]);
+    stream(THRESHOLDS_STREAM, &[]);
+    stream(DEAD_LETTERS_STREAM, &[]);
+    let deadlines = format!("{DEADLINES_CONSUMER}.deliberation.*.*.parked");
+    let effects = format!("{EFFECTS_CONSUMER}.deliberation.*.*.decided");
+    stream(DELIBERATIONS_STREAM, &[&deadlines, &effects, WEBHOOKS_CONSUMER]);
+    let tenants: Vec<_> = tenants.collect();
+    for tenant in &tenants {
+        stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
+        stream(&outbound_stream(tenant), &[&format!("*.{}", inbox_subjects(tenant, "*"))]);
+    }
+    // Of what an agent or a tenant that leaves has held: by hand, see `docs/tenancy.md`.
+    for tenant in &tenants {
+        let (inbound, outbound) = (inbound_stream(tenant), outbound_stream(tenant));
+        publish.extend([inbound, outbound.clone()].map(|stream| format!("$JS.API.STREAM.DELETE.{stream}")));
+        publish.push(format!("$JS.API.CONSUMER.DELETE.{outbound}.*"));
     }
     // One token: a tenant's id. A key cannot grow further.
     publish.push(format!("$KV.{TENANTS_BUCKET}.*"));
@@ -79,10 +130,18 @@ fn provisioner(inbox: String) -> Permissions {
 }
 
 fn operator(inbox: String) -> Permissions {
-    let mut publish = lines(&["$SRV.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"]);
-    for stream in [RECORDS_STREAM, TENANTS_STREAM] {
-        publish.extend([format!("$JS.API.STREAM.INFO.{stream}"), format!("$JS.API.STREAM.MSG.GET.{stream}")]);
-    }
+    let mut publish = lines(&[
+        "$SRV.>",
+        "$JS.API.INFO",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.STREAM.LIST",
+        "$JS.API.STREAM.INFO.*",
+        "$JS.API.STREAM.MSG.GET.*",
+        "$JS.API.CONSUMER.INFO.*.*",
+        // A dead letter back to its lane, as a new submission of it.
+        "tenant.*.submitted.*.*",
+    ]);
+    publish.push(format!("$JS.API.STREAM.MSG.DELETE.{DEAD_LETTERS_STREAM}"));
     Permissions { publish, subscribe: vec![inbox] }
 }
 
@@ -108,10 +167,11 @@ mod tests {
 
     #[test]
     fn no_users_list_is_empty_or_everything() {
+        let acme = "acme".parse().unwrap();
         let agent = User::Agent("acme".parse().unwrap(), "planner".parse().unwrap());
         let users = BusUser::ALL.iter().map(|&user| User::Bus(user)).chain([agent]);
         for user in users {
-            let Permissions { publish, subscribe } = permissions(&user);
+            let Permissions { publish, subscribe } = permissions(&user, std::iter::once(&acme));
             for list in [publish, subscribe] {
                 assert!(!list.is_empty(), "{user}");
                 assert!(!list.iter().any(|s| s.starts_with('>') || s.starts_with('*')), "{user}: {list:?}");

@@ -8,9 +8,13 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use crate::domain::{AgentGrant, AgentId, Tenant, TenantId, TenantLimits, WeightsError, id::shown};
+use crate::domain::{
+    AgentGrant, AgentId, Deliberation, DeliberationError, Tenant, TenantId, TenantLimits, WeightsError,
+    id::shown,
+};
 
 use super::{
     names::{BusUser, RESERVED_TENANTS, User},
@@ -36,6 +40,7 @@ pub const CONTENT_BYTES_MAX: usize = PAYLOAD_MAX / 2;
 pub struct Plan {
     tenants: Vec<Tenant>,
     server_limits: BTreeMap<TenantId, ServerLimits>,
+    stores: BTreeMap<TenantId, TenantStore>,
 }
 
 /// Bounds of one tenant's NATS account, kept by the server.
@@ -53,6 +58,35 @@ impl Default for ServerLimits {
         Self { connections: 256, subscriptions: 4_096, payload_bytes: PAYLOAD_MAX }
     }
 }
+
+/// How much a tenant's two streams may hold. JetStream reserves it on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantStore {
+    /// Of messages that wait on the durable lane; more are refused.
+    pub waiting_bytes: u64,
+    /// Of messages and outcomes in all durable inboxes together; more are not delivered until some are
+    /// old enough.
+    pub inbox_bytes: u64,
+    /// How long they stay, read or not: they are the evidence that nothing happens twice.
+    #[serde(with = "humantime_serde")]
+    pub inbox_age: Duration,
+}
+
+impl Default for TenantStore {
+    fn default() -> Self {
+        Self {
+            waiting_bytes: 64 << 20,
+            inbox_bytes: 256 << 20,
+            inbox_age: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+/// Bounds of a stream's bytes: several of the largest messages, and more than a disk has.
+const STORE_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
+const INBOX_AGE_MIN: Duration = Duration::from_secs(3600);
+const INBOX_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Why a tenants file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +106,8 @@ pub enum PlanError {
     TooMany { what: String, limit: usize, found: usize },
     #[error("tenants.{tenant}.limits.weights: {cause}")]
     Weights { tenant: TenantId, cause: WeightsError },
+    #[error("tenants.{tenant}.deliberation.{cause}")]
+    Deliberation { tenant: TenantId, cause: DeliberationError },
     #[error("tenant {tenant}: the name is the bus's own, choose another")]
     ReservedName { tenant: TenantId },
 }
@@ -95,14 +131,21 @@ impl Plan {
             return Err(PlanError::NoTenants);
         }
         at_most(TENANTS_MAX, file.tenants.len(), || "tenants".to_owned())?;
-        let mut plan = Plan { tenants: Vec::new(), server_limits: BTreeMap::new() };
+        let mut plan = Plan { tenants: Vec::new(), server_limits: BTreeMap::new(), stores: BTreeMap::new() };
         for (id, entry) in file.tenants {
             entry.nats.check(&id)?;
-            let tenant =
-                Tenant { id: id.clone(), labels: entry.labels, limits: entry.limits, agents: entry.agents };
+            entry.store.check(&id)?;
+            let tenant = Tenant {
+                id: id.clone(),
+                labels: entry.labels,
+                limits: entry.limits,
+                agents: entry.agents,
+                deliberation: entry.deliberation,
+            };
             check_tenant(&tenant)?;
             plan.tenants.push(tenant);
-            plan.server_limits.insert(id, entry.nats);
+            plan.server_limits.insert(id.clone(), entry.nats);
+            plan.stores.insert(id, entry.store);
         }
         Ok(plan)
     }
@@ -120,6 +163,10 @@ impl Plan {
 
     pub fn server_limits(&self, tenant: &TenantId) -> ServerLimits {
         self.server_limits.get(tenant).copied().unwrap_or_default()
+    }
+
+    pub fn store(&self, tenant: &TenantId) -> TenantStore {
+        self.stores.get(tenant).copied().unwrap_or_default()
     }
 
     /// Everybody who gets a NATS user: the bus's own first, then agents.
@@ -149,7 +196,11 @@ struct TenantEntry {
     #[serde(default)]
     nats: ServerLimits,
     #[serde(default)]
+    store: TenantStore,
+    #[serde(default)]
     agents: BTreeMap<AgentId, AgentGrant>,
+    #[serde(default)]
+    deliberation: Deliberation,
 }
 
 impl ServerLimits {
@@ -161,8 +212,25 @@ impl ServerLimits {
     }
 }
 
+impl TenantStore {
+    fn check(&self, tenant: &TenantId) -> Result<(), PlanError> {
+        let at = |field: &str| format!("tenants.{tenant}.store.{field}");
+        for (field, bytes) in [("waiting_bytes", self.waiting_bytes), ("inbox_bytes", self.inbox_bytes)] {
+            if !STORE_BYTES.contains(&bytes) {
+                let expected = format!("{} to {}", STORE_BYTES.start(), STORE_BYTES.end());
+                return Err(out_of_bounds(at(field), &expected, bytes.to_string()));
+            }
+        }
+        if !(INBOX_AGE_MIN..=INBOX_AGE_MAX).contains(&self.inbox_age) {
+            let found = humantime::format_duration(self.inbox_age).to_string();
+            return Err(out_of_bounds(at("inbox_age"), "1h to 365days", found));
+        }
+        Ok(())
+    }
+}
+
 fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
-    let Tenant { id, labels, limits, agents } = tenant;
+    let Tenant { id, labels, limits, agents, deliberation } = tenant;
     if RESERVED_TENANTS.contains(&id.as_str()) {
         return Err(PlanError::ReservedName { tenant: id.clone() });
     }
@@ -184,6 +252,17 @@ fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
         at_most(ROLES_MAX, grant.roles.len(), || format!("roles for {id}/{agent}"))?;
         for role in &grant.roles {
             word(at(&format!("agents.{agent}.roles")), role)?;
+        }
+    }
+
+    deliberation.check().map_err(|cause| PlanError::Deliberation { tenant: id.clone(), cause })?;
+    let Deliberation { voters, stand_ins, weights, .. } = deliberation;
+    let named = [("voters", &voters.agents), ("stand_ins", &stand_ins.agents)];
+    let named = named.into_iter().flat_map(|(at, agents)| agents.iter().map(move |agent| (at, agent)));
+    for (part, agent) in named.chain(weights.keys().map(|agent| ("weights", agent))) {
+        if !agents.contains_key(agent) {
+            let expected = format!("agents of tenant {id}");
+            return Err(out_of_bounds(at(&format!("deliberation.{part}")), &expected, agent.to_string()));
         }
     }
 
@@ -295,6 +374,18 @@ mod tests {
             ("[tenants.acme.labels]\n\"a.b\" = \"1\"".into(), "labels must be words"),
             (format!("[tenants.acme.labels]\na = \"{long}\""), "at most 256 bytes"),
             ("[tenants.acme.labels]\na = \"x\\u0000\"".into(), "without control"),
+            ("[tenants.acme.store]\nwaiting_bytes = 1000".into(), "waiting_bytes must be 1048576 to"),
+            ("[tenants.acme.store]\ninbox_age = \"1m\"".into(), "inbox_age must be 1h to 365days, found 1m"),
+            ("[tenants.acme.store]\nage = 1".into(), "unknown field `age`"),
+            ("[tenants.acme.deliberation]\nopen_max = 0".into(), "acme.deliberation.open_max must be 1 to"),
+            (
+                "[tenants.acme.deliberation]\nvoters = { agents = [\"nobody\"] }".into(),
+                "deliberation.voters must be agents of tenant acme, found nobody",
+            ),
+            (
+                "[tenants.acme.deliberation]\nweights = { nobody = 3 }".into(),
+                "deliberation.weights must be agents of tenant acme, found nobody",
+            ),
             (" ".repeat(FILE_MAX as usize + 1), "at most 4194304 bytes"),
         ];
         for (text, expected) in cases {
@@ -309,6 +400,7 @@ mod tests {
         let tenant = plan.tenants().first().unwrap();
         assert_eq!(tenant.limits, TenantLimits::default());
         assert_eq!(plan.server_limits(&tenant.id), ServerLimits::default());
+        assert_eq!(plan.store(&tenant.id), TenantStore::default());
     }
 
     #[test]

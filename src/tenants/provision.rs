@@ -1,43 +1,38 @@
-//! Does JetStream hold what the bus needs? Creates the streams and publishes the tenants.
+//! Does JetStream hold what the bus needs? Creates the streams and their consumers, and publishes the
+//! tenants. What the streams are is in `streams.rs`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::{
     Client,
     jetstream::{
-        self, kv,
-        stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+        self, Context, ErrorCode,
+        consumer::pull,
+        context::{CreateStreamError, CreateStreamErrorKind},
     },
 };
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 
 use crate::domain::TenantId;
 
 use super::{
-    names::{RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED},
-    plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX},
+    names::TENANTS_BUCKET,
+    plan::{AGENTS_MAX, Plan, TENANTS_MAX},
     published::{self, ReadError},
+    streams::{self, StoreSettings, Wanted},
 };
 
 /// For one answer of JetStream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes the bucket reserves on disk: every tenant at its largest, and a replacement.
-const BUCKET_BYTES: i64 = 2 * (TENANTS_MAX * TENANT_BYTES_MAX) as i64;
-
-/// How much the streams may hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreSettings {
-    pub records_bytes: u64,
-    pub records_age: Duration,
-    /// Copies of each stream; 3 in a cluster.
-    pub replicas: usize,
-}
-
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self { records_bytes: 1 << 30, records_age: Duration::from_secs(24 * 60 * 60), replicas: 1 }
-    }
-}
+/// A cluster elects a leader before it answers to the creation of a stream.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(15);
+/// Consumers asked for at one time.
+const CONSUMERS_AT_ONCE: usize = 16;
+/// Names of streams that are read, to find those that nobody needs any more.
+const STREAMS_MAX: usize = 10 * TENANTS_MAX;
+/// Names of consumers of one stream that are read, for the same.
+const CONSUMERS_MAX: usize = 10 * AGENTS_MAX;
 
 /// What a run changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,13 +42,26 @@ pub struct Provisioned {
     pub unchanged: Vec<TenantId>,
     /// Keys of the bucket that the plan no longer has. Text, since anything may have been there.
     pub removed: Vec<String>,
+    /// Streams and consumers that are new, such as `OUT_acme` or `OUT_acme/worker`.
+    pub created: Vec<String>,
+    /// The same, of tenants and agents that left the plan. They may hold messages, so they stay.
+    pub left: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     #[error("JetStream refused {what}: {cause}")]
     Refused { what: String, cause: String },
-    #[error("no answer from JetStream for {what} within {limit:?}")]
+    /// A stream reserves on disk what it may hold.
+    #[error(
+        "JetStream has no room for {what} of {bytes} bytes ({replicas} copies): {cause}; all streams of the \
+         tenants file together reserve {reserved} bytes on a server that has a copy of each: let the server \
+         have more (max_file_store in its configuration), or let the streams have less"
+    )]
+    NoRoom { what: String, bytes: i64, replicas: usize, reserved: u64, cause: String },
+    #[error(
+        "no answer from JetStream for {what} within {limit:?}; do the servers run with the accounts of this tenants file?"
+    )]
     TimedOut { what: String, limit: Duration },
     #[error("the published tenants cannot be read: {cause}")]
     Unreadable { cause: String },
@@ -65,74 +73,155 @@ impl From<ReadError> for ProvisionError {
     }
 }
 
-/// Creates or updates the streams, and makes the bucket hold exactly the plan's tenants. Running it
-/// again changes nothing.
+/// Creates or updates the streams and consumers, and makes the bucket hold exactly the plan's
+/// tenants. Running it again changes nothing. Nothing that could hold a message is removed.
 pub async fn provision(
     client: &Client,
     plan: &Plan,
     settings: &StoreSettings,
 ) -> Result<Provisioned, ProvisionError> {
     let mut context = jetstream::new(client.clone());
-    context.set_timeout(ANSWER_TIMEOUT);
-    bounded("the stream of records", context.create_or_update_stream(records(settings))).await?;
-    let bucket = kv::Config {
-        bucket: TENANTS_BUCKET.to_owned(),
-        description: "Tenants as `agentbus tenants apply` published them; nodes watch this.".to_owned(),
-        max_value_size: TENANT_BYTES_MAX as i32,
-        history: 1,
-        max_bytes: BUCKET_BYTES,
-        storage: StorageType::File,
-        num_replicas: settings.replicas,
-        // After it was stored, unlike the publish itself, which nodes could hear too early.
-        republish: Some(stream::Republish {
-            source: format!("$KV.{TENANTS_BUCKET}.*"),
-            destination: TENANTS_CHANGED.replace('*', "{{wildcard(1)}}"),
-            headers_only: true,
-        }),
-        ..kv::Config::default()
-    };
-    let store = bounded("the bucket of tenants", context.create_or_update_key_value(bucket)).await?;
-
-    let published = published::read(&context, None).await?;
-    let mut before = published.map(|published| published.entries).unwrap_or_default();
-    let mut done = Provisioned::default();
-    for tenant in plan.tenants() {
-        let what = || format!("tenant {}", tenant.id);
-        let json = serde_json::to_vec(tenant)
-            .map_err(|e| ProvisionError::Refused { what: what(), cause: e.to_string() })?;
-        if before.remove(tenant.id.as_str()).is_some_and(|published| published == json) {
-            done.unchanged.push(tenant.id.clone());
-        } else {
-            bounded(&what(), store.put(tenant.id.as_str(), Bytes::from(json))).await?;
-            done.put.push(tenant.id.clone());
-        }
-    }
-    for key in before.into_keys() {
-        bounded(&format!("removing {key}"), store.delete(&key)).await?;
-        done.removed.push(key);
-    }
-    Ok(done)
+    context.set_timeout(STREAM_TIMEOUT);
+    let run =
+        Run { context: &context, reserved: settings.reserved_bytes(plan), done: Provisioned::default() };
+    run.all(plan, settings).await
 }
 
-fn records(settings: &StoreSettings) -> stream::Config {
-    stream::Config {
-        name: RECORDS_STREAM.to_owned(),
-        description: Some("One record for each decision of the fast lane.".to_owned()),
-        subjects: vec![RECORDS_SUBJECTS.to_owned()],
-        storage: StorageType::File,
-        retention: RetentionPolicy::Limits,
-        max_age: settings.records_age,
-        max_bytes: i64::try_from(settings.records_bytes).unwrap_or(i64::MAX),
-        discard: DiscardPolicy::Old,
-        num_replicas: settings.replicas,
-        // Nobody may use `DIRECT.GET` (`published.rs`), so nothing should answer to it.
-        allow_direct: false,
-        // Records leave by age and size only; nobody takes out a single one.
-        deny_delete: true,
-        deny_purge: true,
-        allow_rollup: false,
-        ..stream::Config::default()
+struct Run<'a> {
+    context: &'a Context,
+    /// Bytes on disk, for the error.
+    reserved: u64,
+    done: Provisioned,
+}
+
+impl Run<'_> {
+    async fn all(mut self, plan: &Plan, settings: &StoreSettings) -> Result<Provisioned, ProvisionError> {
+        let mut known = BTreeSet::new();
+        for wanted in streams::shared(settings) {
+            known.insert(wanted.0.name.clone());
+            let what = format!("stream {}", wanted.0.name);
+            self.stream(wanted, &what).await?;
+        }
+        // Before the tenants are published: a node that learns of one finds its streams.
+        for tenant in plan.tenants() {
+            let store = plan.store(&tenant.id);
+            let both = streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings.replicas);
+            for wanted in both {
+                known.insert(wanted.0.name.clone());
+                let what = format!("stream {} of tenant {}", wanted.0.name, tenant.id);
+                self.stream(wanted, &what).await?;
+            }
+        }
+        self.tenants(plan).await?;
+        self.left_streams(&known).await?;
+        Ok(self.done)
     }
+
+    /// The stream as it is wanted, with the consumers that it must have.
+    async fn stream(&mut self, (config, consumers): Wanted, what: &str) -> Result<(), ProvisionError> {
+        let (name, bytes, replicas) = (config.name.clone(), config.max_bytes, config.num_replicas);
+        let refused = |error: CreateStreamError| match error.kind() {
+            CreateStreamErrorKind::JetStream(cause) if no_room(cause.error_code()) => {
+                ProvisionError::NoRoom {
+                    what: what.to_owned(),
+                    bytes,
+                    replicas,
+                    reserved: self.reserved,
+                    cause: cause.to_string(),
+                }
+            }
+            CreateStreamErrorKind::TimedOut => late(what, STREAM_TIMEOUT),
+            _ => ProvisionError::Refused { what: what.to_owned(), cause: error.to_string() },
+        };
+        match self.context.update_stream(config.clone()).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == CreateStreamErrorKind::NotFound => {
+                self.context.create_stream(config).await.map_err(refused)?;
+                self.done.created.push(name.clone());
+            }
+            Err(error) => return Err(refused(error)),
+        }
+        match consumers {
+            Some(consumers) => self.consumers(&name, consumers, what).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A consumer that exists keeps its place, and gets the settings of the new one.
+    async fn consumers(
+        &mut self,
+        stream: &str,
+        wanted: Vec<pull::Config>,
+        what: &str,
+    ) -> Result<(), ProvisionError> {
+        let handle = bounded(what, self.context.get_stream_no_info(stream)).await?;
+        let names = handle.consumer_names().take(CONSUMERS_MAX).try_collect::<BTreeSet<String>>();
+        let mut before = bounded(&format!("the consumers of {what}"), names).await?;
+        let context = self.context;
+        let created = futures_util::stream::iter(wanted)
+            .map(|config| {
+                let name = config.durable_name.clone().unwrap_or_default();
+                let new = !before.remove(&name);
+                async move {
+                    let what = format!("consumer {name} of {what}");
+                    bounded(&what, context.create_consumer_on_stream(config, stream)).await?;
+                    Ok::<_, ProvisionError>(new.then(|| format!("{stream}/{name}")))
+                }
+            })
+            .buffered(CONSUMERS_AT_ONCE)
+            .try_filter_map(async |created| Ok(created))
+            .try_collect::<Vec<_>>()
+            .await?;
+        self.done.created.extend(created);
+        self.done.left.extend(before.into_iter().map(|name| format!("{stream}/{name}")));
+        Ok(())
+    }
+
+    /// Streams of tenants that the plan does not have.
+    async fn left_streams(&mut self, known: &BTreeSet<String>) -> Result<(), ProvisionError> {
+        let names = self.context.stream_names().take(STREAMS_MAX).try_collect::<BTreeSet<String>>();
+        let names = bounded("the names of the streams", names).await?;
+        self.done.left.extend(names.into_iter().filter(|name| !known.contains(name)));
+        Ok(())
+    }
+
+    async fn tenants(&mut self, plan: &Plan) -> Result<(), ProvisionError> {
+        let store = bounded("the bucket of tenants", self.context.get_key_value(TENANTS_BUCKET)).await?;
+        let published = published::read(self.context, None).await?;
+        let mut before = published.map(|published| published.entries).unwrap_or_default();
+        for tenant in plan.tenants() {
+            let what = || format!("tenant {}", tenant.id);
+            let json = serde_json::to_vec(tenant)
+                .map_err(|e| ProvisionError::Refused { what: what(), cause: e.to_string() })?;
+            if before.remove(tenant.id.as_str()).is_some_and(|published| published == json) {
+                self.done.unchanged.push(tenant.id.clone());
+            } else {
+                bounded(&what(), store.put(tenant.id.as_str(), Bytes::from(json))).await?;
+                self.done.put.push(tenant.id.clone());
+            }
+        }
+        for key in before.into_keys() {
+            bounded(&format!("removing {key}"), store.delete(&key)).await?;
+            self.done.removed.push(key);
+        }
+        Ok(())
+    }
+}
+
+/// Whether JetStream says that it lacks disk, servers or its account's share of them.
+fn no_room(code: ErrorCode) -> bool {
+    [
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ErrorCode::CLUSTER_NO_PEERS,
+        ErrorCode::INSUFFICIENT_RESOURCES,
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+    ]
+    .contains(&code)
+}
+
+fn late(what: &str, limit: Duration) -> ProvisionError {
+    ProvisionError::TimedOut { what: what.to_owned(), limit }
 }
 
 async fn bounded<T, E: std::error::Error>(
@@ -142,6 +231,6 @@ async fn bounded<T, E: std::error::Error>(
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(ProvisionError::Refused { what: what.to_owned(), cause: error.to_string() }),
-        Err(_) => Err(ProvisionError::TimedOut { what: what.to_owned(), limit: ANSWER_TIMEOUT }),
+        Err(_) => Err(late(what, ANSWER_TIMEOUT)),
     }
 }

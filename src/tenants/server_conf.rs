@@ -39,7 +39,7 @@ impl ServerConf {
             connections_max: 65_536,
             jetstream_dir,
             jetstream_memory_bytes: 64 << 20,
-            jetstream_file_bytes: 4 << 30,
+            jetstream_file_bytes: 16 << 30,
             sync_always: false,
             accounts: PathBuf::from("accounts.conf"),
         }

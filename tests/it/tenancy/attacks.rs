@@ -75,7 +75,33 @@ async fn an_agent_can_do_nothing_but_ask_in_its_own_name_and_hear_its_own_inbox(
             Publish("$JS.API.STREAM.CREATE.MINE"),
             Publish("$JS.API.STREAM.PURGE.RECORDS"),
             Publish("$JS.API.STREAM.DELETE.KV_agentbus_tenants"),
+            // Others' durable inboxes, and the streams below.
             Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.*"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_globex.planner"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.IN_acme.nodes"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.DELIBERATIONS.effects"),
+            Publish("$JS.BUS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
+            Publish("$JS.BUS.API.CONSUMER.MSG.NEXT.OUT_globex.planner"),
+            Publish("$JS.BUS.API.CONSUMER.INFO.OUT_acme.worker"),
+            Publish("$JS.BUS.API.STREAM.INFO.OUT_acme"),
+            Publish("$JS.API.CONSUMER.INFO.OUT_acme.worker"),
+            Publish("$JS.ACK.OUT_acme.worker.1.1.1.1790000000000000000.0"),
+            Publish("$JS.ACK.OUT_globex.planner.1.1.1.1790000000000000000.0"),
+            Publish("$JS.API.CONSUMER.CREATE.OUT_acme.planner"),
+            Publish("$JS.API.CONSUMER.CREATE.OUT_acme.mine.tenant.acme.stored.worker.>"),
+            Publish("$JS.API.CONSUMER.DURABLE.CREATE.OUT_acme.planner"),
+            Publish("$JS.API.CONSUMER.DELETE.OUT_acme.planner"),
+            Publish("$JS.API.CONSUMER.NAMES.OUT_acme"),
+            Publish("$JS.API.STREAM.INFO.OUT_acme"),
+            Publish("$JS.API.STREAM.NAMES"),
+            Publish("$JS.API.STREAM.MSG.GET.OUT_acme"),
+            Publish("$JS.API.DIRECT.GET.OUT_acme"),
+            Publish("tenant.acme.submitted.planner.m1"),
+            Publish("tenant.acme.stored.worker.message.planner.m1"),
+            Publish("deliberation.acme.aaaa.vote"),
+            Publish("dead.acme.planner.m1"),
+            Publish("$KV.agentbus_thresholds.acme"),
             Publish("$JS.ACK.RECORDS.c.1.1.1.1.1"),
             Publish("$JS.FC.KV_agentbus_tenants.c.x"),
             Publish("$KV.agentbus_tenants.acme"),
@@ -138,6 +164,16 @@ async fn a_node_can_not_manage_streams_tenants_or_servers_nor_speak_as_an_agent(
             // With a chosen reply each of these would delete streams.
             Publish("$JS.API.DIRECT.GET.RECORDS.record.acme.planner.m1"),
             Publish("$JS.API.DIRECT.GET.KV_agentbus_tenants.x"),
+            Publish("$JS.API.STREAM.CREATE.IN_other"),
+            Publish("$JS.API.STREAM.DELETE.OUT_acme"),
+            Publish("$JS.API.STREAM.PURGE.OUT_acme"),
+            Publish("$JS.API.STREAM.MSG.DELETE.DELIBERATIONS"),
+            Publish("$JS.API.STREAM.NAMES"),
+            Publish("$JS.API.CONSUMER.CREATE.OUT_acme.mine"),
+            Publish("$JS.API.CONSUMER.CREATE.DELIBERATIONS.mine.deliberation.>"),
+            Publish("$JS.API.CONSUMER.DELETE.IN_acme.nodes"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
+            Publish("$JS.ACK.OUT_acme.worker.1.1.1.1.1"),
             Publish("directory.acme"),
             Publish("$KV.agentbus_tenants.acme"),
             Publish("tenant.acme.bus.planner.send"),
@@ -179,6 +215,14 @@ async fn provisioner_operator_and_administrator_keep_to_their_own_work() {
                 Publish("$JS.API.STREAM.DELETE.RECORDS"),
                 Publish("$JS.API.STREAM.PURGE.RECORDS"),
                 Publish("$JS.API.STREAM.DELETE.KV_agentbus_tenants"),
+                Publish("$JS.API.STREAM.CREATE.IN_other"),
+                Publish("$JS.API.STREAM.PURGE.OUT_acme"),
+                Publish("$JS.API.STREAM.DELETE.DELIBERATIONS"),
+                Publish("$JS.API.CONSUMER.CREATE.OUT_acme.mine"),
+                Publish("$JS.API.CONSUMER.CREATE.RECORDS.mine"),
+                Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
+                Publish("tenant.acme.stored.worker.message.planner.m1"),
+                Publish("deliberation.acme.aaaa.vote"),
                 Publish("$KV.other.acme"),
                 Publish("$SYS.REQ.SERVER.PING"),
                 Subscribe("tenant.>"),
@@ -196,6 +240,14 @@ async fn provisioner_operator_and_administrator_keep_to_their_own_work() {
                 Publish("$JS.API.STREAM.UPDATE.RECORDS"),
                 Publish("$JS.API.STREAM.DELETE.RECORDS"),
                 Publish("$JS.API.STREAM.MSG.DELETE.RECORDS"),
+                // Operators do not vote, decide or deliver, and take only dead letters out.
+                Publish("deliberation.acme.aaaa.vote"),
+                Publish("tenant.acme.bus.judge.vote"),
+                Publish("tenant.acme.stored.worker.message.planner.m1"),
+                Publish("dead.acme.planner.m1"),
+                Publish("$JS.API.STREAM.MSG.DELETE.DELIBERATIONS"),
+                Publish("$JS.API.STREAM.PURGE.DEAD_LETTERS"),
+                Publish("$JS.API.CONSUMER.MSG.NEXT.IN_acme.nodes"),
                 Publish("$JS.API.DIRECT.GET.RECORDS"),
                 Publish("$JS.API.CONSUMER.CREATE.RECORDS"),
                 Publish("_R_.a.b"),
@@ -307,6 +359,9 @@ async fn a_nodes_chosen_reply_does_not_manage_streams_either() {
         ("$JS.API.STREAM.MSG.GET.RECORDS", ""),
         ("_INBOX.node.x", ""),
         ("tenant.acme.agent.worker.inbox", ""),
+        ("$JS.API.STREAM.INFO.OUT_acme", ""),
+        ("$JS.API.STREAM.MSG.GET.OUT_acme", r#"{"last_by_subj":"tenant.acme.stored.none.message.a.b"}"#),
+        ("$JS.API.CONSUMER.INFO.IN_acme.nodes", ""),
         // Its acknowledgement is an answer, too. Last, for it counts as a change.
         ("record.acme.planner.m1", ""),
     ];
@@ -344,6 +399,25 @@ async fn changed(server: &Server, records: Option<u64>) -> Option<String> {
         }
     }
     None
+}
+
+/// Not prevented, and the first thing that `docs/tenancy.md` says of a node that was taken over: the empty
+/// answer to a pull that expires deletes a stream. Should the server stop it one day, the words can go.
+#[tokio::test]
+async fn a_node_that_was_taken_over_can_delete_a_stream_by_a_pull_that_expires() {
+    let server = Server::started_and_provisioned(&Plan::example().unwrap()).await;
+    let node = server.bus(BusUser::Node).await;
+    let pull = "$JS.API.CONSUMER.MSG.NEXT.IN_acme.nodes";
+    let reply = "$JS.API.STREAM.DELETE.RECORDS";
+    node.publish(pull, Some(reply), r#"{"batch":1,"expires":100000000}"#).await;
+    node.settle().await;
+    let gone = async {
+        while changed(&server, Some(0)).await.is_none() {
+            tokio::time::sleep(NEVER).await;
+        }
+    };
+    tokio::time::timeout(super::server::SOON, gone).await.unwrap();
+    assert_eq!(changed(&server, None).await, Some("RECORDS is gone".to_owned()));
 }
 
 /// Not prevented, and the reason for `Agentbus-Delivery`: within its own tenant, and only there, a

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agentbus::tenants::{BusUser, Directory, Plan, StoreSettings, provision};
+use agentbus::tenants::{BusUser, Directory, Plan, StoreSettings, provision, reload};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,6 +45,9 @@ async fn a_node_waits_for_provisioning_and_then_follows_every_change() {
     assert_eq!(*acme, plan.tenants()[0]);
 
     let smaller = Plan::parse("[tenants.acme]\nlimits = { agents = 7 }\n[tenants.initech]").unwrap();
+    // The rights to a new tenant's streams come with the accounts.
+    smaller.generate(server.dir.path()).unwrap();
+    reload(&server.bus(BusUser::Admin).await.client).await.unwrap();
     provision(&provisioner.client, &smaller, &settings).await.unwrap();
     holds(&directory, &["acme", "initech"]).await;
     assert_eq!(directory.tenant(&"acme".parse().unwrap()).unwrap().limits.agents, 7);

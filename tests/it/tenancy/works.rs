@@ -2,9 +2,10 @@
 
 use agentbus::{
     domain::Verb,
-    tenants::{BusUser, Plan, StoreSettings, names, provision},
+    tenants::{BusUser, Plan, ProvisionError, StoreSettings, names, provision},
 };
 use async_nats::jetstream::{self, stream::StorageType};
+use futures_util::StreamExt;
 
 use super::server::{Server, expect, nothing};
 
@@ -91,7 +92,6 @@ async fn a_node_records_reads_back_and_answers_the_operator() {
 #[tokio::test]
 async fn async_nats_micro_services_run_with_the_nodes_permissions() {
     use async_nats::service::ServiceExt;
-    use futures_util::StreamExt;
     let server = Server::start(&Plan::example().unwrap()).await;
     let node = server.bus(BusUser::Node).await;
     let service = node
@@ -154,12 +154,21 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     let settings = StoreSettings { records_bytes: 1 << 20, ..StoreSettings::default() };
     let first = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((first.put.len(), first.unchanged.len(), first.removed.len()), (2, 0, 0));
+    // Five streams of the bus with three consumers, and two of each tenant: seven consumers.
+    assert_eq!((first.created.len(), first.left.len()), (8 + 2 * (2 + 7), 0), "{:?}", first.created);
     let second = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((second.put.len(), second.unchanged.len(), second.removed.len()), (0, 2, 0));
+    assert_eq!((second.created, second.left), (Vec::new(), Vec::new()));
 
     let smaller = Plan::parse("[tenants.acme]").unwrap();
     let third = provision(&login.client, &smaller, &StoreSettings::default()).await.unwrap();
     assert_eq!((third.put.len(), third.removed), (1, vec!["globex".to_owned()]));
+    // What may hold messages is told, and kept.
+    assert!(third.created.is_empty(), "{:?}", third.created);
+    let inboxes = ["judge", "planner", "scribe", "steward", "watcher", "worker"];
+    let mut left: Vec<_> = inboxes.iter().map(|agent| format!("OUT_acme/{agent}")).collect();
+    left.extend(["IN_globex".to_owned(), "OUT_globex".to_owned()]);
+    assert_eq!(third.left, left);
     let fourth = provision(&login.client, &smaller, &StoreSettings::default()).await.unwrap();
     assert_eq!((fourth.unchanged.len(), fourth.removed.len()), (1, 0));
     assert!(login.events().is_empty(), "{:?}", login.events());
@@ -170,4 +179,77 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     assert_eq!(config.max_age.as_secs(), 86_400);
     assert_eq!(config.storage, StorageType::File);
     assert!(!config.allow_direct && config.deny_delete && config.deny_purge && !config.allow_rollup);
+}
+
+#[tokio::test]
+async fn what_changed_in_the_tenants_file_changes_in_its_place() {
+    let plan = Plan::example().unwrap();
+    let server = Server::started_and_provisioned(&plan).await;
+    let node = server.bus(BusUser::Node).await;
+    let worker = server.agent("acme/worker").await;
+    let context = jetstream::with_domain(worker.client.clone(), names::INBOX_DOMAIN);
+    for id in ["m1", "m2"] {
+        let subject = format!("tenant.acme.stored.worker.message.planner.{id}");
+        node.client.request(subject, id.into()).await.unwrap();
+    }
+    let inbox: jetstream::consumer::PullConsumer =
+        context.get_consumer_from_stream("worker", "OUT_acme").await.unwrap();
+    let mut messages = inbox.fetch().max_messages(1).messages().await.unwrap();
+    messages.next().await.unwrap().unwrap().double_ack().await.unwrap();
+
+    let text = Plan::EXAMPLE
+        .replace("[tenants.acme.agents]", "[tenants.acme.store]\ninbox_age = \"2h\"\n[tenants.acme.agents]");
+    let changed = Plan::parse(&text).unwrap();
+    let provisioner = server.bus(BusUser::Provisioner).await;
+    let again = provision(&provisioner.client, &changed, &StoreSettings::default()).await.unwrap();
+    // Of no interest to nodes, so the tenant itself did not change.
+    assert_eq!((again.put.len(), again.created.len(), again.left.len()), (0, 0, 0));
+    let outbound = jetstream::new(provisioner.client.clone()).get_stream("OUT_acme").await.unwrap();
+    assert_eq!(outbound.cached_info().config.max_age.as_secs(), 7_200);
+    let mut messages = inbox.fetch().max_messages(1).messages().await.unwrap();
+    assert_eq!(messages.next().await.unwrap().unwrap().payload, "m2", "the inbox is where it was");
+
+    // As docs/tenancy.md removes what an agent left.
+    let context = jetstream::new(provisioner.client.clone());
+    context.delete_consumer_from_stream("worker", "OUT_acme").await.unwrap();
+    context.delete_stream("OUT_globex").await.unwrap();
+    assert!(provisioner.events().is_empty(), "{:?}", provisioner.events());
+}
+
+#[tokio::test]
+async fn streams_that_do_not_fit_are_named_with_their_tenant_and_size() {
+    let text = "[tenants.acme]\n[tenants.initech.store]\ninbox_bytes = 1000000000000\n";
+    let plan = Plan::parse(text).unwrap();
+    let server = Server::start(&plan).await;
+    let provisioner = server.bus(BusUser::Provisioner).await;
+    let settings = StoreSettings::default();
+    let error = provision(&provisioner.client, &plan, &settings).await.unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, ProvisionError::NoRoom { bytes: 1_000_000_000_000, .. }), "{message}");
+    for fact in ["OUT_initech", "tenant initech", &settings.reserved_bytes(&plan).to_string()] {
+        assert!(message.contains(fact), "{message:?} does not say {fact:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_looks_at_a_dead_letter_sends_it_again_and_takes_it_out() {
+    let server = Server::started_and_provisioned(&Plan::example().unwrap()).await;
+    let (node, operator) = (server.bus(BusUser::Node).await, server.bus(BusUser::Operator).await);
+    let dead = jetstream::new(node.client.clone());
+    dead.publish("dead.acme.planner.m1", "message".into()).await.unwrap().await.unwrap();
+    let context = jetstream::new(operator.client.clone());
+    let letters = context.get_stream(names::DEAD_LETTERS_STREAM).await.unwrap();
+    let letter = letters.get_last_raw_message_by_subject("dead.acme.planner.m1").await.unwrap();
+    let again = context.publish("tenant.acme.submitted.planner.m1", letter.payload).await.unwrap();
+    assert_eq!(again.await.unwrap().stream, "IN_acme");
+    letters.delete_message(letter.sequence).await.unwrap();
+    // A node of its own accord takes up what waits.
+    let waiting: jetstream::consumer::PullConsumer =
+        jetstream::new(node.client.clone()).get_consumer_from_stream("nodes", "IN_acme").await.unwrap();
+    let mut messages = waiting.fetch().max_messages(1).messages().await.unwrap();
+    let message = messages.next().await.unwrap().unwrap();
+    assert_eq!(message.payload, "message");
+    message.double_ack().await.unwrap();
+    assert!(node.events().is_empty(), "{:?}", node.events());
+    assert!(operator.events().is_empty(), "{:?}", operator.events());
 }

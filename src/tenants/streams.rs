@@ -1,0 +1,247 @@
+//! How are the bus's streams and consumers set up? Their configurations, as plain data.
+//!
+//! All of them refuse what is new when they are full, but for the records: the oldest durable
+//! message is owed to somebody, a new one can still be refused to its face. None of them answers
+//! to `DIRECT.GET` (see `published.rs`) or obeys a roll-up header, with which a node could empty it.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    consumer::{AckPolicy, DeliverPolicy, pull},
+    stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
+};
+
+use crate::domain::{AgentId, TenantId};
+
+use super::{
+    names::{
+        DEAD_LETTERS_STREAM, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_STREAM,
+        DELIBERATIONS_SUBJECTS, EFFECTS_CONSUMER, NODES_CONSUMER, RECORDS_STREAM, RECORDS_SUBJECTS,
+        TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM,
+        WEBHOOKS_CONSUMER, inbound_stream, inbox_subjects, outbound_stream,
+    },
+    plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
+    server_conf::PAYLOAD_MAX,
+};
+
+/// Bytes the bucket of tenants reserves on disk: every tenant at its largest, and a replacement.
+const TENANTS_BYTES: i64 = 2 * (TENANTS_MAX * TENANT_BYTES_MAX) as i64;
+/// Bytes of one tenant's learned thresholds.
+const THRESHOLD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes the bucket of thresholds reserves on disk: every tenant at its largest, and a replacement.
+const THRESHOLDS_BYTES: i64 = 2 * (TENANTS_MAX * THRESHOLD_BYTES_MAX) as i64;
+/// The evidence of what was decided stays as long as anybody asks about it.
+const DELIBERATIONS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+const DEAD_LETTERS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a repeated `submit` of the same message is known to be one.
+const SUBMIT_AGAIN: Duration = Duration::from_secs(600);
+/// Bytes of an event: a parked message as JSON text within JSON, which is longer than it came.
+/// NATS has no larger message.
+const EVENT_BYTES_MAX: usize = PAYLOAD_MAX;
+
+/// A message that was pulled and not acknowledged is given to somebody else after this.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Messages of one consumer that are out at one time.
+const ACKS_PENDING_MAX: i64 = 1_000;
+/// Parked messages that wait for their deadline are all out: given back with a delay.
+const DEADLINES_PENDING_MAX: i64 = 100_000;
+/// Whoever counts the attempts puts a message aside by itself. If the server did, one that dies with
+/// its node in the last attempt would be lost.
+const DELIVER_WITHOUT_END: i64 = -1;
+
+/// How much the streams may hold. What a tenant's own may is in its [`TenantStore`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    pub records_bytes: u64,
+    pub records_age: Duration,
+    pub deliberations_bytes: u64,
+    pub dead_letters_bytes: u64,
+    /// Copies of each stream; 3 in a cluster.
+    pub replicas: usize,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            records_bytes: 1 << 30,
+            records_age: Duration::from_secs(24 * 60 * 60),
+            deliberations_bytes: 256 << 20,
+            dead_letters_bytes: 256 << 20,
+            replicas: 1,
+        }
+    }
+}
+
+impl StoreSettings {
+    /// Bytes that all streams of the plan reserve on disk, each copy.
+    pub fn reserved_bytes(&self, plan: &Plan) -> u64 {
+        let tenants = plan.tenants().iter().map(|tenant| plan.store(&tenant.id));
+        let configs = shared(self)
+            .into_iter()
+            .map(|(config, _)| config.max_bytes)
+            .map(|bytes| u64::try_from(bytes).unwrap_or_default());
+        let tenants = tenants.map(|store| store.waiting_bytes.saturating_add(store.inbox_bytes));
+        configs.chain(tenants).fold(0, u64::saturating_add)
+    }
+}
+
+/// A stream, and the consumers that it must have; `None` for one that is read without any.
+pub(super) type Wanted = (stream::Config, Option<Vec<pull::Config>>);
+
+/// The streams that all tenants share.
+pub(super) fn shared(settings: &StoreSettings) -> Vec<Wanted> {
+    let replicas = settings.replicas;
+    let records = stream::Config {
+        description: Some("One record for each decision.".to_owned()),
+        subjects: vec![RECORDS_SUBJECTS.to_owned()],
+        max_age: settings.records_age,
+        max_bytes: bytes(settings.records_bytes),
+        discard: DiscardPolicy::Old,
+        // Records leave by age and size only; nobody takes out a single one.
+        ..kept(RECORDS_STREAM, replicas)
+    };
+    let tenants = stream::Config {
+        description: Some("Tenants as `agentbus tenants apply` published them; nodes watch this.".to_owned()),
+        max_message_size: TENANT_BYTES_MAX as i32,
+        max_bytes: TENANTS_BYTES,
+        // After it was stored, unlike the publish itself, which nodes could hear too early.
+        republish: Some(stream::Republish {
+            source: format!("$KV.{TENANTS_BUCKET}.*"),
+            destination: TENANTS_CHANGED.replace('*', "{{wildcard(1)}}"),
+            headers_only: true,
+        }),
+        ..bucket(TENANTS_STREAM, TENANTS_BUCKET, replicas)
+    };
+    let thresholds = stream::Config {
+        description: Some("Learned thresholds, one key for each tenant that learns.".to_owned()),
+        max_message_size: THRESHOLD_BYTES_MAX as i32,
+        max_bytes: THRESHOLDS_BYTES,
+        ..bucket(THRESHOLDS_STREAM, THRESHOLDS_BUCKET, replicas)
+    };
+    let deliberations = stream::Config {
+        description: Some("The logs of all deliberations.".to_owned()),
+        subjects: vec![DELIBERATIONS_SUBJECTS.to_owned()],
+        max_age: DELIBERATIONS_AGE,
+        max_bytes: bytes(settings.deliberations_bytes),
+        max_message_size: EVENT_BYTES_MAX as i32,
+        ..kept(DELIBERATIONS_STREAM, replicas)
+    };
+    let dead_letters = stream::Config {
+        description: Some("What could not be governed.".to_owned()),
+        subjects: vec![DEAD_LETTERS_SUBJECTS.to_owned()],
+        max_age: DEAD_LETTERS_AGE,
+        max_bytes: bytes(settings.dead_letters_bytes),
+        max_message_size: PAYLOAD_MAX as i32,
+        max_messages_per_subject: 1,
+        // An operator drops one that is dealt with.
+        deny_delete: false,
+        ..kept(DEAD_LETTERS_STREAM, replicas)
+    };
+    vec![
+        (records, None),
+        (tenants, None),
+        (thresholds, None),
+        (deliberations, Some(deliberations_consumers())),
+        (dead_letters, None),
+    ]
+}
+
+/// The two streams of one tenant.
+pub(super) fn of_tenant<'a>(
+    tenant: &TenantId,
+    agents: impl Iterator<Item = &'a AgentId>,
+    store: &TenantStore,
+    replicas: usize,
+) -> [Wanted; 2] {
+    let inbound = stream::Config {
+        description: Some(format!("What waits on {tenant}'s durable lane to be governed.")),
+        subjects: vec![format!("tenant.{tenant}.submitted.*.*")],
+        retention: RetentionPolicy::WorkQueue,
+        max_bytes: bytes(store.waiting_bytes),
+        max_message_size: PAYLOAD_MAX as i32,
+        duplicate_window: SUBMIT_AGAIN,
+        ..kept(&inbound_stream(tenant), replicas)
+    };
+    let outbound = stream::Config {
+        description: Some(format!("Durable inboxes of {tenant}'s agents: messages and outcomes.")),
+        subjects: vec![format!("tenant.{tenant}.stored.*.*.*.*")],
+        max_age: store.inbox_age,
+        max_bytes: bytes(store.inbox_bytes),
+        max_message_size: PAYLOAD_MAX as i32,
+        // So that those who listen just now hear of it at once.
+        republish: Some(stream::Republish {
+            source: format!("tenant.{tenant}.stored.*.outcome.*.*"),
+            destination: format!("tenant.{tenant}.agent.{{{{wildcard(1)}}}}.outcome"),
+            headers_only: false,
+        }),
+        ..kept(&outbound_stream(tenant), replicas)
+    };
+    let inboxes = agents.map(|agent| pull::Config {
+        filter_subject: inbox_subjects(tenant, agent.as_str()),
+        ..durable(agent.as_str(), "The agent's durable inbox.")
+    });
+    let inboxes = inboxes.collect();
+    let nodes = vec![durable(NODES_CONSUMER, "Shared by all nodes.")];
+    [(inbound, Some(nodes)), (outbound, Some(inboxes))]
+}
+
+fn deliberations_consumers() -> Vec<pull::Config> {
+    let of = |events: &[&str]| events.iter().map(|event| format!("deliberation.*.*.{event}")).collect();
+    vec![
+        pull::Config {
+            filter_subject: "deliberation.*.*.parked".to_owned(),
+            max_ack_pending: DEADLINES_PENDING_MAX,
+            ..durable(DEADLINES_CONSUMER, "Escalates and expires; each waits here until it is due.")
+        },
+        pull::Config {
+            filter_subject: "deliberation.*.*.decided".to_owned(),
+            ..durable(EFFECTS_CONSUMER, "Acts on decisions.")
+        },
+        pull::Config {
+            filter_subjects: of(&["parked", "escalated", "decided"]),
+            ..durable(WEBHOOKS_CONSUMER, "Tells the outside.")
+        },
+    ]
+}
+
+/// On disk, refusing what does not fit, and nothing taken out but by age.
+fn kept(name: &str, replicas: usize) -> stream::Config {
+    stream::Config {
+        name: name.to_owned(),
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        num_replicas: replicas,
+        allow_direct: false,
+        deny_delete: true,
+        deny_purge: true,
+        allow_rollup: false,
+        ..stream::Config::default()
+    }
+}
+
+/// A key-value bucket without the ways in that the clients' own constructor leaves open.
+fn bucket(stream: &str, bucket: &str, replicas: usize) -> stream::Config {
+    stream::Config {
+        subjects: vec![format!("$KV.{bucket}.*")],
+        max_messages_per_subject: 1,
+        ..kept(stream, replicas)
+    }
+}
+
+fn durable(name: &str, description: &str) -> pull::Config {
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        description: Some(description.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_deliver: DELIVER_WITHOUT_END,
+        max_ack_pending: ACKS_PENDING_MAX,
+        ..pull::Config::default()
+    }
+}
+
+fn bytes(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
