@@ -133,6 +133,7 @@ fn verdict() -> Verdict {
             missed: Vec::new(),
             missed_total: 0,
         }),
+        deliberation_id: None,
         node: "node-1".to_owned(),
         elapsed: Duration::from_micros(87),
     }

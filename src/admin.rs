@@ -1,4 +1,4 @@
-//! HTTP for operators: is it alive, is it ready, and its numbers.
+//! HTTP for operators: is it alive, is it ready, its numbers, and which thresholds were learned.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,6 +11,8 @@ use crate::shutdown::Shutdown;
 /// What the node's health is read from.
 pub trait Health: Send + Sync + 'static {
     fn report(&self) -> Report;
+    /// Which thresholds of deliberation are in force for tenants that learn, and why; JSON.
+    fn thresholds(&self) -> Value;
     /// Prometheus' text format.
     fn metrics(&self) -> String;
 }
@@ -86,6 +88,7 @@ pub async fn start(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/thresholds", get(thresholds))
         .with_state(health);
     let until = stopped.clone();
     stopped.tracker().spawn(async move {
@@ -110,6 +113,10 @@ async fn readyz(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
     let report = health.report();
     let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report.json()))
+}
+
+async fn thresholds(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
+    Json(health.thresholds())
 }
 
 async fn metrics(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {

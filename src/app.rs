@@ -12,11 +12,18 @@ use async_nats::{Client, ConnectErrorKind};
 
 use crate::{
     admin::{self, Health},
-    bus::{self, Agents, Bus, BusError, Micro, Outbox},
+    bus::{
+        self, Agents, Bus, BusError, Clerk, Deliberations, Hooks, Inbound, JetStreamLane, Lists, Micro,
+        Outbox, Reviewers, Thresholds,
+    },
     config::{self, NodeConfig},
+    deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
     impact::{self, Assessor, Meter, Senders, semantic},
-    pipeline::{Admission, AdmissionLimits, Limits, Pipeline, Rotation, Tenants},
+    pipeline::{
+        Admission, AdmissionLimits, DurableLane, Limits, Pipeline, QuestionLimits, Questions, Rotation,
+        Tenants,
+    },
     policy::{Gate, PolicyEngine as _, PolicySources, RegoEngine},
     shutdown::Shutdown,
     state::{
@@ -24,6 +31,7 @@ use crate::{
     },
     telemetry::Metrics,
     tenants::{Directory, plan::CONTENT_BYTES_MAX},
+    webhook::Webhook,
     wire,
 };
 
@@ -33,6 +41,9 @@ use health::{NodeHealth, Serving};
 
 /// How long a starting node waits for Redis before it starts without.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
+
+/// How long it waits for learned thresholds.
+const THRESHOLDS_WAIT: Duration = Duration::from_secs(2);
 
 /// Who stops a node often waits ten seconds and kills it then. With the 8 s that `node.drain` is unless
 /// configured, and what follows it one after the other, it is 8 + 0.75 + 0.5 + 0.5 = 9.75 s at most.
@@ -49,6 +60,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
     let engine = load_policy(&config.policy)?;
+    let webhook = open_webhook(&config).await?;
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
     let http = admin::start(config.http.listen, Arc::clone(&health) as Arc<dyn Health>, background.clone())
         .await
@@ -60,9 +72,27 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     health.model(&model);
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
     let directory = Directory::watch(&client, background.token().clone(), background.tracker());
+    let thresholds = Thresholds::new(
+        client.clone(),
+        Arc::clone(&directory),
+        &config.node.name,
+        wall_clock,
+        Arc::clone(&metrics),
+    );
+    thresholds.start(&background);
     let stores = Stores::open(&config, &background)?;
-    let outbox =
-        Arc::new(Outbox::start(&config.node.name, &config.nats, client.clone(), Arc::clone(&metrics))?);
+    let questions = Arc::new(Questions::new(QuestionLimits {
+        waiting: config.limits.asks,
+        waiting_per_tenant: config.limits.asks_per_tenant,
+        within: config.limits.answer,
+    }));
+    let outbox = Arc::new(Outbox::start(
+        &config.node.name,
+        &config.nats,
+        client.clone(),
+        Arc::clone(&metrics),
+        questions.node(),
+    )?);
     let wire_limits = wire::Limits {
         request_bytes: config.limits.request_bytes,
         // What any tenant can be given; its own limit comes after decoding.
@@ -71,6 +101,14 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
     background.tracker().spawn(Arc::clone(&senders).keep(wall_clock, background.token().clone()));
+    let deliberations = Arc::new(Deliberations::new(
+        client.clone(),
+        Arc::clone(&directory) as Arc<dyn Tenants>,
+        Arc::clone(&metrics),
+    ));
+    let (name, max) = (&config.node.name, client.max_payload());
+    let lane = JetStreamLane::connect(name, &config.nats, max, Arc::clone(&metrics), &background).await?;
+    let lane = Arc::new(lane);
     let pipeline = Arc::new(Pipeline {
         node: config.node.name.clone(),
         limits: Limits {
@@ -83,14 +121,17 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
             in_flight_per_tenant: config.limits.in_flight_per_tenant,
         })),
         constitutions: config.constitutions()?,
-        tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
+        tenants: Arc::clone(&thresholds) as Arc<dyn Tenants>,
         registry: Arc::clone(&stores.registry),
         idempotency: Arc::clone(&stores.idempotency),
         gate: Gate::new(Arc::new(engine)),
         assessor: Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&senders))?
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
+        questions,
         courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
+        lane: Arc::clone(&lane) as Arc<dyn DurableLane>,
+        deliberations: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         clock: wall_clock,
         metrics: Arc::clone(&metrics),
         tasks: shutdown.tracker().clone(),
@@ -104,19 +145,49 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         ttl: config.registry.ttl,
         deadline: config.limits.deadline,
     };
+    let reviewers = Reviewers {
+        log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
+        tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
+        admission: Arc::clone(&pipeline.admission),
+        courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
+        metrics: Arc::clone(&metrics),
+        limits: agents.limits.clone(),
+        clock: wall_clock,
+        deadline: config.limits.deadline,
+        node: config.node.name.clone(),
+        lists: Lists::default(),
+    };
+    let hooks = webhook.map(|(webhook, attempts)| {
+        Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics))
+    });
+    let clerk = Clerk::new(
+        client.clone(),
+        Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
+        Arc::clone(&pipeline),
+        Arc::clone(&thresholds),
+    );
     let bus = Arc::new(Bus::new(
         client.clone(),
         Arc::clone(&pipeline),
         agents,
+        reviewers,
         Micro::new(&config.node.name),
         2 * config.limits.in_flight,
     ));
+    let config::Limits { in_flight, in_flight_per_tenant, .. } = config.limits;
+    let inbound =
+        Arc::new(Inbound::new(Arc::clone(&lane), Arc::clone(&pipeline), in_flight, in_flight_per_tenant));
     health.serve(Serving {
         client,
         directory: Arc::clone(&directory),
         stores: stores.clone(),
         pipeline,
         outbox: Arc::clone(&outbox),
+        clerk: clerk.clone(),
+        lane: Arc::clone(&lane),
+        inbound: Arc::clone(&inbound),
+        hooks: hooks.clone(),
+        thresholds: Arc::clone(&thresholds),
     });
 
     // A node that knows no tenants, or cannot deliver, takes no requests: others of the queue group
@@ -132,8 +203,16 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     {
         tracing::warn!("redis does not answer; starting without it");
     }
+    if !shutdown.is_requested() && tokio::time::timeout(THRESHOLDS_WAIT, thresholds.ready()).await.is_err() {
+        tracing::warn!("learned thresholds cannot be read; for tenants that learn, the floor is in force");
+    }
     if !shutdown.is_requested() {
         bus.start(&shutdown).await?;
+        clerk.start(&shutdown);
+        inbound.start(directory.clone(), &shutdown);
+        if let Some(hooks) = &hooks {
+            hooks.start(&shutdown);
+        }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");
     }
@@ -158,7 +237,9 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     if !recorded {
         tracing::warn!("some records are not confirmed");
     }
-    if tokio::time::timeout(CLOSE_LIMIT, bus.close()).await.is_err() {
+    // What was acknowledged and given back last is not to come again.
+    let goodbye = async { tokio::join!(bus.close(), lane.fence()) };
+    if tokio::time::timeout(CLOSE_LIMIT, goodbye).await.is_err() {
         tracing::warn!("NATS did not take the goodbye in time");
     }
     background.request();
@@ -171,6 +252,12 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
 pub fn load_policy(policy: &config::Policy) -> anyhow::Result<RegoEngine> {
     let sources = PolicySources::read(policy.dir.as_deref(), policy.shipped).context("policy")?;
     RegoEngine::load(&sources).context("policy")
+}
+
+/// The webhook, with how often it is called for one event. Reads files, on a thread that may block.
+async fn open_webhook(config: &NodeConfig) -> anyhow::Result<Option<(Webhook, u32)>> {
+    let Some(settings) = config.webhook.clone() else { return Ok(None) };
+    tokio::task::spawn_blocking(move || Ok(Some((Webhook::open(&settings)?, settings.attempts)))).await?
 }
 
 /// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.

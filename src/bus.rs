@@ -23,13 +23,28 @@ use crate::{
 };
 
 mod agents;
+mod answers;
+mod clerk;
+mod deliberations;
+mod hooks;
+mod inbound;
+mod lane;
 mod micro;
 mod outbox;
+mod reviewers;
 pub(crate) mod subjects;
+mod thresholds;
 
 pub use agents::Agents;
+pub use clerk::Clerk;
+pub use deliberations::Deliberations;
+pub use hooks::Hooks;
+pub use inbound::Inbound;
+pub use lane::JetStreamLane;
 pub use micro::Micro;
 pub use outbox::Outbox;
+pub use reviewers::{Lists, Reviewers};
+pub use thresholds::Thresholds;
 
 /// Requests that a stopping node still takes: more than the server can have sent and it not have read.
 const LAST_REQUESTS: u64 = 2048;
@@ -120,11 +135,21 @@ fn observe(metrics: &Metrics, event: &Event) {
     }
 }
 
+/// A round trip to the server: it has read everything that was written on this connection.
+async fn fence(client: &Client) {
+    let inbox = client.new_inbox();
+    let Ok(mut echo) = client.subscribe(inbox.clone()).await else { return };
+    if client.publish(inbox, Bytes::new()).await.is_ok() {
+        let _ = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
+    }
+}
+
 /// What the subscriber loops hand requests to.
 pub struct Bus {
     client: Client,
     pipeline: Arc<Pipeline>,
     agents: Arc<Agents>,
+    reviewers: Arc<Reviewers>,
     micro: Arc<Micro>,
     /// Bounds the requests that are being worked on, so that tasks cannot pile up.
     intake: Arc<Semaphore>,
@@ -133,11 +158,19 @@ pub struct Bus {
 }
 
 impl Bus {
-    pub fn new(client: Client, pipeline: Arc<Pipeline>, agents: Agents, micro: Micro, intake: usize) -> Self {
+    pub fn new(
+        client: Client,
+        pipeline: Arc<Pipeline>,
+        agents: Agents,
+        reviewers: Reviewers,
+        micro: Micro,
+        intake: usize,
+    ) -> Self {
         Self {
             client,
             pipeline,
             agents: Arc::new(agents),
+            reviewers: Arc::new(reviewers),
             micro: Arc::new(micro),
             intake: Arc::new(Semaphore::new(intake)),
             shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
@@ -147,6 +180,8 @@ impl Bus {
     /// Subscribes to every verb and serves until the shutdown; then drains. Returns when the server
     /// has confirmed the subscriptions.
     pub async fn start(self: &Arc<Self>, shutdown: &Shutdown) -> Result<(), BusError> {
+        // First: where a question is taken in, its answer is heard.
+        self.start_answers(shutdown).await?;
         for &verb in Verb::ALL {
             let requests = self
                 .client
@@ -162,11 +197,7 @@ impl Bus {
 
     /// A round trip to the server: it has read everything written before.
     pub async fn fence(&self) {
-        let inbox = self.client.new_inbox();
-        let Ok(mut echo) = self.client.subscribe(inbox.clone()).await else { return };
-        if self.client.publish(inbox, Bytes::new()).await.is_ok() {
-            let _ = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
-        }
+        fence(&self.client).await;
     }
 
     /// After the last answer: tells the server goodbye.
@@ -234,16 +265,22 @@ impl Bus {
             tracing::warn!(verb = verb.as_str(), "a verdict came as a request and was dropped");
             return;
         }
+        let request = match Self::read(&request, received) {
+            Ok(request) => request,
+            Err(error) => {
+                // The server has let a subject through that no agent of ours can have.
+                tracing::warn!(%error, "request on a malformed subject dropped");
+                return;
+            }
+        };
         let slot = Arc::clone(&self.intake).try_acquire_owned().ok();
         let bus = Arc::clone(self);
         match slot {
             Some(slot) => {
-                shutdown
-                    .tracker()
-                    .spawn(async move { bus.handle(verb, request, reply, received, slot).await });
+                let stop = shutdown.clone();
+                shutdown.tracker().spawn(async move { bus.handle(verb, request, reply, slot, stop).await });
             }
             None => {
-                let Ok(request) = Self::read(&request, received) else { return };
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
                     // The sender hears nothing, and asks again.
                     self.pipeline.metrics.requests_unanswered.inc();
@@ -262,26 +299,35 @@ impl Bus {
     async fn handle(
         &self,
         verb: Verb,
-        message: NatsMessage,
+        request: Request,
         reply: async_nats::Subject,
-        received: Instant,
-        _slot: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
+        shutdown: Shutdown,
     ) {
-        match Self::read(&message, received) {
-            Ok(request) => match verb {
-                Verb::Send => {
-                    let answer = self.pipeline.send(request).await;
-                    self.micro.count(verb, answer.verdict.status != Status::Delivered, received.elapsed());
-                    self.answer(reply, &answer).await;
-                }
-                Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find => {
-                    let (payload, reason) = self.agents.handle(verb, &request).await;
-                    self.micro.count(verb, reason.code() >= 300, received.elapsed());
-                    self.reply(reply, payload, reason, HeaderMap::new()).await;
-                }
-            },
-            // The server has let a subject through that no agent of ours can have.
-            Err(error) => tracing::warn!(%error, "request on a malformed subject dropped"),
+        let received = request.received;
+        match verb {
+            Verb::Ask => self.ask(request, reply, slot, &shutdown).await,
+            Verb::Send | Verb::Submit | Verb::Answer => {
+                let answer = match verb {
+                    Verb::Submit => self.pipeline.submit(request).await,
+                    // An answer to a question has two tokens more, and a subscription of its own.
+                    Verb::Answer => self.pipeline.not_asked(&request),
+                    _ => self.pipeline.send(request).await,
+                };
+                let refused = matches!(answer.verdict.status, Status::Rejected | Status::Shed);
+                self.micro.count(verb, refused, received.elapsed());
+                self.answer(reply, &answer).await;
+            }
+            Verb::Deliberations | Verb::Vote => {
+                let (payload, reason) = self.reviewers.handle(verb, &request).await;
+                self.micro.count(verb, reason.code() >= 300, received.elapsed());
+                self.reply(reply, payload, reason, HeaderMap::new()).await;
+            }
+            Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find => {
+                let (payload, reason) = self.agents.handle(verb, &request).await;
+                self.micro.count(verb, reason.code() >= 300, received.elapsed());
+                self.reply(reply, payload, reason, HeaderMap::new()).await;
+            }
         }
     }
 
@@ -298,6 +344,12 @@ impl Bus {
     }
 
     async fn answer(&self, reply: async_nats::Subject, answer: &Answer) {
+        let payload = wire::encode_verdict(&answer.verdict, answer.encoding).into();
+        self.verdict(reply, answer, payload).await;
+    }
+
+    /// `payload` is the verdict, or begins with it.
+    async fn verdict(&self, reply: async_nats::Subject, answer: &Answer, payload: Bytes) {
         let verdict = &answer.verdict;
         let mut headers = HeaderMap::new();
         headers.insert("Agentbus-Verdict", verdict.status.as_str());
@@ -305,7 +357,6 @@ impl Bus {
         if answer.repeat {
             headers.insert("Agentbus-Repeat", "true");
         }
-        let payload = wire::encode_verdict(verdict, answer.encoding).into();
         self.reply(reply, payload, verdict.reason, headers).await;
     }
 

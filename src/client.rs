@@ -10,14 +10,20 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, Subscriber};
+use async_nats::{
+    Client, ConnectOptions, Event, RequestErrorKind, Subscriber,
+    jetstream::{
+        self,
+        consumer::{PullConsumer, pull},
+    },
+};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use rand::Rng as _;
 use serde_json::{Value, json};
 
 use crate::{
-    domain::{AgentId, Encoding, MessageType, Priority, Reason, Verb, Verdict},
+    domain::{AgentId, Encoding, MessageType, Priority, Reason, TenantId, Verb, Verdict},
     wire,
 };
 
@@ -55,6 +61,39 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self { attempt: Duration::from_millis(1500), deadline: Duration::from_secs(5) }
+    }
+}
+
+impl Patience {
+    /// With one long attempt, since a repeat does not hear the answer.
+    pub const FOR_AN_ANSWER: Patience =
+        Patience { attempt: Duration::from_secs(30), deadline: Duration::from_secs(35) };
+}
+
+/// The reply to an `ask`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    pub verdict: Verdict,
+    /// The answer's message; there if, and only if, the verdict says delivered.
+    pub answer: Option<Value>,
+    /// The verdict is that of an earlier attempt.
+    pub repeat: bool,
+}
+
+impl Asked {
+    fn read(reply: &async_nats::Message) -> Result<Self, ClientError> {
+        let payload = &reply.payload;
+        let verdict =
+            wire::decode_verdict(payload).map_err(|error| ClientError::Unreadable(error.to_string()))?;
+        let whole: Value =
+            match wire::encoding_of(payload) {
+                Encoding::Json => serde_json::from_slice(payload)
+                    .map_err(|error| ClientError::Unreadable(error.to_string()))?,
+                Encoding::MessagePack => rmp_serde::from_slice(payload)
+                    .map_err(|error| ClientError::Unreadable(error.to_string()))?,
+            };
+        let repeat = reply.headers.as_ref().is_some_and(|headers| headers.get("Agentbus-Repeat").is_some());
+        Ok(Self { verdict, answer: whole.get("answer").cloned(), repeat })
     }
 }
 
@@ -115,6 +154,85 @@ impl AgentClient {
         }
     }
 
+    /// Hands a message to the durable lane; asks again with the same bytes while the bus cannot say
+    /// whether it is kept, or has no room at the moment. The verdict follows as an outcome.
+    pub async fn submit(&self, message: Bytes, patience: Patience) -> Result<Verdict, ClientError> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let left = Patience { deadline: patience.deadline.saturating_sub(started.elapsed()), ..patience };
+            let answer = self.call(Verb::Submit, message.clone(), left).await?;
+            let verdict = wire::decode_verdict(&answer.payload)
+                .map_err(|error| ClientError::Unreadable(error.to_string()))?;
+            let pause = Duration::from_millis(rand::rng().random_range(50..150));
+            let pause = pause.max(verdict.retry_after.unwrap_or_default());
+            if !verdict.reason.retryable() || started.elapsed() + 2 * pause >= patience.deadline {
+                return Ok(verdict);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Outcomes of this agent's messages as they come about. Those that came while nobody listened are in
+    /// the durable inbox.
+    pub async fn outcomes(
+        &self,
+    ) -> Result<impl Stream<Item = async_nats::Message> + Unpin + use<>, ClientError> {
+        let messages = self.nats.subscribe(format!("agent.{}.outcome", self.id)).await?;
+        self.settled().await;
+        let id = self.id.clone();
+        Ok(messages.filter(move |message| std::future::ready(outcome(message, &id).is_some())))
+    }
+
+    /// What is kept for this agent, of its tenant `tenant`: messages and outcomes, each until it is
+    /// acknowledged. Tell them apart by [`is_delivery`] and [`outcome`].
+    ///
+    /// Named, not looked up: in an account without streams of its own the server answers a client that
+    /// asks for a consumer's details with that. Whether it exists is seen when messages are pulled.
+    pub fn durable_inbox(&self, tenant: &TenantId) -> Result<PullConsumer, ClientError> {
+        let mut context = jetstream::new(self.nats.clone());
+        context.set_timeout(Duration::from_secs(5));
+        let info = serde_json::from_value(json!({
+            "stream_name": format!("OUT_{tenant}"),
+            "name": self.id.as_str(),
+            "created": "1970-01-01T00:00:00Z",
+            "config": { "deliver_policy": "all", "ack_policy": "explicit", "replay_policy": "instant" },
+            "delivered": { "consumer_seq": 0, "stream_seq": 0 },
+            "ack_floor": { "consumer_seq": 0, "stream_seq": 0 },
+            "num_ack_pending": 0, "num_redelivered": 0, "num_waiting": 0, "num_pending": 0,
+        }));
+        let info = info.map_err(|error| ClientError::Unreadable(error.to_string()))?;
+        let config = pull::Config { durable_name: Some(self.id.to_string()), ..pull::Config::default() };
+        Ok(PullConsumer::new(config, info, context))
+    }
+
+    /// Asks a question and waits for its answer. Asks again as [`Self::send`] does; a question that was
+    /// delivered is not delivered again, and then its answer is lost.
+    pub async fn ask(&self, message: Bytes, patience: Patience) -> Result<Asked, ClientError> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let left = Patience { deadline: patience.deadline.saturating_sub(started.elapsed()), ..patience };
+            let reply = self.call(Verb::Ask, message.clone(), left).await?;
+            let asked = Asked::read(&reply)?;
+            let pause = Duration::from_millis(rand::rng().random_range(50..150));
+            let over = started.elapsed() + 2 * pause >= patience.deadline;
+            if asked.verdict.reason != Reason::TimedOut || over {
+                return Ok(asked);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Answers a question that has come into the inbox, as a plain NATS client's `respond` does. `false`:
+    /// nobody waits for an answer to this delivery.
+    pub async fn answer(
+        &self,
+        question: &async_nats::Message,
+        answer: Bytes,
+    ) -> Result<bool, async_nats::PublishError> {
+        let Some(reply) = question.reply.clone() else { return Ok(false) };
+        self.nats.publish(reply, answer).await.map(|()| true)
+    }
+
     /// Calls any verb of the bus and returns the raw answer.
     pub async fn call(
         &self,
@@ -170,13 +288,14 @@ impl AgentClient {
         serde_json::from_slice(&answer.payload).map_err(|error| ClientError::Unreadable(error.to_string()))
     }
 
-    /// What the bus delivers to this agent. Anything without `Agentbus-Delivery` is not from the bus
-    /// and is dropped, as every agent should do.
+    /// What the bus delivers to this agent. Anything that does not name it as `Agentbus-Recipient` is not
+    /// meant for it and is dropped, as every agent should do.
     pub async fn inbox(
         &self,
     ) -> Result<impl Stream<Item = async_nats::Message> + Unpin + use<>, ClientError> {
         let messages = self.everything().await?;
-        Ok(messages.filter(|message| std::future::ready(is_delivery(message))))
+        let id = self.id.clone();
+        Ok(messages.filter(move |message| std::future::ready(is_delivery(message, &id))))
     }
 
     /// Like [`AgentClient::inbox`], with what is not from the bus; tell it by [`is_delivery`].
@@ -196,10 +315,28 @@ impl AgentClient {
     }
 }
 
-/// Whether the bus delivered this. A verdict that somebody let the server route to this inbox bears
-/// no `Agentbus-Delivery`, and senders cannot set one.
-pub fn is_delivery(message: &async_nats::Message) -> bool {
-    message.headers.as_ref().is_some_and(|headers| headers.get("Agentbus-Delivery").is_some())
+/// By a chosen reply subject somebody can have the server send here what is not meant for this agent: a
+/// verdict, which names no recipient, or what is in their own durable inbox, which names them. No agent can
+/// set these headers.
+fn meant_for<'a>(message: &'a async_nats::Message, agent: &AgentId) -> Option<&'a async_nats::HeaderMap> {
+    let headers = message.headers.as_ref()?;
+    let recipient = headers.get("Agentbus-Recipient")?;
+    (recipient.as_str() == agent.as_str()).then_some(headers)
+}
+
+/// Whether the bus delivered this message to this agent.
+pub fn is_delivery(message: &async_nats::Message, agent: &AgentId) -> bool {
+    meant_for(message, agent).is_some_and(|headers| headers.get("Agentbus-Delivery").is_some())
+}
+
+/// The verdict in this message, if it is an outcome for this agent.
+pub fn outcome(message: &async_nats::Message, agent: &AgentId) -> Option<Verdict> {
+    let headers = meant_for(message, agent)?;
+    let told = headers.get("Agentbus-Verdict").is_some() && headers.get("Agentbus-Delivery").is_none();
+    if !told {
+        return None;
+    }
+    wire::decode_verdict(&message.payload).ok()
 }
 
 fn is_violation(error: &async_nats::ServerError) -> bool {

@@ -7,9 +7,11 @@
 //! - [`pipeline`]: the way of a message, on one screen.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
+//! - [`deliberation`]: reviewers judge what is parked: rules, votes, decisions.
 //! - [`state`]: what nodes share, as traits; memory and Redis.
 //! - [`bus`]: NATS: requests in, deliveries, records and verdicts out.
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
+//! - [`webhook`]: tells an HTTP endpoint of deliberations.
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`]: what a node is told, shows, and how it ends.
 //! - [`app`]: the composition root. [`cli`]: the command line.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
@@ -21,6 +23,7 @@ pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod deliberation;
 pub mod domain;
 pub mod impact;
 pub mod pipeline;
@@ -31,4 +34,5 @@ pub mod shutdown;
 pub mod state;
 pub mod telemetry;
 pub mod tenants;
+pub mod webhook;
 pub mod wire;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::{
+    deliberation::DeliberationLog,
     domain::{AgentId, Constitution, Encoding, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
     impact::Assessor,
     policy::Gate,
@@ -21,19 +22,35 @@ use crate::{
 };
 
 mod admission;
+mod ask;
 mod constitution;
 mod courier;
 mod deliver;
+mod keep;
+mod lane;
 mod once;
+mod park;
+mod questions;
 mod recipients;
 mod redact;
+mod release;
 mod route;
 mod structure;
 mod trail;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
-pub use courier::{Courier, CourierError, Dispatch, Handover, Parcel, RecordPlace};
+pub use ask::{Ask, Heard, Waiting};
+pub use courier::{AnswerTo, Courier, CourierError, Dispatch, Handover, Parcel, RecordPlace};
+pub use keep::{ATTEMPTS_MAX, Because, Kept, Settled};
+pub use lane::{
+    Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored,
+    Unless,
+};
+use park::Parking;
+pub use questions::{Asked, QuestionLimits, Questions};
 pub use recipients::Rotation;
+pub use release::RELEASES_MAX;
+use route::{Patience, Way};
 use trail::{Judged, Outcome, Trail};
 
 /// One request as it came from the wire, with what NATS stamped into its subject.
@@ -82,7 +99,10 @@ pub struct Pipeline {
     pub gate: Gate,
     pub assessor: Assessor,
     pub rotation: Rotation,
+    pub questions: Arc<Questions>,
     pub courier: Arc<dyn Courier>,
+    pub lane: Arc<dyn DurableLane>,
+    pub deliberations: Arc<dyn DeliberationLog>,
     pub clock: fn() -> Timestamp,
     pub metrics: Arc<Metrics>,
     /// For what goes on after an answer.
@@ -124,19 +144,27 @@ impl Pipeline {
 
         // 3.–6. may it go, and to whom? A repeat gets its stored verdict instead, also when the
         // judgement would be another by now.
-        let judged = self.judge(&letter, &tenant, trail).await;
-        if let Some(verdict) =
-            once::enter(&*self.idempotency, &*self.courier, &letter, &judged, trail).await?
-        {
-            return Ok(Outcome::Repeat(Box::new(verdict)));
+        let judged = self.judge(&letter, &tenant, trail, Patience::Sender).await;
+        if let Some(earlier) = once::enter(self, &letter, &judged, trail).await? {
+            return Ok(earlier);
         }
         trail.passed(Stage::Claim);
 
-        // 7. deliver: each recipient by its own permit, with the record of it sent ahead
-        let reach =
-            deliver::hand_over(&*self.courier, &self.rotation, judged?, &letter, request, trail).await?;
-        trail.passed(Stage::Deliver);
-        Ok(Outcome::Delivered(reach))
+        // 7. deliver, each recipient by its own permit: now, durably, or once its reviewers approve
+        let judged = judged?;
+        match &judged.way {
+            Way::Live => {
+                let reach = deliver::hand_over(self, judged, &letter, request, trail, None).await?;
+                trail.passed(Stage::Deliver);
+                Ok(Outcome::Delivered(reach))
+            }
+            Way::Durable => self.store(judged, &letter, request, trail, Unless::Decided).await,
+            Way::Parked(why) => {
+                let (judged, letter, tenant) = (&judged, &letter, &*tenant);
+                let parking = Parking { judged, why, letter, tenant, request };
+                park::park(&*self.deliberations, parking, trail).await
+            }
+        }
     }
 
     async fn judge(
@@ -144,32 +172,38 @@ impl Pipeline {
         letter: &wire::Decoded,
         tenant: &Tenant,
         trail: &mut Trail,
+        patience: Patience,
     ) -> Result<Judged, Rejection> {
         let message = &letter.message;
+        self.check(letter, tenant, trail)?;
 
+        // The policy judges a message *to somebody*, so whom it would reach comes first.
+        let durable = patience != Patience::Sender;
+        let candidates = recipients::find(&*self.registry, &self.rotation, tenant, message, durable).await?;
+        trail.passed(Stage::Recipient);
+
+        // 5. policy: a permit for each recipient, or the reason why there is none
+        let judged = recipients::permit(&self.gate, letter, tenant, candidates, None).await?;
+        trail.permitted(&judged);
+        trail.passed(Stage::Policy);
+
+        // 6. impact: a score from 0 to 1, which says whether reviewers see it first
+        let impact = self.assessor.assess(message, tenant, route::need(&judged), trail.now()).await;
+        trail.assessed(&impact);
+        trail.passed(Stage::Impact);
+        let way = route::way(&judged, &impact, tenant, patience)?;
+        Ok(Judged { way, ..judged })
+    }
+
+    fn check(&self, letter: &wire::Decoded, tenant: &Tenant, trail: &mut Trail) -> Result<(), Rejection> {
         // 3. constitution: the message names one that is in force
-        constitution::check(message, &self.constitutions, trail.now())?;
+        constitution::check(&letter.message, &self.constitutions, trail.now())?;
         trail.passed(Stage::Constitution);
 
         // 4. structure: its times and its size
         structure::check(letter, tenant, trail.now(), self.limits.clock_skew)?;
         trail.passed(Stage::Structure);
-
-        // The policy judges a message *to somebody*, so whom it would reach comes first.
-        let candidates = recipients::find(&*self.registry, &self.rotation, tenant, message).await?;
-        trail.passed(Stage::Recipient);
-
-        // 5. policy: a permit for each recipient, or the reason why there is none
-        let judged = recipients::permit(&self.gate, letter, tenant, candidates).await?;
-        trail.permitted(&judged);
-        trail.passed(Stage::Policy);
-
-        // 6. impact: a score from 0 to 1; what should be deliberated does not go on
-        let impact = self.assessor.assess(message, tenant, route::need(&judged), trail.now()).await;
-        trail.assessed(&impact);
-        trail.passed(Stage::Impact);
-        route::may_go_now(&judged, &impact, tenant)?;
-        Ok(judged)
+        Ok(())
     }
 }
 

@@ -28,9 +28,17 @@ use crate::{
     impact,
 };
 
+mod deliberations;
+mod lane;
+mod learning;
 mod model;
+mod webhook;
 
+use deliberations::DeliberationMetrics;
+pub use lane::LaneMetrics;
+use learning::LearningMetrics;
 use model::ModelMetrics;
+use webhook::WebhookMetrics;
 
 /// The stages of a message's way, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,6 +157,10 @@ pub struct Metrics {
     policy_denied: Counter,
     policy_unavailable: Counter,
     model: ModelMetrics,
+    pub deliberations: DeliberationMetrics,
+    pub lane: LaneMetrics,
+    webhook: WebhookMetrics,
+    learning: LearningMetrics,
     pub in_flight: Gauge<i64, AtomicI64>,
     pub nats_connected: Gauge<i64, AtomicI64>,
     pub nats_reconnects: Counter<u64, AtomicU64>,
@@ -180,6 +192,10 @@ impl Metrics {
             policy_denied: Counter::default(),
             policy_unavailable: Counter::default(),
             model: ModelMetrics::default(),
+            deliberations: DeliberationMetrics::default(),
+            lane: LaneMetrics::default(),
+            webhook: WebhookMetrics::default(),
+            learning: LearningMetrics::default(),
             in_flight: Gauge::default(),
             nats_connected: Gauge::default(),
             nats_reconnects: Counter::default(),
@@ -224,6 +240,10 @@ impl Metrics {
             metrics.policy_unavailable.clone(),
         );
         metrics.model.register(&mut registry);
+        metrics.deliberations.register(&mut registry);
+        metrics.lane.register(&mut registry);
+        metrics.webhook.register(&mut registry);
+        metrics.learning.register(&mut registry);
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("nats_connected", "1 while connected to NATS", metrics.nats_connected.clone());
         registry.register(

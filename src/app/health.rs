@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
-    bus::Outbox,
+    bus::{Clerk, Hooks, Inbound, JetStreamLane, Outbox, Thresholds},
     impact::semantic,
     pipeline::Pipeline,
     telemetry::{Metrics, PolicyCounts},
@@ -41,6 +41,12 @@ pub(super) struct Serving {
     pub stores: Stores,
     pub pipeline: Arc<Pipeline>,
     pub outbox: Arc<Outbox>,
+    pub clerk: Clerk,
+    pub lane: Arc<JetStreamLane>,
+    pub inbound: Arc<Inbound>,
+    /// Absent: there is none.
+    pub hooks: Option<Arc<Hooks>>,
+    pub thresholds: Arc<Thresholds>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,6 +113,20 @@ impl NodeHealth {
         Part { name: "outbox", state, note }
     }
 
+    fn lane(&self) -> Part {
+        let serving = self.serving.get().filter(|serving| serving.lane.connected());
+        let (state, note) = match serving.map(|serving| serving.inbound.absent()) {
+            // The fast lane does without.
+            None => (PartState::Degraded, "the connection for the durable lane is not there".to_owned()),
+            Some(0) => (PartState::Up, String::new()),
+            Some(absent) => (
+                PartState::Degraded,
+                format!("{absent} tenants are without their streams; make them by `agentbus tenants apply`"),
+            ),
+        };
+        Part { name: "lane", state, note }
+    }
+
     fn tenants(&self) -> Part {
         let directory = self.serving.get().map(|serving| &serving.directory).filter(|d| d.is_ready());
         match directory.map(|directory| directory.tenants().len()) {
@@ -137,6 +157,35 @@ impl NodeHealth {
         Part { name: "model", state, note }
     }
 
+    fn deliberations(&self) -> Part {
+        let (state, note) = match self.serving.get().map(|serving| serving.clerk.waiting()) {
+            None => (PartState::Down, "not connected yet"),
+            Some(false) => (PartState::Up, ""),
+            Some(true) => (
+                PartState::Degraded,
+                "the stream DELIBERATIONS or its consumers do not answer: nothing is parked or released; is \
+                 the bus provisioned (`agentbus tenants apply`)?",
+            ),
+        };
+        Part { name: "deliberations", state, note: note.to_owned() }
+    }
+
+    /// `None`: the node has no webhook.
+    fn webhook(&self) -> Option<Part> {
+        let hooks = self.serving.get().and_then(|serving| serving.hooks.as_ref())?;
+        let (state, note) = match hooks.trouble() {
+            None => (PartState::Up, String::new()),
+            Some(trouble) => (PartState::Degraded, trouble),
+        };
+        Some(Part { name: "webhook", state, note })
+    }
+
+    /// `None`: all is well, or no tenant learns.
+    fn learning(&self) -> Option<Part> {
+        let note = self.serving.get()?.thresholds.trouble()?;
+        Some(Part { name: "thresholds", state: PartState::Degraded, note })
+    }
+
     fn store(&self) -> Part {
         let stores = self.serving.get().map(|serving| &serving.stores);
         let (state, note) = match stores.map(|stores| stores.redis.as_ref().map(|redis| redis.healthy())) {
@@ -158,18 +207,27 @@ impl Health for NodeHealth {
             Phase::Serving => (PartState::Up, "serving"),
             Phase::Stopping => (PartState::Down, "stopping: finishing requests in flight"),
         };
-        let parts = vec![
+        let mut parts = vec![
             Part { name: "node", state: phase.0, note: phase.1.to_owned() },
             self.nats(),
             self.outbox(),
+            self.lane(),
             self.tenants(),
             self.store(),
             self.scorer(),
+            self.deliberations(),
         ];
+        parts.extend(self.webhook());
+        parts.extend(self.learning());
         let away = self.disconnected_since.lock().map(|since| since.elapsed());
         // A node that never was connected waits for NATS; a restart would not help it.
         let live = self.serving.get().is_none() || away.is_none_or(|away| away < DISCONNECTED_MAX);
         Report { node: self.node.clone(), live, parts }
+    }
+
+    fn thresholds(&self) -> serde_json::Value {
+        let serving = self.serving.get();
+        serving.map_or(serde_json::Value::Null, |serving| serving.thresholds.shown())
     }
 
     fn metrics(&self) -> String {

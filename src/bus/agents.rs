@@ -87,7 +87,9 @@ impl Agents {
                 *encoding = asked.encoding;
                 self.find(&tenant, asked.request).await
             }
-            Verb::Send => Err(Rejection::new(Reason::Malformed, "`send` is not a verb of the registry")),
+            Verb::Send | Verb::Submit | Verb::Ask | Verb::Answer | Verb::Deliberations | Verb::Vote => {
+                Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of the registry")))
+            }
         }
     }
 

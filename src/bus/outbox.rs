@@ -100,17 +100,20 @@ struct Batch {
     sent: Instant,
     /// Of all parcels of the batch, in order.
     handovers: Vec<Handover>,
+    /// Tokens of the questions among them, and which they are.
+    questions: Vec<(String, usize)>,
     /// Who waits for how many of them, in order.
     waiting: Vec<(usize, oneshot::Sender<Vec<Handover>>)>,
 }
 
 impl Outbox {
-    /// Starts the thread, which connects and reconnects by itself until the last handle is dropped.
+    /// `asking` is this node's token in the subjects of answers. Starts the thread, which connects and reconnects by itself until the last handle is dropped.
     pub fn start(
         name: &str,
         settings: &config::Nats,
         reader: Client,
         metrics: Arc<Metrics>,
+        asking: &str,
     ) -> Result<Self, BusError> {
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
         let shared = Arc::new(Shared {
@@ -121,7 +124,11 @@ impl Outbox {
             written: AtomicU64::new(0),
             metrics,
         });
-        let options = Session { name: format!("{name} outbox"), settings: settings.clone() };
+        let options = Session {
+            name: format!("{name} outbox"),
+            settings: settings.clone(),
+            unheard: names::unheard_questions(asking),
+        };
         let keeper = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("outbox".to_owned())
@@ -214,6 +221,8 @@ impl Courier for Outbox {
 struct Session {
     name: String,
     settings: config::Nats,
+    /// Where the server says that nobody listens to a question.
+    unheard: String,
 }
 
 /// Why a session ended.
@@ -252,7 +261,7 @@ fn keep(session: &Session, mut queue: mpsc::Receiver<Job>, shared: &Arc<Shared>)
 impl Session {
     async fn run(&self, queue: &mut mpsc::Receiver<Job>, shared: &Arc<Shared>) -> End {
         let disconnected = Arc::new(Notify::new());
-        let (client, inbox, answers) = match self.open(Arc::clone(&disconnected)).await {
+        let (client, inbox, answers, unheard) = match self.open(Arc::clone(&disconnected)).await {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%error, "the outbox does not reach NATS");
@@ -264,12 +273,15 @@ impl Session {
         shared.connected.store(true, Ordering::Relaxed);
         tokio::select! {
             end = write(&client, &inbox, queue, shared) => end,
-            () = read(answers, shared) => End::Lost,
+            () = read(answers, unheard, shared) => End::Lost,
             () = disconnected.notified() => End::Lost,
         }
     }
 
-    async fn open(&self, disconnected: Arc<Notify>) -> Result<(Client, String, Subscriber), BusError> {
+    async fn open(
+        &self,
+        disconnected: Arc<Notify>,
+    ) -> Result<(Client, String, Subscriber, Subscriber), BusError> {
         let options = super::options(&self.name, &self.settings)?
             .client_capacity(PUBLISHES_MAX)
             .event_callback(move |event| {
@@ -281,7 +293,8 @@ impl Session {
         let client = super::open(options, &self.settings).await?;
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*.*")).await?;
-        Ok((client, inbox, answers))
+        let unheard = client.subscribe(self.unheard.clone()).await?;
+        Ok((client, inbox, answers, unheard))
     }
 }
 
@@ -325,8 +338,13 @@ async fn write_batch(
     let number = shared.written.fetch_add(1, Ordering::Relaxed);
     let answer_to = |what: &str| format!("{inbox}.{number}.{what}");
     let mut publishes: Vec<(String, Option<String>, HeaderMap, Bytes)> = Vec::with_capacity(2 * BATCH_MAX);
-    let mut batch =
-        Batch { number, sent: Instant::now(), handovers: Vec::new(), waiting: Vec::with_capacity(BATCH_MAX) };
+    let mut batch = Batch {
+        number,
+        sent: Instant::now(),
+        handovers: Vec::new(),
+        questions: Vec::new(),
+        waiting: Vec::with_capacity(BATCH_MAX),
+    };
 
     for job in jobs {
         // One acknowledgement a batch shows that records get through.
@@ -348,7 +366,13 @@ async fn write_batch(
                 batch.waiting.push((dispatch.parcels.len(), done));
                 for (index, parcel) in dispatch.parcels.iter().enumerate() {
                     let inbox = subjects::inbox(&dispatch.key.tenant, parcel.permit.recipient());
-                    let missed = answer_to(&batch.handovers.len().to_string());
+                    let missed = match &dispatch.answer_to {
+                        None => answer_to(&batch.handovers.len().to_string()),
+                        Some(to) => {
+                            batch.questions.push((to.token.clone(), batch.handovers.len()));
+                            subjects::reply_of(parcel.permit.recipient(), to)
+                        }
+                    };
                     batch.handovers.push(Handover::Taken);
                     let headers = headers(&dispatch, index);
                     publishes.push((inbox, Some(missed), headers, parcel.payload.clone()));
@@ -399,15 +423,23 @@ fn headers(dispatch: &Dispatch, index: usize) -> HeaderMap {
     headers.insert("Agentbus-Sender", dispatch.key.sender.as_str());
     headers.insert("traceparent", dispatch.traceparent.as_str());
     if let Some(parcel) = dispatch.parcels.get(index) {
+        headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
         headers.insert("Content-Type", parcel.encoding.content_type());
     }
     headers
 }
 
-async fn read(mut answers: Subscriber, shared: &Shared) {
+async fn read(mut answers: Subscriber, mut unheard: Subscriber, shared: &Shared) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
         tokio::select! {
+            // In this order: the connection, on this same thread, has what came before a fence in hand
+            // before the fence.
+            biased;
+            question = unheard.next() => match question {
+                Some(question) => shared.unheard(&question),
+                None => return,
+            },
             answer = answers.next() => match answer {
                 Some(answer) => shared.answered(&answer),
                 None => return,
@@ -446,6 +478,22 @@ impl Shared {
             for (count, waiting) in batch.waiting {
                 // One who no longer waits has passed its deadline.
                 let _ = waiting.send(handovers.by_ref().take(count).collect());
+            }
+        }
+    }
+
+    /// Nobody listens to a question. Nothing but the server's own word comes here: no user of the bus's
+    /// account may publish on these subjects.
+    fn unheard(&self, question: &NatsMessage) {
+        if question.status != Some(StatusCode::NO_RESPONDERS) {
+            return;
+        }
+        let Some(token) = question.subject.rsplit('.').next() else { return };
+        let mut unfenced = self.unfenced.lock();
+        for batch in unfenced.iter_mut() {
+            let asked = batch.questions.iter().find(|(asked, _)| asked == token);
+            if let Some(handover) = asked.and_then(|(_, index)| batch.handovers.get_mut(*index)) {
+                *handover = Handover::NobodyListens;
             }
         }
     }

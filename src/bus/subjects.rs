@@ -1,8 +1,8 @@
 //! Subjects: built from checked identifiers, and read back into them.
 
 use crate::{
-    domain::{AgentId, IdError, TenantId, id::shown},
-    pipeline::RecordPlace,
+    domain::{AgentId, DeliberationId, Event, IdError, MessageId, TenantId, id::shown},
+    pipeline::{AnswerTo, DeadLetter, OutcomeStage, RecordPlace},
     state::MessageKey,
 };
 
@@ -24,6 +24,30 @@ pub(crate) fn asker(subject: &str) -> Result<(TenantId, AgentId), IdError> {
     }
 }
 
+/// Reads who answers, and which question, from the subject that NATS has stamped.
+pub(crate) fn answer(subject: &str) -> Result<(TenantId, AgentId, &str), IdError> {
+    let mut tokens = subject.split('.');
+    let mut next = || tokens.next();
+    match ([next(), next(), next(), next(), next()], next(), next(), next()) {
+        (
+            [Some("tenant"), Some(tenant), Some("bus"), Some(agent), Some("answer")],
+            Some(_),
+            Some(token),
+            None,
+        ) => Ok((tenant.parse()?, agent.parse()?, token)),
+        _ => Err(IdError {
+            what: "subject",
+            expected: "tenant.<tenant>.bus.<agent>.answer.<node>.<token>",
+            found: shown(subject),
+        }),
+    }
+}
+
+/// The reply subject of a question, as the tenant's account sees it: only its recipient may publish there.
+pub(crate) fn reply_of(recipient: &AgentId, to: &AnswerTo) -> String {
+    format!("bus.{recipient}.answer.{}.{}", to.node, to.token)
+}
+
 pub(crate) fn inbox(tenant: &TenantId, agent: &AgentId) -> String {
     format!("tenant.{tenant}.agent.{agent}.inbox")
 }
@@ -35,17 +59,159 @@ pub(crate) fn intent(key: &MessageKey) -> String {
     format!("record.{}.{}.{}.intent", key.tenant, key.sender, key.message)
 }
 
-/// Where a record belongs. `~` stands where no message id was readable; no id contains it.
+/// Where a record belongs.
 pub(crate) fn record(place: RecordPlace<'_>) -> String {
     let RecordPlace { tenant, sender, message, after_intent } = place;
-    let message = message.map_or("~", |id| id.as_str());
+    let message = message.map_or(UNREADABLE, |id| id.as_str());
     let last = if after_intent { "intent" } else { "verdict" };
     format!("record.{tenant}.{sender}.{message}.{last}")
+}
+
+/// Where a message waits to be governed.
+pub(crate) fn submitted(key: &MessageKey) -> String {
+    format!("tenant.{}.submitted.{}.{}", key.tenant, key.sender, key.message)
+}
+
+/// Reads whose message waits there.
+pub(crate) fn kept(subject: &str) -> Result<MessageKey, IdError> {
+    let mut tokens = subject.split('.');
+    match (tokens.next(), tokens.next(), tokens.next(), tokens.next(), tokens.next(), tokens.next()) {
+        (Some("tenant"), Some(tenant), Some("submitted"), Some(sender), Some(message), None) => {
+            Ok(MessageKey { tenant: tenant.parse()?, sender: sender.parse()?, message: message.parse()? })
+        }
+        _ => Err(IdError {
+            what: "subject",
+            expected: "tenant.<tenant>.submitted.<sender>.<message id>",
+            found: shown(subject),
+        }),
+    }
+}
+
+/// A message in a durable inbox.
+pub(crate) fn stored_message(key: &MessageKey, to: &AgentId) -> String {
+    format!("tenant.{}.stored.{to}.message.{}.{}", key.tenant, key.sender, key.message)
+}
+
+/// A verdict in a durable inbox.
+pub(crate) fn stored_outcome(
+    tenant: &TenantId,
+    to: &AgentId,
+    sender: &AgentId,
+    message: &MessageId,
+    stage: OutcomeStage,
+) -> String {
+    let which = match stage {
+        OutcomeStage::Governed | OutcomeStage::Delivered => String::new(),
+        // No message id contains a `~`.
+        OutcomeStage::Judged => "~judged".to_owned(),
+        OutcomeStage::Redriven(times) => format!("~redriven{times}"),
+    };
+    format!("tenant.{tenant}.stored.{to}.outcome.{sender}.{message}{which}")
+}
+
+/// Whatever is stored of a message: its deliveries and its verdict.
+pub(crate) fn all_stored(key: &MessageKey) -> String {
+    format!("tenant.{}.stored.*.*.{}.{}", key.tenant, key.sender, key.message)
+}
+
+/// A message in whosever durable inbox.
+pub(crate) fn all_deliveries(key: &MessageKey) -> String {
+    format!("tenant.{}.stored.*.message.{}.{}", key.tenant, key.sender, key.message)
+}
+
+/// The verdict that governing came to.
+pub(crate) fn verdict(key: &MessageKey) -> String {
+    stored_outcome(&key.tenant, &key.sender, &key.sender, &key.message, OutcomeStage::Governed)
+}
+
+/// Where what was given up is kept. Its tokens were ids, or are [`UNREADABLE`].
+pub(crate) fn dead(letter: &DeadLetter) -> String {
+    format!("dead.{}.{}.{}", letter.tenant, letter.sender, letter.message)
+}
+
+/// Stands in a subject where no id could be read; no id contains it.
+pub(crate) const UNREADABLE: &str = "~";
+
+/// Whose delivery this is.
+pub(crate) fn delivered_to(subject: &str) -> Option<AgentId> {
+    subject.split('.').nth(3)?.parse().ok()
+}
+
+/// All events of one deliberation.
+pub(crate) fn deliberation(tenant: &TenantId, id: &DeliberationId) -> String {
+    format!("deliberation.{tenant}.{id}.>")
+}
+
+pub(crate) fn deliberation_event(tenant: &TenantId, id: &DeliberationId, event: &Event) -> String {
+    format!("deliberation.{tenant}.{id}.{}", event.kind())
+}
+
+/// The first event of a deliberation.
+pub(crate) fn parked(tenant: &TenantId, id: &DeliberationId) -> String {
+    format!("deliberation.{tenant}.{id}.parked")
+}
+
+/// The events of one kind of all of a tenant's deliberations.
+pub(crate) fn deliberations_with(tenant: &TenantId, kind: &str) -> String {
+    format!("deliberation.{tenant}.*.{kind}")
+}
+
+/// Whose deliberation an event belongs to.
+pub(crate) fn deliberation_of(subject: &str) -> Result<(TenantId, DeliberationId), IdError> {
+    let mut tokens = subject.split('.');
+    match (tokens.next(), tokens.next(), tokens.next(), tokens.next(), tokens.next()) {
+        (Some("deliberation"), Some(tenant), Some(id), Some(_), None) => Ok((tenant.parse()?, id.parse()?)),
+        _ => Err(IdError {
+            what: "subject",
+            expected: "deliberation.<tenant>.<id>.<event>",
+            found: shown(subject),
+        }),
+    }
+}
+
+/// Where it is recorded that a judgement has moved a tenant's threshold. No sender's id is `~`.
+pub(crate) fn threshold_record(tenant: &TenantId, deliberation: &DeliberationId) -> String {
+    format!("record.{tenant}.~.{deliberation}.threshold")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_is_read_only_from_well_formed_subjects() {
+        assert!(
+            kept("tenant.acme.submitted.planner.m-1")
+                .is_ok_and(|key| { submitted(&key) == "tenant.acme.submitted.planner.m-1" })
+        );
+        for bad in [
+            "tenant.acme.submitted.planner",
+            "tenant.acme.submitted.planner.m-1.more",
+            "tenant.acme.submitted.plan ner.m-1",
+            "tenant.acme.submitted.planner.m~1",
+            "tenant.acme.stored.planner.m-1",
+            "tenant.acme.submitted..m-1",
+        ] {
+            assert!(kept(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn who_answers_is_read_only_from_well_formed_subjects() {
+        let read = answer("tenant.acme.bus.worker.answer.n0de.t0ken").ok();
+        assert!(read.is_some_and(|(_, agent, token)| agent.as_str() == "worker" && token == "t0ken"));
+        for bad in [
+            "tenant.acme.bus.worker.answer",
+            "tenant.acme.bus.worker.answer.n0de",
+            "tenant.acme.bus.worker.answer.n0de.t0ken.more",
+            "tenant.acme.bus.worker.send.n0de.t0ken",
+            "tenant.acme.bus.a b.answer.n0de.t0ken",
+            "tenant.acme.agent.worker.answer.n0de.t0ken",
+            "bus.worker.answer.n0de.t0ken",
+        ] {
+            assert!(answer(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
 
     #[test]
     fn the_asker_is_read_only_from_well_formed_subjects() {

@@ -12,7 +12,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("nats.ping_interval", "How often the node asks the server whether it lives"),
     ("nats.timeout", "Bound of every single wait for the server"),
     ("redis.url", "redis://[user:password@]host:port[/db]; not set: in memory"),
-    ("http.listen", "For /livez, /readyz and /metrics; no log-in, so keep it inside"),
+    ("http.listen", "For /livez, /readyz, /metrics, /thresholds; no log-in, keep it inside"),
     ("log.format", "human, json, or auto: human on a terminal, json elsewhere"),
     ("log.filter", "Such as info, or warn,agentbus=debug"),
     ("constitution.hash", "In the file, [[constitution]]: what messages must name, 16 hex digits"),
@@ -21,6 +21,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("limits.request_bytes", "Of a whole request; below max_payload of the NATS server"),
     ("limits.in_flight", "Messages that the node works on at one time"),
     ("limits.in_flight_per_tenant", "Of these, at most so many of one tenant"),
+    ("limits.asks", "Questions that wait for answers at one time, beside those in flight"),
+    ("limits.asks_per_tenant", "Of these, at most so many of one tenant"),
+    ("limits.answer", "From reading a question to its answer; at most 29s"),
     ("limits.deadline", "From reading a request to its verdict; at most 10m"),
     ("limits.clock_skew", "How far created_at may lie in the future; at most 1h"),
     ("policy.dir", "Folder of Rego modules beside the shipped ones; all must allow"),
@@ -46,6 +49,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("impact.weights.drift", "What being unlike the sender's past counts for"),
     ("impact.weights.priority", "What the priority counts for"),
     ("impact.weights.type", "What the type of the message counts for"),
+    ("webhook.url", "Hears of what is parked, escalated, decided; not set: nobody does"),
+    ("webhook.secret_file", "File with what calls are signed with, whsec_ and base64"),
+    ("webhook.timeout", "Of one call, 100ms to 20s"),
+    ("webhook.attempts", "After so many calls an event is given up, 1 to 100"),
 ];
 
 /// How to set keys, and each with its meaning.
@@ -64,7 +71,11 @@ pub fn help() -> String {
 /// are not in it.
 pub fn show(config: &NodeConfig) -> Result<String, toml::ser::Error> {
     let root = toml::Table::try_from(config)?;
-    let urls = [("nats.url", Some(&config.nats.url)), ("redis.url", config.redis.as_ref().map(|r| &r.url))];
+    let urls = [
+        ("nats.url", Some(&config.nats.url)),
+        ("redis.url", config.redis.as_ref().map(|redis| &redis.url)),
+        ("webhook.url", config.webhook.as_ref().map(|webhook| &webhook.url)),
+    ];
     let hidden: Vec<&str> = urls
         .into_iter()
         .filter(|(_, url)| url.is_some_and(|url| without_secrets(url) != *url))
@@ -126,7 +137,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::{ConstitutionEntry, Nats, Policy, Redis, tests::load};
+    use crate::config::{ConstitutionEntry, Nats, Policy, Redis, Webhook, tests::load};
     use crate::impact;
 
     /// Every key set. Literals without `..`, so that a new optional key cannot be forgotten here.
@@ -140,6 +151,12 @@ mod tests {
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
             impact: impact::Settings { model_dir: Some("model".into()), ..impact::Settings::default() },
+            webhook: Some(Webhook {
+                url: "https://example.org/hook".to_owned(),
+                secret_file: "webhook.secret".into(),
+                timeout: std::time::Duration::from_secs(1),
+                attempts: 3,
+            }),
             ..NodeConfig::default()
         }
     }
@@ -183,7 +200,8 @@ mod tests {
     #[test]
     fn no_secret_is_shown_and_what_is_left_can_be_read() {
         let toml = "[nats]\nurl = \"nats://node:hunter2@a:4222, hunter2@b:4222\"\n\
-                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"";
+                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"\n\
+                    [webhook]\nurl = \"https://d/hook?token=hunter2&a=b\"\nsecret_file = \"s\"";
         let config = load(toml, &[], &[]).unwrap();
         let text = show(&config).unwrap();
         assert!(!format!("{text}{config:?}").contains("hunter2"), "{text}{config:?}");
@@ -191,5 +209,6 @@ mod tests {
         let read = load(&text, &[], &[]).unwrap();
         assert_eq!(read.redis.unwrap().url, "redis://c:6379/1");
         assert_eq!(read.nats.url, "nats://b:4222");
+        assert_eq!(read.webhook.unwrap().url, "https://d/hook?a=b");
     }
 }

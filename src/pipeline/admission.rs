@@ -197,6 +197,7 @@ mod tests {
             labels: Default::default(),
             limits: TenantLimits { messages_per_minute, ..TenantLimits::default() },
             agents: Default::default(),
+            deliberation: Default::default(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What leaves the node, as the pipeline sees it: a foreign boundary.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,7 +30,8 @@ pub trait Courier: Send + Sync {
     fn payload_max(&self) -> usize;
 }
 
-/// One message to one or several inboxes.
+/// One message to one or several inboxes. To none, it is an answer whose asker waits in this process: then
+/// only its record is sent ahead.
 #[derive(Debug)]
 pub struct Dispatch {
     pub key: MessageKey,
@@ -40,9 +41,18 @@ pub struct Dispatch {
     pub parcels: Vec<Parcel>,
     /// W3C trace context for the recipient.
     pub traceparent: String,
+    /// Where the recipient's answer goes, if somebody waits for one.
+    pub answer_to: Option<AnswerTo>,
     /// Not to be sent after this: by then another node may have taken the message over from this
     /// one, which was stalled.
     pub not_after: Instant,
+}
+
+/// Who waits for an answer: a node, and a question of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerTo {
+    pub node: Arc<str>,
+    pub token: String,
 }
 
 /// What goes into one inbox. The permit says whose.

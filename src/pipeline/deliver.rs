@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Courier, CourierError, Dispatch, Handover, Parcel, Request, Rotation, redact,
+    Courier, CourierError, Dispatch, Handover, Parcel, Pipeline, Request,
+    questions::Open,
+    redact,
     trail::{self, Judged, Manner, Trail},
 };
 use crate::{
@@ -15,31 +17,36 @@ use crate::{
     wire::{self, Decoded},
 };
 
-/// Delivers and says who got it. Somebody did, or this is a rejection.
+/// Of a reply to an `ask`, for the verdict beside the answer.
+const VERDICT_BYTES_MAX: usize = 16 * 1024;
+
+/// Delivers and says who got it. Somebody did, or this is a rejection. A question waits for the answer of
+/// whoever gets it.
 pub(super) async fn hand_over(
-    courier: &dyn Courier,
-    rotation: &Rotation,
+    pipeline: &Pipeline,
     judged: Judged,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
+    question: Option<&Open>,
 ) -> Result<Reach, Rejection> {
     match judged.manner {
         Manner::FirstThatListens => {
-            first_that_listens(courier, rotation, judged, letter, request, trail).await
+            first_that_listens(pipeline, judged, letter, request, trail, question).await
         }
-        Manner::EachOfThem => each_of_them(courier, judged, letter, request, trail).await,
+        Manner::EachOfThem => each_of_them(&*pipeline.courier, judged, letter, request, trail).await,
     }
 }
 
 async fn first_that_listens(
-    courier: &dyn Courier,
-    rotation: &Rotation,
+    pipeline: &Pipeline,
     judged: Judged,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
+    question: Option<&Open>,
 ) -> Result<Reach, Rejection> {
+    let courier = &*pipeline.courier;
     let mut packer = Packer::new(letter, courier.payload_max());
     let mut offline = Vec::new();
     let mut reached = None;
@@ -47,7 +54,15 @@ async fn first_that_listens(
         let agent = permit.recipient().clone();
         let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
         let parcel = packer.pack(permit, judged.encodings.get(&agent).copied())?;
-        let dispatch = dispatch(vec![parcel], &reach, letter, request, trail);
+        // Before it leaves: the answer can be back before the delivery is confirmed.
+        if let Some(question) = question {
+            question.goes_to(&agent);
+        }
+        let answer_to = question.map(|question| question.to().clone());
+        let dispatch = Dispatch {
+            answer_to,
+            ..dispatch(vec![parcel], std::slice::from_ref(&agent), &reach, letter, request, trail)
+        };
         match courier.deliver(dispatch).await.map_err(failed)?.first() {
             Some(Handover::Taken) => {
                 reached = Some(reach);
@@ -57,7 +72,7 @@ async fn first_that_listens(
         }
     }
     if let Some(capability) = judged.capability.filter(|_| !offline.is_empty()) {
-        rotation.passed_over(&letter.message.tenant, &capability, &offline);
+        pipeline.rotation.passed_over(&letter.message.tenant, &capability, &offline);
     }
     reached.ok_or_else(|| {
         let names = offline.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ");
@@ -86,7 +101,7 @@ async fn each_of_them(
     let agents: Vec<AgentId> = parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
     if !agents.is_empty() {
         let hoped = reach(agents.len(), missed.clone());
-        let sent = courier.deliver(dispatch(parcels, &hoped, letter, request, trail)).await;
+        let sent = courier.deliver(dispatch(parcels, &agents, &hoped, letter, request, trail)).await;
         let absent = agents.into_iter().zip(sent.map_err(failed)?);
         let absent = absent.filter(|(_, handover)| *handover == Handover::NobodyListens);
         missed.extend(absent.map(|(agent, _)| Missed { agent, reason: Reason::RecipientOffline }));
@@ -96,6 +111,54 @@ async fn each_of_them(
             "of {matched} matching agents, none may get it and has a live subscription"
         ))),
         delivered => Ok(reach(delivered, missed)),
+    }
+}
+
+/// Packs an answer for who has asked, and records the intent ahead of it, as for any delivery: the fence
+/// of the courier says that NATS has the record.
+pub(super) async fn hand_back(
+    courier: &dyn Courier,
+    judged: Judged,
+    letter: &Decoded,
+    encoding: Encoding,
+    request: &Request,
+    trail: &mut Trail,
+) -> Result<(Parcel, Reach), Rejection> {
+    let mut packer = Packer::new(letter, courier.payload_max().saturating_sub(VERDICT_BYTES_MAX));
+    let permit = judged.permits.into_iter().next();
+    let permit = permit.ok_or_else(|| nobody_listens("nobody may get the answer".to_owned()))?;
+    let agent = permit.recipient().clone();
+    let parcel = packer.pack(permit, Some(encoding))?;
+    let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
+    courier.deliver(dispatch(Vec::new(), &[agent], &reach, letter, request, trail)).await.map_err(failed)?;
+    Ok((parcel, reach))
+}
+
+/// Parcels for durable inboxes, which take a message whether somebody listens or not: for the first
+/// recipient, or for each of them. At least one, or why there is none.
+pub(super) fn pack(
+    judged: Judged,
+    letter: &Decoded,
+    payload_max: usize,
+) -> Result<(Vec<Parcel>, Reach), Rejection> {
+    let mut packer = Packer::new(letter, payload_max);
+    let Judged { permits, mut missed, manner, encodings, .. } = judged;
+    let mut parcels = Vec::with_capacity(permits.len());
+    for permit in permits {
+        let agent = permit.recipient().clone();
+        match (packer.pack(permit, encodings.get(&agent).copied()), manner) {
+            (Ok(parcel), Manner::FirstThatListens) => {
+                let reach = Reach { delivered: 1, agent: Some(agent), ..Reach::default() };
+                return Ok((vec![parcel], reach));
+            }
+            (Ok(parcel), Manner::EachOfThem) => parcels.push(parcel),
+            (Err(rejection), Manner::FirstThatListens) => return Err(rejection),
+            (Err(rejection), Manner::EachOfThem) => missed.push(Missed { agent, reason: rejection.reason }),
+        }
+    }
+    match parcels.len() {
+        0 => Err(nobody_listens("none of the matching agents may get it".to_owned())),
+        delivered => Ok((parcels, reach(delivered, missed))),
     }
 }
 
@@ -154,18 +217,19 @@ impl<'a> Packer<'a> {
 
 fn dispatch(
     parcels: Vec<Parcel>,
+    recipients: &[AgentId],
     hoped: &Reach,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
 ) -> Dispatch {
-    let recipients: Vec<AgentId> = parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
     Dispatch {
         key: trail.message_key(letter),
         decision_id: trail.decision_id().to_owned(),
-        record: trail.intent(letter, hoped, &recipients),
+        record: trail.intent(letter, hoped, recipients),
         parcels,
         traceparent: trail::traceparent(request.traceparent.as_deref()),
+        answer_to: None,
         not_after: trail.deadline(),
     }
 }

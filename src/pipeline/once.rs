@@ -10,8 +10,9 @@ use rand::Rng as _;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Answer, Courier,
-    trail::{Judged, Trail},
+    Answer, Pipeline,
+    keep::Told,
+    trail::{Judged, Outcome, Trail},
 };
 use crate::{
     domain::{Encoding, Reason, Verdict},
@@ -31,13 +32,12 @@ pub(super) struct Claimed {
 ///
 /// What goes no further is claimed as well: an earlier attempt may have gone further.
 pub(super) async fn enter(
-    store: &dyn Idempotency,
-    courier: &dyn Courier,
+    pipeline: &Pipeline,
     letter: &Decoded,
     judged: &Result<Judged, Rejection>,
     trail: &mut Trail,
-) -> Result<Option<Verdict>, Rejection> {
-    match (claim(store, courier, letter, trail).await, judged) {
+) -> Result<Option<Outcome>, Rejection> {
+    match (claim(pipeline, letter, trail).await, judged) {
         // Nothing is delivered anyway, and the rejection at hand says more.
         (Err(unavailable), Err(_)) if unavailable.reason == Reason::IdempotencyUnavailable => Ok(None),
         (claimed, _) => claimed,
@@ -45,21 +45,20 @@ pub(super) async fn enter(
 }
 
 async fn claim(
-    store: &dyn Idempotency,
-    courier: &dyn Courier,
+    pipeline: &Pipeline,
     letter: &Decoded,
     trail: &mut Trail,
-) -> Result<Option<Verdict>, Rejection> {
+) -> Result<Option<Outcome>, Rejection> {
     let key = trail.message_key(letter);
     // Bounded by the message's deadline, which cancels this wait.
     loop {
-        match store.claim(&key, &letter.digest).await.map_err(unavailable)? {
+        match pipeline.idempotency.claim(&key, &letter.digest).await.map_err(unavailable)? {
             Claim::Mine { token } => {
                 trail.claimed(Claimed { key, token });
                 return Ok(None);
             }
             Claim::TakenOver { token } => {
-                let last = courier.last_intent(&key).await.map_err(|error| {
+                let last = pipeline.courier.last_intent(&key).await.map_err(|error| {
                     tracing::warn!(%error, "records unreadable");
                     Rejection::new(
                         Reason::IdempotencyUnavailable,
@@ -68,12 +67,16 @@ async fn claim(
                     .after(Duration::from_millis(500))
                 })?;
                 trail.took_over();
-                trail.claimed(Claimed { key, token });
-                return Ok(last.and_then(|last| sent(last, &letter.digest)));
+                trail.claimed(Claimed { key: key.clone(), token });
+                if let Some(verdict) = last.and_then(|last| sent(last, &letter.digest)) {
+                    return Ok(Some(Outcome::Repeat(Box::new(verdict))));
+                }
+                // It may have taken another way than a live inbox.
+                return pipeline.earlier(&key, letter, Told::Before, trail).await;
             }
             Claim::Settled { verdict } => {
                 let verdict = stored(&verdict).ok_or_else(|| unavailable(unreadable()))?;
-                return Ok(Some(verdict));
+                return Ok(Some(Outcome::Repeat(Box::new(verdict))));
             }
             Claim::Conflict => {
                 return Err(Rejection::new(
@@ -136,12 +139,10 @@ pub(super) fn conclude(
 /// Other rejections follow from the message's bytes, or may pass, as that of a message that found the
 /// model busy.
 fn lasting(verdict: &Verdict) -> bool {
-    let unscored = verdict.impact.as_ref().is_some_and(|impact| impact.unscored.is_some());
-    match verdict.reason {
-        Reason::Delivered | Reason::PolicyDenied | Reason::DurableLaneRequired => true,
-        Reason::DeliberationUnavailable => !unscored,
-        _ => false,
-    }
+    matches!(
+        verdict.reason,
+        Reason::Delivered | Reason::Deliberating | Reason::PolicyDenied | Reason::NoReviewers
+    )
 }
 
 fn stored(bytes: &[u8]) -> Option<Verdict> {

@@ -9,9 +9,14 @@ use std::{
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use super::trail::{Judged, Manner};
+use super::{
+    route::Way,
+    trail::{Judged, Manner},
+};
 use crate::{
-    domain::{AgentId, AgentRecord, CapabilityId, Message, Missed, Reason, Recipient, Tenant, TenantId},
+    domain::{
+        AgentId, AgentRecord, Approval, CapabilityId, Message, Missed, Reason, Recipient, Tenant, TenantId,
+    },
     policy::{Gate, Party, Question},
     rejection::Rejection,
     state::{Registry, StoreError},
@@ -37,12 +42,15 @@ pub(super) async fn find(
     rotation: &Rotation,
     tenant: &Tenant,
     message: &Message,
+    durable: bool,
 ) -> Result<Candidates, Rejection> {
     let sender = registry.agent(&tenant.id, &message.sender).await.map_err(unavailable)?;
     let (recipients, manner) = match &message.to {
         Recipient::Agent(id) => {
             let recipient = registry.agent(&tenant.id, id).await.map_err(unavailable)?;
-            let recipient = recipient.ok_or_else(|| {
+            // A durable inbox is there for every agent of the directory, also for one that is away.
+            let away = || (durable && tenant.agents.contains_key(id)).then(|| Arc::new(unregistered(id)));
+            let recipient = recipient.or_else(away).ok_or_else(|| {
                 Rejection::new(
                     Reason::RecipientUnknown,
                     format!("agent {id} is not registered in this tenant"),
@@ -97,6 +105,7 @@ pub(super) async fn permit(
     letter: &Decoded,
     tenant: &Tenant,
     candidates: Candidates,
+    approval: Option<&Approval>,
 ) -> Result<Judged, Rejection> {
     let mut judged = Judged {
         permits: Vec::with_capacity(candidates.recipients.len()),
@@ -107,6 +116,7 @@ pub(super) async fn permit(
             Recipient::Agent(_) | Recipient::Broadcast(_) => None,
         },
         encodings: candidates.recipients.iter().filter_map(|r| Some((r.id.clone(), r.encoding?))).collect(),
+        way: Way::Live,
     };
     let mut refused = None;
     for (at, recipient) in candidates.recipients.iter().enumerate() {
@@ -120,6 +130,7 @@ pub(super) async fn permit(
             sender: as_party(&letter.message.sender, candidates.sender.as_deref(), tenant),
             recipient: as_party(&recipient.id, Some(recipient), tenant),
             tenant,
+            approval,
         };
         match gate.decide(&question).await {
             Ok(permit) => judged.permits.push(permit),
@@ -135,6 +146,11 @@ pub(super) async fn permit(
         Some(rejection) if judged.permits.is_empty() => Err(rejection),
         _ => Ok(judged),
     }
+}
+
+/// An agent that has not said what it can do.
+fn unregistered(id: &AgentId) -> AgentRecord {
+    AgentRecord { id: id.clone(), capabilities: Arc::default(), encoding: None, description: String::new() }
 }
 
 static NO_ROLES: BTreeSet<String> = BTreeSet::new();

@@ -9,11 +9,11 @@ use std::{
 use bytes::Bytes;
 use rand::Rng as _;
 
-use super::{Answer, Courier, Request, admission::Slot, courier::RecordPlace, once::Claimed};
+use super::{Answer, Courier, Request, admission::Slot, courier::RecordPlace, once::Claimed, route::Way};
 use crate::{
     domain::{
-        AgentId, CapabilityId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason, Status,
-        Timestamp, Verb, Verdict,
+        AgentId, CapabilityId, DeliberationId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason,
+        Status, Timestamp, Verb, Verdict,
     },
     impact::Unassessed,
     policy::Permit,
@@ -34,6 +34,7 @@ pub(super) struct Judged {
     pub capability: Option<CapabilityId>,
     /// Of those that want their inbox in a certain encoding.
     pub encodings: HashMap<AgentId, Encoding>,
+    pub way: Way,
 }
 
 /// How several recipients are meant.
@@ -48,6 +49,10 @@ pub(super) enum Manner {
 /// How governing ended when it did not end in a rejection.
 pub(super) enum Outcome {
     Delivered(Reach),
+    /// Kept on the durable lane.
+    Kept,
+    /// Waits for its reviewers; why, in a sentence.
+    Parked(DeliberationId, String),
     Repeat(Box<Verdict>),
 }
 
@@ -109,10 +114,48 @@ impl Trail {
         &self.decision_id
     }
 
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn policy_revision(&self) -> Option<&str> {
+        self.policy_revision.as_deref()
+    }
+
+    pub(super) fn impact(&self) -> Option<&Impact> {
+        self.impact.as_ref()
+    }
+
+    /// The message's id, as it is known before its bytes are read.
+    pub(super) fn about(&mut self, id: &MessageId) {
+        self.message_id = Some(id.clone());
+    }
+
+    /// An earlier attempt has delivered it: what follows is told under that decision, which its recipient
+    /// has seen.
+    pub(super) fn goes_on(&mut self, decision_id: Option<&str>) {
+        if let Some(decision_id) = decision_id {
+            decision_id.clone_into(&mut self.decision_id);
+        }
+    }
+
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        self.digest
+    }
+
     pub(super) fn passed(&mut self, stage: Stage) {
         let now = Instant::now();
         self.stages.push((stage, now.duration_since(self.last)));
         self.last = now;
+    }
+
+    /// What has passed since the last stage belongs to none.
+    pub(super) fn waited(&mut self) {
+        self.last = Instant::now();
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.received.elapsed()
     }
 
     pub(super) fn hold(&mut self, slot: Slot) {
@@ -134,7 +177,7 @@ impl Trail {
             }
             Err(failure) => {
                 self.encoding = failure.encoding;
-                self.message_id = failure.message_id;
+                self.message_id = failure.message_id.or(self.message_id.take());
                 Err(failure.error.into())
             }
         }
@@ -178,6 +221,19 @@ impl Trail {
                 return Answer { verdict: *verdict, encoding: self.encoding, repeat: true };
             }
             Ok(Outcome::Delivered(reach)) => self.delivered(reach),
+            Ok(Outcome::Kept) => Verdict {
+                status: Status::Stored,
+                reason: Reason::Stored,
+                detail: "kept; the verdict follows as an outcome".to_owned(),
+                ..self.verdict()
+            },
+            Ok(Outcome::Parked(id, why)) => Verdict {
+                status: Status::Deliberating,
+                reason: Reason::Deliberating,
+                detail: why,
+                deliberation_id: Some(id),
+                ..self.verdict()
+            },
             Err(rejection) => Verdict {
                 status: rejection.status(),
                 reason: rejection.reason,
@@ -209,6 +265,7 @@ impl Trail {
             policy_revision: self.policy_revision.as_deref().map(str::to_owned),
             impact: self.impact.clone(),
             reach: None,
+            deliberation_id: None,
             node: self.node.clone(),
             elapsed: self.received.elapsed(),
         }
@@ -241,13 +298,29 @@ impl Trail {
     ) {
         match (verdict.status, verdict.reason) {
             // Its intent went ahead of the delivery.
-            (Status::Delivered, _) => return,
+            (Status::Delivered, _) if self.intended => return,
+            // Not judged yet.
+            (Status::Stored, _) => return,
             // Only counted: a flood must not fill the records.
             (Status::Shed, _) => return,
             // Whether the intent came to nothing is not known; it stands.
             (Status::Rejected, Reason::TimedOut) if self.intended => return,
-            (Status::Rejected, _) => {}
+            (Status::Delivered | Status::Deliberating | Status::Rejected, _) => {}
         }
+        let (place, record) = self.recorded(request, verdict);
+        if let Err(error) = courier.record(place, record) {
+            metrics.record_dropped();
+            tracing::warn!(%error, decision_id = self.decision_id, "decision not recorded");
+        }
+    }
+
+    /// The record of a verdict that no intent stands for, and its place.
+    pub(super) fn recorded<'a>(
+        &'a self,
+        request: &'a Request,
+        verdict: &Verdict,
+    ) -> (RecordPlace<'a>, Bytes) {
+        let recipients: Vec<AgentId> = verdict.reach.iter().filter_map(|reach| reach.agent.clone()).collect();
         let record = wire::encode_record(&Record {
             kind: wire::RecordKind::Verdict,
             at: self.now,
@@ -255,7 +328,7 @@ impl Trail {
             sender: &request.sender,
             message_type: self.message.as_ref().map(|message| message.message_type),
             digest: self.digest.as_ref(),
-            recipients: &[],
+            recipients: &recipients,
             verdict,
         });
         let place = RecordPlace {
@@ -264,10 +337,7 @@ impl Trail {
             message: self.message_id.as_ref(),
             after_intent: self.intended,
         };
-        if let Err(error) = courier.record(place, record.into()) {
-            metrics.record_dropped();
-            tracing::warn!(%error, decision_id = self.decision_id, "decision not recorded");
-        }
+        (place, record.into())
     }
 
     /// Counts and times.

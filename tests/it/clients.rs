@@ -22,36 +22,36 @@ use tokio::{
 
 /// No program here needs longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-const AGENTBUS: &str = env!("CARGO_BIN_EXE_agentbus");
+pub const AGENTBUS: &str = env!("CARGO_BIN_EXE_agentbus");
 
 /// A bus in a folder of its own, as `agentbus up` starts it.
-struct Bus {
-    stack: Stack,
+pub struct Bus {
+    pub stack: Stack,
     folder: tempfile::TempDir,
 }
 
 impl Bus {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = StackOptions::new(folder.path().join("bus"), Plan::example().unwrap(), AGENTBUS);
         Self { stack: Stack::start(options).await.unwrap(), folder }
     }
 
-    fn dir(&self) -> PathBuf {
+    pub fn dir(&self) -> PathBuf {
         self.folder.path().join("bus")
     }
 
-    fn seed(&self, tenant: &str, agent: &str) -> PathBuf {
+    pub fn seed(&self, tenant: &str, agent: &str) -> PathBuf {
         User::Agent(tenant.parse().unwrap(), agent.parse().unwrap()).seed_path(&self.dir())
     }
 
-    async fn agent(&self, tenant: &str, agent: &str) -> AgentClient {
+    pub async fn agent(&self, tenant: &str, agent: &str) -> AgentClient {
         let seed = Seed::read(&self.seed(tenant, agent)).unwrap();
         AgentClient::connect(&self.stack.nats_url(), &agent.parse().unwrap(), seed.reveal()).await.unwrap()
     }
 
     /// `agentbus` with this bus's folder.
-    fn agentbus(&self, words: &[&str]) -> Command {
+    pub fn agentbus(&self, words: &[&str]) -> Command {
         let mut command = Command::new(AGENTBUS);
         command.args(words).arg("--dir").arg(self.dir());
         command
@@ -66,7 +66,7 @@ impl Bus {
     }
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -80,7 +80,7 @@ fn needed(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     found
 }
 
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let local = root().join(".servers/venv/bin/python");
     let candidates = [local, PathBuf::from("python3")];
     let found = candidates.into_iter().find(|python| {
@@ -95,19 +95,19 @@ fn tsx() -> Option<PathBuf> {
     needed("npm's packages of examples/typescript", path.exists().then_some(path))
 }
 
-async fn output(mut command: Command) -> Output {
+pub async fn output(mut command: Command) -> Output {
     command.stdin(Stdio::null()).kill_on_drop(true);
     timeout(PATIENCE, command.output()).await.expect("ends in time").unwrap()
 }
 
 /// A program that runs on, and its lines so far unread.
-struct Running {
-    child: Child,
+pub struct Running {
+    pub child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -119,18 +119,18 @@ impl Running {
         Self { child, lines }
     }
 
-    async fn line(&mut self) -> String {
+    pub async fn line(&mut self) -> String {
         let line = timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time").unwrap();
         line.expect("a line before the end")
     }
 
     /// How it ended, which must be soon.
-    async fn end(mut self) -> Option<i32> {
+    pub async fn end(mut self) -> Option<i32> {
         timeout(PATIENCE, self.child.wait()).await.expect("ends in time").unwrap().code()
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -161,14 +161,23 @@ async fn example_agents_talk(command: impl Fn(&str) -> Command) {
     assert_eq!(heard, "plannersays{\"text\":\"add1and2\"}");
     assert_eq!(worker.end().await, Some(0));
 
-    // It has unregistered, so there is nobody any more.
+    // It has unregistered, so there is nobody any more: the bus keeps what is for it.
     let planner = output(agent("planner", "planner", &["worker", "and 3"])).await;
-    assert!(
-        text(&planner.stdout).starts_with("rejected: recipient_unknown (404)"),
-        "{}",
-        text(&planner.stdout)
-    );
-    assert_eq!(planner.status.code(), Some(1));
+    let said = text(&planner.stdout);
+    for part in
+        ["rejected: recipient_unknown (404)", "\nstored\n", "\noutcome: delivered (200): handed to worker\n"]
+    {
+        assert!(said.contains(part), "{part:?} is missing in:\n{said}{}", text(&planner.stderr));
+    }
+    assert_eq!(planner.status.code(), Some(0));
+    let mut worker = Running::start(agent("worker", "worker", &["1"]));
+    assert_eq!(worker.line().await, "acme/worker is ready");
+    assert_eq!(worker.line().await.replace(' ', ""), "plannersays{\"text\":\"and3\"}");
+    assert_eq!(worker.end().await, Some(0));
+    // It was acknowledged.
+    let kept =
+        output(bus.agentbus(&["inbox", "--as", "acme/worker", "--durable-only", "--for", "300ms"])).await;
+    assert_eq!(text(&kept.stdout), "");
     bus.stack.stop().await;
 }
 
@@ -196,11 +205,15 @@ async fn agents_in_typescript_need_the_nats_client_and_nothing_else() {
 
 #[test]
 fn the_examples_stay_short() {
-    for example in
-        ["python/agent_worker.py", "python/agent_planner.py", "typescript/worker.ts", "typescript/planner.ts"]
-    {
+    for example in [
+        "python/agent_worker.py",
+        "python/agent_planner.py",
+        "python/reviewer.py",
+        "typescript/worker.ts",
+        "typescript/planner.ts",
+    ] {
         let source = std::fs::read_to_string(root().join("examples").join(example)).unwrap();
-        assert!(source.lines().count() < 60, "{example} has {} lines", source.lines().count());
+        assert!(source.lines().count() < 80, "{example} has {} lines", source.lines().count());
     }
 }
 
@@ -345,6 +358,9 @@ async fn the_demo_adds_up_and_leaves_nothing_behind() {
         "SIGKILL to node-2",
         "p99",
         "messages/s",
+        "$ agentbus deliberations vote",
+        "deliberation_denied",
+        "nothing comes twice",
     ] {
         assert!(said.contains(part), "{part:?} is missing in:\n{said}");
     }

@@ -19,7 +19,7 @@ const HARMLESS: &str = "Please count the rows of the attached table.";
 
 /// No words can take an event of `calm` to 0.95, nor one of `acme` safely past 0.8.
 const PLAN: &str = "[tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\n\
-    worker = { roles = [\"implementer\"] }\n[tenants.calm.limits]\ndeliberation_threshold = 0.95\n\
+    worker = { roles = [\"implementer\"] }\njudge = { roles = [\"judicial\"] }\n[tenants.calm.limits]\ndeliberation_threshold = 0.95\n\
     [tenants.calm.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }";
 
 /// Time enough for a development build on a shared machine.
@@ -71,11 +71,11 @@ async fn passes_unread(planner: &AgentClient, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn harm_is_refused_with_all_parts_and_the_harmless_delivered_by_a_named_model() {
+async fn harm_is_deliberated_with_all_parts_and_the_harmless_delivered_by_a_named_model() {
     let bus = bus("deadline = \"8s\"\naudit_every = 1").await;
     let (acme, _worker) = planner(&bus, "acme").await;
     let refused = send(&acme, HARMFUL).await;
-    assert_eq!(refused.reason, Reason::DeliberationUnavailable, "{refused:?}");
+    assert_eq!(refused.reason, Reason::Deliberating, "{refused:?}");
     let impact = refused.impact.unwrap();
     assert!(impact.score >= 0.8 && impact.parts.semantic.is_some_and(|part| part > 0.8), "{impact:?}");
     assert!(impact.parts.drift.is_some() && impact.parts.permission > 0.0 && impact.unscored.is_none());
@@ -124,7 +124,7 @@ async fn without_its_model_a_node_says_so_and_passes_only_what_needs_none() {
 
     let (acme, _worker) = planner(&bus, "acme").await;
     let refused = send(&acme, HARMLESS).await;
-    assert_eq!(refused.reason, Reason::DeliberationUnavailable, "{refused:?}");
+    assert_eq!(refused.reason, Reason::Deliberating, "{refused:?}");
     assert_eq!(unscored(&refused), "no_model");
     assert!(refused.detail.contains("this node has no model that works"), "{}", refused.detail);
     let (calm, _worker) = planner(&bus, "calm").await;
@@ -133,7 +133,7 @@ async fn without_its_model_a_node_says_so_and_passes_only_what_needs_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_fails_refuses_what_needs_it_and_the_log_names_the_decision() {
+async fn what_a_model_fails_on_is_deliberated_and_the_log_names_the_decision() {
     let model = failing();
     let bus =
         bus(&format!("deadline = \"8s\"\nmodel_dir = {:?}\n", model.path().display().to_string())).await;
@@ -142,7 +142,7 @@ async fn a_model_that_fails_refuses_what_needs_it_and_the_log_names_the_decision
     let (calm, _other) = planner(&bus, "calm").await;
     for n in 0..20 {
         let refused = send(&acme, &format!("word {n}")).await;
-        assert_eq!(refused.reason, Reason::DeliberationUnavailable, "{refused:?}");
+        assert_eq!(refused.reason, Reason::Deliberating, "{refused:?}");
         assert_eq!(unscored(&refused), "failed");
         passes_unread(&calm, &format!("word {n}")).await;
         let log = std::fs::read_to_string(bus.stack.nodes()[0].child().log()).unwrap();
@@ -160,7 +160,7 @@ async fn a_model_that_is_too_slow_refuses_what_needs_it_and_nothing_else() {
     let (acme, _worker) = planner(&bus, "acme").await;
     let long: String = (0..40).map(|n| format!("Sentence number {n} is about the weather. ")).collect();
     let refused = send(&acme, &long).await;
-    assert_eq!(refused.reason, Reason::DeliberationUnavailable, "{refused:?}");
+    assert_eq!(refused.reason, Reason::Unscored, "{refused:?}");
     assert_eq!(unscored(&refused), "timed_out");
     assert!(refused.detail.contains("did not answer within 1ms"), "{}", refused.detail);
     let (calm, _worker) = planner(&bus, "calm").await;
@@ -186,7 +186,7 @@ async fn a_busy_model_keeps_nobody_waiting_who_does_not_need_it() {
     let mut busy = 0;
     for asked in flood {
         let verdict = asked.await.unwrap();
-        assert!(matches!(verdict.reason, Reason::Delivered | Reason::DeliberationUnavailable), "{verdict:?}");
+        assert!(matches!(verdict.reason, Reason::Delivered | Reason::Unscored), "{verdict:?}");
         busy += usize::from(unscored(&verdict) == "busy");
     }
     assert!(busy > 0, "a queue of two held 24 texts");

@@ -10,16 +10,22 @@
     reason = "a test that cannot go on should stop with its reason"
 )]
 
+mod ask;
+mod chaos;
 mod clients;
+mod deliberation;
 mod docs;
+mod durable;
 mod faults;
 mod impact;
 mod isolation;
 mod journeys;
+mod learning;
 #[cfg(feature = "model")]
 mod model_tools;
 mod operators;
 mod past;
+mod people;
 mod policy;
 mod servers;
 mod state;
@@ -27,3 +33,4 @@ mod support;
 mod takeover;
 mod tenancy;
 mod tidy;
+mod webhook;

@@ -213,7 +213,8 @@ async fn apply(bus: &Bus, text: &str) {
 }
 
 fn two_tenants(acme: &str, globex: &str) -> String {
-    let agents = "planner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }";
+    let agents = "planner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n\
+                  judge = { roles = [\"judicial\"] }";
     format!(
         "[tenants.acme]\nlimits = {{ {acme} }}\n[tenants.acme.agents]\n{agents}\n\
          [tenants.globex]\nlimits = {{ {globex} }}\n[tenants.globex.agents]\n{agents}\n"
@@ -235,14 +236,14 @@ async fn each_tenant_weighs_its_own_way_and_a_change_takes_effect_without_a_rest
     }
     // A task scores 0.5 by its type, and little by everything else.
     let verdict = say(&acme.0, "worker", "hello").await;
-    assert_eq!(verdict.reason, Reason::DeliberationUnavailable, "{verdict:?}");
+    assert_eq!(verdict.reason, Reason::Deliberating, "{verdict:?}");
     assert!((impact(&verdict).score - 0.5).abs() < 0.01, "{verdict:?}");
     let verdict = say(&globex.0, "worker", "hello").await;
     assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
 
     apply(&bus, &two_tenants(DEFAULT, "deliberation_threshold = 0.01")).await;
     becomes(&acme.0, Reason::Delivered).await;
-    becomes(&globex.0, Reason::DeliberationUnavailable).await;
+    becomes(&globex.0, Reason::Deliberating).await;
     bus.stop().await;
 }
 

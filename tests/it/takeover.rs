@@ -72,6 +72,7 @@ impl Scene {
             policy_revision: None,
             impact: None,
             reach: None,
+            deliberation_id: None,
             node: "node-0".to_owned(),
             elapsed: Duration::from_micros(1),
         };

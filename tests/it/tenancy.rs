@@ -6,7 +6,9 @@
 
 mod attacks;
 mod cli;
+mod cluster;
 mod directory;
+mod inbox;
 mod runtime;
 mod server;
 mod works;

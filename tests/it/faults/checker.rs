@@ -95,6 +95,7 @@ mod planted {
             policy_revision: None,
             impact: None,
             reach: None,
+            deliberation_id: None,
             node: "n".to_owned(),
             elapsed: std::time::Duration::ZERO,
         }

@@ -1,0 +1,322 @@
+//! The logs of deliberations over JetStream, appended by compare-and-set.
+//!
+//! Every event is a message of the stream DELIBERATIONS on a subject of its own kind, so the server
+//! finds a deliberation's events, counts the open ones, and refuses an append to a log that has grown.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    Client, HeaderMap, Request,
+    jetstream::{self, Context, stream::RawMessageErrorKind},
+};
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use moka::sync::Cache;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::subjects;
+use crate::{
+    deliberation::{Appended, Case, DeliberationLog, LogError},
+    domain::{DeliberationId, Event, Parked, TenantId},
+    pipeline::Tenants,
+    telemetry::Metrics,
+    tenants::names,
+};
+
+/// One question to JetStream.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// What a parked event has besides its message and those who may vote; headers, and room.
+const HEADERS_BYTES: usize = 1_024;
+/// A log without votes: parked, escalated, decided, concluded.
+const EVENTS_WITHOUT_VOTES: usize = 4;
+/// Logs that are read side by side for one list.
+const READS_AT_ONCE: usize = 16;
+/// How long the number of a tenant's open deliberations is taken as it was.
+const COUNT_FOR: Duration = Duration::from_secs(1);
+const TENANTS_COUNTED_MAX: u64 = 65_536;
+/// Deliberations whose place in the stream is remembered, to list the oldest first.
+const PLACES_MAX: u64 = 100_000;
+/// Subjects that the server counts in one answer.
+const PAGE: usize = 100_000;
+/// Answers that are read for one count.
+const PAGES_MAX: usize = 10;
+
+/// The logs, over one connection.
+pub struct Deliberations {
+    client: Client,
+    context: Context,
+    tenants: Arc<dyn Tenants>,
+    metrics: Arc<Metrics>,
+    /// How many are open, about.
+    open: Cache<TenantId, Arc<AtomicUsize>>,
+    /// Sequences of parked events, which never change.
+    places: Cache<(TenantId, DeliberationId), u64>,
+}
+
+impl Deliberations {
+    pub fn new(client: Client, tenants: Arc<dyn Tenants>, metrics: Arc<Metrics>) -> Self {
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(ANSWER_WITHIN);
+        Self {
+            client,
+            context,
+            tenants,
+            metrics,
+            open: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
+            places: Cache::builder().max_capacity(PLACES_MAX).build(),
+        }
+    }
+
+    /// Adds an event, if the last one of its log is the one with this sequence; 0: there is none.
+    async fn write(
+        &self,
+        tenant: &TenantId,
+        id: &DeliberationId,
+        event: &Event,
+        last: u64,
+    ) -> Result<Appended, LogError> {
+        let payload = serde_json::to_vec(event).map_err(|error| LogError::Unreadable(error.to_string()))?;
+        let limit = self.client.max_payload().saturating_sub(HEADERS_BYTES);
+        if payload.len() > limit {
+            return Err(LogError::TooLarge { bytes: payload.len(), limit });
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Stream", names::DELIBERATIONS_STREAM);
+        headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
+        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects::deliberation(tenant, id));
+        let subject = subjects::deliberation_event(tenant, id, event);
+        let request = Request::new().headers(headers).payload(payload.into()).timeout(Some(ANSWER_WITHIN));
+        let answer = self.client.send_request(subject, request).await.map_err(|error| {
+            tracing::debug!(%error, "append not confirmed");
+            LogError::Unconfirmed
+        })?;
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Ack { error: None, seq: Some(_) }) => {
+                self.metrics.deliberations.appended(event);
+                Ok(Appended::Now)
+            }
+            Ok(Ack { error: Some(error), .. }) => error.appended(),
+            Ok(Ack { error: None, seq: None }) | Err(_) => Err(LogError::Unconfirmed),
+        }
+    }
+
+    /// The first event at or after a sequence.
+    async fn next(&self, subject: String, from: u64) -> Result<Option<(u64, Event)>, LogError> {
+        let stream = self
+            .context
+            .get_stream_no_info(names::DELIBERATIONS_STREAM)
+            .await
+            .map_err(|error| LogError::Refused(error.to_string()))?;
+        let found = stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
+        match found {
+            Ok(message) => {
+                let event = serde_json::from_slice(&message.payload).map_err(|error| {
+                    LogError::Unreadable(format!("sequence {}: {error}", message.sequence))
+                })?;
+                Ok(Some((message.sequence, event)))
+            }
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => {
+                tracing::debug!(%error, "deliberations not read");
+                Err(LogError::Unconfirmed)
+            }
+        }
+    }
+
+    async fn read(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
+        let all = subjects::deliberation(tenant, id);
+        let Some((first, event)) = self.next(all.clone(), 1).await? else { return Ok(None) };
+        let Event::Parked(parked) = &event else {
+            return Err(LogError::Unreadable(format!("it begins with {}, expected parked", event.kind())));
+        };
+        if (&parked.tenant, &parked.id) != (tenant, id) {
+            return Err(LogError::Unreadable(format!(
+                "found deliberation {} of {}, expected {id} of {tenant}",
+                parked.id, parked.tenant
+            )));
+        }
+        self.places.insert((tenant.clone(), id.clone()), first);
+        let length_max = EVENTS_WITHOUT_VOTES + parked.voters.len() + parked.stand_ins.len();
+        let mut events = vec![(first, event)];
+        while let Some((sequence, _)) = events.last().filter(|(_, event)| !last_of_all(event)) {
+            let Some(next) = self.next(all.clone(), sequence + 1).await? else { break };
+            if events.len() >= length_max {
+                return Err(LogError::Unreadable(format!("it has more than {length_max} events")));
+            }
+            events.push(next);
+        }
+        Case::replay(events).map_err(|error| LogError::Unreadable(error.to_string()))
+    }
+
+    /// Where its log begins in the stream.
+    async fn place(&self, tenant: &TenantId, id: DeliberationId) -> Result<(u64, DeliberationId), LogError> {
+        let key = (tenant.clone(), id.clone());
+        if let Some(sequence) = self.places.get(&key) {
+            return Ok((sequence, id));
+        }
+        match self.next(subjects::parked(tenant, &id), 1).await? {
+            Some((sequence, _)) => {
+                self.places.insert(key, sequence);
+                Ok((sequence, id))
+            }
+            // It was removed by its age a moment ago.
+            None => Ok((u64::MAX, id)),
+        }
+    }
+
+    async fn open_ids(&self, tenant: &TenantId) -> Result<HashSet<DeliberationId>, LogError> {
+        let mut open = self.ids(tenant, "parked").await?;
+        for decided in self.ids(tenant, "decided").await? {
+            open.remove(&decided);
+        }
+        Ok(open)
+    }
+
+    /// The deliberations that have an event of this kind.
+    async fn ids(&self, tenant: &TenantId, kind: &str) -> Result<HashSet<DeliberationId>, LogError> {
+        let filter = subjects::deliberations_with(tenant, kind);
+        let subject = format!("STREAM.INFO.{}", names::DELIBERATIONS_STREAM);
+        let mut found = HashSet::new();
+        for page in 0..PAGES_MAX {
+            let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
+            let info: Info = self.context.request(subject.clone(), &question).await.map_err(|error| {
+                tracing::debug!(%error, "deliberations not counted");
+                LogError::Unconfirmed
+            })?;
+            if let Some(error) = info.error {
+                return Err(LogError::Refused(error.description));
+            }
+            let subjects = info.state.and_then(|state| state.subjects).unwrap_or_default();
+            let last = subjects.len() < PAGE;
+            found.extend(subjects.keys().filter_map(|subject| subject.split('.').nth(2)?.parse().ok()));
+            if last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the tenant has room for one more; counts it, if so.
+    async fn room(&self, tenant: &TenantId) -> Result<bool, LogError> {
+        let open_max = self.tenants.tenant(tenant).map_or(0, |tenant| tenant.deliberation.open_max);
+        let open = match self.open.get(tenant) {
+            Some(open) => open,
+            None => {
+                let open = Arc::new(AtomicUsize::new(self.open_ids(tenant).await?.len()));
+                self.open.insert(tenant.clone(), Arc::clone(&open));
+                open
+            }
+        };
+        Ok(open.fetch_add(1, Ordering::Relaxed) < open_max)
+    }
+}
+
+#[async_trait]
+impl DeliberationLog for Deliberations {
+    async fn park(&self, parked: &Parked) -> Result<Appended, LogError> {
+        if !self.room(&parked.tenant).await? {
+            // A repeat finds its own also when there is no room for others.
+            return match self.next(subjects::parked(&parked.tenant, &parked.id), 1).await? {
+                Some(_) => Ok(Appended::Conflict),
+                None => Err(LogError::Full("the tenant's open_max is reached".to_owned())),
+            };
+        }
+        self.write(&parked.tenant, &parked.id, &Event::Parked(Box::new(parked.clone())), 0).await
+    }
+
+    async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
+        self.read(tenant, id).await
+    }
+
+    async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError> {
+        let appended = self.write(&case.parked.tenant, &case.parked.id, event, case.version).await?;
+        if let (Appended::Now, Event::Decided { at, .. }) = (appended, event) {
+            self.metrics.deliberations.took(case.parked.parked_at, *at);
+        }
+        Ok(appended)
+    }
+
+    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<(Vec<Case>, usize), LogError> {
+        let ids = self.open_ids(tenant).await?;
+        let total = ids.len();
+        let mut oldest: Vec<(u64, DeliberationId)> = stream::iter(ids)
+            .map(|id| self.place(tenant, id))
+            .buffer_unordered(READS_AT_ONCE)
+            .try_collect()
+            .await?;
+        oldest.sort_unstable();
+        oldest.truncate(limit);
+        let cases: Vec<Option<Case>> = stream::iter(oldest)
+            .map(|(_, id)| async move {
+                match self.read(tenant, &id).await {
+                    // One that cannot be read does not hide the others.
+                    Err(LogError::Unreadable(cause)) => {
+                        tracing::error!(%tenant, deliberation = %id, cause, "a deliberation cannot be read");
+                        Ok(None)
+                    }
+                    read => read,
+                }
+            })
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await?;
+        // It may have been decided since it was counted.
+        Ok((cases.into_iter().flatten().filter(|case| case.decision.is_none()).collect(), total))
+    }
+}
+
+/// Nothing follows: the end need not be looked for.
+fn last_of_all(event: &Event) -> bool {
+    matches!(event, Event::Concluded { .. })
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    error: Option<ApiError>,
+    #[serde(default)]
+    seq: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    error: Option<ApiError>,
+    #[serde(default)]
+    state: Option<InfoState>,
+}
+
+#[derive(Deserialize)]
+struct InfoState {
+    #[serde(default)]
+    subjects: Option<std::collections::HashMap<String, u64>>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl ApiError {
+    /// Codes of nats-server's `errors.json`.
+    fn appended(self) -> Result<Appended, LogError> {
+        match self.err_code {
+            // Wrong last sequence, with and without the sequence in its text.
+            10_071 | 10_164 => Ok(Appended::Conflict),
+            // Resources of the account or the server, and what the stream's own limits refuse.
+            10_002 | 10_023 | 10_028 | 10_047 | 10_077 => Err(LogError::Full(self.description)),
+            _ => Err(LogError::Refused(self.description)),
+        }
+    }
+}

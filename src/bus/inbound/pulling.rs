@@ -1,0 +1,242 @@
+//! One tenant's loop: asks JetStream for as many messages as there is room for, and hands each to a task.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::{Message as NatsMessage, StatusCode, Subscriber};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Inbound, Presence,
+    delivery::Delivery,
+    pace::Pace,
+    pulls::{EXPIRES, Pulls},
+    task,
+};
+use crate::{domain::TenantId, pipeline::Because, tenants::names};
+
+/// What an idle tenant is pulled for: all of it may have to wait for room.
+const IDLE_BATCH: usize = 16;
+/// An idle loop looks whether it may pull again.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A pull that the server refused is not repeated before this.
+const REFUSED_FOR: Duration = Duration::from_millis(250);
+/// A pulled message waits so long for room, then it is given back: well below the consumer's `ack_wait`.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+/// A message that found no room, or came as the node stops, is for another node.
+const ELSEWHERE_AFTER: Duration = Duration::from_millis(200);
+/// Nothing for so long: what had been pulled has come.
+const QUIET: Duration = Duration::from_millis(50);
+/// A stopping node reads what had been pulled for so long.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
+
+/// How a loop ended.
+pub(super) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// There is no stream, or no consumer.
+    Absent,
+    Failed(String),
+}
+
+pub(super) struct Pulling {
+    inbound: Arc<Inbound>,
+    pull_subject: String,
+    tasks: TaskTracker,
+    pulls: Pulls,
+    pace: Pace,
+    in_hand: usize,
+    /// Messages that nobody has pulled, as last heard.
+    waiting: i64,
+    refused_until: Option<Instant>,
+    served: bool,
+}
+
+impl Pulling {
+    pub(super) fn new(inbound: Arc<Inbound>, tenant: &TenantId, tasks: TaskTracker) -> Self {
+        let (stream, consumer) = (names::inbound_stream(tenant), names::NODES_CONSUMER);
+        Self {
+            inbound,
+            pull_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            tasks,
+            pulls: Pulls::default(),
+            pace: Pace::default(),
+            in_hand: 0,
+            waiting: 0,
+            refused_until: None,
+            served: false,
+        }
+    }
+
+    /// Whether JetStream has answered as it does when there is a consumer.
+    pub(super) fn was_served(&self) -> bool {
+        self.served
+    }
+
+    pub(super) async fn run(&mut self, stop: &CancellationToken, presence: &mut Presence<'_>) -> Ended {
+        let requests = self.inbound.lane.requests();
+        let (client, mut connections) = (requests.client().clone(), requests.connections());
+        let inbox = client.new_inbox();
+        let mut messages = match client.subscribe(format!("{inbox}.*")).await {
+            Ok(messages) => messages,
+            Err(error) => return Ended::Failed(error.to_string()),
+        };
+        // Room for all that can be in hand: no task waits to tell.
+        let (settled, mut results) = mpsc::channel(self.inbound.share + 1);
+        let ended = loop {
+            if let Err(error) = self.ask(&client, &inbox).await {
+                break Ended::Failed(error);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ended::Stopped,
+                Some(again) = results.recv() => {
+                    self.in_hand = self.in_hand.saturating_sub(1);
+                    self.pace.heard(again, Instant::now());
+                }
+                message = messages.next() => match message {
+                    None => break Ended::Failed("the subscription has ended".to_owned()),
+                    Some(message) => match self.take(message, &settled, stop).await {
+                        Taken::Absent => break Ended::Absent,
+                        Taken::Served => {
+                            self.served = true;
+                            presence.is_there();
+                        }
+                        Taken::Nothing => {}
+                    },
+                },
+                Ok(()) = connections.changed() => self.pulls.forget(),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        };
+        self.heard_waiting(0);
+        self.give_back(messages).await;
+        ended
+    }
+
+    /// Pulls if there is room for a good part of what this tenant may have.
+    async fn ask(&mut self, client: &async_nats::Client, inbox: &str) -> Result<(), String> {
+        let now = Instant::now();
+        self.pulls.expire(now);
+        if self.refused_until.is_some_and(|until| now < until) || !self.inbound.lane.connected() {
+            return Ok(());
+        }
+        let most = match self.in_hand {
+            0 => self.inbound.share.min(IDLE_BATCH),
+            _ => self.inbound.share,
+        };
+        let allowed = self.pace.allowed(most, now);
+        let taken = self.in_hand + self.pulls.outstanding();
+        if 2 * taken > allowed || taken >= allowed {
+            return Ok(());
+        }
+        let batch = allowed - taken;
+        let number = self.pulls.send(batch, now);
+        let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
+        let body = json!({ "batch": batch, "expires": expires }).to_string();
+        let reply = format!("{inbox}.{number}");
+        let sent = client.publish_with_reply(self.pull_subject.clone(), reply, body.into());
+        match tokio::time::timeout(task::TELL_WITHIN, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("NATS takes nothing".to_owned()),
+        }
+    }
+
+    async fn take(
+        &mut self,
+        message: NatsMessage,
+        settled: &mpsc::Sender<Option<Because>>,
+        stop: &CancellationToken,
+    ) -> Taken {
+        if let Some(status) = message.status {
+            return self.told(status, &message);
+        }
+        self.pulls.arrived();
+        let delivery = message.reply.as_deref().and_then(Delivery::read);
+        let (Some(delivery), Some(reply)) = (delivery, message.reply.clone()) else {
+            tracing::warn!("a message on the lane that is not JetStream's is dropped");
+            return Taken::Nothing;
+        };
+        self.heard_waiting(delivery.waiting);
+        self.inbound.metrics.lane.pulled(delivery.attempt);
+        match self.room(stop).await {
+            Some(room) => {
+                self.in_hand += 1;
+                let excused = self.pace.excused(Instant::now());
+                let (inbound, settled) = (Arc::clone(&self.inbound), settled.clone());
+                self.tasks.spawn(async move {
+                    let again = task::govern(&inbound, &message, delivery, excused).await;
+                    drop(room);
+                    // A loop that has ended counts no more.
+                    let _ = settled.try_send(again);
+                });
+            }
+            None => task::give_back(&self.inbound, reply, ELSEWHERE_AFTER).await,
+        }
+        Taken::Served
+    }
+
+    async fn room(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.inbound.room);
+        tokio::select! {
+            biased;
+            room = tokio::time::timeout(ROOM_WITHIN, room.acquire_owned()) => room.ok()?.ok(),
+            () = stop.cancelled() => None,
+        }
+    }
+
+    /// A word of the server about a pull.
+    fn told(&mut self, status: StatusCode, message: &NatsMessage) -> Taken {
+        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+        self.pulls.ended(number.unwrap_or_default());
+        match status {
+            StatusCode::NO_RESPONDERS => Taken::Absent,
+            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
+                self.heard_waiting(0);
+                Taken::Served
+            }
+            _ => {
+                let why = message.description.as_deref().unwrap_or_default();
+                tracing::debug!(%status, why, "a pull has ended");
+                self.refused_until = Some(Instant::now() + REFUSED_FOR);
+                if why.eq_ignore_ascii_case("consumer deleted") { Taken::Absent } else { Taken::Nothing }
+            }
+        }
+    }
+
+    fn heard_waiting(&mut self, waiting: u64) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.inbound.metrics.lane.waiting.inc_by(waiting - self.waiting);
+        self.waiting = waiting;
+    }
+
+    /// What was pulled and not begun is for other nodes, now and not when JetStream misses it.
+    async fn give_back(&mut self, mut messages: Subscriber) {
+        let deadline = Instant::now() + LAST_WITHIN;
+        while self.pulls.outstanding() > 0 && Instant::now() < deadline {
+            let Ok(Some(message)) = tokio::time::timeout(QUIET, messages.next()).await else { break };
+            if let (None, Some(reply)) = (message.status, message.reply) {
+                self.pulls.arrived();
+                task::give_back(&self.inbound, reply, ELSEWHERE_AFTER).await;
+            }
+        }
+        // Without interest the server forgets what is left of the pulls.
+        if let Err(error) = messages.unsubscribe().await {
+            tracing::debug!(%error, "not unsubscribed");
+        }
+    }
+}
+
+/// What a message meant.
+enum Taken {
+    /// The consumer is there.
+    Served,
+    Absent,
+    Nothing,
+}

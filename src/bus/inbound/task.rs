@@ -1,0 +1,128 @@
+//! One message of the durable lane in a node's hands: governed, and acknowledged or given back.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use async_nats::{Message as NatsMessage, Subject};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+
+use super::{Inbound, delivery::Delivery};
+use crate::{
+    bus::{lane::headers, subjects},
+    domain::{AgentId, IdError, MessageId, Reason, TenantId},
+    pipeline::{Because, DeadLetter, DurableLane as _, Kept, Request, Settled},
+};
+
+/// For a word to the server, when it takes nothing.
+pub(super) const TELL_WITHIN: Duration = Duration::from_secs(2);
+/// What cannot even be put aside is tried again after this.
+const UNREADABLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Governs it and tells JetStream. `Some`: it comes again, and because of what.
+pub(super) async fn govern(
+    inbound: &Inbound,
+    message: &NatsMessage,
+    delivery: Delivery,
+    excused: bool,
+) -> Option<Because> {
+    let reply = message.reply.clone()?;
+    inbound.metrics.lane.in_hand.inc();
+    let settled = match read(message, delivery, excused) {
+        Ok(kept) => settle(inbound, &kept).await,
+        Err(error) => put_aside(inbound, message, delivery, &error).await,
+    };
+    inbound.metrics.lane.in_hand.dec();
+    match settled {
+        Settled::Done { given_up } => {
+            if !given_up {
+                inbound.metrics.lane.governed(delivery.age());
+            }
+            tell(inbound, reply, Bytes::from_static(b"+ACK")).await;
+            None
+        }
+        Settled::Again { after, because } => {
+            give_back(inbound, reply, after).await;
+            Some(because)
+        }
+    }
+}
+
+/// A panic ends the attempt, not the node.
+async fn settle(inbound: &Inbound, kept: &Kept) -> Settled {
+    let governing = AssertUnwindSafe(inbound.pipeline.govern_kept(kept)).catch_unwind().await;
+    if let Ok(settled) = governing {
+        return settled;
+    }
+    inbound.metrics.lane.panicked();
+    tracing::error!(
+        tenant = %kept.key.tenant,
+        sender = %kept.key.sender,
+        message = %kept.key.message,
+        attempt = kept.attempt,
+        "governing a message failed within the node"
+    );
+    let failing = AssertUnwindSafe(inbound.pipeline.failed_to_govern(kept)).catch_unwind().await;
+    failing.unwrap_or(Settled::Again { after: UNREADABLE_AGAIN, because: Because::Message })
+}
+
+fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Kept, IdError> {
+    let key = subjects::kept(&message.subject)?;
+    let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
+    let redriven = header(headers::REDRIVEN).and_then(|times| times.as_str().parse().ok());
+    let request = Request {
+        tenant: key.tenant.clone(),
+        sender: key.sender.clone(),
+        payload: message.payload.clone(),
+        traceparent: header(headers::TRACEPARENT).map(|value| value.as_str().to_owned()),
+        received: Instant::now(),
+    };
+    Ok(Kept { key, request, attempt: delivery.attempt, redriven: redriven.unwrap_or(0), excused })
+}
+
+/// What lies on a subject that no node has written: it has no sender to tell.
+async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery, error: &IdError) -> Settled {
+    let mut tokens = message.subject.split('.').skip(1);
+    let (tenant, sender, id) = (tokens.next(), tokens.nth(1), tokens.next());
+    let checked = |token: Option<&str>, valid: bool| match token {
+        Some(token) if valid => token.to_owned(),
+        _ => subjects::UNREADABLE.to_owned(),
+    };
+    let letter = DeadLetter {
+        tenant: checked(tenant, tenant.is_some_and(|t| t.parse::<TenantId>().is_ok())),
+        sender: checked(sender, sender.is_some_and(|s| s.parse::<AgentId>().is_ok())),
+        message: checked(id, id.is_some_and(|id| id.parse::<MessageId>().is_ok())),
+        payload: message.payload.clone(),
+        traceparent: None,
+        reason: Reason::BadIdentifier.as_str().to_owned(),
+        detail: error.to_string(),
+        attempts: delivery.attempt,
+        redriven: 0,
+    };
+    match inbound.lane.bury(letter).await {
+        Ok(()) => Settled::Done { given_up: true },
+        Err(error) => {
+            tracing::error!(%error, "a message that cannot be read cannot be put aside either");
+            Settled::Again { after: UNREADABLE_AGAIN, because: Because::Bus }
+        }
+    }
+}
+
+/// Another node may have it after this.
+pub(super) async fn give_back(inbound: &Inbound, reply: Subject, after: Duration) {
+    inbound.metrics.lane.given_back();
+    let word = format!("-NAK {{\"delay\": {}}}", after.as_nanos());
+    tell(inbound, reply, word.into()).await;
+}
+
+async fn tell(inbound: &Inbound, reply: Subject, word: Bytes) {
+    let sent = inbound.lane.requests().client().publish(reply, word);
+    match tokio::time::timeout(TELL_WITHIN, sent).await {
+        Ok(Ok(())) => {}
+        // It comes again when JetStream misses the acknowledgement, and is seen to be done.
+        Ok(Err(error)) => tracing::debug!(%error, "JetStream was not told"),
+        Err(_) => tracing::debug!("JetStream was not told: NATS takes nothing"),
+    }
+}

@@ -1,0 +1,126 @@
+//! Which headers does what the lane keeps bear?
+
+use async_nats::{HeaderMap, header::HeaderValue};
+
+use crate::{
+    domain::{Encoding, Verdict},
+    pipeline::{DeadLetter, Notice, Request, Shipment},
+    state::{Digest, MessageKey},
+};
+
+/// Of a message's content, in hex.
+pub(super) const DIGEST: &str = "Agentbus-Digest";
+/// Which decision has delivered or refused it.
+pub(super) const DECISION: &str = "Agentbus-Decision";
+pub(crate) const REDRIVEN: &str = "Agentbus-Redriven";
+pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// Bytes that the headers of a delivery take at most.
+pub(super) const HEADERS_MAX: usize = 1024;
+/// Of a sentence in a header.
+const SENTENCE_MAX: usize = 512;
+/// A W3C trace context has 55.
+const TRACEPARENT_MAX: usize = 128;
+
+/// Of a message that waits to be governed.
+pub(super) fn submitted(key: &MessageKey, digest: &Digest, request: &Request) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("{}.{}", key.sender, key.message));
+    headers.insert(DIGEST, hex::encode(digest));
+    trace(&mut headers, request.traceparent.as_deref());
+    headers
+}
+
+/// Of a delivery: what one in a live inbox bears. The recipient's name counts here: by a chosen reply
+/// subject an agent can have what is in its durable inbox sent into another's live one.
+pub(super) fn delivery(shipment: &Shipment, index: usize) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Delivery", format!("{}-{index}", shipment.decision_id));
+    headers.insert(DECISION, shipment.decision_id.as_str());
+    headers.insert("Agentbus-Message-Id", shipment.key.message.as_str());
+    headers.insert("Agentbus-Tenant", shipment.key.tenant.as_str());
+    headers.insert("Agentbus-Sender", shipment.key.sender.as_str());
+    trace(&mut headers, Some(&shipment.traceparent));
+    if let Some(parcel) = shipment.parcels.get(index) {
+        headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
+        headers.insert("Content-Type", parcel.encoding.content_type());
+    }
+    headers
+}
+
+/// Of a verdict. Never `Agentbus-Delivery`.
+pub(super) fn outcome(notice: &Notice) -> HeaderMap {
+    let mut headers = verdict(&notice.verdict, notice.encoding);
+    headers.insert("Agentbus-Recipient", notice.to.as_str());
+    headers.insert("Agentbus-Sender", notice.sender.as_str());
+    headers.insert("Agentbus-Message-Id", notice.message.as_str());
+    // Only its sender knows all of a message that was redacted for others.
+    if let (Some(digest), true) = (notice.digest, notice.to == notice.sender) {
+        headers.insert(DIGEST, hex::encode(digest));
+    }
+    headers
+}
+
+fn verdict(verdict: &Verdict, encoding: Encoding) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Verdict", verdict.status.as_str());
+    headers.insert(DECISION, verdict.decision_id.as_str());
+    headers.insert("Content-Type", encoding.content_type());
+    headers
+}
+
+pub(super) fn dead_letter(letter: &DeadLetter, died_at: u128) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Reason", letter.reason.as_str());
+    headers.insert("Agentbus-Detail", sentence(&letter.detail));
+    headers.insert("Agentbus-Attempts", letter.attempts.to_string());
+    headers.insert(REDRIVEN, letter.redriven.to_string());
+    headers.insert("Agentbus-Died-At", died_at.to_string());
+    trace(&mut headers, letter.traceparent.as_deref());
+    headers
+}
+
+/// To be published only while nothing is on these subjects.
+pub(super) fn expecting_none(mut headers: HeaderMap, subjects: &str) -> HeaderMap {
+    headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects);
+    headers
+}
+
+pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
+    let hex = headers.get(DIGEST)?;
+    let mut digest = Digest::default();
+    hex::decode_to_slice(hex.as_str(), &mut digest).ok()?;
+    Some(digest)
+}
+
+/// A stranger's value goes on only as far as it can be one.
+fn trace(headers: &mut HeaderMap, traceparent: Option<&str>) {
+    let value = traceparent.filter(|value| value.len() <= TRACEPARENT_MAX);
+    if let Some(value) = value.and_then(|value| value.parse::<HeaderValue>().ok()) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+/// One line, of bounded length.
+fn sentence(text: &str) -> String {
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut length = 0;
+    line.take_while(|c| {
+        length += c.len_utf8();
+        length <= SENTENCE_MAX
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_one_bounded_line() {
+        assert_eq!(sentence("two\r\nlines\0"), "two  lines ");
+        let long = sentence(&"ü".repeat(1_000));
+        assert!(long.len() <= SENTENCE_MAX && long.len() > SENTENCE_MAX - 2);
+    }
+}

@@ -1,0 +1,216 @@
+//! What the lane asks JetStream: publishes that wait for their acknowledgement, side by side, bounded in
+//! number and in time.
+//!
+//! Not by async-nats' own requests: an answer that never comes would stay in its table for good.
+//!
+//! async-nats sends what it could not write before a reconnect when it is connected again, perhaps long
+//! after its caller has given up. That is harmless here: what may happen once only is published with the
+//! sequence that it expects, and finds that another has come first.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    Client, Event, HeaderMap, Message as NatsMessage, StatusCode, Subscriber, connection::State,
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::{
+    bus::{BusError, open, options},
+    config,
+    pipeline::LaneError,
+    shutdown::Shutdown,
+};
+
+/// Publishes that wait for their acknowledgement.
+const UNCONFIRMED_MAX: usize = 1_024;
+/// Then nobody knows whether it is kept.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+/// Messages that may wait in one subscription of the lane's connection: more than acknowledgements can
+/// be under way, and more than a tenant is pulled for at one time.
+const SUBSCRIPTION_MAX: usize = 8_192;
+
+// What JetStream's errors are called in nats-server's `errors.json`.
+const WRONG_LAST_SEQUENCE: &[u64] = &[10071, 10164];
+/// Stream store failed (its limits), storage, memory, account and server resources exceeded.
+const NO_ROOM: &[u64] = &[10077, 10047, 10028, 10002, 10023];
+
+/// The lane's connection.
+pub(crate) struct Requests {
+    client: Client,
+    inbox: String,
+    shared: Arc<Shared>,
+    slots: Semaphore,
+    next: AtomicU64,
+}
+
+struct Shared {
+    /// Who waits for which answer. At most [`UNCONFIRMED_MAX`].
+    waiting: Mutex<HashMap<u64, oneshot::Sender<NatsMessage>>>,
+    /// Goes up with every connection.
+    connections: watch::Sender<u64>,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Published {
+    Kept {
+        sequence: u64,
+        /// It was there already.
+        duplicate: bool,
+    },
+    /// Something has come first that was expected not to be there.
+    Late,
+}
+
+#[derive(serde::Deserialize)]
+struct PubAck {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ApiError>,
+}
+
+#[derive(serde::Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl Requests {
+    pub(super) async fn connect(
+        name: &str,
+        settings: &config::Nats,
+        background: &Shutdown,
+    ) -> Result<Self, BusError> {
+        let shared = Arc::new(Shared { waiting: Mutex::default(), connections: watch::Sender::new(0) });
+        let seen = Arc::clone(&shared);
+        let options = options(&format!("{name} lane"), settings)?
+            .subscription_capacity(SUBSCRIPTION_MAX)
+            // NATS has just answered this node; that it is gone again must not end the start.
+            .retry_on_initial_connect()
+            .event_callback(move |event| {
+                seen.observe(&event);
+                std::future::ready(())
+            });
+        let client = open(options, settings).await?;
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await?;
+        let (reader, stop) = (Arc::clone(&shared), background.token().clone());
+        background.tracker().spawn(async move { stop.run_until_cancelled(reader.read(answers)).await });
+        Ok(Self { client, inbox, shared, slots: Semaphore::new(UNCONFIRMED_MAX), next: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Changes with every new connection: what was asked for on the old one is forgotten.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        self.shared.connections.subscribe()
+    }
+
+    /// Publishes and waits until it is kept.
+    pub(super) async fn publish(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Published, LaneError> {
+        let answer = tokio::time::timeout(CONFIRM_WITHIN, self.ask(subject, headers, payload)).await;
+        let answer = answer.map_err(|_| LaneError::Unconfirmed)??;
+        if answer.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(LaneError::Refused("there is no stream for it; is the bus provisioned?".to_owned()));
+        }
+        let ack: PubAck = serde_json::from_slice(&answer.payload)
+            .map_err(|error| LaneError::Unreadable(format!("an acknowledgement: {error}")))?;
+        match ack.error {
+            None => Ok(Published::Kept { sequence: ack.seq, duplicate: ack.duplicate }),
+            Some(error) if WRONG_LAST_SEQUENCE.contains(&error.err_code) => Ok(Published::Late),
+            Some(error) if NO_ROOM.contains(&error.err_code) => Err(LaneError::Full(error.description)),
+            Some(ApiError { err_code, description }) => {
+                Err(LaneError::Refused(format!("{description} ({err_code})")))
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<NatsMessage, LaneError> {
+        let _slot = self.slots.acquire().await.map_err(|_| LaneError::Unconfirmed)?;
+        if !self.connected() {
+            return Err(LaneError::Unconfirmed);
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (done, answer) = oneshot::channel();
+        self.shared.waiting.lock().insert(number, done);
+        let _forget = Forget { shared: &self.shared, number };
+        self.client
+            .publish_with_reply_and_headers(subject, format!("{}.{number}", self.inbox), headers, payload)
+            .await
+            .map_err(|error| LaneError::Refused(error.to_string()))?;
+        answer.await.map_err(|_| LaneError::Unconfirmed)
+    }
+}
+
+/// Takes out of the table who no longer waits.
+struct Forget<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.shared.waiting.lock().remove(&self.number);
+    }
+}
+
+impl Shared {
+    async fn read(self: Arc<Self>, mut answers: Subscriber) {
+        while let Some(answer) = answers.next().await {
+            let number = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+            let waiting = number.and_then(|number: u64| self.waiting.lock().remove(&number));
+            if let Some(waiting) = waiting {
+                // One who no longer waits has passed its deadline.
+                let _ = waiting.send(answer);
+            }
+        }
+    }
+
+    fn observe(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connections.send_modify(|connections| *connections += 1);
+            }
+            Event::Disconnected | Event::Closed => {
+                tracing::warn!(%event, "the lane is not connected to NATS");
+                // Their answers went to the lost connection.
+                self.waiting.lock().clear();
+            }
+            Event::SlowConsumer(_) => {
+                tracing::warn!(%event, "the lane's messages were dropped: this node does not keep up");
+            }
+            Event::LameDuckMode | Event::Draining => tracing::info!(%event, "NATS, the lane"),
+            Event::ServerError(_) | Event::ClientError(_) => tracing::warn!(%event, "NATS, the lane"),
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The reviewers' verbs: what waits for me, and my vote on it.
+//!
+//! A vote is a pure step over the log that was read; whoever comes second with the same log reads it
+//! again. Only voters, stand-ins and the sender learn that a deliberation is there.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::Rng as _;
+use tokio::sync::Semaphore;
+
+use crate::{
+    deliberation::{Appended, Case, DeliberationLog, LogError, Tally},
+    domain::{AgentId, Encoding, Event, Judgement, Reason, Status, Tenant, Timestamp, Verb},
+    pipeline::{Admission, Courier, RecordPlace, Request, Tenants},
+    rejection::Rejection,
+    telemetry::Metrics,
+    wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest},
+};
+
+/// Times that a vote finds that the log has grown before its voter is asked to come again.
+const CONFLICTS_MAX: usize = 16;
+/// Open deliberations of a tenant that are read for one list; a reader sees its own among them.
+const READ_MAX: usize = 1_000;
+/// Lists that are read at one time; each may take thousands of small questions to JetStream.
+const LISTS_AT_ONCE: usize = 4;
+
+/// Answers the reviewers' verbs.
+pub struct Reviewers {
+    pub log: Arc<dyn DeliberationLog>,
+    pub tenants: Arc<dyn Tenants>,
+    pub admission: Arc<Admission>,
+    pub courier: Arc<dyn Courier>,
+    pub metrics: Arc<Metrics>,
+    pub limits: wire::Limits,
+    pub clock: fn() -> Timestamp,
+    /// From the request to its answer.
+    pub deadline: Duration,
+    pub node: String,
+    pub lists: Lists,
+}
+
+/// Room for lists.
+pub struct Lists(Semaphore);
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self(Semaphore::new(LISTS_AT_ONCE))
+    }
+}
+
+/// A vote that counted.
+struct Voted {
+    judgement: Option<Judgement>,
+    tally: Tally,
+}
+
+impl Reviewers {
+    /// The answer in the encoding of the request, and its reason.
+    pub(super) async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
+        let mut encoding = wire::encoding_of(&request.payload);
+        let acted = tokio::time::timeout(self.deadline, self.act(verb, request, &mut encoding)).await;
+        let outcome = acted.unwrap_or_else(|_| {
+            let limit = self.deadline.as_millis();
+            Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
+        });
+        let (status, reason) = match &outcome {
+            Ok(_) => (Status::Delivered, Reason::Delivered),
+            Err(rejection) => (rejection.status(), rejection.reason),
+        };
+        self.metrics.answered(verb, status, reason, request.received.elapsed());
+        let reply = outcome.unwrap_or_else(ReviewReply::Refused);
+        (wire::encode_review_reply(&reply, encoding).into(), reason)
+    }
+
+    async fn act(
+        &self,
+        verb: Verb,
+        request: &Request,
+        encoding: &mut Encoding,
+    ) -> Result<ReviewReply, Rejection> {
+        let (tenant, _slot) = self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?;
+        let reader = &request.sender;
+        match verb {
+            Verb::Deliberations => {
+                let asked = wire::decode_deliberations(&request.payload, &self.limits)?;
+                *encoding = asked.encoding;
+                match &asked.request.id {
+                    Some(id) => {
+                        let case = self.log.load(&tenant.id, id).await.map_err(unavailable)?;
+                        let case = case.filter(|case| sees(case, reader)).ok_or_else(unknown)?;
+                        self.show(&case, reader)
+                    }
+                    None => self.list(&tenant, reader).await,
+                }
+            }
+            Verb::Vote => {
+                let asked = wire::decode_vote(&request.payload, &self.limits)?;
+                *encoding = asked.encoding;
+                let voted = self.vote(&tenant, reader, &asked.request).await;
+                self.record(&tenant, reader, &asked.request, &voted);
+                let Voted { judgement, tally } = voted?;
+                Ok(ReviewReply::Voted { judgement, count: count(tally) })
+            }
+            Verb::Send
+            | Verb::Submit
+            | Verb::Ask
+            | Verb::Answer
+            | Verb::Register
+            | Verb::Heartbeat
+            | Verb::Unregister
+            | Verb::Find => {
+                Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of reviewers")))
+            }
+        }
+    }
+
+    async fn list(&self, tenant: &Tenant, reader: &AgentId) -> Result<ReviewReply, Rejection> {
+        let Ok(_room) = self.lists.0.try_acquire() else {
+            return Err(Rejection::new(
+                Reason::Overloaded,
+                format!("the node reads {LISTS_AT_ONCE} lists of deliberations at the moment, its limit"),
+            )
+            .after(Duration::from_millis(100)));
+        };
+        let (cases, _) = self.log.open(&tenant.id, READ_MAX).await.map_err(unavailable)?;
+        let seen: Vec<&Case> = cases.iter().filter(|case| sees(case, reader)).collect();
+        let listed = seen.iter().take(ReviewReply::LISTED_MAX);
+        let listed = listed.map(|case| Ok(self.docketed(case, &message(case)?, reader)));
+        Ok(ReviewReply::List { listed: listed.collect::<Result<_, Rejection>>()?, total: seen.len() })
+    }
+
+    fn show(&self, case: &Case, reader: &AgentId) -> Result<ReviewReply, Rejection> {
+        let message = message(case)?;
+        Ok(ReviewReply::Show(Box::new(Docket {
+            about: self.docketed(case, &message, reader),
+            message,
+            impact: case.parked.impact.clone(),
+            voters: case.parked.voters.clone(),
+            stand_ins: case.parked.stand_ins.clone(),
+            votes: case.votes.clone(),
+            decision: case.decision.as_ref().map(|decision| Decided {
+                judgement: decision.judgement,
+                at: decision.at,
+                detail: decision.detail.clone(),
+            }),
+            conclusion: case.conclusion.as_ref().map(|conclusion| Concluded {
+                reason: conclusion.reason.clone(),
+                at: conclusion.at,
+                detail: conclusion.detail.clone(),
+            }),
+        })))
+    }
+
+    fn docketed(&self, case: &Case, message: &wire::Decoded, reader: &AgentId) -> Docketed {
+        let parked = &case.parked;
+        let scored = parked.impact.as_ref().filter(|impact| impact.unscored.is_none());
+        Docketed {
+            id: parked.id.clone(),
+            sender: parked.sender.clone(),
+            message_id: parked.message_id.clone(),
+            message_type: message.message.message_type,
+            to: message.message.to.clone(),
+            why: parked.why.clone(),
+            score: scored.map(|impact| (impact.score, impact.level)),
+            rule: parked.rule.kind,
+            count: count(case.tally()),
+            escalated: case.escalated_at.is_some(),
+            parked_at: parked.parked_at,
+            escalate_at: parked.escalate_at,
+            deadline: parked.deadline,
+            digest: parked.digest.clone(),
+            voted: case.votes.iter().find(|vote| vote.voter == *reader).map(|vote| vote.choice),
+            may_vote: case.may_vote(reader, (self.clock)()).is_ok(),
+        }
+    }
+
+    async fn vote(&self, tenant: &Tenant, voter: &AgentId, vote: &VoteRequest) -> Result<Voted, Rejection> {
+        // What was appended without a confirmation.
+        let mut unconfirmed: Option<Timestamp> = None;
+        for attempt in 0..CONFLICTS_MAX {
+            if attempt > 0 {
+                tokio::time::sleep(jitter()).await;
+            }
+            let case = self.log.load(&tenant.id, &vote.id).await.map_err(unavailable)?.ok_or_else(unknown)?;
+            if unconfirmed.is_some_and(|at| case.votes.iter().any(|it| it.voter == *voter && it.at == at)) {
+                return Ok(Voted {
+                    judgement: case.decision.as_ref().map(|decision| decision.judgement),
+                    tally: case.tally(),
+                });
+            }
+            let now = (self.clock)();
+            // Nobody votes on what its time has changed, before that is in the log.
+            if let Some(due) = case.tick(now) {
+                self.log.append(&case, &due).await.map_err(unavailable)?;
+                continue;
+            }
+            let event = case
+                .vote(voter, vote.choice, &vote.digest, &vote.comment, now)
+                .map_err(|refused| Rejection::new(refused.reason(), refused.to_string()))?;
+            match self.log.append(&case, &event).await {
+                Ok(Appended::Now) => return Ok(counted(case, event)),
+                Ok(Appended::Conflict) => {}
+                Err(LogError::Unconfirmed) => unconfirmed = Some(now),
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Err(unavailable(LogError::Refused(format!("the log grew {CONFLICTS_MAX} times meanwhile"))))
+    }
+
+    fn record(&self, tenant: &Tenant, voter: &AgentId, vote: &VoteRequest, voted: &Result<Voted, Rejection>) {
+        let (result, judgement, detail) = match voted {
+            Ok(Voted { judgement, .. }) => ("counted", *judgement, ""),
+            Err(rejection) => (rejection.reason.as_str(), None, rejection.detail.as_str()),
+        };
+        self.metrics.deliberations.voted(result);
+        let record = wire::encode_vote_record(&VoteRecord {
+            at: (self.clock)(),
+            tenant: &tenant.id,
+            voter,
+            vote,
+            result,
+            judgement,
+            detail,
+            node: &self.node,
+        });
+        // A vote bears no message id of its voter's.
+        let place = RecordPlace { tenant: &tenant.id, sender: voter, message: None, after_intent: false };
+        if let Err(error) = self.courier.record(place, record.into()) {
+            self.metrics.record_dropped();
+            tracing::warn!(%error, deliberation = %vote.id, "vote not recorded");
+        }
+    }
+}
+
+/// Who takes part may look.
+fn sees(case: &Case, reader: &AgentId) -> bool {
+    let parked = &case.parked;
+    parked.sender == *reader || parked.voters.contains_key(reader) || parked.stand_ins.contains_key(reader)
+}
+
+/// What the log says with the event that was appended.
+fn counted(mut case: Case, event: Event) -> Voted {
+    let (vote, judgement) = match event {
+        Event::Vote(vote) => (Some(vote), None),
+        Event::Decided { judgement, vote, .. } => (vote, Some(judgement)),
+        Event::Parked(_) | Event::Escalated { .. } | Event::Concluded { .. } => (None, None),
+    };
+    case.votes.extend(vote);
+    Voted { judgement, tally: case.tally() }
+}
+
+fn count(tally: Tally) -> Count {
+    let Tally { approvals, rejections, approves, denies } = tally;
+    Count { approvals, rejections, approves, denies }
+}
+
+/// The parked message, as it was decoded when it was parked.
+fn message(case: &Case) -> Result<wire::Decoded, Rejection> {
+    let parked = &case.parked;
+    let stamp = wire::Stamp { tenant: &parked.tenant, sender: &parked.sender };
+    // Nothing but a node has written it, and JetStream bounds it.
+    let limits = wire::Limits {
+        request_bytes: parked.message.len(),
+        content_bytes: parked.message.len(),
+        ..wire::Limits::default()
+    };
+    wire::decode(parked.message.as_bytes(), stamp, &limits)
+        .map_err(|failure| unavailable(LogError::Unreadable(failure.to_string())))
+}
+
+fn jitter() -> Duration {
+    Duration::from_millis(rand::rng().random_range(1..10))
+}
+
+fn unknown() -> Rejection {
+    Rejection::new(
+        Reason::DeliberationUnknown,
+        "found no deliberation with this id, expected one that you judge or have caused",
+    )
+}
+
+fn unavailable(error: LogError) -> Rejection {
+    tracing::warn!(%error, "deliberations unavailable");
+    Rejection::new(Reason::DeliberationUnavailable, "deliberations cannot be read or written at the moment")
+        .after(Duration::from_millis(500))
+}

@@ -1,0 +1,113 @@
+//! What is kept of a tenant's learning, under its key.
+
+use std::collections::VecDeque;
+
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+
+use crate::{
+    deliberation::learning::Learned,
+    domain::{DeliberationId, TenantId, Timestamp},
+    tenants::names::THRESHOLDS_BUCKET,
+};
+
+/// Deliberations that are known to have taught; a repeat of a later one is as good as impossible.
+const TAUGHT_MAX: usize = 64;
+
+/// The value of a key.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    /// The threshold that the operator had configured. With another, learning begins anew: the
+    /// operator's word is the last.
+    pub(super) configured: f64,
+    pub(super) learned: Learned,
+    /// The last that taught, so that none does twice.
+    pub(super) taught: VecDeque<DeliberationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_change: Option<LastChange>,
+}
+
+/// How the threshold came to be what it is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LastChange {
+    pub(super) at: Timestamp,
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) reason: String,
+    pub(super) deliberation: DeliberationId,
+}
+
+impl Entry {
+    pub(super) fn new(configured: f64) -> Self {
+        let learned = Learned::new(configured);
+        Self { configured, learned, taught: VecDeque::new(), last_change: None }
+    }
+
+    pub(super) fn note(&mut self, deliberation: &DeliberationId) {
+        self.taught.push_back(deliberation.clone());
+        while self.taught.len() > TAUGHT_MAX {
+            self.taught.pop_front();
+        }
+    }
+}
+
+/// What is under a key.
+#[derive(Debug, Clone)]
+pub(super) enum Reading {
+    Nothing,
+    Entry(Box<Entry>),
+    /// Another version's, or damaged. Neither used nor overwritten.
+    Unreadable,
+}
+
+impl Reading {
+    /// What was learned from this configured threshold.
+    pub(super) fn of(&self, configured: f64) -> Option<&Entry> {
+        match self {
+            Reading::Entry(entry) if entry.configured.total_cmp(&configured).is_eq() => Some(entry),
+            Reading::Nothing | Reading::Entry(_) | Reading::Unreadable => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ReadingError(String);
+
+impl<K> From<async_nats::error::Error<K>> for ReadingError
+where
+    K: Clone + std::fmt::Debug + std::fmt::Display + PartialEq,
+{
+    fn from(error: async_nats::error::Error<K>) -> Self {
+        Self(error.to_string())
+    }
+}
+
+pub(super) fn subject(tenant: &TenantId) -> String {
+    format!("$KV.{THRESHOLDS_BUCKET}.{tenant}")
+}
+
+/// The revision and what is there; 0 for nothing.
+pub(super) async fn read(bucket: &Stream<()>, tenant: &TenantId) -> Result<(u64, Reading), ReadingError> {
+    let message = match bucket.get_last_raw_message_by_subject(&subject(tenant)).await {
+        Ok(message) => message,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+            return Ok((0, Reading::Nothing));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let reading = if message.headers.get("KV-Operation").is_some() {
+        // Deleted: the operator wants it forgotten.
+        Reading::Nothing
+    } else {
+        match serde_json::from_slice(&message.payload) {
+            Ok(entry) => Reading::Entry(Box::new(entry)),
+            Err(error) => {
+                tracing::error!(%tenant, %error, "what was learned cannot be read; the floor is in force");
+                Reading::Unreadable
+            }
+        }
+    };
+    Ok((message.sequence, reading))
+}

@@ -1,0 +1,182 @@
+//! What can the types of a configuration not say? Ranges, and values that must fit each other.
+
+use std::time::Duration;
+
+use super::{ConfigError, Idempotency, Limits, NodeConfig, Webhook, without_secrets};
+use crate::{
+    domain::{Constitution, Timestamp},
+    impact,
+};
+
+impl NodeConfig {
+    /// What the types cannot say: ranges, and values that must fit each other.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, found: String, expected: &str| {
+            Err(ConfigError::Value { key: key.to_owned(), found, expected: expected.to_owned() })
+        };
+        if self.node.name.parse::<crate::domain::AgentId>().is_err() {
+            return fail("node.name", crate::domain::id::shown(&self.node.name), "1 to 64 of [a-z0-9_-]");
+        }
+        if self.constitution.is_empty() {
+            return fail("constitution", "none".to_owned(), "at least one");
+        }
+        self.constitutions()?;
+        self.check_ranges()?;
+        let Limits { in_flight, in_flight_per_tenant, deadline, .. } = self.limits;
+        if in_flight_per_tenant > in_flight {
+            let found = in_flight_per_tenant.to_string();
+            return fail(
+                "limits.in_flight_per_tenant",
+                found,
+                &format!("at most limits.in_flight, {in_flight}"),
+            );
+        }
+        let Limits { asks, asks_per_tenant, .. } = self.limits;
+        if asks_per_tenant > asks {
+            let expected = format!("at most limits.asks, {asks}");
+            return fail("limits.asks_per_tenant", asks_per_tenant.to_string(), &expected);
+        }
+        if self.impact.scorer == impact::ScorerKind::Model && self.impact.deadline >= deadline {
+            return fail(
+                "impact.deadline",
+                humantime::format_duration(self.impact.deadline).to_string(),
+                "less than limits.deadline, so that a message without a score has a verdict",
+            );
+        }
+        if !cfg!(feature = "model") && self.impact.scorer == impact::ScorerKind::Model {
+            return fail(
+                "impact.scorer",
+                "model".to_owned(),
+                "keywords: this program was built without the model",
+            );
+        }
+        let Idempotency { window, lease } = self.idempotency;
+        if lease < deadline * 3 / 2 {
+            return fail(
+                "idempotency.lease",
+                humantime::format_duration(lease).to_string(),
+                "at least one and a half times limits.deadline, so that no live node is taken over from",
+            );
+        }
+        if window < lease {
+            return fail(
+                "idempotency.window",
+                humantime::format_duration(window).to_string(),
+                "at least idempotency.lease",
+            );
+        }
+        Ok(())
+    }
+
+    /// Each value on its own. What is within them can be reckoned with.
+    fn check_ranges(&self) -> Result<(), ConfigError> {
+        const MILLISECOND: Duration = Duration::from_millis(1);
+        const MINUTE: Duration = Duration::from_secs(60);
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        let Self { node, nats, limits, registry, idempotency, impact, .. } = self;
+        for (key, found, min, max) in [
+            ("node.drain", node.drain, Duration::ZERO, MINUTE),
+            ("nats.timeout", nats.timeout, MILLISECOND, HOUR),
+            ("nats.ping_interval", nats.ping_interval, MILLISECOND, HOUR),
+            // The server remembers a request for 30 s.
+            ("limits.answer", limits.answer, MILLISECOND, Duration::from_secs(29)),
+            ("limits.deadline", limits.deadline, MILLISECOND, 10 * MINUTE),
+            ("limits.clock_skew", limits.clock_skew, Duration::ZERO, HOUR),
+            ("registry.ttl", registry.ttl, MILLISECOND, HOUR),
+            ("idempotency.window", idempotency.window, MILLISECOND, 24 * HOUR),
+            ("idempotency.lease", idempotency.lease, MILLISECOND, HOUR),
+            ("impact.deadline", impact.deadline, MILLISECOND, MINUTE),
+        ] {
+            within(key, found, min, max, |duration| humantime::format_duration(duration).to_string())?;
+        }
+        for (key, found, min, max) in [
+            ("limits.in_flight", limits.in_flight, 1, 65_536),
+            ("limits.in_flight_per_tenant", limits.in_flight_per_tenant, 1, 65_536),
+            ("limits.asks", limits.asks, 1, 65_536),
+            ("limits.asks_per_tenant", limits.asks_per_tenant, 1, 65_536),
+            ("limits.request_bytes", limits.request_bytes, 1024, 8 * 1024 * 1024),
+            ("impact.threads", impact.threads, 0, 256),
+            ("impact.nice", impact.nice.into(), 0, 19),
+            ("impact.queue", impact.queue, 1, 65_536),
+            ("impact.windows_max", impact.windows_max, 1, 4_096),
+        ] {
+            within(key, found, min, max, |number| number.to_string())?;
+        }
+        within("impact.senders_max", impact.senders_max, 1, 1_000_000, |number| number.to_string())?;
+        within("impact.cache_entries", impact.cache_entries, 0, 10_000_000, |number| number.to_string())?;
+        if let Some(webhook) = &self.webhook {
+            check_webhook(webhook)?;
+        }
+        impact.weights.check().map_err(|cause| ConfigError::Weights { cause })
+    }
+
+    /// The constitutions with their times parsed.
+    pub fn constitutions(&self) -> Result<Vec<Constitution>, ConfigError> {
+        self.constitution
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| {
+                let from = instant(&format!("constitution[{index}].from"), entry.from.as_deref())?;
+                let until = instant(&format!("constitution[{index}].until"), entry.until.as_deref())?;
+                if let (Some(from), Some(until)) = (from, until)
+                    && until <= from
+                {
+                    return Err(ConfigError::Value {
+                        key: format!("constitution[{index}].until"),
+                        found: entry.until.clone().unwrap_or_default(),
+                        expected: format!("after {}", entry.from.clone().unwrap_or_default()),
+                    });
+                }
+                Ok(Constitution { hash: entry.hash, from, until })
+            })
+            .collect()
+    }
+}
+
+fn check_webhook(webhook: &Webhook) -> Result<(), ConfigError> {
+    let Webhook { url, timeout, attempts, .. } = webhook;
+    // JetStream gives an event to another node after 30 s: by then the call must be over.
+    let (min, max) = (Duration::from_millis(100), Duration::from_secs(20));
+    within("webhook.timeout", *timeout, min, max, |timeout| humantime::format_duration(timeout).to_string())?;
+    within("webhook.attempts", *attempts, 1, 100, |number| number.to_string())?;
+    let address = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = address.and_then(|address| address.split(['/', '?', '#']).next());
+    if host.is_none_or(|host| host.is_empty() || host.contains('@')) || url.contains('#') {
+        return Err(ConfigError::Value {
+            key: "webhook.url".to_owned(),
+            found: crate::domain::id::shown(&without_secrets(url)),
+            expected: "http://host/path or https://host/path, without user, password and fragment".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn within<T: PartialOrd + Copy>(
+    key: &str,
+    found: T,
+    min: T,
+    max: T,
+    shown: impl Fn(T) -> String,
+) -> Result<(), ConfigError> {
+    if (min..=max).contains(&found) {
+        return Ok(());
+    }
+    let expected = format!("{} to {}", shown(min), shown(max));
+    Err(ConfigError::Value { key: key.to_owned(), found: shown(found), expected })
+}
+
+fn instant(key: &str, text: Option<&str>) -> Result<Option<Timestamp>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let millis = humantime::parse_rfc3339_weak(text)
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok());
+    match millis {
+        Some(millis) => Ok(Some(Timestamp(millis))),
+        None => Err(ConfigError::Value {
+            key: key.to_owned(),
+            found: crate::domain::id::shown(text),
+            expected: "a time such as 2026-01-31T00:00:00Z".to_owned(),
+        }),
+    }
+}

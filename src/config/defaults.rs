@@ -1,0 +1,103 @@
+//! What does a node run with that was told nothing?
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    ConstitutionEntry, DEFAULT_CONSTITUTION, Http, Idempotency, Limits, Log, LogFormat, Nats, Node,
+    NodeConfig, Policy, Registry,
+};
+use crate::impact;
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            node: Node::default(),
+            nats: Nats::default(),
+            redis: None,
+            http: Http::default(),
+            log: Log::default(),
+            constitution: DEFAULT_CONSTITUTION
+                .parse()
+                .map(|hash| ConstitutionEntry { hash, from: None, until: None })
+                .into_iter()
+                .collect(),
+            limits: Limits::default(),
+            policy: Policy::default(),
+            registry: Registry::default(),
+            idempotency: Idempotency::default(),
+            impact: impact::Settings::default(),
+            webhook: None,
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: "node-1".to_owned(), drain: Duration::from_secs(8) }
+    }
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".to_owned(),
+            nkey_file: None,
+            ping_interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 192 * 1024,
+            in_flight: 1024,
+            in_flight_per_tenant: 512,
+            asks: 4096,
+            asks_per_tenant: 1024,
+            answer: Duration::from_secs(20),
+            deadline: Duration::from_secs(1),
+            clock_skew: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { dir: None, shipped: true }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(600), lease: Duration::from_secs(2) }
+    }
+}
+
+pub(super) fn webhook_timeout() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// The last one comes some ten minutes after the first.
+pub(super) fn webhook_attempts() -> u32 {
+    10
+}

@@ -1,0 +1,162 @@
+//! What the durable lane keeps, as the pipeline sees it: a foreign boundary. `bus::JetStreamLane` is the
+//! one over JetStream.
+//!
+//! Once, without Redis: of all that is ever stored for one message (tenant, sender, id), the first wins
+//! by compare-and-set, be it a delivery or a verdict. Who comes second reads what the first has stored.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Parcel, RecordPlace, Request};
+use crate::{
+    domain::{AgentId, Encoding, MessageId, TenantId, Verdict},
+    state::{Digest, MessageKey},
+};
+
+#[async_trait]
+pub trait DurableLane: Send + Sync {
+    /// Keeps a request's bytes to be governed soon. Returns when JetStream has them.
+    async fn accept(
+        &self,
+        key: &MessageKey,
+        digest: &Digest,
+        request: &Request,
+    ) -> Result<Accepted, LaneError>;
+
+    /// Puts a message into durable inboxes, unless it was decided before. Returns when it is kept.
+    async fn store(&self, shipment: Shipment) -> Result<Stored, LaneError>;
+
+    /// What is stored for this message already.
+    async fn evidence(&self, key: &MessageKey) -> Result<Option<Evidence>, LaneError>;
+
+    /// Keeps a verdict for its sender or a voter, and tells those who listen. The first one stands.
+    async fn outcome(&self, notice: Notice) -> Result<Noted, LaneError>;
+
+    /// Records a decision and waits until it is kept.
+    async fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LaneError>;
+
+    /// Keeps what could not be governed, with all its content, for people.
+    async fn bury(&self, letter: DeadLetter) -> Result<(), LaneError>;
+
+    /// Bytes that a parcel's payload may have.
+    fn payload_max(&self) -> usize;
+}
+
+/// What became of a request to keep a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    New,
+    /// The same message was kept before.
+    Repeat,
+    /// The id was used before, for another content.
+    Conflict,
+}
+
+/// One message to one or several durable inboxes.
+#[derive(Debug)]
+pub struct Shipment {
+    pub key: MessageKey,
+    pub decision_id: String,
+    /// At least one.
+    pub parcels: Vec<Parcel>,
+    /// A broadcast. Of what an earlier attempt has stored in part, the rest is stored.
+    pub to_each: bool,
+    /// W3C trace context for the recipient.
+    pub traceparent: String,
+    pub unless: Unless,
+}
+
+/// What keeps a shipment from being stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unless {
+    /// A delivery or a verdict of this message.
+    Decided,
+    /// A delivery of this message: its first verdict was to wait, or it is tried anew by a person.
+    Delivered,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    Now,
+    /// Nothing was stored now: this stands.
+    Before(Box<Evidence>),
+}
+
+/// What is stored for a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// Into whose durable inboxes it went.
+    pub recipients: Vec<AgentId>,
+    /// The decision that delivered it, if it was delivered.
+    pub decision_id: Option<String>,
+    /// The verdict that its sender was told.
+    pub verdict: Option<Verdict>,
+    /// Of the content that the verdict is about.
+    pub digest: Option<Digest>,
+}
+
+/// A verdict for somebody who may be away.
+#[derive(Debug)]
+pub struct Notice {
+    pub tenant: TenantId,
+    /// In whose durable inbox it is kept.
+    pub to: AgentId,
+    /// Of the message it is about.
+    pub sender: AgentId,
+    pub message: MessageId,
+    pub stage: OutcomeStage,
+    /// Of the message's content. Kept with the sender's own outcome alone: of what is redacted from a
+    /// recipient, the digest would tell.
+    pub digest: Option<Digest>,
+    pub verdict: Verdict,
+    pub encoding: Encoding,
+}
+
+/// Which of the verdicts of one message. Each is kept once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeStage {
+    /// What governing came to. Not kept if the message was delivered or decided before.
+    Governed,
+    /// The same, for a message that is in its recipient's inbox: it is kept beside the delivery.
+    Delivered,
+    /// What the reviewers' decision came to.
+    Judged,
+    /// What governing came to after a person had redriven it for the n-th time.
+    Redriven(u32),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Noted {
+    Now,
+    /// Something stands already: for [`OutcomeStage::Governed`] a delivery or a verdict, else this verdict.
+    Before,
+}
+
+/// A message that is given up, with everything to try again.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// Tokens of its subject; `~` where they could not be read.
+    pub tenant: String,
+    pub sender: String,
+    pub message: String,
+    pub payload: Bytes,
+    pub traceparent: Option<String>,
+    pub reason: String,
+    pub detail: String,
+    pub attempts: u64,
+    pub redriven: u32,
+}
+
+/// Why the lane did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaneError {
+    /// It may be kept or not.
+    #[error("JetStream did not confirm in time")]
+    Unconfirmed,
+    #[error("JetStream has no room: {0}")]
+    Full(String),
+    #[error("JetStream refused: {0}")]
+    Refused(String),
+    #[error("what is stored could not be read: {0}")]
+    Unreadable(String),
+}

@@ -1,0 +1,112 @@
+//! Stage 7, for what its reviewers must see first: a durable record of the message and of who may judge it.
+
+use std::time::Duration;
+
+use super::{
+    Request,
+    trail::{Judged, Outcome, Trail},
+};
+use crate::{
+    deliberation::{self, Appended, DeliberationLog, LogError, NoReviewers},
+    domain::{DeliberationId, Encoding, Parked, Reason, Tenant, Why},
+    rejection::Rejection,
+    wire::{self, Decoded},
+};
+
+/// What is to be parked.
+#[derive(Clone, Copy)]
+pub(super) struct Parking<'a> {
+    pub judged: &'a Judged,
+    pub why: &'a Why,
+    pub letter: &'a Decoded,
+    pub tenant: &'a Tenant,
+    pub request: &'a Request,
+}
+
+/// Parks a message that the policy permits. Its permits end here: it gets new ones when it is approved.
+pub(super) async fn park(
+    log: &dyn DeliberationLog,
+    parking: Parking<'_>,
+    trail: &Trail,
+) -> Result<Outcome, Rejection> {
+    let Parking { judged, why, letter, tenant, request } = parking;
+    let message = &letter.message;
+    let demanded = judged.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max();
+    let electorate = deliberation::electorate(tenant, &message.sender, message.message_type, demanded)
+        .map_err(|NoReviewers(why)| Rejection::new(Reason::NoReviewers, why))?;
+    let terms = tenant.deliberation.terms(message.message_type);
+    let id = deliberation::id_of(&trail.message_key(letter));
+    let json = wire::encode_message(message, &letter.canonical, Encoding::Json);
+    let now = trail.now();
+    let parked = Parked {
+        id: id.clone(),
+        tenant: tenant.id.clone(),
+        sender: message.sender.clone(),
+        message_id: message.id.clone(),
+        message: String::from_utf8_lossy(&json).into_owned(),
+        digest: hex::encode(letter.digest),
+        why: why.clone(),
+        impact: trail.impact().cloned(),
+        policy_revision: trail.policy_revision().unwrap_or_default().to_owned(),
+        decision_id: trail.decision_id().to_owned(),
+        node: trail.node().to_owned(),
+        rule: electorate.rule,
+        voters: electorate.voters,
+        stand_ins: electorate.stand_ins,
+        parked_at: now,
+        escalate_at: terms.escalate_after.filter(|after| *after < terms.timeout).map(|after| now.plus(after)),
+        deadline: now.plus(terms.timeout),
+        traceparent: request.traceparent.clone(),
+    };
+    match log.park(&parked).await.map_err(unavailable)? {
+        Appended::Now => Ok(Outcome::Parked(id, told(why))),
+        Appended::Conflict => found(log, parking, &id).await,
+    }
+}
+
+/// What is there under this id: the same message, parked before, or another.
+async fn found(
+    log: &dyn DeliberationLog,
+    parking: Parking<'_>,
+    id: &DeliberationId,
+) -> Result<Outcome, Rejection> {
+    let Parking { why, letter, tenant, .. } = parking;
+    let case = log.load(&tenant.id, id).await.map_err(unavailable)?;
+    match case {
+        Some(case) if case.parked.digest == hex::encode(letter.digest) => {
+            let told = match &case.decision {
+                None => told(why),
+                Some(decision) => format!("it was parked before, and it is {}", decision.judgement.as_str()),
+            };
+            Ok(Outcome::Parked(id.clone(), told))
+        }
+        _ => Err(Rejection::new(
+            Reason::DuplicateMessage,
+            format!("message_id {} was used before for another message", letter.message.id),
+        )),
+    }
+}
+
+fn told(why: &Why) -> String {
+    format!("{why}: its reviewers decide")
+}
+
+pub(super) fn unavailable(error: LogError) -> Rejection {
+    tracing::warn!(%error, "deliberations unavailable");
+    let detail = match error {
+        LogError::TooLarge { bytes, limit } => {
+            return Rejection::new(
+                Reason::TooLarge,
+                format!(
+                    "its reviewers should decide, and with all that is recorded it has {bytes} bytes, at \
+                     most {limit} can be kept"
+                ),
+            );
+        }
+        LogError::Full(_) => "its reviewers should decide, and there is no room for more parked messages",
+        LogError::Unconfirmed | LogError::Refused(_) | LogError::Unreadable(_) => {
+            "its reviewers should decide, and it cannot be parked at the moment"
+        }
+    };
+    Rejection::new(Reason::DeliberationUnavailable, detail).after(Duration::from_secs(1))
+}

@@ -1,0 +1,83 @@
+//! Which numbers does the durable lane have? What waits, how long it takes, and what went wrong.
+
+use std::{sync::atomic::AtomicI64, time::Duration};
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// The lane's numbers. Verdicts by status and reason are those of the verb `submit`.
+#[derive(Debug)]
+pub struct LaneMetrics {
+    pulled: Counter,
+    redelivered: Counter,
+    given_back: Counter,
+    panics: Counter,
+    dead_letters: Counter,
+    /// From being kept to the stored outcome.
+    latency: Histogram,
+    pub in_hand: Gauge<i64, AtomicI64>,
+    pub waiting: Gauge<i64, AtomicI64>,
+}
+
+impl Default for LaneMetrics {
+    fn default() -> Self {
+        Self {
+            pulled: Counter::default(),
+            redelivered: Counter::default(),
+            given_back: Counter::default(),
+            panics: Counter::default(),
+            dead_letters: Counter::default(),
+            // From 1 ms to about 18 h, doubling: an outage is waited for.
+            latency: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
+                1e-3, 2.0, 26,
+            )),
+            in_hand: Gauge::default(),
+            waiting: Gauge::default(),
+        }
+    }
+}
+
+impl LaneMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            ("lane_pulled", "Messages pulled to be governed", &self.pulled),
+            ("lane_redelivered", "Of them, those that were pulled before", &self.redelivered),
+            ("lane_given_back", "Messages given back to be tried again later", &self.given_back),
+            ("lane_panics", "Messages whose governing failed within the node", &self.panics),
+            ("lane_dead_letters", "Messages that were given up", &self.dead_letters),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        let latency = "Time from being kept to the stored outcome";
+        registry.register_with_unit("lane", latency, Unit::Seconds, self.latency.clone());
+        registry.register("lane_in_hand", "Messages of the lane being governed", self.in_hand.clone());
+        let waiting = "Messages that wait to be governed, as last heard, over all tenants";
+        registry.register("lane_waiting", waiting, self.waiting.clone());
+    }
+
+    /// One message was pulled, for the `attempt`-th time.
+    pub fn pulled(&self, attempt: u64) {
+        self.pulled.inc();
+        if attempt > 1 {
+            self.redelivered.inc();
+        }
+    }
+
+    pub fn given_back(&self) {
+        self.given_back.inc();
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub fn buried(&self) {
+        self.dead_letters.inc();
+    }
+
+    pub fn governed(&self, age: Duration) {
+        self.latency.observe(age.as_secs_f64());
+    }
+}

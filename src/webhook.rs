@@ -1,0 +1,54 @@
+//! Who beside the bus learns of deliberations? One HTTP endpoint, called as Standard Webhooks says
+//! (<https://www.standardwebhooks.com>): signed, with an id that repeats share.
+//!
+//! Knows how to make one call, not when: retries are JetStream's (`bus/hooks.rs`). What a message says
+//! never leaves with a call; who wants to read it asks the bus.
+
+use crate::{config, domain::Timestamp};
+
+mod endpoint;
+mod occasion;
+mod secret;
+
+use endpoint::Endpoint;
+pub use endpoint::{CallError, EndpointError};
+pub use occasion::Occasion;
+pub use secret::{Secret, SecretError};
+
+/// An endpoint, and what calls to it are signed with.
+#[derive(Debug)]
+pub struct Webhook {
+    endpoint: Endpoint,
+    secret: Secret,
+}
+
+/// Why there can be no calls.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    #[error("webhook.secret_file: {0}")]
+    Secret(#[from] SecretError),
+    #[error("webhook.url: {0}")]
+    Endpoint(#[from] EndpointError),
+}
+
+impl Webhook {
+    /// Reads the secret, and for https the roots of trust. Blocks.
+    pub fn open(settings: &config::Webhook) -> Result<Self, WebhookError> {
+        Ok(Self {
+            secret: Secret::read(&settings.secret_file)?,
+            endpoint: Endpoint::open(&settings.url, settings.timeout)?,
+        })
+    }
+
+    /// One call. An answer of 200 to 299 in time is success, and nothing else is.
+    pub async fn call(&self, occasion: &Occasion, now: Timestamp) -> Result<(), CallError> {
+        let seconds = now.0 / 1000;
+        let signature = self.secret.sign(&occasion.id, seconds, &occasion.body);
+        let headers = [
+            ("webhook-id", occasion.id.clone()),
+            ("webhook-timestamp", seconds.to_string()),
+            ("webhook-signature", signature),
+        ];
+        self.endpoint.post(headers, occasion.body.clone()).await
+    }
+}

@@ -1,0 +1,172 @@
+//! The durable lane: what the bus has said it keeps is governed, and its outcome told, once, whoever is
+//! away or dies. Against real servers and nodes.
+
+use std::time::Duration;
+
+use agentbus::{
+    client::{Draft, is_delivery, outcome},
+    domain::{Encoding, Reason, Status},
+    tenants::BusUser,
+};
+use serde_json::json;
+
+use desk::{Desk, Kept, PATIENT, SILENCE, header, keep, live, note, submit};
+
+mod desk;
+mod poison;
+mod trouble;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_waits_for_a_recipient_that_is_away() {
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let draft = note("worker", "when you are back");
+    keep(&planner, &draft).await;
+    let verdict = live(&mut outcomes).await;
+    assert_eq!((verdict.status, verdict.reason), (Status::Delivered, Reason::Delivered), "{verdict:?}");
+    assert_eq!(verdict.message_id.unwrap().as_str(), draft.message_id);
+
+    // The worker has never been there.
+    let worker = desk.agent("worker").await;
+    let mut kept = Kept::of(&worker).await;
+    let message = kept.next().await;
+    assert!(is_delivery(&message, worker.id()) && outcome(&message, worker.id()).is_none());
+    let headers = message.headers.as_ref().unwrap();
+    for (name, value) in [
+        ("Agentbus-Message-Id", draft.message_id.as_str()),
+        ("Agentbus-Sender", "planner"),
+        ("Agentbus-Recipient", "worker"),
+        ("Agentbus-Tenant", "acme"),
+        ("Agentbus-Decision", &verdict.decision_id),
+        ("Agentbus-Digest", ""),
+    ] {
+        assert_eq!(header(headers, name), value, "{name}");
+    }
+    assert!(!header(headers, "traceparent").is_empty());
+    // Acknowledged, it does not come again.
+    drop(kept);
+    assert!(Kept::of(&worker).await.is_silent().await);
+    assert!(desk.is_empty(Duration::from_secs(5)).await);
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_waits_for_a_sender_that_is_away() {
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let draft = note("worker", "forbidden");
+    keep(&planner, &draft).await;
+    drop(planner);
+    desk.waits_for("OUT_acme", &format!("tenant.acme.stored.planner.outcome.planner.{}", draft.message_id))
+        .await;
+    let planner = desk.agent("planner").await;
+    let mut kept = Kept::of(&planner).await;
+    let message = kept.next().await;
+    assert!(!is_delivery(&message, planner.id()));
+    let verdict = outcome(&message, planner.id()).unwrap();
+    assert_eq!((verdict.status, verdict.reason), (Status::Rejected, Reason::PolicyDenied), "{verdict:?}");
+    assert!(verdict.detail.contains("it is forbidden"), "{verdict:?}");
+    let nobodys = desk.count("OUT_acme", "tenant.acme.stored.worker.>").await;
+    assert!(nobodys.is_empty(), "{nobodys:?}");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_changes_nothing_and_another_content_under_the_same_id_is_refused() {
+    let desk = Desk::start(2).await;
+    let planner = desk.agent("planner").await;
+    let draft = note("worker", "once");
+    let other = Draft { content: json!({ "text": "another" }), ..draft.clone() };
+    let both: Vec<_> = (0..8).map(|_| submit(&planner, &draft)).collect();
+    for verdict in futures_util::future::join_all(both).await {
+        assert_eq!(verdict.status, Status::Stored, "{verdict:?}");
+    }
+    // While it waits or just after, and when it is long governed.
+    for wait in [Duration::ZERO, SILENCE] {
+        tokio::time::sleep(wait).await;
+        let verdict = submit(&planner, &other).await;
+        assert_eq!(verdict.reason, Reason::DuplicateMessage, "{verdict:?}");
+        keep(&planner, &draft).await;
+    }
+    assert!(desk.is_empty(Duration::from_secs(5)).await);
+    let stored = desk.count("OUT_acme", ">").await;
+    assert_eq!(stored.len(), 2, "one message and one outcome: {stored:?}");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decided_stands_when_jetstream_has_forgotten_that_it_was_submitted() {
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let (draft, denied) = (note("worker", "once"), note("worker", "forbidden"));
+    let another = Draft { content: json!({ "text": "another" }), ..draft.clone() };
+    keep(&planner, &draft).await;
+    keep(&planner, &denied).await;
+    assert!(desk.is_empty(Duration::from_secs(10)).await);
+    // Without `Nats-Msg-Id`, as after the window: to a node it is new.
+    let node = async_nats::jetstream::new(desk.bus.stack.connect(BusUser::Node).await.unwrap());
+    for again in [&draft, &denied, &another] {
+        let subject = format!("tenant.acme.submitted.planner.{}", again.message_id);
+        let bytes = again.encode(Encoding::MessagePack);
+        node.publish(subject, bytes).await.unwrap().await.unwrap();
+    }
+    assert!(desk.is_empty(Duration::from_secs(10)).await);
+    let stored = desk.count("OUT_acme", ">").await;
+    assert_eq!(stored.len(), 3, "{stored:?}");
+    assert!(stored.values().all(|&count| count == 1), "stored twice: {stored:?}");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_and_a_capability_reach_durable_inboxes() {
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let (worker, helper) = (desk.agent("worker").await, desk.agent("helper").await);
+    worker.register(&[]).await.unwrap();
+    helper.register(&["translate"]).await.unwrap();
+
+    keep(&planner, &Draft::new(json!({ "broadcast": {} }), json!({ "text": "to all" }))).await;
+    let verdict = live(&mut outcomes).await;
+    assert_eq!(verdict.reach.unwrap().delivered, 2);
+    let (mut workers, mut helpers) = (Kept::of(&worker).await, Kept::of(&helper).await);
+    assert!(is_delivery(&workers.next().await, worker.id()));
+    assert!(is_delivery(&helpers.next().await, helper.id()));
+
+    keep(&planner, &Draft::new(json!({ "capability": "translate" }), json!({ "text": "hello" }))).await;
+    let verdict = live(&mut outcomes).await;
+    assert_eq!(verdict.reach.unwrap().agent.unwrap().as_str(), "helper");
+    assert!(is_delivery(&helpers.next().await, helper.id()));
+    assert!(workers.is_silent().await);
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_wants_durable_is_sent_into_the_durable_inbox() {
+    let desk = Desk::start(1).await;
+    let (planner, worker) = (desk.agent("planner").await, desk.agent("worker").await);
+    // Nobody listens on the live inbox.
+    worker.register(&[]).await.unwrap();
+    let draft = note("worker", "for later");
+    let verdict = planner.send(draft.encode(Encoding::Json), PATIENT).await.unwrap();
+    assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+    let again = planner.send(draft.encode(Encoding::Json), PATIENT).await.unwrap();
+    assert_eq!(again.decision_id, verdict.decision_id);
+    let mut kept = Kept::of(&worker).await;
+    let message = kept.next().await;
+    assert_eq!(header(message.headers.as_ref().unwrap(), "Agentbus-Message-Id"), draft.message_id);
+    assert!(kept.is_silent().await, "delivered twice");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_refused_at_once_is_not_kept() {
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let wrong = Draft { constitutional_hash: "0123456789abcdef".to_owned(), ..note("worker", "hello") };
+    let verdict = submit(&planner, &wrong).await;
+    assert_eq!(verdict.reason, Reason::ConstitutionalHashMismatch, "{verdict:?}");
+    assert!(desk.count("OUT_acme", ">").await.is_empty());
+    desk.bus.stop().await;
+}

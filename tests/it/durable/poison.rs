@@ -1,0 +1,118 @@
+//! What no node can govern is put aside with its reason, and takes nobody with it.
+
+use std::{collections::HashMap, time::Duration};
+
+use agentbus::{
+    client::{AgentClient, Draft},
+    domain::Encoding,
+    tenants::BusUser,
+};
+use bytes::Bytes;
+use serde_json::json;
+
+use super::desk::{Desk, header, keep, live, note};
+
+/// Of each kind.
+const MANY: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_do_is_given_up_after_five_attempts_and_its_sender_is_told() {
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let draft = Draft::new(json!({ "capability": "fly" }), json!({ "text": "fly, please" }));
+    keep(&planner, &draft).await;
+    let verdict = live(&mut outcomes).await;
+    assert_eq!(verdict.reason.as_str(), "no_capable_agent", "{verdict:?}");
+    let letter = desk.waits_for("DEAD_LETTERS", &format!("dead.acme.planner.{}", draft.message_id)).await;
+    for (name, value) in [
+        ("Agentbus-Reason", "no_capable_agent"),
+        ("Agentbus-Attempts", "5"),
+        ("Agentbus-Redriven", "0"),
+        ("Agentbus-Detail", &verdict.detail),
+    ] {
+        assert_eq!(header(&letter.headers, name), value, "{name}");
+    }
+    let died: u64 = header(&letter.headers, "Agentbus-Died-At").parse().unwrap();
+    assert!(died > 1_600_000_000_000, "{died}");
+    assert!(String::from_utf8_lossy(&letter.payload).contains("fly, please"));
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_ends_as_dead_letters_and_ends_no_node() {
+    poisoned(MANY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes, since what waits for its next attempt fills the consumer: `make poison`"]
+async fn a_thousand_of_each_poison_end_as_dead_letters_and_end_no_node() {
+    poisoned(1_000).await;
+}
+
+async fn poisoned(many: usize) {
+    let mut desk = Desk::start(2).await;
+    let planner = desk.agent("planner").await;
+    // As whoever has got hold of a node's key.
+    let node = desk.bus.stack.connect(BusUser::Node).await.unwrap();
+    let jetstream = async_nats::jetstream::new(node);
+    let message = |to: serde_json::Value| {
+        let draft = Draft::new(to, json!({ "text": "hello" }));
+        (draft.message_id.clone(), draft.encode(Encoding::MessagePack))
+    };
+    let mut expected: HashMap<String, &str> = HashMap::new();
+    let mut acks = Vec::new();
+    for number in 0..many {
+        let mut publish = async |sender: &str, id: String, payload: Bytes, reason: &'static str| {
+            let subject = format!("tenant.acme.submitted.{sender}.{id}");
+            acks.push(jetstream.publish(subject, payload).await.unwrap());
+            expected.insert(format!("dead.acme.{sender}.{id}"), reason);
+        };
+        let garbage = Bytes::from(vec![0xc1; 1 + number]);
+        publish("planner", format!("garbage-{number}"), garbage, "malformed").await;
+        let (_, bytes) = message(json!({ "agent": "worker" }));
+        publish("planner", format!("another-{number}"), bytes, "malformed").await;
+        let (id, bytes) = message(json!({ "capability": "fly" }));
+        publish("planner", id, bytes, "no_capable_agent").await;
+        let (id, bytes) = message(json!({ "agent": "worker" }));
+        publish("ghost", id, bytes, "sender_unknown").await;
+    }
+    for ack in acks {
+        ack.await.unwrap();
+    }
+    // Good messages go on meanwhile.
+    good(&planner, 20).await;
+    assert!(desk.is_empty(Duration::from_secs(240)).await, "something still waits");
+    for index in 0..2 {
+        let node = desk.bus.stack.node_mut(index).unwrap();
+        assert!(node.child_mut().try_exited().is_none(), "a node has exited");
+    }
+    let letters = desk.count("DEAD_LETTERS", ">").await;
+    assert_eq!(letters.len(), expected.len());
+    for (subject, reason) in expected.iter().step_by(37) {
+        let letter = desk.last("DEAD_LETTERS", subject).await.unwrap();
+        assert_eq!(header(&letter.headers, "Agentbus-Reason"), *reason, "{subject}");
+        let attempts: u64 = header(&letter.headers, "Agentbus-Attempts").parse().unwrap();
+        assert!(attempts <= 5, "{subject}: {attempts} attempts");
+    }
+    good(&planner, 20).await;
+    desk.bus.stop().await;
+}
+
+async fn good(planner: &AgentClient, many: usize) {
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..many {
+        let draft = note("worker", "a good one");
+        keep(planner, &draft).await;
+        ids.push(draft.message_id);
+    }
+    while !ids.is_empty() {
+        let verdict = live(&mut outcomes).await;
+        let id = verdict.message_id.as_ref().unwrap().as_str().to_owned();
+        if let Some(at) = ids.iter().position(|good| *good == id) {
+            assert_eq!(verdict.reason.as_str(), "delivered", "{verdict:?}");
+            ids.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Nodes that die or stop, stores that are full or gone: nothing that was kept is lost, and nothing is
+//! done twice.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use agentbus::{
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Reason, Status},
+    servers::RedisData,
+};
+use serde_json::json;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use super::desk::{Desk, keep, live, note};
+
+/// Submits so many messages, some at a time, and returns the ids of those that the bus said it keeps.
+async fn load(planner: &AgentClient, many: usize) -> HashSet<String> {
+    let patience = Patience { attempt: Duration::from_millis(700), deadline: Duration::from_secs(60) };
+    let room = Arc::new(Semaphore::new(16));
+    let mut submitting = JoinSet::new();
+    for _ in 0..many {
+        let room = Arc::clone(&room).acquire_owned().await.unwrap();
+        let planner = planner.clone();
+        submitting.spawn(async move {
+            let draft = note("worker", "one of many");
+            let verdict = planner.submit(draft.encode(Encoding::MessagePack), patience).await;
+            drop(room);
+            (draft.message_id, verdict.map(|verdict| verdict.status))
+        });
+    }
+    let mut kept = HashSet::new();
+    while let Some(done) = submitting.join_next().await {
+        let (id, status) = done.unwrap();
+        assert_eq!(status.unwrap(), Status::Stored);
+        kept.insert(id);
+    }
+    kept
+}
+
+/// One message and one delivered outcome for each, and nothing else.
+async fn each_once(desk: &Desk, kept: &HashSet<String>) {
+    let mut stored: HashMap<String, (usize, usize)> = HashMap::new();
+    for (subject, count) in desk.count("OUT_acme", ">").await {
+        let tokens: Vec<&str> = subject.split('.').collect();
+        let (messages, outcomes) = stored.entry(tokens[6].to_owned()).or_default();
+        match (tokens[3], tokens[4]) {
+            ("worker", "message") => *messages += count,
+            ("planner", "outcome") => *outcomes += count,
+            _ => panic!("{subject}"),
+        }
+    }
+    let wrong: Vec<_> = stored.iter().filter(|(_, counts)| **counts != (1, 1)).take(5).collect();
+    assert!(wrong.is_empty(), "not once: {wrong:?}");
+    let lost: Vec<_> = kept.iter().filter(|id| !stored.contains_key(*id)).take(5).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    assert_eq!(stored.len(), kept.len());
+    let letters = desk.count("DEAD_LETTERS", ">").await;
+    assert!(letters.is_empty(), "{letters:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_killed_lose_nothing_and_repeat_nothing() {
+    let mut desk = Desk::start(2).await;
+    let planner = desk.agent("planner").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let submitting = {
+        let done = Arc::clone(&done);
+        tokio::spawn(async move {
+            let kept = load(&planner, 3_000).await;
+            done.store(true, Ordering::Relaxed);
+            kept
+        })
+    };
+    let mut kills = 0;
+    while !done.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let node = desk.bus.stack.node_mut(kills % 2).unwrap();
+        node.child_mut().kill().await;
+        node.restart().await.unwrap();
+        kills += 1;
+    }
+    let kept = submitting.await.unwrap();
+    println!("{} kept, {kills} kills", kept.len());
+    // What a killed node had in hand comes again after 30 s.
+    assert!(desk.is_empty(Duration::from_secs(90)).await, "something still waits");
+    each_once(&desk, &kept).await;
+    assert!(kills >= 2, "only {kills} kills");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_stalled_does_nothing_that_another_did_meanwhile() {
+    let mut desk = Desk::start(2).await;
+    let planner = desk.agent("planner").await;
+    let submitting = tokio::spawn(async move { load(&planner, 3_000).await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let stalled = desk.bus.stack.node_mut(0).unwrap();
+    stalled.child_mut().pause();
+    // Longer than JetStream waits for an acknowledgement.
+    tokio::time::sleep(Duration::from_secs(34)).await;
+    desk.bus.stack.node_mut(0).unwrap().child_mut().resume();
+    let kept = submitting.await.unwrap();
+    assert!(desk.is_empty(Duration::from_secs(60)).await, "something still waits");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    each_once(&desk, &kept).await;
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_gives_back_what_it_has_not_begun() {
+    let mut desk = Desk::start(2).await;
+    let planner = desk.agent("planner").await;
+    let submitting = tokio::spawn(async move { load(&planner, 2_000).await });
+    let mut slowest = Duration::ZERO;
+    let mut stops = 0;
+    while !submitting.is_finished() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let node = desk.bus.stack.node_mut(stops % 2).unwrap();
+        let started = Instant::now();
+        node.stop().await;
+        slowest = slowest.max(started.elapsed());
+        node.restart().await.unwrap();
+        stops += 1;
+    }
+    let kept = submitting.await.unwrap();
+    println!("{} kept, {stops} stops, the slowest took {slowest:?}", kept.len());
+    assert!(desk.is_empty(Duration::from_secs(60)).await, "something still waits");
+    each_once(&desk, &kept).await;
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_away_costs_no_message() {
+    let mut desk = Desk::with(1, "", |options| {
+        options.redis_data = RedisData::OnDisk;
+    })
+    .await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    desk.bus.stack.redis_mut().unwrap().child_mut().kill().await;
+    let drafts: Vec<Draft> = (0..20).map(|_| note("worker", "patience")).collect();
+    for draft in &drafts {
+        keep(&planner, draft).await;
+    }
+    // Longer than five attempts take.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(desk.count("DEAD_LETTERS", ">").await.is_empty(), "given up although the bus is to blame");
+    desk.bus.stack.redis_mut().unwrap().restart().await.unwrap();
+    let mut heard = HashSet::new();
+    let started = Instant::now();
+    while heard.len() < drafts.len() && started.elapsed() < Duration::from_secs(60) {
+        let verdict = live(&mut outcomes).await;
+        assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+        heard.insert(verdict.message_id.unwrap().as_str().to_owned());
+    }
+    assert!(drafts.iter().all(|draft| heard.contains(&draft.message_id)));
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_refuses_what_is_new_and_loses_nothing() {
+    let plan = "[tenants.acme.store]\nwaiting_bytes = 1048576\ninbox_bytes = 1048576\n";
+    let desk = Desk::with(1, plan, |_| {}).await;
+    let planner = desk.agent("planner").await;
+    let patience = Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(2) };
+    let mut kept = Vec::new();
+    let refused = loop {
+        let draft = Draft::new(json!({ "agent": "worker" }), json!({ "text": "x".repeat(30_000) }));
+        let verdict = planner.submit(draft.encode(Encoding::MessagePack), patience).await.unwrap();
+        match verdict.status {
+            Status::Stored => kept.push(draft.message_id),
+            _ => break verdict,
+        }
+        assert!(kept.len() < 500, "it never fills");
+    };
+    assert_eq!(refused.reason, Reason::StoreFull, "{refused:?}");
+    assert!(refused.retry_after.is_some());
+    // What is kept is stored for its recipient, or waits still.
+    let waiting = desk.count("IN_acme", ">").await;
+    let stored = desk.count("OUT_acme", "tenant.acme.stored.worker.>").await;
+    assert!(!waiting.is_empty() && !stored.is_empty(), "{} waiting, {} stored", waiting.len(), stored.len());
+    for id in &kept {
+        let found = waiting.keys().chain(stored.keys()).any(|subject| subject.ends_with(id.as_str()));
+        assert!(found, "{id} is lost");
+    }
+    assert!(desk.count("DEAD_LETTERS", ">").await.is_empty());
+    desk.bus.stop().await;
+}

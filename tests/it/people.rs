@@ -1,0 +1,303 @@
+//! Can people at a terminal see what waits for them, decide on it, and deal with what could not be
+//! governed? Each test runs the real programs against a real bus.
+
+use std::time::Duration;
+
+use agentbus::tenants::BusUser;
+use async_nats::{HeaderMap, jetstream};
+use serde_json::{Value, json};
+
+use crate::clients::{Bus, Running, output, python, root, text};
+
+/// Runs `agentbus` to its end: its exit code and all it said.
+async fn run(bus: &Bus, words: &[&str]) -> (i32, String) {
+    let ended = output(bus.agentbus(words)).await;
+    (ended.status.code().unwrap(), text(&ended.stdout) + &text(&ended.stderr))
+}
+
+/// A worker is there, so that the fast lane has whom to find.
+async fn worker(bus: &Bus) {
+    let worker = bus.agent("acme", "worker").await;
+    worker.register(&["sum"]).await.unwrap();
+}
+
+/// Sends what people look at first; its deliberation.
+async fn park(bus: &Bus, id: &str, what: &str) -> String {
+    let words = [
+        "send",
+        "--as",
+        "acme/planner",
+        "--to",
+        "worker",
+        "--type",
+        "command",
+        "--priority",
+        "critical",
+        "--message-id",
+        id,
+        "--json",
+        what,
+    ];
+    let (code, said) = run(bus, &words).await;
+    assert_eq!(code, 4, "{said}");
+    let verdict: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(verdict["status"], "deliberating", "{said}");
+    verdict["deliberation_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reviewer_sees_decides_and_the_sender_hears_of_it() {
+    let bus = Bus::start().await;
+    worker(&bus).await;
+    assert_eq!(
+        run(&bus, &["deliberations", "list", "--as", "acme/judge"]).await,
+        (0, "nothing waits for acme/judge\n".to_owned())
+    );
+    let mut watch =
+        Running::start(bus.agentbus(&["deliberations", "watch", "--as", "acme/judge", "--every", "500ms"]));
+    let id = park(&bus, "m1", "rotate \u{1b}[2J all keys").await;
+    let new = watch.line().await;
+    assert!(new.starts_with(&format!("new      {id}  planner → worker  command")), "{new}");
+
+    // To a person a parked message says what reviewers type.
+    let again = [
+        "send",
+        "--as",
+        "acme/planner",
+        "--to",
+        "worker",
+        "--type",
+        "command",
+        "--priority",
+        "critical",
+        "--message-id",
+        "m1",
+        "rotate \u{1b}[2J all keys",
+    ];
+    let (code, said) = run(&bus, &again).await;
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains(&format!("agentbus deliberations vote --as acme/judge {id} --approve")), "{said}");
+
+    let prefix = &id[..6];
+    let (code, said) = run(&bus, &["deliberations", "list", "--as", "acme/judge"]).await;
+    assert!(code == 0 && said.contains("planner → worker") && said.contains("may vote"), "{said}");
+    let (code, shown) = run(&bus, &["deliberations", "show", "--as", "acme/judge", prefix]).await;
+    assert!(code == 0 && shown.contains("rotate \\u001b[2J all keys"), "{shown}");
+    assert!(!shown.contains('\u{1b}'), "a stranger's text steers the terminal");
+    let digest = shown.split("--approve --digest ").nth(1).unwrap().lines().next().unwrap();
+
+    for (words, code, part) in [
+        (&["vote", "--as", "acme/planner", prefix, "--approve"][..], 3, "self_vote (403)"),
+        (&["vote", "--as", "acme/watcher", &id, "--approve", "--digest", digest], 3, "not_a_voter (403)"),
+        (
+            &["vote", "--as", "acme/judge", prefix, "--reject", "--digest", &"0".repeat(64)],
+            1,
+            "digest_mismatch (409)",
+        ),
+        (&["vote", "--as", "acme/judge", prefix], 2, "--approve"),
+        (&["vote", "--as", "acme/judge", "zz", "--approve"], 2, "hex digits"),
+        (&["show", "--as", "globex/judge", &id], 1, "deliberation_unknown (404)"),
+        (&["show", "--as", "acme/judge", "0123"], 1, "begins with 0123"),
+    ] {
+        let words: Vec<&str> = ["deliberations"].iter().chain(words).copied().collect();
+        let (found, said) = run(&bus, &words).await;
+        assert!(found == code && said.contains(part), "{words:?}: {found}, {said}");
+    }
+
+    // Without a digest the vote names what it shows.
+    let (code, said) =
+        run(&bus, &["deliberations", "vote", "--as", "acme/judge", prefix, "--approve", "--comment", "fine"])
+            .await;
+    assert!(code == 0 && said.contains("approved  your vote counts") && said.contains("all keys"), "{said}");
+    let gone = watch.line().await;
+    assert!(gone.starts_with(&format!("gone     {id}  approved:")), "{gone}");
+    let (code, said) = run(&bus, &["deliberations", "vote", "--as", "acme/judge", &id, "--reject"]).await;
+    assert!(code == 1 && said.contains("deliberation_closed (409)"), "{said}");
+
+    for (who, part) in [
+        ("acme/worker", "all keys"),
+        ("acme/planner", "outcome delivered"),
+        ("acme/judge", "outcome delivered"),
+    ] {
+        let words = ["inbox", "--as", who, "--durable-only", "--count", "1", "--for", "20s"];
+        let (code, said) = run(&bus, &words).await;
+        assert!(code == 0 && said.contains(part), "{who}: {said}");
+    }
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_waits_hears_what_its_reviewers_decide() {
+    let bus = Bus::start().await;
+    worker(&bus).await;
+    let mut sender = Running::start(bus.agentbus(&[
+        "send",
+        "--as",
+        "acme/planner",
+        "--to",
+        "worker",
+        "--durable",
+        "--priority",
+        "critical",
+        "--type",
+        "command",
+        "--wait",
+        "50s",
+        "--json",
+        "delete the backups",
+    ]));
+    let verdict = |line: String| -> Value { serde_json::from_str(&line).unwrap() };
+    assert_eq!(verdict(sender.line().await)["status"], "stored");
+    let parked = verdict(sender.line().await);
+    assert_eq!(parked["status"], "deliberating", "{parked}");
+    let id = parked["deliberation_id"].as_str().unwrap();
+    let (code, said) =
+        run(&bus, &["deliberations", "vote", "--as", "acme/judge", id, "--reject", "--json"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(verdict(sender.line().await)["reason"], "deliberation_denied");
+    assert_eq!(sender.end().await, Some(3), "as for any denial");
+    let (_, said) = run(&bus, &["inbox", "--as", "acme/worker", "--durable-only", "--for", "300ms"]).await;
+    assert!(!said.contains("backups"), "{said}");
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_prints_its_answer() {
+    let bus = Bus::start().await;
+    let worker = bus.agent("acme", "worker").await;
+    worker.register(&["sum"]).await.unwrap();
+    let mut inbox = worker.inbox().await.unwrap();
+    let answering = tokio::spawn(async move {
+        use futures_util::StreamExt as _;
+        let question = inbox.next().await.unwrap();
+        let mut answer = agentbus::client::Draft::to_agent("planner", "half way");
+        answer.message_type = agentbus::domain::MessageType::Response;
+        worker.answer(&question, answer.encode(agentbus::domain::Encoding::Json)).await.unwrap();
+        worker.settled().await;
+    });
+    let (code, said) =
+        run(&bus, &["send", "--as", "acme/planner", "--to", "worker", "--ask", "how far?"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("answer from worker\n  half way"), "{said}");
+    answering.await.unwrap();
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_redrives_and_drops_dead_letters() {
+    let bus = Bus::start().await;
+    assert_eq!(run(&bus, &["dead-letters", "list"]).await, (0, "no dead letters\n".to_owned()));
+
+    // As a node buries what it gives up.
+    let node = jetstream::new(bus.stack.connect(BusUser::Node).await.unwrap());
+    let message =
+        agentbus::client::Draft::new(json!({ "capability": "sum" }), json!({ "text": "add \u{1b}[2J it" }));
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("Agentbus-Reason", "no_capable_agent"),
+        ("Agentbus-Detail", "nobody can sum"),
+        ("Agentbus-Attempts", "5"),
+        ("Agentbus-Redriven", "0"),
+        ("Agentbus-Died-At", "1700000000000"),
+    ] {
+        headers.insert(name, value);
+    }
+    let good = format!("acme/planner/{}", message.message_id);
+    for (subject, payload) in [
+        (format!("dead.acme.planner.{}", message.message_id), message.json().to_string()),
+        ("dead.~.~.~".to_owned(), "\u{1}junk".to_owned()),
+    ] {
+        node.publish_with_headers(subject, headers.clone(), payload.into()).await.unwrap().await.unwrap();
+    }
+
+    let (code, said) = run(&bus, &["dead-letters", "list"]).await;
+    assert!(
+        code == 0 && said.contains(&good) && said.contains("~/~/~") && said.contains("no_capable_agent"),
+        "{said}"
+    );
+    let (_, said) = run(&bus, &["dead-letters", "list", "--tenant", "globex"]).await;
+    assert_eq!(said, "no dead letters\n");
+    let (code, said) = run(&bus, &["dead-letters", "show", &good]).await;
+    assert!(code == 0 && said.contains("nobody can sum") && said.contains("add \\u001b[2J it"), "{said}");
+    let (code, said) = run(&bus, &["dead-letters", "show", "~/~/~"]).await;
+    assert!(code == 0 && said.contains("\\x01junk"), "{said}");
+
+    for (words, code, part) in [
+        (&["redrive", "~/~/~"][..], 1, "cannot be read as a message"),
+        (&["drop", "~/~/~"], 1, "--yes"),
+        (&["show", "acme/planner/none"], 1, "there is no dead letter acme/planner/none"),
+        (&["show", "acme/*/none"], 2, "agent"),
+        (&["drop", "--yes", "~/~/~"], 0, "deleted  ~/~/~"),
+    ] {
+        let words: Vec<&str> = ["dead-letters"].iter().chain(words).copied().collect();
+        let (found, said) = run(&bus, &words).await;
+        assert!(found == code && said.contains(part), "{words:?}: {found}, {said}");
+    }
+
+    // Now somebody can.
+    worker(&bus).await;
+    let (code, said) = run(&bus, &["dead-letters", "redrive", &good]).await;
+    assert!(code == 0 && said.contains(&format!("redriven  {good}")), "{said}");
+    assert_eq!(run(&bus, &["dead-letters", "list"]).await.1, "no dead letters\n");
+    for (who, part) in [("acme/worker", "add \\u{1b}[2J it"), ("acme/planner", "outcome delivered")] {
+        let (code, said) =
+            run(&bus, &["inbox", "--as", who, "--durable-only", "--count", "1", "--for", "20s"]).await;
+        assert!(code == 0 && said.contains(part), "{who}: {said}");
+    }
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_colleagues_durable_inbox_is_dropped_from_the_live_one() {
+    let bus = Bus::start().await;
+    let (code, said) = run(
+        &bus,
+        &["send", "--as", "acme/planner", "--to", "worker", "--durable", "--wait", "60s", "for the worker"],
+    )
+    .await;
+    assert_eq!(code, 0, "{said}");
+    let mut judge =
+        bus.agentbus(&["inbox", "--as", "acme/judge", "--live-only", "--count", "1", "--for", "50s"]);
+    judge.stderr(std::process::Stdio::piped());
+    let listening = tokio::spawn(output(judge));
+    // It is found when it listens.
+    for _ in 0..200 {
+        if run(&bus, &["agents", "--as", "acme/planner", "--agent", "judge"]).await.1.contains("judge") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let worker = bus.agent("acme", "worker").await;
+    let next = "$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker";
+    let pull = r#"{"batch":1,"no_wait":true}"#;
+    worker.nats().publish_with_reply(next, "agent.judge.inbox", pull.into()).await.unwrap();
+    // The server has answered the first when it says that there are no more.
+    assert!(worker.nats().request(next, pull.into()).await.unwrap().status.is_some());
+    let (code, said) = run(&bus, &["send", "--as", "acme/planner", "--to", "judge", "for the judge"]).await;
+    assert_eq!(code, 0, "{said}");
+    let ended = listening.await.unwrap();
+    let (shown, noted) = (text(&ended.stdout), text(&ended.stderr));
+    assert!(shown.contains("for the judge") && !shown.contains("for the worker"), "{shown}");
+    assert!(noted.contains("1 dropped"), "{noted}");
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reviewer_in_python_lists_and_votes() {
+    let Some(python) = python() else { return };
+    let bus = Bus::start().await;
+    worker(&bus).await;
+    let id = park(&bus, "m1", "rotate all keys").await;
+    let reviewer = |rest: &[&str]| {
+        let mut command = tokio::process::Command::new(&python);
+        command.arg(root().join("examples/python/reviewer.py"));
+        command.args([&bus.stack.nats_url(), "acme/judge"]).arg(bus.seed("acme", "judge")).args(rest);
+        command
+    };
+    let seen = text(&output(reviewer(&[])).await.stdout);
+    assert!(seen.starts_with(&format!("{id} planner -> worker: ")), "{seen}");
+    let voted = text(&output(reviewer(&["approve", "fine"])).await.stdout);
+    assert!(voted.contains("rotate all keys") && voted.ends_with("approved\n"), "{voted}");
+    assert_eq!(text(&output(reviewer(&[])).await.stdout), "nothing waits\n");
+    bus.stack.stop().await;
+}
