@@ -1,6 +1,6 @@
 //! The command line, one file per subcommand.
 //!
-//! Exit codes: 0 done or delivered, 1 failure, 2 usage, 3 denied, 4 waiting for deliberation.
+//! Exit codes: 0 done, delivered or stored, 1 failure, 2 usage, 3 denied, 4 waiting for deliberation.
 
 #![allow(
     clippy::print_stdout,
@@ -15,7 +15,10 @@ use clap::{Parser, Subcommand};
 mod agents;
 mod config;
 mod context;
+mod dead_letters;
+mod deliberations;
 mod demo;
+mod durable;
 mod inbox;
 mod judge;
 #[cfg(feature = "model")]
@@ -44,12 +47,16 @@ enum Command {
     Send(Box<send::SendArgs>),
     /// Be an agent, and see what is delivered
     Inbox(inbox::InboxArgs),
+    /// See what waits for reviewers, and vote on it
+    Deliberations(deliberations::DeliberationsArgs),
     /// List the live agents of a tenant
     Agents(agents::AgentsArgs),
     /// Run one node; any number share the work
     Node(node::NodeArgs),
     /// Generate and apply the NATS accounts of tenants and agents
     Tenants(tenants::TenantsArgs),
+    /// See what could not be governed, and try it again or give it up
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
     Score(score::ScoreArgs),
     /// Look at the impact model, measure it, and make a head for another one
@@ -65,10 +72,12 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Send(args) => send::run(*args).await,
         Command::Inbox(args) => inbox::run(args).await,
+        Command::Deliberations(args) => deliberations::run(args).await,
         Command::Agents(args) => agents::run(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Node(args) => node::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]
         Command::Model(args) => model::run(args),

@@ -13,33 +13,49 @@ from nats.errors import NoRespondersError, TimeoutError
 async def main(server, who, seed_file, to, text, constitution="cdd01ef066bc6cf2"):
     agent = who.split("/")[1]
     nc = await nats.connect(server, nkeys_seed=seed_file, inbox_prefix=f"_INBOX.{agent}".encode())
-    message = json.dumps({
-        "message_id": uuid.uuid4().hex,
-        "message_type": "task_request",
-        "to": {"agent": to},
-        "constitutional_hash": constitution,
-        "content": {"text": text},
-        "tools": ["read"],
-        "created_at": int(time.time() * 1000),
-    }).encode()
+    outcomes = await nc.subscribe(f"agent.{agent}.outcome")
 
-    async def send():
+    def message():
+        return {
+            "message_id": uuid.uuid4().hex,
+            "message_type": "task_request",
+            "to": {"agent": to},
+            "constitutional_hash": constitution,
+            "content": {"text": text},
+            "tools": ["read"],
+            "created_at": int(time.time() * 1000),
+        }
+
+    async def call(verb, body):
         # Without an answer, ask again with the same bytes, and so the same message_id: the bus
-        # delivers it once, and answers with the verdict it gave.
+        # does it once, and answers with the verdict it gave.
         for attempt in range(4):
             try:
-                return await nc.request(f"bus.{agent}.send", message, timeout=2)
+                answer = await nc.request(f"bus.{agent}.{verb}", json.dumps(body).encode(), timeout=2)
+                return json.loads(answer.data)
             except (TimeoutError, NoRespondersError):
                 await asyncio.sleep(0.05 * 2**attempt)
         sys.exit("no answer from the bus; the same message_id can ask again later")
 
-    answer = await send()
-    verdict = json.loads(answer.data)
+    body = message()
+    verdict = await call("send", body)
     print(f"{verdict['status']}: {verdict['reason']} ({verdict['code']}): {verdict['detail']}", flush=True)
-
-    again = await send()  # only to show it: a repeat is not delivered again
-    same = json.loads(again.data)["decision_id"] == verdict["decision_id"]
+    again = await call("send", body)  # only to show it: a repeat is not delivered again
+    same = again["decision_id"] == verdict["decision_id"]
     print(f"repeat: {'the same verdict' if same else 'judged anew'}", flush=True)
+
+    if verdict["reason"] in ("recipient_unknown", "recipient_offline"):
+        body = message()  # nobody is there: the bus keeps it
+        print((await call("submit", body))["status"], flush=True)
+        while True:
+            outcome = await outcomes.next_msg(timeout=10)
+            # What does not name this agent is routed here by a stranger; one that judges hears of others' messages.
+            header = (outcome.headers or {}).get
+            to_me = header("Agentbus-Recipient") == agent and header("Agentbus-Sender") == agent
+            if to_me and header("Agentbus-Message-Id") == body["message_id"]:
+                verdict = json.loads(outcome.data)
+                print(f"outcome: {verdict['reason']} ({verdict['code']}): {verdict['detail']}", flush=True)
+                break
     await nc.drain()
     sys.exit(0 if verdict["status"] == "delivered" else 1)
 

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect, type Msg, nkeyAuthenticator } from "@nats-io/transport-node";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 
 const [server, who, seedFile, to, text, constitution = "cdd01ef066bc6cf2"] = process.argv.slice(2);
 const agent = who.split("/")[1];
@@ -11,8 +11,9 @@ const nc = await connect({
   authenticator: nkeyAuthenticator(new TextEncoder().encode(readFileSync(seedFile, "utf8").trim())),
   inboxPrefix: `_INBOX.${agent}`,
 });
+const outcomes = nc.subscribe(`agent.${agent}.outcome`);
 
-const message = JSON.stringify({
+const message = () => ({
   message_id: randomUUID(),
   message_type: "task_request",
   to: { agent: to },
@@ -22,12 +23,12 @@ const message = JSON.stringify({
   created_at: Date.now(),
 });
 
-async function send(): Promise<Msg> {
-  // Without an answer, ask again with the same bytes, and so the same message_id: the bus delivers
-  // it once, and answers with the verdict it gave.
+async function call(verb: string, body: object): Promise<any> {
+  // Without an answer, ask again with the same bytes, and so the same message_id: the bus does it
+  // once, and answers with the verdict it gave.
   for (let attempt = 0; attempt < 4; attempt++) {
     try {
-      return await nc.request(`bus.${agent}.send`, message, { timeout: 2000 });
+      return (await nc.request(`bus.${agent}.${verb}`, JSON.stringify(body), { timeout: 2000 })).json();
     } catch {
       await sleep(50 * 2 ** attempt);
     }
@@ -35,9 +36,25 @@ async function send(): Promise<Msg> {
   throw new Error("no answer from the bus; the same message_id can ask again later");
 }
 
-const verdict = (await send()).json<any>();
+const body = message();
+let verdict = await call("send", body);
 console.log(`${verdict.status}: ${verdict.reason} (${verdict.code}): ${verdict.detail}`);
-const again = (await send()).json<any>(); // only to show it: a repeat is not delivered again
+const again = await call("send", body); // only to show it: a repeat is not delivered again
 console.log(`repeat: ${again.decision_id === verdict.decision_id ? "the same verdict" : "judged anew"}`);
+
+if (["recipient_unknown", "recipient_offline"].includes(verdict.reason)) {
+  const kept = message(); // nobody is there: the bus keeps it
+  console.log((await call("submit", kept)).status);
+  setTimeout(() => outcomes.unsubscribe(), 10_000).unref();
+  for await (const outcome of outcomes) {
+    // What does not name this agent is routed here by a stranger; one that judges hears of others' messages.
+    const header = (name: string) => outcome.headers?.get(name);
+    if (header("Agentbus-Recipient") !== agent || header("Agentbus-Sender") !== agent) continue;
+    if (header("Agentbus-Message-Id") !== kept.message_id) continue;
+    verdict = outcome.json<any>();
+    console.log(`outcome: ${verdict.reason} (${verdict.code}): ${verdict.detail}`);
+    break;
+  }
+}
 await nc.drain();
 process.exit(verdict.status === "delivered" ? 0 : 1);

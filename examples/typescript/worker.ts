@@ -1,9 +1,9 @@
 // An agent that takes work, in plain NATS: npx tsx worker.ts SERVER TENANT/AGENT SEED_FILE [COUNT]
 import { readFileSync } from "node:fs";
-import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
+import { connect, createInbox, type Msg, nkeyAuthenticator } from "@nats-io/transport-node";
 
 const [server, who, seedFile, count] = process.argv.slice(2);
-const agent = who.split("/")[1];
+const [tenant, agent] = who.split("/");
 const nc = await connect({
   servers: server,
   authenticator: nkeyAuthenticator(new TextEncoder().encode(readFileSync(seedFile, "utf8").trim())),
@@ -16,12 +16,48 @@ async function ask(verb: string, body: object): Promise<any> {
   return answer.json();
 }
 
-const inbox = nc.subscribe(`agent.${agent}.inbox`);
+let seen = 0;
+let timer: NodeJS.Timeout;
+async function take(delivery: Msg) {
+  const message = delivery.json<any>();
+  console.log(`${message.from_agent} says ${JSON.stringify(message.content)}`);
+  seen += 1;
+  // From the durable inbox: done, so that it does not come again.
+  if (delivery.reply?.startsWith("$JS.ACK.")) delivery.respond("+ACK");
+  if (count === undefined || seen < Number(count)) return;
+  clearTimeout(timer);
+  await ask("unregister", {});
+  await nc.drain();
+  process.exit(0);
+}
+
+async function listen() {
+  for await (const delivery of nc.subscribe(`agent.${agent}.inbox`)) {
+    // What names no recipient, or another, a stranger has made the server send here: a verdict, or a
+    // message of its own durable inbox.
+    if (delivery.headers?.get("Agentbus-Recipient") === agent) await take(delivery);
+    else console.log("dropped: not delivered by the bus");
+  }
+}
+
+// What came while nobody was here, one by one: an ordinary consumer, asked without a library.
+async function readKept() {
+  const inbox = createInbox(`_INBOX.${agent}`);
+  const next = { batch: 1, expires: 5_000_000_000 };
+  const subject = `$JS.API.CONSUMER.MSG.NEXT.OUT_${tenant}.${agent}`;
+  const answers = nc.subscribe(inbox);
+  nc.publish(subject, JSON.stringify(next), { reply: inbox });
+  for await (const answer of answers) {
+    if (answer.headers?.has("Agentbus-Delivery")) await take(answer);
+    else if (answer.reply?.startsWith("$JS.ACK.")) answer.respond("+ACK"); // an outcome
+    nc.publish(subject, JSON.stringify(next), { reply: inbox });
+  }
+}
+
+listen();
 // JSON in the inbox, however the sender wrote it.
 const registered = await ask("register", { capabilities: ["sum"], encoding: "json" });
 if (registered.status !== "ok") throw new Error(`cannot register: ${registered.detail}`);
-
-let timer: NodeJS.Timeout;
 function stayRegistered() {
   // A third of the time to live, a little earlier each time by chance.
   const wait = (registered.ttl_ms / 3) * (0.8 + Math.random() * 0.2);
@@ -29,21 +65,4 @@ function stayRegistered() {
 }
 stayRegistered();
 console.log(`${who} is ready`);
-
-let seen = 0;
-for await (const delivery of inbox) {
-  // Whatever does not bear this header is not from the bus: a stranger can make the server send a
-  // verdict here, but cannot set this header.
-  if (!delivery.headers?.has("Agentbus-Delivery")) {
-    console.log("dropped: not delivered by the bus");
-    continue;
-  }
-  const message = delivery.json<any>();
-  console.log(`${message.from_agent} says ${JSON.stringify(message.content)}`);
-  seen += 1;
-  if (count !== undefined && seen >= Number(count)) break;
-}
-clearTimeout(timer!);
-await ask("unregister", {});
-await nc.drain();
-process.exit(0);
+readKept();

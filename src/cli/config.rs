@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::node::Settings;
-use crate::config::keys;
+use crate::{config::keys, webhook::Webhook};
 
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -26,6 +26,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         ConfigCommand::Check(settings) => {
             let config = settings.load()?;
             crate::app::load_policy(&config.policy)?;
+            if let Some(webhook) = &config.webhook {
+                Webhook::open(webhook)?;
+            }
             println!("configuration of node {} is good", config.node.name);
         }
         ConfigCommand::Show(settings) => print!("{}", keys::show(&settings.load()?)?),

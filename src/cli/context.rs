@@ -1,4 +1,4 @@
-//! Who is talking, to which server, and on what kind of terminal? Shared by `send`, `inbox`, `agents`.
+//! Who is talking, to which server, and on what kind of terminal? Shared by what agents and reviewers type.
 
 use std::{
     fmt, fs,
@@ -172,6 +172,14 @@ impl Paint {
             Tone::Strong => "1",
         };
         if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
+    }
+}
+
+/// Waits until then; for ever without a time.
+pub(super) async fn at(when: Option<tokio::time::Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@ mod cast;
 mod corpus;
 mod ledger;
 mod letter;
+mod people;
 mod refusals;
 mod report;
 mod scenes;
@@ -136,6 +137,8 @@ async fn scene(
         bail!("too few messages to play");
     }
 
+    people::decide(&cast, screen).await?;
+    people::away(&cast, screen).await?;
     scenes::work(&cast, screen, paced).await?;
     scenes::refused(&cast, screen).await?;
     attacks::play(&cast, screen, &url, &dir).await?;

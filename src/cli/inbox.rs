@@ -1,19 +1,23 @@
-//! `agentbus inbox`: be an agent, and see what the bus delivers.
+//! `agentbus inbox`: be an agent, and see what the bus delivers, now and from the durable inbox.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::bail;
-use async_nats::Message as Delivery;
+use async_nats::{Message as Delivery, Subscriber};
 use bytes::Bytes;
 use clap::Args;
 use futures_util::StreamExt as _;
 use rand::Rng as _;
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::context::{Identity, Paint, Tone, Who, safe};
+use super::{
+    context::{Identity, Paint, Tone, Who, at, safe},
+    durable::DurableInbox,
+    send,
+};
 use crate::{
-    client::{AgentClient, is_delivery},
+    client::{self, AgentClient, is_delivery},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
     shutdown::Shutdown,
     wire,
@@ -26,7 +30,9 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Registers the agent while it runs, so that others can send to it: heartbeats keep it live, and it is\n\
-unregistered at the end. What has no Agentbus-Delivery header is not from the bus and is dropped.\n\n\
+unregistered at the end. What has no Agentbus-Delivery header is not from the bus and is dropped.\n\
+From the durable inbox come messages that were kept for the agent, and the outcomes of its own; each is\n\
+acknowledged once it is printed, and does not come again.\n\n\
 Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.")]
 pub(super) struct InboxArgs {
     #[command(flatten)]
@@ -37,13 +43,19 @@ pub(super) struct InboxArgs {
     /// Only listen: somebody else registers this agent
     #[arg(long, conflicts_with = "capabilities")]
     listen_only: bool,
-    /// Stop after so many messages
+    /// Only what arrives now; the durable inbox stays as it is
+    #[arg(long, conflicts_with = "durable_only")]
+    live_only: bool,
+    /// Only the durable inbox, without being registered
+    #[arg(long, conflicts_with_all = ["capabilities", "listen_only"])]
+    durable_only: bool,
+    /// Stop after so many messages and outcomes
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Stop after this time, such as 30s
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// Print each message as one line of JSON
+    /// Print each message as one line of JSON, and each outcome as {"outcome": …}
     #[arg(long)]
     json: bool,
 }
@@ -52,12 +64,32 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
     shutdown.on_signals()?;
     let client = args.identity.connect().await?;
-    let mut messages = client.everything().await?;
     let who = &args.identity.who;
     let paint = Paint::stdout();
+    let mut live = if args.durable_only { None } else { Some(client.everything().await?) };
+    // What is kept is told from there; live outcomes are the same ones.
+    let mut outcomes = match args.live_only {
+        true => Some(client.nats().subscribe(format!("agent.{}.outcome", who.agent)).await?),
+        false => None,
+    };
+    let mut kept = match args.live_only {
+        true => None,
+        false => match DurableInbox::open(&client, who).await {
+            Ok(kept) => Some(kept),
+            Err(error) if args.durable_only => return Err(error),
+            Err(error) => {
+                note(&paint, &format!("only what arrives now: {error:#}"));
+                None
+            }
+        },
+    };
 
     let mut renew = None;
-    if !args.listen_only {
+    if args.durable_only {
+        note(&paint, &format!("reading what is kept for {who}; Ctrl-C ends it"));
+    } else if args.listen_only {
+        note(&paint, &format!("listening as {who}; Ctrl-C ends it"));
+    } else {
         let ttl = register(&client, &args.capabilities).await?;
         renew = Some(next_heartbeat(ttl));
         let with = if args.capabilities.is_empty() {
@@ -66,24 +98,24 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
             format!(" with {}", args.capabilities.join(", "))
         };
         note(&paint, &format!("{who} is registered{with}; Ctrl-C ends it"));
-    } else {
-        note(&paint, &format!("listening as {who}; Ctrl-C ends it"));
     }
 
     let end = args.duration.map(|duration| Instant::now() + duration);
     let (mut shown, mut dropped) = (0_u64, 0_u64);
     while args.count.is_none_or(|count| shown < count) {
-        tokio::select! {
-            message = messages.next() => match message {
-                Some(message) if is_delivery(&message) => {
-                    shown += 1;
-                    let text = if args.json { json_line(&message, who) } else { readable(&message, who, paint) };
-                    // A closed pipe ends this as a person's Ctrl-C would.
-                    if std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_err() {
-                        break;
-                    }
-                }
-                Some(_) => dropped += 1,
+        let arrived = tokio::select! {
+            message = next(&mut live) => match message {
+                Some(message) if is_delivery(&message, &who.agent) => Arrived::Message(message),
+                Some(_) => Arrived::Stray,
+                None => break,
+            },
+            message = next(&mut outcomes) => match message {
+                Some(message) if client::outcome(&message, &who.agent).is_some() => Arrived::Outcome(message),
+                Some(_) => Arrived::Stray,
+                None => break,
+            },
+            message = next_kept(&mut kept) => match message {
+                Some(message) => Arrived::Kept(message),
                 None => break,
             },
             () = at(renew.map(|(when, _)| when)) => {
@@ -93,15 +125,43 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
                     None => register(&client, &args.capabilities).await.unwrap_or(HEARTBEAT_MAX),
                 };
                 renew = Some(next_heartbeat(ttl));
+                continue;
             }
             () = at(end) => break,
             () = shutdown.requested() => break,
+        };
+        let text = match &arrived {
+            Arrived::Message(message) => told(message, who, paint, args.json),
+            Arrived::Outcome(message) => told_outcome(message, who, paint, args.json),
+            Arrived::Kept(message) if is_delivery(message, &who.agent) => {
+                told(message, who, paint, args.json)
+            }
+            Arrived::Kept(message) => told_outcome(message, who, paint, args.json),
+            Arrived::Stray => {
+                dropped += 1;
+                continue;
+            }
+        };
+        // A closed pipe ends this as a person's Ctrl-C would.
+        if std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_err() {
+            break;
+        }
+        shown += 1;
+        if let (Arrived::Kept(message), Some(kept)) = (&arrived, &kept)
+            && let Err(error) = kept.ack(message).await
+        {
+            note(&paint, &format!("not acknowledged, so it comes again: {error}"));
         }
     }
-    if !args.listen_only {
+    if let Some(kept) = kept {
+        kept.close().await;
+    }
+    if renew.is_some() {
         // Without an answer the entry lapses by itself.
         let _ = client.json(Verb::Unregister, "{}".to_owned()).await;
     }
+    // The server has read the acknowledgements before this ends.
+    client.settled().await;
     if dropped > 0 {
         note(&paint, &format!("{dropped} dropped: not delivered by the bus"));
     }
@@ -109,17 +169,45 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
     Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+enum Arrived {
+    Message(Delivery),
+    Outcome(Delivery),
+    /// From the durable inbox: either, and to be acknowledged.
+    Kept(Delivery),
+    Stray,
+}
+
+async fn next(messages: &mut Option<Subscriber>) -> Option<Delivery> {
+    match messages {
+        Some(messages) => messages.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_kept(kept: &mut Option<DurableInbox>) -> Option<Delivery> {
+    match kept {
+        Some(kept) => kept.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn told(message: &Delivery, who: &Who, paint: Paint, json: bool) -> String {
+    if json { json_line(message, who) } else { readable(message, who, paint) }
+}
+
+/// What became of a message, as the bus keeps it for its sender and its voters.
+fn told_outcome(outcome: &Delivery, who: &Who, paint: Paint, json: bool) -> String {
+    let Some(verdict) = client::outcome(outcome, &who.agent) else { return unreadable(outcome) };
+    if json {
+        let line = wire::encode_verdict(&verdict, Encoding::Json);
+        return format!("{{\"outcome\":{}}}\n", String::from_utf8_lossy(&line));
+    }
+    format!("{} {}", paint.apply(Tone::Strong, "outcome"), send::readable(&verdict, paint))
+}
+
 /// For people; standard output is for the messages.
 fn note(paint: &Paint, text: &str) {
     eprintln!("{}", paint.apply(Tone::Quiet, text));
-}
-
-/// Waits until then; for ever without a time.
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// A third of the time to live, up to a fifth earlier, so that agents do not beat together.

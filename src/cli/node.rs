@@ -38,7 +38,7 @@ pub struct Settings {
     /// Redis; without it the node keeps its state in memory (redis.url)
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Address for /livez, /readyz and /metrics (http.listen)
+    /// Address for /livez, /readyz, /metrics and /thresholds (http.listen)
     #[arg(long, value_name = "ADDRESS")]
     http: Option<String>,
     /// Folder of Rego modules added to the shipped ones (policy.dir)

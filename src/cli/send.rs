@@ -8,12 +8,18 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use async_nats::Subscriber;
 use clap::{ArgGroup, Args, builder::PossibleValuesParser};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::context::{Identity, Paint, Tone, safe};
+use super::{
+    context::{Identity, Paint, Tone, Who, at, safe},
+    deliberations::Desk,
+};
 use crate::{
-    client::{Draft, Patience},
+    client::{self, AgentClient, ClientError, Draft, Patience},
     config::DEFAULT_CONSTITUTION,
     domain::{Encoding, MessageType, Priority, Reason, Status, Verdict},
     wire,
@@ -21,23 +27,28 @@ use crate::{
 
 /// Of --file; more than any bus takes, so that the refusal comes from the bus.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// For the outcome of what the durable lane has stored.
+const OUTCOME_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("recipient").required(true).args(["to", "capability", "broadcast"]),
     group = ArgGroup::new("what").required(true).args(["text", "content", "file"]),
     after_help = "Exit codes:\n  \
-        0  delivered\n  \
-        1  failed: not connected, no answer, malformed, recipient not there, shed, something unavailable\n  \
+        0  delivered; with --no-wait also stored\n  \
+        1  failed: not connected, no answer, malformed, recipient not there, shed, something unavailable,\n     \
+           or nobody decided in time\n  \
         2  usage\n  \
-        3  denied: the policy or the constitution says no, the message is not yours to send, or it would\n     \
-           have to be deliberated or go by the durable lane, which this bus does not offer yet\n  \
-        4  waits for deliberation (not used yet)\n\n\
+        3  denied: the policy, the constitution or the reviewers say no, or the message is not yours to send\n  \
+        4  waits: for reviewers, or for an outcome that has not come yet\n\n\
         Examples:\n  \
         agentbus send --as acme/planner --to worker 'index the new documents'\n  \
         agentbus send --as acme/planner --capability translate --type task_request --tool read 'hello'\n  \
         agentbus send --as acme/planner --broadcast --with-role monitor --content '{\"disk\": 0.93}'\n  \
-        agentbus send --as acme/planner --to worker --message-id m1 'twice'   # a repeat gets the same verdict"
+        agentbus send --as acme/planner --to worker --message-id m1 'twice'   # a repeat gets the same verdict\n  \
+        agentbus send --as acme/planner --to worker --durable 'worker may be away: it is kept'\n  \
+        agentbus send --as acme/planner --to worker --ask 'how far are you?'\n  \
+        agentbus send --as acme/planner --to worker --priority critical --wait 10m 'wait for the reviewers'"
 )]
 pub(super) struct SendArgs {
     #[command(flatten)]
@@ -68,9 +79,11 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "FILE", help_heading = "Message")]
     file: Option<PathBuf>,
     /// What kind of act it is
-    #[arg(long = "type", value_name = "TYPE", default_value = "event",
+    ///
+    /// An event if nothing is said; a query with --ask.
+    #[arg(long = "type", value_name = "TYPE",
         value_parser = PossibleValuesParser::new(MessageType::WORDS), help_heading = "Message")]
-    message_type: String,
+    message_type: Option<String>,
     /// How urgent it is
     #[arg(long, value_name = "PRIORITY", default_value = "normal",
         value_parser = PossibleValuesParser::new(Priority::WORDS), help_heading = "Message")]
@@ -97,13 +110,28 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Message")]
     expires_in: Option<Duration>,
 
+    /// By the durable lane: the bus keeps it, governs it and keeps it for its recipient, who may be away
+    #[arg(long, help_heading = "Way")]
+    durable: bool,
+    /// Wait for the recipient's answer and print it
+    #[arg(long, conflicts_with_all = ["durable", "broadcast"], help_heading = "Way")]
+    ask: bool,
+    /// With --durable: do not wait for the outcome
+    #[arg(long, requires = "durable", conflicts_with = "wait", help_heading = "Way")]
+    no_wait: bool,
+    /// How long to wait for the outcome of what is stored or parked, such as 10m
+    ///
+    /// If nothing is said: 30 s with --durable, and not for reviewers.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Way")]
+    wait: Option<Duration>,
+
     /// Send MessagePack instead of JSON
     #[arg(long)]
     msgpack: bool,
-    /// How long to ask for a verdict, over all retries
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
-    /// Print the verdict as one line of JSON
+    /// How long to ask for a verdict, over all retries [default: 5s, with --ask 35s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// Print the verdict as one line of JSON, and its outcome as another
     #[arg(long)]
     json: bool,
 }
@@ -111,20 +139,139 @@ pub(super) struct SendArgs {
 pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let draft = draft(&args)?;
     let client = args.identity.connect().await?;
-    let encoding = if args.msgpack { Encoding::MessagePack } else { Encoding::Json };
-    let patience = Patience { deadline: args.timeout, ..Patience::default() };
-    let verdict = client.send(draft.encode(encoding), patience).await.with_context(|| {
+    let who = &args.identity.who;
+    // Before it is sent, so that no outcome comes too early to be heard.
+    let mut outcomes = match args.durable || args.wait.is_some() {
+        true => Some(client.nats().subscribe(format!("agent.{}.outcome", who.agent)).await?),
+        false => None,
+    };
+    let (verdict, answer) = verdict(&args, &client, &draft).await.with_context(|| {
         format!("message {} has no verdict; ask again with --message-id {0}", draft.message_id)
     })?;
-    let shown = if args.json {
-        let mut line = wire::encode_verdict(&verdict, Encoding::Json).to_vec();
+    show(&verdict, args.json)?;
+    if let Some(answer) = answer.filter(|_| !args.json) {
+        print!("{}", readable_answer(&answer, Paint::stdout()));
+    }
+    let wait = match (verdict.status, args.wait) {
+        (Status::Stored, None) if !args.no_wait => Some(OUTCOME_WITHIN),
+        (Status::Stored | Status::Deliberating, wait) => wait,
+        _ => None,
+    };
+    let last = match (wait, &mut outcomes) {
+        (Some(wait), Some(outcomes)) => {
+            if verdict.status == Status::Deliberating && !args.json {
+                print!("{}", waits(&client, who, &verdict).await);
+            }
+            let end = Instant::now() + wait;
+            let patient = args.wait.is_some();
+            outcome(outcomes, who, &draft.message_id, end, patient, args.json).await?.unwrap_or(verdict)
+        }
+        _ => verdict,
+    };
+    if last.status == Status::Deliberating && !args.json {
+        print!("{}", waits(&client, who, &last).await);
+    }
+    if last.status == Status::Stored && wait.is_some() && !args.json {
+        println!(
+            "no outcome yet; it is kept for you: agentbus inbox --as {who} --durable-only\n\
+             or wait on: agentbus send … --message-id {}",
+            draft.message_id
+        );
+    }
+    Ok(exit_code(&last, args.no_wait))
+}
+
+/// The bus's word on it, and the answer if it was a question.
+async fn verdict(
+    args: &SendArgs,
+    client: &AgentClient,
+    draft: &Draft,
+) -> Result<(Verdict, Option<Value>), ClientError> {
+    let body = draft.encode(if args.msgpack { Encoding::MessagePack } else { Encoding::Json });
+    if args.ask {
+        let patience = Patience::FOR_AN_ANSWER;
+        let deadline = args.timeout.unwrap_or(patience.deadline);
+        let asked = client.ask(body, Patience { deadline, ..patience }).await?;
+        return Ok((asked.verdict, asked.answer));
+    }
+    let patience = Patience::default();
+    let patience = Patience { deadline: args.timeout.unwrap_or(patience.deadline), ..patience };
+    let verdict = match args.durable {
+        true => client.submit(body, patience).await?,
+        false => client.send(body, patience).await?,
+    };
+    Ok((verdict, None))
+}
+
+/// The outcomes of a message as they come, until the last one, or until nobody waits any more.
+async fn outcome(
+    outcomes: &mut Subscriber,
+    who: &Who,
+    message_id: &str,
+    end: Instant,
+    patient: bool,
+    json: bool,
+) -> anyhow::Result<Option<Verdict>> {
+    let mut last = None;
+    loop {
+        let heard = tokio::select! {
+            heard = outcomes.next() => heard,
+            () = at(Some(end)) => None,
+        };
+        let Some(heard) = heard else { return Ok(last) };
+        let header = |name| heard.headers.as_ref()?.get(name).map(|value| value.as_str());
+        // An agent that judges hears of others' messages, too.
+        let mine = header("Agentbus-Sender") == Some(who.agent.as_str())
+            && header("Agentbus-Message-Id") == Some(message_id);
+        let (true, Some(verdict)) = (mine, client::outcome(&heard, &who.agent)) else { continue };
+        if !json {
+            print!("outcome ");
+        }
+        show(&verdict, json)?;
+        let ended = verdict.status != Status::Deliberating;
+        last = Some(verdict);
+        if ended || !patient {
+            return Ok(last);
+        }
+    }
+}
+
+fn show(verdict: &Verdict, json: bool) -> anyhow::Result<()> {
+    let shown = if json {
+        let mut line = wire::encode_verdict(verdict, Encoding::Json).to_vec();
         line.push(b'\n');
         line
     } else {
-        readable(&verdict, Paint::stdout()).into_bytes()
+        readable(verdict, Paint::stdout()).into_bytes()
     };
-    std::io::stdout().write_all(&shown)?;
-    Ok(exit_code(&verdict))
+    let mut out = std::io::stdout();
+    out.write_all(&shown)?;
+    Ok(out.flush()?)
+}
+
+/// What somebody who may vote types. Who that is, the sender may know.
+async fn waits(client: &AgentClient, who: &Who, verdict: &Verdict) -> String {
+    let Some(id) = &verdict.deliberation_id else { return String::new() };
+    let voters = Desk::new(client.clone(), who.clone()).voters(id.as_str()).await.unwrap_or_default();
+    let names: Vec<String> = voters.iter().map(|voter| format!("{}/{voter}", who.tenant)).collect();
+    let one = names.first().cloned().unwrap_or_else(|| format!("{}/REVIEWER", who.tenant));
+    let by = if names.is_empty() { "reviewers".to_owned() } else { names.join(", ") };
+    format!(
+        "It waits for {by}, who can type:\n  \
+         agentbus deliberations show --as {one} {id}\n  \
+         agentbus deliberations vote --as {one} {id} --approve\n\
+         How it stands: agentbus deliberations show --as {who} {id}\n"
+    )
+}
+
+fn readable_answer(answer: &Value, paint: Paint) -> String {
+    let word = |name: &str| safe(answer.get(name).and_then(Value::as_str).unwrap_or("?"), 64);
+    let content = answer.get("content").cloned().unwrap_or_default();
+    let content = match content.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("text")) {
+        Some(Value::String(text)) => safe(text, 2000),
+        _ => safe(&content.to_string(), 2000),
+    };
+    format!("{} from {}\n  {content}\n", paint.apply(Tone::Strong, "answer"), word("from_agent"))
 }
 
 fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
@@ -156,7 +303,11 @@ fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
     if let Some(id) = &args.message_id {
         draft.message_id.clone_from(id);
     }
-    draft.message_type = MessageType::parse(&args.message_type).ok_or_else(|| anyhow!("--type"))?;
+    let default = if args.ask { MessageType::Query } else { MessageType::Event };
+    draft.message_type = match &args.message_type {
+        Some(word) => MessageType::parse(word).ok_or_else(|| anyhow!("--type"))?,
+        None => default,
+    };
     draft.priority = Priority::parse(&args.priority).ok_or_else(|| anyhow!("--priority"))?;
     draft.constitutional_hash.clone_from(&args.hash);
     draft.tools.clone_from(&args.tools);
@@ -184,9 +335,10 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// A verdict in a few lines.
-fn readable(verdict: &Verdict, paint: Paint) -> String {
+pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
     let tone = match verdict.status {
-        Status::Delivered => Tone::Good,
+        Status::Delivered | Status::Stored => Tone::Good,
+        Status::Deliberating => Tone::Careful,
         Status::Rejected => Tone::Bad,
         Status::Shed => Tone::Careful,
     };
@@ -194,10 +346,9 @@ fn readable(verdict: &Verdict, paint: Paint) -> String {
     let mut out = format!(
         "{}  {}\n",
         paint.apply(tone, verdict.status.as_str()),
-        if verdict.reason == Reason::Delivered {
-            safe(&verdict.detail, 400)
-        } else {
-            format!("{} ({}): {}", verdict.reason.as_str(), verdict.reason.code(), safe(&verdict.detail, 400))
+        match verdict.reason {
+            Reason::Delivered | Reason::Stored | Reason::Deliberating => safe(&verdict.detail, 400),
+            reason => format!("{} ({}): {}", reason.as_str(), reason.code(), safe(&verdict.detail, 400)),
         }
     );
     let mut line = |name: &str, text: String| {
@@ -210,6 +361,9 @@ fn readable(verdict: &Verdict, paint: Paint) -> String {
         if !missed.is_empty() {
             line("missed", format!("{} of them: {}", reach.missed_total, missed.join(", ")));
         }
+    }
+    if let Some(id) = &verdict.deliberation_id {
+        line("parked", format!("deliberation {id}"));
     }
     if let Some(impact) = &verdict.impact {
         let score = match impact.score_max {
@@ -243,9 +397,11 @@ fn readable(verdict: &Verdict, paint: Paint) -> String {
     out
 }
 
-fn exit_code(verdict: &Verdict) -> ExitCode {
+fn exit_code(verdict: &Verdict, stored_is_enough: bool) -> ExitCode {
     match verdict.reason {
         Reason::Delivered => ExitCode::SUCCESS,
+        Reason::Stored if stored_is_enough => ExitCode::SUCCESS,
+        Reason::Stored | Reason::Deliberating => ExitCode::from(4),
         reason if denied(reason) => ExitCode::from(3),
         _ => ExitCode::FAILURE,
     }
@@ -262,9 +418,25 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::SenderUnknown
         | Reason::NotOwner
         | Reason::ConstitutionalHashMismatch
-        | Reason::DurableLaneRequired
-        | Reason::DeliberationUnavailable => true,
+        | Reason::NoReviewers
+        | Reason::DeliberationDenied
+        | Reason::NotAVoter
+        | Reason::SelfVote => true,
         Reason::Delivered
+        | Reason::Stored
+        | Reason::Deliberating
+        | Reason::DeliberationUnavailable
+        | Reason::DeliberationExpired
+        | Reason::DeliberationUnknown
+        | Reason::DeliberationClosed
+        | Reason::AlreadyVoted
+        | Reason::DigestMismatch
+        | Reason::Unscored
+        | Reason::Unanswered
+        | Reason::AnswerRejected
+        | Reason::NotAsked
+        | Reason::LaneUnavailable
+        | Reason::StoreFull
         | Reason::Malformed
         | Reason::TooLarge
         | Reason::TooDeep
@@ -375,6 +547,7 @@ mod tests {
                 missed: vec![Missed { agent: "ghost".parse().unwrap(), reason: Reason::RecipientOffline }],
                 missed_total: 1,
             }),
+            deliberation_id: None,
             node: "node-1".to_owned(),
             elapsed: Duration::from_micros(420),
         };
@@ -389,6 +562,7 @@ mod tests {
             reason: Reason::RateLimited,
             retry_after: Some(Duration::from_millis(70)),
             reach: None,
+            deliberation_id: None,
             ..verdict
         };
         let text = readable(&shed, Paint::never());
@@ -399,6 +573,6 @@ mod tests {
     fn denied_is_what_governance_refuses() {
         let forbidden = Reason::ALL.iter().filter(|reason| reason.code() == 403);
         assert!(forbidden.copied().all(denied), "403 is a denial");
-        assert!(denied(Reason::DeliberationUnavailable) && !denied(Reason::RecipientOffline));
+        assert!(denied(Reason::DeliberationDenied) && !denied(Reason::RecipientOffline));
     }
 }

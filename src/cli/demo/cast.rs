@@ -176,7 +176,7 @@ impl Actor {
                     () = stop.requested() => None,
                 };
                 let Some(message) = message else { return };
-                if is_delivery(&message) {
+                if is_delivery(&message, &who.agent) {
                     let header = |name: &str| {
                         let headers = message.headers.as_ref();
                         headers
@@ -204,6 +204,8 @@ fn part(who: &Who) -> Part {
         ("acme", "ghost") => Part::Deaf,
         // Comes when the quota of its tenant is used up.
         ("initech", "bill") => Part::Stranger,
+        // Away: what is for it is kept until it comes.
+        ("acme", "nomad") => Part::Stranger,
         _ => Part::Full,
     }
 }

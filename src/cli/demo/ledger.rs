@@ -158,6 +158,22 @@ impl Ledger {
         });
     }
 
+    /// The durable lane has taken a message; what becomes of it is told by its outcome.
+    pub(super) fn submitted(&self, letter: &Letter, verdict: &Verdict) {
+        self.answered(letter, verdict, Duration::ZERO, Series::Aside, false);
+    }
+
+    /// The outcome of a message that was stored or parked: it says how many deliveries there are.
+    pub(super) fn concluded(&self, letter: &Letter, outcome: &Verdict) {
+        let mut inner = self.inner.lock();
+        *inner.reasons.entry(outcome.reason).or_default() += 1;
+        let delivered = outcome.reach.as_ref().map_or(0, |reach| reach.delivered);
+        match inner.outcomes.get_mut(&key(letter)) {
+            Some(settled) => settled.delivered = delivered,
+            None => inner.wrong(format!("an outcome of {}, which was never sent", letter.message_id)),
+        }
+    }
+
     /// The verdict on a message that was sent before; must be the same one.
     pub(super) fn repeated(&self, letter: &Letter, verdict: &Verdict, latency: Duration) {
         let mut inner = self.inner.lock();
@@ -342,6 +358,7 @@ mod tests {
             policy_revision: None,
             impact: None,
             reach: Some(Reach { delivered: count, ..Reach::default() }),
+            deliberation_id: None,
             node: "n".to_owned(),
             elapsed: Duration::ZERO,
         }
@@ -378,6 +395,7 @@ mod tests {
         let unexpected = Verdict {
             reason: Reason::PolicyDenied,
             reach: None,
+            deliberation_id: None,
             status: Status::Rejected,
             ..delivered("m", 0, "d")
         };

@@ -48,7 +48,7 @@ impl Routing {
 pub(super) enum Expected {
     One(Reason),
     Either(Reason, Reason),
-    /// Delivered below the tenant's threshold, refused for want of deliberation at or above it.
+    /// Delivered below the tenant's threshold, parked for its reviewers at or above it.
     ByImpact {
         threshold: f64,
     },
@@ -66,11 +66,12 @@ impl Expected {
                 Expected::ByImpact { threshold } => match (&verdict.impact, verdict.reason) {
                     (Some(impact), Reason::Delivered) => impact.score < *threshold,
                     // No answer in time, on a machine that is busy: nobody knows, so not delivered.
-                    (Some(impact), Reason::DeliberationUnavailable) if impact.unscored.is_some() => {
-                        impact.score_max.is_some_and(|max| max >= *threshold)
+                    (Some(impact), Reason::Unscored) => {
+                        impact.unscored.is_some() && impact.score_max.is_some_and(|max| max >= *threshold)
                     }
-                    (Some(impact), Reason::DeliberationUnavailable) => {
-                        impact.score >= *threshold && impact.level >= Level::High
+                    (Some(impact), Reason::Deliberating) => {
+                        let parked = verdict.deliberation_id.is_some();
+                        parked && impact.score >= *threshold && impact.level >= Level::High
                     }
                     _ => false,
                 },
@@ -81,7 +82,9 @@ impl Expected {
         match self {
             Expected::One(reason) => reason.as_str().to_owned(),
             Expected::Either(one, other) => format!("{} or {}", one.as_str(), other.as_str()),
-            Expected::ByImpact { threshold } => format!("delivered below an impact of {threshold}"),
+            Expected::ByImpact { threshold } => {
+                format!("delivered below an impact of {threshold}, else parked")
+            }
         }
     }
 }

@@ -45,6 +45,11 @@ fn write(out: &mut String, books: &Books, burst: &Burst, violations: u64, paint:
          {violations} attempts refused by the server; verdicts sent astray and dropped by agents: {}.",
         books.messages, books.repeats, books.promised, books.deliveries, books.dropped
     )?;
+    let parked = books.reasons.get(&Reason::Deliberating).copied().unwrap_or(0);
+    writeln!(
+        out,
+        "{parked} messages were parked for reviewers: nothing with a high impact passed without them."
+    )?;
     if books.wrong_total == 0 && books.unconfirmed == 0 {
         let line = "It adds up: every message has one verdict, and what arrived is what the verdicts say.";
         return writeln!(out, "\n{}", paint.apply(Tone::Good, line));

@@ -1,0 +1,300 @@
+//! `agentbus dead-letters`: what could not be governed, for an operator to try again or to give up.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
+use serde_json::{Value, json};
+
+use super::context::{Paint, Tone, safe};
+use crate::{
+    domain::TenantId,
+    servers::folder::Running,
+    tenants::{BusUser, connect},
+};
+
+mod letters;
+
+use letters::{Address, Letter, Letters};
+
+/// Letters that one command lists or redrives.
+const LETTERS_MAX: u64 = 1_000;
+
+#[derive(Debug, Args)]
+pub(super) struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List them, oldest first
+    List(ListArgs),
+    /// Show one: why it was given up, and what it says
+    Show(ShowArgs),
+    /// Put them back onto the durable lane, to be governed anew
+    ///
+    /// Nothing is delivered twice: what was delivered or parked before is found, and stays.
+    Redrive(RedriveArgs),
+    /// Delete them for good
+    Drop(DropArgs),
+}
+
+/// Where the bus is, as its operator sees it.
+#[derive(Debug, Args)]
+struct Operator {
+    /// Data folder of `agentbus up`, or of `agentbus tenants`; holds keys/bus/operator.nk
+    #[arg(long, value_name = "DIR", default_value = ".agentbus", env = "AGENTBUS_DIR")]
+    dir: PathBuf,
+    /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
+    #[arg(long, value_name = "URL", env = "AGENTBUS_SERVER")]
+    server: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    operator: Operator,
+    /// Only of this tenant
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<TenantId>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=LETTERS_MAX))]
+    limit: u64,
+    /// Print each as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    operator: Operator,
+    /// Which one, as `list` writes it
+    #[arg(value_name = "TENANT/SENDER/MESSAGE")]
+    address: Address,
+    /// Print it as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 all of them, 1 failure, or some could not be put back, 2 usage.")]
+struct RedriveArgs {
+    #[command(flatten)]
+    operator: Operator,
+    /// Which ones, as `list` writes them
+    #[arg(value_name = "TENANT/SENDER/MESSAGE", required_unless_present = "all_of", num_args = 1..=100)]
+    addresses: Vec<Address>,
+    /// All of this tenant, the 1,000 oldest at most
+    #[arg(long, value_name = "TENANT", conflicts_with = "addresses")]
+    all_of: Option<TenantId>,
+}
+
+#[derive(Debug, Args)]
+struct DropArgs {
+    #[command(flatten)]
+    operator: Operator,
+    /// Which ones, as `list` writes them
+    #[arg(value_name = "TENANT/SENDER/MESSAGE", required = true, num_args = 1..=100)]
+    addresses: Vec<Address>,
+    /// They are gone for good, and that is meant
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) async fn run(args: DeadLettersArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::List(args) => list(args).await,
+        Command::Show(args) => show(args).await,
+        Command::Redrive(args) => redrive(args).await,
+        Command::Drop(args) => give_up(args).await,
+    }
+}
+
+impl Operator {
+    async fn letters(&self) -> anyhow::Result<Letters> {
+        let url = match &self.server {
+            Some(url) => url.clone(),
+            None => match Running::read(&self.dir) {
+                Some(running) => running.nats_url,
+                None => bail!(
+                    "no bus is running in {}; start one with `agentbus up`, or name the server with --server",
+                    self.dir.display()
+                ),
+            },
+        };
+        Letters::open(connect(&url, &self.dir, BusUser::Operator).await?).await
+    }
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
+    let letters = args.operator.letters().await?;
+    let total = letters.count(args.tenant.as_ref()).await?;
+    let found = letters.oldest(args.tenant.as_ref(), args.limit).await?;
+    let text = match args.json {
+        true => found.iter().map(|letter| format!("{}\n", summary(letter))).collect(),
+        false => readable(&found, total),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let letters = args.operator.letters().await?;
+    let letter = letters.read(&args.address).await?;
+    let text = match args.json {
+        true => format!("{}\n", whole(&letter)),
+        false => details(&letter, Paint::stdout()),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
+    let letters = args.operator.letters().await?;
+    let found = match &args.all_of {
+        Some(tenant) => letters.oldest(Some(tenant), LETTERS_MAX).await?,
+        None => {
+            let mut found = Vec::with_capacity(args.addresses.len());
+            for address in &args.addresses {
+                found.push(letters.read(address).await?);
+            }
+            found
+        }
+    };
+    let mut failed = 0;
+    for letter in &found {
+        match letters.redrive(letter).await {
+            Ok(()) => println!("redriven  {}", letter.address),
+            Err(error) => {
+                failed += 1;
+                println!("kept      {}: {error:#}", letter.address);
+            }
+        }
+    }
+    println!(
+        "{} back on the durable lane, {failed} kept; their senders hear the outcome",
+        found.len() - failed
+    );
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
+    let letters = args.operator.letters().await?;
+    if !args.yes {
+        for address in &args.addresses {
+            let letter = letters.read(address).await?;
+            println!("{}  {}: {}", letter.address, safe(&letter.reason, 64), safe(&letter.detail, 200));
+        }
+        bail!("nothing is deleted yet: deleted letters are gone for good; say --yes if that is meant");
+    }
+    for address in &args.addresses {
+        let letter = letters.read(address).await?;
+        letters.delete(&letter).await.with_context(|| address.to_string())?;
+        println!("deleted  {address}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn readable(found: &[Letter], total: u64) -> String {
+    if found.is_empty() {
+        return "no dead letters\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header([
+        "tenant/sender/message",
+        "reason",
+        "attempts",
+        "redriven",
+        "age",
+    ]);
+    if table.width().is_none() {
+        table.set_width(140);
+    }
+    for letter in found {
+        table.add_row([
+            letter.address.to_string(),
+            safe(&letter.reason, 64),
+            letter.attempts.to_string(),
+            letter.redriven.to_string(),
+            age(letter),
+        ]);
+    }
+    let more = total.saturating_sub(found.len() as u64);
+    let more = if more > 0 { format!("and {more} more, later ones\n") } else { String::new() };
+    format!("{table}\n{more}")
+}
+
+fn details(letter: &Letter, paint: Paint) -> String {
+    let mut out = format!("dead letter {}\n", paint.apply(Tone::Strong, &letter.address));
+    let mut line = |name: &str, text: String| {
+        out += &format!("  {}  {text}\n", paint.apply(Tone::Quiet, format!("{name:<9}")));
+    };
+    line("reason", format!("{}: {}", safe(&letter.reason, 64), safe(&letter.detail, 400)));
+    line("attempts", format!("{}, redriven {} times", letter.attempts, letter.redriven));
+    line("died", format!("{} ago", age(letter)));
+    if let Some(traceparent) = &letter.traceparent {
+        line("trace", safe(traceparent, 64));
+    }
+    line("bytes", letter.payload.len().to_string());
+    match letter.message() {
+        Some(message) => {
+            out += "  message\n";
+            for text in serde_json::to_string_pretty(&message).unwrap_or_default().lines() {
+                out += &format!("    {}\n", safe(text, usize::MAX));
+            }
+            out += &format!(
+                "\nTo try it again: agentbus dead-letters redrive {0}\nTo delete it:    agentbus dead-letters drop --yes {0}\n",
+                letter.address
+            );
+        }
+        None => {
+            out += &format!(
+                "  cannot be read as a message of its sender; it begins with\n    {}\n\n\
+                 To delete it: agentbus dead-letters drop --yes {}\n",
+                letter.beginning(),
+                letter.address
+            );
+        }
+    }
+    out
+}
+
+fn summary(letter: &Letter) -> Value {
+    json!({
+        "tenant": letter.address.tenant(),
+        "sender": letter.address.sender(),
+        "message_id": letter.address.message(),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "attempts": letter.attempts,
+        "redriven": letter.redriven,
+        "died_at": letter.died_at,
+        "bytes": letter.payload.len(),
+    })
+}
+
+fn whole(letter: &Letter) -> Value {
+    let mut whole = summary(letter);
+    if let Some(fields) = whole.as_object_mut() {
+        match letter.message() {
+            Some(message) => fields.insert("message".to_owned(), message),
+            None => fields.insert("beginning".to_owned(), json!(letter.beginning())),
+        };
+    }
+    whole
+}
+
+fn age(letter: &Letter) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let age = now.saturating_sub(Duration::from_millis(letter.died_at));
+    let unit = if age >= Duration::from_secs(3600) { 60 } else { 1 };
+    humantime::format_duration(Duration::from_secs(age.as_secs() / unit * unit)).to_string()
+}

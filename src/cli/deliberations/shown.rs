@@ -1,0 +1,403 @@
+//! Deliberations as text for a terminal. All that strangers wrote is escaped.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
+use serde_json::Value;
+
+use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
+use crate::{
+    cli::context::{Paint, Tone, Who, safe},
+    domain::impact::NOT_NEEDED,
+};
+
+/// Digits of an id that a list shows at least.
+const SHORT_ID: usize = 8;
+/// Names listed in one line.
+const NAMES_MAX: usize = 12;
+/// Columns of a table where nobody says how wide the terminal is.
+const WIDTH: u16 = 110;
+/// Columns left free, for those who indent it.
+const MARGIN: u16 = 2;
+
+pub(super) fn listing(listing: &Listing, who: &Who, paint: Paint) -> String {
+    listing_at(listing, who, paint, now())
+}
+
+fn listing_at(listing: &Listing, who: &Who, paint: Paint, now: u64) -> String {
+    let entries = &listing.deliberations;
+    if entries.is_empty() {
+        return format!("nothing waits for {who}\n");
+    }
+    let digits = short_id(entries);
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header([
+        "id",
+        "from → to",
+        "type",
+        "why",
+        "votes",
+        "you",
+        "time left",
+    ]);
+    table.set_width(table.width().map_or(WIDTH, |width| width.saturating_sub(MARGIN)));
+    for entry in entries {
+        table.add_row([
+            entry.id.chars().take(digits).collect(),
+            format!("{} → {}", safe(&entry.sender, 64), safe(&entry.to, 100)),
+            safe(&entry.message_type, 32),
+            safe(&entry.why, 200),
+            votes(entry),
+            you(entry, who),
+            left(entry.deadline, now),
+        ]);
+    }
+    let mut out = format!("{table}\n");
+    let more = listing.total.saturating_sub(entries.len() as u64);
+    if more > 0 {
+        out += &format!("and {more} more, later ones\n");
+    }
+    if let Some(entry) = entries.iter().find(|entry| entry.may_vote && entry.voted.is_none()) {
+        let id: String = entry.id.chars().take(digits).collect();
+        let hint = format!("look at one: agentbus deliberations show --as {who} {id}");
+        out += &format!("{}\n", paint.apply(Tone::Quiet, hint));
+    }
+    out
+}
+
+/// One deliberation in one line.
+pub(super) fn line(entry: &Entry, who: &Who) -> String {
+    format!(
+        "{}  {} → {}  {}  {}; {}; {}; {} left",
+        entry.id,
+        safe(&entry.sender, 64),
+        safe(&entry.to, 100),
+        safe(&entry.message_type, 32),
+        safe(&entry.why, 200),
+        votes(entry),
+        match you(entry, who).as_str() {
+            "" => "no vote of yours",
+            you => you,
+        },
+        left(entry.deadline, now()),
+    )
+}
+
+pub(super) fn details(details: &Details, who: &Who, paint: Paint) -> String {
+    let entry = &details.entry;
+    let mut out = summary(details, paint);
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(out, "  {}  {text}", paint.apply(Tone::Quiet, format!("{name:<9}")));
+    };
+    line("voters", electors(&details.voters));
+    if !details.stand_ins.is_empty() {
+        let from = match entry.escalate_at {
+            _ if entry.escalated => "may vote since it was escalated".to_owned(),
+            Some(at) => format!("may vote from {}", moment(at)),
+            None => "are not asked: it is not escalated".to_owned(),
+        };
+        line("stand-ins", format!("{}, {from}", electors(&details.stand_ins)));
+    }
+    for cast in &details.votes {
+        line("vote", vote(cast));
+    }
+    line("parked", moment(entry.parked_at));
+    if let Some(decision) = &details.decision {
+        line(
+            "decided",
+            format!(
+                "{} at {}: {}",
+                safe(&decision.judgement, 32),
+                moment(decision.at),
+                safe(&decision.detail, 400)
+            ),
+        );
+    }
+    if let Some(conclusion) = &details.conclusion {
+        let at = conclusion.at.map_or(String::new(), |at| format!(" at {}", moment(at)));
+        line("came to", format!("{}{at}: {}", safe(&conclusion.reason, 64), safe(&conclusion.detail, 400)));
+    }
+    line("digest", safe(&entry.digest, 64));
+    if details.decision.is_none() && entry.may_vote && entry.voted.is_none() {
+        let _ = writeln!(out, "\nTo vote, one of:");
+        for choice in ["--approve", "--reject"] {
+            let _ = writeln!(
+                out,
+                "  agentbus deliberations vote --as {who} {} {choice} --digest {}",
+                safe(&entry.id, 24),
+                safe(&entry.digest, 64)
+            );
+        }
+    }
+    out
+}
+
+/// What is voted on: who says what to whom, why it waits, and what decides.
+pub(super) fn summary(details: &Details, paint: Paint) -> String {
+    summary_at(details, paint, now())
+}
+
+fn summary_at(details: &Details, paint: Paint, now: u64) -> String {
+    let entry = &details.entry;
+    let state = match &details.decision {
+        Some(decision) => {
+            let tone = if decision.judgement == "approved" { Tone::Good } else { Tone::Bad };
+            paint.apply(tone, safe(&decision.judgement, 32))
+        }
+        None => format!(
+            "{}  {} left, until {}; then it is denied",
+            paint.apply(Tone::Careful, "open"),
+            left(entry.deadline, now),
+            moment(entry.deadline)
+        ),
+    };
+    let mut out = format!("deliberation {}  {state}\n", paint.apply(Tone::Strong, safe(&entry.id, 24)));
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(out, "  {}  {text}", paint.apply(Tone::Quiet, format!("{name:<9}")));
+    };
+    line("message", safe(&entry.message_id, 64));
+    line("from", format!("{} → {}", safe(&entry.sender, 64), safe(&entry.to, 100)));
+    let field = |name: &str| details.message.get(name).and_then(Value::as_str).map(|text| safe(text, 32));
+    let priority = field("priority").map_or(String::new(), |priority| format!(", priority {priority}"));
+    line("type", format!("{}{priority}{}", safe(&entry.message_type, 32), tools(&details.message)));
+    line("why", safe(&entry.why, 400));
+    if let Some(impact) = &details.impact {
+        line("impact", impact_line(impact));
+    }
+    let decides = format!("{}, {}", safe(&entry.approves, 100), safe(&entry.denies, 100));
+    line("rule", format!("{}: {decides}", safe(&entry.rule, 32)));
+    let _ = writeln!(out, "  {}", paint.apply(Tone::Quiet, "content"));
+    let empty = Value::Null;
+    let content = details.message.get("content").unwrap_or(&empty);
+    for text in pretty(content).lines() {
+        // All of it: who votes names the whole content.
+        let _ = writeln!(out, "    {}", safe(text, usize::MAX));
+    }
+    let rest: Vec<String> = ["metadata", "conversation_id", "in_reply_to"]
+        .iter()
+        .filter_map(|&name| details.message.get(name).map(|value| format!("{name} {value}")))
+        .collect();
+    for text in rest {
+        let _ = writeln!(out, "  {}", safe(&text, usize::MAX));
+    }
+    out
+}
+
+/// What a vote came to.
+pub(super) fn counted(choice: &str, counted: &Counted, paint: Paint) -> String {
+    let Counted { judgement, approves, denies } = counted;
+    let (tone, told) = match judgement.as_str() {
+        "approved" => (Tone::Good, "the message goes to its recipient"),
+        "denied" => (Tone::Bad, "the message goes nowhere"),
+        _ => (Tone::Careful, "others decide"),
+    };
+    format!(
+        "{}  your vote counts: {choice}; {}, {}; {told}\n",
+        paint.apply(tone, safe(judgement, 32)),
+        safe(approves, 100),
+        safe(denies, 100)
+    )
+}
+
+/// How near it is, as `1 of 2 approvals`; rejections where there are some.
+fn votes(entry: &Entry) -> String {
+    match entry.rejections {
+        0 => safe(&entry.approves, 100),
+        _ => format!("{}, {}", safe(&entry.approves, 100), safe(&entry.denies, 100)),
+    }
+}
+
+fn you(entry: &Entry, who: &Who) -> String {
+    match &entry.voted {
+        Some(choice) => format!("voted {}", safe(choice, 16)),
+        None if entry.sender == who.agent.as_str() => "your message".to_owned(),
+        None if entry.may_vote => "may vote".to_owned(),
+        None if !entry.escalated => "stand in later".to_owned(),
+        None => String::new(),
+    }
+}
+
+fn electors(electors: &[Elector]) -> String {
+    if electors.is_empty() {
+        return "none".to_owned();
+    }
+    let name = |elector: &Elector| {
+        let roles: Vec<String> = elector.roles.iter().map(|role| safe(role, 64)).collect();
+        let weight = if elector.weight > 1 { format!(", weight {}", elector.weight) } else { String::new() };
+        format!("{} ({}{weight})", safe(&elector.id, 64), roles.join(" "))
+    };
+    let shown: Vec<String> = electors.iter().take(NAMES_MAX).map(name).collect();
+    let more = electors.len().saturating_sub(NAMES_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+fn vote(cast: &Cast) -> String {
+    let comment =
+        if cast.comment.is_empty() { String::new() } else { format!(": “{}”", safe(&cast.comment, 512)) };
+    format!("{} by {} at {}{comment}", safe(&cast.choice, 16), safe(&cast.voter, 64), moment(cast.at))
+}
+
+fn tools(message: &Value) -> String {
+    let tools: Vec<String> = message
+        .get("tools")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|tool| safe(tool, 64))
+        .collect();
+    if tools.is_empty() { String::new() } else { format!(", tools {}", tools.join(" ")) }
+}
+
+fn impact_line(impact: &Value) -> String {
+    let number = |value: Option<&Value>| value.and_then(Value::as_f64).map(|n| format!("{n:.2}"));
+    let word = |name: &str| impact.get(name).and_then(Value::as_str).map(|text| safe(text, 64));
+    let mut out = number(impact.get("score")).unwrap_or_else(|| "not known".to_owned());
+    if let Some(max) = number(impact.get("score_max")).filter(|max| *max != out) {
+        let _ = write!(out, " to {max}");
+    }
+    if let Some(level) = word("level") {
+        let _ = write!(out, " {level}");
+    }
+    let parts: Vec<String> = impact
+        .get("parts")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some(format!("{} {}", safe(name, 32), number(Some(value))?)))
+        .collect();
+    if !parts.is_empty() {
+        let _ = write!(out, ": {}", parts.join(", "));
+    }
+    match (word("unscored"), word("model")) {
+        (Some(why), _) => out + &format!(" (not scored: {why})"),
+        (None, Some(model)) if model == NOT_NEEDED => out + " (whatever the words say)",
+        (None, Some(model)) => out + &format!(" (by {model})"),
+        (None, None) => out,
+    }
+}
+
+fn pretty(content: &Value) -> String {
+    serde_json::to_string_pretty(content).unwrap_or_default()
+}
+
+/// So many digits tell these apart.
+fn short_id(entries: &[Entry]) -> usize {
+    let mut digits = SHORT_ID;
+    let mut ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+    ids.sort_unstable();
+    for pair in ids.windows(2) {
+        if let [one, other] = pair {
+            let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+            digits = digits.max(same + 1);
+        }
+    }
+    digits
+}
+
+/// In the two largest units, such as `3 h 59 min`.
+fn left(deadline: u64, now: u64) -> String {
+    let seconds = deadline.saturating_sub(now).div_ceil(1000);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+fn moment(millis: u64) -> String {
+    // What no clock of today reaches would not be written out.
+    const YEAR_9999: u64 = 253_402_300_799_000;
+    let at = UNIX_EPOCH + Duration::from_millis(millis.min(YEAR_9999));
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    pub(in super::super) fn entry(id: &str) -> Value {
+        json!({
+            "id": id, "sender": "planner", "message_id": "m1", "message_type": "command", "to": "worker",
+            "why": "its impact is 0.90, at or above 0.80", "score": 0.9, "level": "critical",
+            "rule": "quorum", "approvals": 0, "rejections": 0, "approves": "0 of 1 approvals",
+            "denies": "0 of 1 rejections", "escalated": false, "parked_at": 1_000_000, "deadline": 15_400_000,
+            "digest": "ab".repeat(32), "may_vote": true,
+        })
+    }
+
+    fn judge() -> Who {
+        "acme/judge".parse().unwrap()
+    }
+
+    #[test]
+    fn a_list_shows_ids_that_differ_and_what_to_type_next() {
+        let ids = ["0123456789aa000000000000", "0123456789ab000000000000"];
+        let list: Listing = serde_json::from_value(
+            json!({ "total": 3, "deliberations": [entry(ids[0]), entry(ids[1])], "new_field": 1 }),
+        )
+        .unwrap();
+        let text = listing_at(&list, &judge(), Paint::never(), 1_000_000);
+        for part in
+            ["0123456789aa", "0123456789ab", "planner → worker", "may vote", "4 h 0 min", "and 1 more"]
+        {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+        assert!(!text.contains("0123456789aa0"), "more digits than are needed:\n{text}");
+        assert!(text.contains("agentbus deliberations show --as acme/judge 0123456789aa"), "{text}");
+        let none = Listing { total: 0, deliberations: Vec::new() };
+        assert_eq!(listing_at(&none, &judge(), Paint::never(), 0), "nothing waits for acme/judge\n");
+    }
+
+    #[test]
+    fn a_shown_message_is_whole_and_cannot_steer_the_terminal() {
+        let text = "wipe \u{1b}[2J \u{202e} disks ".repeat(200);
+        let mut whole = entry("0123456789aa000000000000");
+        let more = json!({
+            "message": { "priority": "critical", "tools": ["delete"], "content": { "text": text, "n": [1] } },
+            "impact": { "score": 0.9, "level": "critical", "parts": { "permission": 0.9 }, "model": "m" },
+            "voters": [{ "id": "judge", "roles": ["judicial"], "weight": 2 }],
+            "votes": [{ "voter": "other", "choice": "reject", "comment": "no\n", "at": 1 }],
+        });
+        whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let shown: Details = serde_json::from_value(whole).unwrap();
+        let told = details(&shown, &judge(), Paint::never());
+        for part in [
+            "priority critical, tools delete",
+            "0.90 critical: permission 0.90 (by m)",
+            "judge (judicial, weight 2)",
+            "reject by other at 1970-01-01T00:00:00Z: “no\\u{a}”",
+            "agentbus deliberations vote --as acme/judge 0123456789aa000000000000 --approve --digest abab",
+        ] {
+            assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+        }
+        assert!(!told.contains('\u{1b}') && !told.contains('\u{202e}'), "{told}");
+        assert_eq!(told.matches("disks").count(), 200, "nothing of what is voted on is left out");
+    }
+
+    #[test]
+    fn time_left_is_told_in_its_two_largest_units() {
+        for (seconds, told) in
+            [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3 * 3600, "3 h 0 min"), (90_000, "1 d 1 h")]
+        {
+            assert_eq!(left(seconds * 1000, 0), told);
+        }
+        assert_eq!(left(5, 10), "0 s");
+        assert!(moment(u64::MAX).starts_with("9999"));
+    }
+}

@@ -1,0 +1,224 @@
+//! `agentbus deliberations watch`: what waits, as it comes, changes and is decided.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{
+    Desk, refusal, refused_code,
+    reply::{Entry, Listing},
+    shown,
+};
+use crate::{
+    cli::context::{Identity, Paint, Tone, at, safe},
+    shutdown::Shutdown,
+};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+On a terminal a table that is drawn anew; otherwise one line for each that is new, changed or gone.\n\n\
+Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.")]
+pub(super) struct WatchArgs {
+    #[command(flatten)]
+    identity: Identity,
+    /// How often to ask
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = every)]
+    every: Duration,
+    /// Stop after this time, such as 10m
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Print each change as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn every(text: &str) -> Result<Duration, String> {
+    let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match every {
+        _ if every < Duration::from_millis(500) => Err("expected 500ms at least".to_owned()),
+        _ if every > Duration::from_secs(3600) => Err("expected 1h at most".to_owned()),
+        _ => Ok(every),
+    }
+}
+
+/// What happened to one since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    New,
+    Changed,
+    /// Decided, or not this reviewer's any more.
+    Gone,
+}
+
+impl Change {
+    fn as_str(self) -> &'static str {
+        match self {
+            Change::New => "new",
+            Change::Changed => "changed",
+            Change::Gone => "gone",
+        }
+    }
+}
+
+pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::default();
+    shutdown.on_signals()?;
+    let desk = Desk::connect(&args.identity).await?;
+    let paint = Paint::stdout();
+    let drawn = std::io::stdout().is_terminal() && !args.json;
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    // As many as one answer lists.
+    let mut known: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut away = false;
+    let mut ticks = tokio::time::interval(args.every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = at(end) => return Ok(ExitCode::SUCCESS),
+            () = shutdown.requested() => return Ok(ExitCode::SUCCESS),
+        }
+        let listing = tokio::select! {
+            listing = desk.listing() => listing,
+            () = shutdown.requested() => return Ok(ExitCode::SUCCESS),
+        };
+        let listing = match listing {
+            Ok(Ok(listing)) => listing,
+            Ok(Err(refused)) if passing(&refused) => {
+                told_away(&mut away, &refusal(&refused));
+                continue;
+            }
+            Ok(Err(refused)) => {
+                eprintln!("{}", refusal(&refused));
+                return Ok(refused_code(&refused));
+            }
+            Err(error) => {
+                told_away(&mut away, &error.to_string());
+                continue;
+            }
+        };
+        away = false;
+        let changes = changes(&mut known, &listing);
+        let text = match drawn {
+            true => table(&listing, &desk, paint),
+            false => lines(&changes, &desk, args.json).await,
+        };
+        // A closed pipe ends this as Ctrl-C would.
+        let mut out = std::io::stdout();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// Whether asking again can help.
+fn passing(refused: &Value) -> bool {
+    refused.get("retryable").and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// Once for each absence.
+fn told_away(away: &mut bool, why: &str) {
+    if !std::mem::replace(away, true) {
+        eprintln!("the bus does not answer, asking on: {}", safe(why, 400));
+    }
+}
+
+/// What differs from the last look, and remembers this one.
+fn changes(known: &mut BTreeMap<String, Entry>, listing: &Listing) -> Vec<(Change, Entry)> {
+    let mut changes = Vec::new();
+    let current: BTreeMap<String, Entry> =
+        listing.deliberations.iter().map(|entry| (entry.id.clone(), entry.clone())).collect();
+    for entry in &listing.deliberations {
+        match known.get(&entry.id) {
+            None => changes.push((Change::New, entry.clone())),
+            Some(before) if before != entry => changes.push((Change::Changed, entry.clone())),
+            Some(_) => {}
+        }
+    }
+    let gone = known.values().filter(|before| !current.contains_key(&before.id));
+    changes.extend(gone.map(|before| (Change::Gone, before.clone())));
+    *known = current;
+    changes
+}
+
+fn table(listing: &Listing, desk: &Desk, paint: Paint) -> String {
+    let head = format!("what waits for {}; Ctrl-C ends it", desk.who);
+    // Home, the table over what was there, and the rest cleared: no flicker.
+    let body = format!("{}\n{}", paint.apply(Tone::Quiet, head), shown::listing(listing, &desk.who, paint));
+    format!("\u{1b}[H{}\u{1b}[0J", body.replace('\n', "\u{1b}[K\n"))
+}
+
+async fn lines(changes: &[(Change, Entry)], desk: &Desk, as_json: bool) -> String {
+    let mut out = String::new();
+    for (change, entry) in changes {
+        // How it ended, if it can be known.
+        let ended = match change {
+            Change::Gone => {
+                let details = desk.details(&entry.id).await.ok().and_then(Result::ok);
+                details.and_then(|(details, _)| details.decision)
+            }
+            Change::New | Change::Changed => None,
+        };
+        if as_json {
+            let mut line = json!({ "change": change.as_str(), "deliberation": entry });
+            if let (Some(decision), Some(fields)) = (&ended, line.as_object_mut()) {
+                fields.insert(
+                    "decision".to_owned(),
+                    json!({ "judgement": decision.judgement, "at": decision.at, "detail": decision.detail }),
+                );
+            }
+            out += &format!("{line}\n");
+        } else {
+            let text = match &ended {
+                Some(decision) => {
+                    format!(
+                        "{}  {}: {}",
+                        entry.id,
+                        safe(&decision.judgement, 32),
+                        safe(&decision.detail, 400)
+                    )
+                }
+                None => shown::line(entry, &desk.who),
+            };
+            out += &format!("{:<7}  {text}\n", change.as_str());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_look_tells_what_came_what_changed_and_what_went() {
+        let entry = |id: &str| -> Entry { serde_json::from_value(shown::tests::entry(id)).unwrap() };
+        let list = |entries: Vec<Entry>| Listing { total: entries.len() as u64, deliberations: entries };
+        let words = |changes: Vec<(Change, Entry)>| -> Vec<(Change, String)> {
+            changes.into_iter().map(|(change, entry)| (change, entry.id)).collect()
+        };
+        let mut known = BTreeMap::new();
+        let (one, two) = (entry("a"), entry("b"));
+        let first = changes(&mut known, &list(vec![one.clone(), two.clone()]));
+        assert_eq!(words(first), [(Change::New, "a".to_owned()), (Change::New, "b".to_owned())]);
+        assert!(changes(&mut known, &list(vec![one.clone(), two])).is_empty());
+        let voted = Entry { approvals: 1, ..one };
+        let last = changes(&mut known, &list(vec![voted]));
+        assert_eq!(words(last), [(Change::Changed, "a".to_owned()), (Change::Gone, "b".to_owned())]);
+    }
+
+    #[test]
+    fn how_often_to_ask_has_bounds() {
+        assert!(every("100ms").is_err() && every("2h").is_err() && every("soon").is_err());
+        assert_eq!(every("1s").unwrap(), Duration::from_secs(1));
+    }
+}
