@@ -6,10 +6,14 @@ SHELL := bash
 CARGO ?= cargo
 # Cases that `make fuzz` tries for each property of the decoder.
 FUZZ_CASES ?= 200000
+# Acknowledged messages after which `make chaos` is content: about a minute. The full form has 10000.
+CHAOS_ACKED ?= 1500
+# Nodes that `make stops` stops under load.
+STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients build demo up test lint fuzz bench model bench-model deny clean
+.PHONY: help servers clients build demo up test lint fuzz chaos stops poison bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +45,18 @@ lint: ## Formatting and lints
 
 fuzz: ## A long run of the decoder's properties with arbitrary bytes (FUZZ_CASES=200000)
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release --lib wire
+
+# A development build, which `make test` has made already: what is shown is what happens, not how fast.
+chaos: servers ## Kill nodes, NATS and Redis while messages are submitted; nothing is lost or doubled (CHAOS_ACKED=10000)
+	$(CARGO) build --bin agentbus --bin loadtest
+	target/debug/loadtest chaos --acked $(CHAOS_ACKED)
+
+stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled, each ends within 10 s (STOPS=50)
+	$(CARGO) build --release --bin agentbus --bin loadtest
+	target/release/loadtest stops --stops $(STOPS)
+
+poison: servers ## 4,000 messages that nobody can govern end as dead letters, and no node ends
+	$(CARGO) test --test it -- --ignored --exact durable::poison::a_thousand_of_each_poison_end_as_dead_letters_and_end_no_node
 
 bench: servers ## Measure, and write the benchmark report
 	$(CARGO) run --release --bin loadtest -- report

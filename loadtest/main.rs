@@ -8,6 +8,8 @@
 //! - [`echo`]: the baseline. [`load`]: closed and open loop. [`message`]: what is sent.
 //! - [`rounds`]: the turns. [`figures`]: medians and ratios, as JSON. [`tables`]: the same to read.
 //! - [`impact`]: messages that need no model, beside a flood of those that do.
+//! - [`durable`]: the durable lane beside JetStream alone.
+//! - [`chaos`]: whether the durable lane keeps its promise while its servers die.
 //! - [`cpu`], [`stages`], [`parts`]: where the time goes. [`micro`]: single stages in this process.
 //! - [`report`]: all of it into `docs/benchmarks.md`.
 
@@ -22,7 +24,9 @@ use options::Command;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod chaos;
 mod cpu;
+mod durable;
 mod echo;
 mod figures;
 mod impact;
@@ -48,7 +52,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: options::Arguments) -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
+    let measures = !matches!(arguments.command, Command::Chaos(_) | Command::Stops(_));
+    if cfg!(debug_assertions) && measures {
         eprintln!("loadtest: a development build; its figures mean nothing. Build with --release.");
     }
     // In-process figures are taken on this thread alone, without a runtime beside them.
@@ -63,6 +68,10 @@ fn run(arguments: options::Arguments) -> anyhow::Result<()> {
             Command::Baseline(options) => rounds::baseline(&options).await.map(drop),
             Command::Send(options) => rounds::send(&options).await.map(drop),
             Command::Impact(options) => impact::run(&options).await.map(|text| println!("{text}")),
+            Command::Chaos(options) => chaos::run(&options).await,
+            Command::Stops(options) => chaos::stops(&options).await,
+            Command::Durable(options) => durable::run(&options).await.map(|text| println!("{text}")),
+            Command::BareNode(options) => durable::bare::run(&options).await,
             Command::Report(options) => report::run(&options).await,
             Command::EchoNode(options) => echo::run(&options).await,
             Command::Micro(_) | Command::Parts => Ok(()),

@@ -49,12 +49,16 @@ impl Template {
 
     /// The next message, under an id that was not used before.
     pub(crate) fn next(&self) -> Bytes {
+        self.next_with_id().1
+    }
+
+    pub(crate) fn next_with_id(&self) -> (String, Bytes) {
         let id = message_id(self.run, self.next.fetch_add(1, Ordering::Relaxed));
         let mut bytes = self.bytes.clone();
         if let Some(hole) = bytes.get_mut(self.id_at..self.id_at + ID_BYTES) {
             hole.copy_from_slice(id.as_bytes());
         }
-        bytes.into()
+        (id, bytes.into())
     }
 
     /// Messages made so far.

@@ -92,6 +92,7 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
         labels: BTreeMap::new(),
         limits: TenantLimits::default(),
         agents: BTreeMap::new(),
+        deliberation: agentbus::domain::Deliberation::default(),
     };
     let party = |id, roles| Party { id, roles, capabilities: &capabilities, registered: true };
     let question = Question {
@@ -100,6 +101,7 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
         sender: party(&sender, &sender_roles),
         recipient: party(&recipient, &recipient_roles),
         tenant: &directory,
+        approval: None,
     };
     // Nothing of this waits, so a runtime that does nothing else adds as little as can be.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -140,6 +142,7 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
             agent: Some(recipient.clone()),
             ..agentbus::domain::Reach::default()
         }),
+        deliberation_id: None,
         node: "node-1".to_owned(),
         elapsed: Duration::from_micros(300),
     };

@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::TypedValueParser as _};
+
+use crate::chaos::havoc::Break;
 
 /// Measures the bus beside a bare echo on the same NATS server.
 #[derive(Debug, Parser)]
@@ -22,6 +24,12 @@ pub(crate) enum Command {
     Micro(MicroOptions),
     /// Messages that need no model, while the model is saturated by others (P11)
     Impact(ImpactOptions),
+    /// The durable lane, in turns with bare JetStream streams
+    Durable(DurableOptions),
+    /// A bus whose servers are killed while messages are submitted: nothing lost, nothing doubled
+    Chaos(ChaosOptions),
+    /// Nodes that are stopped with SIGTERM under load: nothing lost, nothing doubled
+    Stops(StopsOptions),
     /// Everything, into the tables of docs/benchmarks.md
     Report(ReportOptions),
     /// Which part of the node takes which share of a profile: `perf script` on stdin
@@ -29,6 +37,9 @@ pub(crate) enum Command {
     /// The baseline's node; the others start it
     #[command(hide = true)]
     EchoNode(EchoOptions),
+    /// The bare side's node of `durable`
+    #[command(hide = true)]
+    BareNode(BareOptions),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -124,6 +135,72 @@ impl ImpactOptions {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct DurableOptions {
+    /// Messages on their way at one time; one measurement for each
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 256], value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) in_flight: Vec<u16>,
+    /// Turns of each side
+    #[arg(long, default_value = "5")]
+    pub(crate) rounds: NonZeroU32,
+    /// Length of one measurement
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Before each measurement, not counted
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub(crate) warm_up: f64,
+    /// Bytes of one message
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=65_536))]
+    pub(crate) payload: u32,
+    /// Print how to profile the node while its turn lasts
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// The bus's program; the one beside this one unless said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl DurableOptions {
+    /// With the defaults, in as many rounds and of the same program as another measurement.
+    pub(crate) fn beside(load: &LoadOptions) -> Self {
+        Self {
+            in_flight: vec![64, 256],
+            rounds: load.rounds,
+            seconds: load.seconds,
+            warm_up: load.warm_up,
+            payload: load.payload,
+            profile: false,
+            agentbus: load.agentbus.clone(),
+            json: None,
+        }
+    }
+
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(self.warm_up)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BareOptions {
+    #[arg(long)]
+    pub(crate) nats: String,
+    /// Seed of the BUS user `node`
+    #[arg(long)]
+    pub(crate) nkey_file: PathBuf,
+    #[arg(long)]
+    pub(crate) tenant: String,
+    /// Whose durable inbox gets every payload
+    #[arg(long)]
+    pub(crate) recipient: String,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct MicroOptions {
     /// Measurements of each stage
     #[arg(long, default_value = "11")]
@@ -134,6 +211,67 @@ pub(crate) struct MicroOptions {
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ChaosOptions {
+    /// So many acknowledged messages are enough
+    #[arg(long, default_value_t = 1500)]
+    pub(crate) acked: usize,
+    /// At most so long; unless said, forty seconds, or one for each twenty messages
+    #[arg(long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+    /// Messages a second, all senders together
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Messages that wait for their acknowledgement at one time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) in_flight: u16,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) nodes: u8,
+    /// What is broken, one of them each time
+    #[arg(long = "break", value_enum, value_delimiter = ',', default_values = ["node", "nats", "redis"])]
+    pub(crate) breaks: Vec<Break>,
+    /// Seconds from one break to the next
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub(crate) every: f64,
+    /// For the same choices as another run; the timing is the machine's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Where the books go that the check reads
+    #[arg(long, value_name = "DIR", default_value = "target/chaos")]
+    pub(crate) logs: PathBuf,
+    /// Only check the books of a run that is over
+    #[arg(long, value_name = "DIR")]
+    pub(crate) check: Option<PathBuf>,
+    /// The bus's program; the one beside this one unless said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StopsOptions {
+    /// So many nodes are stopped, and started again
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000).map(|stops| stops as usize))]
+    pub(crate) stops: usize,
+    /// Messages a second, all senders together
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Messages that wait for their acknowledgement at one time
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) in_flight: u16,
+    /// Seconds from one stop to the next
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub(crate) every: f64,
+    /// For the same choices as another run; the timing is the machine's
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Where the books go that the check reads
+    #[arg(long, value_name = "DIR", default_value = "target/stops")]
+    pub(crate) logs: PathBuf,
+    /// The bus's program; the one beside this one unless said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,8 +6,8 @@ use std::fs;
 use anyhow::Context as _;
 
 use crate::{
-    impact, micro,
-    options::{ImpactOptions, MicroOptions, ReportOptions},
+    durable, impact, micro,
+    options::{DurableOptions, ImpactOptions, MicroOptions, ReportOptions},
     rounds,
 };
 
@@ -25,8 +25,9 @@ pub(crate) async fn run(options: &ReportOptions) -> anyhow::Result<()> {
     let single = tokio::task::spawn_blocking(move || micro::run(&micro)).await??;
     let run = rounds::send(&options.load).await?;
     let model = impact::run(&ImpactOptions::beside(&options.load)).await?;
+    let lane = durable::run(&DurableOptions::beside(&options.load)).await?;
     let text = format!(
-        "{before}{BEGIN}\n\n### Over NATS\n\n{}\n\n### Single stages, in process\n\n{single}\n\n\
+        "{before}{BEGIN}\n\n### Over NATS\n\n{}\n\n### The durable lane\n\n{lane}\n\n### Single stages, in process\n\n{single}\n\n\
          ### Beside a saturated model\n\n{model}\n\n{END}{after}",
         crate::tables::all(&run)
     );

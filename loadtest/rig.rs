@@ -240,7 +240,7 @@ impl Rig {
 }
 
 /// A node that was just started may not have reached Redis yet, and says so.
-async fn register(agent: &AgentClient) -> anyhow::Result<()> {
+pub(crate) async fn register(agent: &AgentClient) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
         let answer = agent.register(&[]).await?;

@@ -107,7 +107,7 @@ async fn read_stages(turn: &Turn) -> anyhow::Result<stages::Stages> {
     }
 }
 
-fn say_how_to_profile(pid: u32) {
+pub(crate) fn say_how_to_profile(pid: u32) {
     eprintln!(
         "profile this turn's node:  perf record -e cpu-clock -F 499 --call-graph dwarf,16384 -p {pid} -o node.perf\n\
          and then:                  perf script -i node.perf --no-inline | loadtest parts"

@@ -1,0 +1,124 @@
+//! What does the bus itself say when all is over? Records, dead letters, and what still waits.
+
+use std::time::Duration;
+
+use agentbus::{
+    servers::Stack,
+    tenants::{BusUser, names},
+};
+use anyhow::Context as _;
+use async_nats::{
+    Client,
+    jetstream::{self, Context, stream::LastRawMessageErrorKind},
+};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use super::{
+    books::{Books, Key, Place, Seen},
+    cast::TENANTS,
+};
+
+/// Questions to JetStream that wait at one time.
+const ASKED_AT_ONCE: usize = 64;
+
+/// One answer about a consumer.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
+/// Asks as a node, and of consumers as an operator: agents see nothing of it.
+pub(crate) struct Audit {
+    node: Context,
+    operator: Client,
+}
+
+impl Audit {
+    pub(crate) async fn connect(stack: &Stack) -> anyhow::Result<Self> {
+        let node = jetstream::new(stack.connect(BusUser::Node).await?);
+        Ok(Self { node, operator: stack.connect(BusUser::Operator).await? })
+    }
+
+    /// Messages that wait to be governed, over all tenants.
+    pub(crate) async fn inbound(&self) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for tenant in TENANTS {
+            let stream = self.node.get_stream(names::inbound_stream(&tenant.parse()?)).await?;
+            sum += stream.cached_info().state.messages;
+        }
+        Ok(sum)
+    }
+
+    /// Messages of an agent's durable inbox that are not read or not acknowledged yet.
+    pub(crate) async fn unread(&self, tenant: &str, agent: &str) -> anyhow::Result<u64> {
+        let subject = format!("$JS.API.CONSUMER.INFO.OUT_{tenant}.{agent}");
+        let request = async_nats::Request::new().timeout(Some(ANSWER_WAIT));
+        let answer = self.operator.send_request(subject, request).await?;
+        let info: Value = serde_json::from_slice(&answer.payload)?;
+        let count = |field: &str| info.get(field).and_then(Value::as_u64);
+        match (count("num_pending"), count("num_ack_pending")) {
+            (Some(pending), Some(unacknowledged)) => Ok(pending + unacknowledged),
+            _ => anyhow::bail!("{agent} has no durable inbox: {info}"),
+        }
+    }
+
+    /// Writes all of it down.
+    pub(crate) async fn read(&self, books: &Books) -> anyhow::Result<()> {
+        let context = &self.node;
+        for (subject, payload) in all(context, names::RECORDS_STREAM).await? {
+            let record: Value = serde_json::from_slice(&payload)
+                .with_context(|| format!("a record that cannot be read, {subject}"))?;
+            // Votes are recorded as well, and have no verdict.
+            let Some(verdict) = record.get("verdict") else { continue };
+            let text =
+                |field: &str| verdict.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+            if let ["record", tenant, sender, message, _] = tokens(&subject).as_slice() {
+                books.write(Seen::Recorded {
+                    key: key(tenant, sender, message),
+                    status: text("status"),
+                    reason: text("reason"),
+                    decision: text("decision_id"),
+                });
+            }
+        }
+        for tenant in TENANTS {
+            for (subject, _) in all(context, &names::inbound_stream(&tenant.parse()?)).await? {
+                if let ["tenant", tenant, "submitted", sender, message] = tokens(&subject).as_slice() {
+                    books.write(Seen::Left { key: key(tenant, sender, message), place: Place::Inbound });
+                }
+            }
+        }
+        for (subject, _) in all(context, names::DEAD_LETTERS_STREAM).await? {
+            if let ["dead", tenant, sender, message] = tokens(&subject).as_slice() {
+                books.write(Seen::Left { key: key(tenant, sender, message), place: Place::DeadLetters });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Subjects and payloads of a stream, in no order.
+async fn all(context: &Context, name: &str) -> anyhow::Result<Vec<(String, bytes::Bytes)>> {
+    let stream = context.get_stream(name).await.with_context(|| name.to_owned())?;
+    let state = stream.cached_info().state.clone();
+    let sequences = if state.messages == 0 { 1..1 } else { state.first_sequence..state.last_sequence + 1 };
+    let mut messages = futures_util::stream::iter(sequences)
+        .map(|sequence| stream.get_raw_message(sequence))
+        .buffer_unordered(ASKED_AT_ONCE);
+    let mut found = Vec::new();
+    while let Some(message) = messages.next().await {
+        match message {
+            Ok(message) => found.push((message.subject.to_string(), message.payload)),
+            // A work queue has holes where messages were acknowledged.
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+            Err(error) => return Err(error).with_context(|| name.to_owned()),
+        }
+    }
+    Ok(found)
+}
+
+fn tokens(subject: &str) -> Vec<&str> {
+    subject.split('.').collect()
+}
+
+fn key(tenant: &str, sender: &str, message: &str) -> Key {
+    Key { tenant: tenant.to_owned(), sender: sender.to_owned(), message: message.to_owned() }
+}
