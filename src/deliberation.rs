@@ -66,6 +66,8 @@ pub enum LogError {
     Unconfirmed,
     #[error("JetStream has no room for it: {0}")]
     Full(String),
+    #[error("{open_max} of the tenant's messages are parked, its limit")]
+    TooManyParked { open_max: usize },
     #[error("JetStream refused: {0}")]
     Refused(String),
     #[error("{bytes} bytes are more than the {limit} that a record of a parked message may have")]

@@ -85,13 +85,32 @@ pub enum Decision {
     },
 }
 
-/// Why there is no decision. "Could not ask" only; never cached, never an allow. For the log.
+/// Why there is no decision; never cached, never an allow. For the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     #[error("no decision within {limit:?}")]
     TimedOut { limit: Duration },
+    /// By this question: another may be answered.
     #[error("{rule} could not be evaluated: {cause}")]
     Failed { rule: String, cause: String },
+    /// Whatever the question is.
+    #[error("nothing can be evaluated: {cause}")]
+    Broken { cause: String },
+}
+
+impl PolicyError {
+    /// What the sender hears. The cause is the operator's to know.
+    fn rejection(&self) -> Rejection {
+        match self {
+            Self::Failed { .. } => Rejection::new(
+                Reason::PolicyFailed,
+                "a rule of the policy cannot be evaluated for this message",
+            ),
+            Self::TimedOut { .. } | Self::Broken { .. } => {
+                Rejection::new(Reason::PolicyUnavailable, "the policy gave no clear answer")
+            }
+        }
+    }
 }
 
 /// Something that answers questions by one fixed revision of a policy.
@@ -152,7 +171,10 @@ pub struct Counters {
     /// Questions that are never cached: those about an approval, and all of some policies.
     pub uncached: AtomicU64,
     pub denied: AtomicU64,
+    /// Could not be asked, or took too long.
     pub unavailable: AtomicU64,
+    /// Questions that a rule failed on.
+    pub failed: AtomicU64,
 }
 
 impl Gate {
@@ -179,9 +201,12 @@ impl Gate {
         let decision = match self.answer(engine, question).await {
             Ok(decision) => decision,
             Err(cause) => {
-                count(&self.counters.unavailable);
-                tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "policy unavailable");
-                return Err(Rejection::new(Reason::PolicyUnavailable, "the policy gave no clear answer"));
+                count(match cause {
+                    PolicyError::Failed { .. } => &self.counters.failed,
+                    PolicyError::TimedOut { .. } | PolicyError::Broken { .. } => &self.counters.unavailable,
+                });
+                tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "no policy decision");
+                return Err(cause.rejection());
             }
         };
         match &*decision {

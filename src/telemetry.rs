@@ -139,6 +139,7 @@ pub struct PolicyCounts {
     pub evaluated: u64,
     pub denied: u64,
     pub unavailable: u64,
+    pub failed: u64,
 }
 
 /// Every number a node exports. Cheap to write from any task.
@@ -156,6 +157,7 @@ pub struct Metrics {
     policy_decisions: Family<SourceLabel, Counter>,
     policy_denied: Counter,
     policy_unavailable: Counter,
+    policy_failed: Counter,
     model: ModelMetrics,
     pub deliberations: DeliberationMetrics,
     pub lane: LaneMetrics,
@@ -191,6 +193,7 @@ impl Metrics {
             policy_decisions: Family::default(),
             policy_denied: Counter::default(),
             policy_unavailable: Counter::default(),
+            policy_failed: Counter::default(),
             model: ModelMetrics::default(),
             deliberations: DeliberationMetrics::default(),
             lane: LaneMetrics::default(),
@@ -236,8 +239,13 @@ impl Metrics {
         registry.register("policy_denied", "Questions that the policy denied", metrics.policy_denied.clone());
         registry.register(
             "policy_unavailable",
-            "Questions that the policy gave no clear answer to",
+            "Questions that could not be put to the policy, or took too long",
             metrics.policy_unavailable.clone(),
+        );
+        registry.register(
+            "policy_failed",
+            "Questions that a rule of the policy failed on",
+            metrics.policy_failed.clone(),
         );
         metrics.model.register(&mut registry);
         metrics.deliberations.register(&mut registry);
@@ -300,7 +308,7 @@ impl Metrics {
 
     /// What the policy's gate has counted since the start.
     pub fn policy(&self, counted: PolicyCounts) {
-        let PolicyCounts { cached, evaluated, denied, unavailable } = counted;
+        let PolicyCounts { cached, evaluated, denied, unavailable, failed } = counted;
         for (source, count) in [("cache", cached), ("rego", evaluated)] {
             self.policy_decisions
                 .get_or_create(&SourceLabel { source })
@@ -309,6 +317,7 @@ impl Metrics {
         }
         self.policy_denied.inner().store(denied, Ordering::Relaxed);
         self.policy_unavailable.inner().store(unavailable, Ordering::Relaxed);
+        self.policy_failed.inner().store(failed, Ordering::Relaxed);
     }
 
     /// Prometheus' text format (OpenMetrics 1.0).

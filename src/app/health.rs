@@ -241,6 +241,7 @@ impl Health for NodeHealth {
                 cached: read(&gate.hits),
                 evaluated: read(&gate.misses) + read(&gate.uncached),
                 denied: read(&gate.denied),
+                failed: read(&gate.failed),
                 unavailable: read(&gate.unavailable),
             });
             self.metrics

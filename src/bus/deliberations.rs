@@ -205,8 +205,7 @@ impl Deliberations {
     }
 
     /// Whether the tenant has room for one more; counts it, if so.
-    async fn room(&self, tenant: &TenantId) -> Result<bool, LogError> {
-        let open_max = self.tenants.tenant(tenant).map_or(0, |tenant| tenant.deliberation.open_max);
+    async fn room(&self, tenant: &TenantId, open_max: usize) -> Result<bool, LogError> {
         let open = match self.open.get(tenant) {
             Some(open) => open,
             None => {
@@ -222,11 +221,12 @@ impl Deliberations {
 #[async_trait]
 impl DeliberationLog for Deliberations {
     async fn park(&self, parked: &Parked) -> Result<Appended, LogError> {
-        if !self.room(&parked.tenant).await? {
+        let open_max = self.tenants.tenant(&parked.tenant).map_or(0, |tenant| tenant.deliberation.open_max);
+        if !self.room(&parked.tenant, open_max).await? {
             // A repeat finds its own also when there is no room for others.
             return match self.next(subjects::parked(&parked.tenant, &parked.id), 1).await? {
                 Some(_) => Ok(Appended::Conflict),
-                None => Err(LogError::Full("the tenant's open_max is reached".to_owned())),
+                None => Err(LogError::TooManyParked { open_max }),
             };
         }
         self.write(&parked.tenant, &parked.id, &Event::Parked(Box::new(parked.clone())), 0).await

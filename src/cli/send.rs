@@ -426,6 +426,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::Stored
         | Reason::Deliberating
         | Reason::DeliberationUnavailable
+        | Reason::TooManyParked
         | Reason::DeliberationExpired
         | Reason::DeliberationUnknown
         | Reason::DeliberationClosed
@@ -453,6 +454,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::ClockSkew
         | Reason::DuplicateMessage
         | Reason::PolicyUnavailable
+        | Reason::PolicyFailed
         | Reason::RecipientUnknown
         | Reason::RecipientOffline
         | Reason::NoCapableAgent

@@ -147,8 +147,10 @@ reasons! {
 
     // Policy.
     PolicyDenied = "policy_denied", 403, final;
-    /// The policy could not be asked, or gave no clear answer.
+    /// The policy could not be asked, or did not answer in time.
     PolicyUnavailable = "policy_unavailable", 503, retry;
+    /// A rule of the policy cannot be evaluated for this message.
+    PolicyFailed = "policy_failed", 500, retry;
 
     // Impact.
     /// Its impact could matter, and could not be scored now.
@@ -157,6 +159,8 @@ reasons! {
     // Deliberation.
     /// It should be deliberated, and cannot be parked now.
     DeliberationUnavailable = "deliberation_unavailable", 503, retry;
+    /// It should be deliberated, and as many of its tenant's messages are parked as may be.
+    TooManyParked = "too_many_parked", 429, retry;
     /// It should be deliberated, and its tenant has too few reviewers for its rule.
     NoReviewers = "no_reviewers", 422, final;
     /// The reviewers said no.

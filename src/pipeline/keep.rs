@@ -320,7 +320,9 @@ fn because(reason: Reason) -> Because {
             | Reason::NoCapableAgent
             | Reason::NotRegistered
             | Reason::SenderUnknown
+            | Reason::PolicyFailed
             | Reason::Unscored
+            | Reason::TooManyParked
             | Reason::TimedOut
     );
     if own { Because::Message } else { Because::Bus }

@@ -103,6 +103,16 @@ pub(super) fn unavailable(error: LogError) -> Rejection {
                 ),
             );
         }
+        LogError::TooManyParked { open_max } => {
+            return Rejection::new(
+                Reason::TooManyParked,
+                format!(
+                    "its reviewers should decide, and {open_max} messages of the tenant wait for theirs \
+                     already, its open_max: when some of these are decided there is room"
+                ),
+            )
+            .after(Duration::from_secs(5));
+        }
         LogError::Full(_) => "its reviewers should decide, and there is no room for more parked messages",
         LogError::Unconfirmed | LogError::Refused(_) | LogError::Unreadable(_) => {
             "its reviewers should decide, and it cannot be parked at the moment"

@@ -135,7 +135,7 @@ pub(super) async fn permit(
         match gate.decide(&question).await {
             Ok(permit) => judged.permits.push(permit),
             // No clear answer about one is none about the next, and each may take long.
-            Err(rejection) if rejection.reason == Reason::PolicyUnavailable => return Err(rejection),
+            Err(rejection) if rejection.reason != Reason::PolicyDenied => return Err(rejection),
             Err(rejection) => {
                 judged.missed.push(Missed { agent: recipient.id.clone(), reason: rejection.reason });
                 refused = Some(rejection);

@@ -199,7 +199,8 @@ impl Prototype {
             Some((policy, program)) => {
                 let mut vm = RegoVM::new_with_policy(policy.clone());
                 vm.load_program(Arc::clone(program));
-                vm.set_data(Value::new_object()).map_err(|cause| failed("the shipped policy", cause))?;
+                vm.set_data(Value::new_object())
+                    .map_err(|cause| broken(format!("the shipped policy: {cause}")))?;
                 vm.set_max_instructions(RegoEngine::INSTRUCTIONS_MAX);
                 vm.set_execution_timer_config(Some(timer()));
                 Some(vm)
@@ -231,7 +232,7 @@ impl Evaluator {
             }
             // Unknown never allows.
             (Rule::Compiled { .. }, None, _) | (Rule::Interpreted { .. }, _, None) => {
-                Err("nothing to run it with".to_owned())
+                return Err(broken(format!("nothing to run {} with", rule.path())));
             }
         };
         answer.map_err(|cause| match deadline.check() {
@@ -266,6 +267,10 @@ fn timer() -> ExecutionTimerConfig {
 
 fn failed(rule: &str, cause: impl ToString) -> PolicyError {
     PolicyError::Failed { rule: rule.to_owned(), cause: cause.to_string() }
+}
+
+fn broken(cause: String) -> PolicyError {
+    PolicyError::Broken { cause }
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ async fn a_tenant_has_room_for_so_many_and_a_repeat_finds_its_own_all_the_same()
     for number in 0..3 {
         assert_eq!(log.park(&parked(number)).await, Ok(Appended::Now));
     }
-    assert!(matches!(log.park(&parked(3)).await, Err(LogError::Full(_))));
+    assert!(matches!(log.park(&parked(3)).await, Err(LogError::TooManyParked { open_max: 3 })));
     assert_eq!(log.park(&parked(1)).await, Ok(Appended::Conflict), "it is there already");
     let (cases, total) = log.open(&"acme".parse().unwrap(), 2).await.unwrap();
     let ids: Vec<DeliberationId> = cases.into_iter().map(|case| case.parked.id).collect();

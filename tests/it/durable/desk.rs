@@ -20,10 +20,12 @@ const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000000\n\
     [tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n\
     helper = { roles = [\"implementer\"] }\n";
 
-/// What the operator demands: one text is denied, and one goes durably although it was sent.
+/// What the operator demands: one text is denied, one makes a rule fail, and one goes durably although it
+/// was sent.
 const MODULE: &str = "package agentbus.modules.desk\n\n\
     default allow := false\n\n\
     allow if input.message.content.text != \"forbidden\"\n\n\
+    allow := \"no\" if input.message.content.text == \"two answers\"\n\n\
     reasons contains \"it is forbidden\" if input.message.content.text == \"forbidden\"\n\n\
     obligations := {\"lane\": \"durable\"} if input.message.content.text == \"for later\"\n";
 

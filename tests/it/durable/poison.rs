@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use agentbus::{
     client::{AgentClient, Draft},
-    domain::Encoding,
+    domain::{Encoding, Priority, Reason},
     tenants::BusUser,
 };
 use bytes::Bytes;
@@ -96,6 +96,42 @@ async fn poisoned(many: usize) {
         assert!(attempts <= 5, "{subject}: {attempts} attempts");
     }
     good(&planner, 20).await;
+    desk.bus.stop().await;
+}
+
+/// Reviewers, and room for one message that waits for them.
+const NARROW: &str = "judge = { roles = [\"judicial\"] }\narbiter = { roles = [\"judicial\"] }\n\
+    [tenants.acme.deliberation]\nopen_max = 1\n\
+    [tenants.acme.deliberation.terms]\nrule = \"roles\"\ndistinct_roles = 1\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_with_the_reviewers_or_makes_a_rule_fail_holds_up_nobody_else() {
+    let desk = Desk::with(1, NARROW, |_| {}).await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let severe = || Draft { priority: Priority::Critical, ..note("worker", "now") };
+    keep(&planner, &severe()).await;
+    assert_eq!(live(&mut outcomes).await.reason, Reason::Deliberating);
+    let mut expected = HashMap::new();
+    for number in 0..16 {
+        let (draft, reason) = match number % 2 {
+            0 => (severe(), Reason::TooManyParked),
+            _ => (note("worker", "two answers"), Reason::PolicyFailed),
+        };
+        keep(&planner, &draft).await;
+        expected.insert(draft.message_id, reason);
+    }
+    good(&planner, 20).await;
+    assert!(desk.is_empty(Duration::from_secs(60)).await, "something still waits");
+    assert_eq!(desk.count("DEAD_LETTERS", ">").await.len(), expected.len());
+    let mut told = HashMap::new();
+    while told.len() < expected.len() {
+        let verdict = live(&mut outcomes).await;
+        if verdict.reason != Reason::Delivered {
+            told.insert(verdict.message_id.unwrap().as_str().to_owned(), verdict.reason);
+        }
+    }
+    assert_eq!(told, expected);
     desk.bus.stop().await;
 }
 

@@ -106,7 +106,7 @@ async fn a_modules_text_reaches_the_sender_escaped() {
 }
 
 #[tokio::test]
-async fn an_unavailable_policy_is_not_cached_and_tells_the_sender_nothing_inside() {
+async fn a_policy_that_fails_is_not_cached_and_tells_the_sender_nothing_inside() {
     let own = "package agentbus.modules.own\nallow if not 1 / count(input.message.tools) == 7\n";
     let own =
         own.replace("count(input.message.tools)", "(count(input.sender.roles) - count(input.sender.roles))");
@@ -118,10 +118,11 @@ async fn an_unavailable_policy_is_not_cached_and_tells_the_sender_nothing_inside
     Arc::make_mut(&mut asked.message).tools.clear();
     for _ in 0..2 {
         let rejection = gate.decide(&asked.ask()).await.unwrap_err();
-        assert_eq!(rejection.reason, Reason::PolicyUnavailable);
-        assert_eq!(rejection.detail, "the policy gave no clear answer");
+        assert_eq!(rejection.reason, Reason::PolicyFailed);
+        assert_eq!(rejection.detail, "a rule of the policy cannot be evaluated for this message");
     }
-    assert_eq!(gate.counters().unavailable.load(Ordering::Relaxed), 2);
+    assert_eq!(gate.counters().failed.load(Ordering::Relaxed), 2);
+    assert_eq!(gate.counters().unavailable.load(Ordering::Relaxed), 0);
     assert_eq!(gate.counters().hits.load(Ordering::Relaxed), 0);
 }
 
