@@ -46,8 +46,10 @@ mod sender;
 /// Faults that are told in words.
 const FAULTS_TOLD: usize = 20;
 /// What a dead node held comes back after 30 s, and from a dead node's successor once more; a message
-/// that no node can govern is tried for some ten seconds.
+/// that no node can govern is tried for as long as [`GIVE_UP`] says.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
+/// Longer than a recipient that lost its registration takes to be back.
+const GIVE_UP: &str = "durable.give_up_after = \"20s\"";
 /// What it forgets comes again after thirty seconds: early enough for a short run.
 const CRASH_AFTER: Duration = Duration::from_secs(5);
 const SETTLE_STEP: Duration = Duration::from_millis(250);
@@ -165,7 +167,7 @@ async fn perform(run: Run, books: &Arc<Books>) -> anyhow::Result<usize> {
     let mut stack = Stack::start(StackOptions {
         nodes: run.nodes,
         redis_data: RedisData::OnDisk,
-        node_overrides: NODE.parse()?,
+        node_overrides: format!("{NODE}\n{GIVE_UP}").parse()?,
         ..stack
     })
     .await?;

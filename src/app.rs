@@ -115,6 +115,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
             wire: wire_limits.clone(),
             deadline: config.limits.deadline,
             clock_skew: config.limits.clock_skew,
+            give_up_after: config.durable.give_up_after,
         },
         admission: Arc::new(Admission::new(AdmissionLimits {
             in_flight: config.limits.in_flight,

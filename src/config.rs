@@ -34,6 +34,7 @@ pub struct NodeConfig {
     pub policy: Policy,
     pub registry: Registry,
     pub idempotency: Idempotency,
+    pub durable: Durable,
     pub impact: impact::Settings,
     /// Absent: nobody is called.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +143,14 @@ pub struct Idempotency {
     pub window: Duration,
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
+}
+
+/// The durable lane.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Durable {
+    #[serde(with = "humantime_serde")]
+    pub give_up_after: Duration,
 }
 
 /// Whom to call about deliberations (`docs/operations.md`, "Webhook").

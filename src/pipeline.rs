@@ -85,6 +85,8 @@ pub struct Limits {
     pub wire: wire::Limits,
     pub deadline: Duration,
     pub clock_skew: Duration,
+    /// Between the first and the last attempt at a kept message.
+    pub give_up_after: Duration,
 }
 
 /// All that governing takes. Made once, by `app`.

@@ -71,9 +71,10 @@ impl NodeConfig {
     /// Each value on its own. What is within them can be reckoned with.
     fn check_ranges(&self) -> Result<(), ConfigError> {
         const MILLISECOND: Duration = Duration::from_millis(1);
+        const SECOND: Duration = Duration::from_secs(1);
         const MINUTE: Duration = Duration::from_secs(60);
         const HOUR: Duration = Duration::from_secs(60 * 60);
-        let Self { node, nats, limits, registry, idempotency, impact, .. } = self;
+        let Self { node, nats, limits, registry, idempotency, durable, impact, .. } = self;
         for (key, found, min, max) in [
             ("node.drain", node.drain, Duration::ZERO, MINUTE),
             ("nats.timeout", nats.timeout, MILLISECOND, HOUR),
@@ -85,6 +86,7 @@ impl NodeConfig {
             ("registry.ttl", registry.ttl, MILLISECOND, HOUR),
             ("idempotency.window", idempotency.window, MILLISECOND, 24 * HOUR),
             ("idempotency.lease", idempotency.lease, MILLISECOND, HOUR),
+            ("durable.give_up_after", durable.give_up_after, SECOND, 10 * MINUTE),
             ("impact.deadline", impact.deadline, MILLISECOND, MINUTE),
         ] {
             within(key, found, min, max, |duration| humantime::format_duration(duration).to_string())?;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    ConstitutionEntry, DEFAULT_CONSTITUTION, Http, Idempotency, Limits, Log, LogFormat, Nats, Node,
+    ConstitutionEntry, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats, Node,
     NodeConfig, Policy, Registry,
 };
 use crate::impact;
@@ -25,6 +25,7 @@ impl Default for NodeConfig {
             policy: Policy::default(),
             registry: Registry::default(),
             idempotency: Idempotency::default(),
+            durable: Durable::default(),
             impact: impact::Settings::default(),
             webhook: None,
         }
@@ -90,6 +91,12 @@ impl Default for Registry {
 impl Default for Idempotency {
     fn default() -> Self {
         Self { window: Duration::from_secs(600), lease: Duration::from_secs(2) }
+    }
+}
+
+impl Default for Durable {
+    fn default() -> Self {
+        Self { give_up_after: Duration::from_secs(120) }
     }
 }
 

@@ -31,6 +31,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("registry.ttl", "A registration without a heartbeat lives so long"),
     ("idempotency.window", "Repeats within it get the stored verdict; at most 24h"),
     ("idempotency.lease", "After it another node takes over a message; 1.5 deadlines or more"),
+    ("durable.give_up_after", "Five attempts at a submitted message take so long, 1s to 10m"),
     ("impact.scorer", "model, or keywords: a poor judge that needs no model"),
     ("impact.model_dir", "Folder of another model and its head; not set: the one built in"),
     ("impact.precision", "f32, bf16, int8, or auto: the fastest that the processor has"),

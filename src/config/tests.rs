@@ -57,6 +57,7 @@ fn what_is_wrong_is_named() {
         ("[idempotency]\nwindow = \"2days\"", "idempotency.window: found 2days, expected 1ms to 1day"),
         ("[limits]\ndeadline = \"18446744073709551615s\"", "limits.deadline"),
         ("[limits]\nclock_skew = \"2h\"", "limits.clock_skew"),
+        ("[durable]\ngive_up_after = \"11m\"", "durable.give_up_after: found 11m, expected 1s to 10m"),
         ("[limits]\nin_flight = 100", "limits.in_flight_per_tenant: found 512"),
         ("[limits]\nasks = 100", "limits.asks_per_tenant: found 1024, expected at most limits.asks, 100"),
         ("[limits]\nanswer = \"30s\"", "limits.answer: found 30s, expected 1ms to 29s"),

@@ -29,6 +29,11 @@ use crate::{
 /// Times that a kept message is governed before it is given up, unless the bus itself is in trouble.
 pub const ATTEMPTS_MAX: u64 = 5;
 
+/// For one attempt: below the consumer's `ack_wait` with all that follows it, and long enough for a store
+/// that does not answer to be known as that. By the fast lane's deadline it would be the message's fault.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
+/// Parts of the time to give up that pass between the attempts.
+const WAITS: [u32; ATTEMPTS_MAX as usize - 1] = [1, 4, 15, 40];
 /// What waits for the bus to be well again is tried as often as this, at least.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -42,7 +47,7 @@ pub struct Kept {
     pub attempt: u64,
     /// How often a person has redriven it.
     pub redriven: u32,
-    /// The bus was in trouble a short while ago. Attempts were spent on that, and agents that lost their
+    /// The bus was in trouble a short while ago, or this node has just started. Attempts were spent on that, and agents that lost their
     /// registration are not back yet: the message is not given up now.
     pub excused: bool,
 }
@@ -102,8 +107,8 @@ impl Pipeline {
         let span = self.span_of(kept, &trail);
         let settling = async {
             let governing = self.govern_durably(kept, &mut trail);
-            let governed = tokio::time::timeout(self.limits.deadline, governing).await;
-            let governed = governed.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline)));
+            let governed = tokio::time::timeout(ATTEMPT_WITHIN, governing).await;
+            let governed = governed.unwrap_or_else(|_| Err(overdue(kept.attempt)));
             self.settle(kept, &mut trail, governed).await
         };
         settling.instrument(span).await
@@ -121,7 +126,7 @@ impl Pipeline {
     }
 
     fn trail_of(&self, kept: &Kept) -> Trail {
-        let mut trail = Trail::start(&self.node, kept.request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, kept.request.received, ATTEMPT_WITHIN, (self.clock)());
         // Also of what cannot be decoded: its outcome must find its sender's message.
         trail.about(&kept.key.message);
         trail
@@ -142,7 +147,11 @@ impl Pipeline {
                 let because = because(rejection.reason);
                 if because == Because::Bus || kept.excused || kept.attempt < ATTEMPTS_MAX {
                     tracing::debug!(%rejection, attempt = kept.attempt, "tried again later");
-                    let after = backoff(kept.attempt).max(rejection.retry_after.unwrap_or_default());
+                    let after = match because {
+                        Because::Message => pause(kept.attempt, self.limits.give_up_after),
+                        Because::Bus => backoff(kept.attempt),
+                    };
+                    let after = after.max(rejection.retry_after.unwrap_or_default());
                     return Settled::Again { after, because };
                 }
                 true
@@ -400,7 +409,24 @@ fn dead_letter(kept: &Kept, verdict: &Verdict) -> DeadLetter {
     }
 }
 
-/// 0.5 s doubling to 20 s, and up to half as long again: five attempts take some 8 to 12 s.
+fn overdue(attempt: u64) -> Rejection {
+    let within = ATTEMPT_WITHIN.as_secs();
+    Rejection::new(Reason::TimedOut, format!("not governed within {within} s, at attempt {attempt}"))
+}
+
+/// Ever longer: what hinders a message mostly passes at once, or when its recipient has been started anew.
+/// A tenth less or more.
+fn pause(attempt: u64, give_up_after: Duration) -> Duration {
+    let index = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
+    let wait = match WAITS.get(index) {
+        Some(part) => give_up_after * *part / WAITS.iter().sum::<u32>(),
+        // Only what is excused comes as far.
+        None => (give_up_after / 4).min(BACKOFF_MAX),
+    };
+    wait.mul_f64(rand::rng().random_range(0.9..1.1))
+}
+
+/// While the bus is in trouble: 0.5 s doubling to 20 s, and up to half as long again.
 fn backoff(attempt: u64) -> Duration {
     let exponent = u32::try_from(attempt.clamp(1, 7) - 1).unwrap_or(0);
     let wait = (Duration::from_millis(500) * 2_u32.pow(exponent)).min(BACKOFF_MAX.mul_f64(2.0 / 3.0));
@@ -418,6 +444,23 @@ pub(super) fn unavailable(error: LaneError) -> Rejection {
         LaneError::Unconfirmed | LaneError::Refused(_) | LaneError::Unreadable(_) => {
             Rejection::new(Reason::LaneUnavailable, "the durable lane does not answer at the moment")
                 .after(Duration::from_secs(1))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_attempts_take_as_long_as_a_message_may_take_to_be_given_up() {
+        for give_up_after in [9, 120, 600].map(Duration::from_secs) {
+            let pauses: Vec<_> = (1..ATTEMPTS_MAX).map(|attempt| pause(attempt, give_up_after)).collect();
+            let all: Duration = pauses.iter().sum();
+            assert!((give_up_after.mul_f64(0.9)..=give_up_after.mul_f64(1.1)).contains(&all), "{pauses:?}");
+            assert!(pauses.is_sorted(), "{pauses:?}");
+            // What is not given up in its last attempt, for it is excused, comes again soon.
+            assert!(pause(ATTEMPTS_MAX, give_up_after) <= BACKOFF_MAX.mul_f64(1.1));
         }
     }
 }

@@ -43,6 +43,8 @@ const EVENT_BYTES_MAX: usize = PAYLOAD_MAX;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Messages of one consumer that are out at one time.
 const ACKS_PENDING_MAX: i64 = 1_000;
+/// Of one tenant, those that wait for their next attempt are out as well: given back with a delay.
+const NODES_PENDING_MAX: i64 = 10_000;
 /// Parked messages that wait for their deadline are all out: given back with a delay.
 const DEADLINES_PENDING_MAX: i64 = 100_000;
 /// Whoever counts the attempts puts a message aside by itself. If the server did, one that dies with
@@ -181,7 +183,10 @@ pub(super) fn of_tenant<'a>(
         ..durable(agent.as_str(), "The agent's durable inbox.")
     });
     let inboxes = inboxes.collect();
-    let nodes = vec![durable(NODES_CONSUMER, "Shared by all nodes.")];
+    let nodes = vec![pull::Config {
+        max_ack_pending: NODES_PENDING_MAX,
+        ..durable(NODES_CONSUMER, "Shared by all nodes.")
+    }];
     [(inbound, Some(nodes)), (outbound, Some(inboxes))]
 }
 

@@ -5,28 +5,35 @@ use std::time::{Duration, Instant};
 
 use crate::pipeline::Because;
 
-/// The bus is well enough again to give a message up when it was not in trouble for so long. Longer than
-/// an agent takes to register anew with a registry that has lost it.
-const EXCUSED_FOR: Duration = Duration::from_secs(30);
+/// The bus is well enough again to give a message up when it was not in trouble for so long, or half of the
+/// time that giving up takes, if that is shorter. Longer than an agent takes to register anew with a
+/// registry that has lost it.
+const EXCUSED_FOR: Duration = Duration::from_secs(60);
 const WAIT_MIN: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// One loop's pace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     /// One after the other without a message that went through.
     failures: u32,
     not_before: Option<Instant>,
-    /// When the bus was last in trouble, as far as this tenant's messages met it.
-    trouble: Option<Instant>,
+    /// When the bus was last in trouble, as far as this tenant's messages met it, or when the loop began: a
+    /// node that has just started does not know what was before.
+    trouble: Instant,
+    excused_for: Duration,
 }
 
 impl Pace {
+    pub(super) fn new(give_up_after: Duration, now: Instant) -> Self {
+        Self { failures: 0, not_before: None, trouble: now, excused_for: EXCUSED_FOR.min(give_up_after / 2) }
+    }
+
     /// What came of one message; `None`: it was settled.
     pub(super) fn heard(&mut self, again: Option<Because>, now: Instant) {
         match again {
             Some(Because::Bus) => {
-                self.trouble = Some(now);
+                self.trouble = now;
                 // Those that were in hand together fail together, and count once.
                 if self.not_before.is_none_or(|not_before| not_before <= now) {
                     self.failures = self.failures.saturating_add(1);
@@ -43,7 +50,7 @@ impl Pace {
 
     /// Whether attempts were lately spent on the bus's own trouble.
     pub(super) fn excused(&self, now: Instant) -> bool {
-        self.trouble.is_some_and(|trouble| now.duration_since(trouble) < EXCUSED_FOR)
+        now.duration_since(self.trouble) < self.excused_for
     }
 
     /// Messages that may be in hand now, of `most`.
@@ -62,7 +69,8 @@ mod tests {
 
     #[test]
     fn while_the_bus_is_in_trouble_one_message_tries_at_a_time_and_ever_more_rarely() {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let mut now = Instant::now();
+        let mut pace = Pace::new(Duration::from_secs(120), now);
         assert_eq!(pace.allowed(64, now), 64);
         let mut waits = Vec::new();
         for _ in 0..8 {
@@ -86,12 +94,17 @@ mod tests {
 
     #[test]
     fn trouble_excuses_failures_for_a_while() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
+        let start = Instant::now();
+        let mut pace = Pace::new(Duration::from_secs(120), start);
+        assert!(pace.excused(start), "it does not know what was before its start");
+        let now = start + EXCUSED_FOR;
         pace.heard(Some(Because::Message), now);
         assert!(!pace.excused(now));
         pace.heard(Some(Because::Bus), now);
         pace.heard(None, now);
         assert!(pace.excused(now + EXCUSED_FOR / 2));
         assert!(!pace.excused(now + EXCUSED_FOR));
+        let hasty = Pace::new(Duration::from_secs(9), start);
+        assert!(!hasty.excused(start + Duration::from_secs(5)), "messages are given up sooner");
     }
 }

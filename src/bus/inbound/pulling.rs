@@ -60,12 +60,13 @@ pub(super) struct Pulling {
 impl Pulling {
     pub(super) fn new(inbound: Arc<Inbound>, tenant: &TenantId, tasks: TaskTracker) -> Self {
         let (stream, consumer) = (names::inbound_stream(tenant), names::NODES_CONSUMER);
+        let pace = Pace::new(inbound.pipeline.limits.give_up_after, Instant::now());
         Self {
             inbound,
             pull_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
             tasks,
             pulls: Pulls::default(),
-            pace: Pace::default(),
+            pace,
             in_hand: 0,
             waiting: 0,
             refused_until: None,
