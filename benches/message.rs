@@ -123,6 +123,7 @@ fn verdict() -> Verdict {
         status: Status::Delivered,
         reason: Reason::Delivered,
         detail: "delivered to worker".to_owned(),
+        retryable: false,
         retry_after: None,
         decision_id: "0123456789abcdef0123456789abcdef".to_owned(),
         policy_revision: Some("0123456789abcdef".to_owned()),

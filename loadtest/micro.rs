@@ -133,6 +133,7 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
         status: agentbus::domain::Status::Delivered,
         reason: agentbus::domain::Reason::Delivered,
         detail: "handed to worker".to_owned(),
+        retryable: false,
         retry_after: None,
         decision_id: "AAAAAAAAAAAAAAAAAAAAAA".to_owned(),
         policy_revision: Some("0123456789abcdef".to_owned()),

@@ -165,7 +165,7 @@ impl AgentClient {
                 .map_err(|error| ClientError::Unreadable(error.to_string()))?;
             let pause = Duration::from_millis(rand::rng().random_range(50..150));
             let pause = pause.max(verdict.retry_after.unwrap_or_default());
-            if !verdict.reason.retryable() || started.elapsed() + 2 * pause >= patience.deadline {
+            if !verdict.retryable || started.elapsed() + 2 * pause >= patience.deadline {
                 return Ok(verdict);
             }
             tokio::time::sleep(pause).await;

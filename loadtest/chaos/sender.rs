@@ -128,7 +128,7 @@ async fn submit(client: &AgentClient, bytes: &Bytes) -> (Option<Status>, String)
             Err(error) => return (None, error.to_string()),
             Ok(answer) => match wire::decode_verdict(&answer.payload) {
                 Err(error) => return (None, format!("not a verdict: {error}")),
-                Ok(verdict) if !verdict.reason.retryable() => {
+                Ok(verdict) if !verdict.retryable => {
                     return (Some(verdict.status), verdict.reason.as_str().to_owned());
                 }
                 Ok(verdict) => (

@@ -380,7 +380,7 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
     if let Some(revision) = &verdict.policy_revision {
         line("policy", format!("revision {}", safe(revision, 40)));
     }
-    if verdict.reason.retryable() {
+    if verdict.retryable {
         let wait =
             verdict.retry_after.map_or("at once".to_owned(), |wait| format!("after {} ms", wait.as_millis()));
         line("retry", format!("{wait}, with the same message id"));
@@ -539,6 +539,7 @@ mod tests {
             status: Status::Delivered,
             reason: Reason::Delivered,
             detail: "handed to 2 agents, 1 missed".to_owned(),
+            retryable: false,
             retry_after: None,
             decision_id: "d1".to_owned(),
             policy_revision: Some("abc".to_owned()),
@@ -562,6 +563,7 @@ mod tests {
         let shed = Verdict {
             status: Status::Shed,
             reason: Reason::RateLimited,
+            retryable: true,
             retry_after: Some(Duration::from_millis(70)),
             reach: None,
             deliberation_id: None,

@@ -13,6 +13,9 @@ pub struct Verdict {
     pub reason: Reason,
     /// One sentence with the facts: what was found, what was expected.
     pub detail: String,
+    /// Whether the same message, sent again, can fare better. As the reason says, but for an outcome: by
+    /// then the message is done with.
+    pub retryable: bool,
     /// For `shed` and retryable rejections: not before this has passed.
     pub retry_after: Option<Duration>,
     /// Names this decision in records, headers and logs.

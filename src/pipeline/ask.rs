@@ -287,7 +287,8 @@ impl Waiting {
 
 /// The verdict of a question that was delivered, and whose answer did not come: to whom it went stays.
 fn instead(delivered: Verdict, reason: Reason, detail: String, elapsed: Duration) -> Verdict {
-    Verdict { status: Status::Rejected, reason, detail, elapsed, ..delivered }
+    let retryable = reason.retryable();
+    Verdict { status: Status::Rejected, reason, detail, retryable, elapsed, ..delivered }
 }
 
 /// A repeat of a question that was delivered: nobody but its first attempt hears the answer.

@@ -165,11 +165,36 @@ impl Pipeline {
             Ok(Outcome::Delivered(_)) => OutcomeStage::Delivered,
             _ => OutcomeStage::Governed,
         };
-        let answer = trail.answer(governed);
-        if given_up && let Err(error) = self.lane.bury(dead_letter(kept, &answer.verdict)).await {
-            // What cannot even be given up is kept until it can.
-            tracing::error!(%error, "a message that cannot be governed cannot be put aside either");
-            return again;
+        let mut answer = trail.answer(governed);
+        if given_up {
+            let put_aside = match self.lane.bury(dead_letter(kept, &answer.verdict)).await {
+                Ok(()) => true,
+                // It would circulate for ever, and slow its tenant down: its sender has the message.
+                Err(LaneError::Full(error)) => {
+                    tracing::error!(
+                        error,
+                        sender = %kept.key.sender,
+                        message = %kept.key.message,
+                        reason = answer.verdict.reason.as_str(),
+                        "a message that cannot be governed is lost: there is no room for dead letters"
+                    );
+                    self.metrics.lane.unburied();
+                    false
+                }
+                // What cannot even be given up is kept until it can.
+                Err(error) => {
+                    tracing::error!(%error, "a message that cannot be governed cannot be put aside either");
+                    return again;
+                }
+            };
+            if answer.verdict.retryable {
+                answer.verdict.detail.push_str(&after_giving_up(kept.attempt, put_aside));
+            }
+        }
+        if !answer.repeat {
+            // It is an outcome: nothing comes of the same id on this lane any more.
+            answer.verdict.retryable = false;
+            answer.verdict.retry_after = None;
         }
         if !answer.repeat
             && let Err(error) = self.tell(kept, trail, &answer, stage).await
@@ -392,6 +417,17 @@ pub(super) fn from_evidence(evidence: Evidence, letter: &Decoded, told: Told) ->
             Some(Outcome::Delivered(Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() }))
         }
         (_, None) => None,
+    }
+}
+
+/// What can still be done, to be added to the reason.
+fn after_giving_up(attempts: u64, put_aside: bool) -> String {
+    let again = "submit it under a new message_id if it still matters";
+    match put_aside {
+        true => format!("; given up after {attempts} attempts: the operator can redrive it, or {again}"),
+        false => {
+            format!("; given up after {attempts} attempts, and there was no room to put it aside: {again}")
+        }
     }
 }
 

@@ -72,6 +72,8 @@ impl Pipeline {
             message_id: Some(parked.message_id.clone()),
             deliberation_id: Some(parked.id.clone()),
             impact: parked.impact.clone(),
+            retryable: false,
+            retry_after: None,
             ..trail.answer(released).verdict
         };
         let verdict = match effect.decision_id {

@@ -238,6 +238,7 @@ impl Trail {
                 status: rejection.status(),
                 reason: rejection.reason,
                 detail: rejection.detail,
+                retryable: rejection.reason.retryable(),
                 retry_after: rejection.retry_after,
                 ..self.verdict()
             },
@@ -260,6 +261,7 @@ impl Trail {
             status: Status::Delivered,
             reason: Reason::Delivered,
             detail: String::new(),
+            retryable: false,
             retry_after: None,
             decision_id: self.decision_id.clone(),
             policy_revision: self.policy_revision.as_deref().map(str::to_owned),

@@ -15,6 +15,7 @@ pub struct LaneMetrics {
     given_back: Counter,
     panics: Counter,
     dead_letters: Counter,
+    unburied: Counter,
     /// From being kept to the stored outcome.
     latency: Histogram,
     pub in_hand: Gauge<i64, AtomicI64>,
@@ -29,6 +30,7 @@ impl Default for LaneMetrics {
             given_back: Counter::default(),
             panics: Counter::default(),
             dead_letters: Counter::default(),
+            unburied: Counter::default(),
             // From 1 ms to about 18 h, doubling: an outage is waited for.
             latency: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
                 1e-3, 2.0, 26,
@@ -47,6 +49,7 @@ impl LaneMetrics {
             ("lane_given_back", "Messages given back to be tried again later", &self.given_back),
             ("lane_panics", "Messages whose governing failed within the node", &self.panics),
             ("lane_dead_letters", "Messages that were given up", &self.dead_letters),
+            ("lane_unburied", "Messages given up that the dead letters had no room for", &self.unburied),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -75,6 +78,10 @@ impl LaneMetrics {
 
     pub fn buried(&self) {
         self.dead_letters.inc();
+    }
+
+    pub fn unburied(&self) {
+        self.unburied.inc();
     }
 
     pub fn governed(&self, age: Duration) {

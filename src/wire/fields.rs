@@ -56,6 +56,13 @@ pub(super) fn list<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Rea
     }
 }
 
+pub(super) fn boolean<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<bool> {
+    match reader.token()? {
+        Token::Bool(value) => Ok(value),
+        other => Err(wrong(field, "boolean", &other)),
+    }
+}
+
 pub(super) fn text<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Cow<'a, str>> {
     match reader.token()? {
         Token::Text(text) => Ok(text),

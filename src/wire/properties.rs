@@ -311,7 +311,7 @@ proptest! {
         }
         let fields: serde_json::Value = serde_json::from_slice(&encode_verdict(&verdict, Encoding::Json)).unwrap();
         prop_assert_eq!(&fields["code"], verdict.reason.code());
-        prop_assert_eq!(&fields["retryable"], verdict.reason.retryable());
+        prop_assert_eq!(&fields["retryable"], verdict.retryable);
     }
 
     #[test]
@@ -372,6 +372,7 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
                 status,
                 reason,
                 detail: texts.0,
+                retryable: elapsed % 2 == 0,
                 retry_after: retry_after.map(Duration::from_millis),
                 decision_id: texts.1,
                 policy_revision: texts.2,

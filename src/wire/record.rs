@@ -194,6 +194,7 @@ mod tests {
             status: Status::Delivered,
             reason: Reason::Delivered,
             detail: "handed to worker".to_owned(),
+            retryable: false,
             retry_after: None,
             decision_id: "d1".to_owned(),
             policy_revision: Some("r1".to_owned()),

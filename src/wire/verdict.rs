@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::{
     DecodeError, Limits, check_size, encoding_of,
-    fields::{at_most, body, count, duration_ms, id, list, map, number, once, reason, required, text, word},
+    fields::{
+        at_most, body, boolean, count, duration_ms, id, list, map, number, once, reason, required, text, word,
+    },
     json::Json,
     msgpack::MessagePack,
     reader::{Open, Read, Reader, skip},
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::domain::{Encoding, Impact, Level, Missed, Parts, Reach, Status, Verdict};
 
-/// Writes a verdict. `code` and `retryable` follow from the reason.
+/// Writes a verdict. `code` follows from the reason.
 pub fn encode_verdict(verdict: &Verdict, encoding: Encoding) -> Vec<u8> {
     let mut w = Writer::new(encoding, 512);
     write_verdict(&mut w, verdict);
@@ -41,6 +43,7 @@ fn write_fields(w: &mut Writer, verdict: &Verdict, answer: Option<&[u8]>) {
         status,
         reason,
         detail,
+        retryable,
         retry_after,
         decision_id,
         policy_revision,
@@ -73,7 +76,7 @@ fn write_fields(w: &mut Writer, verdict: &Verdict, answer: Option<&[u8]>) {
     w.key("detail");
     w.text(detail);
     w.key("retryable");
-    w.bool(reason.retryable());
+    w.bool(*retryable);
     if let Some(retry_after) = retry_after {
         w.key("retry_after_ms");
         w.int(millis_up(*retry_after));
@@ -203,7 +206,7 @@ fn read<'a>(mut reader: impl Reader<'a>) -> Read<Verdict> {
 /// The fields of a verdict whose map is open.
 pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Read<Verdict> {
     let (mut message_id, mut status, mut why, mut detail) = (None, None, None, None);
-    let (mut retry_after, mut decision_id, mut policy_revision) = (None, None, None);
+    let (mut retryable, mut retry_after, mut decision_id, mut policy_revision) = (None, None, None, None);
     let (mut impact, mut reach, mut deliberation, mut node, mut elapsed) = (None, None, None, None, None);
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
@@ -215,6 +218,7 @@ pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Rea
             })?,
             "reason" => once(&mut why, "reason", |name| reason(name, &text(r, name)?))?,
             "detail" => once(&mut detail, "detail", |name| owned(r, name))?,
+            "retryable" => once(&mut retryable, "retryable", |name| boolean(r, name))?,
             "retry_after_ms" => once(&mut retry_after, "retry_after_ms", |name| duration_ms(r, name))?,
             "decision_id" => once(&mut decision_id, "decision_id", |name| owned(r, name))?,
             "policy_revision" => once(&mut policy_revision, "policy_revision", |name| owned(r, name))?,
@@ -225,15 +229,17 @@ pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Rea
             "elapsed_us" => {
                 once(&mut elapsed, "elapsed_us", |name| count(r, name).map(Duration::from_micros))?;
             }
-            // `code` and `retryable` follow from the reason.
+            // `code` follows from the reason.
             _ => skip(r)?,
         }
     }
+    let reason = required(why, "reason")?;
     Ok(Verdict {
         message_id,
         status: required(status, "status")?,
-        reason: required(why, "reason")?,
+        reason,
         detail: required(detail, "detail")?,
+        retryable: retryable.unwrap_or_else(|| reason.retryable()),
         retry_after,
         decision_id: required(decision_id, "decision_id")?,
         policy_revision,
@@ -383,6 +389,7 @@ mod tests {
             status: Status::Delivered,
             reason: Reason::Delivered,
             detail: "handed to worker".to_owned(),
+            retryable: false,
             retry_after: None,
             decision_id: "d1".to_owned(),
             policy_revision: None,

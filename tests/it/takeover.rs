@@ -67,6 +67,7 @@ impl Scene {
             status: Status::Delivered,
             reason: Reason::Delivered,
             detail: "handed to worker".to_owned(),
+            retryable: false,
             retry_after: None,
             decision_id: "of-the-dead".to_owned(),
             policy_revision: None,

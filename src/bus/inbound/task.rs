@@ -13,7 +13,7 @@ use super::{Inbound, delivery::Delivery};
 use crate::{
     bus::{lane::headers, subjects},
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
-    pipeline::{Because, DeadLetter, DurableLane as _, Kept, Request, Settled},
+    pipeline::{Because, DeadLetter, DurableLane as _, Kept, LaneError, Request, Settled},
 };
 
 /// For a word to the server, when it takes nothing.
@@ -103,6 +103,11 @@ async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery,
     };
     match inbound.lane.bury(letter).await {
         Ok(()) => Settled::Done { given_up: true },
+        Err(LaneError::Full(error)) => {
+            tracing::error!(error, subject = %message.subject, "what cannot be read is lost: no room for it");
+            inbound.metrics.lane.unburied();
+            Settled::Done { given_up: true }
+        }
         Err(error) => {
             tracing::error!(%error, "a message that cannot be read cannot be put aside either");
             Settled::Again { after: UNREADABLE_AGAIN, because: Because::Bus }

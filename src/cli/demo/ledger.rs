@@ -353,6 +353,7 @@ mod tests {
             status: Status::Delivered,
             reason: Reason::Delivered,
             detail: String::new(),
+            retryable: false,
             retry_after: None,
             decision_id: decision.to_owned(),
             policy_revision: None,

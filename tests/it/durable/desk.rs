@@ -90,6 +90,22 @@ impl Desk {
         counted.try_collect().await.unwrap()
     }
 
+    /// Leaves a stream no room for anything.
+    pub(super) async fn fill(&self, stream: &str) {
+        let provisioner = jetstream::new(self.bus.stack.connect(BusUser::Provisioner).await.unwrap());
+        let config = provisioner.get_stream(stream).await.unwrap().cached_info().config.clone();
+        provisioner.update_stream(jetstream::stream::Config { max_bytes: 1, ..config }).await.unwrap();
+    }
+
+    /// A number of the first node.
+    pub(super) async fn number(&self, name: &str) -> i64 {
+        let node = self.bus.stack.nodes().first().unwrap();
+        let text =
+            reqwest::get(format!("http://{}/metrics", node.http())).await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
     /// Waits until nothing is left to be governed.
     pub(super) async fn is_empty(&self, limit: Duration) -> bool {
         let started = std::time::Instant::now();

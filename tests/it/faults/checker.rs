@@ -90,6 +90,7 @@ mod planted {
             status,
             reason,
             detail: String::new(),
+            retryable: reason.retryable(),
             retry_after: None,
             decision_id: decision.to_owned(),
             policy_revision: None,
