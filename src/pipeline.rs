@@ -114,7 +114,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
     pub async fn send(&self, request: Request) -> Answer {
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
         // What is logged on the way, on whichever thread, is found by the verdict's decision id.
         let span = tracing::info_span!(
             "message",
@@ -212,9 +212,9 @@ impl Pipeline {
 impl Pipeline {
     /// For a request that found no room: told so at once, undecoded.
     pub fn shed(&self, verb: Verb, request: &Request, reason: Reason, detail: &str) -> Answer {
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, request, self.limits.deadline, (self.clock)());
         let rejection = Rejection::new(reason, detail).after(Duration::from_millis(50));
-        let answer = Answer { encoding: wire::encoding_of(&request.payload), ..trail.answer(Err(rejection)) };
+        let answer = trail.answer(Err(rejection));
         trail.observe(&self.metrics, verb, &answer);
         answer
     }

@@ -80,7 +80,7 @@ fn answered_by(question: MessageType) -> Option<MessageType> {
 impl Pipeline {
     /// Governs and delivers a question.
     pub async fn ask(&self, request: Request) -> Ask {
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
         let span = tracing::info_span!(
             "message",
             decision_id = trail.decision_id(),
@@ -157,7 +157,7 @@ impl Pipeline {
 
     /// Governs the answer to a question and gives it to the asker. The answer's own verdict.
     pub async fn answer(&self, request: Request, asked: Asked) -> Answer {
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
         let span = tracing::info_span!(
             "message",
             decision_id = trail.decision_id(),
@@ -245,9 +245,8 @@ impl Pipeline {
 
     /// For an answer to nothing that waits: told so, undecoded.
     pub fn not_asked(&self, request: &Request) -> Answer {
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
-        let encoding = wire::encoding_of(&request.payload);
-        let answer = Answer { encoding, ..trail.answer(Err(nobody_waits())) };
+        let mut trail = Trail::start(&self.node, request, self.limits.deadline, (self.clock)());
+        let answer = trail.answer(Err(nobody_waits()));
         trail.observe(&self.metrics, Verb::Answer, &answer);
         answer
     }

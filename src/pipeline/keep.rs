@@ -73,7 +73,7 @@ pub enum Because {
 impl Pipeline {
     /// Durable lane, first half: refuses what can be refused at once, and keeps the rest.
     pub async fn submit(&self, request: Request) -> Answer {
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
         let span = tracing::info_span!(
             "message",
             decision_id = trail.decision_id(),
@@ -126,7 +126,7 @@ impl Pipeline {
     }
 
     fn trail_of(&self, kept: &Kept) -> Trail {
-        let mut trail = Trail::start(&self.node, kept.request.received, ATTEMPT_WITHIN, (self.clock)());
+        let mut trail = Trail::start(&self.node, &kept.request, ATTEMPT_WITHIN, (self.clock)());
         // Also of what cannot be decoded: its outcome must find its sender's message.
         trail.about(&kept.key.message);
         trail

@@ -48,7 +48,7 @@ impl Pipeline {
             traceparent: parked.traceparent.clone(),
             received: Instant::now(),
         };
-        let mut trail = Trail::start(&self.node, request.received, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
         // What is denied is never decoded, and its record belongs to the message all the same.
         trail.about(&parked.message_id);
         let span = tracing::info_span!(

@@ -78,7 +78,9 @@ pub(super) struct Trail {
 }
 
 impl Trail {
-    pub(super) fn start(node: &str, received: Instant, deadline: Duration, now: Timestamp) -> Self {
+    /// Answers in the request's encoding from the start: it may be refused before it is decoded.
+    pub(super) fn start(node: &str, request: &Request, deadline: Duration, now: Timestamp) -> Self {
+        let received = request.received;
         Self {
             node: node.to_owned(),
             decision_id: nuid::next().to_string(),
@@ -86,7 +88,7 @@ impl Trail {
             deadline,
             now,
             slot: None,
-            encoding: Encoding::MessagePack,
+            encoding: wire::encoding_of(&request.payload),
             message: None,
             message_id: None,
             digest: None,

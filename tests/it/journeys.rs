@@ -5,6 +5,7 @@ use std::time::Duration;
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
+    tenants::Plan,
 };
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
@@ -341,5 +342,27 @@ async fn a_message_that_grows_too_large_for_its_recipient_is_refused_and_harms_n
     assert_eq!((reach.missed[0].agent.as_str(), reach.missed[0].reason), ("worker", Reason::TooLarge));
     assert!(next(&mut of_watcher).await.is_some());
     nothing_more(&mut of_worker).await;
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_before_it_is_read_is_answered_in_its_own_encoding() {
+    let bus = Bus::with(1, |options| {
+        let plan = "[tenants.acme.limits]\nmessages_per_minute = 1\n[tenants.acme.agents]\nplanner = {}\n";
+        options.plan = Plan::parse(plan).unwrap();
+    })
+    .await;
+    let planner = bus.agent("acme", "planner").await;
+    let first = Draft::to_agent("planner", "the one of this minute");
+    send(&planner, &first, Encoding::Json).await;
+    for verb in [Verb::Send, Verb::Submit, Verb::Ask] {
+        for encoding in BOTH {
+            let message = Draft::to_agent("planner", "one more").encode(encoding);
+            let answer = planner.call(verb, message, Patience::default()).await.unwrap();
+            assert_eq!(header(&answer, "Nats-Service-Error"), "rate_limited", "{verb:?}");
+            assert_eq!(body(&answer)["reason"], "rate_limited");
+            assert_eq!(agentbus::wire::encoding_of(&answer.payload), encoding, "{verb:?}");
+        }
+    }
     bus.stop().await;
 }
