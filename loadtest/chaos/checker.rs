@@ -153,9 +153,13 @@ pub(crate) fn waiting(seen: &[Seen]) -> usize {
 
 /// Messages acknowledged so far.
 pub(crate) fn acked(seen: &[Seen]) -> usize {
-    let stored =
-        |line: &&Seen| matches!(line, Seen::Submitted { status: Some(status), .. } if status == STORED);
+    let stored = |line: &&Seen| matches!(line, Seen::Submitted { status: Some(status), .. } if kept(status));
     seen.iter().filter(stored).count()
+}
+
+/// The bus has said that it has the message: now, or, asked again, by what came of it.
+fn kept(status: &str) -> bool {
+    [STORED, DELIVERED, DELIBERATING].contains(&status)
 }
 
 fn ledger(seen: &[Seen]) -> BTreeMap<Key, Known> {
@@ -168,7 +172,7 @@ fn ledger(seen: &[Seen]) -> BTreeMap<Key, Known> {
             Seen::Submitted { key, status, reason } => {
                 let known = ledger.entry(key.clone()).or_default();
                 match status.as_deref() {
-                    Some(STORED) => known.acked = true,
+                    Some(status) if kept(status) => known.acked = true,
                     Some("rejected") => known.refused = Some(reason.clone()),
                     _ => {}
                 }

@@ -76,7 +76,7 @@ impl Submitter {
             self.setting.books.write(Seen::Submitting { key: key.clone(), to, fate });
             let bytes = draft.encode(Encoding::MessagePack);
             let (status, reason) = submit(&self.client, &bytes).await;
-            let acked = status == Some(Status::Stored);
+            let acked = status.is_some_and(|status| !matches!(status, Status::Rejected | Status::Shed));
             let status = status.map(|status| status.as_str().to_owned());
             self.setting.books.write(Seen::Submitted { key, status, reason });
             if acked && self.rng.random_range(0..100) < REPEATED_PERCENT {

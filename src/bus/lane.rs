@@ -105,14 +105,14 @@ impl JetStreamLane {
     async fn compare(&self, key: &MessageKey, digest: &Digest, sequence: u64) -> Result<Accepted, LaneError> {
         let waiting = self.context.get_stream_no_info(names::inbound_stream(&key.tenant)).await;
         let waiting = waiting.map_err(|error| LaneError::Unreadable(error.to_string()))?;
-        let earlier = match found(waiting.get_raw_message(sequence).await)? {
-            Some(message) => headers::digest(&message.headers),
+        let (verdict, earlier) = match found(waiting.get_raw_message(sequence).await)? {
+            Some(message) => (None, headers::digest(&message.headers)),
             // Governed by now. Without a verdict it is another node's at this moment.
-            None => self.told(key).await?.and_then(|(_, digest)| digest),
+            None => self.told(key).await?.map_or((None, None), |(verdict, digest)| (Some(verdict), digest)),
         };
         match earlier {
             Some(earlier) if earlier != *digest => Ok(Accepted::Conflict),
-            _ => Ok(Accepted::Repeat),
+            _ => Ok(Accepted::Repeat(verdict.map(Box::new))),
         }
     }
 
@@ -216,7 +216,10 @@ impl DurableLane for JetStreamLane {
                 sender: sender.clone(),
                 message: message.clone(),
             }),
-            OutcomeStage::Delivered | OutcomeStage::Judged | OutcomeStage::Redriven(_) => subject.clone(),
+            OutcomeStage::Delivered
+            | OutcomeStage::Judged
+            | OutcomeStage::Repeated(_)
+            | OutcomeStage::Redriven(_) => subject.clone(),
         };
         let payload = wire::encode_verdict(&notice.verdict, notice.encoding).into();
         match self.publish_first(subject, &none_of, headers::outcome(&notice), payload).await? {

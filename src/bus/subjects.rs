@@ -104,6 +104,7 @@ pub(crate) fn stored_outcome(
         OutcomeStage::Governed | OutcomeStage::Delivered => String::new(),
         // No message id contains a `~`.
         OutcomeStage::Judged => "~judged".to_owned(),
+        OutcomeStage::Repeated(number) => format!("~repeated{number:016x}"),
         OutcomeStage::Redriven(times) => format!("~redriven{times}"),
     };
     format!("tenant.{tenant}.stored.{to}.outcome.{sender}.{message}{which}")

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     deliberation,
-    domain::{MessageId, Reach, Reason, Recipient, Verb, Verdict},
+    domain::{MessageId, Reach, Reason, Recipient, Status, Verb, Verdict},
     rejection::Rejection,
     state::MessageKey,
     telemetry::Stage,
@@ -82,7 +82,9 @@ impl Pipeline {
         let keeping = self.keep(&request, &mut trail).instrument(span);
         let kept = tokio::time::timeout(self.limits.deadline, keeping).await;
         let answer = trail.answer(kept.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline))));
-        trail.record(&request, &answer.verdict, &*self.courier, &self.metrics);
+        if !answer.repeat {
+            trail.record(&request, &answer.verdict, &*self.courier, &self.metrics);
+        }
         trail.observe(&self.metrics, Verb::Submit, &answer);
         answer
     }
@@ -96,7 +98,11 @@ impl Pipeline {
         self.check(&letter, &tenant, trail)?;
         let key = trail.message_key(&letter);
         match self.lane.accept(&key, &letter.digest, request).await.map_err(unavailable)? {
-            Accepted::New | Accepted::Repeat => Ok(Outcome::Kept),
+            Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Kept),
+            Accepted::Repeat(Some(verdict)) => {
+                let stands = self.stands(&key, *verdict).await.map_err(unavailable)?;
+                Ok(Outcome::Repeat(Box::new(stands)))
+            }
             Accepted::Conflict => Err(used_before(&key.message)),
         }
     }
@@ -196,9 +202,9 @@ impl Pipeline {
             answer.verdict.retryable = false;
             answer.verdict.retry_after = None;
         }
-        if !answer.repeat
-            && let Err(error) = self.tell(kept, trail, &answer, stage).await
-        {
+        if answer.repeat {
+            self.tell_again(kept, trail, answer.verdict.clone()).await;
+        } else if let Err(error) = self.tell(kept, trail, &answer, stage).await {
             tracing::warn!(%error, "a verdict could not be stored; the message is governed again");
             return again;
         }
@@ -317,18 +323,78 @@ impl Pipeline {
         if noted == Noted::Now || stage != OutcomeStage::Governed {
             return Ok(());
         }
-        // A broadcast of which a part was stored before, and now the rest is not let through: what its
-        // recipients have is what its sender is told.
-        let evidence = self.lane.evidence(&kept.key).await?;
-        let Some(Evidence { recipients, verdict: None, .. }) = evidence else {
-            tracing::debug!(decision_id = trail.decision_id(), "another verdict stands for this message");
-            return Ok(());
+        let recipients = match self.lane.evidence(&kept.key).await? {
+            // A broadcast of which a part was stored before, and now the rest is not let through: what its
+            // recipients have is what its sender is told.
+            Some(Evidence { recipients, verdict: None, .. }) => recipients,
+            Some(Evidence { verdict: Some(stands), digest, .. }) => {
+                let another = digest.zip(trail.digest()).is_some_and(|(theirs, ours)| theirs != ours);
+                let verdict = match answer.verdict.reason {
+                    Reason::DuplicateMessage => answer.verdict.clone(),
+                    _ if another => trail.answer(Err(used_before(&kept.key.message))).verdict,
+                    _ => stands,
+                };
+                self.tell_again(kept, trail, verdict).await;
+                return Ok(());
+            }
+            // It has become too old in this instant.
+            None => return Ok(()),
         };
         let delivered = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
         let reach = Reach { delivered, ..Reach::default() };
         let answer = trail.answer(Ok(Outcome::Delivered(reach)));
         self.lane.outcome(notice(kept, trail, &answer, OutcomeStage::Delivered)).await?;
         Ok(())
+    }
+
+    /// For who submitted a message again after JetStream had forgotten the first time: what stands already.
+    ///
+    /// Once, if it can be: the outcome that stands is in its durable inbox in any case.
+    async fn tell_again(&self, kept: &Kept, trail: &Trail, verdict: Verdict) {
+        // In a later attempt, or when another node may have had it meanwhile, that may be its own.
+        if kept.attempt > 1 || kept.redriven > 0 || trail.elapsed() >= ATTEMPT_WITHIN {
+            tracing::debug!(decision_id = trail.decision_id(), "another verdict stands for this message");
+            return;
+        }
+        let stands = match verdict.reason {
+            Reason::DuplicateMessage => Ok(verdict),
+            _ => self.stands(&kept.key, verdict).await,
+        };
+        let telling = async {
+            let verdict = Verdict { retryable: false, retry_after: None, ..stands? };
+            let stage = OutcomeStage::Repeated(rand::rng().random());
+            let answer = Answer { verdict, encoding: trail.encoding(), repeat: true };
+            self.lane.outcome(Notice { digest: None, ..notice(kept, trail, &answer, stage) }).await
+        };
+        if let Err(error) = telling.await {
+            tracing::warn!(%error, "a sender was not told again what stands for its message");
+        }
+    }
+
+    /// The last word on a message with this outcome: it may have been delivered since, for its reviewers
+    /// have approved it or a person has redriven it.
+    async fn stands(&self, key: &MessageKey, verdict: Verdict) -> Result<Verdict, LaneError> {
+        if verdict.status == Status::Delivered {
+            return Ok(verdict);
+        }
+        let Some(Evidence { recipients, decision_id, .. }) = self.lane.evidence(key).await? else {
+            return Ok(verdict);
+        };
+        let reach = match recipients.as_slice() {
+            [] => return Ok(verdict),
+            [agent] => Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() },
+            many => Reach { delivered: u32::try_from(many.len()).unwrap_or(u32::MAX), ..Reach::default() },
+        };
+        Ok(Verdict {
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: format!("delivered after it had been {}", verdict.reason.as_str()),
+            retryable: false,
+            retry_after: None,
+            decision_id: decision_id.unwrap_or(verdict.decision_id),
+            reach: Some(reach),
+            ..verdict
+        })
     }
 }
 

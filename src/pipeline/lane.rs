@@ -43,11 +43,11 @@ pub trait DurableLane: Send + Sync {
 }
 
 /// What became of a request to keep a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Accepted {
     New,
-    /// The same message was kept before.
-    Repeat,
+    /// The same message was kept before; its verdict, if it has one by now.
+    Repeat(Option<Box<Verdict>>),
     /// The id was used before, for another content.
     Conflict,
 }
@@ -121,6 +121,9 @@ pub enum OutcomeStage {
     Delivered,
     /// What the reviewers' decision came to.
     Judged,
+    /// What stands, for who submitted the message again after JetStream had forgotten it. Each time under a
+    /// number of its own.
+    Repeated(u64),
     /// What governing came to after a person had redriven it for the n-th time.
     Redriven(u32),
 }

@@ -141,6 +141,10 @@ impl Trail {
         }
     }
 
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     pub(super) fn digest(&self) -> Option<[u8; 32]> {
         self.digest
     }

@@ -130,7 +130,8 @@ async fn submit<F: Future<Output = ()>>(
                 let draft = Draft::to_agent("worker", "the weekly summary is ready");
                 let patience = Patience { attempt: Duration::from_millis(1500), deadline: PATIENCE };
                 let verdict = planner.submit(draft.encode(Encoding::MessagePack), patience).await.unwrap();
-                assert_eq!(verdict.status, Status::Stored, "{verdict:?}");
+                // Delivered: nobody heard that it was stored, and it was asked again.
+                assert!(matches!(verdict.status, Status::Stored | Status::Delivered), "{verdict:?}");
                 acked.push(draft.message_id);
                 done.fetch_add(1, Ordering::Relaxed);
             }

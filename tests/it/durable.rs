@@ -1,16 +1,17 @@
 //! The durable lane: what the bus has said it keeps is governed, and its outcome told, once, whoever is
 //! away or dies. Against real servers and nodes.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use agentbus::{
     client::{Draft, is_delivery, outcome},
-    domain::{Encoding, Reason, Status},
+    domain::{Encoding, Reason, Status, Verb, Verdict},
     tenants::BusUser,
+    wire::decode_verdict,
 };
 use serde_json::json;
 
-use desk::{Desk, Kept, PATIENT, SILENCE, header, keep, live, note, submit};
+use desk::{Desk, Kept, PATIENT, SILENCE, header, keep, live, next, note, submit};
 
 mod desk;
 mod poison;
@@ -79,17 +80,27 @@ async fn a_repeat_changes_nothing_and_another_content_under_the_same_id_is_refus
     let draft = note("worker", "once");
     let other = Draft { content: json!({ "text": "another" }), ..draft.clone() };
     let both: Vec<_> = (0..8).map(|_| submit(&planner, &draft)).collect();
-    for verdict in futures_util::future::join_all(both).await {
-        assert_eq!(verdict.status, Status::Stored, "{verdict:?}");
-    }
+    let told = |verdict: &Verdict| match verdict.status {
+        Status::Stored => None,
+        // As soon as there is a verdict, it is what a repeat hears.
+        Status::Delivered => Some(verdict.decision_id.clone()),
+        _ => panic!("{verdict:?}"),
+    };
+    let heard = futures_util::future::join_all(both).await;
+    let mut decisions: HashSet<String> = heard.iter().filter_map(told).collect();
     // While it waits or just after, and when it is long governed.
     for wait in [Duration::ZERO, SILENCE] {
         tokio::time::sleep(wait).await;
         let verdict = submit(&planner, &other).await;
         assert_eq!(verdict.reason, Reason::DuplicateMessage, "{verdict:?}");
-        keep(&planner, &draft).await;
+        decisions.extend(told(&submit(&planner, &draft).await));
     }
     assert!(desk.is_empty(Duration::from_secs(5)).await);
+    let bytes = draft.encode(Encoding::MessagePack);
+    let answer = planner.call(Verb::Submit, bytes, PATIENT).await.unwrap();
+    assert_eq!(header(answer.headers.as_ref().unwrap(), "Agentbus-Repeat"), "true");
+    decisions.extend(told(&decode_verdict(&answer.payload).unwrap()));
+    assert_eq!(decisions.len(), 1, "one decision, whenever it is asked for: {decisions:?}");
     let stored = desk.count("OUT_acme", ">").await;
     assert_eq!(stored.len(), 2, "one message and one outcome: {stored:?}");
     desk.bus.stop().await;
@@ -104,15 +115,25 @@ async fn what_was_decided_stands_when_jetstream_has_forgotten_that_it_was_submit
     keep(&planner, &draft).await;
     keep(&planner, &denied).await;
     assert!(desk.is_empty(Duration::from_secs(10)).await);
+    let mut outcomes = planner.outcomes().await.unwrap();
     // Without `Nats-Msg-Id`, as after the window: to a node it is new.
     let node = async_nats::jetstream::new(desk.bus.stack.connect(BusUser::Node).await.unwrap());
-    for again in [&draft, &denied, &another] {
+    for (again, reason) in
+        [(&draft, Reason::Delivered), (&denied, Reason::PolicyDenied), (&another, Reason::DuplicateMessage)]
+    {
         let subject = format!("tenant.acme.submitted.planner.{}", again.message_id);
         let bytes = again.encode(Encoding::MessagePack);
         node.publish(subject, bytes).await.unwrap().await.unwrap();
+        // Its sender hears what stands.
+        let told = next(&mut outcomes).await;
+        assert_eq!(header(told.headers.as_ref().unwrap(), "Agentbus-Repeat"), "true");
+        let verdict = outcome(&told, planner.id()).unwrap();
+        assert_eq!((verdict.reason, verdict.retryable), (reason, false), "{verdict:?}");
+        assert_eq!(verdict.message_id.unwrap().as_str(), again.message_id);
     }
     assert!(desk.is_empty(Duration::from_secs(10)).await);
-    let stored = desk.count("OUT_acme", ">").await;
+    let mut stored = desk.count("OUT_acme", ">").await;
+    stored.retain(|subject, _| !subject.contains("~repeated"));
     assert_eq!(stored.len(), 3, "{stored:?}");
     assert!(stored.values().all(|&count| count == 1), "stored twice: {stored:?}");
     desk.bus.stop().await;

@@ -134,6 +134,32 @@ fn clean_books_have_no_fault() {
 }
 
 #[test]
+fn a_repeat_is_told_the_same_again_and_nothing_else() {
+    let same = planted(|seen| seen.push(outcome("denied", 13, "rejected", "policy_denied", None)));
+    assert_eq!(same, []);
+    let told = planted(|seen| seen.push(outcome("denied", 14, "rejected", "no_reviewers", None)));
+    let both = ["rejected (no_reviewers)", "rejected (policy_denied)"].map(str::to_owned);
+    assert_eq!(told, one("denied", What::Contradicted { told: both.to_vec() }));
+}
+
+#[test]
+fn what_was_told_in_answer_to_a_repeat_was_kept() {
+    let answered = |seen: &mut Vec<Seen>| {
+        without(seen, &stored("plain"));
+        let status = Some(DELIVERED.to_owned());
+        seen.push(Seen::Submitted { key: key("plain"), status, reason: DELIVERED.into() });
+    };
+    assert_eq!(planted(answered), []);
+    let lost = planted(|seen| {
+        answered(seen);
+        without(seen, &read("plain", "worker", 1));
+        without(seen, &delivered("plain", 2));
+        without(seen, &recorded("plain", DELIVERED));
+    });
+    assert_eq!(lost, one("plain", What::Lost));
+}
+
+#[test]
 fn a_message_that_came_to_nothing_is_lost() {
     let lost = planted(|seen| {
         without(seen, &read("plain", "worker", 1));

@@ -4,7 +4,7 @@ use async_nats::{HeaderMap, header::HeaderValue};
 
 use crate::{
     domain::{Encoding, Verdict},
-    pipeline::{DeadLetter, Notice, Request, Shipment},
+    pipeline::{DeadLetter, Notice, OutcomeStage, Request, Shipment},
     state::{Digest, MessageKey},
 };
 
@@ -54,6 +54,9 @@ pub(super) fn outcome(notice: &Notice) -> HeaderMap {
     headers.insert("Agentbus-Recipient", notice.to.as_str());
     headers.insert("Agentbus-Sender", notice.sender.as_str());
     headers.insert("Agentbus-Message-Id", notice.message.as_str());
+    if let OutcomeStage::Repeated(_) = notice.stage {
+        headers.insert("Agentbus-Repeat", "true");
+    }
     // Only its sender knows all of a message that was redacted for others.
     if let (Some(digest), true) = (notice.digest, notice.to == notice.sender) {
         headers.insert(DIGEST, hex::encode(digest));

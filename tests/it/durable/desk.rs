@@ -128,9 +128,10 @@ pub(super) async fn submit(agent: &AgentClient, draft: &Draft) -> Verdict {
     agent.submit(draft.encode(Encoding::MessagePack), PATIENT).await.unwrap()
 }
 
-/// Submits what must be kept.
+/// Submits what must be kept, once: an answer that was lost is not asked for.
 pub(super) async fn keep(agent: &AgentClient, draft: &Draft) {
-    let verdict = submit(agent, draft).await;
+    let once = Patience { attempt: PATIENT.deadline, ..PATIENT };
+    let verdict = agent.submit(draft.encode(Encoding::MessagePack), once).await.unwrap();
     assert_eq!((verdict.status, verdict.reason), (Status::Stored, Reason::Stored), "{verdict:?}");
 }
 
@@ -157,8 +158,13 @@ impl Kept {
 }
 
 pub(super) async fn live(outcomes: &mut (impl Stream<Item = async_nats::Message> + Unpin)) -> Verdict {
-    let next = tokio::time::timeout(SOON, outcomes.next()).await.expect("no outcome in time");
-    decode_verdict(&next.unwrap().payload).unwrap()
+    decode_verdict(&next(outcomes).await.payload).unwrap()
+}
+
+pub(super) async fn next(
+    outcomes: &mut (impl Stream<Item = async_nats::Message> + Unpin),
+) -> async_nats::Message {
+    tokio::time::timeout(SOON, outcomes.next()).await.expect("no outcome in time").unwrap()
 }
 
 pub(super) fn header<'a>(headers: &'a async_nats::HeaderMap, name: &str) -> &'a str {
