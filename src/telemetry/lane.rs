@@ -56,7 +56,7 @@ impl LaneMetrics {
         let latency = "Time from being kept to the stored outcome";
         registry.register_with_unit("lane", latency, Unit::Seconds, self.latency.clone());
         registry.register("lane_in_hand", "Messages of the lane being governed", self.in_hand.clone());
-        let waiting = "Messages that wait to be governed, as last heard, over all tenants";
+        let waiting = "Messages that have no verdict yet, as last heard, over all tenants and nodes";
         registry.register("lane_waiting", waiting, self.waiting.clone());
     }
 

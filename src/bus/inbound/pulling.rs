@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_nats::{Message as NatsMessage, StatusCode, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -13,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Inbound, Presence,
-    delivery::Delivery,
+    delivery::{self, Delivery},
     pace::Pace,
     pulls::{EXPIRES, Pulls},
     task,
@@ -24,6 +25,11 @@ use crate::{domain::TenantId, pipeline::Because, tenants::names};
 const IDLE_BATCH: usize = 16;
 /// An idle loop looks whether it may pull again.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often a loop asks how many messages wait, and one with nothing to do.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+const COUNT_IDLE_EVERY: Duration = Duration::from_secs(60);
+/// The last token of the reply subject of that question; those of pulls are numbers.
+const COUNT: &str = "count";
 /// A pull that the server refused is not repeated before this.
 const REFUSED_FOR: Duration = Duration::from_millis(250);
 /// A pulled message waits so long for room, then it is given back: well below the consumer's `ack_wait`.
@@ -47,12 +53,16 @@ pub(super) enum Ended {
 pub(super) struct Pulling {
     inbound: Arc<Inbound>,
     pull_subject: String,
+    count_subject: String,
     tasks: TaskTracker,
     pulls: Pulls,
     pace: Pace,
     in_hand: usize,
-    /// Messages that nobody has pulled, as last heard.
+    /// Messages that are not settled, as last heard.
     waiting: i64,
+    /// When it was asked how many there are, and whether messages have come since.
+    counted: Option<Instant>,
+    busy: bool,
     refused_until: Option<Instant>,
     served: bool,
 }
@@ -64,11 +74,14 @@ impl Pulling {
         Self {
             inbound,
             pull_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            count_subject: format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"),
             tasks,
             pulls: Pulls::default(),
             pace,
             in_hand: 0,
             waiting: 0,
+            counted: None,
+            busy: false,
             refused_until: None,
             served: false,
         }
@@ -90,7 +103,11 @@ impl Pulling {
         // Room for all that can be in hand: no task waits to tell.
         let (settled, mut results) = mpsc::channel(self.inbound.share + 1);
         let ended = loop {
-            if let Err(error) = self.ask(&client, &inbox).await {
+            let asked = match self.ask(&client, &inbox).await {
+                Ok(()) => self.ask_for_count(&client, &inbox).await,
+                failed => failed,
+            };
+            if let Err(error) = asked {
                 break Ended::Failed(error);
             }
             tokio::select! {
@@ -140,13 +157,21 @@ impl Pulling {
         let number = self.pulls.send(batch, now);
         let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
         let body = json!({ "batch": batch, "expires": expires }).to_string();
-        let reply = format!("{inbox}.{number}");
-        let sent = client.publish_with_reply(self.pull_subject.clone(), reply, body.into());
-        match tokio::time::timeout(task::TELL_WITHIN, sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("NATS takes nothing".to_owned()),
+        publish(client, self.pull_subject.clone(), format!("{inbox}.{number}"), body.into()).await
+    }
+
+    /// Asks how many messages wait, more often while there are some. What is given back is in no pull.
+    async fn ask_for_count(&mut self, client: &async_nats::Client, inbox: &str) -> Result<(), String> {
+        let now = Instant::now();
+        let every = if self.busy || self.waiting > 0 { COUNT_EVERY } else { COUNT_IDLE_EVERY };
+        if self.counted.is_some_and(|counted| now.duration_since(counted) < every)
+            || !self.inbound.lane.connected()
+        {
+            return Ok(());
         }
+        self.counted = Some(now);
+        self.busy = false;
+        publish(client, self.count_subject.clone(), format!("{inbox}.{COUNT}"), Bytes::new()).await
     }
 
     async fn take(
@@ -158,13 +183,19 @@ impl Pulling {
         if let Some(status) = message.status {
             return self.told(status, &message);
         }
+        if message.subject.rsplit('.').next() == Some(COUNT) {
+            if let Some(unsettled) = delivery::unsettled(&message.payload) {
+                self.heard_waiting(unsettled);
+            }
+            return Taken::Nothing;
+        }
         self.pulls.arrived();
         let delivery = message.reply.as_deref().and_then(Delivery::read);
         let (Some(delivery), Some(reply)) = (delivery, message.reply.clone()) else {
             tracing::warn!("a message on the lane that is not JetStream's is dropped");
             return Taken::Nothing;
         };
-        self.heard_waiting(delivery.waiting);
+        self.busy = true;
         self.inbound.metrics.lane.pulled(delivery.attempt);
         match self.room(stop).await {
             Some(room) => {
@@ -198,10 +229,7 @@ impl Pulling {
         self.pulls.ended(number.unwrap_or_default());
         match status {
             StatusCode::NO_RESPONDERS => Taken::Absent,
-            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
-                self.heard_waiting(0);
-                Taken::Served
-            }
+            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Taken::Served,
             _ => {
                 let why = message.description.as_deref().unwrap_or_default();
                 tracing::debug!(%status, why, "a pull has ended");
@@ -231,6 +259,20 @@ impl Pulling {
         if let Err(error) = messages.unsubscribe().await {
             tracing::debug!(%error, "not unsubscribed");
         }
+    }
+}
+
+async fn publish(
+    client: &async_nats::Client,
+    subject: String,
+    reply: String,
+    body: Bytes,
+) -> Result<(), String> {
+    let sent = client.publish_with_reply(subject, reply, body);
+    match tokio::time::timeout(task::TELL_WITHIN, sent).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("NATS takes nothing".to_owned()),
     }
 }
 

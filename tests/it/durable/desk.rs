@@ -106,6 +106,19 @@ impl Desk {
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
+    /// Waits until a number of the first node is this.
+    pub(super) async fn until(&self, name: &str, wanted: i64) {
+        let started = std::time::Instant::now();
+        loop {
+            let found = self.number(name).await;
+            if found == wanted {
+                return;
+            }
+            assert!(started.elapsed() < SOON, "{name}: found {found}, expected {wanted}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until nothing is left to be governed.
     pub(super) async fn is_empty(&self, limit: Duration) -> bool {
         let started = std::time::Instant::now();

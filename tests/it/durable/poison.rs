@@ -22,8 +22,11 @@ async fn what_nobody_can_do_is_given_up_after_five_attempts_and_its_sender_is_to
     let mut outcomes = planner.outcomes().await.unwrap();
     let draft = Draft::new(json!({ "capability": "fly" }), json!({ "text": "fly, please" }));
     keep(&planner, &draft).await;
+    // It waits for its next attempt most of this time.
+    desk.until("agentbus_lane_waiting", 1).await;
     let verdict = live(&mut outcomes).await;
     assert_eq!(verdict.reason.as_str(), "no_capable_agent", "{verdict:?}");
+    desk.until("agentbus_lane_waiting", 0).await;
     let letter = desk.waits_for("DEAD_LETTERS", &format!("dead.acme.planner.{}", draft.message_id)).await;
     for (name, value) in
         [("Agentbus-Reason", "no_capable_agent"), ("Agentbus-Attempts", "5"), ("Agentbus-Redriven", "0")]
