@@ -166,6 +166,39 @@ async fn a_registry_that_is_away_costs_no_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_answer_is_the_bus_s_trouble_and_not_the_messages() {
+    let mut desk = Desk::with(1, "", |options| {
+        let log: toml::Table = "log.filter = \"info,agentbus=debug\"".parse().unwrap();
+        options.node_overrides.extend(log);
+    })
+    .await;
+    let planner = desk.agent("planner").await;
+    let submitting = tokio::spawn(async move { load(&planner, 3_000).await });
+    // Longer than the fast lane's deadline, and than a store may take to answer.
+    let mut tried_again = Vec::new();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        desk.bus.stack.nats_mut().child_mut().pause();
+        tokio::time::sleep(Duration::from_millis(2_800)).await;
+        desk.bus.stack.nats_mut().child_mut().resume();
+        let log = desk.bus.stack.nodes().first().unwrap().child().log().to_owned();
+        let log = std::fs::read_to_string(log).unwrap();
+        tried_again.extend(log.lines().filter(|line| line.contains("tried again later")).map(str::to_owned));
+        // What was in hand at that moment has met it.
+        if !tried_again.is_empty() {
+            break;
+        }
+    }
+    let kept = submitting.await.unwrap();
+    assert!(desk.is_empty(Duration::from_secs(60)).await, "something still waits");
+    each_once(&desk, &kept).await;
+    assert!(!tried_again.is_empty(), "nothing was in hand");
+    let own: Vec<_> = tried_again.iter().filter(|line| line.contains("timed_out")).take(3).collect();
+    assert!(own.is_empty(), "held against the message: {own:?}");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_store_refuses_what_is_new_and_loses_nothing() {
     let plan = "[tenants.acme.store]\nwaiting_bytes = 1048576\ninbox_bytes = 1048576\n";
     let desk = Desk::with(1, plan, |_| {}).await;
