@@ -554,6 +554,29 @@ pub(super) fn unavailable(error: LaneError) -> Rejection {
 mod tests {
     use super::*;
 
+    /// What is the bus's own is tried without end and slows its tenant, so a new reason has to be on this
+    /// list to be among it.
+    #[test]
+    fn a_reason_is_the_buss_own_only_where_any_message_would_fail() {
+        let bus = [
+            Reason::PolicyUnavailable,
+            Reason::DeliberationUnavailable,
+            Reason::RegistryUnavailable,
+            Reason::QuotaExceeded,
+            Reason::IdempotencyUnavailable,
+            Reason::DeliveryFailed,
+            Reason::LaneUnavailable,
+            Reason::StoreFull,
+            Reason::AuditUnavailable,
+            Reason::TenantUnknown,
+            Reason::RateLimited,
+            Reason::Overloaded,
+        ];
+        for &reason in Reason::ALL.iter().filter(|reason| reason.retryable()) {
+            assert_eq!(because(reason) == Because::Bus, bus.contains(&reason), "{}", reason.as_str());
+        }
+    }
+
     #[test]
     fn the_attempts_take_as_long_as_a_message_may_take_to_be_given_up() {
         for give_up_after in [9, 120, 600].map(Duration::from_secs) {

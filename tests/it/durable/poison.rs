@@ -52,7 +52,7 @@ async fn poison_ends_as_dead_letters_and_ends_no_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes, since what waits for its next attempt fills the consumer: `make poison`"]
+#[ignore = "takes minutes: `make poison`"]
 async fn a_thousand_of_each_poison_end_as_dead_letters_and_end_no_node() {
     poisoned(1_000).await;
 }
