@@ -182,7 +182,9 @@ impl Reviewers {
             if attempt > 0 {
                 tokio::time::sleep(jitter()).await;
             }
-            let case = self.log.load(&tenant.id, &vote.id).await.map_err(unavailable)?.ok_or_else(unknown)?;
+            let case = self.log.load(&tenant.id, &vote.id).await.map_err(unavailable)?;
+            // First of all: what a refusal says of it is for those who take part.
+            let case = case.filter(|case| sees(case, voter)).ok_or_else(unknown)?;
             if unconfirmed.is_some_and(|at| case.votes.iter().any(|it| it.voter == *voter && it.at == at)) {
                 return Ok(Voted {
                     judgement: case.decision.as_ref().map(|decision| decision.judgement),

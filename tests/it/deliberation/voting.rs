@@ -71,6 +71,8 @@ async fn a_rejected_message_goes_nowhere_and_its_sender_hears_why() {
     assert_eq!(shown["votes"][0]["comment"], "not today", "{shown}");
     let late = parked.vote(&court.agent("arbiter").await, "approve").await;
     assert_eq!((&late["reason"], &late["code"]), (&json!("deliberation_closed"), &json!(409)), "{late}");
+    let strange = parked.vote(&court.agent("stranger").await, "approve").await;
+    assert_eq!(strange["reason"], "deliberation_unknown", "what is decided is nobody else's to know");
     court.stop().await;
 }
 
@@ -121,8 +123,9 @@ async fn a_vote_that_must_not_count_is_refused_with_its_reason_counted_and_recor
         (&court.judge, ok.clone(), "already_voted"),
         (&court.judge, with("choice", json!("reject")), "already_voted"),
         (&court.planner, ok.clone(), "self_vote"),
-        (&court.worker, ok.clone(), "not_a_voter"),
-        (&stranger, ok.clone(), "not_a_voter"),
+        (&court.worker, ok.clone(), "deliberation_unknown"),
+        (&stranger, ok.clone(), "deliberation_unknown"),
+        (&stranger, with("digest", json!("ab".repeat(32))), "deliberation_unknown"),
         (&steward, ok.clone(), "not_a_voter"),
         (&court.judge, with("id", json!("0".repeat(24))), "deliberation_unknown"),
         (&court.judge, with("digest", json!("AB".repeat(32))), "bad_identifier"),
@@ -146,9 +149,14 @@ async fn a_vote_that_must_not_count_is_refused_with_its_reason_counted_and_recor
     let shown = court.show(&court.judge, &parked.id).await;
     assert_eq!((&shown["approvals"], &shown["voted"]), (&json!(1), &json!("approve")), "{shown}");
     assert_eq!(shown["may_vote"], false, "{shown}");
-    for (result, number) in
-        [("counted", 1), ("already_voted", 2), ("self_vote", 1), ("not_a_voter", 3), ("digest_mismatch", 1)]
-    {
+    for (result, number) in [
+        ("counted", 1),
+        ("already_voted", 2),
+        ("self_vote", 1),
+        ("not_a_voter", 1),
+        ("deliberation_unknown", 4),
+        ("digest_mismatch", 1),
+    ] {
         let name = format!("agentbus_votes_total{{result=\"{result}\"}}");
         assert_eq!(counted(&court.bus, &name).await, number, "{result}");
     }
