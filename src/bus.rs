@@ -26,9 +26,11 @@ mod agents;
 mod answers;
 mod clerk;
 mod deliberations;
+mod heads;
 mod hooks;
 mod inbound;
 mod lane;
+mod lists;
 mod micro;
 mod outbox;
 mod reviewers;
@@ -41,9 +43,10 @@ pub use deliberations::Deliberations;
 pub use hooks::Hooks;
 pub use inbound::Inbound;
 pub use lane::JetStreamLane;
+pub use lists::Lists;
 pub use micro::Micro;
 pub use outbox::Outbox;
-pub use reviewers::{Lists, Reviewers};
+pub use reviewers::Reviewers;
 pub use thresholds::Thresholds;
 
 /// Requests that a stopping node still takes: more than the server can have sent and it not have read.

@@ -6,10 +6,12 @@
 //! (compare-and-set), so of two nodes that decide at the same instant one wins and the other reads again.
 //! Knows nothing of NATS and of delivering.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::{
-    domain::{DeliberationId, Event, Parked, TenantId},
+    domain::{DeliberationId, Event, MessageType, Parked, Recipient, TenantId},
     state::MessageKey,
 };
 
@@ -47,8 +49,19 @@ pub trait DeliberationLog: Send + Sync {
     /// Adds an event to the log that `case` was read from, unless somebody has added one since.
     async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError>;
 
-    /// Those of a tenant that are not decided, oldest first, at most `limit`, and how many there are.
-    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<(Vec<Case>, usize), LogError>;
+    /// Those of a tenant that are not decided, oldest first, at most `limit`.
+    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Head>>, LogError>;
+}
+
+/// An open deliberation without its message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// `parked.message` is empty.
+    pub case: Case,
+    /// The stream's sequence of its first event: the order of lists.
+    pub place: u64,
+    pub message_type: MessageType,
+    pub to: Recipient,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

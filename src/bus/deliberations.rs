@@ -4,7 +4,7 @@
 //! finds a deliberation's events, counts the open ones, and refuses an append to a log that has grown.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,9 +22,9 @@ use moka::sync::Cache;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::subjects;
+use super::{heads::Heads, subjects};
 use crate::{
-    deliberation::{Appended, Case, DeliberationLog, LogError},
+    deliberation::{Appended, Case, DeliberationLog, Head, LogError},
     domain::{DeliberationId, Event, Parked, TenantId},
     pipeline::Tenants,
     telemetry::Metrics,
@@ -59,6 +59,7 @@ pub struct Deliberations {
     open: Cache<TenantId, Arc<AtomicUsize>>,
     /// Sequences of parked events, which never change.
     places: Cache<(TenantId, DeliberationId), u64>,
+    heads: Heads,
 }
 
 impl Deliberations {
@@ -72,6 +73,7 @@ impl Deliberations {
             metrics,
             open: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
             places: Cache::builder().max_capacity(PLACES_MAX).build(),
+            heads: Heads::default(),
         }
     }
 
@@ -131,7 +133,8 @@ impl Deliberations {
         }
     }
 
-    async fn read(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
+    /// A log, and its place in the stream.
+    async fn read(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<(Case, u64)>, LogError> {
         let all = subjects::deliberation(tenant, id);
         let Some((first, event)) = self.next(all.clone(), 1).await? else { return Ok(None) };
         let Event::Parked(parked) = &event else {
@@ -153,7 +156,8 @@ impl Deliberations {
             }
             events.push(next);
         }
-        Case::replay(events).map_err(|error| LogError::Unreadable(error.to_string()))
+        let case = Case::replay(events).map_err(|error| LogError::Unreadable(error.to_string()))?;
+        Ok(case.map(|case| (case, first)))
     }
 
     /// Where its log begins in the stream.
@@ -172,19 +176,45 @@ impl Deliberations {
         }
     }
 
-    async fn open_ids(&self, tenant: &TenantId) -> Result<HashSet<DeliberationId>, LogError> {
+    async fn open_ids(&self, tenant: &TenantId) -> Result<HashMap<DeliberationId, u64>, LogError> {
         let mut open = self.ids(tenant, "parked").await?;
-        for decided in self.ids(tenant, "decided").await? {
-            open.remove(&decided);
+        for decided in self.ids(tenant, "decided").await?.keys() {
+            open.remove(decided);
         }
         Ok(open)
     }
 
-    /// The deliberations that have an event of this kind.
-    async fn ids(&self, tenant: &TenantId, kind: &str) -> Result<HashSet<DeliberationId>, LogError> {
+    /// One of those that are not decided. `None`: it is, meanwhile, or it is gone.
+    async fn head(
+        &self,
+        tenant: &TenantId,
+        id: &DeliberationId,
+        votes: u64,
+        escalated: u64,
+    ) -> Result<Option<Arc<Head>>, LogError> {
+        if let Some(head) = self.heads.get(tenant, id, votes, escalated) {
+            return Ok(Some(head));
+        }
+        let read = match self.read(tenant, id).await {
+            Ok(Some((case, place))) if case.decision.is_none() => self.heads.keep(&case, place).map(Some),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match read {
+            // One that cannot be read does not hide the others.
+            Err(LogError::Unreadable(cause)) => {
+                tracing::error!(%tenant, deliberation = %id, cause, "a deliberation cannot be read");
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// The deliberations that have events of this kind, and how many.
+    async fn ids(&self, tenant: &TenantId, kind: &str) -> Result<HashMap<DeliberationId, u64>, LogError> {
         let filter = subjects::deliberations_with(tenant, kind);
         let subject = format!("STREAM.INFO.{}", names::DELIBERATIONS_STREAM);
-        let mut found = HashSet::new();
+        let mut found = HashMap::new();
         for page in 0..PAGES_MAX {
             let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
             let info: Info = self.context.request(subject.clone(), &question).await.map_err(|error| {
@@ -196,7 +226,11 @@ impl Deliberations {
             }
             let subjects = info.state.and_then(|state| state.subjects).unwrap_or_default();
             let last = subjects.len() < PAGE;
-            found.extend(subjects.keys().filter_map(|subject| subject.split('.').nth(2)?.parse().ok()));
+            found.extend(
+                subjects
+                    .into_iter()
+                    .filter_map(|(subject, events)| Some((subject.split('.').nth(2)?.parse().ok()?, events))),
+            );
             if last {
                 break;
             }
@@ -233,7 +267,10 @@ impl DeliberationLog for Deliberations {
     }
 
     async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
-        self.read(tenant, id).await
+        let Some((case, place)) = self.read(tenant, id).await? else { return Ok(None) };
+        // Whoever lists it next need not read it. A message that cannot be read is told of there.
+        let _ = self.heads.keep(&case, place);
+        Ok(Some(case))
     }
 
     async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError> {
@@ -244,32 +281,34 @@ impl DeliberationLog for Deliberations {
         Ok(appended)
     }
 
-    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<(Vec<Case>, usize), LogError> {
-        let ids = self.open_ids(tenant).await?;
-        let total = ids.len();
-        let mut oldest: Vec<(u64, DeliberationId)> = stream::iter(ids)
-            .map(|id| self.place(tenant, id))
+    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Head>>, LogError> {
+        let (ids, votes, escalated) =
+            tokio::try_join!(self.open_ids(tenant), self.ids(tenant, "vote"), self.ids(tenant, "escalated"))?;
+        let mut oldest: Vec<(u64, DeliberationId)> = match ids.len() > limit {
+            true => {
+                stream::iter(ids.into_keys())
+                    .map(|id| self.place(tenant, id))
+                    .buffer_unordered(READS_AT_ONCE)
+                    .try_collect()
+                    .await?
+            }
+            // Their places come with their events.
+            false => ids.into_keys().map(|id| (0, id)).collect(),
+        };
+        oldest.sort_unstable();
+        oldest.truncate(limit);
+        let heads: Vec<Option<Arc<Head>>> = stream::iter(oldest)
+            .map(|(_, id)| {
+                let count = |of: &HashMap<DeliberationId, u64>| of.get(&id).copied().unwrap_or_default();
+                let (votes, escalated) = (count(&votes), count(&escalated));
+                async move { self.head(tenant, &id, votes, escalated).await }
+            })
             .buffer_unordered(READS_AT_ONCE)
             .try_collect()
             .await?;
-        oldest.sort_unstable();
-        oldest.truncate(limit);
-        let cases: Vec<Option<Case>> = stream::iter(oldest)
-            .map(|(_, id)| async move {
-                match self.read(tenant, &id).await {
-                    // One that cannot be read does not hide the others.
-                    Err(LogError::Unreadable(cause)) => {
-                        tracing::error!(%tenant, deliberation = %id, cause, "a deliberation cannot be read");
-                        Ok(None)
-                    }
-                    read => read,
-                }
-            })
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
-        // It may have been decided since it was counted.
-        Ok((cases.into_iter().flatten().filter(|case| case.decision.is_none()).collect(), total))
+        let mut heads: Vec<Arc<Head>> = heads.into_iter().flatten().collect();
+        heads.sort_unstable_by_key(|head| head.place);
+        Ok(heads)
     }
 }
 
@@ -297,7 +336,7 @@ struct Info {
 #[derive(Deserialize)]
 struct InfoState {
     #[serde(default)]
-    subjects: Option<std::collections::HashMap<String, u64>>,
+    subjects: Option<HashMap<String, u64>>,
 }
 
 #[derive(Deserialize)]

@@ -7,11 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::Rng as _;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use super::{heads, lists::Lists};
 use crate::{
-    deliberation::{Appended, Case, DeliberationLog, LogError, Tally},
-    domain::{AgentId, Encoding, Event, Judgement, Reason, Status, Tenant, Timestamp, Verb},
+    deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
+    domain::{
+        AgentId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Status, Tenant, Timestamp, Verb,
+    },
     pipeline::{Admission, Courier, RecordPlace, Request, Tenants},
     rejection::Rejection,
     telemetry::Metrics,
@@ -22,8 +25,6 @@ use crate::{
 const CONFLICTS_MAX: usize = 16;
 /// Open deliberations of a tenant that are read for one list; a reader sees its own among them.
 const READ_MAX: usize = 1_000;
-/// Lists that are read at one time; each may take thousands of small questions to JetStream.
-const LISTS_AT_ONCE: usize = 4;
 
 /// Answers the reviewers' verbs.
 pub struct Reviewers {
@@ -38,15 +39,6 @@ pub struct Reviewers {
     pub deadline: Duration,
     pub node: String,
     pub lists: Lists,
-}
-
-/// Room for lists.
-pub struct Lists(Semaphore);
-
-impl Default for Lists {
-    fn default() -> Self {
-        Self(Semaphore::new(LISTS_AT_ONCE))
-    }
 }
 
 /// A vote that counted.
@@ -91,7 +83,7 @@ impl Reviewers {
                         let case = case.filter(|case| sees(case, reader)).ok_or_else(unknown)?;
                         self.show(&case, reader)
                     }
-                    None => self.list(&tenant, reader).await,
+                    None => self.list(&tenant, reader, request).await,
                 }
             }
             Verb::Vote => {
@@ -115,25 +107,25 @@ impl Reviewers {
         }
     }
 
-    async fn list(&self, tenant: &Tenant, reader: &AgentId) -> Result<ReviewReply, Rejection> {
-        let Ok(_room) = self.lists.0.try_acquire() else {
-            return Err(Rejection::new(
-                Reason::Overloaded,
-                format!("the node reads {LISTS_AT_ONCE} lists of deliberations at the moment, its limit"),
-            )
-            .after(Duration::from_millis(100)));
-        };
-        let (cases, _) = self.log.open(&tenant.id, READ_MAX).await.map_err(unavailable)?;
-        let seen: Vec<&Case> = cases.iter().filter(|case| sees(case, reader)).collect();
+    async fn list(
+        &self,
+        tenant: &Tenant,
+        reader: &AgentId,
+        request: &Request,
+    ) -> Result<ReviewReply, Rejection> {
+        let asked = Instant::from_std(request.received);
+        let open = self.lists.share(&tenant.id, asked, || self.log.open(&tenant.id, READ_MAX));
+        let open = open.await.map_err(unavailable)?;
+        let seen: Vec<&Arc<Head>> = open.iter().filter(|head| sees(&head.case, reader)).collect();
         let listed = seen.iter().take(ReviewReply::LISTED_MAX);
-        let listed = listed.map(|case| Ok(self.docketed(case, &message(case)?, reader)));
-        Ok(ReviewReply::List { listed: listed.collect::<Result<_, Rejection>>()?, total: seen.len() })
+        let listed = listed.map(|head| self.docketed(&head.case, head.message_type, &head.to, reader));
+        Ok(ReviewReply::List { listed: listed.collect(), total: seen.len() })
     }
 
     fn show(&self, case: &Case, reader: &AgentId) -> Result<ReviewReply, Rejection> {
-        let message = message(case)?;
+        let message = heads::message(case).map_err(unavailable)?;
         Ok(ReviewReply::Show(Box::new(Docket {
-            about: self.docketed(case, &message, reader),
+            about: self.docketed(case, message.message.message_type, &message.message.to, reader),
             message,
             impact: case.parked.impact.clone(),
             voters: case.parked.voters.clone(),
@@ -152,15 +144,15 @@ impl Reviewers {
         })))
     }
 
-    fn docketed(&self, case: &Case, message: &wire::Decoded, reader: &AgentId) -> Docketed {
+    fn docketed(&self, case: &Case, message_type: MessageType, to: &Recipient, reader: &AgentId) -> Docketed {
         let parked = &case.parked;
         let scored = parked.impact.as_ref().filter(|impact| impact.unscored.is_none());
         Docketed {
             id: parked.id.clone(),
             sender: parked.sender.clone(),
             message_id: parked.message_id.clone(),
-            message_type: message.message.message_type,
-            to: message.message.to.clone(),
+            message_type,
+            to: to.clone(),
             why: parked.why.clone(),
             score: scored.map(|impact| (impact.score, impact.level)),
             rule: parked.rule.kind,
@@ -255,20 +247,6 @@ fn counted(mut case: Case, event: Event) -> Voted {
 fn count(tally: Tally) -> Count {
     let Tally { approvals, rejections, approves, denies } = tally;
     Count { approvals, rejections, approves, denies }
-}
-
-/// The parked message, as it was decoded when it was parked.
-fn message(case: &Case) -> Result<wire::Decoded, Rejection> {
-    let parked = &case.parked;
-    let stamp = wire::Stamp { tenant: &parked.tenant, sender: &parked.sender };
-    // Nothing but a node has written it, and JetStream bounds it.
-    let limits = wire::Limits {
-        request_bytes: parked.message.len(),
-        content_bytes: parked.message.len(),
-        ..wire::Limits::default()
-    };
-    wire::decode(parked.message.as_bytes(), stamp, &limits)
-        .map_err(|failure| unavailable(LogError::Unreadable(failure.to_string())))
 }
 
 fn jitter() -> Duration {

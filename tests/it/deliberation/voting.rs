@@ -209,3 +209,42 @@ async fn only_who_takes_part_sees_a_deliberation_and_in_either_encoding() {
     assert_eq!(packed["deliberation"], court.show(&court.judge, &parked.id).await);
     court.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_follows_the_log_in_its_order_whichever_nodes_were_asked_before() {
+    let court = Court::sit(2, "rule = \"unanimous\"\nescalate_after = \"6s\"").await;
+    let mut parked = Vec::new();
+    for text in ["open the gate", "open the door", "open the window"] {
+        parked.push(court.park(&severe(text)).await);
+    }
+    let ids: Vec<&str> = parked.iter().map(|parked| parked.id.as_str()).collect();
+    // So often that every node has answered, and remembers.
+    let lists = async || {
+        let mut lists = Vec::new();
+        for _ in 0..8 {
+            let list = ask(&court.judge, Verb::Deliberations, json!({})).await;
+            lists.push(list["deliberations"].as_array().unwrap().clone());
+        }
+        lists
+    };
+    for list in lists().await {
+        let listed: Vec<&str> = list.iter().map(|one| one["id"].as_str().unwrap()).collect();
+        assert_eq!(listed, ids);
+        assert!(list.iter().all(|one| one["approvals"] == 0 && one["may_vote"] == true), "{list:?}");
+    }
+    parked[1].vote(&court.judge, "approve").await;
+    for list in lists().await {
+        let counts: Vec<&Value> = list.iter().map(|one| &one["approvals"]).collect();
+        assert_eq!(counts, [&json!(0), &json!(1), &json!(0)], "{list:?}");
+        assert_eq!((&list[1]["voted"], &list[1]["may_vote"]), (&json!("approve"), &json!(false)));
+    }
+    parked[0].vote(&court.judge, "reject").await;
+    for list in lists().await {
+        assert_eq!(list.iter().map(|one| one["id"].as_str().unwrap()).collect::<Vec<_>>(), ids[1..]);
+    }
+    for id in &ids[1..] {
+        court.until(id, |shown| shown["escalated"] == true).await;
+    }
+    assert!(lists().await.iter().flatten().all(|one| one["escalated"] == true));
+    court.stop().await;
+}
