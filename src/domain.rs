@@ -11,6 +11,7 @@ pub mod impact;
 pub mod message;
 pub mod tenant;
 pub mod terms;
+pub mod unseen;
 pub mod value;
 pub mod verb;
 pub mod verdict;

@@ -4,6 +4,7 @@
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::{letters, spelled};
+use crate::domain::unseen::unseen;
 
 /// NFKC (UAX #15), without default-ignorable characters (UAX #44), letters in signs and look-alikes of
 /// Latin letters in Latin words as those letters, words spelled letter by letter as words, every run
@@ -13,8 +14,8 @@ pub fn normalized(text: &str) -> String {
     if text.is_ascii() {
         return spaced(text);
     }
-    let seen = text.chars().filter(|c| !ignorable(*c)).map(|c| letters::unsigned(c).unwrap_or(c));
-    let plain: String = seen.nfkc().filter(|c| !ignorable(*c)).collect();
+    let seen = text.chars().filter(|c| !unseen(*c)).map(|c| letters::unsigned(c).unwrap_or(c));
+    let plain: String = seen.nfkc().filter(|c| !unseen(*c)).collect();
     spaced(&letters::latinised(&plain))
 }
 
@@ -46,15 +47,4 @@ fn collapsed(text: &str) -> String {
         word += 1;
     }
     out
-}
-
-/// Default_Ignorable_Code_Point of Unicode 16: soft hyphen, zero-width, directions, variation
-/// selectors, tags, and the rest that is drawn as nothing.
-fn ignorable(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
-        | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e0fff}')
 }
