@@ -1,13 +1,16 @@
 //! `agentbus deliberations`: what waits for people, and their votes.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{BufRead as _, IsTerminal as _, Read as _},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    context::{Identity, Paint, Tone, Who, safe},
+    context::{Identity, Paint, Tone, Who, safe, say},
     send,
 };
 use crate::{
@@ -20,6 +23,7 @@ mod shown;
 mod watch;
 
 use reply::{Details, Entry, Listing, Shown};
+pub(super) use shown::short_digest;
 
 /// Digits of a deliberation's id.
 const ID_DIGITS: usize = 24;
@@ -27,6 +31,10 @@ const ID_DIGITS: usize = 24;
 const COMMENT_BYTES_MAX: usize = 512;
 /// Digits of a content's digest.
 const DIGEST_DIGITS: usize = 64;
+/// So many of them name a content to a person; whether they do is looked up before the vote.
+const DIGEST_DIGITS_MIN: usize = 8;
+/// What is read of an answer to a question on the terminal.
+const REPLY_BYTES_MAX: u64 = 64;
 
 #[derive(Debug, Args)]
 pub(super) struct DeliberationsArgs {
@@ -73,10 +81,10 @@ struct ShowArgs {
 #[command(
     group = ArgGroup::new("choice").required(true).args(["approve", "reject"]),
     after_help = "\
-A vote names the content it is about by its digest. Without --digest the content is shown, and the vote\n\
-names what was shown.\n\n\
-Exit codes: 0 counted, 1 failure (unknown, decided before, voted before, other content), 2 usage,\n\
-3 denied: you are no voter of this one, or it is your own message."
+A vote names the content it is about by its digest, of which the first 8 digits are enough. Without \
+--digest the content is shown, and you are asked. Where nobody can be asked, say --digest, or --yes.\n\n\
+Exit codes: 0 counted, 1 failure (unknown, decided before, voted before, other content, or you did not \
+say yes), 2 usage, 3 denied: you are no voter of this one yet, or it is your own message."
 )]
 struct VoteArgs {
     #[command(flatten)]
@@ -93,9 +101,12 @@ struct VoteArgs {
     /// Why, for those who read it later; at most 512 bytes
     #[arg(long, value_name = "TEXT", value_parser = comment)]
     comment: Option<String>,
-    /// Digest of the content that you have seen, from `show`
+    /// Digest of the content that you have seen, from `show`, or its beginning
     #[arg(long, value_name = "HEX", value_parser = digest)]
     digest: Option<String>,
+    /// Vote on whatever it is, without being asked
+    #[arg(long, conflicts_with = "digest")]
+    yes: bool,
     /// Print the bus's answer as one line of JSON
     #[arg(long)]
     json: bool,
@@ -248,28 +259,49 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
+    let asks = args.digest.is_none() && !args.yes;
+    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        eprintln!(
+            "agentbus: a vote needs --digest, which `agentbus deliberations show` prints, or --yes: \
+             here is no terminal to ask on"
+        );
+        return Ok(ExitCode::from(2));
+    }
     let desk = Desk::connect(&args.identity).await?;
     let id = match desk.resolve(&args.id).await? {
         Ok(id) => id,
         Err(refused) => return refuse(&refused),
     };
+    let choice = if args.approve { "approve" } else { "reject" };
     let digest = match args.digest {
-        Some(digest) => digest,
-        None => match desk.details(&id).await? {
-            Ok((details, _)) => {
-                let text = shown::summary(&details, Paint::stdout());
-                // With --json, standard output is for the answer alone.
-                match args.json {
-                    true => eprint!("{text}"),
-                    false => print!("{text}"),
+        Some(digest) if digest.len() == DIGEST_DIGITS => digest,
+        named => match desk.details(&id).await? {
+            Ok((details, _)) => match named {
+                Some(begins) if details.entry.digest.starts_with(&begins) => details.entry.digest,
+                Some(begins) => bail!(
+                    "the vote names content {begins}…, and what was parked is {}; look at it with: \
+                     agentbus deliberations show --as {} {id}",
+                    safe(&details.entry.digest, DIGEST_DIGITS),
+                    desk.who
+                ),
+                None => {
+                    let text = shown::summary(&details, Paint::stdout());
+                    // With --json, standard output is for the answer alone.
+                    match args.json {
+                        true => eprint!("{text}"),
+                        false => say(&text)?,
+                    }
+                    if asks && !agreed(choice)? {
+                        eprintln!("agentbus: no vote was sent");
+                        return Ok(ExitCode::FAILURE);
+                    }
+                    details.entry.digest
                 }
-                details.entry.digest
-            }
+            },
             Err(refused) if args.json => return raw(&refused),
             Err(refused) => return refuse(&refused),
         },
     };
-    let choice = if args.approve { "approve" } else { "reject" };
     let answer = desk.vote(&id, choice, &digest, args.comment.as_deref()).await?;
     if args.json {
         return raw(&answer);
@@ -278,8 +310,16 @@ async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
     print(&Desk::told_vote(choice, answer, Paint::stdout())?, code)
 }
 
+/// Whether the person at the terminal means it. Ctrl-C ends the program meanwhile.
+fn agreed(choice: &str) -> anyhow::Result<bool> {
+    eprint!("{choice}? [y/N] ");
+    let mut reply = String::new();
+    std::io::stdin().lock().take(REPLY_BYTES_MAX).read_line(&mut reply)?;
+    Ok(matches!(reply.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
 fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    say(text)?;
     Ok(code)
 }
 
@@ -325,12 +365,15 @@ fn id_prefix(text: &str) -> Result<String, String> {
 }
 
 fn digest(text: &str) -> Result<String, String> {
-    let good = text.len() == DIGEST_DIGITS && text.chars().all(|c| c.is_ascii_hexdigit());
-    match good {
-        true => Ok(text.to_ascii_lowercase()),
-        false => {
-            Err(format!("expected {DIGEST_DIGITS} hex digits, found {} characters", text.chars().count()))
-        }
+    let found = text.chars().count();
+    let hex = text.chars().all(|c| c.is_ascii_hexdigit());
+    match found {
+        DIGEST_DIGITS_MIN..=DIGEST_DIGITS if hex => Ok(text.to_ascii_lowercase()),
+        _ if hex => Err(format!("expected {DIGEST_DIGITS_MIN} to {DIGEST_DIGITS} hex digits, found {found}")),
+        _ => Err(format!(
+            "expected {DIGEST_DIGITS_MIN} to {DIGEST_DIGITS} hex digits, found {found} characters of {}",
+            safe(text, ID_DIGITS)
+        )),
     }
 }
 
@@ -355,6 +398,8 @@ mod tests {
             assert!(id_prefix(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(digest("ab").unwrap_err().contains("found 2"));
+        assert!(digest("0123456x").is_err() && digest(&"a".repeat(65)).is_err());
+        assert_eq!(digest("0123ABCD").unwrap(), "0123abcd");
         assert!(digest(&"AB".repeat(32)).unwrap().starts_with("abab"));
         assert!(comment(&"ä".repeat(300)).unwrap_err().contains("found 600"));
     }

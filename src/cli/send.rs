@@ -1,7 +1,7 @@
 //! `agentbus send`: one message as an agent, and its verdict.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    context::{Identity, Paint, Tone, Who, at, safe},
+    context::{Identity, Paint, Tone, Who, at, safe, say},
     deliberations::Desk,
 };
 use crate::{
@@ -150,7 +150,7 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     })?;
     show(&verdict, args.json)?;
     if let Some(answer) = answer.filter(|_| !args.json) {
-        print!("{}", readable_answer(&answer, Paint::stdout()));
+        say(&readable_answer(&answer, Paint::stdout()))?;
     }
     let wait = match (verdict.status, args.wait) {
         (Status::Stored, None) if !args.no_wait => Some(OUTCOME_WITHIN),
@@ -160,7 +160,7 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let last = match (wait, &mut outcomes) {
         (Some(wait), Some(outcomes)) => {
             if verdict.status == Status::Deliberating && !args.json {
-                print!("{}", waits(&client, who, &verdict).await);
+                say(&waits(&client, who, &verdict).await)?;
             }
             let end = Instant::now() + wait;
             let patient = args.wait.is_some();
@@ -169,14 +169,14 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
         _ => verdict,
     };
     if last.status == Status::Deliberating && !args.json {
-        print!("{}", waits(&client, who, &last).await);
+        say(&waits(&client, who, &last).await)?;
     }
     if last.status == Status::Stored && wait.is_some() && !args.json {
-        println!(
+        say(&format!(
             "no outcome yet; it is kept for you: agentbus inbox --as {who} --durable-only\n\
-             or wait on: agentbus send … --message-id {}",
+             or wait on: agentbus send … --message-id {}\n",
             draft.message_id
-        );
+        ))?;
     }
     Ok(exit_code(&last, args.no_wait))
 }
@@ -225,7 +225,7 @@ async fn outcome(
             && header("Agentbus-Message-Id") == Some(message_id);
         let (true, Some(verdict)) = (mine, client::outcome(&heard, &who.agent)) else { continue };
         if !json {
-            print!("outcome ");
+            say("outcome ")?;
         }
         show(&verdict, json)?;
         let ended = verdict.status != Status::Deliberating;
@@ -237,16 +237,11 @@ async fn outcome(
 }
 
 fn show(verdict: &Verdict, json: bool) -> anyhow::Result<()> {
-    let shown = if json {
-        let mut line = wire::encode_verdict(verdict, Encoding::Json).to_vec();
-        line.push(b'\n');
-        line
-    } else {
-        readable(verdict, Paint::stdout()).into_bytes()
+    let shown = match json {
+        true => format!("{}\n", String::from_utf8_lossy(&wire::encode_verdict(verdict, Encoding::Json))),
+        false => readable(verdict, Paint::stdout()),
     };
-    let mut out = std::io::stdout();
-    out.write_all(&shown)?;
-    Ok(out.flush()?)
+    Ok(say(&shown)?)
 }
 
 /// What somebody who may vote types. Who that is, the sender may know.
@@ -367,7 +362,7 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
     }
     if let Some(impact) = &verdict.impact {
         let score = match impact.score_max {
-            Some(max) => format!("{:.2} to {max:.2}, at most", impact.score),
+            Some(max) => format!("{}, at most", range(impact.score, max)),
             None => format!("{:.2}", impact.score),
         };
         let by = match &impact.unscored {
@@ -395,6 +390,12 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
         ),
     );
     out
+}
+
+/// Two numbers that people read as one are one.
+pub(super) fn range(from: f64, to: f64) -> String {
+    let (from, to) = (format!("{from:.2}"), format!("{to:.2}"));
+    if from == to { from } else { format!("{from} to {to}") }
 }
 
 fn exit_code(verdict: &Verdict, stored_is_enough: bool) -> ExitCode {

@@ -1,7 +1,7 @@
 //! Can people at a terminal see what waits for them, decide on it, and deal with what could not be
 //! governed? Each test runs the real programs against a real bus.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use agentbus::tenants::BusUser;
 use async_nats::{HeaderMap, jetstream};
@@ -13,6 +13,17 @@ use crate::clients::{Bus, Running, output, python, root, text};
 async fn run(bus: &Bus, words: &[&str]) -> (i32, String) {
     let ended = output(bus.agentbus(words)).await;
     (ended.status.code().unwrap(), text(&ended.stdout) + &text(&ended.stderr))
+}
+
+/// The same with standard output closed, as by `| head`: how it ends, and what it has to complain of.
+async fn quiet(bus: &Bus, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = bus.agentbus(words);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
+    let ended = ended.expect("ends in time").unwrap();
+    (ended.status.code(), text(&ended.stderr))
 }
 
 /// A worker is there, so that the fast lane has whom to find.
@@ -87,15 +98,23 @@ async fn a_reviewer_sees_decides_and_the_sender_hears_of_it() {
     let digest = shown.split("--approve --digest ").nth(1).unwrap().lines().next().unwrap();
 
     for (words, code, part) in [
-        (&["vote", "--as", "acme/planner", prefix, "--approve"][..], 3, "self_vote (403)"),
-        (&["vote", "--as", "acme/watcher", &id, "--approve", "--digest", digest], 3, "not_a_voter (403)"),
+        (&["vote", "--as", "acme/planner", prefix, "--approve", "--yes"][..], 3, "self_vote (403)"),
+        (
+            &["vote", "--as", "acme/watcher", &id, "--approve", "--digest", &"0".repeat(64)],
+            1,
+            "deliberation_unknown (404)",
+        ),
+        // Nobody is there to be asked, and a vote on what was not seen is not sent.
+        (&["vote", "--as", "acme/judge", prefix, "--approve"], 2, "--digest"),
+        (&["vote", "--as", "acme/judge", prefix, "--approve", "--digest", "01234567"], 1, "names content"),
+        (&["vote", "--as", "acme/judge", prefix, "--approve", "--digest", "0123456"], 2, "8 to 64"),
         (
             &["vote", "--as", "acme/judge", prefix, "--reject", "--digest", &"0".repeat(64)],
             1,
             "digest_mismatch (409)",
         ),
         (&["vote", "--as", "acme/judge", prefix], 2, "--approve"),
-        (&["vote", "--as", "acme/judge", "zz", "--approve"], 2, "hex digits"),
+        (&["vote", "--as", "acme/judge", "zz", "--approve", "--yes"], 2, "hex digits"),
         (&["show", "--as", "globex/judge", &id], 1, "deliberation_unknown (404)"),
         (&["show", "--as", "acme/judge", "0123"], 1, "begins with 0123"),
     ] {
@@ -104,14 +123,19 @@ async fn a_reviewer_sees_decides_and_the_sender_hears_of_it() {
         assert!(found == code && said.contains(part), "{words:?}: {found}, {said}");
     }
 
-    // Without a digest the vote names what it shows.
-    let (code, said) =
-        run(&bus, &["deliberations", "vote", "--as", "acme/judge", prefix, "--approve", "--comment", "fine"])
-            .await;
-    assert!(code == 0 && said.contains("approved  your vote counts") && said.contains("all keys"), "{said}");
+    assert_eq!(digest.len(), 12, "short enough to type");
+    let gone = quiet(&bus, &["deliberations", "show", "--as", "acme/judge", prefix]).await;
+    assert_eq!(gone, (Some(0), String::new()), "who reads no more is no failure");
+
+    let vote = ["vote", "--as", "acme/judge", prefix, "--approve", "--digest", digest, "--comment", "fine"];
+    let words: Vec<&str> = ["deliberations"].iter().chain(&vote).copied().collect();
+    let (code, said) = run(&bus, &words).await;
+    assert!(code == 0 && said.contains("approved  your vote counts"), "{said}");
     let gone = watch.line().await;
     assert!(gone.starts_with(&format!("gone     {id}  approved:")), "{gone}");
-    let (code, said) = run(&bus, &["deliberations", "vote", "--as", "acme/judge", &id, "--reject"]).await;
+    let (code, said) =
+        run(&bus, &["deliberations", "vote", "--as", "acme/judge", &id, "--reject", "--yes"]).await;
+    assert!(said.contains("all keys"), "what is voted on is shown: {said}");
     assert!(code == 1 && said.contains("deliberation_closed (409)"), "{said}");
 
     for (who, part) in [
@@ -152,7 +176,7 @@ async fn a_sender_that_waits_hears_what_its_reviewers_decide() {
     assert_eq!(parked["status"], "deliberating", "{parked}");
     let id = parked["deliberation_id"].as_str().unwrap();
     let (code, said) =
-        run(&bus, &["deliberations", "vote", "--as", "acme/judge", id, "--reject", "--json"]).await;
+        run(&bus, &["deliberations", "vote", "--as", "acme/judge", id, "--reject", "--yes", "--json"]).await;
     assert_eq!(code, 0, "{said}");
     assert_eq!(verdict(sender.line().await)["reason"], "deliberation_denied");
     assert_eq!(sender.end().await, Some(3), "as for any denial");
@@ -296,8 +320,12 @@ async fn a_reviewer_in_python_lists_and_votes() {
     };
     let seen = text(&output(reviewer(&[])).await.stdout);
     assert!(seen.starts_with(&format!("{id} planner -> worker: ")), "{seen}");
-    let voted = text(&output(reviewer(&["approve", "fine"])).await.stdout);
-    assert!(voted.contains("rotate all keys") && voted.ends_with("approved\n"), "{voted}");
+    assert!(seen.contains("rotate all keys"), "{seen}");
+    let digest = seen.split("digest ").nth(1).unwrap().trim();
+    let other = output(reviewer(&["approve", "00000000", "fine"])).await;
+    assert!(!other.status.success() && text(&other.stderr).contains("0 wait"), "{other:?}");
+    let voted = text(&output(reviewer(&["approve", digest, "fine"])).await.stdout);
+    assert_eq!(voted, "approved\n");
     assert_eq!(text(&output(reviewer(&[])).await.stdout), "nothing waits\n");
     bus.stack.stop().await;
 }

@@ -10,12 +10,17 @@ use serde_json::Value;
 
 use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
 use crate::{
-    cli::context::{Paint, Tone, Who, safe},
+    cli::{
+        context::{Paint, Tone, Who, safe},
+        send,
+    },
     domain::impact::NOT_NEEDED,
 };
 
 /// Digits of an id that a list shows at least.
 const SHORT_ID: usize = 8;
+/// Digits of a digest in what is to be typed.
+const SHORT_DIGEST: usize = 12;
 /// Names listed in one line.
 const NAMES_MAX: usize = 12;
 /// Columns of a table where nobody says how wide the terminal is.
@@ -128,7 +133,7 @@ pub(super) fn details(details: &Details, who: &Who, paint: Paint) -> String {
                 out,
                 "  agentbus deliberations vote --as {who} {} {choice} --digest {}",
                 safe(&entry.id, 24),
-                safe(&entry.digest, 64)
+                short_digest(&entry.digest)
             );
         }
     }
@@ -256,10 +261,12 @@ fn tools(message: &Value) -> String {
 fn impact_line(impact: &Value) -> String {
     let number = |value: Option<&Value>| value.and_then(Value::as_f64).map(|n| format!("{n:.2}"));
     let word = |name: &str| impact.get(name).and_then(Value::as_str).map(|text| safe(text, 64));
-    let mut out = number(impact.get("score")).unwrap_or_else(|| "not known".to_owned());
-    if let Some(max) = number(impact.get("score_max")).filter(|max| *max != out) {
-        let _ = write!(out, " to {max}");
-    }
+    let score = |name: &str| impact.get(name).and_then(Value::as_f64);
+    let mut out = match (score("score"), score("score_max")) {
+        (Some(from), Some(to)) => send::range(from, to),
+        (Some(score), None) => format!("{score:.2}"),
+        (None, _) => "not known".to_owned(),
+    };
     if let Some(level) = word("level") {
         let _ = write!(out, " {level}");
     }
@@ -283,6 +290,11 @@ fn impact_line(impact: &Value) -> String {
 
 fn pretty(content: &Value) -> String {
     serde_json::to_string_pretty(content).unwrap_or_default()
+}
+
+/// As much of a digest as a vote names, safe against chance and short enough to type.
+pub(in crate::cli) fn short_digest(digest: &str) -> String {
+    digest.chars().filter(char::is_ascii_hexdigit).take(SHORT_DIGEST).collect()
 }
 
 /// So many digits tell these apart.
@@ -382,7 +394,7 @@ pub(super) mod tests {
             "0.90 critical: permission 0.90 (by m)",
             "judge (judicial, weight 2)",
             "reject by other at 1970-01-01T00:00:00Z: “no\\u{a}”",
-            "agentbus deliberations vote --as acme/judge 0123456789aa000000000000 --approve --digest abab",
+            "agentbus deliberations vote --as acme/judge 0123456789aa000000000000 --approve --digest abababababab\n",
         ] {
             assert!(told.contains(part), "{part:?} is missing in:\n{told}");
         }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cli::{
         context::{Paint, Who, safe},
-        deliberations::Desk,
+        deliberations::{Desk, short_digest},
         durable::DurableInbox,
     },
     client::{self, Draft, Patience, is_delivery},
@@ -47,7 +47,7 @@ pub(super) async fn decide(cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
     screen.line("");
     for (what, who, digest, expected) in [
         ("its sender votes", "acme/planner", digest.clone(), Reason::SelfVote),
-        ("the worker votes", "acme/worker", digest.clone(), Reason::NotAVoter),
+        ("the worker votes", "acme/worker", digest.clone(), Reason::DeliberationUnknown),
         ("the judge votes on another content", "acme/judge", "0".repeat(64), Reason::DigestMismatch),
     ] {
         let found = Desk::new(cast.named(who)?.client.clone(), judge.clone());
@@ -55,9 +55,10 @@ pub(super) async fn decide(cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
         refused(cast, screen, what, &found, expected);
     }
 
+    let vote = format!("agentbus deliberations vote --as {judge} {id}");
     let counted = desk.vote(&id, "approve", &digest, Some("agreed with operations")).await?;
     let command =
-        format!("agentbus deliberations vote --as {judge} {id} --approve --comment 'agreed with operations'");
+        format!("{vote} --approve --digest {} --comment 'agreed with operations'", short_digest(&digest));
     typed(screen, &command, &Desk::told_vote("approve", counted, Paint::stdout())?);
     screen.line("");
     worker.receive(screen, &[&letter]).await?;
@@ -70,10 +71,11 @@ pub(super) async fn decide(cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
     let letter = dangerous("Delete the backups, they only cost money.")?;
     let Some(id) = park(cast, screen, &letter).await? else { return Ok(()) };
     let (_, digest) = desk.told_of(&id, Paint::stdout()).await?;
+    let vote = format!("agentbus deliberations vote --as {judge} {id}");
     let counted = desk.vote(&id, "reject", &digest, Some("keep them")).await?;
     typed(
         screen,
-        &format!("agentbus deliberations vote --as {judge} {id} --reject --comment 'keep them'"),
+        &format!("{vote} --reject --digest {} --comment 'keep them'", short_digest(&digest)),
         &Desk::told_vote("reject", counted, Paint::stdout())?,
     );
     screen.line("");
