@@ -60,4 +60,7 @@ async def main(server, who, seed_file, to, text, constitution="cdd01ef066bc6cf2"
     sys.exit(0 if verdict["status"] == "delivered" else 1)
 
 
+if len(sys.argv) not in (6, 7):
+    print(__doc__, file=sys.stderr)
+    sys.exit(2)
 asyncio.run(main(*sys.argv[1:]))

@@ -4,6 +4,10 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
 
+if (process.argv.length < 7) {
+  console.error("usage: npx tsx planner.ts SERVER TENANT/AGENT SEED_FILE TO TEXT [HASH]");
+  process.exit(2);
+}
 const [server, who, seedFile, to, text, constitution = "cdd01ef066bc6cf2"] = process.argv.slice(2);
 const agent = who.split("/")[1];
 const nc = await connect({

@@ -17,7 +17,7 @@ use super::{
     send,
 };
 use crate::{
-    client::{self, AgentClient, is_delivery},
+    client::{self, AgentClient, Draft, is_delivery},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
     shutdown::Shutdown,
     wire,
@@ -29,9 +29,9 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Registers the agent while it runs, so that others can send to it: heartbeats keep it live, and it is\n\
-unregistered at the end. What has no Agentbus-Delivery header is not from the bus and is dropped.\n\
-From the durable inbox come messages that were kept for the agent, and the outcomes of its own; each is\n\
+Registers the agent while it runs, so that others can send to it: heartbeats keep it live, and it is \
+unregistered at the end. What does not name it as its recipient is not meant for it and is dropped.\n\n\
+From the durable inbox come messages that were kept for the agent, and the outcomes of its own; each is \
 acknowledged once it is printed, and does not come again.\n\n\
 Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.")]
 pub(super) struct InboxArgs {
@@ -49,6 +49,12 @@ pub(super) struct InboxArgs {
     /// Only the durable inbox, without being registered
     #[arg(long, conflicts_with_all = ["capabilities", "listen_only"])]
     durable_only: bool,
+    /// Answer each question of an `ask` with this text
+    ///
+    /// Sent as the content {"text": TEXT}, to whoever waits with `agentbus send --ask`. What is kept in the
+    /// durable inbox, and what nobody waits for an answer to, is only printed.
+    #[arg(long, value_name = "TEXT", conflicts_with = "durable_only")]
+    answer: Option<String>,
     /// Stop after so many messages and outcomes
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -147,6 +153,12 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
             break;
         }
         shown += 1;
+        if let (Arrived::Message(message), Some(text)) = (&arrived, &args.answer)
+            && let Some(answer) = answer(message, who, text)
+            && let Err(error) = client.answer(message, answer.encode(Encoding::Json)).await
+        {
+            note(&paint, &format!("not answered: {error}"));
+        }
         if let (Arrived::Kept(message), Some(kept)) = (&arrived, &kept)
             && let Err(error) = kept.ack(message).await
         {
@@ -249,6 +261,20 @@ fn decoded(delivery: &Delivery, who: &Who) -> Option<(Message, Bytes)> {
     let stamp = wire::Stamp { tenant: &who.tenant, sender: &sender };
     let decoded = wire::decode(&delivery.payload, stamp, &wire::Limits::default()).ok()?;
     Some(((*decoded.message).clone(), decoded.canonical))
+}
+
+/// The answer to a question that somebody waits for, and to nothing else.
+fn answer(delivery: &Delivery, who: &Who, text: &str) -> Option<Draft> {
+    let reply = delivery.reply.as_ref()?;
+    let (question, _) = decoded(delivery, who)?;
+    let message_type = question.message_type.answered_by()?;
+    reply.starts_with(&format!("bus.{}.answer.", who.agent)).then(|| Draft {
+        message_type,
+        constitutional_hash: question.constitution.to_string(),
+        conversation_id: question.conversation_id.as_ref().map(ToString::to_string),
+        in_reply_to: Some(question.id.to_string()),
+        ..Draft::to_agent(question.sender.as_str(), text)
+    })
 }
 
 fn json_line(delivery: &Delivery, who: &Who) -> String {

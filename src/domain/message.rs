@@ -104,6 +104,26 @@ words!(
     }
 );
 
+impl MessageType {
+    /// The type of message that answers a question of this type, if it is one.
+    pub fn answered_by(self) -> Option<MessageType> {
+        match self {
+            MessageType::Query => Some(MessageType::Response),
+            MessageType::TaskRequest => Some(MessageType::TaskResponse),
+            MessageType::GovernanceRequest => Some(MessageType::GovernanceResponse),
+            MessageType::Command
+            | MessageType::Response
+            | MessageType::Event
+            | MessageType::Notification
+            | MessageType::Heartbeat
+            | MessageType::GovernanceResponse
+            | MessageType::ConstitutionalValidation
+            | MessageType::TaskResponse
+            | MessageType::AuditLog => None,
+        }
+    }
+}
+
 words!(
     /// How urgent the sender says it is. Ordered: `Low < Critical`.
     Priority {

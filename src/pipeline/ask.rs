@@ -21,7 +21,7 @@ use super::{
     trail::{self, Outcome, Trail},
 };
 use crate::{
-    domain::{AgentId, Message, MessageType, Reason, Recipient, Status, Verb, Verdict},
+    domain::{AgentId, Message, Reason, Recipient, Status, Verb, Verdict},
     rejection::Rejection,
     telemetry::Stage,
     wire::{self, Decoded},
@@ -57,24 +57,6 @@ pub struct Heard {
     /// The answer's message in the encoding of the question; there if, and only if, the verdict says
     /// delivered.
     pub message: Option<Bytes>,
-}
-
-/// The type of message that answers a question of this type, if it is one.
-fn answered_by(question: MessageType) -> Option<MessageType> {
-    match question {
-        MessageType::Query => Some(MessageType::Response),
-        MessageType::TaskRequest => Some(MessageType::TaskResponse),
-        MessageType::GovernanceRequest => Some(MessageType::GovernanceResponse),
-        MessageType::Command
-        | MessageType::Response
-        | MessageType::Event
-        | MessageType::Notification
-        | MessageType::Heartbeat
-        | MessageType::GovernanceResponse
-        | MessageType::ConstitutionalValidation
-        | MessageType::TaskResponse
-        | MessageType::AuditLog => None,
-    }
 }
 
 impl Pipeline {
@@ -306,7 +288,7 @@ fn without_answer(answer: Answer) -> Answer {
 /// Whether it can be asked, and what its answer must be.
 fn expected(letter: &Decoded) -> Result<Expected, Rejection> {
     let message = &letter.message;
-    let answer_type = answered_by(message.message_type).ok_or_else(|| {
+    let answer_type = message.message_type.answered_by().ok_or_else(|| {
         Rejection::new(
             Reason::Malformed,
             format!(

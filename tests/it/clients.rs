@@ -213,7 +213,7 @@ fn the_examples_stay_short() {
         "typescript/planner.ts",
     ] {
         let source = std::fs::read_to_string(root().join("examples").join(example)).unwrap();
-        assert!(source.lines().count() < 80, "{example} has {} lines", source.lines().count());
+        assert!(source.lines().count() <= 100, "{example} has {} lines", source.lines().count());
     }
 }
 

@@ -208,6 +208,37 @@ async fn a_question_prints_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_answers_questions_and_nothing_else() {
+    let bus = Bus::start().await;
+    let mut inbox = Running::start(bus.agentbus(&[
+        "inbox",
+        "--as",
+        "acme/worker",
+        "--live-only",
+        "--count",
+        "2",
+        "--answer",
+        "half way",
+    ]));
+    for _ in 0..200 {
+        if run(&bus, &["agents", "--as", "acme/planner", "--agent", "worker"]).await.1.contains("worker") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Nobody waits for an answer to this one.
+    let (code, said) = run(&bus, &["send", "--as", "acme/planner", "--to", "worker", "hello"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(inbox.line().await.starts_with("planner → worker  event"));
+    let words =
+        ["send", "--as", "acme/planner", "--to", "worker", "--ask", "--type", "task_request", "how far?"];
+    let (code, said) = run(&bus, &words).await;
+    assert!(code == 0 && said.contains("answer from worker\n  half way"), "{code}: {said}");
+    assert_eq!(inbox.end().await, Some(0));
+    bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_redrives_and_drops_dead_letters() {
     let bus = Bus::start().await;
     assert_eq!(run(&bus, &["dead-letters", "list"]).await, (0, "no dead letters\n".to_owned()));
