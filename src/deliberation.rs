@@ -90,4 +90,4 @@ pub enum LogError {
 }
 
 #[cfg(test)]
-mod model;
+mod walk;
