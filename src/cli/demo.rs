@@ -36,7 +36,7 @@ const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Starts nats-server, redis-server and two nodes on free ports in a temporary folder, ends all of them at\n\
+Starts nats-server, redis-server and two nodes on free ports in a temporary folder, ends all of them at \
 the end, and deletes the folder.\n\n\
 Exit codes: 0 all adds up, 1 something does not or could not be started, 2 usage, 130 interrupted.")]
 pub(super) struct DemoArgs {

@@ -36,10 +36,9 @@ const OUTCOME_WITHIN: Duration = Duration::from_secs(30);
     group = ArgGroup::new("what").required(true).args(["text", "content", "file"]),
     after_help = "Exit codes:\n  \
         0  delivered; with --no-wait also stored\n  \
-        1  failed: not connected, no answer, malformed, recipient not there, shed, something unavailable,\n     \
-           or nobody decided in time\n  \
+        1  failed: not connected, malformed, recipient not there, shed, something unavailable, too late\n  \
         2  usage\n  \
-        3  denied: the policy, the constitution or the reviewers say no, or the message is not yours to send\n  \
+        3  denied: by the policy, the constitution or the reviewers, or it is not yours to send\n  \
         4  waits: for reviewers, or for an outcome that has not come yet\n\n\
         Examples:\n  \
         agentbus send --as acme/planner --to worker 'index the new documents'\n  \

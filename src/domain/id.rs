@@ -33,7 +33,15 @@ pub fn shown(text: &str) -> String {
 }
 
 macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $length:literal, $allowed:literal, $test:expr) => {
+        identifier!($(#[$doc])* $name, $what, $length..=$length, concat!($length, " of ", $allowed), $test, whole);
+    };
     ($(#[$doc:meta])* $name:ident, $what:literal, $min:literal..=$max:literal, $allowed:literal, $test:expr) => {
+        identifier!(
+            $(#[$doc])* $name, $what, $min..=$max, concat!($min, " to ", $max, " of ", $allowed), $test, whole
+        );
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $lengths:expr, $expected:expr, $test:expr, whole) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -50,12 +58,12 @@ macro_rules! identifier {
 
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let allowed: fn(u8) -> bool = $test;
-                if ($min..=$max).contains(&text.len()) && text.bytes().all(allowed) {
+                if ($lengths).contains(&text.len()) && text.bytes().all(allowed) {
                     Ok(Self(text.into()))
                 } else {
                     Err(IdError {
                         what: $what,
-                        expected: concat!($min, " to ", $max, " of ", $allowed),
+                        expected: $expected,
                         found: shown(text),
                     })
                 }
@@ -108,7 +116,7 @@ identifier!(
 );
 identifier!(
     /// A deliberation, unique within its tenant: follows from the message's sender and id.
-    DeliberationId, "deliberation_id", 24..=24, "[a-f0-9]", |b| matches!(b, b'a'..=b'f' | b'0'..=b'9')
+    DeliberationId, "deliberation_id", 24, "[a-f0-9]", |b| matches!(b, b'a'..=b'f' | b'0'..=b'9')
 );
 identifier!(
     /// The sender's name for a message, unique per tenant and sender: the idempotency key.
@@ -127,6 +135,8 @@ mod tests {
         }
         assert!("x".repeat(65).parse::<AgentId>().is_err());
         assert!("ab".parse::<TenantId>().is_err(), "a tenant has at least 3 characters");
+        let short = "ab".parse::<DeliberationId>().map_err(|error| error.expected);
+        assert_eq!(short.err(), Some("24 of [a-f0-9]"));
         assert!("nlp:summarise-v2".parse::<CapabilityId>().is_ok());
         assert!("Msg_1-A".parse::<MessageId>().is_ok());
     }

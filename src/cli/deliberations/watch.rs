@@ -17,9 +17,12 @@ use super::{
     shown,
 };
 use crate::{
-    cli::context::{Identity, Paint, Tone, at, safe},
+    cli::context::{Identity, Paint, Tone, at, safe, say},
     shutdown::Shutdown,
 };
+
+/// Of a terminal that does not say how many it has.
+const ROWS: usize = 24;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -74,6 +77,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let paint = Paint::stdout();
     let drawn = std::io::stdout().is_terminal() && !args.json;
     let end = args.duration.map(|duration| Instant::now() + duration);
+    let screen = drawn.then(Screen::open);
     // As many as one answer lists.
     let mut known: BTreeMap<String, Entry> = BTreeMap::new();
     let mut away = false;
@@ -96,6 +100,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
                 continue;
             }
             Ok(Err(refused)) => {
+                drop(screen);
                 eprintln!("{}", refusal(&refused));
                 return Ok(refused_code(&refused));
             }
@@ -106,9 +111,9 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         };
         away = false;
         let changes = changes(&mut known, &listing);
-        let text = match drawn {
-            true => table(&listing, &desk, paint),
-            false => lines(&changes, &desk, args.json).await,
+        let text = match screen {
+            Some(_) => table(&listing, &desk, paint),
+            None => lines(&changes, &desk, args.json).await,
         };
         // A closed pipe ends this as Ctrl-C would.
         let mut out = std::io::stdout();
@@ -148,11 +153,41 @@ fn changes(known: &mut BTreeMap<String, Entry>, listing: &Listing) -> Vec<(Chang
     changes
 }
 
+/// The terminal's other screen: what was there before is there again at the end.
+struct Screen;
+
+impl Screen {
+    fn open() -> Self {
+        // A terminal that is gone is seen when the table is written.
+        let _ = say("\u{1b}[?1049h");
+        Self
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = say("\u{1b}[?1049l");
+    }
+}
+
 fn table(listing: &Listing, desk: &Desk, paint: Paint) -> String {
     let head = format!("what waits for {}; Ctrl-C ends it", desk.who);
-    // Home, the table over what was there, and the rest cleared: no flicker.
     let body = format!("{}\n{}", paint.apply(Tone::Quiet, head), shown::listing(listing, &desk.who, paint));
-    format!("\u{1b}[H{}\u{1b}[0J", body.replace('\n', "\u{1b}[K\n"))
+    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(ROWS, |size| size.ws_row.into());
+    // Home, the table over what was there, and the rest cleared: no flicker.
+    format!("\u{1b}[H{}\u{1b}[0J", fitted(&body, rows).replace('\n', "\u{1b}[K\n"))
+}
+
+/// No more than the window has rows for, the last of which stays free for the cursor.
+fn fitted(text: &str, rows: usize) -> String {
+    let room = rows.saturating_sub(1).max(2);
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= room {
+        return text.to_owned();
+    }
+    let mut out: String = lines.iter().take(room - 1).map(|line| format!("{line}\n")).collect();
+    out += &format!("… {} more lines than this window has\n", lines.len() - (room - 1));
+    out
 }
 
 async fn lines(changes: &[(Change, Entry)], desk: &Desk, as_json: bool) -> String {
@@ -214,6 +249,16 @@ mod tests {
         let voted = Entry { approvals: 1, ..one };
         let last = changes(&mut known, &list(vec![voted]));
         assert_eq!(words(last), [(Change::Changed, "a".to_owned()), (Change::Gone, "b".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_drawn_fits_the_window() {
+        let text: String = (0..30).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(fitted(&text, 31), text);
+        let cut = fitted(&text, 30);
+        assert_eq!(cut.lines().count(), 29, "{cut}");
+        assert!(cut.ends_with("line 27\n… 2 more lines than this window has\n"), "{cut}");
+        assert_eq!(fitted(&text, 0).lines().count(), 2);
     }
 
     #[test]
