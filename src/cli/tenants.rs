@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+mod reviewers;
+
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
 /// that nodes watch.
 #[derive(Debug, Args)]
@@ -31,7 +33,8 @@ pub struct TenantsArgs {
 enum Command {
     /// Print an example of a tenants file, to begin from.
     Example,
-    /// Parse a tenants file and report what it says; changes nothing.
+    /// Parse a tenants file and report what it says, with a warning where nobody could decide on what is
+    /// deliberated; changes nothing.
     Check(Source),
     /// Show tenants, agents and where their seeds are.
     List(Source),
@@ -93,6 +96,9 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
                 path.display(),
                 plan.tenants().len()
             );
+            for warning in plan.tenants().iter().flat_map(reviewers::warnings) {
+                println!("{warning}");
+            }
         }
         Command::List(source) => println!("{}", table(&source.plan()?, &source.dir)),
         Command::Generate(source) => {
@@ -180,8 +186,12 @@ fn table(plan: &Plan, dir: &Path) -> Table {
     for tenant in plan.tenants() {
         let limits = &tenant.limits;
         let mut bounds = format!(
-            "{} agents, {}/min, {} bytes, deliberates at {}",
-            limits.agents, limits.messages_per_minute, limits.content_bytes, limits.deliberation_threshold
+            "{} agents, {}/min, {} bytes, deliberates at {}, {}",
+            limits.agents,
+            limits.messages_per_minute,
+            limits.content_bytes,
+            limits.deliberation_threshold,
+            reviewers::numbers(tenant)
         );
         if let Some(weights) = &limits.weights {
             bounds.push_str(&format!(", {}", shown(weights)));
