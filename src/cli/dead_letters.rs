@@ -1,7 +1,6 @@
 //! `agentbus dead-letters`: what could not be governed, for an operator to try again or to give up.
 
 use std::{
-    io::Write as _,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -12,7 +11,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Value, json};
 
-use super::context::{Paint, Tone, safe};
+use super::context::{Paint, Tone, safe, say};
 use crate::{
     domain::TenantId,
     servers::folder::Running,
@@ -142,7 +141,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         true => found.iter().map(|letter| format!("{}\n", summary(letter))).collect(),
         false => readable(&found, total),
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    say(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,7 +152,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
         true => format!("{}\n", whole(&letter)),
         false => details(&letter, Paint::stdout()),
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    say(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -172,17 +171,17 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
     let mut failed = 0;
     for letter in &found {
         match letters.redrive(letter).await {
-            Ok(()) => println!("redriven  {}", letter.address),
+            Ok(()) => say(&format!("redriven  {}\n", letter.address))?,
             Err(error) => {
                 failed += 1;
-                println!("kept      {}: {error:#}", letter.address);
+                say(&format!("kept      {}: {error:#}\n", letter.address))?;
             }
         }
     }
-    println!(
-        "{} back on the durable lane, {failed} kept; their senders hear the outcome",
+    say(&format!(
+        "{} back on the durable lane, {failed} kept; their senders hear the outcome\n",
         found.len() - failed
-    );
+    ))?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -191,14 +190,15 @@ async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
     if !args.yes {
         for address in &args.addresses {
             let letter = letters.read(address).await?;
-            println!("{}  {}: {}", letter.address, safe(&letter.reason, 64), safe(&letter.detail, 200));
+            let (reason, detail) = (safe(&letter.reason, 64), safe(&letter.detail, 200));
+            say(&format!("{}  {reason}: {detail}\n", letter.address))?;
         }
         bail!("nothing is deleted yet: deleted letters are gone for good; say --yes if that is meant");
     }
     for address in &args.addresses {
         let letter = letters.read(address).await?;
         letters.delete(&letter).await.with_context(|| address.to_string())?;
-        println!("deleted  {address}");
+        say(&format!("deleted  {address}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

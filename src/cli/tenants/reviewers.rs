@@ -10,10 +10,13 @@ use crate::{
 /// Names listed in one warning.
 const NAMES_MAX: usize = 5;
 
+/// Roles, whether a voter, whether a stand-in, and the weight.
+type Kind<'a> = (&'a BTreeSet<String>, bool, bool, Option<&'a u32>);
+
 /// One line for each kind of sender whose messages nobody could approve.
 pub(super) fn warnings(tenant: &Tenant) -> Vec<String> {
     // Senders whose reviewers are found alike: of the same roles, and no reviewers themselves, or the same ones.
-    let mut kinds: BTreeMap<(&BTreeSet<String>, bool, bool, Option<&u32>), Vec<&AgentId>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Kind<'_>, Vec<&AgentId>> = BTreeMap::new();
     let settings = &tenant.deliberation;
     for (agent, grant) in &tenant.agents {
         let (voter, stand_in) =
