@@ -173,7 +173,9 @@ impl Drop for Screen {
 fn table(listing: &Listing, desk: &Desk, paint: Paint) -> String {
     let head = format!("what waits for {}; Ctrl-C ends it", desk.who);
     let body = format!("{}\n{}", paint.apply(Tone::Quiet, head), shown::listing(listing, &desk.who, paint));
-    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(ROWS, |size| size.ws_row.into());
+    // Some terminals say 0 where they do not know.
+    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_row.into());
+    let rows = if rows == 0 { ROWS } else { rows };
     // Home, the table over what was there, and the rest cleared: no flicker.
     format!("\u{1b}[H{}\u{1b}[0J", fitted(&body, rows).replace('\n', "\u{1b}[K\n"))
 }
