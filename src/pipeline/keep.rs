@@ -261,6 +261,7 @@ impl Pipeline {
     ) -> Result<Option<Outcome>, Rejection> {
         if let Some(evidence) = self.lane.evidence(key).await.map_err(unavailable)? {
             same_content(&evidence, letter)?;
+            trail.stored(evidence.last);
             trail.goes_on(evidence.decision_id.as_deref());
             if let Some(outcome) = from_evidence(evidence, letter, told) {
                 return Ok(Some(outcome));
@@ -291,13 +292,19 @@ impl Pipeline {
             to_each,
             traceparent: trail::traceparent(request.traceparent.as_deref()),
             unless,
+            after: trail.stored_last(),
+            not_after: trail.deadline(),
         };
         let stored = self.lane.store(shipment).await.map_err(unavailable)?;
         trail.passed(Stage::Deliver);
         match stored {
-            Stored::Now => Ok(Outcome::Delivered(reach)),
+            Stored::Now { last } => {
+                trail.stored(last);
+                Ok(Outcome::Delivered(reach))
+            }
             Stored::Before(evidence) => {
                 same_content(&evidence, letter)?;
+                trail.stored(evidence.last);
                 trail.goes_on(evidence.decision_id.as_deref());
                 let told = match unless {
                     Unless::Decided => Told::Before,
@@ -405,6 +412,7 @@ fn notice(kept: &Kept, trail: &Trail, answer: &Answer, stage: OutcomeStage) -> N
         sender: kept.key.sender.clone(),
         message: kept.key.message.clone(),
         stage,
+        after: trail.stored_last(),
         digest: trail.digest(),
         verdict: answer.verdict.clone(),
         encoding: answer.encoding,
@@ -543,6 +551,10 @@ pub(super) fn unavailable(error: LaneError) -> Rejection {
             "the tenant's store of the durable lane is full; it empties as it ages",
         )
         .after(Duration::from_secs(5)),
+        LaneError::TooLate => {
+            Rejection::new(Reason::TimedOut, "it took too long, so it was not stored; it is tried again")
+                .after(Duration::from_millis(500))
+        }
         LaneError::Unconfirmed | LaneError::Refused(_) | LaneError::Unreadable(_) => {
             Rejection::new(Reason::LaneUnavailable, "the durable lane does not answer at the moment")
                 .after(Duration::from_secs(1))

@@ -4,6 +4,8 @@
 //! Once, without Redis: of all that is ever stored for one message (tenant, sender, id), the first wins
 //! by compare-and-set, be it a delivery or a verdict. Who comes second reads what the first has stored.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -28,6 +30,9 @@ pub trait DurableLane: Send + Sync {
 
     /// What is stored for this message already.
     async fn evidence(&self, key: &MessageKey) -> Result<Option<Evidence>, LaneError>;
+
+    /// What the sender was told of the reviewers' decision.
+    async fn judged(&self, key: &MessageKey) -> Result<Option<Verdict>, LaneError>;
 
     /// Keeps a verdict for its sender or a voter, and tells those who listen. The first one stands.
     async fn outcome(&self, notice: Notice) -> Result<Noted, LaneError>;
@@ -64,6 +69,10 @@ pub struct Shipment {
     /// W3C trace context for the recipient.
     pub traceparent: String,
     pub unless: Unless,
+    /// [`Evidence::last`] of what was found and does not stand in its way. 0: nothing was, as for most.
+    pub after: u64,
+    /// Not to be stored after this: by then another node may have decided otherwise.
+    pub not_after: Instant,
 }
 
 /// What keeps a shipment from being stored.
@@ -77,7 +86,8 @@ pub enum Unless {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
-    Now,
+    /// `last`: [`Evidence::last`] from now on.
+    Now { last: u64 },
     /// Nothing was stored now: this stands.
     Before(Box<Evidence>),
 }
@@ -93,6 +103,8 @@ pub struct Evidence {
     pub verdict: Option<Verdict>,
     /// Of the content that the verdict is about.
     pub digest: Option<Digest>,
+    /// The place of the last that was stored of it: who stores more expects this one to be the last still.
+    pub last: u64,
 }
 
 /// A verdict for somebody who may be away.
@@ -105,6 +117,8 @@ pub struct Notice {
     pub sender: AgentId,
     pub message: MessageId,
     pub stage: OutcomeStage,
+    /// For [`OutcomeStage::Delivered`], [`Evidence::last`] as far as it is known.
+    pub after: u64,
     /// Of the message's content. Kept with the sender's own outcome alone: of what is redacted from a
     /// recipient, the digest would tell.
     pub digest: Option<Digest>,
@@ -156,6 +170,9 @@ pub enum LaneError {
     /// It may be kept or not.
     #[error("JetStream did not confirm in time")]
     Unconfirmed,
+    /// Nothing was stored: the time for it was over.
+    #[error("it was too late to store it")]
+    TooLate,
     #[error("JetStream has no room: {0}")]
     Full(String),
     #[error("JetStream refused: {0}")]

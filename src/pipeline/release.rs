@@ -125,6 +125,7 @@ impl Pipeline {
         effect.uncertain = true;
         let evidence = self.lane.evidence(&trail.message_key(&letter)).await.map_err(keep::unavailable)?;
         if let Some(found) = evidence {
+            trail.stored(found.last);
             let (decision_id, reached) = (found.decision_id.clone(), !found.recipients.is_empty());
             if let Some(outcome) = keep::from_evidence(found, &letter, Told::Anew) {
                 effect.decision_id = decision_id;
@@ -176,6 +177,7 @@ impl Pipeline {
             sender: parked.sender.clone(),
             message: parked.message_id.clone(),
             stage: OutcomeStage::Judged,
+            after: 0,
             digest: None,
             verdict: verdict.clone(),
             encoding: Encoding::Json,

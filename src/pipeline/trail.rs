@@ -73,6 +73,8 @@ pub(super) struct Trail {
     took_over: bool,
     /// An intent to deliver is on record.
     intended: bool,
+    /// [`super::Evidence::last`], as far as it is known.
+    stored_last: u64,
     last: Instant,
     stages: Vec<(Stage, Duration)>,
 }
@@ -97,6 +99,7 @@ impl Trail {
             claim: None,
             took_over: false,
             intended: false,
+            stored_last: 0,
             last: received,
             stages: Vec::with_capacity(Stage::ALL.len()),
         }
@@ -143,6 +146,15 @@ impl Trail {
 
     pub(super) fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// The place of the last that the durable lane has stored of it.
+    pub(super) fn stored(&mut self, last: u64) {
+        self.stored_last = last;
+    }
+
+    pub(super) fn stored_last(&self) -> u64 {
+        self.stored_last
     }
 
     pub(super) fn digest(&self) -> Option<[u8; 32]> {

@@ -14,6 +14,7 @@ use serde_json::json;
 use desk::{Desk, Kept, PATIENT, SILENCE, header, keep, live, next, note, submit};
 
 mod desk;
+mod once;
 mod poison;
 mod trouble;
 

@@ -83,9 +83,9 @@ pub(super) fn dead_letter(letter: &DeadLetter, died_at: u128) -> HeaderMap {
     headers
 }
 
-/// To be published only while nothing is on these subjects.
-pub(super) fn expecting_none(mut headers: HeaderMap, subjects: &str) -> HeaderMap {
-    headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+/// To be published only while the last on these subjects is the one with this sequence; 0: there is none.
+pub(super) fn expecting(mut headers: HeaderMap, last: u64, subjects: &str) -> HeaderMap {
+    headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
     headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects);
     headers
 }

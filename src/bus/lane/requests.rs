@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_nats::{
@@ -133,7 +133,20 @@ impl Requests {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Published, LaneError> {
-        let answer = tokio::time::timeout(CONFIRM_WITHIN, self.ask(subject, headers, payload)).await;
+        self.publish_before(subject, headers, payload, None).await
+    }
+
+    /// The same, unless it is later than that by then: a node that was stopped for a while must not go on
+    /// with what others have decided otherwise.
+    pub(super) async fn publish_before(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        not_after: Option<Instant>,
+    ) -> Result<Published, LaneError> {
+        let asking = self.ask(subject, headers, payload, not_after);
+        let answer = tokio::time::timeout(CONFIRM_WITHIN, asking).await;
         let answer = answer.map_err(|_| LaneError::Unconfirmed)??;
         if answer.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(LaneError::Refused("there is no stream for it; is the bus provisioned?".to_owned()));
@@ -155,6 +168,7 @@ impl Requests {
         subject: String,
         headers: HeaderMap,
         payload: Bytes,
+        not_after: Option<Instant>,
     ) -> Result<NatsMessage, LaneError> {
         let _slot = self.slots.acquire().await.map_err(|_| LaneError::Unconfirmed)?;
         if !self.connected() {
@@ -164,6 +178,9 @@ impl Requests {
         let (done, answer) = oneshot::channel();
         self.shared.waiting.lock().insert(number, done);
         let _forget = Forget { shared: &self.shared, number };
+        if not_after.is_some_and(|not_after| Instant::now() > not_after) {
+            return Err(LaneError::TooLate);
+        }
         self.client
             .publish_with_reply_and_headers(subject, format!("{}.{number}", self.inbox), headers, payload)
             .await

@@ -1,0 +1,194 @@
+//! How is a delivery or a verdict stored once? By compare-and-set over all that is stored of its message.
+//!
+//! Every writer names one filter, letter by letter the same. While publishes are under way, the leader of a
+//! replicated stream keeps apart only those whose filters are written alike.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_nats::jetstream::stream::Stream;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use rand::Rng as _;
+
+use super::{JetStreamLane, found, headers, requests::Published};
+use crate::{
+    bus::subjects,
+    domain::{AgentId, Verdict},
+    pipeline::{Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored, Unless},
+    state::{Digest, MessageKey},
+    tenants::names,
+    wire,
+};
+
+/// Times in a row that somebody else comes first, before it is left to a later attempt.
+const LATE_MAX: usize = 16;
+/// For another's publish that is under way: it cannot be read yet, and may come to nothing.
+const UNDER_WAY_MS: std::ops::Range<u64> = 2..20;
+/// Recipients of one message that are read; no tenant has as many agents.
+const RECIPIENTS_READ_MAX: usize = 100_000;
+
+impl JetStreamLane {
+    /// Each parcel expects the one before. Who comes late reads what is there and decides anew.
+    pub(super) async fn store_once(&self, shipment: &Shipment) -> Result<Stored, LaneError> {
+        let key = &shipment.key;
+        let filter = subjects::all_stored(key);
+        // Who has a part of a broadcast already is known only by reading; to come late leads there.
+        let mut last = if shipment.to_each { 0 } else { shipment.after };
+        let mut has_it = BTreeSet::new();
+        let mut late = 0;
+        let mut parcels = shipment.parcels.iter().enumerate();
+        let mut next = parcels.next();
+        while let Some((index, parcel)) = next {
+            let to = parcel.permit.recipient();
+            if has_it.contains(to) {
+                next = parcels.next();
+                continue;
+            }
+            let headers = headers::expecting(headers::delivery(shipment, index), last, &filter);
+            let (subject, payload) = (subjects::stored_message(key, to), parcel.payload.clone());
+            let publish = self.requests.publish_before(subject, headers, payload, Some(shipment.not_after));
+            match publish.await? {
+                Published::Kept { sequence, .. } => {
+                    (last, late) = (sequence, 0);
+                    next = parcels.next();
+                }
+                Published::Late => {
+                    late += 1;
+                    let Some(evidence) = self.read_late(key, &mut last, late).await? else { continue };
+                    let decided = shipment.unless == Unless::Decided && evidence.verdict.is_some();
+                    let delivered = !shipment.to_each && !evidence.recipients.is_empty();
+                    if decided || delivered {
+                        return Ok(Stored::Before(Box::new(evidence)));
+                    }
+                    has_it = evidence.recipients.into_iter().collect();
+                }
+            }
+        }
+        Ok(Stored::Now { last })
+    }
+
+    /// The first verdict of its stage stands.
+    pub(super) async fn tell_once(&self, notice: &Notice) -> Result<Noted, LaneError> {
+        let Notice { tenant, to, sender, message, stage, .. } = notice;
+        let key = MessageKey { tenant: tenant.clone(), sender: sender.clone(), message: message.clone() };
+        let subject = subjects::stored_outcome(tenant, to, sender, message, *stage);
+        let (filter, mut last) = match stage {
+            OutcomeStage::Governed => (subjects::all_stored(&key), 0),
+            OutcomeStage::Delivered => (subjects::all_stored(&key), notice.after),
+            // Nothing else is about these subjects.
+            OutcomeStage::Judged | OutcomeStage::Repeated(_) | OutcomeStage::Redriven(_) => {
+                (subject.clone(), 0)
+            }
+        };
+        let headers = headers::outcome(notice);
+        let payload: Bytes = wire::encode_verdict(&notice.verdict, notice.encoding).into();
+        for late in 1..=LATE_MAX {
+            let headers = headers::expecting(headers.clone(), last, &filter);
+            match self.requests.publish(subject.clone(), headers, payload.clone()).await? {
+                Published::Kept { .. } => return Ok(Noted::Now),
+                Published::Late => {}
+            }
+            let stands = match stage {
+                OutcomeStage::Governed => self.read_late(&key, &mut last, late).await?.is_some(),
+                OutcomeStage::Delivered => {
+                    let found = self.read_late(&key, &mut last, late).await?;
+                    found.is_some_and(|found| found.verdict.is_some())
+                }
+                OutcomeStage::Judged | OutcomeStage::Repeated(_) | OutcomeStage::Redriven(_) => {
+                    let told = self.verdict_on(&key, &subject).await?;
+                    if told.is_none() {
+                        under_way().await;
+                    }
+                    told.is_some()
+                }
+            };
+            if stands {
+                return Ok(Noted::Before);
+            }
+        }
+        Err(LaneError::Unconfirmed)
+    }
+
+    /// What is there for who came late, and in `last` what is to be expected now. `None`: another's publish
+    /// is under way, or what was there has become too old in this instant.
+    async fn read_late(
+        &self,
+        key: &MessageKey,
+        last: &mut u64,
+        late: usize,
+    ) -> Result<Option<Evidence>, LaneError> {
+        if late >= LATE_MAX {
+            return Err(LaneError::Unconfirmed);
+        }
+        let found = self.read(key).await?;
+        let now_last = found.as_ref().map_or(0, |found| found.last);
+        if now_last == *last {
+            under_way().await;
+            return Ok(None);
+        }
+        *last = now_last;
+        Ok(found)
+    }
+
+    /// What is stored of a message.
+    pub(super) async fn read(&self, key: &MessageKey) -> Result<Option<Evidence>, LaneError> {
+        let stored = self.outbound(key).await?;
+        // Before the rest: what comes in between is then not expected, and its writer finds it.
+        let newest = found(stored.get_last_raw_message_by_subject(&subjects::all_stored(key)).await)?;
+        let Some(newest) = newest else { return Ok(None) };
+        let deliveries = subjects::all_deliveries(key);
+        let first = found(stored.get_first_raw_message_by_subject(&deliveries, 1).await)?;
+        let mut recipients: Vec<AgentId> = match &first {
+            Some(only) if only.sequence == newest.sequence => {
+                subjects::delivered_to(&only.subject).into_iter().collect()
+            }
+            Some(_) => {
+                let subjects = stored.info_with_subjects(&deliveries).await.map_err(unreadable)?;
+                let some = subjects.take(RECIPIENTS_READ_MAX);
+                some.try_filter_map(async |(subject, _)| Ok(subjects::delivered_to(&subject)))
+                    .try_collect()
+                    .await
+                    .map_err(unreadable)?
+            }
+            None => Vec::new(),
+        };
+        recipients.sort();
+        let decision = first.as_ref().and_then(|first| first.headers.get(headers::DECISION));
+        let (verdict, digest) = self.verdict_on(key, &subjects::verdict(key)).await?.unzip();
+        Ok((verdict.is_some() || !recipients.is_empty()).then(|| Evidence {
+            recipients,
+            decision_id: decision.map(|id| id.as_str().to_owned()),
+            verdict,
+            digest: digest.flatten(),
+            last: newest.sequence,
+        }))
+    }
+
+    /// The verdict that is stored on this subject, and the digest of what it is about.
+    pub(super) async fn verdict_on(
+        &self,
+        key: &MessageKey,
+        subject: &str,
+    ) -> Result<Option<(Verdict, Option<Digest>)>, LaneError> {
+        let stored = self.outbound(key).await?;
+        let last = stored.get_last_raw_message_by_subject(subject).await;
+        let Some(message) = found(last)? else { return Ok(None) };
+        let verdict = wire::decode_verdict(&message.payload)
+            .map_err(|error| LaneError::Unreadable(format!("a verdict: {error}")))?;
+        Ok(Some((verdict, headers::digest(&message.headers))))
+    }
+
+    async fn outbound(&self, key: &MessageKey) -> Result<Stream<()>, LaneError> {
+        let stream = self.context.get_stream_no_info(names::outbound_stream(&key.tenant)).await;
+        stream.map_err(unreadable)
+    }
+}
+
+async fn under_way() {
+    let pause = rand::rng().random_range(UNDER_WAY_MS);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+}
+
+fn unreadable(error: impl std::fmt::Display) -> LaneError {
+    LaneError::Unreadable(error.to_string())
+}
