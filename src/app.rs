@@ -21,8 +21,8 @@ use crate::{
     domain::{Tenant, TenantId, Timestamp},
     impact::{self, Assessor, Meter, Senders, semantic},
     pipeline::{
-        Admission, AdmissionLimits, DurableLane, Limits, Pipeline, QuestionLimits, Questions, Rotation,
-        Tenants,
+        Admission, AdmissionLimits, DurableLane, Hindered, Limits, Pipeline, QuestionLimits, Questions,
+        Rotation, Tenants,
     },
     policy::{Gate, PolicyEngine as _, PolicySources, RegoEngine},
     shutdown::Shutdown,
@@ -133,6 +133,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
         lane: Arc::clone(&lane) as Arc<dyn DurableLane>,
         deliberations: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
+        hindered: Hindered::default(),
         clock: wall_clock,
         metrics: Arc::clone(&metrics),
         tasks: shutdown.tracker().clone(),

@@ -49,7 +49,7 @@ pub use lane::{
 use park::Parking;
 pub use questions::{Asked, QuestionLimits, Questions};
 pub use recipients::Rotation;
-pub use release::RELEASES_MAX;
+pub use release::{Hindered, RELEASES_MAX};
 use route::{Patience, Way};
 use trail::{Judged, Outcome, Trail};
 
@@ -105,6 +105,8 @@ pub struct Pipeline {
     pub courier: Arc<dyn Courier>,
     pub lane: Arc<dyn DurableLane>,
     pub deliberations: Arc<dyn DeliberationLog>,
+    /// Whose approved messages were kept waiting by the bus itself.
+    pub hindered: Hindered,
     pub clock: fn() -> Timestamp,
     pub metrics: Arc<Metrics>,
     /// For what goes on after an answer.

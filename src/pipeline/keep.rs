@@ -37,6 +37,9 @@ const WAITS: [u32; ATTEMPTS_MAX as usize - 1] = [1, 4, 15, 40];
 /// What waits for the bus to be well again is tried as often as this, at least.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Since a node began with a message. After 30 s another has it, and may come to another verdict.
+pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(20);
+
 /// A message of the durable lane, as a node got it.
 #[derive(Debug)]
 pub struct Kept {
@@ -413,6 +416,7 @@ fn notice(kept: &Kept, trail: &Trail, answer: &Answer, stage: OutcomeStage) -> N
         message: kept.key.message.clone(),
         stage,
         after: trail.stored_last(),
+        not_after: kept.request.received + TOLD_WITHIN,
         digest: trail.digest(),
         verdict: answer.verdict.clone(),
         encoding: answer.encoding,
@@ -420,7 +424,7 @@ fn notice(kept: &Kept, trail: &Trail, answer: &Answer, stage: OutcomeStage) -> N
 }
 
 /// Whether nothing but time stands between the message and a verdict.
-fn because(reason: Reason) -> Because {
+pub(super) fn because(reason: Reason) -> Because {
     let own = matches!(
         reason,
         Reason::RecipientUnknown
@@ -456,7 +460,7 @@ fn never_kept(reason: Reason) -> bool {
 }
 
 /// The id may have been used for another content, long enough ago that JetStream has forgotten.
-fn same_content(evidence: &Evidence, letter: &Decoded) -> Result<(), Rejection> {
+pub(super) fn same_content(evidence: &Evidence, letter: &Decoded) -> Result<(), Rejection> {
     match evidence.digest {
         Some(digest) if digest != letter.digest => Err(used_before(&letter.message.id)),
         _ => Ok(()),

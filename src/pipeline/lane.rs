@@ -119,6 +119,8 @@ pub struct Notice {
     pub stage: OutcomeStage,
     /// For [`OutcomeStage::Delivered`], [`Evidence::last`] as far as it is known.
     pub after: u64,
+    /// As for a shipment.
+    pub not_after: Instant,
     /// Of the message's content. Kept with the sender's own outcome alone: of what is redacted from a
     /// recipient, the digest would tell.
     pub digest: Option<Digest>,

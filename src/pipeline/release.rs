@@ -1,20 +1,22 @@
 //! What a decision of the reviewers comes to: the message gets a new permit and is stored, or its sender
 //! learns why not.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use moka::sync::Cache;
 use tracing::Instrument as _;
 
 use super::{
-    Notice, OutcomeStage, Pipeline, Request, Unless, keep,
+    Because, Notice, OutcomeStage, Pipeline, Request, Unless, keep,
     keep::Told,
     recipients,
     trail::{self, Outcome, Trail},
 };
 use crate::{
     deliberation::Case,
-    domain::{AgentId, Approval, Encoding, Event, Judgement, Reason, Verdict},
+    domain::{AgentId, Approval, Encoding, Event, Judgement, Reach, Reason, TenantId, Verdict},
     rejection::Rejection,
+    state::MessageKey,
     wire,
 };
 
@@ -24,21 +26,40 @@ pub const RELEASES_MAX: u64 = 10;
 /// A parked message as JSON can be longer than the request that brought it.
 const PARKED_BYTES_MAX: usize = 1024 * 1024;
 
+/// For one attempt to carry it out. With what is told of it, less than the 30 s after which JetStream gives
+/// the decision to another node.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// After the bus was ill, what is the message's own is not held against it for this long: agents that the
+/// registry has lost come back, and two attempts are at most 90 s apart.
+const EXCUSED_FOR: Duration = Duration::from_secs(180);
+const TENANTS_EXCUSED_MAX: u64 = 65_536;
+
+/// Tenants for whose messages the bus itself was the hindrance a short while ago.
+pub struct Hindered(Cache<TenantId, ()>);
+
+impl Default for Hindered {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(TENANTS_EXCUSED_MAX).time_to_live(EXCUSED_FOR).build())
+    }
+}
+
 /// What is known of a release besides how it ended.
 #[derive(Default)]
 struct Effect {
-    /// The message may be in an inbox, whatever the attempt says.
-    uncertain: bool,
     /// The decision that an earlier attempt has delivered it by.
     decision_id: Option<String>,
+    /// Who of a broadcast has it already.
+    reached: usize,
 }
 
 impl Pipeline {
     /// Acts on a decision. The event that concludes the deliberation, or why it must be tried again.
     /// Doing it twice does nothing twice. `attempt` counts from 1.
     ///
-    /// What stood in the way for [`RELEASES_MAX`] attempts becomes the outcome, unless the message may
-    /// be in an inbox all the same: nobody is told that it is not before that is known.
+    /// What is the message's own and stood in the way for [`RELEASES_MAX`] attempts becomes the outcome.
+    /// What is the bus's own is waited for, and so is what may have been stored: nobody is told that a
+    /// message is in no inbox before that is known.
     pub async fn release(&self, case: &Case, attempt: u64) -> Result<Event, Rejection> {
         let parked = &case.parked;
         let request = Request {
@@ -48,7 +69,7 @@ impl Pipeline {
             traceparent: parked.traceparent.clone(),
             received: Instant::now(),
         };
-        let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
+        let mut trail = Trail::start(&self.node, &request, WITHIN, (self.clock)());
         // What is denied is never decoded, and its record belongs to the message all the same.
         trail.about(&parked.message_id);
         let span = tracing::info_span!(
@@ -58,27 +79,37 @@ impl Pipeline {
         );
         let mut effect = Effect::default();
         let releasing = self.carry_out(case, &request, &mut trail, &mut effect).instrument(span);
-        let released = match tokio::time::timeout(self.limits.deadline, releasing).await {
+        let released = match tokio::time::timeout(WITHIN, releasing).await {
             Ok(released) => released,
-            Err(_) => Err(trail::timed_out(self.limits.deadline)),
+            Err(_) => Err(trail::timed_out(WITHIN)),
         };
         if let Err(rejection) = &released
             && rejection.reason.retryable()
-            && (attempt < RELEASES_MAX || effect.uncertain)
+            && (self.hinders(&parked.tenant, rejection.reason) || attempt < RELEASES_MAX)
         {
             return Err(rejection.clone());
         }
-        let verdict = Verdict {
-            message_id: Some(parked.message_id.clone()),
-            deliberation_id: Some(parked.id.clone()),
-            impact: parked.impact.clone(),
-            retryable: false,
-            retry_after: None,
-            ..trail.answer(released).verdict
+        let released = match released {
+            // What its recipients have is what its sender is told.
+            Err(rejection) if effect.reached > 0 => {
+                tracing::debug!(%rejection, "a broadcast was stored in part, and the rest is refused");
+                let delivered = u32::try_from(effect.reached).unwrap_or(u32::MAX);
+                Ok(Outcome::Delivered(Reach { delivered, ..Reach::default() }))
+            }
+            released => released,
         };
-        let verdict = match effect.decision_id {
-            Some(decision_id) => Verdict { decision_id, ..verdict },
-            None => verdict,
+        let answer = trail.answer(released);
+        let verdict = match answer.repeat {
+            true => answer.verdict,
+            false => Verdict {
+                message_id: Some(parked.message_id.clone()),
+                deliberation_id: Some(parked.id.clone()),
+                impact: parked.impact.clone(),
+                retryable: false,
+                retry_after: None,
+                decision_id: effect.decision_id.unwrap_or(answer.verdict.decision_id),
+                ..answer.verdict
+            },
         };
         self.announce(case, &request, &trail, &verdict).await?;
         if let Some(reach) = &verdict.reach {
@@ -92,6 +123,16 @@ impl Pipeline {
         })
     }
 
+    /// Whether this is the bus's own trouble, or that was a short while ago. A release has time enough: what
+    /// it does not suffice for is the bus's.
+    fn hinders(&self, tenant: &TenantId, reason: Reason) -> bool {
+        if reason == Reason::TimedOut || keep::because(reason) == Because::Bus {
+            self.hindered.0.insert(tenant.clone(), ());
+            return true;
+        }
+        self.hindered.0.contains_key(tenant)
+    }
+
     async fn carry_out(
         &self,
         case: &Case,
@@ -103,6 +144,15 @@ impl Pipeline {
         let Some(decision) = &case.decision else {
             return Err(Rejection::new(Reason::DeliberationUnavailable, "it is not decided yet"));
         };
+        // What was told stands, also if the attempt that has told it came no further.
+        let key = MessageKey {
+            tenant: parked.tenant.clone(),
+            sender: parked.sender.clone(),
+            message: parked.message_id.clone(),
+        };
+        if let Some(told) = self.lane.judged(&key).await.map_err(keep::unavailable)? {
+            return Ok(Outcome::Repeat(Box::new(told)));
+        }
         let approval = match (decision.judgement, case.approval()) {
             (Judgement::Approved, Some(approval)) => approval,
             (Judgement::Expired, _) => {
@@ -120,21 +170,15 @@ impl Pipeline {
                 "the parked message is not what was voted on",
             ));
         }
-        // Before the checks of now: what has been stored was let through when it was stored, and what
-        // cannot be looked up may have been.
-        effect.uncertain = true;
-        let evidence = self.lane.evidence(&trail.message_key(&letter)).await.map_err(keep::unavailable)?;
-        if let Some(found) = evidence {
+        // Before the checks of now: what has been stored was let through when it was stored.
+        if let Some(found) = self.lane.evidence(&key).await.map_err(keep::unavailable)? {
+            keep::same_content(&found, &letter)?;
             trail.stored(found.last);
-            let (decision_id, reached) = (found.decision_id.clone(), !found.recipients.is_empty());
+            effect.decision_id.clone_from(&found.decision_id);
+            effect.reached = found.recipients.len();
             if let Some(outcome) = keep::from_evidence(found, &letter, Told::Anew) {
-                effect.decision_id = decision_id;
                 return Ok(outcome);
             }
-            // A broadcast that some have got already.
-            effect.uncertain = reached;
-        } else {
-            effect.uncertain = false;
         }
         let (tenant, slot) =
             self.admission.admit_unrated(&*self.tenants, &request.tenant, &request.sender)?;
@@ -146,11 +190,11 @@ impl Pipeline {
         trail.permitted(&judged);
         let demanded = judged.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max();
         enough(demanded, &approval)?;
-        effect.uncertain = true;
         self.store(judged, &letter, request, trail, Unless::Delivered).await
     }
 
-    /// The sender and everybody who voted learn of it; the record is kept.
+    /// The sender and everybody who voted learn of it, then the record is kept. That comes last, since what
+    /// fails here is tried again, and a verdict has one record.
     async fn announce(
         &self,
         case: &Case,
@@ -159,17 +203,16 @@ impl Pipeline {
         verdict: &Verdict,
     ) -> Result<(), Rejection> {
         let parked = &case.parked;
-        let (place, record) = trail.recorded(request, verdict);
-        self.lane.record(place, record).await.map_err(keep::unavailable)?;
         let voters = case.votes.iter().map(|vote| &vote.voter);
         for to in std::iter::once(&parked.sender).chain(voters) {
-            let notice = self.notice(case, to, verdict);
+            let notice = self.notice(case, to, verdict, request.received);
             self.lane.outcome(notice).await.map_err(keep::unavailable)?;
         }
-        Ok(())
+        let (place, record) = trail.recorded(request, verdict);
+        self.lane.record(place, record).await.map_err(keep::unavailable)
     }
 
-    fn notice(&self, case: &Case, to: &AgentId, verdict: &Verdict) -> Notice {
+    fn notice(&self, case: &Case, to: &AgentId, verdict: &Verdict, begun: Instant) -> Notice {
         let parked = &case.parked;
         Notice {
             tenant: parked.tenant.clone(),
@@ -178,6 +221,7 @@ impl Pipeline {
             message: parked.message_id.clone(),
             stage: OutcomeStage::Judged,
             after: 0,
+            not_after: begun + keep::TOLD_WITHIN,
             digest: None,
             verdict: verdict.clone(),
             encoding: Encoding::Json,

@@ -107,14 +107,17 @@ impl Waiting {
 }
 
 fn plan(terms: &str) -> Plan {
-    Plan::parse(&format!(
+    Plan::parse(&plan_text(terms)).unwrap()
+}
+
+fn plan_text(terms: &str) -> String {
+    format!(
         "[tenants.acme.agents]\nplanner = {{ roles = [\"executive\"] }}\n\
          worker = {{ roles = [\"implementer\"] }}\njudge = {{ roles = [\"judicial\"] }}\n\
          arbiter = {{ roles = [\"judicial\"] }}\nsteward = {{ roles = [\"controller\"] }}\n\
          stranger = {{}}\n[tenants.acme.deliberation]\nopen_max = 5000\n\
          [tenants.acme.deliberation.terms]\n{terms}\n"
-    ))
-    .unwrap()
+    )
 }
 
 /// One approval, or one rejection of two, decides.

@@ -84,7 +84,9 @@ impl JetStreamLane {
         let payload: Bytes = wire::encode_verdict(&notice.verdict, notice.encoding).into();
         for late in 1..=LATE_MAX {
             let headers = headers::expecting(headers.clone(), last, &filter);
-            match self.requests.publish(subject.clone(), headers, payload.clone()).await? {
+            let (on, payload) = (subject.clone(), payload.clone());
+            let publish = self.requests.publish_before(on, headers, payload, Some(notice.not_after));
+            match publish.await? {
                 Published::Kept { .. } => return Ok(Noted::Now),
                 Published::Late => {}
             }

@@ -1,5 +1,16 @@
 //! What stands between an approval and the recipient's inbox: the policy, and the time.
 
+use agentbus::{
+    servers::RedisData,
+    tenants::{BusUser, StoreSettings, provision},
+    wire::encode_verdict,
+};
+use async_nats::{
+    HeaderMap,
+    jetstream::{self, AckKind, consumer::PullConsumer},
+};
+use futures_util::TryStreamExt as _;
+
 use super::*;
 
 /// The content says what the policy has come to think of the message when it is asked again.
@@ -77,4 +88,153 @@ async fn a_message_of_the_durable_lane_is_parked_and_released_like_any_other() {
     assert_eq!(delivered.len(), 1, "{delivered:?}");
     assert_eq!(header(&delivered[0], "Agentbus-Message-Id"), draft.message_id);
     court.stop().await;
+}
+
+/// As a node does that dies right after.
+async fn store(court: &Court, subject: String, headers: &[(&str, &str)], payload: Vec<u8>) {
+    let node = jetstream::new(court.bus.stack.connect(BusUser::Node).await.unwrap());
+    let mut all = HeaderMap::new();
+    headers.iter().for_each(|(name, value)| all.insert(*name, *value));
+    node.publish_with_headers(subject, all, payload.into()).await.unwrap().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_sender_was_told_stands_though_its_node_died_before_it_said_so() {
+    let court = Court::sit(1, ONE_OF_TWO).await;
+    let draft = severe("open the gate");
+    let parked = court.park(&draft).await;
+    let refused = Verdict {
+        status: Status::Rejected,
+        reason: Reason::PolicyDenied,
+        detail: "denied when it was asked again".to_owned(),
+        decision_id: "of-the-dead".to_owned(),
+        ..send(&court.planner, &draft).await
+    };
+    let subject = format!("tenant.acme.stored.planner.outcome.planner.{}~judged", draft.message_id);
+    store(&court, subject, &[], encode_verdict(&refused, Encoding::Json).to_vec()).await;
+    assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
+    let shown = court.until(&parked.id, |shown| shown["conclusion"].is_object()).await;
+    assert_eq!(shown["conclusion"]["reason"], "policy_denied", "{shown}");
+    let heard = told(&court.judge).await;
+    assert_eq!((heard.reason, heard.decision_id.as_str()), (Reason::PolicyDenied, "of-the-dead"));
+    nothing_for(&court.worker).await;
+    court.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_that_was_stored_in_part_and_then_refused_is_told_as_delivered_to_those_who_have_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("own.rego"), SECOND_THOUGHTS).unwrap();
+    let court = Court::with(ONE_OF_TWO, |options| {
+        let dir = folder.path().to_str().unwrap().into();
+        let policy = toml::Table::from_iter([("dir".to_owned(), toml::Value::String(dir))]);
+        options.node_overrides.insert("policy".to_owned(), policy.into());
+    })
+    .await;
+    let to_all = Draft::new(json!({ "broadcast": {} }), json!({ "text": "refuse" }));
+    let draft = Draft { priority: Priority::Critical, ..to_all };
+    let parked = court.park(&draft).await;
+    let subject = format!("tenant.acme.stored.worker.message.planner.{}", draft.message_id);
+    store(&court, subject, &[("Agentbus-Decision", "of-the-dead")], b"{}".to_vec()).await;
+    assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
+    let verdict = told(&court.planner).await;
+    assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+    assert_eq!(verdict.decision_id, "of-the-dead");
+    assert_eq!(verdict.reach.map(|reach| reach.delivered), Some(1));
+    court.until(&parked.id, |shown| shown["conclusion"]["reason"] == "delivered").await;
+    court.stop().await;
+}
+
+/// The store is full when the sender is to be told: tried again, and recorded once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_cannot_be_told_for_a_while_is_recorded_once() {
+    let court = Court::with(ONE_OF_TWO, |options| {
+        options.plan = small(ONE_OF_TWO, 1024 * 1024);
+    })
+    .await;
+    let draft = severe("open the gate");
+    let parked = court.park(&draft).await;
+    let node = jetstream::new(court.bus.stack.connect(BusUser::Node).await.unwrap());
+    for bytes in [100_000, 1_000, 10] {
+        let filler = |number| format!("tenant.acme.stored.stranger.message.steward.f{bytes}-{number}");
+        let mut number = 0;
+        let until_full = async || -> bool {
+            number += 1;
+            node.publish(filler(number), vec![b'x'; bytes].into()).await.unwrap().await.is_ok()
+        };
+        let mut publish = until_full;
+        while publish().await {}
+    }
+    let records = format!("record.acme.planner.{}.>", draft.message_id);
+    let recorded = async || {
+        let operator = jetstream::new(court.bus.stack.connect(BusUser::Operator).await.unwrap());
+        let stream = operator.get_stream("RECORDS").await.unwrap();
+        let counts: Vec<(String, usize)> =
+            stream.info_with_subjects(&records).await.unwrap().try_collect().await.unwrap();
+        counts.iter().map(|(_, count)| count).sum::<usize>()
+    };
+    let before = recorded().await;
+    parked.vote(&court.judge, "reject").await;
+    parked.vote(&court.agent("arbiter").await, "reject").await;
+    // Some attempts.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(court.show(&court.judge, &parked.id).await["conclusion"].is_null(), "concluded, and told nobody");
+    assert_eq!(recorded().await, before, "recorded before it could be told");
+    let provisioner = court.bus.stack.connect(BusUser::Provisioner).await.unwrap();
+    let larger = small(ONE_OF_TWO, 8 * 1024 * 1024);
+    provision(&provisioner, &larger, &StoreSettings::default()).await.unwrap();
+    court.until(&parked.id, |shown| shown["conclusion"]["reason"] == "deliberation_denied").await;
+    assert_eq!(recorded().await, before + 1);
+    assert_eq!(told(&court.planner).await.reason, Reason::DeliberationDenied);
+    court.stop().await;
+}
+
+/// However often it was tried meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_waits_for_a_registry_that_is_away() {
+    let mut court = Court::with(ONE_OF_TWO, |options| options.redis_data = RedisData::OnDisk).await;
+    court.worker.register(&["gates"]).await.unwrap();
+    let to_one = Draft::new(json!({ "capability": "gates" }), json!({ "text": "open" }));
+    let parked = court.park(&Draft { priority: Priority::Critical, ..to_one }).await;
+    let node = court.bus.stack.connect(BusUser::Node).await.unwrap();
+    let effects: PullConsumer = jetstream::new(node)
+        .get_consumer_from_stream("effects", agentbus::tenants::names::DELIBERATIONS_STREAM)
+        .await
+        .unwrap();
+    court.bus.stack.redis_mut().unwrap().child_mut().kill().await;
+    // The registrations that a node remembers are forgotten.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
+    // What the node has in hand when it is paused comes again after 30 s only.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let stack = &mut court.bus.stack;
+    stack.node_mut(0).unwrap().child_mut().pause();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let mut attempts = 0;
+    while attempts < agentbus::pipeline::RELEASES_MAX {
+        let mut batch =
+            effects.batch().max_messages(1).expires(Duration::from_secs(5)).messages().await.unwrap();
+        while let Some(message) = batch.next().await {
+            let message = message.unwrap();
+            attempts = u64::try_from(message.info().unwrap().delivered).unwrap();
+            message.ack_with(AckKind::Nak(None)).await.unwrap();
+        }
+    }
+    stack.node_mut(0).unwrap().child_mut().resume();
+    let tried = async |effects: &PullConsumer| effects.get_info().await.unwrap().delivered.consumer_sequence;
+    let (begun, until) = (tried(&effects).await, Instant::now() + SOON);
+    while tried(&effects).await == begun {
+        assert!(Instant::now() < until, "it is not tried again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let shown = court.show(&court.judge, &parked.id).await;
+    assert!(shown["conclusion"].is_null(), "an approval is thrown away: {shown}");
+    court.stop().await;
+}
+
+/// With so much room for what is told and delivered.
+fn small(terms: &str, inbox_bytes: u64) -> Plan {
+    let toml = format!("{}\n[tenants.acme.store]\ninbox_bytes = {inbox_bytes}\n", plan_text(terms));
+    Plan::parse(&toml).unwrap()
 }

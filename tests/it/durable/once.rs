@@ -102,6 +102,7 @@ fn refused(message: &str, stage: OutcomeStage) -> Notice {
         message: message.clone(),
         stage,
         after: 0,
+        not_after: Instant::now() + Duration::from_secs(60),
         digest: None,
         verdict: Verdict {
             message_id: Some(message),
@@ -219,13 +220,16 @@ async fn what_is_found_is_expected_and_what_came_since_is_not_overruled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_permitted_too_long_ago_is_not_stored() {
+async fn what_was_decided_too_long_ago_is_not_stored() {
     let desk = Desk::start(0).await;
     let stack = &desk.bus.stack;
     let lane = lane(stack.nats_url(), stack.seed_path(&BusUser::Node.into())).await;
     let over = Instant::now();
     let old = Shipment { not_after: over, ..shipment("m1", &["worker"], Unless::Delivered).await };
     assert_eq!(lane.store(old).await, Err(LaneError::TooLate));
+    let old = Notice { not_after: over, ..refused("m1", OutcomeStage::Judged) };
+    assert_eq!(lane.outcome(old).await, Err(LaneError::TooLate));
+    assert_eq!(lane.judged(&key("m1")).await, Ok(None));
     assert_eq!(lane.evidence(&key("m1")).await, Ok(None));
     desk.bus.stop().await;
 }
