@@ -166,7 +166,7 @@ impl Pipeline {
             Way::Parked(why) => {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };
-                park::park(&*self.deliberations, parking, trail).await
+                once::park(self, parking, trail).await
             }
         }
     }

@@ -130,9 +130,15 @@ pub trait Idempotency: Send + Sync {
     /// Exactly one of any number of concurrent callers gets `Claim::Mine`.
     async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError>;
 
-    /// Stores the verdict for the rest of the window. Only the claim's holder can; a token that is
-    /// no longer the current one changes nothing.
-    async fn settle(&self, key: &MessageKey, token: ClaimToken, verdict: &[u8]) -> Result<(), StoreError>;
+    /// Stores the verdict for the rest of the window; if `longer` is not zero, for so long and a window
+    /// more. Only the claim's holder can; a token that is no longer the current one changes nothing.
+    async fn settle(
+        &self,
+        key: &MessageKey,
+        token: ClaimToken,
+        verdict: &[u8],
+        longer: Duration,
+    ) -> Result<(), StoreError>;
 
     /// Gives the claim back, as if it had never been made: the next claim is `Mine`, or `TakenOver`
     /// if this one was, because the doubt about the first holder remains.

@@ -39,7 +39,8 @@ enum Command {
     Show(ShowArgs),
     /// Put them back onto the durable lane, to be governed anew
     ///
-    /// Nothing is delivered twice: what was delivered or parked before is found, and stays.
+    /// Nothing is delivered twice on the durable lane within the tenant's `inbox_age` (7 days unless it has
+    /// another): what was delivered or parked there before is found, and stays.
     Redrive(RedriveArgs),
     /// Delete them for good
     Drop(DropArgs),

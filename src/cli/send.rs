@@ -163,7 +163,9 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
             }
             let end = Instant::now() + wait;
             let patient = args.wait.is_some();
-            outcome(outcomes, who, &draft.message_id, end, patient, args.json).await?.unwrap_or(verdict)
+            let parked = verdict.status == Status::Deliberating;
+            let about = About { who, message_id: &draft.message_id, parked };
+            outcome(outcomes, about, end, patient, args.json).await?.unwrap_or(verdict)
         }
         _ => verdict,
     };
@@ -202,15 +204,23 @@ async fn verdict(
     Ok((verdict, None))
 }
 
+/// Which message outcomes are waited for.
+struct About<'a> {
+    who: &'a Who,
+    message_id: &'a str,
+    /// The reply has said so: the outcome that says the same is no news.
+    parked: bool,
+}
+
 /// The outcomes of a message as they come, until the last one, or until nobody waits any more.
 async fn outcome(
     outcomes: &mut Subscriber,
-    who: &Who,
-    message_id: &str,
+    about: About<'_>,
     end: Instant,
     patient: bool,
     json: bool,
 ) -> anyhow::Result<Option<Verdict>> {
+    let About { who, message_id, parked } = about;
     let mut last = None;
     loop {
         let heard = tokio::select! {
@@ -223,6 +233,9 @@ async fn outcome(
         let mine = header("Agentbus-Sender") == Some(who.agent.as_str())
             && header("Agentbus-Message-Id") == Some(message_id);
         let (true, Some(verdict)) = (mine, client::outcome(&heard, &who.agent)) else { continue };
+        if parked && verdict.status == Status::Deliberating {
+            continue;
+        }
         if !json {
             say("outcome ")?;
         }

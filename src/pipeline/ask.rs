@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::{
     Answer, Parcel, Pipeline, Request, Unless, deliver, once,
-    park::{self, Parking},
+    park::Parking,
     questions::{Asked, Expected, Given, Open},
     route::{Patience, Way},
     trail::{self, Outcome, Trail},
@@ -125,7 +125,7 @@ impl Pipeline {
             Way::Parked(why) => {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };
-                Ok((park::park(&*self.deliberations, parking, trail).await?, None))
+                Ok((once::park(self, parking, trail).await?, None))
             }
         }
     }
@@ -220,7 +220,7 @@ impl Pipeline {
             Way::Parked(why) => {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };
-                Ok((park::park(&*self.deliberations, parking, trail).await?, None))
+                Ok((once::park(self, parking, trail).await?, None))
             }
         }
     }

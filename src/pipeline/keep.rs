@@ -12,14 +12,14 @@ use tracing::Instrument as _;
 
 use super::{
     Accepted, Answer, DeadLetter, Evidence, LaneError, Noted, Notice, OutcomeStage, Pipeline, Request,
-    Shipment, Stored, Unless, deliver,
+    Shipment, Stored, Unless, deliver, once,
     park::{self, Parking},
     route::{Patience, Way},
     trail::{self, Judged, Manner, Outcome, Trail},
 };
 use crate::{
     deliberation,
-    domain::{MessageId, Reach, Reason, Recipient, Status, Verb, Verdict},
+    domain::{MessageId, Reach, Reason, Recipient, Status, Tenant, Verb, Verdict},
     rejection::Rejection,
     state::MessageKey,
     telemetry::Stage,
@@ -231,7 +231,7 @@ impl Pipeline {
         if (kept.attempt > 1 || kept.redriven > 0)
             && let Some(outcome) = self.earlier(&kept.key, &letter, told(kept), trail).await?
         {
-            return Ok(outcome);
+            return self.parked_durably(outcome, &letter, &tenant, trail).await;
         }
         let patience = match kept.attempt {
             ATTEMPTS_MAX.. => Patience::LastOfLane,
@@ -246,9 +246,23 @@ impl Pipeline {
             Way::Parked(why) => {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };
-                park::park(&*self.deliberations, parking, trail).await
+                let parked = park::park(&*self.deliberations, parking, trail).await?;
+                self.parked_durably(parked, letter, tenant, trail).await
             }
             Way::Durable | Way::Live => self.store(judged, &letter, request, trail, unless).await,
+        }
+    }
+
+    async fn parked_durably(
+        &self,
+        outcome: Outcome,
+        letter: &Decoded,
+        tenant: &Tenant,
+        trail: &Trail,
+    ) -> Result<Outcome, Rejection> {
+        match outcome {
+            Outcome::Parked(id, why) => once::remember(self, letter, tenant, (id, why), trail).await,
+            other => Ok(other),
         }
     }
 
@@ -272,9 +286,10 @@ impl Pipeline {
         }
         let id = deliberation::id_of(key);
         let case = self.deliberations.load(&key.tenant, &id).await.map_err(park::unavailable)?;
-        Ok(case.map(|case| {
-            Outcome::Parked(case.parked.id.clone(), "it was parked: its reviewers decide".to_owned())
-        }))
+        let Some(case) = case else { return Ok(None) };
+        let left = case.parked.deadline.0.saturating_sub(trail.now().0);
+        once::keep_for(trail, Duration::from_millis(left));
+        Ok(Some(Outcome::Parked(case.parked.id, "it was parked: its reviewers decide".to_owned())))
     }
 
     /// Into durable inboxes, each by its own permit.

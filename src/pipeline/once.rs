@@ -10,12 +10,13 @@ use rand::Rng as _;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Answer, Pipeline,
-    keep::Told,
+    Answer, Notice, OutcomeStage, Pipeline,
+    keep::{self, Told},
+    park::{self, Parking},
     trail::{Judged, Outcome, Trail},
 };
 use crate::{
-    domain::{Encoding, Reason, Verdict},
+    domain::{DeliberationId, Encoding, Reason, Tenant, Verdict},
     rejection::Rejection,
     state::{Claim, ClaimToken, Digest, Idempotency, MessageKey, StoreError},
     wire::{self, Decoded, RecordKind, Recorded},
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct Claimed {
     key: MessageKey,
     token: ClaimToken,
+    /// What its verdict is kept for beyond the window.
+    longer: Duration,
 }
 
 /// The stored verdict if this is a repeat; else the message is claimed, and the trail knows.
@@ -54,7 +57,7 @@ async fn claim(
     loop {
         match pipeline.idempotency.claim(&key, &letter.digest).await.map_err(unavailable)? {
             Claim::Mine { token } => {
-                trail.claimed(Claimed { key, token });
+                trail.claimed(Claimed { key, token, longer: Duration::ZERO });
                 return Ok(None);
             }
             Claim::TakenOver { token } => {
@@ -67,12 +70,18 @@ async fn claim(
                     .after(Duration::from_millis(500))
                 })?;
                 trail.took_over();
-                trail.claimed(Claimed { key: key.clone(), token });
+                trail.claimed(Claimed { key: key.clone(), token, longer: Duration::ZERO });
                 if let Some(verdict) = last.and_then(|last| sent(last, &letter.digest)) {
                     return Ok(Some(Outcome::Repeat(Box::new(verdict))));
                 }
                 // It may have taken another way than a live inbox.
-                return pipeline.earlier(&key, letter, Told::Before, trail).await;
+                let earlier = pipeline.earlier(&key, letter, Told::Before, trail).await?;
+                return match earlier {
+                    Some(Outcome::Parked(id, why)) => {
+                        tell_parked(pipeline, &key, (id, why), trail).await.map(Some)
+                    }
+                    earlier => Ok(earlier),
+                };
             }
             Claim::Settled { verdict } => {
                 let verdict = stored(&verdict).ok_or_else(|| unavailable(unreadable()))?;
@@ -89,6 +98,83 @@ async fn claim(
                 tokio::time::sleep(wait.min(lease_left + Duration::from_millis(1))).await;
             }
         }
+    }
+}
+
+/// Parks, and leaves the verdict where a repeat on either lane finds it: with the claim, for longer than
+/// reviewers can take, and as an outcome beside which the durable lane delivers nothing.
+pub(super) async fn park(
+    pipeline: &Pipeline,
+    parking: Parking<'_>,
+    trail: &mut Trail,
+) -> Result<Outcome, Rejection> {
+    let key = trail.message_key(parking.letter);
+    let longer = deliberated_for(parking.tenant, parking.letter);
+    match park::park(&*pipeline.deliberations, parking, trail).await? {
+        Outcome::Parked(id, why) => {
+            keep_for(trail, longer);
+            tell_parked(pipeline, &key, (id, why), trail).await
+        }
+        other => Ok(other),
+    }
+}
+
+async fn tell_parked(
+    pipeline: &Pipeline,
+    key: &MessageKey,
+    (id, why): (DeliberationId, String),
+    trail: &Trail,
+) -> Result<Outcome, Rejection> {
+    let Answer { verdict, encoding, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
+    let notice = Notice {
+        tenant: key.tenant.clone(),
+        to: key.sender.clone(),
+        sender: key.sender.clone(),
+        message: key.message.clone(),
+        stage: OutcomeStage::Governed,
+        after: 0,
+        not_after: trail.deadline(),
+        digest: trail.digest(),
+        verdict,
+        encoding,
+    };
+    // What stands already is of a `submit` of this id.
+    pipeline.lane.outcome(notice).await.map_err(keep::unavailable)?;
+    Ok(Outcome::Parked(id, why))
+}
+
+/// What was submitted and parked is not let through by a `send` either: that finds this verdict.
+pub(super) async fn remember(
+    pipeline: &Pipeline,
+    letter: &Decoded,
+    tenant: &Tenant,
+    (id, why): (DeliberationId, String),
+    trail: &Trail,
+) -> Result<Outcome, Rejection> {
+    let (key, store) = (trail.message_key(letter), &pipeline.idempotency);
+    match store.claim(&key, &letter.digest).await.map_err(unavailable)? {
+        Claim::Mine { token } => {
+            let Answer { verdict, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
+            let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
+            let longer = deliberated_for(tenant, letter);
+            store.settle(&key, token, &bytes, longer).await.map_err(unavailable)?;
+        }
+        // Sent before: that has a verdict of its own, or is about to. The doubt about it stays.
+        Claim::TakenOver { token } => store.release(&key, token).await.map_err(unavailable)?,
+        Claim::Pending { .. } | Claim::Settled { .. } | Claim::Conflict => {}
+    }
+    Ok(Outcome::Parked(id, why))
+}
+
+/// How long its reviewers have, from now, at most.
+fn deliberated_for(tenant: &Tenant, letter: &Decoded) -> Duration {
+    tenant.deliberation.terms(letter.message.message_type).timeout
+}
+
+/// Lets the verdict of what the trail has claimed be kept beyond the window.
+pub(super) fn keep_for(trail: &mut Trail, longer: Duration) {
+    if let Some(claim) = trail.take_claim() {
+        trail.claimed(Claimed { longer, ..claim });
     }
 }
 
@@ -113,7 +199,7 @@ pub(super) fn conclude(
     trail: &mut Trail,
     answer: &Answer,
 ) {
-    let Some(Claimed { key, token }) = trail.take_claim() else { return };
+    let Some(Claimed { key, token, longer }) = trail.take_claim() else { return };
     // The slot goes along, so that work that waits for the store counts as in flight.
     let slot = trail.release_slot();
     let store = Arc::clone(store);
@@ -124,7 +210,7 @@ pub(super) fn conclude(
             Reason::TimedOut => Ok(()),
             _ if lasting(&verdict) => {
                 let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
-                store.settle(&key, token, &bytes).await
+                store.settle(&key, token, &bytes, longer).await
             }
             _ => store.release(&key, token).await,
         };

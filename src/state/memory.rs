@@ -3,7 +3,7 @@
 //! Nothing survives the process, and no other node sees it. All operations are short and without
 //! waiting, so each half is under one lock that is never held over an `.await`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -133,9 +133,18 @@ impl Idempotency for MemoryStore {
         self.messages.lock().claim(key, digest, self.clock.now(), &self.lifetimes)
     }
 
-    async fn settle(&self, key: &MessageKey, token: ClaimToken, verdict: &[u8]) -> Result<(), StoreError> {
+    async fn settle(
+        &self,
+        key: &MessageKey,
+        token: ClaimToken,
+        verdict: &[u8],
+        longer: Duration,
+    ) -> Result<(), StoreError> {
         verdict_fits(verdict)?;
-        self.messages.lock().settle(key, token, verdict, self.clock.now());
+        let now = self.clock.now();
+        let kept_until = (!longer.is_zero())
+            .then(|| now.saturating_add(millis(longer)).saturating_add(millis(self.lifetimes.window)));
+        self.messages.lock().settle(key, token, verdict, now, kept_until);
         Ok(())
     }
 

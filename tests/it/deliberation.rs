@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::bus::Bus;
 
+mod lanes;
 mod races;
 mod release;
 mod survival;
@@ -64,6 +65,9 @@ impl Court {
             (Status::Deliberating, Reason::Deliberating),
             "{verdict:?}"
         );
+        // Kept as an outcome as well, for the durable lane to find.
+        let outcome = told(&self.planner).await;
+        assert_eq!((outcome.status, &outcome.deliberation_id), (verdict.status, &verdict.deliberation_id));
         let id = verdict.deliberation_id.expect("a parked message has a deliberation").to_string();
         let shown = self.show(&self.judge, &id).await;
         let digest = shown["digest"].as_str().unwrap().to_owned();

@@ -185,6 +185,26 @@ async fn a_sender_that_waits_hears_what_its_reviewers_decide() {
     bus.stack.stop().await;
 }
 
+/// What the reply has said is not said again by its outcome.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_waits_for_reviewers_hears_next_what_they_decide() {
+    let bus = Bus::start().await;
+    worker(&bus).await;
+    let words = ["send", "--as", "acme/planner", "--to", "worker", "--priority", "critical"];
+    let rest = ["--type", "command", "--wait", "50s", "--json", "delete the backups"];
+    let words: Vec<&str> = words.into_iter().chain(rest).collect();
+    let mut sender = Running::start(bus.agentbus(&words));
+    let verdict = |line: String| -> Value { serde_json::from_str(&line).unwrap() };
+    let parked = verdict(sender.line().await);
+    assert_eq!(parked["status"], "deliberating", "{parked}");
+    let id = parked["deliberation_id"].as_str().unwrap();
+    let vote = ["deliberations", "vote", "--as", "acme/judge", id, "--reject", "--json"];
+    assert_eq!(run(&bus, &vote).await.0, 0);
+    assert_eq!(verdict(sender.line().await)["reason"], "deliberation_denied");
+    assert_eq!(sender.end().await, Some(3), "as for any denial");
+    bus.stack.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_prints_its_answer() {
     let bus = Bus::start().await;

@@ -213,7 +213,10 @@ impl<'a> Reader<'a> {
         letters: &[&'l Letter],
         expected: Reason,
     ) -> anyhow::Result<Option<(&'l Letter, Verdict)>> {
-        let verdict = self.next(|message| client::outcome(message, &self.who.agent).is_some()).await?;
+        // That it waits was said by its verdict.
+        let news = |verdict: Verdict| verdict.reason != Reason::Deliberating;
+        let who = self.who.agent.clone();
+        let verdict = self.next(|message| client::outcome(message, &who).is_some_and(news)).await?;
         let Some(verdict) = verdict.as_ref().and_then(|message| client::outcome(message, &self.who.agent))
         else {
             screen.check(&format!("{} hears the outcome", self.who), "NO outcome", false);

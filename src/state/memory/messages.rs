@@ -82,10 +82,24 @@ impl Messages {
         }
     }
 
-    pub(super) fn settle(&mut self, key: &MessageKey, token: ClaimToken, verdict: &[u8], now: u64) {
+    /// `kept_until`: when it is forgotten, if not when its window ends.
+    pub(super) fn settle(
+        &mut self,
+        key: &MessageKey,
+        token: ClaimToken,
+        verdict: &[u8],
+        now: u64,
+        kept_until: Option<u64>,
+    ) {
         self.trim(now);
-        if let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_held_by(token)) {
-            entry.state = State::Settled(verdict.into());
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.is_held_by(token)) else { return };
+        entry.state = State::Settled(verdict.into());
+        if let Some(until) = kept_until
+            && let Some(key) = self.expiries.remove(&entry.expiry)
+        {
+            entry.expiry = (until, self.next);
+            self.expiries.insert(entry.expiry, key);
+            self.next += 1;
         }
     }
 

@@ -79,9 +79,18 @@ impl Idempotency for RedisStore {
         }
     }
 
-    async fn settle(&self, key: &MessageKey, token: ClaimToken, verdict: &[u8]) -> Result<(), StoreError> {
+    async fn settle(
+        &self,
+        key: &MessageKey,
+        token: ClaimToken,
+        verdict: &[u8],
+        longer: Duration,
+    ) -> Result<(), StoreError> {
         verdict_fits(verdict)?;
-        let args = vec![token_bytes(token), Value::Bytes(Bytes::copy_from_slice(verdict))];
+        let mut args = vec![token_bytes(token), Value::Bytes(Bytes::copy_from_slice(verdict))];
+        if !longer.is_zero() {
+            args.push(ms(longer.saturating_add(self.settings.lifetimes.window)));
+        }
         self.run_for_message(&self.scripts.settle, message_key(key), args).await?;
         Ok(())
     }

@@ -1,5 +1,5 @@
--- Stores the verdict of a claimed message for the rest of the window.
--- KEYS: the message. ARGV: token (8 bytes), verdict. The value's form: see claim.lua.
+-- Stores the verdict of a claimed message for the rest of the window, or for as long as is said.
+-- KEYS: the message. ARGV: token (8 bytes), verdict, perhaps ms. The value's form: see claim.lua.
 -- Returns 1, or 0 when the claim is no longer the current one.
 local value = redis.call('GET', KEYS[1])
 if not value then
@@ -9,5 +9,10 @@ local state = string.sub(value, 1, 1)
 if (state ~= 'P' and state ~= 'T') or string.sub(value, 34, 41) ~= ARGV[1] then
   return 0
 end
-redis.call('SET', KEYS[1], 'S' .. string.sub(value, 2, 33) .. ARGV[2], 'KEEPTTL')
+local settled = 'S' .. string.sub(value, 2, 33) .. ARGV[2]
+if ARGV[3] then
+  redis.call('SET', KEYS[1], settled, 'PX', ARGV[3])
+else
+  redis.call('SET', KEYS[1], settled, 'KEEPTTL')
+end
 return 1

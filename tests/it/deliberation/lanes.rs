@@ -1,0 +1,68 @@
+//! One message by both lanes: what its reviewers must see is let through by neither, also when it would be
+//! judged otherwise by then.
+
+use std::path::Path;
+
+use super::*;
+
+fn policy(folder: &Path, obligations: &str) {
+    let text = format!(
+        "package agentbus.modules.own\nallow := true\nobligations := {{\"deliberate\": {obligations}}}\n"
+    );
+    std::fs::write(folder.join("own.rego"), text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_by_one_lane_is_not_let_through_by_the_other_and_no_repeat_is() {
+    let folder = tempfile::tempdir().unwrap();
+    policy(folder.path(), "true");
+    let mut court = Court::with(ONE_OF_TWO, |options| {
+        let dir = folder.path().to_str().unwrap();
+        options.node_overrides.extend(toml::toml! {
+            policy = { dir = dir }
+            // Shorter than reviewers take.
+            idempotency = { window = "3s" }
+        });
+    })
+    .await;
+    let mut live = court.worker.inbox().await.unwrap();
+    let (sent, open) = (Draft::to_agent("worker", "sent"), Draft::to_agent("worker", "sent, and open"));
+    let submitted = Draft::to_agent("worker", "submitted");
+    let denied = court.park(&sent).await;
+    let waiting = court.park(&open).await;
+    let submit = async |court: &Court, draft: &Draft| {
+        let bytes = draft.encode(Encoding::Json);
+        let kept = court.planner.submit(bytes, Patience::default()).await.unwrap();
+        assert_eq!(kept.status, Status::Stored, "{kept:?}");
+    };
+    submit(&court, &submitted).await;
+    assert_eq!(told(&court.planner).await.status, Status::Deliberating);
+    denied.vote(&court.judge, "reject").await;
+    denied.vote(&court.agent("arbiter").await, "reject").await;
+    assert_eq!(told(&court.planner).await.reason, Reason::DeliberationDenied);
+
+    // By now it could go at once.
+    policy(folder.path(), "false");
+    court.bus.stack.node_mut(0).unwrap().stop().await;
+    court.bus.stack.node_mut(0).unwrap().restart().await.unwrap();
+    assert_eq!(court.worker.register(&[]).await.unwrap()["status"], "ok");
+    let free = send(&court.planner, &Draft::to_agent("worker", "another")).await;
+    assert_eq!(free.reason, Reason::Delivered, "{free:?}");
+    live.next().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    for (draft, parked) in [(&sent, Some(&denied)), (&open, Some(&waiting)), (&submitted, None)] {
+        let verdict = send(&court.planner, draft).await;
+        assert_eq!(verdict.status, Status::Deliberating, "{verdict:?}");
+        let id = verdict.deliberation_id.map(|id| id.to_string());
+        assert!(parked.is_none_or(|parked| id.as_ref() == Some(&parked.id)), "{id:?}");
+        submit(&court, draft).await;
+    }
+    // What was submitted is governed before this.
+    let last = Draft::to_agent("worker", "the last");
+    submit(&court, &last).await;
+    let delivered = take(&court.worker, 4, Duration::from_secs(5)).await;
+    let ids: Vec<&str> = delivered.iter().map(|message| header(message, "Agentbus-Message-Id")).collect();
+    assert_eq!(ids, [last.message_id.as_str()]);
+    assert!(tokio::time::timeout(MEANWHILE, live.next()).await.is_err(), "delivered live");
+    court.stop().await;
+}
