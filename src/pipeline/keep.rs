@@ -287,6 +287,9 @@ impl Pipeline {
         let id = deliberation::id_of(key);
         let case = self.deliberations.load(&key.tenant, &id).await.map_err(park::unavailable)?;
         let Some(case) = case else { return Ok(None) };
+        if case.parked.digest != hex::encode(letter.digest) {
+            return Err(used_before(&key.message));
+        }
         let left = case.parked.deadline.0.saturating_sub(trail.now().0);
         once::keep_for(trail, Duration::from_millis(left));
         Ok(Some(Outcome::Parked(case.parked.id, "it was parked: its reviewers decide".to_owned())))

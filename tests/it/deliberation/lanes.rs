@@ -3,6 +3,14 @@
 
 use std::path::Path;
 
+use agentbus::{
+    deliberation::{self, Appended, DeliberationLog as _},
+    domain::{Parked, Timestamp},
+    state::MessageKey,
+    tenants::BusUser,
+};
+use async_nats::{HeaderMap, jetstream};
+
 use super::*;
 
 fn policy(folder: &Path, obligations: &str) {
@@ -64,5 +72,27 @@ async fn what_was_parked_by_one_lane_is_not_let_through_by_the_other_and_no_repe
     let ids: Vec<&str> = delivered.iter().map(|message| header(message, "Agentbus-Message-Id")).collect();
     assert_eq!(ids, [last.message_id.as_str()]);
     assert!(tokio::time::timeout(MEANWHILE, live.next()).await.is_err(), "delivered live");
+    court.stop().await;
+}
+
+/// A node that died right after it had parked it has told nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_under_an_id_is_not_taken_for_another_message() {
+    let court = Court::sit(1, ONE_OF_TWO).await;
+    let another = races::parked(7);
+    let Parked { tenant, sender, message_id: message, .. } = another.clone();
+    let draft = Draft { message_id: message.to_string(), ..Draft::to_agent("worker", "quite another") };
+    let id = deliberation::id_of(&MessageKey { tenant, sender, message });
+    let log = races::node(&court.bus, 10).await;
+    let never = Timestamp(u64::MAX / 4);
+    assert_eq!(log.park(&Parked { id, deadline: never, ..another }).await, Ok(Appended::Now));
+    let node = jetstream::new(court.bus.stack.connect(BusUser::Node).await.unwrap());
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Redriven", "1");
+    let subject = format!("tenant.acme.submitted.planner.{}", draft.message_id);
+    node.publish_with_headers(subject, headers, draft.encode(Encoding::Json)).await.unwrap().await.unwrap();
+    let verdict = told(&court.planner).await;
+    assert_eq!(verdict.reason, Reason::DuplicateMessage, "{verdict:?}");
+    nothing_for(&court.worker).await;
     court.stop().await;
 }

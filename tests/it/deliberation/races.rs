@@ -30,14 +30,14 @@ impl Tenants for One {
 }
 
 /// The logs as a node has them, over a connection of its own.
-async fn node(bus: &Bus, open_max: usize) -> Arc<Deliberations> {
+pub(super) async fn node(bus: &Bus, open_max: usize) -> Arc<Deliberations> {
     let client = bus.stack.connect(BusUser::Node).await.unwrap();
     let mut tenant = Tenant::new("acme".parse().unwrap());
     tenant.deliberation.open_max = open_max;
     Arc::new(Deliberations::new(client, Arc::new(One(Arc::new(tenant))), Arc::new(Metrics::new("test"))))
 }
 
-fn parked(number: usize) -> Parked {
+pub(super) fn parked(number: usize) -> Parked {
     let voter = Voter { roles: ["judicial".to_owned()].into(), weight: 1 };
     Parked {
         id: format!("{number:024x}").parse().unwrap(),
