@@ -162,7 +162,7 @@ impl Pipeline {
                 trail.passed(Stage::Deliver);
                 Ok(Outcome::Delivered(reach))
             }
-            Way::Durable => self.store(judged, &letter, request, trail, Unless::Decided).await,
+            Way::Durable => self.store_recorded(judged, &letter, request, trail).await,
             Way::Parked(why) => {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tracing::Instrument as _;
 
 use super::{
-    Answer, Parcel, Pipeline, Request, Unless, deliver, once,
+    Answer, Parcel, Pipeline, Request, deliver, once,
     park::Parking,
     questions::{Asked, Expected, Given, Open},
     route::{Patience, Way},
@@ -214,7 +214,7 @@ impl Pipeline {
                 Ok((Outcome::Delivered(reach), Some(parcel)))
             }
             Way::Durable => {
-                let stored = self.store(judged, &letter, request, trail, Unless::Decided).await?;
+                let stored = self.store_recorded(judged, &letter, request, trail).await?;
                 Ok((stored, None))
             }
             Way::Parked(why) => {

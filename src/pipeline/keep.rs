@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     deliberation,
-    domain::{MessageId, Reach, Reason, Recipient, Status, Tenant, Verb, Verdict},
+    domain::{AgentId, MessageId, Reach, Reason, Recipient, Status, Tenant, Verb, Verdict},
     rejection::Rejection,
     state::MessageKey,
     telemetry::Stage,
@@ -304,6 +304,47 @@ impl Pipeline {
         trail: &mut Trail,
         unless: Unless,
     ) -> Result<Outcome, Rejection> {
+        let (shipment, reach) = self.packed(judged, letter, request, trail, unless)?;
+        self.ship(shipment, reach, letter, trail).await
+    }
+
+    /// The same for who waits for the verdict: nothing governs its message again if this node dies, so the
+    /// record goes ahead.
+    pub(super) async fn store_recorded(
+        &self,
+        judged: Judged,
+        letter: &Decoded,
+        request: &Request,
+        trail: &mut Trail,
+    ) -> Result<Outcome, Rejection> {
+        let (shipment, reach) = self.packed(judged, letter, request, trail, Unless::Decided)?;
+        let recipients: Vec<AgentId> =
+            shipment.parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
+        let (place, record) = trail.intent_to_store(letter, request, &reach, &recipients);
+        self.lane.record(place, record).await.map_err(|error| {
+            tracing::warn!(%error, "a decision could not be recorded");
+            Rejection::new(
+                Reason::AuditUnavailable,
+                "the decision cannot be recorded at the moment, so nothing was delivered",
+            )
+            .after(Duration::from_millis(500))
+        })?;
+        let stored = self.ship(shipment, reach, letter, trail).await?;
+        if let Outcome::Repeat(stands) = &stored {
+            // Repeats are not recorded, and this one takes the intent back.
+            trail.record(request, stands, &*self.courier, &self.metrics);
+        }
+        Ok(stored)
+    }
+
+    fn packed(
+        &self,
+        judged: Judged,
+        letter: &Decoded,
+        request: &Request,
+        trail: &Trail,
+        unless: Unless,
+    ) -> Result<(Shipment, Reach), Rejection> {
         let to_each = judged.manner == Manner::EachOfThem;
         let (parcels, reach) = deliver::pack(judged, letter, self.lane.payload_max())?;
         let shipment = Shipment {
@@ -316,6 +357,17 @@ impl Pipeline {
             after: trail.stored_last(),
             not_after: trail.deadline(),
         };
+        Ok((shipment, reach))
+    }
+
+    async fn ship(
+        &self,
+        shipment: Shipment,
+        reach: Reach,
+        letter: &Decoded,
+        trail: &mut Trail,
+    ) -> Result<Outcome, Rejection> {
+        let unless = shipment.unless;
         let stored = self.lane.store(shipment).await.map_err(unavailable)?;
         trail.passed(Stage::Deliver);
         match stored {

@@ -73,6 +73,9 @@ pub(super) struct Trail {
     took_over: bool,
     /// An intent to deliver is on record.
     intended: bool,
+    /// It stands where verdicts do. Only a live delivery's is looked for when a claim is taken over: what
+    /// the durable lane has stored is seen there.
+    intended_to_store: bool,
     /// [`super::Evidence::last`], as far as it is known.
     stored_last: u64,
     last: Instant,
@@ -99,6 +102,7 @@ impl Trail {
             claim: None,
             took_over: false,
             intended: false,
+            intended_to_store: false,
             stored_last: 0,
             last: received,
             stages: Vec::with_capacity(Stage::ALL.len()),
@@ -308,6 +312,25 @@ impl Trail {
         .into()
     }
 
+    /// The same for what is to be stored on the durable lane, and its place.
+    pub(super) fn intent_to_store<'a>(
+        &'a mut self,
+        letter: &Decoded,
+        request: &'a Request,
+        hoped: &Reach,
+        recipients: &[AgentId],
+    ) -> (RecordPlace<'a>, Bytes) {
+        self.intended_to_store = true;
+        let record = self.intent(letter, hoped, recipients);
+        let place = RecordPlace {
+            tenant: &request.tenant,
+            sender: &request.sender,
+            message: self.message_id.as_ref(),
+            after_intent: false,
+        };
+        (place, record)
+    }
+
     /// Records a verdict that no intent stands for.
     pub(super) fn record(
         &self,
@@ -355,7 +378,7 @@ impl Trail {
             tenant: &request.tenant,
             sender: &request.sender,
             message: self.message_id.as_ref(),
-            after_intent: self.intended,
+            after_intent: self.intended && !self.intended_to_store,
         };
         (place, record.into())
     }

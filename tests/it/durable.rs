@@ -7,7 +7,7 @@ use agentbus::{
     client::{Draft, is_delivery, outcome},
     domain::{Encoding, Reason, Status, Verb, Verdict},
     tenants::BusUser,
-    wire::decode_verdict,
+    wire::{RecordKind, decode_record, decode_verdict},
 };
 use serde_json::json;
 
@@ -179,6 +179,15 @@ async fn what_the_policy_wants_durable_is_sent_into_the_durable_inbox() {
     let message = kept.next().await;
     assert_eq!(header(message.headers.as_ref().unwrap(), "Agentbus-Message-Id"), draft.message_id);
     assert!(kept.is_silent().await, "delivered twice");
+    // Recorded before it was stored, and once.
+    let id = &draft.message_id;
+    let record = desk.last("RECORDS", &format!("record.acme.planner.{id}.verdict")).await.unwrap();
+    let stored = desk.last("OUT_acme", &format!("tenant.acme.stored.worker.message.planner.{id}")).await;
+    assert!(record.time < stored.unwrap().time, "stored before it was recorded");
+    let read = decode_record(&record.payload).unwrap();
+    assert_eq!((read.kind, read.verdict.decision_id), (RecordKind::Intent, verdict.decision_id));
+    let records = desk.count("RECORDS", &format!("record.acme.planner.{id}.>")).await;
+    assert_eq!(records.values().sum::<usize>(), 1, "{records:?}");
     desk.bus.stop().await;
 }
 
