@@ -4,8 +4,8 @@
 //! Not by async-nats' own requests: an answer that never comes would stay in its table for good.
 //!
 //! async-nats sends what it could not write before a reconnect when it is connected again, perhaps long
-//! after its caller has given up. That is harmless here: what may happen once only is published with the
-//! sequence that it expects, and finds that another has come first.
+//! after its caller has given up. What may happen once only is published with the sequence that it expects,
+//! and finds that another has come first.
 
 use std::{
     collections::HashMap,

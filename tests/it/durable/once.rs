@@ -109,6 +109,7 @@ fn refused(message: &str, stage: OutcomeStage) -> Notice {
             status: Status::Rejected,
             reason: Reason::PolicyDenied,
             detail: String::new(),
+            retryable: false,
             retry_after: None,
             decision_id: "refused".to_owned(),
             policy_revision: None,
