@@ -210,10 +210,10 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     }
     if !shutdown.is_requested() {
         bus.start(&shutdown).await?;
-        clerk.start(&shutdown);
+        clerk.start(directory.clone(), &shutdown);
         inbound.start(directory.clone(), &shutdown);
         if let Some(hooks) = &hooks {
-            hooks.start(&shutdown);
+            hooks.start(directory.clone(), &shutdown);
         }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");

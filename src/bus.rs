@@ -26,6 +26,8 @@ mod agents;
 mod answers;
 mod clerk;
 mod deliberations;
+mod each_tenant;
+mod feed;
 mod heads;
 mod hooks;
 mod inbound;

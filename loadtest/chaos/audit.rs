@@ -86,9 +86,11 @@ impl Audit {
                 }
             }
         }
-        for (subject, _) in all(context, names::DEAD_LETTERS_STREAM).await? {
-            if let ["dead", tenant, sender, message] = tokens(&subject).as_slice() {
-                books.write(Seen::Left { key: key(tenant, sender, message), place: Place::DeadLetters });
+        for tenant in TENANTS {
+            for (subject, _) in all(context, &names::dead_letters_stream(&tenant.parse()?)).await? {
+                if let ["dead", tenant, sender, message] = tokens(&subject).as_slice() {
+                    books.write(Seen::Left { key: key(tenant, sender, message), place: Place::DeadLetters });
+                }
             }
         }
         Ok(())

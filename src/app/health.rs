@@ -158,16 +158,18 @@ impl NodeHealth {
     }
 
     fn deliberations(&self) -> Part {
-        let (state, note) = match self.serving.get().map(|serving| serving.clerk.waiting()) {
-            None => (PartState::Down, "not connected yet"),
-            Some(false) => (PartState::Up, ""),
-            Some(true) => (
+        let (state, note) = match self.serving.get().map(|serving| serving.clerk.absent()) {
+            None => (PartState::Down, "not connected yet".to_owned()),
+            Some(0) => (PartState::Up, String::new()),
+            Some(absent) => (
                 PartState::Degraded,
-                "the stream DELIBERATIONS or its consumers do not answer: nothing is parked or released; is \
-                 the bus provisioned (`agentbus tenants apply`)?",
+                format!(
+                    "{absent} tenants are without their stream of deliberations: nothing of theirs is parked or \
+                     released; make it by `agentbus tenants apply`"
+                ),
             ),
         };
-        Part { name: "deliberations", state, note: note.to_owned() }
+        Part { name: "deliberations", state, note }
     }
 
     /// `None`: the node has no webhook.

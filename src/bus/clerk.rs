@@ -3,38 +3,32 @@
 //! JetStream is the clock. Every parked message is given back to its consumer with a delay until
 //! something is due, so a schedule outlives every node, and any node may be the one that keeps it.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_nats::{
     Client,
-    jetstream::{self, AckKind, Context, Message, consumer::PullConsumer},
+    jetstream::{AckKind, Message},
 };
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use rand::Rng as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Thresholds, subjects};
+use super::{
+    Thresholds,
+    feed::{Feed, tell},
+    subjects,
+};
 use crate::{
     deliberation::{Appended, Case, DeliberationLog, LogError},
     domain::Timestamp,
     pipeline::Pipeline,
     shutdown::Shutdown,
-    tenants::names,
+    tenants::{Directory, names},
 };
 
-/// Messages of one consumer that are worked on at one time.
-const AT_ONCE: usize = 32;
-/// How long the server holds a question for messages. A stopping node waits for its last one.
-const PULL_FOR: Duration = Duration::from_secs(1);
-/// One question to JetStream, or one answer to it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// Events of one tenant that are in hand at one time.
+const SHARE: usize = 16;
+/// Events of all tenants that are worked on at one time.
+const AT_ONCE: usize = 128;
 /// A deadline is looked at at least this often, should a clock have been set.
 const LOOK_MAX: Duration = Duration::from_secs(3_600);
 /// No shorter: clocks differ, and a deadline is not worth a busy loop.
@@ -44,41 +38,30 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Times that a deadline finds that the log has grown before it is given back.
 const CONFLICTS_MAX: usize = 16;
-/// Pause after a consumer that is not there, or does not answer.
-const MISSING_PAUSE: Duration = Duration::from_secs(2);
 
 /// Keeps deadlines and carries decisions out, beside the other nodes.
 #[derive(Clone)]
 pub struct Clerk {
-    context: Context,
+    feed: Arc<Feed>,
     log: Arc<dyn DeliberationLog>,
     pipeline: Arc<Pipeline>,
     thresholds: Arc<Thresholds>,
-    /// A consumer is not there, or does not answer.
-    waiting: Arc<AtomicBool>,
 }
 
-/// What the messages of a consumer ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Duty {
-    Deadlines,
-    Effects,
-}
-
-impl Duty {
-    fn consumer(self) -> &'static str {
-        match self {
-            Duty::Deadlines => names::DEADLINES_CONSUMER,
-            Duty::Effects => names::EFFECTS_CONSUMER,
-        }
-    }
-}
-
-/// What becomes of a message of a consumer.
+/// What becomes of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Done {
     Ever,
     Again(Duration),
+}
+
+impl From<Done> for AckKind {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Ever => AckKind::Ack,
+            Done::Again(after) => AckKind::Nak(Some(after)),
+        }
+    }
 }
 
 impl Clerk {
@@ -88,83 +71,27 @@ impl Clerk {
         pipeline: Arc<Pipeline>,
         thresholds: Arc<Thresholds>,
     ) -> Self {
-        let mut context = jetstream::new(client);
-        context.set_timeout(ANSWER_WITHIN);
-        Self { context, log, pipeline, thresholds, waiting: Arc::default() }
+        let feed = Feed::new(client, names::CLERK_CONSUMER, SHARE, AT_ONCE);
+        Self { feed, log, pipeline, thresholds }
     }
 
-    /// Whether deadlines and decisions wait for JetStream.
-    pub fn waiting(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed)
+    /// Tenants whose deadlines and decisions wait for their stream.
+    pub fn absent(&self) -> usize {
+        self.feed.absent()
     }
 
     /// Works until the shutdown. What was begun is finished, what was not is given back.
-    pub fn start(self, shutdown: &Shutdown) {
-        for duty in [Duty::Deadlines, Duty::Effects] {
-            shutdown.tracker().spawn(self.clone().work(duty, shutdown.clone()));
-        }
+    pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown) {
+        let feed = Arc::clone(&self.feed);
+        feed.start(directory, shutdown, move |message| self.clone().handle(message));
     }
 
-    async fn work(self, duty: Duty, shutdown: Shutdown) {
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
-        while !shutdown.is_requested() {
-            let consumer: Result<PullConsumer, _> =
-                self.context.get_consumer_from_stream(duty.consumer(), names::DELIBERATIONS_STREAM).await;
-            match consumer {
-                Ok(consumer) => {
-                    self.waiting.store(false, Ordering::Relaxed);
-                    self.pull(duty, &consumer, &slots, &shutdown).await;
-                }
-                Err(error) => {
-                    if !self.waiting.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(consumer = duty.consumer(), %error, "deliberations wait: no consumer");
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(jittered(MISSING_PAUSE)) => {}
-                () = shutdown.requested() => {}
-            }
-        }
-    }
-
-    /// Takes messages as long as there are slots for them. Returns when the consumer does not answer.
-    async fn pull(&self, duty: Duty, consumer: &PullConsumer, slots: &Arc<Semaphore>, shutdown: &Shutdown) {
-        while !shutdown.is_requested() {
-            let slot = tokio::select! {
-                slot = Arc::clone(slots).acquire_owned() => slot,
-                () = shutdown.requested() => return,
-            };
-            // Never closed.
-            let Ok(slot) = slot else { return };
-            let mut free = vec![slot];
-            free.extend(std::iter::from_fn(|| Arc::clone(slots).try_acquire_owned().ok()));
-            let batch = consumer.batch().max_messages(free.len()).expires(PULL_FOR).messages().await;
-            let Ok(mut messages) = batch else { return };
-            while let Some(message) = messages.next().await {
-                let message = match message {
-                    Ok(message) => message,
-                    Err(error) => {
-                        tracing::debug!(consumer = duty.consumer(), %error, "no messages");
-                        return;
-                    }
-                };
-                match free.pop() {
-                    Some(slot) if !shutdown.is_requested() => {
-                        shutdown.tracker().spawn(self.clone().handle(duty, message, slot));
-                    }
-                    _ => settle(&message, Done::Again(Duration::ZERO)).await,
-                }
-            }
-        }
-    }
-
-    async fn handle(self, duty: Duty, message: Message, _slot: OwnedSemaphorePermit) {
+    async fn handle(self, message: Message) {
         let attempt = message.info().map_or(1, |info| usize::try_from(info.delivered).unwrap_or(1));
         let doing = async {
-            match duty {
-                Duty::Deadlines => self.look(&message).await,
-                Duty::Effects => self.conclude(&message, attempt).await,
+            match subjects::is_decided(&message.subject) {
+                true => self.conclude(&message, attempt).await,
+                false => self.look(&message).await,
             }
         };
         // A message that makes a node panic must not be lost with it.
@@ -172,7 +99,7 @@ impl Clerk {
             tracing::error!(subject = %message.subject, "a deliberation made the node panic; tried again");
             Done::Again(RETRY_MAX)
         });
-        settle(&message, done).await;
+        tell(&message, done.into()).await;
     }
 
     /// Appends what its time brings, and says when to look again.
@@ -251,20 +178,6 @@ impl Clerk {
                 jittered(RETRY_MIN)
             }
         })
-    }
-}
-
-/// Tells the consumer. If that is lost, it asks again after its `ack_wait`.
-async fn settle(message: &Message, done: Done) {
-    let kind = match done {
-        Done::Ever => AckKind::Ack,
-        Done::Again(after) if after.is_zero() => AckKind::Nak(None),
-        Done::Again(after) => AckKind::Nak(Some(after)),
-    };
-    match tokio::time::timeout(ANSWER_WITHIN, message.ack_with(kind)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "not acknowledged"),
-        Err(_) => tracing::debug!("not acknowledged: NATS takes nothing"),
     }
 }
 

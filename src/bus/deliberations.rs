@@ -1,13 +1,14 @@
 //! The logs of deliberations over JetStream, appended by compare-and-set.
 //!
-//! Every event is a message of the stream DELIBERATIONS on a subject of its own kind, so the server
-//! finds a deliberation's events, counts the open ones, and refuses an append to a log that has grown.
+//! Every event is a message of the tenant's stream DELIBERATIONS_<tenant> on a subject of its own kind, so
+//! the server finds a deliberation's events, counts the open ones, and refuses an append to a log that has
+//! grown. A stream keeps room for the ends of what it holds: new messages are parked up to four fifths of it.
 
 use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +18,12 @@ use async_nats::{
     jetstream::{self, Context, stream::RawMessageErrorKind},
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use super::{heads::Heads, subjects};
 use crate::{
@@ -39,9 +42,13 @@ const HEADERS_BYTES: usize = 1_024;
 const EVENTS_WITHOUT_VOTES: usize = 4;
 /// Logs that are read side by side for one list.
 const READS_AT_ONCE: usize = 16;
-/// How long the number of a tenant's open deliberations is taken as it was.
+/// How long what a tenant's stream holds is taken as it was: one count a second, and what this node has parked
+/// since. What other nodes have, it does not know of before.
 const COUNT_FOR: Duration = Duration::from_secs(1);
 const TENANTS_COUNTED_MAX: u64 = 65_536;
+/// Of a stream's bytes, those up to which messages are parked. The rest is for votes, escalations, decisions
+/// and conclusions of those that are.
+const PARKED_PERCENT_MAX: u64 = 80;
 /// Deliberations whose place in the stream is remembered, to list the oldest first.
 const PLACES_MAX: u64 = 100_000;
 /// Subjects that the server counts in one answer.
@@ -55,8 +62,8 @@ pub struct Deliberations {
     context: Context,
     tenants: Arc<dyn Tenants>,
     metrics: Arc<Metrics>,
-    /// How many are open, about.
-    open: Cache<TenantId, Arc<AtomicUsize>>,
+    /// What the tenants' streams hold, about.
+    counted: Cache<TenantId, Arc<OnceCell<Result<Counted, LogError>>>>,
     /// Sequences of parked events, which never change.
     places: Cache<(TenantId, DeliberationId), u64>,
     heads: Heads,
@@ -71,9 +78,19 @@ impl Deliberations {
             context,
             tenants,
             metrics,
-            open: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
+            counted: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
             places: Cache::builder().max_capacity(PLACES_MAX).build(),
             heads: Heads::default(),
+        }
+    }
+
+    /// An event as it is kept.
+    fn payload(&self, event: &Event) -> Result<Bytes, LogError> {
+        let payload = serde_json::to_vec(event).map_err(|error| LogError::Unreadable(error.to_string()))?;
+        let limit = self.client.max_payload().saturating_sub(HEADERS_BYTES);
+        match payload.len() {
+            bytes if bytes > limit => Err(LogError::TooLarge { bytes, limit }),
+            _ => Ok(payload.into()),
         }
     }
 
@@ -83,19 +100,15 @@ impl Deliberations {
         tenant: &TenantId,
         id: &DeliberationId,
         event: &Event,
+        payload: Bytes,
         last: u64,
     ) -> Result<Appended, LogError> {
-        let payload = serde_json::to_vec(event).map_err(|error| LogError::Unreadable(error.to_string()))?;
-        let limit = self.client.max_payload().saturating_sub(HEADERS_BYTES);
-        if payload.len() > limit {
-            return Err(LogError::TooLarge { bytes: payload.len(), limit });
-        }
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Expected-Stream", names::DELIBERATIONS_STREAM);
+        headers.insert("Nats-Expected-Stream", names::deliberations_stream(tenant));
         headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
         headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects::deliberation(tenant, id));
         let subject = subjects::deliberation_event(tenant, id, event);
-        let request = Request::new().headers(headers).payload(payload.into()).timeout(Some(ANSWER_WITHIN));
+        let request = Request::new().headers(headers).payload(payload).timeout(Some(ANSWER_WITHIN));
         let answer = self.client.send_request(subject, request).await.map_err(|error| {
             tracing::debug!(%error, "append not confirmed");
             LogError::Unconfirmed
@@ -111,10 +124,15 @@ impl Deliberations {
     }
 
     /// The first event at or after a sequence.
-    async fn next(&self, subject: String, from: u64) -> Result<Option<(u64, Event)>, LogError> {
+    async fn next(
+        &self,
+        tenant: &TenantId,
+        subject: String,
+        from: u64,
+    ) -> Result<Option<(u64, Event)>, LogError> {
         let stream = self
             .context
-            .get_stream_no_info(names::DELIBERATIONS_STREAM)
+            .get_stream_no_info(names::deliberations_stream(tenant))
             .await
             .map_err(|error| LogError::Refused(error.to_string()))?;
         let found = stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
@@ -136,7 +154,7 @@ impl Deliberations {
     /// A log, and its place in the stream.
     async fn read(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<(Case, u64)>, LogError> {
         let all = subjects::deliberation(tenant, id);
-        let Some((first, event)) = self.next(all.clone(), 1).await? else { return Ok(None) };
+        let Some((first, event)) = self.next(tenant, all.clone(), 1).await? else { return Ok(None) };
         let Event::Parked(parked) = &event else {
             return Err(LogError::Unreadable(format!("it begins with {}, expected parked", event.kind())));
         };
@@ -150,7 +168,7 @@ impl Deliberations {
         let length_max = EVENTS_WITHOUT_VOTES + parked.voters.len() + parked.stand_ins.len();
         let mut events = vec![(first, event)];
         while let Some((sequence, _)) = events.last().filter(|(_, event)| !last_of_all(event)) {
-            let Some(next) = self.next(all.clone(), sequence + 1).await? else { break };
+            let Some(next) = self.next(tenant, all.clone(), sequence + 1).await? else { break };
             if events.len() >= length_max {
                 return Err(LogError::Unreadable(format!("it has more than {length_max} events")));
             }
@@ -166,7 +184,7 @@ impl Deliberations {
         if let Some(sequence) = self.places.get(&key) {
             return Ok((sequence, id));
         }
-        match self.next(subjects::parked(tenant, &id), 1).await? {
+        match self.next(tenant, subjects::parked(tenant, &id), 1).await? {
             Some((sequence, _)) => {
                 self.places.insert(key, sequence);
                 Ok((sequence, id))
@@ -176,12 +194,13 @@ impl Deliberations {
         }
     }
 
-    async fn open_ids(&self, tenant: &TenantId) -> Result<HashMap<DeliberationId, u64>, LogError> {
-        let mut open = self.ids(tenant, "parked").await?;
-        for decided in self.ids(tenant, "decided").await?.keys() {
+    /// Those that are not decided, and how full the stream is.
+    async fn open_ids(&self, tenant: &TenantId) -> Result<(HashMap<DeliberationId, u64>, Fill), LogError> {
+        let (mut open, fill) = self.ids(tenant, "parked").await?;
+        for decided in self.ids(tenant, "decided").await?.0.keys() {
             open.remove(decided);
         }
-        Ok(open)
+        Ok((open, fill))
     }
 
     /// One of those that are not decided. `None`: it is, meanwhile, or it is gone.
@@ -210,11 +229,15 @@ impl Deliberations {
         }
     }
 
-    /// The deliberations that have events of this kind, and how many.
-    async fn ids(&self, tenant: &TenantId, kind: &str) -> Result<HashMap<DeliberationId, u64>, LogError> {
+    /// The deliberations that have events of this kind, and how many; and how full the stream is.
+    async fn ids(
+        &self,
+        tenant: &TenantId,
+        kind: &str,
+    ) -> Result<(HashMap<DeliberationId, u64>, Fill), LogError> {
         let filter = subjects::deliberations_with(tenant, kind);
-        let subject = format!("STREAM.INFO.{}", names::DELIBERATIONS_STREAM);
-        let mut found = HashMap::new();
+        let subject = format!("STREAM.INFO.{}", names::deliberations_stream(tenant));
+        let (mut found, mut fill) = (HashMap::new(), Fill::default());
         for page in 0..PAGES_MAX {
             let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
             let info: Info = self.context.request(subject.clone(), &question).await.map_err(|error| {
@@ -224,7 +247,11 @@ impl Deliberations {
             if let Some(error) = info.error {
                 return Err(LogError::Refused(error.description));
             }
-            let subjects = info.state.and_then(|state| state.subjects).unwrap_or_default();
+            let InfoState { bytes, subjects } = info.state.unwrap_or_default();
+            // Without a bound, and as nobody provisions it, less than 0.
+            let bytes_max = info.config.and_then(|config| u64::try_from(config.max_bytes).ok());
+            fill = Fill { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) };
+            let subjects = subjects.unwrap_or_default();
             let last = subjects.len() < PAGE;
             found.extend(
                 subjects
@@ -235,35 +262,46 @@ impl Deliberations {
                 break;
             }
         }
-        Ok(found)
+        Ok((found, fill))
     }
 
-    /// Whether the tenant has room for one more; counts it, if so.
-    async fn room(&self, tenant: &TenantId, open_max: usize) -> Result<bool, LogError> {
-        let open = match self.open.get(tenant) {
-            Some(open) => open,
-            None => {
-                let open = Arc::new(AtomicUsize::new(self.open_ids(tenant).await?.len()));
-                self.open.insert(tenant.clone(), Arc::clone(&open));
-                open
+    /// Whether the tenant has room for one more of so many bytes; counts it, if so. Those who ask at one time
+    /// share one count, or its failure.
+    async fn room(&self, tenant: &TenantId, bytes: usize) -> Result<(), LogError> {
+        let open_max = self.tenants.tenant(tenant).map_or(0, |tenant| tenant.deliberation.open_max);
+        let cell = self.counted.get_with(tenant.clone(), Arc::default);
+        let counted = cell.get_or_init(async || {
+            let (open, Fill { bytes, bytes_max }) = self.open_ids(tenant).await?;
+            let parked_max = bytes_max / 100 * PARKED_PERCENT_MAX;
+            Ok(Counted { open: open.len().into(), bytes: bytes.into(), bytes_max, parked_max })
+        });
+        match counted.await {
+            Ok(counted) => counted.take(open_max, u64::try_from(bytes + HEADERS_BYTES).unwrap_or(u64::MAX)),
+            Err(error) => {
+                self.counted.invalidate(tenant);
+                Err(error.clone())
             }
-        };
-        Ok(open.fetch_add(1, Ordering::Relaxed) < open_max)
+        }
     }
 }
 
 #[async_trait]
 impl DeliberationLog for Deliberations {
     async fn park(&self, parked: &Parked) -> Result<Appended, LogError> {
-        let open_max = self.tenants.tenant(&parked.tenant).map_or(0, |tenant| tenant.deliberation.open_max);
-        if !self.room(&parked.tenant, open_max).await? {
+        let (tenant, id) = (&parked.tenant, &parked.id);
+        let event = Event::Parked(Box::new(parked.clone()));
+        let payload = self.payload(&event)?;
+        match self.room(tenant, payload.len()).await {
+            Ok(()) => self.write(tenant, id, &event, payload, 0).await,
             // A repeat finds its own also when there is no room for others.
-            return match self.next(subjects::parked(&parked.tenant, &parked.id), 1).await? {
-                Some(_) => Ok(Appended::Conflict),
-                None => Err(LogError::TooManyParked { open_max }),
-            };
+            Err(full @ (LogError::Full(_) | LogError::TooManyParked { .. })) => {
+                match self.next(tenant, subjects::parked(tenant, id), 1).await? {
+                    Some(_) => Ok(Appended::Conflict),
+                    None => Err(full),
+                }
+            }
+            Err(error) => Err(error),
         }
-        self.write(&parked.tenant, &parked.id, &Event::Parked(Box::new(parked.clone())), 0).await
     }
 
     async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
@@ -274,7 +312,8 @@ impl DeliberationLog for Deliberations {
     }
 
     async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError> {
-        let appended = self.write(&case.parked.tenant, &case.parked.id, event, case.version).await?;
+        let payload = self.payload(event)?;
+        let appended = self.write(&case.parked.tenant, &case.parked.id, event, payload, case.version).await?;
         if let (Appended::Now, Event::Decided { at, .. }) = (appended, event) {
             self.metrics.deliberations.took(case.parked.parked_at, *at);
         }
@@ -282,7 +321,7 @@ impl DeliberationLog for Deliberations {
     }
 
     async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Head>>, LogError> {
-        let (ids, votes, escalated) =
+        let ((ids, _), (votes, _), (escalated, _)) =
             tokio::try_join!(self.open_ids(tenant), self.ids(tenant, "vote"), self.ids(tenant, "escalated"))?;
         let mut oldest: Vec<(u64, DeliberationId)> = match ids.len() > limit {
             true => {
@@ -317,6 +356,44 @@ fn last_of_all(event: &Event) -> bool {
     matches!(event, Event::Concluded { .. })
 }
 
+/// How full a stream is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fill {
+    bytes: u64,
+    bytes_max: u64,
+}
+
+/// What a tenant's stream holds, as it was counted, and what this node has parked since.
+#[derive(Debug)]
+struct Counted {
+    open: AtomicUsize,
+    bytes: AtomicU64,
+    bytes_max: u64,
+    /// Bytes up to which messages are parked.
+    parked_max: u64,
+}
+
+impl Counted {
+    /// Counts one more of so many bytes, if there is room.
+    fn take(&self, open_max: usize, bytes: u64) -> Result<(), LogError> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= open_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(LogError::TooManyParked { open_max });
+        }
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.parked_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(LogError::Full(format!(
+                "the tenant's deliberations take {before} of {} bytes, and what is above {} is for votes and \
+                 decisions: it needs more deliberations_bytes",
+                self.bytes_max, self.parked_max
+            )));
+        }
+        Ok(())
+    }
+}
+
 #[derive(Deserialize)]
 struct Ack {
     #[serde(default)]
@@ -331,10 +408,19 @@ struct Info {
     error: Option<ApiError>,
     #[serde(default)]
     state: Option<InfoState>,
+    #[serde(default)]
+    config: Option<InfoConfig>,
 }
 
 #[derive(Deserialize)]
+struct InfoConfig {
+    max_bytes: i64,
+}
+
+#[derive(Default, Deserialize)]
 struct InfoState {
+    #[serde(default)]
+    bytes: u64,
     #[serde(default)]
     subjects: Option<HashMap<String, u64>>,
 }

@@ -10,34 +10,28 @@ use std::{
 
 use async_nats::{
     Client,
-    jetstream::{
-        self, AckKind, Context,
-        consumer::{Consumer, pull},
-        stream::LastRawMessageErrorKind,
-    },
+    jetstream::{self, AckKind, Context, stream::LastRawMessageErrorKind},
 };
-use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use rand::Rng as _;
-use tokio::sync::Semaphore;
 
+use super::feed::{Feed, tell};
 use crate::{
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
     shutdown::Shutdown,
     telemetry::Metrics,
-    tenants::names::{DELIBERATIONS_STREAM, WEBHOOKS_CONSUMER},
+    tenants::{
+        Directory,
+        names::{WEBHOOKS_CONSUMER, deliberations_stream},
+    },
     webhook::{Occasion, Webhook},
 };
 
-/// Calls at one time.
+/// Calls at one time, and of them those for one tenant.
 const CALLS_MAX: usize = 4;
-/// A pull that was lost with a connection is made anew after this.
-const PULL_WAIT: Duration = Duration::from_secs(10);
+const CALLS_PER_TENANT: usize = 2;
 /// For one answer of JetStream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two tries to reach the consumer.
-const RETRY_MIN: Duration = Duration::from_millis(250);
-const RETRY_MAX: Duration = Duration::from_secs(15);
 /// Between two calls for the same event.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(600);
@@ -46,14 +40,13 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tells the webhook.
 pub struct Hooks {
+    feed: Arc<Feed>,
     context: Context,
     webhook: Webhook,
     /// Calls for one event.
     attempts: u64,
     clock: fn() -> Timestamp,
     metrics: Arc<Metrics>,
-    /// Why events cannot be read, if they cannot.
-    unread: Mutex<Option<String>>,
     /// Why the last call failed, if it did.
     failed: Mutex<Option<String>>,
 }
@@ -76,84 +69,32 @@ impl Hooks {
         clock: fn() -> Timestamp,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let mut context = jetstream::new(client);
+        let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER_TIMEOUT);
-        let (unread, failed) = (Mutex::new(None), Mutex::new(None));
-        Arc::new(Self { context, webhook, attempts: attempts.into(), clock, metrics, unread, failed })
+        let feed = Feed::new(client, WEBHOOKS_CONSUMER, CALLS_PER_TENANT, CALLS_MAX);
+        let failed = Mutex::new(None);
+        Arc::new(Self { feed, context, webhook, attempts: attempts.into(), clock, metrics, failed })
     }
 
     /// Works until the shutdown; calls that are being made then still end.
-    pub fn start(self: &Arc<Self>, shutdown: &Shutdown) {
-        shutdown.tracker().spawn(Arc::clone(self).pull(shutdown.clone()));
+    pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown) {
+        let hooks = Arc::clone(self);
+        self.feed.start(directory, shutdown, move |message| Arc::clone(&hooks).tell(message));
     }
 
     /// What is wrong, for people.
     pub fn trouble(&self) -> Option<String> {
-        let unread = self.unread.lock().as_ref().map(|cause| format!("events cannot be read: {cause}"));
+        let unread = match self.feed.absent() {
+            0 => None,
+            absent => Some(format!("events of {absent} tenants cannot be read: their stream is not there")),
+        };
         unread.or_else(|| self.failed.lock().as_ref().map(|cause| format!("the last call: {cause}")))
     }
 
-    async fn pull(self: Arc<Self>, shutdown: Shutdown) {
-        let calls = Arc::new(Semaphore::new(CALLS_MAX));
-        let mut consumer = None;
-        let mut wait = RETRY_MIN;
-        while !shutdown.is_requested() {
-            let next = async {
-                let slot = Arc::clone(&calls).acquire_owned().await.map_err(|error| error.to_string())?;
-                Ok::<_, String>(self.next(&mut consumer).await?.map(|message| (message, slot)))
-            };
-            let next = tokio::select! {
-                next = next => next,
-                () = shutdown.requested() => return,
-            };
-            *self.unread.lock() = next.as_ref().err().cloned();
-            match next {
-                Ok(Some((message, slot))) => {
-                    wait = RETRY_MIN;
-                    let hooks = Arc::clone(&self);
-                    shutdown.tracker().spawn(async move {
-                        hooks.tell(&message).await;
-                        drop(slot);
-                    });
-                }
-                Ok(None) => wait = RETRY_MIN,
-                Err(cause) => {
-                    tracing::warn!(cause, retry_in = ?wait, "events for the webhook cannot be read");
-                    consumer = None;
-                    tokio::select! {
-                        () = tokio::time::sleep(jittered(wait)) => {}
-                        () = shutdown.requested() => return,
-                    }
-                    wait = RETRY_MAX.min(wait * 2);
-                }
-            }
-        }
-    }
-
-    /// The next event. `None`: there was none for a while.
-    async fn next(
-        &self,
-        consumer: &mut Option<Consumer<pull::Config>>,
-    ) -> Result<Option<jetstream::Message>, String> {
-        let consumer = match consumer {
-            Some(consumer) => consumer,
-            None => {
-                let found = self.context.get_consumer_from_stream(WEBHOOKS_CONSUMER, DELIBERATIONS_STREAM);
-                consumer.insert(found.await.map_err(|error| error.to_string())?)
-            }
-        };
-        let batch = consumer.batch().max_messages(1).expires(PULL_WAIT).messages().await;
-        let mut batch = batch.map_err(|error| error.to_string())?;
-        match batch.next().await {
-            Some(message) => message.map(Some).map_err(|error| error.to_string()),
-            None => Ok(None),
-        }
-    }
-
-    async fn tell(&self, message: &jetstream::Message) {
+    async fn tell(self: Arc<Self>, message: jetstream::Message) {
         let attempt = message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(1);
         let subject = message.subject.as_str();
-        let reply = match self.occasion(message).await {
+        let reply = match self.occasion(&message).await {
             Ok(Some(occasion)) => self.call(&occasion, attempt).await,
             Ok(None) => AckKind::Ack,
             Err(NotTold::Unavailable(cause)) => {
@@ -166,10 +107,8 @@ impl Hooks {
                 AckKind::Term
             }
         };
-        if let Err(error) = message.ack_with(reply).await {
-            // It comes again, and is told again under the same id.
-            tracing::warn!(subject, %error, "JetStream did not learn what became of an event");
-        }
+        // If that is lost it comes again, and is told again under the same id.
+        tell(&message, reply).await;
     }
 
     async fn call(&self, occasion: &Occasion, attempt: u64) -> AckKind {
@@ -219,7 +158,7 @@ impl Hooks {
     /// The beginning of a log, which says what it is about.
     async fn parked(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Parked, NotTold> {
         let subject = format!("deliberation.{tenant}.{id}.parked");
-        let stream = self.context.get_stream_no_info(DELIBERATIONS_STREAM).await;
+        let stream = self.context.get_stream_no_info(deliberations_stream(tenant)).await;
         let stream = stream.map_err(|error| NotTold::Unavailable(error.to_string()))?;
         let found = stream.get_last_raw_message_by_subject(&subject).await.map_err(|error| {
             match error.kind() == LastRawMessageErrorKind::NoMessageFound {

@@ -4,19 +4,15 @@
 //! backlog does not starve another's. An acknowledgement goes out plainly, without waiting for an answer:
 //! if it is lost the message comes again, and what is stored for it shows that it is done.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use rand::Rng as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::each_tenant::{Pause, Presence, follow};
 use crate::{
     bus::JetStreamLane, domain::TenantId, pipeline::Pipeline, shutdown::Shutdown, telemetry::Metrics,
     tenants::Directory,
@@ -29,12 +25,6 @@ mod pulls;
 mod task;
 
 use pulling::{Ended, Pulling};
-
-/// How often the directory is looked at for tenants that came or went.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
-/// A tenant without its streams is asked for again after this, doubling.
-const ABSENT_MIN: Duration = Duration::from_millis(500);
-const ABSENT_MAX: Duration = Duration::from_secs(15);
 
 /// Takes in what waits on the durable lane, for all tenants.
 pub struct Inbound {
@@ -75,43 +65,15 @@ impl Inbound {
 
     /// Follows the directory until the shutdown, with a loop for every tenant.
     pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown) {
-        shutdown.tracker().spawn(Arc::clone(self).follow(directory, shutdown.clone()));
-    }
-
-    async fn follow(self: Arc<Self>, directory: Arc<Directory>, shutdown: Shutdown) {
-        let mut loops: HashMap<TenantId, CancellationToken> = HashMap::new();
-        let mut seen = None;
-        while !shutdown.is_requested() {
-            let tenants = directory.tenants();
-            if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &tenants)) {
-                loops.retain(|tenant, stop| {
-                    let stays = tenants.contains_key(tenant);
-                    if !stays {
-                        stop.cancel();
-                    }
-                    stays
-                });
-                for tenant in tenants.keys() {
-                    if !loops.contains_key(tenant) {
-                        let stop = shutdown.token().child_token();
-                        loops.insert(tenant.clone(), stop.clone());
-                        let serving = Arc::clone(&self).serve(tenant.clone(), stop, shutdown.clone());
-                        shutdown.tracker().spawn(serving);
-                    }
-                }
-                seen = Some(tenants);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(FOLLOW_EVERY) => {}
-                () = shutdown.requested() => {}
-            }
-        }
+        let (inbound, serving) = (Arc::clone(self), shutdown.clone());
+        let begin = move |tenant, stop| Arc::clone(&inbound).serve(tenant, stop, serving.clone());
+        shutdown.tracker().spawn(follow(directory, shutdown.clone(), begin));
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.
     async fn serve(self: Arc<Self>, tenant: TenantId, stop: CancellationToken, shutdown: Shutdown) {
-        let mut presence = Presence { inbound: &self, tenant: &tenant, absent: false };
-        let mut wait = ABSENT_MIN;
+        let mut presence = Presence::new("durable lane", &tenant, &self.absent);
+        let mut pause = Pause::default();
         while !stop.is_cancelled() {
             let mut pulling = Pulling::new(Arc::clone(&self), &tenant, shutdown.tracker().clone());
             let ended = pulling.run(&stop, &mut presence).await;
@@ -120,43 +82,7 @@ impl Inbound {
                 Ended::Absent => presence.is_absent(),
                 Ended::Failed(cause) => tracing::warn!(%tenant, cause, "the lane is pulled from anew"),
             }
-            let jittered = wait.mul_f64(rand::rng().random_range(0.5..1.0));
-            wait = if pulling.was_served() { ABSENT_MIN } else { ABSENT_MAX.min(wait * 2) };
-            tokio::select! {
-                () = tokio::time::sleep(jittered) => {}
-                () = stop.cancelled() => {}
-            }
-        }
-    }
-}
-
-/// Whether a tenant's streams are there, told once when that changes.
-struct Presence<'a> {
-    inbound: &'a Inbound,
-    tenant: &'a TenantId,
-    absent: bool,
-}
-
-impl Presence<'_> {
-    fn is_absent(&mut self) {
-        if !std::mem::replace(&mut self.absent, true) {
-            self.inbound.absent.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(tenant = %self.tenant, "its durable lane is not there; apply the tenants to make it");
-        }
-    }
-
-    fn is_there(&mut self) {
-        if std::mem::replace(&mut self.absent, false) {
-            self.inbound.absent.fetch_sub(1, Ordering::Relaxed);
-            tracing::info!(tenant = %self.tenant, "its durable lane is there");
-        }
-    }
-}
-
-impl Drop for Presence<'_> {
-    fn drop(&mut self) {
-        if self.absent {
-            self.inbound.absent.fetch_sub(1, Ordering::Relaxed);
+            pause.wait(pulling.was_served(), &stop).await;
         }
     }
 }

@@ -152,6 +152,11 @@ impl DurableLane for JetStreamLane {
             attempts = letter.attempts,
             "a message is put aside"
         );
+        if letter.tenant == subjects::UNREADABLE {
+            // Streams are tenants', and so is what lies in them: no tenant's stream could hold it.
+            tracing::error!(bytes = letter.payload.len(), "a message of no tenant is dropped");
+            return Ok(());
+        }
         self.requests.publish(subjects::dead(&letter), headers, letter.payload).await?;
         self.metrics.lane.buried();
         Ok(())

@@ -157,6 +157,11 @@ pub(crate) fn deliberations_with(tenant: &TenantId, kind: &str) -> String {
     format!("deliberation.{tenant}.*.{kind}")
 }
 
+/// Whether an event says that its deliberation is decided.
+pub(crate) fn is_decided(subject: &str) -> bool {
+    subject.ends_with(".decided")
+}
+
 /// Whose deliberation an event belongs to.
 pub(crate) fn deliberation_of(subject: &str) -> Result<(TenantId, DeliberationId), IdError> {
     let mut tokens = subject.split('.');

@@ -102,8 +102,11 @@ struct DropArgs {
     #[command(flatten)]
     operator: Operator,
     /// Which ones, as `list` writes them
-    #[arg(value_name = "TENANT/SENDER/MESSAGE", required = true, num_args = 1..=100)]
+    #[arg(value_name = "TENANT/SENDER/MESSAGE", required_unless_present = "all_of", num_args = 1..=100)]
     addresses: Vec<Address>,
+    /// All that this tenant has now
+    #[arg(long, value_name = "TENANT", conflicts_with = "addresses")]
+    all_of: Option<TenantId>,
     /// They are gone for good, and that is meant
     #[arg(long)]
     yes: bool,
@@ -130,14 +133,15 @@ impl Operator {
                 ),
             },
         };
-        Letters::open(connect(&url, &self.dir, BusUser::Operator).await?).await
+        Ok(Letters::new(connect(&url, &self.dir, BusUser::Operator).await?))
     }
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let letters = args.operator.letters().await?;
-    let total = letters.count(args.tenant.as_ref()).await?;
-    let found = letters.oldest(args.tenant.as_ref(), args.limit).await?;
+    let tenants = letters.tenants(args.tenant.as_ref()).await?;
+    let total = letters.count(&tenants).await?;
+    let found = letters.oldest(&tenants, args.limit).await?;
     let text = match args.json {
         true => found.iter().map(|letter| format!("{}\n", summary(letter))).collect(),
         false => readable(&found, total),
@@ -160,7 +164,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
     let letters = args.operator.letters().await?;
     let found = match &args.all_of {
-        Some(tenant) => letters.oldest(Some(tenant), LETTERS_MAX).await?,
+        Some(tenant) => letters.oldest(std::slice::from_ref(tenant), LETTERS_MAX).await?,
         None => {
             let mut found = Vec::with_capacity(args.addresses.len());
             for address in &args.addresses {
@@ -188,6 +192,9 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
 
 async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
     let letters = args.operator.letters().await?;
+    if let Some(tenant) = &args.all_of {
+        return give_up_all(&letters, tenant, args.yes).await;
+    }
     if !args.yes {
         for address in &args.addresses {
             let letter = letters.read(address).await?;
@@ -201,6 +208,30 @@ async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
         letters.delete(&letter).await.with_context(|| address.to_string())?;
         say(&format!("deleted  {address}\n"))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As many as there were at the beginning, a batch at a time: those that come meanwhile stay.
+async fn give_up_all(letters: &Letters, tenant: &TenantId, meant: bool) -> anyhow::Result<ExitCode> {
+    let tenant = std::slice::from_ref(tenant);
+    let total = letters.count(tenant).await?;
+    if !meant {
+        bail!(
+            "nothing of {total} is deleted yet: deleted letters are gone for good; say --yes if that is meant"
+        );
+    }
+    let mut left = total;
+    while left > 0 {
+        let batch = letters.oldest(tenant, left.min(LETTERS_MAX)).await?;
+        if batch.is_empty() {
+            break;
+        }
+        for letter in &batch {
+            letters.delete(letter).await.with_context(|| letter.address.to_string())?;
+        }
+        left = left.saturating_sub(batch.len() as u64);
+    }
+    println!("deleted  {} letters", total - left);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -72,12 +72,6 @@ struct Apply {
     /// Largest size of the stream of records, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().records_bytes)]
     records_bytes: u64,
-    /// Largest size of the stream of deliberations, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().deliberations_bytes)]
-    deliberations_bytes: u64,
-    /// Largest size of the stream of dead letters, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().dead_letters_bytes)]
-    dead_letters_bytes: u64,
     /// Copies of each stream; 3 in a cluster.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: u8,
@@ -112,7 +106,7 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
-    let Apply { source, server, records_bytes, deliberations_bytes, dead_letters_bytes, replicas } = args;
+    let Apply { source, server, records_bytes, replicas } = args;
     let plan = source.plan()?;
     let url = match server {
         Some(url) => url,
@@ -127,13 +121,7 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     if print_reloaded(&servers) {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
-    let settings = StoreSettings {
-        records_bytes,
-        deliberations_bytes,
-        dead_letters_bytes,
-        replicas: replicas.into(),
-        ..StoreSettings::default()
-    };
+    let settings = StoreSettings { records_bytes, replicas: replicas.into(), ..StoreSettings::default() };
     print_provisioned(&provision(&provisioner, &plan, &settings).await?);
     Ok(ExitCode::SUCCESS)
 }

@@ -113,7 +113,14 @@ pub(super) fn unavailable(error: LogError) -> Rejection {
             )
             .after(Duration::from_secs(5));
         }
-        LogError::Full(_) => "its reviewers should decide, and there is no room for more parked messages",
+        // The stream is the tenant's own: no other message of the tenant is concerned, and no other tenant.
+        LogError::Full(_) => {
+            return Rejection::new(
+                Reason::TooManyParked,
+                "its reviewers should decide, and the tenant's store of deliberations has no room for more",
+            )
+            .after(Duration::from_secs(5));
+        }
         LogError::Unconfirmed | LogError::Refused(_) | LogError::Unreadable(_) => {
             "its reviewers should decide, and it cannot be parked at the moment"
         }

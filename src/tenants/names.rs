@@ -41,18 +41,25 @@ pub const INBOX_DOMAIN: &str = "BUS";
 /// The consumer of every inbound stream that all nodes share.
 pub const NODES_CONSUMER: &str = "nodes";
 
-/// The logs of all deliberations: `deliberation.<tenant>.<id>.<event>`.
-pub const DELIBERATIONS_STREAM: &str = "DELIBERATIONS";
+/// The logs of a tenant's deliberations: `deliberation.<tenant>.<id>.<event>`.
+pub fn deliberations_stream(tenant: &TenantId) -> String {
+    format!("DELIBERATIONS_{tenant}")
+}
+
+/// The logs of all tenants' deliberations.
 pub const DELIBERATIONS_SUBJECTS: &str = "deliberation.*.*.*";
-/// Parked messages, to escalate and expire them: given back with a delay until they are due.
-pub const DEADLINES_CONSUMER: &str = "deadlines";
-/// Decided deliberations, to act on the decision.
-pub const EFFECTS_CONSUMER: &str = "effects";
+/// Parked messages, to escalate and expire them: given back with a delay until they are due. And decided
+/// ones, to act on the decision.
+pub const CLERK_CONSUMER: &str = "clerk";
 /// What a webhook is told: parked, escalated, decided.
 pub const WEBHOOKS_CONSUMER: &str = "webhooks";
 
-/// What could not be governed: `dead.<tenant>.<sender>.<message>`.
-pub const DEAD_LETTERS_STREAM: &str = "DEAD_LETTERS";
+/// What of a tenant's could not be governed: `dead.<tenant>.<sender>.<message>`.
+pub fn dead_letters_stream(tenant: &TenantId) -> String {
+    format!("DEAD_{tenant}")
+}
+
+/// What of all tenants could not be governed.
 pub const DEAD_LETTERS_SUBJECTS: &str = "dead.*.*.*";
 
 /// The key-value bucket of learned thresholds, one key for each tenant that learns.

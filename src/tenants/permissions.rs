@@ -5,11 +5,11 @@
 //! provisioning may make a consumer, and nobody may use `DIRECT.GET`, see `published.rs`.
 
 use super::names::{
-    BusUser, DEAD_LETTERS_STREAM, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_STREAM,
-    DELIBERATIONS_SUBJECTS, EFFECTS_CONSUMER, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM,
-    RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM,
-    User, WEBHOOKS_CONSUMER, answers_to, inbound_stream, inbox_subjects, outbound_stream,
-    requests_of_all_tenants, unheard_questions,
+    BusUser, CLERK_CONSUMER, DEAD_LETTERS_SUBJECTS, DELIBERATIONS_SUBJECTS, INBOX_DOMAIN, NODES_CONSUMER,
+    NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
+    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream,
+    deliberations_stream, inbound_stream, inbox_subjects, outbound_stream, requests_of_all_tenants,
+    unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -40,7 +40,7 @@ pub fn permissions<'a>(user: &User, tenants: impl Iterator<Item = &'a TenantId>)
         }
         User::Bus(BusUser::Node) => node(inbox),
         User::Bus(BusUser::Provisioner) => provisioner(inbox, tenants),
-        User::Bus(BusUser::Operator) => operator(inbox),
+        User::Bus(BusUser::Operator) => operator(inbox, tenants),
         User::Bus(BusUser::Admin) => admin(inbox),
     }
 }
@@ -66,12 +66,12 @@ fn node(inbox: String) -> Permissions {
         DEAD_LETTERS_SUBJECTS,
     ]));
     publish.push(format!("$KV.{THRESHOLDS_BUCKET}.*"));
-    let consumers = [DEADLINES_CONSUMER, EFFECTS_CONSUMER, WEBHOOKS_CONSUMER];
-    let consumers = consumers.map(|name| (DELIBERATIONS_STREAM, name));
-    for (stream, consumer) in [("*", NODES_CONSUMER)].into_iter().chain(consumers) {
-        publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"));
-        publish.push(format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"));
-        publish.push(format!("$JS.ACK.{stream}.{consumer}.>"));
+    // Of every tenant: a reload that changes what a user may do ends the user's connections, so that a new
+    // tenant may not change it for nodes.
+    for consumer in [NODES_CONSUMER, CLERK_CONSUMER, WEBHOOKS_CONSUMER] {
+        publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.*.{consumer}"));
+        publish.push(format!("$JS.API.CONSUMER.INFO.*.{consumer}"));
+        publish.push(format!("$JS.ACK.*.{consumer}.>"));
     }
     // A request to oneself is the fence of the graceful stop.
     publish.push(inbox.clone());
@@ -108,20 +108,20 @@ fn provisioner<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -
     stream(RECORDS_STREAM, &[]);
     stream(TENANTS_STREAM, &[]);
     stream(THRESHOLDS_STREAM, &[]);
-    stream(DEAD_LETTERS_STREAM, &[]);
-    let deadlines = format!("{DEADLINES_CONSUMER}.deliberation.*.*.parked");
-    let effects = format!("{EFFECTS_CONSUMER}.deliberation.*.*.decided");
-    stream(DELIBERATIONS_STREAM, &[&deadlines, &effects, WEBHOOKS_CONSUMER]);
     let tenants: Vec<_> = tenants.collect();
     for tenant in &tenants {
         stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
         stream(&outbound_stream(tenant), &[&format!("*.{}", inbox_subjects(tenant, "*"))]);
+        stream(&deliberations_stream(tenant), &[CLERK_CONSUMER, WEBHOOKS_CONSUMER]);
+        stream(&dead_letters_stream(tenant), &[]);
     }
     // Of what an agent or a tenant that leaves has held: by hand, see `docs/tenancy.md`.
     for tenant in &tenants {
-        let (inbound, outbound) = (inbound_stream(tenant), outbound_stream(tenant));
-        publish.extend([inbound, outbound.clone()].map(|stream| format!("$JS.API.STREAM.DELETE.{stream}")));
+        let outbound = outbound_stream(tenant);
         publish.push(format!("$JS.API.CONSUMER.DELETE.{outbound}.*"));
+        let streams =
+            [inbound_stream(tenant), outbound, deliberations_stream(tenant), dead_letters_stream(tenant)];
+        publish.extend(streams.map(|stream| format!("$JS.API.STREAM.DELETE.{stream}")));
     }
     // One token: a tenant's id. A key cannot grow further.
     publish.push(format!("$KV.{TENANTS_BUCKET}.*"));
@@ -129,7 +129,7 @@ fn provisioner<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -
     Permissions { publish, subscribe: vec![inbox] }
 }
 
-fn operator(inbox: String) -> Permissions {
+fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> Permissions {
     let mut publish = lines(&[
         "$SRV.>",
         "$JS.API.INFO",
@@ -141,7 +141,8 @@ fn operator(inbox: String) -> Permissions {
         // A dead letter back to its lane, as a new submission of it.
         "tenant.*.submitted.*.*",
     ]);
-    publish.push(format!("$JS.API.STREAM.MSG.DELETE.{DEAD_LETTERS_STREAM}"));
+    publish
+        .extend(tenants.map(|tenant| format!("$JS.API.STREAM.MSG.DELETE.{}", dead_letters_stream(tenant))));
     Permissions { publish, subscribe: vec![inbox] }
 }
 

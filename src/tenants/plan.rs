@@ -59,7 +59,7 @@ impl Default for ServerLimits {
     }
 }
 
-/// How much a tenant's two streams may hold. JetStream reserves it on disk.
+/// How much a tenant's streams may hold. JetStream reserves it on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantStore {
@@ -71,6 +71,20 @@ pub struct TenantStore {
     /// How long they stay, read or not: they are the evidence that nothing happens twice.
     #[serde(with = "humantime_serde")]
     pub inbox_age: Duration,
+    /// Of the logs of deliberations. A fifth is for votes and decisions: nothing more is parked then.
+    pub deliberations_bytes: u64,
+    /// Of messages that were given up. When it is full, those that should be are tried on and on.
+    pub dead_letters_bytes: u64,
+}
+
+impl TenantStore {
+    /// Bytes that the tenant's streams reserve on disk, each copy.
+    pub fn reserved_bytes(&self) -> u64 {
+        let Self { waiting_bytes, inbox_bytes, inbox_age: _, deliberations_bytes, dead_letters_bytes } = self;
+        [waiting_bytes, inbox_bytes, deliberations_bytes, dead_letters_bytes]
+            .into_iter()
+            .fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
 }
 
 impl Default for TenantStore {
@@ -79,6 +93,8 @@ impl Default for TenantStore {
             waiting_bytes: 64 << 20,
             inbox_bytes: 256 << 20,
             inbox_age: Duration::from_secs(7 * 24 * 3600),
+            deliberations_bytes: 32 << 20,
+            dead_letters_bytes: 32 << 20,
         }
     }
 }
@@ -215,7 +231,12 @@ impl ServerLimits {
 impl TenantStore {
     fn check(&self, tenant: &TenantId) -> Result<(), PlanError> {
         let at = |field: &str| format!("tenants.{tenant}.store.{field}");
-        for (field, bytes) in [("waiting_bytes", self.waiting_bytes), ("inbox_bytes", self.inbox_bytes)] {
+        for (field, bytes) in [
+            ("waiting_bytes", self.waiting_bytes),
+            ("inbox_bytes", self.inbox_bytes),
+            ("deliberations_bytes", self.deliberations_bytes),
+            ("dead_letters_bytes", self.dead_letters_bytes),
+        ] {
             if !STORE_BYTES.contains(&bytes) {
                 let expected = format!("{} to {}", STORE_BYTES.start(), STORE_BYTES.end());
                 return Err(out_of_bounds(at(field), &expected, bytes.to_string()));
@@ -375,6 +396,11 @@ mod tests {
             (format!("[tenants.acme.labels]\na = \"{long}\""), "at most 256 bytes"),
             ("[tenants.acme.labels]\na = \"x\\u0000\"".into(), "without control"),
             ("[tenants.acme.store]\nwaiting_bytes = 1000".into(), "waiting_bytes must be 1048576 to"),
+            (
+                "[tenants.acme.store]\ndeliberations_bytes = 1".into(),
+                "deliberations_bytes must be 1048576 to",
+            ),
+            ("[tenants.acme.store]\ndead_letters_bytes = 0".into(), "dead_letters_bytes must be 1048576 to"),
             ("[tenants.acme.store]\ninbox_age = \"1m\"".into(), "inbox_age must be 1h to 365days, found 1m"),
             ("[tenants.acme.store]\nage = 1".into(), "unknown field `age`"),
             ("[tenants.acme.deliberation]\nopen_max = 0".into(), "acme.deliberation.open_max must be 1 to"),

@@ -98,15 +98,15 @@ impl Run<'_> {
     async fn all(mut self, plan: &Plan, settings: &StoreSettings) -> Result<Provisioned, ProvisionError> {
         let mut known = BTreeSet::new();
         for wanted in streams::shared(settings) {
-            known.insert(wanted.0.name.clone());
-            let what = format!("stream {}", wanted.0.name);
-            self.stream(wanted, &what).await?;
+            known.insert(wanted.name.clone());
+            let what = format!("stream {}", wanted.name);
+            self.stream((wanted, None), &what).await?;
         }
         // Before the tenants are published: a node that learns of one finds its streams.
         for tenant in plan.tenants() {
             let store = plan.store(&tenant.id);
-            let both = streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings.replicas);
-            for wanted in both {
+            let own = streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings.replicas);
+            for wanted in own {
                 known.insert(wanted.0.name.clone());
                 let what = format!("stream {} of tenant {}", wanted.0.name, tenant.id);
                 self.stream(wanted, &what).await?;

@@ -15,10 +15,9 @@ use crate::domain::{AgentId, TenantId};
 
 use super::{
     names::{
-        DEAD_LETTERS_STREAM, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_STREAM,
-        DELIBERATIONS_SUBJECTS, EFFECTS_CONSUMER, NODES_CONSUMER, RECORDS_STREAM, RECORDS_SUBJECTS,
-        TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM,
-        WEBHOOKS_CONSUMER, inbound_stream, inbox_subjects, outbound_stream,
+        CLERK_CONSUMER, NODES_CONSUMER, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED,
+        TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, WEBHOOKS_CONSUMER, dead_letters_stream,
+        deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -45,8 +44,13 @@ const ACK_WAIT: Duration = Duration::from_secs(30);
 const ACKS_PENDING_MAX: i64 = 1_000;
 /// Of one tenant, those that wait for their next attempt are out as well: given back with a delay.
 const NODES_PENDING_MAX: i64 = 10_000;
-/// Parked messages that wait for their deadline are all out: given back with a delay.
-const DEADLINES_PENDING_MAX: i64 = 100_000;
+/// Parked messages that wait for their deadline are all out, given back with a delay: as many as `open_max`
+/// may be, and decisions beside them.
+const CLERK_PENDING_MAX: i64 = 110_000;
+/// Of one agent's durable inbox: pulls that wait at one time, messages of one, and how long it may wait.
+const INBOX_WAITING_MAX: i64 = 32;
+const INBOX_BATCH_MAX: i64 = 1_000;
+const INBOX_EXPIRES_MAX: Duration = Duration::from_secs(600);
 /// Whoever counts the attempts puts a message aside by itself. If the server did, one that dies with
 /// its node in the last attempt would be lost.
 const DELIVER_WITHOUT_END: i64 = -1;
@@ -56,33 +60,24 @@ const DELIVER_WITHOUT_END: i64 = -1;
 pub struct StoreSettings {
     pub records_bytes: u64,
     pub records_age: Duration,
-    pub deliberations_bytes: u64,
-    pub dead_letters_bytes: u64,
     /// Copies of each stream; 3 in a cluster.
     pub replicas: usize,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self {
-            records_bytes: 1 << 30,
-            records_age: Duration::from_secs(24 * 60 * 60),
-            deliberations_bytes: 256 << 20,
-            dead_letters_bytes: 256 << 20,
-            replicas: 1,
-        }
+        Self { records_bytes: 1 << 30, records_age: Duration::from_secs(24 * 60 * 60), replicas: 1 }
     }
 }
 
 impl StoreSettings {
     /// Bytes that all streams of the plan reserve on disk, each copy.
     pub fn reserved_bytes(&self, plan: &Plan) -> u64 {
-        let tenants = plan.tenants().iter().map(|tenant| plan.store(&tenant.id));
+        let tenants = plan.tenants().iter().map(|tenant| plan.store(&tenant.id).reserved_bytes());
         let configs = shared(self)
             .into_iter()
-            .map(|(config, _)| config.max_bytes)
+            .map(|config| config.max_bytes)
             .map(|bytes| u64::try_from(bytes).unwrap_or_default());
-        let tenants = tenants.map(|store| store.waiting_bytes.saturating_add(store.inbox_bytes));
         configs.chain(tenants).fold(0, u64::saturating_add)
     }
 }
@@ -90,8 +85,8 @@ impl StoreSettings {
 /// A stream, and the consumers that it must have; `None` for one that is read without any.
 pub(super) type Wanted = (stream::Config, Option<Vec<pull::Config>>);
 
-/// The streams that all tenants share.
-pub(super) fn shared(settings: &StoreSettings) -> Vec<Wanted> {
+/// The streams that all tenants share. None has a consumer.
+pub(super) fn shared(settings: &StoreSettings) -> Vec<stream::Config> {
     let replicas = settings.replicas;
     let records = stream::Config {
         description: Some("One record for each decision.".to_owned()),
@@ -120,41 +115,16 @@ pub(super) fn shared(settings: &StoreSettings) -> Vec<Wanted> {
         max_bytes: THRESHOLDS_BYTES,
         ..bucket(THRESHOLDS_STREAM, THRESHOLDS_BUCKET, replicas)
     };
-    let deliberations = stream::Config {
-        description: Some("The logs of all deliberations.".to_owned()),
-        subjects: vec![DELIBERATIONS_SUBJECTS.to_owned()],
-        max_age: DELIBERATIONS_AGE,
-        max_bytes: bytes(settings.deliberations_bytes),
-        max_message_size: EVENT_BYTES_MAX as i32,
-        ..kept(DELIBERATIONS_STREAM, replicas)
-    };
-    let dead_letters = stream::Config {
-        description: Some("What could not be governed.".to_owned()),
-        subjects: vec![DEAD_LETTERS_SUBJECTS.to_owned()],
-        max_age: DEAD_LETTERS_AGE,
-        max_bytes: bytes(settings.dead_letters_bytes),
-        max_message_size: PAYLOAD_MAX as i32,
-        max_messages_per_subject: 1,
-        // An operator drops one that is dealt with.
-        deny_delete: false,
-        ..kept(DEAD_LETTERS_STREAM, replicas)
-    };
-    vec![
-        (records, None),
-        (tenants, None),
-        (thresholds, None),
-        (deliberations, Some(deliberations_consumers())),
-        (dead_letters, None),
-    ]
+    vec![records, tenants, thresholds]
 }
 
-/// The two streams of one tenant.
+/// The streams of one tenant: whatever it fills, it fills for itself alone.
 pub(super) fn of_tenant<'a>(
     tenant: &TenantId,
     agents: impl Iterator<Item = &'a AgentId>,
     store: &TenantStore,
     replicas: usize,
-) -> [Wanted; 2] {
+) -> [Wanted; 4] {
     let inbound = stream::Config {
         description: Some(format!("What waits on {tenant}'s durable lane to be governed.")),
         subjects: vec![format!("tenant.{tenant}.submitted.*.*")],
@@ -180,6 +150,9 @@ pub(super) fn of_tenant<'a>(
     };
     let inboxes = agents.map(|agent| pull::Config {
         filter_subject: inbox_subjects(tenant, agent.as_str()),
+        max_waiting: INBOX_WAITING_MAX,
+        max_batch: INBOX_BATCH_MAX,
+        max_expires: INBOX_EXPIRES_MAX,
         ..durable(agent.as_str(), "The agent's durable inbox.")
     });
     let inboxes = inboxes.collect();
@@ -187,20 +160,44 @@ pub(super) fn of_tenant<'a>(
         max_ack_pending: NODES_PENDING_MAX,
         ..durable(NODES_CONSUMER, "Shared by all nodes.")
     }];
-    [(inbound, Some(nodes)), (outbound, Some(inboxes))]
+    let deliberations = stream::Config {
+        description: Some(format!("The logs of {tenant}'s deliberations.")),
+        subjects: vec![format!("deliberation.{tenant}.*.*")],
+        max_age: DELIBERATIONS_AGE,
+        max_bytes: bytes(store.deliberations_bytes),
+        max_message_size: EVENT_BYTES_MAX as i32,
+        ..kept(&deliberations_stream(tenant), replicas)
+    };
+    let dead_letters = stream::Config {
+        description: Some(format!("What of {tenant}'s could not be governed.")),
+        subjects: vec![format!("dead.{tenant}.*.*")],
+        max_age: DEAD_LETTERS_AGE,
+        max_bytes: bytes(store.dead_letters_bytes),
+        max_message_size: PAYLOAD_MAX as i32,
+        max_messages_per_subject: 1,
+        // An operator drops one that is dealt with.
+        deny_delete: false,
+        ..kept(&dead_letters_stream(tenant), replicas)
+    };
+    [
+        (inbound, Some(nodes)),
+        (outbound, Some(inboxes)),
+        (deliberations, Some(deliberations_consumers(tenant))),
+        (dead_letters, None),
+    ]
 }
 
-fn deliberations_consumers() -> Vec<pull::Config> {
-    let of = |events: &[&str]| events.iter().map(|event| format!("deliberation.*.*.{event}")).collect();
+fn deliberations_consumers(tenant: &TenantId) -> Vec<pull::Config> {
+    let of =
+        |events: &[&str]| events.iter().map(|event| format!("deliberation.{tenant}.*.{event}")).collect();
     vec![
         pull::Config {
-            filter_subject: "deliberation.*.*.parked".to_owned(),
-            max_ack_pending: DEADLINES_PENDING_MAX,
-            ..durable(DEADLINES_CONSUMER, "Escalates and expires; each waits here until it is due.")
-        },
-        pull::Config {
-            filter_subject: "deliberation.*.*.decided".to_owned(),
-            ..durable(EFFECTS_CONSUMER, "Acts on decisions.")
+            filter_subjects: of(&["parked", "decided"]),
+            max_ack_pending: CLERK_PENDING_MAX,
+            ..durable(
+                CLERK_CONSUMER,
+                "Escalates and expires, each waits here until it is due; acts on decisions.",
+            )
         },
         pull::Config {
             filter_subjects: of(&["parked", "escalated", "decided"]),

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::support::bus::Bus;
 
 mod lanes;
+mod neighbours;
 mod races;
 mod release;
 mod survival;

@@ -281,29 +281,38 @@ async fn an_operator_sees_redrives_and_drops_dead_letters() {
     let good = format!("acme/planner/{}", message.message_id);
     for (subject, payload) in [
         (format!("dead.acme.planner.{}", message.message_id), message.json().to_string()),
-        ("dead.~.~.~".to_owned(), "\u{1}junk".to_owned()),
+        ("dead.acme.~.~".to_owned(), "\u{1}junk".to_owned()),
     ] {
         node.publish_with_headers(subject, headers.clone(), payload.into()).await.unwrap().await.unwrap();
     }
 
     let (code, said) = run(&bus, &["dead-letters", "list"]).await;
     assert!(
-        code == 0 && said.contains(&good) && said.contains("~/~/~") && said.contains("no_capable_agent"),
+        code == 0 && said.contains(&good) && said.contains("acme/~/~") && said.contains("no_capable_agent"),
         "{said}"
     );
     let (_, said) = run(&bus, &["dead-letters", "list", "--tenant", "globex"]).await;
     assert_eq!(said, "no dead letters\n");
     let (code, said) = run(&bus, &["dead-letters", "show", &good]).await;
     assert!(code == 0 && said.contains("nobody can sum") && said.contains("add \\u001b[2J it"), "{said}");
-    let (code, said) = run(&bus, &["dead-letters", "show", "~/~/~"]).await;
+    let (code, said) = run(&bus, &["dead-letters", "show", "acme/~/~"]).await;
     assert!(code == 0 && said.contains("\\x01junk"), "{said}");
 
+    let elsewhere = "dead.globex.planner.m1";
+    let kept =
+        node.publish_with_headers(elsewhere, headers.clone(), "junk".into()).await.unwrap().await.unwrap();
+    assert_eq!(kept.stream, "DEAD_globex");
+    let (_, said) = run(&bus, &["dead-letters", "list"]).await;
+    assert!(said.contains(&good) && said.contains("globex/planner/m1"), "{said}");
+
     for (words, code, part) in [
-        (&["redrive", "~/~/~"][..], 1, "cannot be read as a message"),
-        (&["drop", "~/~/~"], 1, "--yes"),
+        (&["redrive", "acme/~/~"][..], 1, "cannot be read as a message"),
+        (&["drop", "acme/~/~"], 1, "--yes"),
         (&["show", "acme/planner/none"], 1, "there is no dead letter acme/planner/none"),
         (&["show", "acme/*/none"], 2, "agent"),
-        (&["drop", "--yes", "~/~/~"], 0, "deleted  ~/~/~"),
+        (&["drop", "--yes", "acme/~/~"], 0, "deleted  acme/~/~"),
+        (&["drop", "--all-of", "globex"], 1, "nothing of 1 is deleted yet"),
+        (&["drop", "--all-of", "globex", "--yes"], 0, "deleted  1 letters"),
     ] {
         let words: Vec<&str> = ["dead-letters"].iter().chain(words).copied().collect();
         let (found, said) = run(&bus, &words).await;

@@ -15,13 +15,10 @@ use agentbus::{
     servers::NatsServer,
     shutdown::Shutdown,
     telemetry::Metrics,
-    tenants::{
-        BusUser,
-        names::{DELIBERATIONS_STREAM, DELIBERATIONS_SUBJECTS, WEBHOOKS_CONSUMER},
-    },
+    tenants::{BusUser, Directory, Plan, StoreSettings, names::WEBHOOKS_CONSUMER, provision},
     webhook::Webhook,
 };
-use async_nats::jetstream::{self, consumer::pull, stream};
+use async_nats::jetstream;
 use axum::{
     Router,
     body::Bytes,
@@ -56,21 +53,10 @@ struct World {
 impl World {
     async fn start() -> Self {
         let (server, folder) = nats("jetstream { store_dir: \"{folder}/js\" }").await;
-        let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
-        let stream = stream::Config {
-            name: DELIBERATIONS_STREAM.to_owned(),
-            subjects: vec![DELIBERATIONS_SUBJECTS.to_owned()],
-            ..stream::Config::default()
-        };
-        let stream = context.create_stream(stream).await.unwrap();
-        let subjects = ["parked", "escalated", "decided"].map(|event| format!("deliberation.*.*.{event}"));
-        let consumer = pull::Config {
-            durable_name: Some(WEBHOOKS_CONSUMER.to_owned()),
-            filter_subjects: subjects.to_vec(),
-            ack_wait: Duration::from_secs(30),
-            ..pull::Config::default()
-        };
-        stream.create_consumer(consumer).await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let plan = Plan::parse("[tenants.acme]").unwrap();
+        provision(&client, &plan, &StoreSettings::default()).await.unwrap();
+        let context = jetstream::new(client);
         Self { server, folder, context, shutdown: Shutdown::default() }
     }
 
@@ -86,8 +72,9 @@ impl World {
         let client = async_nats::connect(self.server.url()).await.unwrap();
         let metrics = Arc::new(Metrics::new("node"));
         let webhook = Webhook::open(&settings).unwrap();
+        let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
         let hooks = Hooks::new(client, webhook, attempts, now, Arc::clone(&metrics));
-        hooks.start(&self.shutdown);
+        hooks.start(directory, &self.shutdown);
         (hooks, metrics)
     }
 
@@ -105,7 +92,7 @@ impl World {
 
     /// Waits until the consumer has nothing more to hand out and to hear of.
     async fn settled(&self) {
-        let stream = self.context.get_stream(DELIBERATIONS_STREAM).await.unwrap();
+        let stream = self.context.get_stream("DELIBERATIONS_acme").await.unwrap();
         let settled = async {
             loop {
                 let info = stream.consumer_info(WEBHOOKS_CONSUMER).await.unwrap();

@@ -13,13 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Inbound, Presence,
+    Inbound,
     delivery::{self, Delivery},
     pace::Pace,
     pulls::{EXPIRES, Pulls},
     task,
 };
-use crate::{domain::TenantId, pipeline::Because, tenants::names};
+use crate::{bus::each_tenant::Presence, domain::TenantId, pipeline::Because, tenants::names};
 
 /// What an idle tenant is pulled for: all of it may have to wait for room.
 const IDLE_BATCH: usize = 16;

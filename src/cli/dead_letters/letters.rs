@@ -1,6 +1,6 @@
-//! The stream of dead letters, by requests that the operator's user may make: no consumers.
+//! The tenants' streams of dead letters, by requests that the operator's user may make: no consumers.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::{
@@ -12,31 +12,34 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use serde_json::{Value, json};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde_json::Value;
 
 use crate::{
     domain::{AgentId, Encoding, IdError, MessageId, TenantId},
-    tenants::names::DEAD_LETTERS_STREAM,
+    tenants::{names::dead_letters_stream, plan::TENANTS_MAX},
     wire,
 };
 
 /// What stands in a subject for what could not be read.
 const UNREADABLE: &str = "~";
+/// Names of streams that are read to find those of dead letters: each tenant has four, and may have left.
+const STREAMS_MAX: usize = 10 * TENANTS_MAX;
 /// For the server to keep what is put back.
 const KEPT_WITHIN: Duration = Duration::from_secs(5);
 /// Of what cannot be read, shown.
 const BEGINNING: usize = 160;
 
-/// A letter as `tenant/sender/message`, each `~` where it could not be read.
+/// A letter as `tenant/sender/message`, the latter two `~` where they could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    tenant: String,
+    tenant: TenantId,
     sender: String,
     message: String,
 }
 
 impl Address {
-    pub(super) fn tenant(&self) -> &str {
+    pub(super) fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 
@@ -54,7 +57,7 @@ impl Address {
 
     /// What was known of it when it died.
     fn ids(&self) -> Option<(TenantId, AgentId, MessageId)> {
-        Some((self.tenant.parse().ok()?, self.sender.parse().ok()?, self.message.parse().ok()?))
+        Some((self.tenant.clone(), self.sender.parse().ok()?, self.message.parse().ok()?))
     }
 }
 
@@ -66,11 +69,11 @@ impl FromStr for Address {
         let [tenant, sender, message] = tokens.as_slice() else {
             return Err(format!("expected TENANT/SENDER/MESSAGE, found {} parts", tokens.len()));
         };
-        checked::<TenantId>(tenant)?;
+        let tenant = tenant.parse().map_err(|error: IdError| error.to_string())?;
         checked::<AgentId>(sender)?;
         checked::<MessageId>(message)?;
         let owned = |token: &&str| (*token).to_owned();
-        Ok(Self { tenant: owned(tenant), sender: owned(sender), message: owned(message) })
+        Ok(Self { tenant, sender: owned(sender), message: owned(message) })
     }
 }
 
@@ -105,9 +108,9 @@ pub(super) struct Letter {
 impl Letter {
     fn read(stored: StreamMessage) -> anyhow::Result<Self> {
         let address = stored.subject.strip_prefix("dead.").unwrap_or_default().replace('.', "/");
-        let address: Address = address.parse().map_err(|error| {
-            anyhow!("subject {:?} of {DEAD_LETTERS_STREAM}: {error}", stored.subject.as_str())
-        })?;
+        let address: Address = address
+            .parse()
+            .map_err(|error| anyhow!("subject {:?} among dead letters: {error}", stored.subject.as_str()))?;
         let header = |name: &str| stored.headers.get(name).map(|value| value.as_str().to_owned());
         let number = |name: &str| header(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         Ok(Self {
@@ -148,60 +151,84 @@ impl Letter {
     }
 }
 
-/// The operator's way to the stream.
+/// The operator's way to the streams.
 pub(super) struct Letters {
     client: Client,
     context: jetstream::Context,
-    stream: Stream<()>,
 }
 
 impl Letters {
-    pub(super) async fn open(client: Client) -> anyhow::Result<Self> {
+    pub(super) fn new(client: Client) -> Self {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(KEPT_WITHIN);
-        let stream = context.get_stream_no_info(DEAD_LETTERS_STREAM).await?;
-        Ok(Self { client, context, stream })
+        Self { client, context }
     }
 
-    /// How many there are.
-    pub(super) async fn count(&self, tenant: Option<&TenantId>) -> anyhow::Result<u64> {
-        let ask = json!({ "subjects_filter": filter(tenant) }).to_string();
-        let subject = format!("$JS.API.STREAM.INFO.{DEAD_LETTERS_STREAM}");
-        let answer = self.client.request(subject, ask.into()).await.context("JetStream does not answer")?;
-        let info: Value = serde_json::from_slice(&answer.payload).context("JetStream's answer")?;
-        if let Some(fault) = info.pointer("/error/description").and_then(Value::as_str) {
-            bail!("stream {DEAD_LETTERS_STREAM}: {fault}; `agentbus tenants apply` makes it");
+    /// The tenants that have a stream of them: this one, or all, those that left the file as well.
+    pub(super) async fn tenants(&self, only: Option<&TenantId>) -> anyhow::Result<Vec<TenantId>> {
+        if let Some(tenant) = only {
+            return Ok(vec![tenant.clone()]);
         }
-        // With more subjects than one answer lists, the total says how many there are.
-        let listed =
-            info.pointer("/state/subjects").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        Ok(info.get("total").and_then(Value::as_u64).unwrap_or(0).max(listed as u64))
+        let names = self.context.stream_names().take(STREAMS_MAX).try_collect::<BTreeSet<String>>().await;
+        let names = names.context("JetStream does not say which streams there are")?;
+        let tenant = |name: &String| {
+            let tenant: TenantId = name.strip_prefix("DEAD_")?.parse().ok()?;
+            (dead_letters_stream(&tenant) == *name).then_some(tenant)
+        };
+        Ok(names.iter().filter_map(tenant).collect())
     }
 
-    /// The oldest, at most so many.
-    pub(super) async fn oldest(&self, tenant: Option<&TenantId>, limit: u64) -> anyhow::Result<Vec<Letter>> {
-        let (filter, mut letters, mut from) = (filter(tenant), Vec::new(), 1);
-        while (letters.len() as u64) < limit {
-            match self.stream.get_first_raw_message_by_subject(&filter, from).await {
-                Ok(stored) => {
-                    from = stored.sequence + 1;
-                    letters.push(Letter::read(stored)?);
-                }
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => break,
-                Err(error) => return Err(error).context(format!("stream {DEAD_LETTERS_STREAM}")),
+    /// How many these tenants have.
+    pub(super) async fn count(&self, tenants: &[TenantId]) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for tenant in tenants {
+            let stream = dead_letters_stream(tenant);
+            let subject = format!("$JS.API.STREAM.INFO.{stream}");
+            let answer =
+                self.client.request(subject, "".into()).await.context("JetStream does not answer")?;
+            let info: Value = serde_json::from_slice(&answer.payload).context("JetStream's answer")?;
+            if let Some(fault) = info.pointer("/error/description").and_then(Value::as_str) {
+                bail!("stream {stream}: {fault}; `agentbus tenants apply` makes it for a tenant in the file");
             }
+            sum += info.pointer("/state/messages").and_then(Value::as_u64).unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// The oldest of these tenants, at most so many.
+    pub(super) async fn oldest(&self, tenants: &[TenantId], limit: u64) -> anyhow::Result<Vec<Letter>> {
+        let (mut letters, mut heads) = (Vec::new(), Vec::new());
+        for tenant in tenants {
+            let stream = self.stream(tenant).await?;
+            if let Some(letter) = next(&stream, tenant, 1).await? {
+                heads.push((letter, stream));
+            }
+        }
+        while (letters.len() as u64) < limit {
+            let oldest = heads.iter().enumerate().min_by_key(|(_, (letter, _))| letter.died_at);
+            let Some(at) = oldest.map(|(at, _)| at) else { break };
+            let (letter, stream) = heads.swap_remove(at);
+            if let Some(later) = next(&stream, letter.address.tenant(), letter.sequence + 1).await? {
+                heads.push((later, stream));
+            }
+            letters.push(letter);
         }
         Ok(letters)
     }
 
     pub(super) async fn read(&self, address: &Address) -> anyhow::Result<Letter> {
-        match self.stream.get_last_raw_message_by_subject(&address.subject()).await {
+        let stream = self.stream(&address.tenant).await?;
+        match stream.get_last_raw_message_by_subject(&address.subject()).await {
             Ok(stored) => Letter::read(stored),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 bail!("there is no dead letter {address}")
             }
-            Err(error) => Err(error).context(format!("stream {DEAD_LETTERS_STREAM}")),
+            Err(error) => Err(error).context(format!("stream {}", dead_letters_stream(&address.tenant))),
         }
+    }
+
+    async fn stream(&self, tenant: &TenantId) -> anyhow::Result<Stream<()>> {
+        Ok(self.context.get_stream_no_info(dead_letters_stream(tenant)).await?)
     }
 
     /// Back onto the durable lane; removed once JetStream has it there.
@@ -229,15 +256,18 @@ impl Letters {
 
     pub(super) async fn delete(&self, letter: &Letter) -> anyhow::Result<()> {
         // By its sequence: a newer letter of the same message is another one.
-        self.stream.delete_message(letter.sequence).await.context("JetStream did not delete it")?;
+        let stream = self.stream(&letter.address.tenant).await?;
+        stream.delete_message(letter.sequence).await.context("JetStream did not delete it")?;
         Ok(())
     }
 }
 
-fn filter(tenant: Option<&TenantId>) -> String {
-    match tenant {
-        Some(tenant) => format!("dead.{tenant}.*.*"),
-        None => "dead.*.*.*".to_owned(),
+/// A tenant's first letter at or after a sequence.
+async fn next(stream: &Stream<()>, tenant: &TenantId, from: u64) -> anyhow::Result<Option<Letter>> {
+    match stream.get_first_raw_message_by_subject(format!("dead.{tenant}.*.*"), from).await {
+        Ok(stored) => Letter::read(stored).map(Some),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error).context(format!("stream {}", dead_letters_stream(tenant))),
     }
 }
 
@@ -249,14 +279,20 @@ mod tests {
 
     #[test]
     fn an_address_is_what_the_list_writes_and_never_a_wildcard() {
-        for good in ["acme/planner/m1", "~/~/~", "acme/~/m_1-X"] {
+        for good in ["acme/planner/m1", "acme/~/~", "acme/~/m_1-X"] {
             assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
         }
-        for bad in
-            ["", "acme/planner", "acme/*/m1", "acme/planner/>", "acme/planner/a.b", "acme/planner/m1/x"]
-        {
+        for bad in [
+            "",
+            "~/~/~",
+            "acme/planner",
+            "acme/*/m1",
+            "acme/planner/>",
+            "acme/planner/a.b",
+            "acme/planner/m1/x",
+        ] {
             assert!(bad.parse::<Address>().is_err(), "{bad:?} was accepted");
         }
-        assert_eq!("~/~/~".parse::<Address>().unwrap().subject(), "dead.~.~.~");
+        assert_eq!("acme/~/~".parse::<Address>().unwrap().subject(), "dead.acme.~.~");
     }
 }

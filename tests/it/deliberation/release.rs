@@ -198,7 +198,7 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
     let parked = court.park(&Draft { priority: Priority::Critical, ..to_one }).await;
     let node = court.bus.stack.connect(BusUser::Node).await.unwrap();
     let effects: PullConsumer = jetstream::new(node)
-        .get_consumer_from_stream("effects", agentbus::tenants::names::DELIBERATIONS_STREAM)
+        .get_consumer_from_stream(names::CLERK_CONSUMER, "DELIBERATIONS_acme")
         .await
         .unwrap();
     court.bus.stack.redis_mut().unwrap().child_mut().kill().await;
@@ -216,6 +216,10 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
             effects.batch().max_messages(1).expires(Duration::from_secs(5)).messages().await.unwrap();
         while let Some(message) = batch.next().await {
             let message = message.unwrap();
+            if !message.subject.ends_with(".decided") {
+                message.ack().await.unwrap();
+                continue;
+            }
             attempts = u64::try_from(message.info().unwrap().delivered).unwrap();
             message.ack_with(AckKind::Nak(None)).await.unwrap();
         }

@@ -7,6 +7,7 @@ use agentbus::{
     domain::{Encoding, Priority, Reason},
     tenants::BusUser,
 };
+use async_nats::jetstream;
 use bytes::Bytes;
 use serde_json::json;
 
@@ -27,7 +28,7 @@ async fn what_nobody_can_do_is_given_up_after_five_attempts_and_its_sender_is_to
     let verdict = live(&mut outcomes).await;
     assert_eq!(verdict.reason.as_str(), "no_capable_agent", "{verdict:?}");
     desk.until("agentbus_lane_waiting", 0).await;
-    let letter = desk.waits_for("DEAD_LETTERS", &format!("dead.acme.planner.{}", draft.message_id)).await;
+    let letter = desk.waits_for("DEAD_acme", &format!("dead.acme.planner.{}", draft.message_id)).await;
     for (name, value) in
         [("Agentbus-Reason", "no_capable_agent"), ("Agentbus-Attempts", "5"), ("Agentbus-Redriven", "0")]
     {
@@ -94,10 +95,10 @@ async fn poisoned(many: usize) {
         let node = desk.bus.stack.node_mut(index).unwrap();
         assert!(node.child_mut().try_exited().is_none(), "a node has exited");
     }
-    let letters = desk.count("DEAD_LETTERS", ">").await;
+    let letters = desk.count("DEAD_acme", ">").await;
     assert_eq!(letters.len(), expected.len());
     for (subject, reason) in expected.iter().step_by(37) {
-        let letter = desk.last("DEAD_LETTERS", subject).await.unwrap();
+        let letter = desk.last("DEAD_acme", subject).await.unwrap();
         assert_eq!(header(&letter.headers, "Agentbus-Reason"), *reason, "{subject}");
         let attempts: u64 = header(&letter.headers, "Agentbus-Attempts").parse().unwrap();
         assert!(attempts <= 5, "{subject}: {attempts} attempts");
@@ -109,7 +110,7 @@ async fn poisoned(many: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_up_and_finds_no_room_ends_all_the_same_and_its_sender_is_told() {
     let desk = Desk::start(1).await;
-    desk.fill("DEAD_LETTERS").await;
+    desk.fill("DEAD_acme").await;
     let planner = desk.agent("planner").await;
     let mut outcomes = planner.outcomes().await.unwrap();
     let draft = Draft::new(json!({ "capability": "fly" }), json!({ "text": "fly, please" }));
@@ -118,7 +119,7 @@ async fn what_is_given_up_and_finds_no_room_ends_all_the_same_and_its_sender_is_
     assert_eq!(verdict.reason, Reason::NoCapableAgent, "{verdict:?}");
     assert!(!verdict.retryable && verdict.detail.contains("no room to put it aside"), "{verdict:?}");
     assert!(desk.is_empty(Duration::from_secs(10)).await, "it still goes round");
-    assert!(desk.count("DEAD_LETTERS", ">").await.is_empty());
+    assert!(desk.count("DEAD_acme", ">").await.is_empty());
     assert_eq!(desk.number("agentbus_lane_unburied_total").await, 1);
     desk.bus.stop().await;
 }
@@ -147,7 +148,7 @@ async fn what_finds_no_room_with_the_reviewers_or_makes_a_rule_fail_holds_up_nob
     }
     good(&planner, 20).await;
     assert!(desk.is_empty(Duration::from_secs(60)).await, "something still waits");
-    assert_eq!(desk.count("DEAD_LETTERS", ">").await.len(), expected.len());
+    assert_eq!(desk.count("DEAD_acme", ">").await.len(), expected.len());
     let mut told = HashMap::new();
     while told.len() < expected.len() {
         let verdict = live(&mut outcomes).await;
@@ -175,4 +176,31 @@ async fn good(planner: &AgentClient, many: usize) {
             ids.swap_remove(at);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_dead_letters_are_full_keeps_no_other_from_burying_its_own() {
+    let more = "[tenants.acme.store]\ndead_letters_bytes = 1048576\n[tenants.globex.agents]\nplanner = {}\n";
+    let desk = Desk::with(1, more, |_| {}).await;
+    let node = jetstream::new(desk.bus.stack.connect(BusUser::Node).await.unwrap());
+    let mut number = 0;
+    for bytes in [100_000, 1_000, 1] {
+        loop {
+            number += 1;
+            let subject = format!("dead.acme.planner.fill{number}");
+            let sent = node.publish(subject, "x".repeat(bytes).into()).await.unwrap().await;
+            if sent.is_err() {
+                break;
+            }
+        }
+    }
+    // No agent can write there: given up at once, and told to nobody.
+    for tenant in ["acme", "globex"] {
+        let subject = format!("tenant.{tenant}.submitted.planner.not~an~id");
+        node.publish(subject, "junk".into()).await.unwrap().await.unwrap();
+    }
+    let letter = desk.waits_for("DEAD_globex", "dead.globex.planner.~").await;
+    assert_eq!(letter.payload, "junk");
+    assert!(desk.last("IN_acme", ">").await.is_some(), "lost, although nothing took it");
+    assert!(desk.last("DEAD_acme", "dead.acme.planner.~").await.is_none());
 }

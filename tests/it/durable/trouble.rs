@@ -62,7 +62,7 @@ async fn each_once(desk: &Desk, kept: &HashSet<String>) {
     let lost: Vec<_> = kept.iter().filter(|id| !stored.contains_key(*id)).take(5).collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
     assert_eq!(stored.len(), kept.len());
-    let letters = desk.count("DEAD_LETTERS", ">").await;
+    let letters = desk.count("DEAD_acme", ">").await;
     assert!(letters.is_empty(), "{letters:?}");
 }
 
@@ -152,7 +152,7 @@ async fn a_registry_that_is_away_costs_no_message() {
     }
     // Longer than five attempts take.
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert!(desk.count("DEAD_LETTERS", ">").await.is_empty(), "given up although the bus is to blame");
+    assert!(desk.count("DEAD_acme", ">").await.is_empty(), "given up although the bus is to blame");
     desk.bus.stack.redis_mut().unwrap().restart().await.unwrap();
     let mut heard = HashSet::new();
     let started = Instant::now();
@@ -224,6 +224,6 @@ async fn a_full_store_refuses_what_is_new_and_loses_nothing() {
         let found = waiting.keys().chain(stored.keys()).any(|subject| subject.ends_with(id.as_str()));
         assert!(found, "{id} is lost");
     }
-    assert!(desk.count("DEAD_LETTERS", ">").await.is_empty());
+    assert!(desk.count("DEAD_acme", ">").await.is_empty());
     desk.bus.stop().await;
 }

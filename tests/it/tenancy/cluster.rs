@@ -20,7 +20,7 @@ async fn a_cluster_loses_nothing_it_acknowledged_when_a_server_is_killed() {
     let mut cluster = Cluster::start(Plan::example().unwrap()).await;
     let operator = cluster.connect(BusUser::Operator).await;
     let operator = jetstream::new(operator);
-    for stream in ["IN_acme", "OUT_acme", names::DELIBERATIONS_STREAM, names::RECORDS_STREAM] {
+    for stream in ["IN_acme", "OUT_acme", "DELIBERATIONS_acme", "DEAD_acme", names::RECORDS_STREAM] {
         let info = operator.get_stream(stream).await.unwrap();
         assert_eq!(info.cached_info().config.num_replicas, 3, "{stream}");
     }

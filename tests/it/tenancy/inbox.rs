@@ -198,11 +198,30 @@ async fn a_chosen_reply_subject_on_the_inboxs_requests_reaches_nothing_that_matt
     assert!(through.is_empty(), "{through:#?}");
     let context = jetstream::new(operator.client.clone());
     for (stream, messages) in
-        [("OUT_acme", stored), ("IN_acme", 0), ("OUT_globex", 0), ("RECORDS", 0), ("DELIBERATIONS", 0)]
+        [("OUT_acme", stored), ("IN_acme", 0), ("OUT_globex", 0), ("RECORDS", 0), ("DELIBERATIONS_acme", 0)]
     {
         let state = context.get_stream(stream).await.unwrap().cached_info().state.clone();
         assert_eq!((state.messages, state.last_sequence), (messages, messages), "{stream}");
     }
     // The worker reached its own inbox with it: the test would notice.
     assert!(own.get_info().await.unwrap().delivered.consumer_sequence > 20);
+}
+
+#[tokio::test]
+async fn an_inbox_bounds_what_an_agent_can_leave_waiting_at_the_server() {
+    let server = Server::started_and_provisioned(&Plan::example().unwrap()).await;
+    let worker = server.agent("acme/worker").await;
+    let mut answers = worker.subscribe("_INBOX.worker.pull").await;
+    let next = "$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker";
+    for (pull, refused) in [
+        (r#"{"batch":1001,"expires":1000000000}"#, "Exceeded MaxRequestBatch of 1000"),
+        (r#"{"batch":1,"expires":601000000000}"#, "Exceeded MaxRequestExpires of 10m0s"),
+    ] {
+        worker.publish(next, Some("_INBOX.worker.pull"), pull).await;
+        assert_eq!(expect(&mut answers).await.description.as_deref(), Some(refused));
+    }
+    for _ in 0..33 {
+        worker.publish(next, Some("_INBOX.worker.pull"), r#"{"batch":1,"expires":60000000000}"#).await;
+    }
+    assert_eq!(expect(&mut answers).await.description.as_deref(), Some("Exceeded MaxWaiting"));
 }

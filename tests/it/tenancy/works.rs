@@ -154,8 +154,9 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     let settings = StoreSettings { records_bytes: 1 << 20, ..StoreSettings::default() };
     let first = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((first.put.len(), first.unchanged.len(), first.removed.len()), (2, 0, 0));
-    // Five streams of the bus with three consumers, and two of each tenant: seven consumers.
-    assert_eq!((first.created.len(), first.left.len()), (8 + 2 * (2 + 7), 0), "{:?}", first.created);
+    // Three streams of the bus, and four of each tenant with the nodes', the clerk's, the webhooks' and its
+    // agents' consumers.
+    assert_eq!((first.created.len(), first.left.len()), (3 + 2 * (4 + 9), 0), "{:?}", first.created);
     let second = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((second.put.len(), second.unchanged.len(), second.removed.len()), (0, 2, 0));
     assert_eq!((second.created, second.left), (Vec::new(), Vec::new()));
@@ -167,7 +168,7 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     assert!(third.created.is_empty(), "{:?}", third.created);
     let inboxes = ["judge", "planner", "scribe", "steward", "watcher", "worker"];
     let mut left: Vec<_> = inboxes.iter().map(|agent| format!("OUT_acme/{agent}")).collect();
-    left.extend(["IN_globex".to_owned(), "OUT_globex".to_owned()]);
+    left.extend(["DEAD_globex", "DELIBERATIONS_globex", "IN_globex", "OUT_globex"].map(str::to_owned));
     assert_eq!(third.left, left);
     let fourth = provision(&login.client, &smaller, &StoreSettings::default()).await.unwrap();
     assert_eq!((fourth.unchanged.len(), fourth.removed.len()), (1, 0));
@@ -238,7 +239,7 @@ async fn an_operator_looks_at_a_dead_letter_sends_it_again_and_takes_it_out() {
     let dead = jetstream::new(node.client.clone());
     dead.publish("dead.acme.planner.m1", "message".into()).await.unwrap().await.unwrap();
     let context = jetstream::new(operator.client.clone());
-    let letters = context.get_stream(names::DEAD_LETTERS_STREAM).await.unwrap();
+    let letters = context.get_stream("DEAD_acme").await.unwrap();
     let letter = letters.get_last_raw_message_by_subject("dead.acme.planner.m1").await.unwrap();
     let again = context.publish("tenant.acme.submitted.planner.m1", letter.payload).await.unwrap();
     assert_eq!(again.await.unwrap().stream, "IN_acme");
