@@ -21,6 +21,9 @@ use crate::{
 
 mod reviewers;
 
+/// Bounds of the stream of records: several of the largest records, and more than a disk has.
+const RECORDS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
+
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
 /// that nodes watch.
 #[derive(Debug, Args)]
@@ -69,12 +72,13 @@ struct Apply {
     /// A NATS server of the bus, such as nats://127.0.0.1:4222 [default: that of DIR/up.json].
     #[arg(long, value_name = "URL", env = "AGENTBUS_NATS_URL")]
     server: Option<String>,
-    /// Largest size of the stream of records, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = StoreSettings::default().records_bytes)]
-    records_bytes: u64,
-    /// Copies of each stream; 3 in a cluster.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    replicas: u8,
+    /// Largest size of the stream of records, in bytes; less than it holds discards the oldest [default: as it
+    /// is, 1 GiB at first].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(RECORDS_BYTES))]
+    records_bytes: Option<u64>,
+    /// Copies of each stream; 3 in a cluster [default: as they are, 1 at first].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: Option<u8>,
 }
 
 /// Exit codes: 0 done, 1 failed. clap itself ends with 2 on wrong usage.
@@ -121,7 +125,8 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     if print_reloaded(&servers) {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
-    let settings = StoreSettings { records_bytes, replicas: replicas.into(), ..StoreSettings::default() };
+    let replicas = replicas.map(usize::from);
+    let settings = StoreSettings { records_bytes, replicas, ..StoreSettings::default() };
     print_provisioned(&provision(&provisioner, &plan, &settings).await?);
     Ok(ExitCode::SUCCESS)
 }
@@ -229,9 +234,12 @@ fn print_reloaded(servers: &[Reloaded]) -> bool {
 }
 
 fn print_provisioned(provisioned: &Provisioned) {
-    let Provisioned { put, unchanged, removed, created, left } = provisioned;
+    let Provisioned { put, unchanged, removed, changed, created, left } = provisioned;
     for name in created {
         println!("created {name}");
+    }
+    for change in changed {
+        println!("changed {change}");
     }
     for tenant in put {
         println!("published tenant {tenant}");

@@ -8,7 +8,8 @@ use async_nats::{
     jetstream::{
         self, Context, ErrorCode,
         consumer::pull,
-        context::{CreateStreamError, CreateStreamErrorKind},
+        context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind},
+        stream::Config,
     },
 };
 use bytes::Bytes;
@@ -17,10 +18,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use crate::domain::TenantId;
 
 use super::{
-    names::TENANTS_BUCKET,
+    names::{RECORDS_STREAM, TENANTS_BUCKET},
     plan::{AGENTS_MAX, Plan, TENANTS_MAX},
     published::{self, ReadError},
-    streams::{self, StoreSettings, Wanted},
+    streams::{self, Settled, StoreSettings, Wanted},
 };
 
 /// For one answer of JetStream.
@@ -42,6 +43,8 @@ pub struct Provisioned {
     pub unchanged: Vec<TenantId>,
     /// Keys of the bucket that the plan no longer has. Text, since anything may have been there.
     pub removed: Vec<String>,
+    /// Settings of streams that were there, such as `OUT_acme: max_bytes 1048576 → 2097152`.
+    pub changed: Vec<String>,
     /// Streams and consumers that are new, such as `OUT_acme` or `OUT_acme/worker`.
     pub created: Vec<String>,
     /// The same, of tenants and agents that left the plan. They may hold messages, so they stay.
@@ -74,7 +77,7 @@ impl From<ReadError> for ProvisionError {
 }
 
 /// Creates or updates the streams and consumers, and makes the bucket hold exactly the plan's
-/// tenants. Running it again changes nothing. Nothing that could hold a message is removed.
+/// tenants. Running it again changes nothing, and what `settings` do not say stays as it is. Nothing that could hold a message is removed.
 pub async fn provision(
     client: &Client,
     plan: &Plan,
@@ -82,20 +85,25 @@ pub async fn provision(
 ) -> Result<Provisioned, ProvisionError> {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(STREAM_TIMEOUT);
-    let run =
-        Run { context: &context, reserved: settings.reserved_bytes(plan), done: Provisioned::default() };
-    run.all(plan, settings).await
+    let records = present(&context, RECORDS_STREAM, &format!("stream {RECORDS_STREAM}")).await?;
+    let settled = settings.over(records.as_ref());
+    let reserved = settled.reserved_bytes(plan);
+    let replicas = settings.replicas;
+    let run = Run { context: &context, reserved, replicas, done: Provisioned::default() };
+    run.all(plan, &settled).await
 }
 
 struct Run<'a> {
     context: &'a Context,
     /// Bytes on disk, for the error.
     reserved: u64,
+    /// Copies that a stream must have, whatever it has; `None`: those that it has.
+    replicas: Option<usize>,
     done: Provisioned,
 }
 
 impl Run<'_> {
-    async fn all(mut self, plan: &Plan, settings: &StoreSettings) -> Result<Provisioned, ProvisionError> {
+    async fn all(mut self, plan: &Plan, settings: &Settled) -> Result<Provisioned, ProvisionError> {
         let mut known = BTreeSet::new();
         for wanted in streams::shared(settings) {
             known.insert(wanted.name.clone());
@@ -118,7 +126,11 @@ impl Run<'_> {
     }
 
     /// The stream as it is wanted, with the consumers that it must have.
-    async fn stream(&mut self, (config, consumers): Wanted, what: &str) -> Result<(), ProvisionError> {
+    async fn stream(&mut self, (mut config, consumers): Wanted, what: &str) -> Result<(), ProvisionError> {
+        let before = present(self.context, &config.name, what).await?;
+        if let (Some(before), None) = (&before, self.replicas) {
+            config.num_replicas = before.num_replicas;
+        }
         let (name, bytes, replicas) = (config.name.clone(), config.max_bytes, config.num_replicas);
         let refused = |error: CreateStreamError| match error.kind() {
             CreateStreamErrorKind::JetStream(cause) if no_room(cause.error_code()) => {
@@ -133,13 +145,16 @@ impl Run<'_> {
             CreateStreamErrorKind::TimedOut => late(what, STREAM_TIMEOUT),
             _ => ProvisionError::Refused { what: what.to_owned(), cause: error.to_string() },
         };
-        match self.context.update_stream(config.clone()).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == CreateStreamErrorKind::NotFound => {
+        match before {
+            Some(before) => {
+                self.context.update_stream(config.clone()).await.map_err(refused)?;
+                let changed = streams::differences(&before, &config);
+                self.done.changed.extend(changed.into_iter().map(|change| format!("{name}: {change}")));
+            }
+            None => {
                 self.context.create_stream(config).await.map_err(refused)?;
                 self.done.created.push(name.clone());
             }
-            Err(error) => return Err(refused(error)),
         }
         match consumers {
             Some(consumers) => self.consumers(&name, consumers, what).await,
@@ -205,6 +220,20 @@ impl Run<'_> {
             self.done.removed.push(key);
         }
         Ok(())
+    }
+}
+
+/// A stream as it is, if it is.
+async fn present(context: &Context, name: &str, what: &str) -> Result<Option<Config>, ProvisionError> {
+    match tokio::time::timeout(STREAM_TIMEOUT, context.get_stream(name)).await {
+        Ok(Ok(stream)) => Ok(Some(stream.cached_info().config.clone())),
+        Ok(Err(error)) => match error.kind() {
+            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Ok(None)
+            }
+            _ => Err(ProvisionError::Refused { what: what.to_owned(), cause: error.to_string() }),
+        },
+        Err(_) => Err(late(what, STREAM_TIMEOUT)),
     }
 }
 

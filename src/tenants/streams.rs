@@ -55,24 +55,54 @@ const INBOX_EXPIRES_MAX: Duration = Duration::from_secs(600);
 /// its node in the last attempt would be lost.
 const DELIVER_WITHOUT_END: i64 = -1;
 
-/// How much the streams may hold. What a tenant's own may is in its [`TenantStore`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreSettings {
-    pub records_bytes: u64,
-    pub records_age: Duration,
-    /// Copies of each stream; 3 in a cluster.
-    pub replicas: usize,
-}
+/// The stream of records, if nobody says otherwise.
+const RECORDS_BYTES: i64 = 1 << 30;
+const RECORDS_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self { records_bytes: 1 << 30, records_age: Duration::from_secs(24 * 60 * 60), replicas: 1 }
-    }
+/// What is to change about the streams that all tenants share. What is not said stays as it is, and is the
+/// default for what is new. What a tenant's own may hold is in its [`TenantStore`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// 1 GiB. Less than there is discards the oldest records.
+    pub records_bytes: Option<u64>,
+    /// 24 hours.
+    pub records_age: Option<Duration>,
+    /// Copies of each stream: 1, and 3 in a cluster.
+    pub replicas: Option<usize>,
 }
 
 impl StoreSettings {
-    /// Bytes that all streams of the plan reserve on disk, each copy.
+    /// Bytes that all streams of the plan reserve on disk, each copy, on a server that has none of them yet.
     pub fn reserved_bytes(&self, plan: &Plan) -> u64 {
+        self.over(None).reserved_bytes(plan)
+    }
+
+    /// With what is not said taken from the stream of records as it is.
+    pub(super) fn over(&self, records: Option<&stream::Config>) -> Settled {
+        let present = |value: fn(&stream::Config) -> i64| records.map(value);
+        Settled {
+            records_bytes: self
+                .records_bytes
+                .map(bytes)
+                .or(present(|c| c.max_bytes))
+                .unwrap_or(RECORDS_BYTES),
+            records_age: self.records_age.or(records.map(|c| c.max_age)).unwrap_or(RECORDS_AGE),
+            replicas: self.replicas.or(records.map(|c| c.num_replicas)).unwrap_or(1),
+        }
+    }
+}
+
+/// Settings without gaps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Settled {
+    records_bytes: i64,
+    records_age: Duration,
+    /// Of new streams; of those that are there too if it was said.
+    pub(super) replicas: usize,
+}
+
+impl Settled {
+    pub(super) fn reserved_bytes(&self, plan: &Plan) -> u64 {
         let tenants = plan.tenants().iter().map(|tenant| plan.store(&tenant.id).reserved_bytes());
         let configs = shared(self)
             .into_iter()
@@ -86,13 +116,13 @@ impl StoreSettings {
 pub(super) type Wanted = (stream::Config, Option<Vec<pull::Config>>);
 
 /// The streams that all tenants share. None has a consumer.
-pub(super) fn shared(settings: &StoreSettings) -> Vec<stream::Config> {
+pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
     let replicas = settings.replicas;
     let records = stream::Config {
         description: Some("One record for each decision.".to_owned()),
         subjects: vec![RECORDS_SUBJECTS.to_owned()],
         max_age: settings.records_age,
-        max_bytes: bytes(settings.records_bytes),
+        max_bytes: settings.records_bytes,
         discard: DiscardPolicy::Old,
         // Records leave by age and size only; nobody takes out a single one.
         ..kept(RECORDS_STREAM, replicas)
@@ -242,6 +272,25 @@ fn durable(name: &str, description: &str) -> pull::Config {
         max_ack_pending: ACKS_PENDING_MAX,
         ..pull::Config::default()
     }
+}
+
+/// What of a stream's settings differs, each as `setting old → new`.
+pub(super) fn differences(before: &stream::Config, after: &stream::Config) -> Vec<String> {
+    let shown = |config: &stream::Config| {
+        [
+            ("subjects", config.subjects.join(" ")),
+            ("max_bytes", config.max_bytes.to_string()),
+            ("max_age", humantime::format_duration(config.max_age).to_string()),
+            // The server says -1 for none.
+            ("max_message_size", config.max_message_size.max(0).to_string()),
+            ("copies", config.num_replicas.to_string()),
+        ]
+    };
+    let pairs = shown(before).into_iter().zip(shown(after));
+    pairs
+        .filter(|((_, before), (_, after))| before != after)
+        .map(|((setting, before), (_, after))| format!("{setting} {before} → {after}"))
+        .collect()
 }
 
 fn bytes(bytes: u64) -> i64 {

@@ -198,7 +198,7 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
     let parked = court.park(&Draft { priority: Priority::Critical, ..to_one }).await;
     let node = court.bus.stack.connect(BusUser::Node).await.unwrap();
     let effects: PullConsumer = jetstream::new(node)
-        .get_consumer_from_stream(names::CLERK_CONSUMER, "DELIBERATIONS_acme")
+        .get_consumer_from_stream(agentbus::tenants::names::CLERK_CONSUMER, "DELIBERATIONS_acme")
         .await
         .unwrap();
     court.bus.stack.redis_mut().unwrap().child_mut().kill().await;

@@ -6,7 +6,8 @@ use std::{fs, path::Path, time::Duration};
 use agentbus::{
     servers::{NatsOptions, NatsServer, ports},
     tenants::{
-        BusUser, Plan, Seed, ServerConf, StoreSettings, User, connect::options, provision, render_server_conf,
+        BusUser, Plan, Provisioned, Seed, ServerConf, StoreSettings, User, connect::options, provision,
+        render_server_conf,
     },
 };
 use async_nats::Client;
@@ -55,13 +56,19 @@ impl Cluster {
     /// Streams can be made once the cluster has a leader, and every server has met the others.
     async fn provisioned(&self) {
         let until = Instant::now() + ELECTION;
-        let settings = StoreSettings { replicas: SERVERS, ..StoreSettings::default() };
+        let settings = StoreSettings { replicas: Some(SERVERS), ..StoreSettings::default() };
         loop {
             let client = self.connect(BusUser::Provisioner).await;
             let Err(error) = provision(&client, &self.plan, &settings).await else { return };
             assert!(Instant::now() < until, "the cluster does not become ready: {error}");
             sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// As an operator who says nothing about the streams.
+    pub(crate) async fn provision_again(&self) -> Provisioned {
+        let client = self.connect(BusUser::Provisioner).await;
+        provision(&client, &self.plan, &StoreSettings::default()).await.unwrap()
     }
 
     /// Of all servers, separated by commas: clients go on with another when theirs ends.

@@ -24,6 +24,9 @@ async fn a_cluster_loses_nothing_it_acknowledged_when_a_server_is_killed() {
         let info = operator.get_stream(stream).await.unwrap();
         assert_eq!(info.cached_info().config.num_replicas, 3, "{stream}");
     }
+    // Without a word about copies they stay.
+    let again = cluster.provision_again().await;
+    assert!(again.changed.is_empty() && again.created.is_empty(), "{again:?}");
     let led = operator.get_stream("OUT_acme").await.unwrap().cached_info().cluster.clone();
     let leader: usize =
         led.unwrap().leader.unwrap().strip_prefix("nats-").unwrap().parse::<usize>().unwrap() - 1;

@@ -151,7 +151,7 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     let plan = Plan::example().unwrap();
     let server = Server::start(&plan).await;
     let login = server.bus(BusUser::Provisioner).await;
-    let settings = StoreSettings { records_bytes: 1 << 20, ..StoreSettings::default() };
+    let settings = StoreSettings { records_bytes: Some(1 << 20), ..StoreSettings::default() };
     let first = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((first.put.len(), first.unchanged.len(), first.removed.len()), (2, 0, 0));
     // Three streams of the bus, and four of each tenant with the nodes', the clerk's, the webhooks' and its
@@ -159,7 +159,7 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     assert_eq!((first.created.len(), first.left.len()), (3 + 2 * (4 + 9), 0), "{:?}", first.created);
     let second = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((second.put.len(), second.unchanged.len(), second.removed.len()), (0, 2, 0));
-    assert_eq!((second.created, second.left), (Vec::new(), Vec::new()));
+    assert_eq!((second.created, second.changed, second.left), (Vec::new(), Vec::new(), Vec::new()));
 
     let smaller = Plan::parse("[tenants.acme]").unwrap();
     let third = provision(&login.client, &smaller, &StoreSettings::default()).await.unwrap();
@@ -170,16 +170,22 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     let mut left: Vec<_> = inboxes.iter().map(|agent| format!("OUT_acme/{agent}")).collect();
     left.extend(["DEAD_globex", "DELIBERATIONS_globex", "IN_globex", "OUT_globex"].map(str::to_owned));
     assert_eq!(third.left, left);
+    assert!(third.changed.is_empty(), "{:?}", third.changed);
     let fourth = provision(&login.client, &smaller, &StoreSettings::default()).await.unwrap();
     assert_eq!((fourth.unchanged.len(), fourth.removed.len()), (1, 0));
     assert!(login.events().is_empty(), "{:?}", login.events());
 
     let stream = jetstream::new(login.client.clone()).get_stream(names::RECORDS_STREAM).await.unwrap();
     let config = &stream.cached_info().config;
-    assert_eq!(config.max_bytes, 1 << 30);
+    // As it was made, for nobody said otherwise since.
+    assert_eq!(config.max_bytes, 1 << 20);
     assert_eq!(config.max_age.as_secs(), 86_400);
     assert_eq!(config.storage, StorageType::File);
     assert!(!config.allow_direct && config.deny_delete && config.deny_purge && !config.allow_rollup);
+
+    let said = StoreSettings { records_bytes: Some(2 << 20), ..StoreSettings::default() };
+    let fifth = provision(&login.client, &smaller, &said).await.unwrap();
+    assert_eq!(fifth.changed, ["RECORDS: max_bytes 1048576 → 2097152"]);
 }
 
 #[tokio::test]
@@ -205,6 +211,7 @@ async fn what_changed_in_the_tenants_file_changes_in_its_place() {
     let again = provision(&provisioner.client, &changed, &StoreSettings::default()).await.unwrap();
     // Of no interest to nodes, so the tenant itself did not change.
     assert_eq!((again.put.len(), again.created.len(), again.left.len()), (0, 0, 0));
+    assert_eq!(again.changed, ["OUT_acme: max_age 7days → 2h"]);
     let outbound = jetstream::new(provisioner.client.clone()).get_stream("OUT_acme").await.unwrap();
     assert_eq!(outbound.cached_info().config.max_age.as_secs(), 7_200);
     let mut messages = inbox.fetch().max_messages(1).messages().await.unwrap();
