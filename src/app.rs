@@ -13,7 +13,7 @@ use async_nats::{Client, ConnectErrorKind};
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Agents, Bus, BusError, Clerk, Deliberations, Hooks, Inbound, JetStreamLane, Lists, Micro,
+        self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Lists, Micro,
         Outbox, Reviewers, Thresholds,
     },
     config::{self, NodeConfig},
@@ -162,6 +162,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let hooks = webhook.map(|(webhook, attempts)| {
         Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics))
     });
+    let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
     let clerk = Clerk::new(
         client.clone(),
         Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
@@ -186,6 +187,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         pipeline,
         outbox: Arc::clone(&outbox),
         clerk: clerk.clone(),
+        fill: Arc::clone(&fill),
         lane: Arc::clone(&lane),
         inbound: Arc::clone(&inbound),
         hooks: hooks.clone(),
@@ -212,6 +214,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         bus.start(&shutdown).await?;
         clerk.start(directory.clone(), &shutdown);
         inbound.start(directory.clone(), &shutdown);
+        fill.start(&shutdown);
         if let Some(hooks) = &hooks {
             hooks.start(directory.clone(), &shutdown);
         }

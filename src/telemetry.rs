@@ -118,6 +118,11 @@ struct VerbLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
     source: &'static str,
 }
@@ -171,6 +176,7 @@ pub struct Metrics {
     pub store_healthy: Gauge<i64, AtomicI64>,
     pub records_unconfirmed: Gauge<i64, AtomicI64>,
     pub tenants: Gauge<i64, AtomicI64>,
+    streams_filled: Family<KindLabel, Gauge<f64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -207,6 +213,7 @@ impl Metrics {
             store_healthy: Gauge::default(),
             records_unconfirmed: Gauge::default(),
             tenants: Gauge::default(),
+            streams_filled: Family::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Answered requests by verdict", metrics.outcomes.clone());
@@ -247,6 +254,11 @@ impl Metrics {
             "Questions that a rule of the policy failed on",
             metrics.policy_failed.clone(),
         );
+        registry.register(
+            "streams_filled",
+            "Of the bytes of its stream, those taken by the tenant that has most of them taken",
+            metrics.streams_filled.clone(),
+        );
         metrics.model.register(&mut registry);
         metrics.deliberations.register(&mut registry);
         metrics.lane.register(&mut registry);
@@ -277,6 +289,11 @@ impl Metrics {
         );
         registry.register("tenants", "Tenants in the directory", metrics.tenants.clone());
         Self { registry, ..metrics }
+    }
+
+    /// How full the fullest of the tenants' streams of a kind is, from 0 to 1.
+    pub fn filled(&self, kind: &'static str, share: f64) {
+        self.streams_filled.get_or_create(&KindLabel { kind }).set(share);
     }
 
     /// One request is answered.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
-    bus::{Clerk, Hooks, Inbound, JetStreamLane, Outbox, Thresholds},
+    bus::{Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Thresholds},
     impact::semantic,
     pipeline::Pipeline,
     telemetry::{Metrics, PolicyCounts},
@@ -42,6 +42,7 @@ pub(super) struct Serving {
     pub pipeline: Arc<Pipeline>,
     pub outbox: Arc<Outbox>,
     pub clerk: Clerk,
+    pub fill: Arc<Fill>,
     pub lane: Arc<JetStreamLane>,
     pub inbound: Arc<Inbound>,
     /// Absent: there is none.
@@ -157,6 +158,13 @@ impl NodeHealth {
         Part { name: "model", state, note }
     }
 
+    /// `None`: no stream is nearly full.
+    fn streams(&self) -> Option<Part> {
+        let note = self.serving.get().map(|serving| serving.fill.note())?;
+        // What is full is refused by name, to who fills it: the node is well.
+        (!note.is_empty()).then_some(Part { name: "streams", state: PartState::Up, note })
+    }
+
     fn deliberations(&self) -> Part {
         let (state, note) = match self.serving.get().map(|serving| serving.clerk.absent()) {
             None => (PartState::Down, "not connected yet".to_owned()),
@@ -219,6 +227,7 @@ impl Health for NodeHealth {
             self.scorer(),
             self.deliberations(),
         ];
+        parts.extend(self.streams());
         parts.extend(self.webhook());
         parts.extend(self.learning());
         let away = self.disconnected_since.lock().map(|since| since.elapsed());

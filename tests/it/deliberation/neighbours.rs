@@ -104,6 +104,19 @@ async fn decisions_that_a_full_inbox_keeps_circulating_delay_no_other_tenant() {
         assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
     }
     globex_is_served(&court.bus).await;
+    // An operator is told.
+    let http = court.bus.stack.nodes()[0].http();
+    let page =
+        async |path: &str| reqwest::get(format!("http://{http}/{path}")).await.unwrap().text().await.unwrap();
+    let until = Instant::now() + SOON;
+    while !page("readyz").await.contains("nearly full: inboxes of 1 tenants") {
+        assert!(Instant::now() < until, "{}", page("readyz").await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let metrics = page("metrics").await;
+    let filled =
+        metrics.lines().find_map(|line| line.strip_prefix("agentbus_streams_filled{kind=\"inboxes\"} "));
+    assert!(filled.is_some_and(|share| share.parse::<f64>().unwrap() > 0.9), "{metrics}");
     for parked in &waiting {
         assert!(court.show(&court.judge, &parked.id).await["conclusion"].is_null(), "it was concluded");
     }

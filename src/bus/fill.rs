@@ -1,0 +1,106 @@
+//! How full are the tenants' streams? Looked at one after the other, at a bounded pace, for the operator.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use async_nats::{
+    Client,
+    jetstream::{self, Context},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    domain::TenantId,
+    shutdown::Shutdown,
+    telemetry::Metrics,
+    tenants::{Directory, names},
+};
+
+/// Between two rounds over all tenants.
+const ROUND_EVERY: Duration = Duration::from_secs(15);
+/// Between two questions: a thousand tenants take a minute and a half.
+const QUESTION_EVERY: Duration = Duration::from_millis(20);
+/// For one answer of JetStream.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// A stream that is filled so far is told of.
+const NEARLY_FULL: f64 = 0.9;
+
+/// What every tenant has, as metrics and people call it, and the stream's name.
+type Kind = (&'static str, fn(&TenantId) -> String);
+const KINDS: [Kind; 4] = [
+    ("waiting", names::inbound_stream),
+    ("inboxes", names::outbound_stream),
+    ("deliberations", names::deliberations_stream),
+    ("dead_letters", names::dead_letters_stream),
+];
+
+/// Looks, and remembers what is nearly full.
+pub struct Fill {
+    context: Context,
+    directory: Arc<Directory>,
+    metrics: Arc<Metrics>,
+    /// Of the last round: each kind that has any, and how many tenants' are nearly full.
+    nearly_full: Mutex<Vec<(&'static str, usize)>>,
+}
+
+impl Fill {
+    pub fn new(client: Client, directory: Arc<Directory>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let mut context = jetstream::new(client);
+        context.set_timeout(ANSWER_TIMEOUT);
+        Arc::new(Self { context, directory, metrics, nearly_full: Mutex::default() })
+    }
+
+    pub fn start(self: &Arc<Self>, shutdown: &Shutdown) {
+        let (fill, stop) = (Arc::clone(self), shutdown.token().clone());
+        shutdown.tracker().spawn(async move { stop.run_until_cancelled(fill.look()).await });
+    }
+
+    /// What is nearly full, for people. No tenant is named: whoever sees the page may be none of theirs.
+    pub fn note(&self) -> String {
+        let nearly_full = self.nearly_full.lock();
+        let told = nearly_full.iter().map(|(kind, tenants)| format!("{kind} of {tenants} tenants"));
+        match told.collect::<Vec<_>>().join(", ") {
+            told if told.is_empty() => told,
+            told => format!("nearly full: {told}; the log names them"),
+        }
+    }
+
+    async fn look(&self) {
+        let mut told = HashSet::new();
+        loop {
+            let tenants = self.directory.tenants();
+            let (mut nearly_full, mut names) = (Vec::new(), HashSet::new());
+            for (kind, stream) in KINDS {
+                let (mut worst, mut count) = (0.0_f64, 0);
+                for tenant in tenants.keys() {
+                    tokio::time::sleep(QUESTION_EVERY).await;
+                    let name = stream(tenant);
+                    let Some(share) = self.share(&name).await else { continue };
+                    worst = worst.max(share);
+                    if share >= NEARLY_FULL {
+                        count += 1;
+                        // Once, until it is better.
+                        if !told.contains(&name) {
+                            tracing::warn!(%tenant, kind, share, "a tenant's stream is nearly full");
+                        }
+                        names.insert(name);
+                    }
+                }
+                self.metrics.filled(kind, worst);
+                if count > 0 {
+                    nearly_full.push((kind, count));
+                }
+            }
+            *self.nearly_full.lock() = nearly_full;
+            told = names;
+            tokio::time::sleep(ROUND_EVERY).await;
+        }
+    }
+
+    /// Of its bytes, those that are taken. `None`: it does not say.
+    async fn share(&self, name: &str) -> Option<f64> {
+        let stream = self.context.get_stream(name).await.ok()?;
+        let info = stream.cached_info();
+        let most = u64::try_from(info.config.max_bytes).ok().filter(|most| *most > 0)?;
+        Some(info.state.bytes as f64 / most as f64)
+    }
+}
