@@ -23,6 +23,7 @@ use crate::{
 
 mod admission;
 mod ask;
+mod attempts;
 mod constitution;
 mod courier;
 mod deliver;
@@ -35,13 +36,16 @@ mod recipients;
 mod redact;
 mod release;
 mod route;
+mod stored;
 mod structure;
+mod tell;
 mod trail;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
 pub use ask::{Ask, Heard, Waiting};
+pub use attempts::{ATTEMPTS_MAX, Because};
 pub use courier::{AnswerTo, Courier, CourierError, Dispatch, Handover, Parcel, RecordPlace};
-pub use keep::{ATTEMPTS_MAX, Because, Kept, Settled};
+pub use keep::{Kept, Settled};
 pub use lane::{
     Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored,
     Unless,

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Answer, Notice, OutcomeStage, Pipeline,
-    keep::{self, Told},
     park::{self, Parking},
+    stored::{self, Told},
     trail::{Judged, Outcome, Trail},
 };
 use crate::{
@@ -139,7 +139,7 @@ async fn tell_parked(
         encoding,
     };
     // What stands already is of a `submit` of this id.
-    pipeline.lane.outcome(notice).await.map_err(keep::unavailable)?;
+    pipeline.lane.outcome(notice).await.map_err(stored::unavailable)?;
     Ok(Outcome::Parked(id, why))
 }
 

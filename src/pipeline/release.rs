@@ -7,9 +7,9 @@ use moka::sync::Cache;
 use tracing::Instrument as _;
 
 use super::{
-    Because, Notice, OutcomeStage, Pipeline, Request, Unless, keep,
-    keep::Told,
-    recipients,
+    Because, Notice, OutcomeStage, Pipeline, Request, Unless, attempts, recipients,
+    stored::{self, Told},
+    tell,
     trail::{self, Outcome, Trail},
 };
 use crate::{
@@ -126,7 +126,7 @@ impl Pipeline {
     /// Whether this is the bus's own trouble, or that was a short while ago. A release has time enough: what
     /// it does not suffice for is the bus's.
     fn hinders(&self, tenant: &TenantId, reason: Reason) -> bool {
-        if reason == Reason::TimedOut || keep::because(reason) == Because::Bus {
+        if reason == Reason::TimedOut || attempts::because(reason) == Because::Bus {
             self.hindered.0.insert(tenant.clone(), ());
             return true;
         }
@@ -150,7 +150,7 @@ impl Pipeline {
             sender: parked.sender.clone(),
             message: parked.message_id.clone(),
         };
-        if let Some(told) = self.lane.judged(&key).await.map_err(keep::unavailable)? {
+        if let Some(told) = self.lane.judged(&key).await.map_err(stored::unavailable)? {
             return Ok(Outcome::Repeat(Box::new(told)));
         }
         let approval = match (decision.judgement, case.approval()) {
@@ -171,12 +171,12 @@ impl Pipeline {
             ));
         }
         // Before the checks of now: what has been stored was let through when it was stored.
-        if let Some(found) = self.lane.evidence(&key).await.map_err(keep::unavailable)? {
-            keep::same_content(&found, &letter)?;
+        if let Some(found) = self.lane.evidence(&key).await.map_err(stored::unavailable)? {
+            stored::same_content(&found, &letter)?;
             trail.stored(found.last);
             effect.decision_id.clone_from(&found.decision_id);
             effect.reached = found.recipients.len();
-            if let Some(outcome) = keep::from_evidence(found, &letter, Told::Anew) {
+            if let Some(outcome) = stored::from_evidence(found, &letter, Told::Anew) {
                 return Ok(outcome);
             }
         }
@@ -206,10 +206,10 @@ impl Pipeline {
         let voters = case.votes.iter().map(|vote| &vote.voter);
         for to in std::iter::once(&parked.sender).chain(voters) {
             let notice = self.notice(case, to, verdict, request.received);
-            self.lane.outcome(notice).await.map_err(keep::unavailable)?;
+            self.lane.outcome(notice).await.map_err(stored::unavailable)?;
         }
         let (place, record) = trail.recorded(request, verdict);
-        self.lane.record(place, record).await.map_err(keep::unavailable)
+        self.lane.record(place, record).await.map_err(stored::unavailable)
     }
 
     fn notice(&self, case: &Case, to: &AgentId, verdict: &Verdict, begun: Instant) -> Notice {
@@ -221,7 +221,7 @@ impl Pipeline {
             message: parked.message_id.clone(),
             stage: OutcomeStage::Judged,
             after: 0,
-            not_after: begun + keep::TOLD_WITHIN,
+            not_after: begun + tell::TOLD_WITHIN,
             digest: None,
             verdict: verdict.clone(),
             encoding: Encoding::Json,

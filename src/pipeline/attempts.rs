@@ -1,0 +1,138 @@
+//! When is a kept message tried again, and when is it given up?
+
+use std::time::Duration;
+
+use rand::Rng as _;
+
+use crate::{domain::Reason, rejection::Rejection};
+
+/// Times that a kept message is governed before it is given up, unless the bus itself is in trouble.
+pub const ATTEMPTS_MAX: u64 = 5;
+
+/// For one attempt: below the consumer's `ack_wait` with all that follows it, and long enough for a store
+/// that does not answer to be known as that. By the fast lane's deadline it would be the message's fault.
+pub(super) const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
+/// Parts of the time to give up that pass between the attempts.
+const WAITS: [u32; ATTEMPTS_MAX as usize - 1] = [1, 4, 15, 40];
+/// What waits for the bus to be well again is tried as often as this, at least.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Whose the reason is to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// The message's, or its recipient's: it may never come to anything.
+    Message,
+    /// The bus's own: any message would fail.
+    Bus,
+}
+
+/// Whether nothing but time stands between the message and a verdict.
+pub(super) fn because(reason: Reason) -> Because {
+    let own = matches!(
+        reason,
+        Reason::RecipientUnknown
+            | Reason::RecipientOffline
+            | Reason::NoCapableAgent
+            | Reason::NotRegistered
+            | Reason::SenderUnknown
+            | Reason::PolicyFailed
+            | Reason::Unscored
+            | Reason::TooManyParked
+            | Reason::TimedOut
+    );
+    if own { Because::Message } else { Because::Bus }
+}
+
+/// Only what could be read is kept, so these bytes are not what their sender has submitted.
+pub(super) fn never_kept(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Malformed
+            | Reason::TooDeep
+            | Reason::TooManyValues
+            | Reason::DuplicateKey
+            | Reason::TrailingBytes
+            | Reason::NotFinite
+            | Reason::UnknownField
+            | Reason::MissingField
+            | Reason::UnsupportedSchema
+            | Reason::BadIdentifier
+            | Reason::TenantMismatch
+            | Reason::SenderMismatch
+    )
+}
+
+/// What can still be done, to be added to the reason.
+pub(super) fn after_giving_up(attempts: u64, put_aside: bool) -> String {
+    let again = "submit it under a new message_id if it still matters";
+    match put_aside {
+        true => format!("; given up after {attempts} attempts: the operator can redrive it, or {again}"),
+        false => {
+            format!("; given up after {attempts} attempts, and there was no room to put it aside: {again}")
+        }
+    }
+}
+
+pub(super) fn overdue(attempt: u64) -> Rejection {
+    let within = ATTEMPT_WITHIN.as_secs();
+    Rejection::new(Reason::TimedOut, format!("not governed within {within} s, at attempt {attempt}"))
+}
+
+/// Ever longer: what hinders a message mostly passes at once, or when its recipient has been started anew.
+/// A tenth less or more.
+pub(super) fn pause(attempt: u64, give_up_after: Duration) -> Duration {
+    let index = usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX);
+    let wait = match WAITS.get(index) {
+        Some(part) => give_up_after * *part / WAITS.iter().sum::<u32>(),
+        // Only what is excused comes as far.
+        None => (give_up_after / 4).min(BACKOFF_MAX),
+    };
+    wait.mul_f64(rand::rng().random_range(0.9..1.1))
+}
+
+/// While the bus is in trouble: 0.5 s doubling to 20 s, and up to half as long again.
+pub(super) fn backoff(attempt: u64) -> Duration {
+    let exponent = u32::try_from(attempt.clamp(1, 7) - 1).unwrap_or(0);
+    let wait = (Duration::from_millis(500) * 2_u32.pow(exponent)).min(BACKOFF_MAX.mul_f64(2.0 / 3.0));
+    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is the bus's own is tried without end and slows its tenant, so a new reason has to be on this
+    /// list to be among it.
+    #[test]
+    fn a_reason_is_the_buss_own_only_where_any_message_would_fail() {
+        let bus = [
+            Reason::PolicyUnavailable,
+            Reason::DeliberationUnavailable,
+            Reason::RegistryUnavailable,
+            Reason::QuotaExceeded,
+            Reason::IdempotencyUnavailable,
+            Reason::DeliveryFailed,
+            Reason::LaneUnavailable,
+            Reason::StoreFull,
+            Reason::AuditUnavailable,
+            Reason::TenantUnknown,
+            Reason::RateLimited,
+            Reason::Overloaded,
+        ];
+        for &reason in Reason::ALL.iter().filter(|reason| reason.retryable()) {
+            assert_eq!(because(reason) == Because::Bus, bus.contains(&reason), "{}", reason.as_str());
+        }
+    }
+
+    #[test]
+    fn the_attempts_take_as_long_as_a_message_may_take_to_be_given_up() {
+        for give_up_after in [9, 120, 600].map(Duration::from_secs) {
+            let pauses: Vec<_> = (1..ATTEMPTS_MAX).map(|attempt| pause(attempt, give_up_after)).collect();
+            let all: Duration = pauses.iter().sum();
+            assert!((give_up_after.mul_f64(0.9)..=give_up_after.mul_f64(1.1)).contains(&all), "{pauses:?}");
+            assert!(pauses.is_sorted(), "{pauses:?}");
+            // What is not given up in its last attempt, for it is excused, comes again soon.
+            assert!(pause(ATTEMPTS_MAX, give_up_after) <= BACKOFF_MAX.mul_f64(1.1));
+        }
+    }
+}
