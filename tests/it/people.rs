@@ -199,7 +199,7 @@ async fn a_sender_that_waits_for_reviewers_hears_next_what_they_decide() {
     let parked = verdict(sender.line().await);
     assert_eq!(parked["status"], "deliberating", "{parked}");
     let id = parked["deliberation_id"].as_str().unwrap();
-    let vote = ["deliberations", "vote", "--as", "acme/judge", id, "--reject", "--json"];
+    let vote = ["deliberations", "vote", "--as", "acme/judge", id, "--reject", "--yes", "--json"];
     assert_eq!(run(&bus, &vote).await.0, 0);
     assert_eq!(verdict(sender.line().await)["reason"], "deliberation_denied");
     assert_eq!(sender.end().await, Some(3), "as for any denial");
