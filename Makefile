@@ -13,7 +13,7 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients build demo up test lint fuzz chaos stops poison bench model bench-model deny clean
+.PHONY: help servers clients build demo up test lint fuzz chaos stops bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,9 +54,6 @@ chaos: servers ## Kill nodes, NATS and Redis while messages are submitted; nothi
 stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled, each ends within 10 s (STOPS=50)
 	$(CARGO) build --release --bin agentbus --bin loadtest
 	target/release/loadtest stops --stops $(STOPS)
-
-poison: servers ## 4,000 messages that nobody can govern end as dead letters, and no node ends
-	$(CARGO) test --test it -- --ignored --exact durable::poison::a_thousand_of_each_poison_end_as_dead_letters_and_end_no_node
 
 bench: servers ## Measure, and write the benchmark report
 	$(CARGO) run --release --bin loadtest -- report

@@ -22,8 +22,8 @@ use super::{
 /// Questions to JetStream that wait at one time.
 const ASKED_AT_ONCE: usize = 64;
 
-/// One answer about a consumer.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// One answer about a stream or a consumer, of a server that is busy with the last of the load.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// Asks as a node, and of consumers as an operator: agents see nothing of it.
 pub(crate) struct Audit {
@@ -33,7 +33,8 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) async fn connect(stack: &Stack) -> anyhow::Result<Self> {
-        let node = jetstream::new(stack.connect(BusUser::Node).await?);
+        let mut node = jetstream::new(stack.connect(BusUser::Node).await?);
+        node.set_timeout(ANSWER_WAIT);
         Ok(Self { node, operator: stack.connect(BusUser::Operator).await? })
     }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::desk::{Desk, header, keep, live, note};
 
 /// Of each kind.
-const MANY: usize = 200;
+const MANY: usize = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_can_do_is_given_up_after_five_attempts_and_its_sender_is_told() {
@@ -49,16 +49,6 @@ async fn what_nobody_can_do_is_given_up_after_five_attempts_and_its_sender_is_to
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_ends_as_dead_letters_and_ends_no_node() {
-    poisoned(MANY).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `make poison`"]
-async fn a_thousand_of_each_poison_end_as_dead_letters_and_end_no_node() {
-    poisoned(1_000).await;
-}
-
-async fn poisoned(many: usize) {
     let mut desk = Desk::start(2).await;
     let planner = desk.agent("planner").await;
     // As whoever has got hold of a node's key.
@@ -70,7 +60,7 @@ async fn poisoned(many: usize) {
     };
     let mut expected: HashMap<String, &str> = HashMap::new();
     let mut acks = Vec::new();
-    for number in 0..many {
+    for number in 0..MANY {
         let mut publish = async |sender: &str, id: String, payload: Bytes, reason: &'static str| {
             let subject = format!("tenant.acme.submitted.{sender}.{id}");
             acks.push(jetstream.publish(subject, payload).await.unwrap());
