@@ -39,7 +39,10 @@ pub fn inbox_subjects(tenant: &TenantId, agent: &str) -> String {
 pub const INBOX_DOMAIN: &str = "BUS";
 
 /// The consumer of every inbound stream that all nodes share.
-pub const NODES_CONSUMER: &str = "nodes";
+///
+/// Nodes may pull from every consumer that is called like one of theirs, and an agent's inbox is a consumer
+/// that is called like the agent: theirs are in capitals, which no agent's id has.
+pub const NODES_CONSUMER: &str = "NODES";
 
 /// The logs of a tenant's deliberations: `deliberation.<tenant>.<id>.<event>`.
 pub fn deliberations_stream(tenant: &TenantId) -> String {
@@ -50,9 +53,9 @@ pub fn deliberations_stream(tenant: &TenantId) -> String {
 pub const DELIBERATIONS_SUBJECTS: &str = "deliberation.*.*.*";
 /// Parked messages, to escalate and expire them: given back with a delay until they are due. And decided
 /// ones, to act on the decision.
-pub const CLERK_CONSUMER: &str = "clerk";
+pub const CLERK_CONSUMER: &str = "CLERK";
 /// What a webhook is told: parked, escalated, decided.
-pub const WEBHOOKS_CONSUMER: &str = "webhooks";
+pub const WEBHOOKS_CONSUMER: &str = "WEBHOOKS";
 
 /// What of a tenant's could not be governed: `dead.<tenant>.<sender>.<message>`.
 pub fn dead_letters_stream(tenant: &TenantId) -> String {

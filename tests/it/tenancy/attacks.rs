@@ -79,10 +79,10 @@ async fn an_agent_can_do_nothing_but_ask_in_its_own_name_and_hear_its_own_inbox(
             Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
             Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.*"),
             Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_globex.planner"),
-            Publish("$JS.API.CONSUMER.MSG.NEXT.IN_acme.nodes"),
-            Publish("$JS.API.CONSUMER.MSG.NEXT.DELIBERATIONS_acme.clerk"),
-            Publish("$JS.API.CONSUMER.MSG.NEXT.DELIBERATIONS_acme.webhooks"),
-            Publish("$JS.ACK.DELIBERATIONS_acme.clerk.1.1.1.1790000000000000000.0"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.IN_acme.NODES"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.DELIBERATIONS_acme.CLERK"),
+            Publish("$JS.API.CONSUMER.MSG.NEXT.DELIBERATIONS_acme.WEBHOOKS"),
+            Publish("$JS.ACK.DELIBERATIONS_acme.CLERK.1.1.1.1790000000000000000.0"),
             Publish("$JS.API.STREAM.INFO.DELIBERATIONS_acme"),
             Publish("$JS.API.STREAM.MSG.GET.DEAD_acme"),
             Publish("$JS.BUS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
@@ -176,7 +176,7 @@ async fn a_node_can_not_manage_streams_tenants_or_servers_nor_speak_as_an_agent(
             Publish("$JS.API.CONSUMER.CREATE.OUT_acme.mine"),
             Publish("$JS.API.CONSUMER.CREATE.DELIBERATIONS_acme.mine.deliberation.acme.>"),
             Publish("$JS.API.STREAM.MSG.DELETE.DEAD_acme"),
-            Publish("$JS.API.CONSUMER.DELETE.IN_acme.nodes"),
+            Publish("$JS.API.CONSUMER.DELETE.IN_acme.NODES"),
             Publish("$JS.API.CONSUMER.MSG.NEXT.OUT_acme.worker"),
             Publish("$JS.ACK.OUT_acme.worker.1.1.1.1.1"),
             Publish("directory.acme"),
@@ -254,7 +254,7 @@ async fn provisioner_operator_and_administrator_keep_to_their_own_work() {
                 Publish("dead.acme.planner.m1"),
                 Publish("$JS.API.STREAM.MSG.DELETE.DELIBERATIONS_acme"),
                 Publish("$JS.API.STREAM.PURGE.DEAD_acme"),
-                Publish("$JS.API.CONSUMER.MSG.NEXT.IN_acme.nodes"),
+                Publish("$JS.API.CONSUMER.MSG.NEXT.IN_acme.NODES"),
                 Publish("$JS.API.DIRECT.GET.RECORDS"),
                 Publish("$JS.API.CONSUMER.CREATE.RECORDS"),
                 Publish("_R_.a.b"),
@@ -368,7 +368,7 @@ async fn a_nodes_chosen_reply_does_not_manage_streams_either() {
         ("tenant.acme.agent.worker.inbox", ""),
         ("$JS.API.STREAM.INFO.OUT_acme", ""),
         ("$JS.API.STREAM.MSG.GET.OUT_acme", r#"{"last_by_subj":"tenant.acme.stored.none.message.a.b"}"#),
-        ("$JS.API.CONSUMER.INFO.IN_acme.nodes", ""),
+        ("$JS.API.CONSUMER.INFO.IN_acme.NODES", ""),
         // Its acknowledgement is an answer, too. Last, for it counts as a change.
         ("record.acme.planner.m1", ""),
     ];
@@ -414,7 +414,7 @@ async fn changed(server: &Server, records: Option<u64>) -> Option<String> {
 async fn a_node_that_was_taken_over_can_delete_a_stream_by_a_pull_that_expires() {
     let server = Server::started_and_provisioned(&Plan::example().unwrap()).await;
     let node = server.bus(BusUser::Node).await;
-    let pull = "$JS.API.CONSUMER.MSG.NEXT.IN_acme.nodes";
+    let pull = "$JS.API.CONSUMER.MSG.NEXT.IN_acme.NODES";
     let reply = "$JS.API.STREAM.DELETE.RECORDS";
     node.publish(pull, Some(reply), r#"{"batch":1,"expires":100000000}"#).await;
     node.settle().await;

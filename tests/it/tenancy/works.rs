@@ -253,7 +253,7 @@ async fn an_operator_looks_at_a_dead_letter_sends_it_again_and_takes_it_out() {
     letters.delete_message(letter.sequence).await.unwrap();
     // A node of its own accord takes up what waits.
     let waiting: jetstream::consumer::PullConsumer =
-        jetstream::new(node.client.clone()).get_consumer_from_stream("nodes", "IN_acme").await.unwrap();
+        jetstream::new(node.client.clone()).get_consumer_from_stream("NODES", "IN_acme").await.unwrap();
     let mut messages = waiting.fetch().max_messages(1).messages().await.unwrap();
     let message = messages.next().await.unwrap().unwrap();
     assert_eq!(message.payload, "message");
