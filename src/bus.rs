@@ -4,9 +4,7 @@
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
-use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Message as NatsMessage, Subscriber, connection::State,
-};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message as NatsMessage, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use rand::Rng as _;
@@ -129,9 +127,14 @@ fn observe(metrics: &Metrics, event: &Event) {
             }
             tracing::info!("connected to NATS");
         }
-        Event::Disconnected | Event::Closed => {
+        Event::Disconnected => {
             metrics.nats_connected.set(0);
             tracing::warn!(%event, "not connected to NATS");
+        }
+        // Only on purpose: it is tried to connect again without end.
+        Event::Closed => {
+            metrics.nats_connected.set(0);
+            tracing::info!(%event, "NATS");
         }
         Event::SlowConsumer(_) => {
             metrics.nats_slow_consumer.inc();
@@ -211,8 +214,9 @@ impl Bus {
     pub async fn close(&self) {
         self.fence().await;
         if self.client.drain().await.is_ok() {
+            // async-nats tells of it by its event; the client's state stays as it was.
             let closed = async {
-                while self.client.connection_state() != State::Disconnected {
+                while self.pipeline.metrics.nats_connected.get() != 0 {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };

@@ -219,7 +219,10 @@ impl Shared {
                 self.connections.send_modify(|connections| *connections += 1);
             }
             Event::Disconnected | Event::Closed => {
-                tracing::warn!(%event, "the lane is not connected to NATS");
+                // Closed is on purpose, and the last that is heard of it.
+                if *event == Event::Disconnected {
+                    tracing::warn!("the lane is not connected to NATS");
+                }
                 // Their answers went to the lost connection.
                 self.waiting.lock().clear();
             }
