@@ -109,7 +109,7 @@ pub(crate) async fn run(options: &DurableOptions) -> anyhow::Result<String> {
         }
     }
     let run = Run {
-        command: std::env::args().skip(1).fold("loadtest".to_owned(), |line, arg| format!("{line} {arg}")),
+        command: crate::options::command(),
         machine: cpu::machine(),
         versions: vec![
             format!("agentbus {}", env!("CARGO_PKG_VERSION")),

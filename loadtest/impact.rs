@@ -148,7 +148,7 @@ pub(crate) async fn run(options: &ImpactOptions) -> anyhow::Result<String> {
     let page = stages::page(&http).await?;
     ensure!(!page.contains("model_cache_misses_total 0"), "the model was never asked");
     let report = Report {
-        command: std::env::args().skip(1).fold("loadtest".to_owned(), |line, arg| format!("{line} {arg}")),
+        command: crate::options::command(),
         machine: cpu::machine(),
         model: model(&http).await?,
         p50_ratio: ratio(&turns, |turn| turn.p50_us),

@@ -42,6 +42,11 @@ pub(crate) enum Command {
     BareNode(BareOptions),
 }
 
+/// As it was typed, for the figures.
+pub(crate) fn command() -> String {
+    std::env::args().skip(1).fold("loadtest".to_owned(), |line, arg| format!("{line} {arg}"))
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LoadOptions {
     /// Requests that wait for their answer at one time; one measurement for each

@@ -64,7 +64,7 @@ async fn measure(options: &LoadOptions, sides: &[Side]) -> anyhow::Result<Run> {
         }
     }
     let run = Run {
-        command: std::env::args().skip(1).fold("loadtest".to_owned(), |line, arg| format!("{line} {arg}")),
+        command: crate::options::command(),
         machine: cpu::machine(),
         versions: rig.versions().await?,
         settings: settings(options, &rig),

@@ -14,6 +14,7 @@ use crate::{
     config,
     domain::{Reason, Status, Verb},
     pipeline::{Answer, Pipeline, Request},
+    rejection::Rejection,
     shutdown::Shutdown,
     telemetry::Metrics,
     tenants::{self, BusUser, Seed, User, names},
@@ -115,8 +116,12 @@ async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client
 pub fn reconnect_delay(attempts: usize) -> Duration {
     let exponent = u32::try_from(attempts.clamp(1, 7) - 1).unwrap_or(0);
     let delay = Duration::from_millis(50) * 2_u32.pow(exponent);
-    let delay = delay.min(Duration::from_secs(2));
-    delay + delay.mul_f64(rand::rng().random_range(0.0..0.5))
+    jittered(delay.min(Duration::from_secs(2)))
+}
+
+/// Up to half as long again, so that those who wait together do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
 }
 
 fn observe(metrics: &Metrics, event: &Event) {
@@ -152,6 +157,26 @@ async fn fence(client: &Client) {
     if client.publish(inbox, Bytes::new()).await.is_ok() {
         let _ = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
     }
+}
+
+/// Acts on a request that is not a message within its deadline, and counts how that ended.
+async fn answered<T>(
+    verb: Verb,
+    request: &Request,
+    acting: impl Future<Output = Result<T, Rejection>>,
+    deadline: Duration,
+    metrics: &Metrics,
+) -> (Result<T, Rejection>, Reason) {
+    let outcome = tokio::time::timeout(deadline, acting).await.unwrap_or_else(|_| {
+        let limit = deadline.as_millis();
+        Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
+    });
+    let (status, reason) = match &outcome {
+        Ok(_) => (Status::Delivered, Reason::Delivered),
+        Err(rejection) => (rejection.status(), rejection.reason),
+    };
+    metrics.answered(verb, status, reason, request.received.elapsed());
+    (outcome, reason)
 }
 
 /// What the subscriber loops hand requests to.

@@ -121,12 +121,7 @@ impl Pipeline {
     /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
     pub async fn send(&self, request: Request) -> Answer {
         let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
-        // What is logged on the way, on whichever thread, is found by the verdict's decision id.
-        let span = tracing::info_span!(
-            "message",
-            decision_id = trail.decision_id(),
-            tenant = request.tenant.as_str()
-        );
+        let span = trail.span(&request.tenant);
         let governing = self.govern(&request, &mut trail).instrument(span);
         let governed = tokio::time::timeout(self.limits.deadline, governing).await;
         let answer = trail.answer(governed.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline))));

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::answered;
 use crate::{
-    domain::{AgentId, Encoding, Reason, Status, Tenant, Verb},
+    domain::{AgentId, Encoding, Reason, Tenant, Verb},
     pipeline::{Admission, Request, Tenants},
     rejection::Rejection,
     state::{Registration, Registry, StoreError},
@@ -30,16 +31,8 @@ impl Agents {
     /// The answer in the encoding of the request, and its reason.
     pub(super) async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
         let mut encoding = wire::encoding_of(&request.payload);
-        let acted = tokio::time::timeout(self.deadline, self.act(verb, request, &mut encoding)).await;
-        let outcome = acted.unwrap_or_else(|_| {
-            let limit = self.deadline.as_millis();
-            Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
-        });
-        let (status, reason) = match &outcome {
-            Ok(_) => (Status::Delivered, Reason::Delivered),
-            Err(rejection) => (rejection.status(), rejection.reason),
-        };
-        self.metrics.answered(verb, status, reason, request.received.elapsed());
+        let acting = self.act(verb, request, &mut encoding);
+        let (outcome, reason) = answered(verb, request, acting, self.deadline, &self.metrics).await;
         let reply = outcome.unwrap_or_else(RegistryReply::Refused);
         (wire::encode_registry_reply(&reply, encoding).into(), reason)
     }

@@ -10,12 +10,11 @@ use async_nats::{
     jetstream::{AckKind, Message},
 };
 use futures_util::FutureExt as _;
-use rand::Rng as _;
 
 use super::{
     Thresholds,
     feed::{Feed, tell},
-    subjects,
+    jittered, subjects,
 };
 use crate::{
     deliberation::{Appended, Case, DeliberationLog, LogError},
@@ -189,8 +188,4 @@ fn until(due: Timestamp, now: Timestamp) -> Duration {
 fn backoff(attempt: usize) -> Duration {
     let exponent = u32::try_from(attempt.clamp(1, 7) - 1).unwrap_or(0);
     jittered((RETRY_MIN * 2_u32.pow(exponent)).min(RETRY_MAX))
-}
-
-fn jittered(wait: Duration) -> Duration {
-    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
 }

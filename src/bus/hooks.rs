@@ -13,9 +13,11 @@ use async_nats::{
     jetstream::{self, AckKind, Context, stream::LastRawMessageErrorKind},
 };
 use parking_lot::Mutex;
-use rand::Rng as _;
 
-use super::feed::{Feed, tell};
+use super::{
+    feed::{Feed, tell},
+    jittered, subjects,
+};
 use crate::{
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
     shutdown::Shutdown,
@@ -137,7 +139,8 @@ impl Hooks {
 
     /// `None`: not worth telling.
     async fn occasion(&self, message: &jetstream::Message) -> Result<Option<Occasion>, NotTold> {
-        let (tenant, id) = place(&message.subject)?;
+        let (tenant, id) = subjects::deliberation_of(&message.subject)
+            .map_err(|error| NotTold::Unreadable(error.to_string()))?;
         let event = read(&message.payload)?;
         let parked = match &event {
             Event::Parked(parked) => parked.as_ref().clone(),
@@ -157,7 +160,7 @@ impl Hooks {
 
     /// The beginning of a log, which says what it is about.
     async fn parked(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Parked, NotTold> {
-        let subject = format!("deliberation.{tenant}.{id}.parked");
+        let subject = subjects::parked(tenant, id);
         let stream = self.context.get_stream_no_info(deliberations_stream(tenant)).await;
         let stream = stream.map_err(|error| NotTold::Unavailable(error.to_string()))?;
         let found = stream.get_last_raw_message_by_subject(&subject).await.map_err(|error| {
@@ -173,14 +176,6 @@ impl Hooks {
     }
 }
 
-/// Whose event a subject names: `deliberation.<tenant>.<id>.<event>`.
-fn place(subject: &str) -> Result<(TenantId, DeliberationId), NotTold> {
-    let unreadable = |error: crate::domain::IdError| NotTold::Unreadable(error.to_string());
-    let mut tokens = subject.split('.').skip(1);
-    let (tenant, id) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
-    Ok((tenant.parse().map_err(unreadable)?, id.parse().map_err(unreadable)?))
-}
-
 fn read(payload: &[u8]) -> Result<Event, NotTold> {
     serde_json::from_slice(payload).map_err(|error| NotTold::Unreadable(error.to_string()))
 }
@@ -189,10 +184,6 @@ fn read(payload: &[u8]) -> Result<Event, NotTold> {
 fn again(attempt: u64) -> Duration {
     let exponent = u32::try_from(attempt.clamp(1, 11) - 1).unwrap_or(0);
     jittered(AGAIN_MAX.min(AGAIN_MIN * 2_u32.pow(exponent)))
-}
-
-fn jittered(wait: Duration) -> Duration {
-    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
 }
 
 #[cfg(test)]

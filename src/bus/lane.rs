@@ -126,8 +126,7 @@ impl DurableLane for JetStreamLane {
     }
 
     async fn judged(&self, key: &MessageKey) -> Result<Option<Verdict>, LaneError> {
-        let MessageKey { tenant, sender, message } = key;
-        let subject = subjects::stored_outcome(tenant, sender, sender, message, OutcomeStage::Judged);
+        let subject = subjects::stored_outcome(key, &key.sender, OutcomeStage::Judged);
         Ok(self.verdict_on(key, &subject).await?.map(|(verdict, _)| verdict))
     }
 

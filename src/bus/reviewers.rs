@@ -9,12 +9,10 @@ use bytes::Bytes;
 use rand::Rng as _;
 use tokio::time::Instant;
 
-use super::{heads, lists::Lists};
+use super::{answered, heads, lists::Lists};
 use crate::{
     deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
-    domain::{
-        AgentId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Status, Tenant, Timestamp, Verb,
-    },
+    domain::{AgentId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant, Timestamp, Verb},
     pipeline::{Admission, Courier, RecordPlace, Request, Tenants},
     rejection::Rejection,
     telemetry::Metrics,
@@ -51,16 +49,8 @@ impl Reviewers {
     /// The answer in the encoding of the request, and its reason.
     pub(super) async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
         let mut encoding = wire::encoding_of(&request.payload);
-        let acted = tokio::time::timeout(self.deadline, self.act(verb, request, &mut encoding)).await;
-        let outcome = acted.unwrap_or_else(|_| {
-            let limit = self.deadline.as_millis();
-            Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
-        });
-        let (status, reason) = match &outcome {
-            Ok(_) => (Status::Delivered, Reason::Delivered),
-            Err(rejection) => (rejection.status(), rejection.reason),
-        };
-        self.metrics.answered(verb, status, reason, request.received.elapsed());
+        let acting = self.act(verb, request, &mut encoding);
+        let (outcome, reason) = answered(verb, request, acting, self.deadline, &self.metrics).await;
         let reply = outcome.unwrap_or_else(ReviewReply::Refused);
         (wire::encode_review_reply(&reply, encoding).into(), reason)
     }

@@ -1,7 +1,7 @@
 //! Subjects: built from checked identifiers, and read back into them.
 
 use crate::{
-    domain::{AgentId, DeliberationId, Event, IdError, MessageId, TenantId, id::shown},
+    domain::{AgentId, DeliberationId, Event, IdError, TenantId, id::shown},
     pipeline::{AnswerTo, DeadLetter, OutcomeStage, RecordPlace},
     state::MessageKey,
 };
@@ -93,13 +93,7 @@ pub(crate) fn stored_message(key: &MessageKey, to: &AgentId) -> String {
 }
 
 /// A verdict in a durable inbox.
-pub(crate) fn stored_outcome(
-    tenant: &TenantId,
-    to: &AgentId,
-    sender: &AgentId,
-    message: &MessageId,
-    stage: OutcomeStage,
-) -> String {
+pub(crate) fn stored_outcome(key: &MessageKey, to: &AgentId, stage: OutcomeStage) -> String {
     let which = match stage {
         OutcomeStage::Governed | OutcomeStage::Delivered => String::new(),
         // No message id contains a `~`.
@@ -107,6 +101,7 @@ pub(crate) fn stored_outcome(
         OutcomeStage::Repeated(number) => format!("~repeated{number:016x}"),
         OutcomeStage::Redriven(times) => format!("~redriven{times}"),
     };
+    let MessageKey { tenant, sender, message } = key;
     format!("tenant.{tenant}.stored.{to}.outcome.{sender}.{message}{which}")
 }
 
@@ -122,7 +117,7 @@ pub(crate) fn all_deliveries(key: &MessageKey) -> String {
 
 /// The verdict that governing came to.
 pub(crate) fn verdict(key: &MessageKey) -> String {
-    stored_outcome(&key.tenant, &key.sender, &key.sender, &key.message, OutcomeStage::Governed)
+    stored_outcome(key, &key.sender, OutcomeStage::Governed)
 }
 
 /// Where what was given up is kept. Its tokens were ids, or are [`UNREADABLE`].

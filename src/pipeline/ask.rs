@@ -63,11 +63,7 @@ impl Pipeline {
     /// Governs and delivers a question.
     pub async fn ask(&self, request: Request) -> Ask {
         let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
-        let span = tracing::info_span!(
-            "message",
-            decision_id = trail.decision_id(),
-            tenant = request.tenant.as_str()
-        );
+        let span = trail.span(&request.tenant);
         let putting = self.put(&request, &mut trail).instrument(span);
         let put = tokio::time::timeout(self.limits.deadline, putting).await;
         let (outcome, question) = match put.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline))) {
@@ -140,11 +136,7 @@ impl Pipeline {
     /// Governs the answer to a question and gives it to the asker. The answer's own verdict.
     pub async fn answer(&self, request: Request, asked: Asked) -> Answer {
         let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
-        let span = tracing::info_span!(
-            "message",
-            decision_id = trail.decision_id(),
-            tenant = request.tenant.as_str()
-        );
+        let span = trail.span(&request.tenant);
         let governing = self.govern_answer(&request, &asked.expected, &mut trail).instrument(span);
         let governed = tokio::time::timeout(self.limits.deadline, governing).await;
         let governed = governed.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline)));

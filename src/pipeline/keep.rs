@@ -56,11 +56,7 @@ impl Pipeline {
     /// Durable lane, first half: refuses what can be refused at once, and keeps the rest.
     pub async fn submit(&self, request: Request) -> Answer {
         let mut trail = Trail::start(&self.node, &request, self.limits.deadline, (self.clock)());
-        let span = tracing::info_span!(
-            "message",
-            decision_id = trail.decision_id(),
-            tenant = request.tenant.as_str()
-        );
+        let span = trail.span(&request.tenant);
         let keeping = self.keep(&request, &mut trail).instrument(span);
         let kept = tokio::time::timeout(self.limits.deadline, keeping).await;
         let answer = trail.answer(kept.unwrap_or_else(|_| Err(trail::timed_out(self.limits.deadline))));
@@ -92,7 +88,7 @@ impl Pipeline {
     /// Durable lane, second half: one attempt at a verdict.
     pub async fn govern_kept(&self, kept: &Kept) -> Settled {
         let mut trail = self.trail_of(kept);
-        let span = self.span_of(kept, &trail);
+        let span = trail.span(&kept.key.tenant);
         let settling = async {
             let governing = self.govern_durably(kept, &mut trail);
             let governed = tokio::time::timeout(ATTEMPT_WITHIN, governing).await;
@@ -105,7 +101,7 @@ impl Pipeline {
     /// For a message whose governing ended in a panic, which may do so again.
     pub async fn failed_to_govern(&self, kept: &Kept) -> Settled {
         let mut trail = self.trail_of(kept);
-        let span = self.span_of(kept, &trail);
+        let span = trail.span(&kept.key.tenant);
         let failed = Rejection::new(
             Reason::TimedOut,
             format!("governing it failed within the node, at attempt {}", kept.attempt),
@@ -118,14 +114,6 @@ impl Pipeline {
         // Also of what cannot be decoded: its outcome must find its sender's message.
         trail.about(&kept.key.message);
         trail
-    }
-
-    fn span_of(&self, kept: &Kept, trail: &Trail) -> tracing::Span {
-        tracing::info_span!(
-            "message",
-            decision_id = trail.decision_id(),
-            tenant = kept.request.tenant.as_str()
-        )
     }
 
     /// Tells everybody who must know, or says when it is tried again.
@@ -179,16 +167,16 @@ impl Pipeline {
                 answer.verdict.detail.push_str(&after_giving_up(kept.attempt, put_aside));
             }
         }
-        if !answer.repeat {
+        if answer.repeat {
+            self.tell_again(kept, trail, answer.verdict.clone()).await;
+        } else {
             // It is an outcome: nothing comes of the same id on this lane any more.
             answer.verdict.retryable = false;
             answer.verdict.retry_after = None;
-        }
-        if answer.repeat {
-            self.tell_again(kept, trail, answer.verdict.clone()).await;
-        } else if let Err(error) = self.tell(kept, trail, &answer, stage).await {
-            tracing::warn!(%error, "a verdict could not be stored; the message is governed again");
-            return again;
+            if let Err(error) = self.tell(kept, trail, &answer, stage).await {
+                tracing::warn!(%error, "a verdict could not be stored; the message is governed again");
+                return again;
+            }
         }
         trail.observe(&self.metrics, Verb::Submit, &answer);
         Settled::Done { given_up }

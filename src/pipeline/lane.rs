@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Parcel, RecordPlace, Request};
 use crate::{
-    domain::{AgentId, Encoding, MessageId, TenantId, Verdict},
+    domain::{AgentId, Encoding, Verdict},
     state::{Digest, MessageKey},
 };
 
@@ -110,12 +110,10 @@ pub struct Evidence {
 /// A verdict for somebody who may be away.
 #[derive(Debug)]
 pub struct Notice {
-    pub tenant: TenantId,
+    /// Of the message it is about.
+    pub key: MessageKey,
     /// In whose durable inbox it is kept.
     pub to: AgentId,
-    /// Of the message it is about.
-    pub sender: AgentId,
-    pub message: MessageId,
     pub stage: OutcomeStage,
     /// For [`OutcomeStage::Delivered`], [`Evidence::last`] as far as it is known.
     pub after: u64,

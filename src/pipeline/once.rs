@@ -127,10 +127,8 @@ async fn tell_parked(
 ) -> Result<Outcome, Rejection> {
     let Answer { verdict, encoding, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
     let notice = Notice {
-        tenant: key.tenant.clone(),
+        key: key.clone(),
         to: key.sender.clone(),
-        sender: key.sender.clone(),
-        message: key.message.clone(),
         stage: OutcomeStage::Governed,
         after: 0,
         not_after: trail.deadline(),

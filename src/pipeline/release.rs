@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     deliberation::Case,
-    domain::{AgentId, Approval, Encoding, Event, Judgement, Reach, Reason, TenantId, Verdict},
+    domain::{AgentId, Approval, Encoding, Event, Judgement, Parked, Reach, Reason, TenantId, Verdict},
     rejection::Rejection,
     state::MessageKey,
     wire,
@@ -72,11 +72,7 @@ impl Pipeline {
         let mut trail = Trail::start(&self.node, &request, WITHIN, (self.clock)());
         // What is denied is never decoded, and its record belongs to the message all the same.
         trail.about(&parked.message_id);
-        let span = tracing::info_span!(
-            "message",
-            decision_id = trail.decision_id(),
-            tenant = request.tenant.as_str()
-        );
+        let span = trail.span(&request.tenant);
         let mut effect = Effect::default();
         let releasing = self.carry_out(case, &request, &mut trail, &mut effect).instrument(span);
         let released = match tokio::time::timeout(WITHIN, releasing).await {
@@ -145,11 +141,7 @@ impl Pipeline {
             return Err(Rejection::new(Reason::DeliberationUnavailable, "it is not decided yet"));
         };
         // What was told stands, also if the attempt that has told it came no further.
-        let key = MessageKey {
-            tenant: parked.tenant.clone(),
-            sender: parked.sender.clone(),
-            message: parked.message_id.clone(),
-        };
+        let key = key_of(parked);
         if let Some(told) = self.lane.judged(&key).await.map_err(stored::unavailable)? {
             return Ok(Outcome::Repeat(Box::new(told)));
         }
@@ -213,12 +205,9 @@ impl Pipeline {
     }
 
     fn notice(&self, case: &Case, to: &AgentId, verdict: &Verdict, begun: Instant) -> Notice {
-        let parked = &case.parked;
         Notice {
-            tenant: parked.tenant.clone(),
+            key: key_of(&case.parked),
             to: to.clone(),
-            sender: parked.sender.clone(),
-            message: parked.message_id.clone(),
             stage: OutcomeStage::Judged,
             after: 0,
             not_after: begun + tell::TOLD_WITHIN,
@@ -226,6 +215,14 @@ impl Pipeline {
             verdict: verdict.clone(),
             encoding: Encoding::Json,
         }
+    }
+}
+
+fn key_of(parked: &Parked) -> MessageKey {
+    MessageKey {
+        tenant: parked.tenant.clone(),
+        sender: parked.sender.clone(),
+        message: parked.message_id.clone(),
     }
 }
 

@@ -110,10 +110,8 @@ impl Pipeline {
 
 fn notice(kept: &Kept, trail: &Trail, answer: &Answer, stage: OutcomeStage) -> Notice {
     Notice {
-        tenant: kept.key.tenant.clone(),
+        key: kept.key.clone(),
         to: kept.key.sender.clone(),
-        sender: kept.key.sender.clone(),
-        message: kept.key.message.clone(),
         stage,
         after: trail.stored_last(),
         not_after: kept.request.received + TOLD_WITHIN,

@@ -13,7 +13,7 @@ use super::{Answer, Courier, Request, admission::Slot, courier::RecordPlace, onc
 use crate::{
     domain::{
         AgentId, CapabilityId, DeliberationId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason,
-        Status, Timestamp, Verb, Verdict,
+        Status, TenantId, Timestamp, Verb, Verdict,
     },
     impact::Unassessed,
     policy::Permit,
@@ -117,6 +117,11 @@ impl Trail {
     /// When its sender is told that it timed out.
     pub(super) fn deadline(&self) -> Instant {
         self.received + self.deadline
+    }
+
+    /// In it, what is logged on the way, on whichever thread, is found by the verdict's decision id.
+    pub(super) fn span(&self, tenant: &TenantId) -> tracing::Span {
+        tracing::info_span!("message", decision_id = self.decision_id, tenant = tenant.as_str())
     }
 
     pub(super) fn decision_id(&self) -> &str {

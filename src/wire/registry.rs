@@ -234,17 +234,28 @@ pub fn decode_registry_reply(bytes: &[u8]) -> Result<RegistryReply, DecodeError>
     }
 }
 
-/// Both encodings' readers are of different types, so the one way of reading is passed twice.
-fn decode<'a, T: Default>(
+/// An empty body is an empty map. Both encodings' readers are of different types, so the one way of reading is
+/// passed twice.
+pub(super) fn decode<'a, T: Default>(
+    bytes: &'a [u8],
+    limits: &Limits,
+    msgpack: impl FnOnce(&mut MessagePack<'a>) -> Read<T>,
+    json: impl FnOnce(&mut Json<'a>) -> Read<T>,
+) -> Read<RegistryRequest<T>> {
+    if bytes.is_empty() {
+        return Ok(RegistryRequest { request: T::default(), encoding: encoding_of(bytes) });
+    }
+    decode_body(bytes, limits, msgpack, json)
+}
+
+/// The same for what must be there.
+pub(super) fn decode_body<'a, T>(
     bytes: &'a [u8],
     limits: &Limits,
     msgpack: impl FnOnce(&mut MessagePack<'a>) -> Read<T>,
     json: impl FnOnce(&mut Json<'a>) -> Read<T>,
 ) -> Read<RegistryRequest<T>> {
     let encoding = encoding_of(bytes);
-    if bytes.is_empty() {
-        return Ok(RegistryRequest { request: T::default(), encoding });
-    }
     check_size(bytes, limits)?;
     let request = match encoding {
         Encoding::MessagePack => msgpack(&mut MessagePack::new(bytes, limits))?,

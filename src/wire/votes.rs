@@ -5,12 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    DecodeError, Limits, RegistryRequest, check_size, encode_message, encoding_of,
+    DecodeError, Limits, RegistryRequest, encode_message,
     error::Shown,
     fields::{body, id, once, required, short_text, text, unknown, word},
-    json::Json,
-    msgpack::MessagePack,
     reader::{Read, Reader},
+    registry,
     verdict::{millis_up, write_impact},
     writer::Writer,
 };
@@ -151,27 +150,12 @@ pub fn decode_deliberations(
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<RegistryRequest<DeliberationsRequest>, DecodeError> {
-    let encoding = encoding_of(bytes);
-    if bytes.is_empty() {
-        return Ok(RegistryRequest { request: DeliberationsRequest::default(), encoding });
-    }
-    check_size(bytes, limits)?;
-    let request = match encoding {
-        Encoding::MessagePack => read_deliberations(&mut MessagePack::new(bytes, limits))?,
-        Encoding::Json => read_deliberations(&mut Json::new(bytes, limits)?)?,
-    };
-    Ok(RegistryRequest { request, encoding })
+    registry::decode(bytes, limits, read_deliberations, read_deliberations)
 }
 
 /// Reads the request of `vote`.
 pub fn decode_vote(bytes: &[u8], limits: &Limits) -> Result<RegistryRequest<VoteRequest>, DecodeError> {
-    let encoding = encoding_of(bytes);
-    check_size(bytes, limits)?;
-    let request = match encoding {
-        Encoding::MessagePack => read_vote(&mut MessagePack::new(bytes, limits))?,
-        Encoding::Json => read_vote(&mut Json::new(bytes, limits)?)?,
-    };
-    Ok(RegistryRequest { request, encoding })
+    registry::decode_body(bytes, limits, read_vote, read_vote)
 }
 
 fn read_deliberations<'a>(r: &mut impl Reader<'a>) -> Read<DeliberationsRequest> {

@@ -52,13 +52,13 @@ pub(super) fn delivery(shipment: &Shipment, index: usize) -> HeaderMap {
 pub(super) fn outcome(notice: &Notice) -> HeaderMap {
     let mut headers = verdict(&notice.verdict, notice.encoding);
     headers.insert("Agentbus-Recipient", notice.to.as_str());
-    headers.insert("Agentbus-Sender", notice.sender.as_str());
-    headers.insert("Agentbus-Message-Id", notice.message.as_str());
+    headers.insert("Agentbus-Sender", notice.key.sender.as_str());
+    headers.insert("Agentbus-Message-Id", notice.key.message.as_str());
     if let OutcomeStage::Repeated(_) = notice.stage {
         headers.insert("Agentbus-Repeat", "true");
     }
     // Only its sender knows all of a message that was redacted for others.
-    if let (Some(digest), true) = (notice.digest, notice.to == notice.sender) {
+    if let (Some(digest), true) = (notice.digest, notice.to == notice.key.sender) {
         headers.insert(DIGEST, hex::encode(digest));
     }
     headers

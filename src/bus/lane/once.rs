@@ -69,21 +69,19 @@ impl JetStreamLane {
 
     /// The first verdict of its stage stands.
     pub(super) async fn tell_once(&self, notice: &Notice) -> Result<Noted, LaneError> {
-        let Notice { tenant, to, sender, message, stage, .. } = notice;
-        let key = MessageKey { tenant: tenant.clone(), sender: sender.clone(), message: message.clone() };
-        let subject = subjects::stored_outcome(tenant, to, sender, message, *stage);
+        let Notice { key, to, stage, .. } = notice;
+        let subject = subjects::stored_outcome(key, to, *stage);
         let (filter, mut last) = match stage {
-            OutcomeStage::Governed => (subjects::all_stored(&key), 0),
-            OutcomeStage::Delivered => (subjects::all_stored(&key), notice.after),
+            OutcomeStage::Governed => (subjects::all_stored(key), 0),
+            OutcomeStage::Delivered => (subjects::all_stored(key), notice.after),
             // Nothing else is about these subjects.
             OutcomeStage::Judged | OutcomeStage::Repeated(_) | OutcomeStage::Redriven(_) => {
                 (subject.clone(), 0)
             }
         };
-        let headers = headers::outcome(notice);
         let payload: Bytes = wire::encode_verdict(&notice.verdict, notice.encoding).into();
         for late in 1..=LATE_MAX {
-            let headers = headers::expecting(headers.clone(), last, &filter);
+            let headers = headers::expecting(headers::outcome(notice), last, &filter);
             let (on, payload) = (subject.clone(), payload.clone());
             let publish = self.requests.publish_before(on, headers, payload, Some(notice.not_after));
             match publish.await? {
@@ -91,13 +89,13 @@ impl JetStreamLane {
                 Published::Late => {}
             }
             let stands = match stage {
-                OutcomeStage::Governed => self.read_late(&key, &mut last, late).await?.is_some(),
+                OutcomeStage::Governed => self.read_late(key, &mut last, late).await?.is_some(),
                 OutcomeStage::Delivered => {
-                    let found = self.read_late(&key, &mut last, late).await?;
+                    let found = self.read_late(key, &mut last, late).await?;
                     found.is_some_and(|found| found.verdict.is_some())
                 }
                 OutcomeStage::Judged | OutcomeStage::Repeated(_) | OutcomeStage::Redriven(_) => {
-                    let told = self.verdict_on(&key, &subject).await?;
+                    let told = self.verdict_on(key, &subject).await?;
                     if told.is_none() {
                         under_way().await;
                     }

@@ -94,18 +94,15 @@ async fn shipment(message: &str, to: &[&str], unless: Unless) -> Shipment {
 }
 
 fn refused(message: &str, stage: OutcomeStage) -> Notice {
-    let MessageKey { tenant, sender, message } = key(message);
+    let key = key(message);
     Notice {
-        tenant,
-        to: sender.clone(),
-        sender,
-        message: message.clone(),
+        to: key.sender.clone(),
         stage,
         after: 0,
         not_after: Instant::now() + Duration::from_secs(60),
         digest: None,
         verdict: Verdict {
-            message_id: Some(message),
+            message_id: Some(key.message.clone()),
             status: Status::Rejected,
             reason: Reason::PolicyDenied,
             detail: String::new(),
@@ -120,6 +117,7 @@ fn refused(message: &str, stage: OutcomeStage) -> Notice {
             elapsed: Duration::ZERO,
         },
         encoding: Encoding::Json,
+        key,
     }
 }
 
