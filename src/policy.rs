@@ -88,9 +88,10 @@ pub enum Decision {
 /// Why there is no decision; never cached, never an allow. For the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
+    /// The processor was busy with other things.
     #[error("no decision within {limit:?}")]
     TimedOut { limit: Duration },
-    /// By this question: another may be answered.
+    /// By this question, or within bounds: another may be answered.
     #[error("{rule} could not be evaluated: {cause}")]
     Failed { rule: String, cause: String },
     /// Whatever the question is.

@@ -89,6 +89,8 @@ impl RegoEngine {
     /// Usual ones take microseconds; this is by the clock on the wall, so it leaves room for a busy
     /// machine that runs other threads first.
     pub const TIME_MAX: Duration = Duration::from_millis(100);
+    /// Of a decision that comes to nothing within [`Self::TIME_MAX`]: by less it is not to blame for that.
+    const SPENT_MAX: Duration = Duration::from_millis(10);
     const INSTRUCTIONS_MAX: usize = 200_000;
     /// Evaluators kept; more are made, and dropped, when more threads than this evaluate at once.
     const IDLE_MAX: usize = 32;
@@ -222,7 +224,7 @@ impl Evaluator {
     }
 
     fn eval(&mut self, rule: &Rule, deadline: &Deadline) -> Result<Value, PolicyError> {
-        deadline.check()?;
+        deadline.check(rule)?;
         let answer = match (rule, &mut self.vm, &mut self.engine) {
             (Rule::Compiled { entry, .. }, Some(vm), _) => {
                 vm.execute_entry_point_by_index(*entry).map_err(|cause| cause.to_string())
@@ -235,8 +237,8 @@ impl Evaluator {
                 return Err(broken(format!("nothing to run {} with", rule.path())));
             }
         };
-        answer.map_err(|cause| match deadline.check() {
-            Err(timed_out) => timed_out,
+        answer.map_err(|cause| match deadline.check(rule) {
+            Err(late) => late,
             Ok(()) => failed(rule.path(), cause.trim()),
         })
     }
@@ -245,19 +247,32 @@ impl Evaluator {
 /// The time limit of one decision, looked at between rules; within a rule, regorus does.
 struct Deadline {
     started: Instant,
+    /// By the processor's clock, of this thread.
+    spent: Duration,
 }
 
 impl Deadline {
     fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: Instant::now(), spent: spent() }
     }
 
-    fn check(&self) -> Result<(), PolicyError> {
-        match self.started.elapsed() < RegoEngine::TIME_MAX {
-            true => Ok(()),
-            false => Err(PolicyError::TimedOut { limit: RegoEngine::TIME_MAX }),
+    /// Who has had the processor for a good part of the time is slow by itself; else the machine is.
+    fn check(&self, rule: &Rule) -> Result<(), PolicyError> {
+        let limit = RegoEngine::TIME_MAX;
+        if self.started.elapsed() < limit {
+            return Ok(());
         }
+        let spent = spent().saturating_sub(self.spent);
+        Err(match spent < RegoEngine::SPENT_MAX {
+            true => PolicyError::TimedOut { limit },
+            false => failed(rule.path(), format!("no decision within {limit:?}, {spent:?} of it computing")),
+        })
     }
+}
+
+/// The processor time that this thread has taken.
+fn spent() -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 fn timer() -> ExecutionTimerConfig {
@@ -295,5 +310,26 @@ mod tests {
         evaluator.set_input(&Value::new_object());
         let rule = Rule::Compiled { path: PATH.to_owned(), entry: 0 };
         assert_eq!(evaluator.eval(&rule, &Deadline::start()).unwrap(), Value::Bool(true));
+    }
+
+    #[test]
+    fn a_decision_that_computes_all_the_time_fails_and_one_that_waits_for_the_processor_is_late() {
+        let rule = Rule::Interpreted { path: "data.slow.allow".to_owned() };
+        let over = |deadline: &Deadline| deadline.started.elapsed() >= RegoEngine::TIME_MAX;
+        let computing = Deadline::start();
+        assert_eq!(computing.check(&rule), Ok(()));
+        while !over(&computing) || spent() < computing.spent + RegoEngine::SPENT_MAX {}
+        match computing.check(&rule) {
+            Err(PolicyError::Failed { rule, cause }) => {
+                assert!(
+                    rule == "data.slow.allow" && cause.starts_with("no decision within 100ms"),
+                    "{cause}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        let waiting = Deadline::start();
+        std::thread::sleep(RegoEngine::TIME_MAX);
+        assert_eq!(waiting.check(&rule), Err(PolicyError::TimedOut { limit: RegoEngine::TIME_MAX }));
     }
 }

@@ -20,12 +20,15 @@ const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000000\n\
     [tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n\
     helper = { roles = [\"implementer\"] }\n";
 
-/// What the operator demands: one text is denied, one makes a rule fail, and one goes durably although it
-/// was sent.
+/// What the operator demands: one text is denied, one makes a rule fail, one is never done with, and one
+/// goes durably although it was sent.
 const MODULE: &str = "package agentbus.modules.desk\n\n\
     default allow := false\n\n\
     allow if input.message.content.text != \"forbidden\"\n\n\
     allow := \"no\" if input.message.content.text == \"two answers\"\n\n\
+    allow if {\n  input.message.content.text == \"endless\"\n  \
+    count([1 | some a in many; some b in many; some c in many; a + b + c > 0]) < 0\n}\n\n\
+    many := numbers.range(1, 1000) if input.message.content.text == \"endless\"\n\n\
     reasons contains \"it is forbidden\" if input.message.content.text == \"forbidden\"\n\n\
     obligations := {\"lane\": \"durable\"} if input.message.content.text == \"for later\"\n";
 

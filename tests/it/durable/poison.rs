@@ -129,9 +129,10 @@ async fn what_finds_no_room_with_the_reviewers_or_makes_a_rule_fail_holds_up_nob
     assert_eq!(live(&mut outcomes).await.reason, Reason::Deliberating);
     let mut expected = HashMap::new();
     for number in 0..16 {
-        let (draft, reason) = match number % 2 {
+        let (draft, reason) = match number % 3 {
             0 => (severe(), Reason::TooManyParked),
-            _ => (note("worker", "two answers"), Reason::PolicyFailed),
+            1 => (note("worker", "two answers"), Reason::PolicyFailed),
+            _ => (note("worker", "endless"), Reason::PolicyFailed),
         };
         keep(&planner, &draft).await;
         expected.insert(draft.message_id, reason);
