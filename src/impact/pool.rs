@@ -105,9 +105,9 @@ impl Pool {
         // Who stops waiting takes the receiver along, and the job is skipped when its turn comes.
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(scored)) => scored,
-            // Dropped unanswered: the pool has ended.
-            Ok(Err(_)) => Err(Unscored::Stopping),
-            Err(_) => Err(Unscored::TimedOut { limit }),
+            // Dropped unanswered: the pool has ended, unless it was passed over for being late.
+            Ok(Err(_)) if Instant::now() < deadline => Err(Unscored::Stopping),
+            Ok(Err(_)) | Err(_) => Err(Unscored::TimedOut { limit }),
         }
     }
 

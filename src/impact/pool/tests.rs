@@ -145,6 +145,16 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_passed_over_for_being_late_is_late_whoever_sees_it_first() {
+    let limit = Duration::from_micros(50);
+    let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
+    for _ in 0..1_000 {
+        let late = rig.pool.score(texts(&["1"])).await;
+        assert!(late == Err(Unscored::TimedOut { limit }) || late.is_ok(), "{late:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_is_not_run() {
     let limit = Duration::from_millis(150);
     let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
