@@ -7,13 +7,15 @@ use std::{sync::Arc, time::Duration, time::Instant};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message as NatsMessage, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use rand::Rng as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     config,
     domain::{Reason, Status, Verb},
-    pipeline::{Answer, Pipeline, Request},
+    pipeline::{
+        Answer, Pipeline, Request,
+        backoff::{doubling, jittered},
+    },
     rejection::Rejection,
     shutdown::Shutdown,
     telemetry::Metrics,
@@ -35,6 +37,7 @@ mod lane;
 mod lists;
 mod micro;
 mod outbox;
+mod pulls;
 mod reviewers;
 pub(crate) mod subjects;
 mod thresholds;
@@ -114,14 +117,7 @@ async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client
 
 /// 50 ms doubling to 2 s, and up to half as long again.
 pub fn reconnect_delay(attempts: usize) -> Duration {
-    let exponent = u32::try_from(attempts.clamp(1, 7) - 1).unwrap_or(0);
-    let delay = Duration::from_millis(50) * 2_u32.pow(exponent);
-    jittered(delay.min(Duration::from_secs(2)))
-}
-
-/// Up to half as long again, so that those who wait together do not come back together.
-fn jittered(wait: Duration) -> Duration {
-    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
+    jittered(doubling(Duration::from_millis(50), Duration::from_secs(2), attempts as u64))
 }
 
 fn observe(metrics: &Metrics, event: &Event) {

@@ -24,6 +24,7 @@ use crate::{
 mod admission;
 mod ask;
 mod attempts;
+pub mod backoff;
 mod constitution;
 mod courier;
 mod deliver;

@@ -172,7 +172,7 @@ pub struct Counters {
     /// Questions that are never cached: those about an approval, and all of some policies.
     pub uncached: AtomicU64,
     pub denied: AtomicU64,
-    /// Could not be asked, or took too long.
+    /// Could not be asked, or came to nothing since the processor was busy.
     pub unavailable: AtomicU64,
     /// Questions that a rule failed on.
     pub failed: AtomicU64,

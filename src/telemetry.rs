@@ -246,12 +246,12 @@ impl Metrics {
         registry.register("policy_denied", "Questions that the policy denied", metrics.policy_denied.clone());
         registry.register(
             "policy_unavailable",
-            "Questions that could not be put to the policy, or took too long",
+            "Questions that could not be put to the policy, or came to nothing on a busy processor",
             metrics.policy_unavailable.clone(),
         );
         registry.register(
             "policy_failed",
-            "Questions that a rule of the policy failed on",
+            "Questions that a rule of the policy failed on, or took too long over",
             metrics.policy_failed.clone(),
         );
         registry.register(

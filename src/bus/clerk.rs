@@ -14,12 +14,15 @@ use futures_util::FutureExt as _;
 use super::{
     Thresholds,
     feed::{Feed, tell},
-    jittered, subjects,
+    subjects,
 };
 use crate::{
     deliberation::{Appended, Case, DeliberationLog, LogError},
     domain::Timestamp,
-    pipeline::Pipeline,
+    pipeline::{
+        Pipeline,
+        backoff::{doubling, jittered},
+    },
     shutdown::Shutdown,
     tenants::{Directory, names},
 };
@@ -86,7 +89,7 @@ impl Clerk {
     }
 
     async fn handle(self, message: Message) {
-        let attempt = message.info().map_or(1, |info| usize::try_from(info.delivered).unwrap_or(1));
+        let attempt = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
         let doing = async {
             match subjects::is_decided(&message.subject) {
                 true => self.conclude(&message, attempt).await,
@@ -129,14 +132,13 @@ impl Clerk {
     }
 
     /// Carries a decision out and says so in the log.
-    async fn conclude(&self, message: &Message, attempt: usize) -> Done {
-        let again = Done::Again(backoff(attempt));
+    async fn conclude(&self, message: &Message, attempt: u64) -> Done {
+        let again = Done::Again(jittered(doubling(RETRY_MIN, RETRY_MAX, attempt)));
         let case = match self.load(message).await {
             Ok(Some(case)) if case.conclusion.is_none() && case.decision.is_some() => case,
             Ok(_) => return Done::Ever,
             Err(after) => return Done::Again(after),
         };
-        let attempt = u64::try_from(attempt).unwrap_or(u64::MAX);
         let concluded = match self.pipeline.release(&case, attempt).await {
             Ok(concluded) => concluded,
             Err(rejection) => {
@@ -182,10 +184,4 @@ impl Clerk {
 
 fn until(due: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis(due.0.saturating_sub(now.0)).clamp(LOOK_MIN, LOOK_MAX)
-}
-
-/// 1 s doubling to 60 s, and up to half as long again.
-fn backoff(attempt: usize) -> Duration {
-    let exponent = u32::try_from(attempt.clamp(1, 7) - 1).unwrap_or(0);
-    jittered((RETRY_MIN * 2_u32.pow(exponent)).min(RETRY_MAX))
 }

@@ -195,7 +195,7 @@ impl Deliberations {
     }
 
     /// Those that are not decided, and how full the stream is.
-    async fn open_ids(&self, tenant: &TenantId) -> Result<(HashMap<DeliberationId, u64>, Fill), LogError> {
+    async fn open_ids(&self, tenant: &TenantId) -> Result<(HashMap<DeliberationId, u64>, Filled), LogError> {
         let (mut open, fill) = self.ids(tenant, "parked").await?;
         for decided in self.ids(tenant, "decided").await?.0.keys() {
             open.remove(decided);
@@ -234,10 +234,10 @@ impl Deliberations {
         &self,
         tenant: &TenantId,
         kind: &str,
-    ) -> Result<(HashMap<DeliberationId, u64>, Fill), LogError> {
+    ) -> Result<(HashMap<DeliberationId, u64>, Filled), LogError> {
         let filter = subjects::deliberations_with(tenant, kind);
         let subject = format!("STREAM.INFO.{}", names::deliberations_stream(tenant));
-        let (mut found, mut fill) = (HashMap::new(), Fill::default());
+        let (mut found, mut fill) = (HashMap::new(), Filled::default());
         for page in 0..PAGES_MAX {
             let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
             let info: Info = self.context.request(subject.clone(), &question).await.map_err(|error| {
@@ -250,7 +250,7 @@ impl Deliberations {
             let InfoState { bytes, subjects } = info.state.unwrap_or_default();
             // Without a bound, and as nobody provisions it, less than 0.
             let bytes_max = info.config.and_then(|config| u64::try_from(config.max_bytes).ok());
-            fill = Fill { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) };
+            fill = Filled { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) };
             let subjects = subjects.unwrap_or_default();
             let last = subjects.len() < PAGE;
             found.extend(
@@ -271,7 +271,7 @@ impl Deliberations {
         let open_max = self.tenants.tenant(tenant).map_or(0, |tenant| tenant.deliberation.open_max);
         let cell = self.counted.get_with(tenant.clone(), Arc::default);
         let counted = cell.get_or_init(async || {
-            let (open, Fill { bytes, bytes_max }) = self.open_ids(tenant).await?;
+            let (open, Filled { bytes, bytes_max }) = self.open_ids(tenant).await?;
             let parked_max = bytes_max / 100 * PARKED_PERCENT_MAX;
             Ok(Counted { open: open.len().into(), bytes: bytes.into(), bytes_max, parked_max })
         });
@@ -358,7 +358,7 @@ fn last_of_all(event: &Event) -> bool {
 
 /// How full a stream is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Fill {
+struct Filled {
     bytes: u64,
     bytes_max: u64,
 }

@@ -13,34 +13,26 @@ use std::{
 };
 
 use async_nats::{
-    Client, Message as NatsMessage, StatusCode, Subscriber,
+    Client, Message as NatsMessage,
     connection::State,
     jetstream::{self, AckKind, Context, Message},
 };
 use futures_util::StreamExt as _;
-use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::each_tenant::{Pause, Presence, follow};
+use super::{
+    each_tenant::{Pause, Presence, follow},
+    pulls::{Ended, Pulls, Said, TELL_WITHIN},
+};
 use crate::{domain::TenantId, shutdown::Shutdown, tenants::Directory, tenants::names};
 
 /// The server ends a pull after this.
 const EXPIRES: Duration = Duration::from_secs(30);
-/// Then an end that was not heard is assumed.
-const GRACE: Duration = Duration::from_secs(2);
 /// A loop looks whether its pull was lost with a connection.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A pull that the server refused is not repeated before the look after this.
-const REFUSED_FOR: Duration = Duration::from_millis(250);
 /// What waits for room on the node says so this often: well below the consumer's `ack_wait`.
 const STILL_HERE: Duration = Duration::from_secs(10);
-/// Nothing for so long: what had been pulled has come.
-const QUIET: Duration = Duration::from_millis(50);
-/// A stopping node reads what had been pulled for so long.
-const LAST_WITHIN: Duration = Duration::from_secs(1);
-/// For a word to the server, when it takes nothing.
-const TELL_WITHIN: Duration = Duration::from_secs(2);
 
 /// One consumer of all tenants' streams of deliberations.
 pub(super) struct Feed {
@@ -53,14 +45,6 @@ pub(super) struct Feed {
     room: Arc<Semaphore>,
     /// Tenants whose consumer is not there.
     absent: AtomicUsize,
-}
-
-/// How a loop ended.
-enum Ended {
-    Stopped,
-    /// There is no stream, or no consumer.
-    Absent,
-    Failed(String),
 }
 
 impl Feed {
@@ -106,11 +90,8 @@ impl Feed {
                 feed: &self,
                 subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", self.consumer),
                 share: Arc::new(Semaphore::new(self.share)),
-                pull: None,
-                pulls: 0,
+                pulls: Pulls::new(EXPIRES),
                 connects: 0,
-                refused_until: None,
-                served: false,
             };
             let ended = pulling.run(&stop, &tasks, &handle, &mut presence).await;
             match ended {
@@ -120,7 +101,7 @@ impl Feed {
                     tracing::warn!(%tenant, consumer = self.consumer, cause, "pulled from anew");
                 }
             }
-            pause.wait(pulling.served, &stop).await;
+            pause.wait(pulling.pulls.was_served(), &stop).await;
         }
     }
 
@@ -145,20 +126,9 @@ struct Pulling<'a> {
     feed: &'a Arc<Feed>,
     subject: String,
     share: Arc<Semaphore>,
-    pull: Option<Pull>,
-    /// Pulls so far, which number them.
-    pulls: u64,
+    pulls: Pulls,
     /// Connections of the client so far: a pull is lost with its connection.
     connects: u64,
-    refused_until: Option<Instant>,
-    /// Whether JetStream has answered as it does when there is a consumer.
-    served: bool,
-}
-
-/// A pull under way.
-struct Pull {
-    left: usize,
-    until: Instant,
 }
 
 impl Pulling<'_> {
@@ -183,7 +153,8 @@ impl Pulling<'_> {
         let worth = u32::try_from(self.feed.share.div_ceil(2)).unwrap_or(1);
         let share = Arc::clone(&self.share);
         let ended = loop {
-            let may_ask = self.pull.is_none() && self.refused_until.is_none() && self.connected();
+            let may_ask =
+                self.pulls.outstanding() == 0 && !self.pulls.refused(Instant::now()) && self.connected();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Ended::Stopped,
@@ -195,22 +166,26 @@ impl Pulling<'_> {
                 }
                 message = messages.next() => match message {
                     None => break Ended::Failed("the subscription has ended".to_owned()),
-                    Some(message) => {
-                        if self.is_absent(&message) {
-                            break Ended::Absent;
-                        }
-                        if self.served {
+                    Some(message) => match message.status.map(|status| self.pulls.told(status, &message)) {
+                        Some(Said::Absent) => break Ended::Absent,
+                        Some(Said::Served) => presence.is_there(),
+                        Some(Said::Nothing) => {}
+                        None => {
+                            self.pulls.arrived();
                             presence.is_there();
-                        }
-                        if message.status.is_none() {
                             self.hand_out(message, stop, tasks, handle).await;
                         }
-                    }
+                    },
                 },
                 () = tokio::time::sleep(LOOK_EVERY) => self.look(Instant::now()),
             }
         };
-        self.give_back(messages).await;
+        let context = &self.feed.context;
+        let back = |message, _| {
+            let message = Message { message, context: context.clone() };
+            async move { tell(&message, AckKind::Nak(None)).await }
+        };
+        self.pulls.give_back(messages, back).await;
         ended
     }
 
@@ -219,51 +194,16 @@ impl Pulling<'_> {
     }
 
     async fn ask(&mut self, inbox: &str) -> Result<(), String> {
-        let batch = self.share.available_permits();
-        self.pulls += 1;
         self.connects = self.feed.client.statistics().connects.load(Ordering::Relaxed);
-        self.pull = Some(Pull { left: batch, until: Instant::now() + EXPIRES + GRACE });
-        let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
-        let body = json!({ "batch": batch, "expires": expires }).to_string();
-        let reply = format!("{inbox}.{}", self.pulls);
-        let sent = self.feed.client.publish_with_reply(self.subject.clone(), reply, body.into());
-        match tokio::time::timeout(TELL_WITHIN, sent).await {
-            Ok(sent) => sent.map_err(|error| error.to_string()),
-            Err(_) => Err("NATS takes nothing".to_owned()),
-        }
+        let batch = self.share.available_permits();
+        self.pulls.ask(&self.feed.client, &self.subject, inbox, batch, Instant::now()).await
     }
 
     /// Forgets a pull that nobody fills any more.
     fn look(&mut self, now: Instant) {
-        let connects = self.feed.client.statistics().connects.load(Ordering::Relaxed);
-        self.pull.take_if(|pull| pull.until <= now || connects != self.connects);
-        self.refused_until.take_if(|until| *until <= now);
-    }
-
-    /// Notes what the server says of a pull, or that it fills it. `true`: there is no consumer.
-    fn is_absent(&mut self, message: &NatsMessage) -> bool {
-        let Some(status) = message.status else {
-            self.served = true;
-            if let Some(pull) = &mut self.pull {
-                pull.left = pull.left.saturating_sub(1);
-            }
-            self.pull.take_if(|pull| pull.left == 0);
-            return false;
-        };
-        let number: Option<u64> = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
-        self.pull.take_if(|_| number == Some(self.pulls));
-        match status {
-            StatusCode::NO_RESPONDERS => true,
-            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
-                self.served = true;
-                false
-            }
-            _ => {
-                let why = message.description.as_deref().unwrap_or_default();
-                tracing::debug!(%status, why, "a pull has ended");
-                self.refused_until = Some(Instant::now() + REFUSED_FOR);
-                why.eq_ignore_ascii_case("consumer deleted")
-            }
+        self.pulls.expire(now);
+        if self.feed.client.statistics().connects.load(Ordering::Relaxed) != self.connects {
+            self.pulls.forget();
         }
     }
 
@@ -291,22 +231,6 @@ impl Pulling<'_> {
             }
             drop(slot);
         });
-    }
-
-    /// What was pulled and not begun is for other nodes, now and not when JetStream misses it.
-    async fn give_back(&mut self, mut messages: Subscriber) {
-        let deadline = Instant::now() + LAST_WITHIN;
-        while self.pull.is_some() && Instant::now() < deadline {
-            let Ok(Some(message)) = tokio::time::timeout(QUIET, messages.next()).await else { break };
-            if message.status.is_none() {
-                let message = Message { message, context: self.feed.context.clone() };
-                tell(&message, AckKind::Nak(None)).await;
-            }
-        }
-        // Without interest the server forgets what is left of the pull.
-        if let Err(error) = messages.unsubscribe().await {
-            tracing::debug!(%error, "not unsubscribed");
-        }
     }
 }
 

@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 
 use super::{
     feed::{Feed, tell},
-    jittered, subjects,
+    subjects,
 };
 use crate::{
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
+    pipeline::backoff::{doubling, jittered},
     shutdown::Shutdown,
     telemetry::Metrics,
     tenants::{
@@ -182,8 +183,7 @@ fn read(payload: &[u8]) -> Result<Event, NotTold> {
 
 /// Doubling, and up to half as long again.
 fn again(attempt: u64) -> Duration {
-    let exponent = u32::try_from(attempt.clamp(1, 11) - 1).unwrap_or(0);
-    jittered(AGAIN_MAX.min(AGAIN_MIN * 2_u32.pow(exponent)))
+    jittered(doubling(AGAIN_MIN, AGAIN_MAX, attempt))
 }
 
 #[cfg(test)]

@@ -12,7 +12,10 @@ use std::sync::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::each_tenant::{Pause, Presence, follow};
+use super::{
+    each_tenant::{Pause, Presence, follow},
+    pulls::Ended,
+};
 use crate::{
     bus::JetStreamLane, domain::TenantId, pipeline::Pipeline, shutdown::Shutdown, telemetry::Metrics,
     tenants::Directory,
@@ -21,10 +24,9 @@ use crate::{
 mod delivery;
 mod pace;
 mod pulling;
-mod pulls;
 mod task;
 
-use pulling::{Ended, Pulling};
+use pulling::Pulling;
 
 /// Takes in what waits on the durable lane, for all tenants.
 pub struct Inbound {

@@ -231,7 +231,7 @@ async fn give_up_all(letters: &Letters, tenant: &TenantId, meant: bool) -> anyho
         }
         left = left.saturating_sub(batch.len() as u64);
     }
-    println!("deleted  {} letters", total - left);
+    say(&format!("deleted  {} letters\n", total - left))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -84,9 +84,7 @@ fn elected(
         .agents
         .iter()
         .filter(|(agent, _)| *agent != sender)
-        .filter(|(agent, grant)| {
-            electors.agents.contains(*agent) || !electors.roles.is_disjoint(&grant.roles)
-        })
+        .filter(|(agent, grant)| electors.include(agent, &grant.roles))
         .filter(|(_, grant)| own.is_disjoint(&grant.roles))
         .map(|(agent, grant)| (agent.clone(), Voter { roles: grant.roles.clone(), weight: weight(agent) }))
         .collect()

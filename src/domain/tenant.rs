@@ -125,6 +125,13 @@ pub struct Electors {
     pub agents: BTreeSet<AgentId>,
 }
 
+impl Electors {
+    /// Whether an agent with these roles is among them.
+    pub fn include(&self, agent: &AgentId, roles: &BTreeSet<String>) -> bool {
+        self.agents.contains(agent) || !self.roles.is_disjoint(roles)
+    }
+}
+
 /// By which rule, and how long.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]

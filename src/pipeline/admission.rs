@@ -11,10 +11,9 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use moka::sync::Cache;
-use rand::Rng as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Tenants;
+use super::{Tenants, backoff::jittered};
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
     rejection::Rejection,
@@ -107,7 +106,7 @@ impl Admission {
                     usage.messages_per_minute
                 ),
             )
-            .after(jittered(wait)));
+            .after(jittered(wait.max(Duration::from_millis(1)))));
         }
         self.slot(usage)
     }
@@ -178,12 +177,6 @@ fn known(tenants: &dyn Tenants, tenant: &TenantId, sender: &AgentId) -> Result<A
         format!("found sender {sender}, expected an agent that the tenant's directory lists"),
     )
     .after(Duration::from_secs(1)))
-}
-
-/// Up to half as long again, so that those who were shed together do not return together.
-fn jittered(wait: Duration) -> Duration {
-    let wait = wait.max(Duration::from_millis(1));
-    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::Rng as _;
 
+use super::backoff::{doubling, jittered};
 use crate::{domain::Reason, rejection::Rejection};
 
 /// Times that a kept message is governed before it is given up, unless the bus itself is in trouble.
@@ -92,9 +93,7 @@ pub(super) fn pause(attempt: u64, give_up_after: Duration) -> Duration {
 
 /// While the bus is in trouble: 0.5 s doubling to 20 s, and up to half as long again.
 pub(super) fn backoff(attempt: u64) -> Duration {
-    let exponent = u32::try_from(attempt.clamp(1, 7) - 1).unwrap_or(0);
-    let wait = (Duration::from_millis(500) * 2_u32.pow(exponent)).min(BACKOFF_MAX.mul_f64(2.0 / 3.0));
-    wait + wait.mul_f64(rand::rng().random_range(0.0..0.5))
+    jittered(doubling(Duration::from_millis(500), BACKOFF_MAX.mul_f64(2.0 / 3.0), attempt))
 }
 
 #[cfg(test)]

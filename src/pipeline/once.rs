@@ -88,10 +88,7 @@ async fn claim(
                 return Ok(Some(Outcome::Repeat(Box::new(verdict))));
             }
             Claim::Conflict => {
-                return Err(Rejection::new(
-                    Reason::DuplicateMessage,
-                    format!("message_id {} was used before for another message", key.message),
-                ));
+                return Err(stored::used_before(&key.message));
             }
             Claim::Pending { lease_left } => {
                 let wait = Duration::from_millis(rand::rng().random_range(5..20));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Request,
+    stored::used_before,
     trail::{Judged, Outcome, Trail},
 };
 use crate::{
@@ -31,7 +32,7 @@ pub(super) async fn park(
 ) -> Result<Outcome, Rejection> {
     let Parking { judged, why, letter, tenant, request } = parking;
     let message = &letter.message;
-    let demanded = judged.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max();
+    let demanded = judged.approvals_demanded();
     let electorate = deliberation::electorate(tenant, &message.sender, message.message_type, demanded)
         .map_err(|NoReviewers(why)| Rejection::new(Reason::NoReviewers, why))?;
     let terms = tenant.deliberation.terms(message.message_type);
@@ -80,10 +81,7 @@ async fn found(
             };
             Ok(Outcome::Parked(id.clone(), told))
         }
-        _ => Err(Rejection::new(
-            Reason::DuplicateMessage,
-            format!("message_id {} was used before for another message", letter.message.id),
-        )),
+        _ => Err(used_before(&letter.message.id)),
     }
 }
 

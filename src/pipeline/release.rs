@@ -180,8 +180,7 @@ impl Pipeline {
             recipients::find(&*self.registry, &self.rotation, &tenant, &letter.message, true).await?;
         let judged = recipients::permit(&self.gate, &letter, &tenant, candidates, Some(&approval)).await?;
         trail.permitted(&judged);
-        let demanded = judged.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max();
-        enough(demanded, &approval)?;
+        enough(judged.approvals_demanded(), &approval)?;
         self.store(judged, &letter, request, trail, Unless::Delivered).await
     }
 

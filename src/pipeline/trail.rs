@@ -37,6 +37,13 @@ pub(super) struct Judged {
     pub way: Way,
 }
 
+impl Judged {
+    /// The most that the policy demands for any recipient.
+    pub(super) fn approvals_demanded(&self) -> Option<u32> {
+        self.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max()
+    }
+}
+
 /// How several recipients are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {

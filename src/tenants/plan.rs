@@ -73,7 +73,8 @@ pub struct TenantStore {
     pub inbox_age: Duration,
     /// Of the logs of deliberations. A fifth is for votes and decisions: nothing more is parked then.
     pub deliberations_bytes: u64,
-    /// Of messages that were given up. When it is full, those that should be are tried on and on.
+    /// Of messages that were given up. When it is full, the next ones are lost: their senders are told, and it
+    /// is counted (`lane_unburied_total`).
     pub dead_letters_bytes: u64,
 }
 

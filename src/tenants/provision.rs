@@ -77,7 +77,8 @@ impl From<ReadError> for ProvisionError {
 }
 
 /// Creates or updates the streams and consumers, and makes the bucket hold exactly the plan's
-/// tenants. Running it again changes nothing, and what `settings` do not say stays as it is. Nothing that could hold a message is removed.
+/// tenants. Running it again changes nothing, and what `settings` do not say stays as it is. Nothing that could
+/// hold a message is removed.
 pub async fn provision(
     client: &Client,
     plan: &Plan,

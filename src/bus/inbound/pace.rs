@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pipeline::Because;
+use crate::pipeline::{Because, backoff::doubling};
 
 /// The bus is well enough again to give a message up when it was not in trouble for so long, or half of the
 /// time that giving up takes, if that is shorter. Longer than an agent takes to register anew with a
@@ -37,8 +37,7 @@ impl Pace {
                 // Those that were in hand together fail together, and count once.
                 if self.not_before.is_none_or(|not_before| not_before <= now) {
                     self.failures = self.failures.saturating_add(1);
-                    let exponent = self.failures.clamp(1, 6) - 1;
-                    self.not_before = Some(now + (WAIT_MIN * 2_u32.pow(exponent)).min(WAIT_MAX));
+                    self.not_before = Some(now + doubling(WAIT_MIN, WAIT_MAX, self.failures.into()));
                 }
             }
             Some(Because::Message) | None => {

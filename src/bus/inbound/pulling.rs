@@ -5,10 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Message as NatsMessage, StatusCode, Subscriber};
+use async_nats::Message as NatsMessage;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -16,11 +15,20 @@ use super::{
     Inbound,
     delivery::{self, Delivery},
     pace::Pace,
-    pulls::{EXPIRES, Pulls},
     task,
 };
-use crate::{bus::each_tenant::Presence, domain::TenantId, pipeline::Because, tenants::names};
+use crate::{
+    bus::{
+        each_tenant::Presence,
+        pulls::{Ended, Pulls, Said, publish},
+    },
+    domain::TenantId,
+    pipeline::Because,
+    tenants::names,
+};
 
+/// The server ends a pull after this.
+const EXPIRES: Duration = Duration::from_secs(10);
 /// What an idle tenant is pulled for: all of it may have to wait for room.
 const IDLE_BATCH: usize = 16;
 /// An idle loop looks whether it may pull again.
@@ -30,25 +38,10 @@ const COUNT_EVERY: Duration = Duration::from_secs(2);
 const COUNT_IDLE_EVERY: Duration = Duration::from_secs(60);
 /// The last token of the reply subject of that question; those of pulls are numbers.
 const COUNT: &str = "count";
-/// A pull that the server refused is not repeated before this.
-const REFUSED_FOR: Duration = Duration::from_millis(250);
 /// A pulled message waits so long for room, then it is given back: well below the consumer's `ack_wait`.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// A message that found no room, or came as the node stops, is for another node.
 const ELSEWHERE_AFTER: Duration = Duration::from_millis(200);
-/// Nothing for so long: what had been pulled has come.
-const QUIET: Duration = Duration::from_millis(50);
-/// A stopping node reads what had been pulled for so long.
-const LAST_WITHIN: Duration = Duration::from_secs(1);
-
-/// How a loop ended.
-pub(super) enum Ended {
-    /// It was told to.
-    Stopped,
-    /// There is no stream, or no consumer.
-    Absent,
-    Failed(String),
-}
 
 pub(super) struct Pulling {
     inbound: Arc<Inbound>,
@@ -63,8 +56,6 @@ pub(super) struct Pulling {
     /// When it was asked how many there are, and whether messages have come since.
     counted: Option<Instant>,
     busy: bool,
-    refused_until: Option<Instant>,
-    served: bool,
 }
 
 impl Pulling {
@@ -76,20 +67,18 @@ impl Pulling {
             pull_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
             count_subject: format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}"),
             tasks,
-            pulls: Pulls::default(),
+            pulls: Pulls::new(EXPIRES),
             pace,
             in_hand: 0,
             waiting: 0,
             counted: None,
             busy: false,
-            refused_until: None,
-            served: false,
         }
     }
 
     /// Whether JetStream has answered as it does when there is a consumer.
     pub(super) fn was_served(&self) -> bool {
-        self.served
+        self.pulls.was_served()
     }
 
     pub(super) async fn run(&mut self, stop: &CancellationToken, presence: &mut Presence<'_>) -> Ended {
@@ -120,12 +109,9 @@ impl Pulling {
                 message = messages.next() => match message {
                     None => break Ended::Failed("the subscription has ended".to_owned()),
                     Some(message) => match self.take(message, &settled, stop).await {
-                        Taken::Absent => break Ended::Absent,
-                        Taken::Served => {
-                            self.served = true;
-                            presence.is_there();
-                        }
-                        Taken::Nothing => {}
+                        Said::Absent => break Ended::Absent,
+                        Said::Served => presence.is_there(),
+                        Said::Nothing => {}
                     },
                 },
                 Ok(()) = connections.changed() => self.pulls.forget(),
@@ -133,7 +119,8 @@ impl Pulling {
             }
         };
         self.heard_waiting(0);
-        self.give_back(messages).await;
+        let inbound = &self.inbound;
+        self.pulls.give_back(messages, |_, reply| task::give_back(inbound, reply, ELSEWHERE_AFTER)).await;
         ended
     }
 
@@ -141,7 +128,7 @@ impl Pulling {
     async fn ask(&mut self, client: &async_nats::Client, inbox: &str) -> Result<(), String> {
         let now = Instant::now();
         self.pulls.expire(now);
-        if self.refused_until.is_some_and(|until| now < until) || !self.inbound.lane.connected() {
+        if self.pulls.refused(now) || !self.inbound.lane.connected() {
             return Ok(());
         }
         let most = match self.in_hand {
@@ -154,10 +141,7 @@ impl Pulling {
             return Ok(());
         }
         let batch = allowed - taken;
-        let number = self.pulls.send(batch, now);
-        let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
-        let body = json!({ "batch": batch, "expires": expires }).to_string();
-        publish(client, self.pull_subject.clone(), format!("{inbox}.{number}"), body.into()).await
+        self.pulls.ask(client, &self.pull_subject, inbox, batch, now).await
     }
 
     /// Asks how many messages wait, more often while there are some. What is given back is in no pull.
@@ -179,21 +163,21 @@ impl Pulling {
         message: NatsMessage,
         settled: &mpsc::Sender<Option<Because>>,
         stop: &CancellationToken,
-    ) -> Taken {
+    ) -> Said {
         if let Some(status) = message.status {
-            return self.told(status, &message);
+            return self.pulls.told(status, &message);
         }
         if message.subject.rsplit('.').next() == Some(COUNT) {
             if let Some(unsettled) = delivery::unsettled(&message.payload) {
                 self.heard_waiting(unsettled);
             }
-            return Taken::Nothing;
+            return Said::Nothing;
         }
         self.pulls.arrived();
         let delivery = message.reply.as_deref().and_then(Delivery::read);
         let (Some(delivery), Some(reply)) = (delivery, message.reply.clone()) else {
             tracing::warn!("a message on the lane that is not JetStream's is dropped");
-            return Taken::Nothing;
+            return Said::Nothing;
         };
         self.busy = true;
         self.inbound.metrics.lane.pulled(delivery.attempt);
@@ -211,7 +195,7 @@ impl Pulling {
             }
             None => task::give_back(&self.inbound, reply, ELSEWHERE_AFTER).await,
         }
-        Taken::Served
+        Said::Served
     }
 
     async fn room(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
@@ -223,63 +207,9 @@ impl Pulling {
         }
     }
 
-    /// A word of the server about a pull.
-    fn told(&mut self, status: StatusCode, message: &NatsMessage) -> Taken {
-        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
-        self.pulls.ended(number.unwrap_or_default());
-        match status {
-            StatusCode::NO_RESPONDERS => Taken::Absent,
-            StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Taken::Served,
-            _ => {
-                let why = message.description.as_deref().unwrap_or_default();
-                tracing::debug!(%status, why, "a pull has ended");
-                self.refused_until = Some(Instant::now() + REFUSED_FOR);
-                if why.eq_ignore_ascii_case("consumer deleted") { Taken::Absent } else { Taken::Nothing }
-            }
-        }
-    }
-
     fn heard_waiting(&mut self, waiting: u64) {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.inbound.metrics.lane.waiting.inc_by(waiting - self.waiting);
         self.waiting = waiting;
     }
-
-    /// What was pulled and not begun is for other nodes, now and not when JetStream misses it.
-    async fn give_back(&mut self, mut messages: Subscriber) {
-        let deadline = Instant::now() + LAST_WITHIN;
-        while self.pulls.outstanding() > 0 && Instant::now() < deadline {
-            let Ok(Some(message)) = tokio::time::timeout(QUIET, messages.next()).await else { break };
-            if let (None, Some(reply)) = (message.status, message.reply) {
-                self.pulls.arrived();
-                task::give_back(&self.inbound, reply, ELSEWHERE_AFTER).await;
-            }
-        }
-        // Without interest the server forgets what is left of the pulls.
-        if let Err(error) = messages.unsubscribe().await {
-            tracing::debug!(%error, "not unsubscribed");
-        }
-    }
-}
-
-async fn publish(
-    client: &async_nats::Client,
-    subject: String,
-    reply: String,
-    body: Bytes,
-) -> Result<(), String> {
-    let sent = client.publish_with_reply(subject, reply, body);
-    match tokio::time::timeout(task::TELL_WITHIN, sent).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("NATS takes nothing".to_owned()),
-    }
-}
-
-/// What a message meant.
-enum Taken {
-    /// The consumer is there.
-    Served,
-    Absent,
-    Nothing,
 }

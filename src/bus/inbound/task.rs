@@ -11,13 +11,11 @@ use futures_util::FutureExt as _;
 
 use super::{Inbound, delivery::Delivery};
 use crate::{
-    bus::{lane::headers, subjects},
+    bus::{lane::headers, pulls::TELL_WITHIN, subjects},
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
     pipeline::{Because, DeadLetter, DurableLane as _, Kept, LaneError, Request, Settled},
 };
 
-/// For a word to the server, when it takes nothing.
-pub(super) const TELL_WITHIN: Duration = Duration::from_secs(2);
 /// What cannot even be put aside is tried again after this.
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(5);
 

@@ -19,8 +19,8 @@ pub(super) fn warnings(tenant: &Tenant) -> Vec<String> {
     let mut kinds: BTreeMap<Kind<'_>, Vec<&AgentId>> = BTreeMap::new();
     let settings = &tenant.deliberation;
     for (agent, grant) in &tenant.agents {
-        let (voter, stand_in) =
-            (elects(&settings.voters, agent, &grant.roles), elects(&settings.stand_ins, agent, &grant.roles));
+        let voter = settings.voters.include(agent, &grant.roles);
+        let stand_in = settings.stand_ins.include(agent, &grant.roles);
         let weight = settings.weights.get(agent);
         kinds.entry((&grant.roles, voter, stand_in, weight)).or_default().push(agent);
     }
@@ -49,15 +49,11 @@ pub(super) fn warnings(tenant: &Tenant) -> Vec<String> {
 /// `1 voter, 2 stand-ins`.
 pub(super) fn numbers(tenant: &Tenant) -> String {
     let count = |electors: &Electors| {
-        tenant.agents.iter().filter(|(agent, grant)| elects(electors, agent, &grant.roles)).count()
+        tenant.agents.iter().filter(|(agent, grant)| electors.include(agent, &grant.roles)).count()
     };
     let (voters, stand_ins) = (count(&tenant.deliberation.voters), count(&tenant.deliberation.stand_ins));
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     format!("{voters} voter{}, {stand_ins} stand-in{}", plural(voters), plural(stand_ins))
-}
-
-fn elects(electors: &Electors, agent: &AgentId, roles: &BTreeSet<String>) -> bool {
-    electors.agents.contains(agent) || !electors.roles.is_disjoint(roles)
 }
 
 /// A type with the common terms, if any has, and those with terms of their own.

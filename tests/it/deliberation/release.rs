@@ -10,6 +10,7 @@ use async_nats::{
     jetstream::{self, AckKind, consumer::PullConsumer},
 };
 use futures_util::TryStreamExt as _;
+use tempfile::TempDir;
 
 use super::*;
 
@@ -28,8 +29,8 @@ obligations := {\"min_approvals\": 2} if {
 }
 ";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_policy_is_asked_again_and_has_the_last_word() {
+/// And the folder of its policy, which must stay.
+async fn with_second_thoughts() -> (Court, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("own.rego"), SECOND_THOUGHTS).unwrap();
     let court = Court::with(ONE_OF_TWO, |options| {
@@ -38,6 +39,12 @@ async fn the_policy_is_asked_again_and_has_the_last_word() {
         options.node_overrides.insert("policy".to_owned(), policy.into());
     })
     .await;
+    (court, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_is_asked_again_and_has_the_last_word() {
+    let (court, _policy) = with_second_thoughts().await;
     for (text, said) in [("refuse", "not even with an approval"), ("more", "demands 2 approvals")] {
         let parked = court.park(&severe(text)).await;
         assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
@@ -123,14 +130,7 @@ async fn what_the_sender_was_told_stands_though_its_node_died_before_it_said_so(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broadcast_that_was_stored_in_part_and_then_refused_is_told_as_delivered_to_those_who_have_it() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("own.rego"), SECOND_THOUGHTS).unwrap();
-    let court = Court::with(ONE_OF_TWO, |options| {
-        let dir = folder.path().to_str().unwrap().into();
-        let policy = toml::Table::from_iter([("dir".to_owned(), toml::Value::String(dir))]);
-        options.node_overrides.insert("policy".to_owned(), policy.into());
-    })
-    .await;
+    let (court, _policy) = with_second_thoughts().await;
     let to_all = Draft::new(json!({ "broadcast": {} }), json!({ "text": "refuse" }));
     let draft = Draft { priority: Priority::Critical, ..to_all };
     let parked = court.park(&draft).await;
