@@ -14,7 +14,7 @@ use crate::{
     admin::{self, Health},
     bus::{
         self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Lists, Micro,
-        Outbox, Reviewers, Thresholds,
+        Outbox, Reviewers, RoundTrips, Thresholds,
     },
     config::{self, NodeConfig},
     deliberation::DeliberationLog,
@@ -29,6 +29,7 @@ use crate::{
     state::{
         CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{Directory, plan::CONTENT_BYTES_MAX},
     webhook::Webhook,
@@ -51,11 +52,37 @@ const THRESHOLDS_WAIT: Duration = Duration::from_secs(2);
 const TELL_LIMIT: Duration = Duration::from_millis(750);
 /// Then the goodbye to NATS.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// A node of which a part is gone stops within this.
+const FAILED_WITHIN: Duration = Duration::from_secs(3);
 /// Last, what ran beside the messages.
 const BACKGROUND_LIMIT: Duration = Duration::from_millis(500);
 
-/// Runs a node until `shutdown` is requested and everything in flight has ended.
+/// Runs a node until `shutdown` is requested and everything in flight has ended, or until a part of it cannot
+/// be mended.
 pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
+    run_with(config, shutdown, Supervisor::default()).await
+}
+
+/// The same, with a hand on its parts.
+pub async fn run_with(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -> anyhow::Result<()> {
+    let ends = shutdown.clone();
+    let given_up = async {
+        supervisor.failed().await;
+        // What is in flight is finished all the same, as far as it can be.
+        ends.request();
+        tokio::time::sleep(FAILED_WITHIN).await;
+    };
+    let ended = tokio::select! {
+        ended = serve(config, shutdown, supervisor.clone()) => ended,
+        () = given_up => Ok(()),
+    };
+    match supervisor.failure() {
+        Some(why) => bail!("a part of the node has ended: {why}"),
+        None => ended,
+    }
+}
+
+async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -> anyhow::Result<()> {
     // What messages in flight still need lives longer than the intake.
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
@@ -71,7 +98,14 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let model = load_model(&config.impact, &metrics).await?;
     health.model(&model);
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
-    let directory = Directory::watch(&client, background.token().clone(), background.tracker());
+    let every = config.nats.ping_interval;
+    let jetstream = RoundTrips::watch("jetstream", client.clone(), every, &background, &supervisor);
+    let directory = Directory::new();
+    let (followed, reader) = (Arc::clone(&directory), client.clone());
+    supervisor.keep("directory", background.tracker(), background.token().clone(), move || {
+        let (directory, client) = (Arc::clone(&followed), reader.clone());
+        async move { directory.follow(&client).await }
+    });
     let thresholds = Thresholds::new(
         client.clone(),
         Arc::clone(&directory),
@@ -79,7 +113,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         wall_clock,
         Arc::clone(&metrics),
     );
-    thresholds.start(&background);
+    thresholds.start(&background, &supervisor);
     let stores = Stores::open(&config, &background)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
@@ -92,6 +126,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         client.clone(),
         Arc::clone(&metrics),
         questions.node(),
+        &supervisor,
     )?);
     let wire_limits = wire::Limits {
         request_bytes: config.limits.request_bytes,
@@ -100,14 +135,19 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         ..wire::Limits::default()
     };
     let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
-    background.tracker().spawn(Arc::clone(&senders).keep(wall_clock, background.token().clone()));
+    let (kept, stop) = (Arc::clone(&senders), background.token().clone());
+    supervisor.keep("senders", background.tracker(), background.token().clone(), move || {
+        Arc::clone(&kept).keep(wall_clock, stop.clone())
+    });
     let deliberations = Arc::new(Deliberations::new(
         client.clone(),
         Arc::clone(&directory) as Arc<dyn Tenants>,
         Arc::clone(&metrics),
     ));
     let (name, max) = (&config.node.name, client.max_payload());
-    let lane = JetStreamLane::connect(name, &config.nats, max, Arc::clone(&metrics), &background).await?;
+    let lane =
+        JetStreamLane::connect(name, &config.nats, max, Arc::clone(&metrics), &background, &supervisor)
+            .await?;
     let lane = Arc::new(lane);
     let pipeline = Arc::new(Pipeline {
         node: config.node.name.clone(),
@@ -181,7 +221,9 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
     let inbound =
         Arc::new(Inbound::new(Arc::clone(&lane), Arc::clone(&pipeline), in_flight, in_flight_per_tenant));
     health.serve(Serving {
-        client,
+        bus: Arc::clone(&bus),
+        jetstream,
+        supervisor: supervisor.clone(),
         directory: Arc::clone(&directory),
         stores: stores.clone(),
         pipeline,
@@ -211,12 +253,16 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         tracing::warn!("learned thresholds cannot be read; for tenants that learn, the floor is in force");
     }
     if !shutdown.is_requested() {
-        bus.start(&shutdown).await?;
-        clerk.start(directory.clone(), &shutdown);
-        inbound.start(directory.clone(), &shutdown);
-        fill.start(&shutdown);
+        match bus.start(&config.node.name, &config.nats, &shutdown, &background, &supervisor).await {
+            // It was told to stop before NATS has heard of it.
+            Err(BusError::Intake) if shutdown.is_requested() => {}
+            started => started?,
+        }
+        clerk.start(directory.clone(), &shutdown, &supervisor);
+        inbound.start(directory.clone(), &shutdown, &supervisor);
+        fill.start(&shutdown, &supervisor);
         if let Some(hooks) = &hooks {
-            hooks.start(directory.clone(), &shutdown);
+            hooks.start(directory.clone(), &shutdown, &supervisor);
         }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");
@@ -294,13 +340,10 @@ async fn connect(
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let error =
-            match bus::connect(&config.node.name, &config.nats, config.limits.in_flight, Arc::clone(metrics))
-                .await
-            {
-                Ok(client) => return Ok(Some(client)),
-                Err(error) => error,
-            };
+        let error = match bus::connect(&config.node.name, &config.nats, Arc::clone(metrics)).await {
+            Ok(client) => return Ok(Some(client)),
+            Err(error) => error,
+        };
         match &error {
             BusError::Connect { cause, .. } if !refused(cause.kind()) => {
                 tracing::warn!(%error, attempts, "NATS does not answer; trying again");

@@ -1,10 +1,14 @@
 //! NATS: takes requests in, hands them to the pipeline or the registry, answers, and drains.
 //!
-//! Owns async-nats. The subscriber loops only take in or shed; all work is in tracked tasks.
+//! Owns async-nats, and the reader of the connection that strangers can write to. The intake only takes in
+//! or sheds; all work is in tracked tasks.
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message as NatsMessage, Subscriber};
+use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +22,7 @@ use crate::{
     },
     rejection::Rejection,
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{self, BusUser, Seed, User, names},
     wire,
@@ -33,14 +38,18 @@ mod fill;
 mod heads;
 mod hooks;
 mod inbound;
+mod intake;
 mod lane;
 mod lists;
 mod micro;
 mod outbox;
 mod pulls;
 mod reviewers;
+mod round_trips;
 pub(crate) mod subjects;
 mod thresholds;
+
+use intake::{Headers, Incoming, Intake, Subscription};
 
 pub use agents::Agents;
 pub use clerk::Clerk;
@@ -48,21 +57,24 @@ pub use deliberations::Deliberations;
 pub use fill::Fill;
 pub use hooks::Hooks;
 pub use inbound::Inbound;
+pub use intake::{Broken, SessionError};
 pub use lane::JetStreamLane;
 pub use lists::Lists;
 pub use micro::Micro;
 pub use outbox::Outbox;
 pub use reviewers::Reviewers;
+pub use round_trips::RoundTrips;
 pub use thresholds::Thresholds;
 
-/// Requests that a stopping node still takes: more than the server can have sent and it not have read.
-const LAST_REQUESTS: u64 = 2048;
-const LAST_REQUESTS_WITHIN: Duration = Duration::from_secs(2);
+/// For the server's word that no more requests come to a node that stops.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Answers to requests that found no room, on their way at one time. NATS may take nothing at all, and
 /// then more would only wait as well.
 const SHEDDING_MAX: usize = 256;
-/// Nothing for so long, and the odds that a request comes within the next round trip are small.
-const QUIET: Duration = Duration::from_millis(50);
+/// How often a node that stops looks whether somebody still waits for an answer.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// A W3C trace context has 55 characters; later versions may have more.
+const TRACEPARENT_MAX: usize = 128;
 
 /// Why the bus did not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,16 +87,13 @@ pub enum BusError {
     Subscribe(#[from] async_nats::SubscribeError),
     #[error("cannot start the outbox's thread: {0}")]
     Thread(#[from] std::io::Error),
+    #[error("the intake's subscriptions are not confirmed: NATS is gone again")]
+    Intake,
 }
 
-/// Connects as a node to take requests in.
-pub async fn connect(
-    name: &str,
-    settings: &config::Nats,
-    capacity: usize,
-    metrics: Arc<Metrics>,
-) -> Result<Client, BusError> {
-    let options = options(name, settings)?.subscription_capacity(capacity).event_callback(move |event| {
+/// Connects as a node, for JetStream and the directory: nothing on it is written by strangers.
+pub async fn connect(name: &str, settings: &config::Nats, metrics: Arc<Metrics>) -> Result<Client, BusError> {
+    let options = options(name, settings)?.event_callback(move |event| {
         let metrics = Arc::clone(&metrics);
         async move { observe(&metrics, &event) }
     });
@@ -122,37 +131,27 @@ pub fn reconnect_delay(attempts: usize) -> Duration {
 
 fn observe(metrics: &Metrics, event: &Event) {
     match event {
-        Event::Connected => {
-            if metrics.nats_connected.set(1) == 0 {
-                metrics.nats_reconnects.inc();
-            }
-            tracing::info!("connected to NATS");
-        }
-        Event::Disconnected => {
-            metrics.nats_connected.set(0);
-            tracing::warn!(%event, "not connected to NATS");
-        }
-        // Only on purpose: it is tried to connect again without end.
-        Event::Closed => {
-            metrics.nats_connected.set(0);
-            tracing::info!(%event, "NATS");
-        }
         Event::SlowConsumer(_) => {
             metrics.nats_slow_consumer.inc();
             tracing::warn!(%event, "messages dropped: this node does not keep up");
         }
-        Event::LameDuckMode | Event::Draining => tracing::info!(%event, "NATS"),
-        Event::ServerError(_) | Event::ClientError(_) => tracing::warn!(%event, "NATS"),
+        Event::Disconnected | Event::ServerError(_) | Event::ClientError(_) => {
+            tracing::warn!(%event, "NATS, for JetStream");
+        }
+        Event::Connected | Event::Closed | Event::LameDuckMode | Event::Draining => {
+            tracing::info!(%event, "NATS, for JetStream");
+        }
     }
 }
 
-/// A round trip to the server: it has read everything that was written on this connection.
-async fn fence(client: &Client) {
+/// A round trip to the server: it has read everything that was written on this connection. `None`: its task
+/// is gone, and nothing will ever be written again.
+async fn fence(client: &Client) -> Option<bool> {
     let inbox = client.new_inbox();
-    let Ok(mut echo) = client.subscribe(inbox.clone()).await else { return };
-    if client.publish(inbox, Bytes::new()).await.is_ok() {
-        let _ = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
-    }
+    let mut echo = client.subscribe(inbox.clone()).await.ok()?;
+    client.publish(inbox, Bytes::new()).await.ok()?;
+    let echoed = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
+    Some(echoed.is_ok_and(|echo| echo.is_some()))
 }
 
 /// Acts on a request that is not a message within its deadline, and counts how that ended.
@@ -175,17 +174,28 @@ async fn answered<T>(
     (outcome, reason)
 }
 
-/// What the subscriber loops hand requests to.
+/// What the intake hands requests to.
 pub struct Bus {
+    intake: OnceLock<Intake>,
     client: Client,
     pipeline: Arc<Pipeline>,
     agents: Arc<Agents>,
     reviewers: Arc<Reviewers>,
-    micro: Arc<Micro>,
+    micro: Micro,
     /// Bounds the requests that are being worked on, so that tasks cannot pile up.
-    intake: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     /// Bounds the requests that are being told that there is no room.
     shedding: Arc<Semaphore>,
+}
+
+/// What a subscription of the intake is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Requests(Verb),
+    /// To this node's own questions.
+    Answers,
+    /// From an operator who looks at the nodes.
+    Micro(micro::Question),
 }
 
 impl Bus {
@@ -195,117 +205,135 @@ impl Bus {
         agents: Agents,
         reviewers: Reviewers,
         micro: Micro,
-        intake: usize,
+        places: usize,
     ) -> Self {
         Self {
+            intake: OnceLock::new(),
             client,
             pipeline,
             agents: Arc::new(agents),
             reviewers: Arc::new(reviewers),
-            micro: Arc::new(micro),
-            intake: Arc::new(Semaphore::new(intake)),
+            micro,
+            places: Arc::new(Semaphore::new(places)),
             shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
         }
     }
 
-    /// Subscribes to every verb and serves until the shutdown; then drains. Returns when the server
-    /// has confirmed the subscriptions.
-    pub async fn start(self: &Arc<Self>, shutdown: &Shutdown) -> Result<(), BusError> {
-        // First: where a question is taken in, its answer is heard.
-        self.start_answers(shutdown).await?;
-        for &verb in Verb::ALL {
-            let requests = self
-                .client
-                .queue_subscribe(names::requests_of_all_tenants(verb), names::NODES_QUEUE.to_owned())
-                .await?;
-            shutdown.tracker().spawn(Arc::clone(self).serve(verb, requests, shutdown.clone()));
+    /// Subscribes to every verb and serves until the shutdown; then gives the subscriptions up. Returns when
+    /// the server has confirmed them. The connection lives as long as `background`, for the last answers.
+    pub async fn start(
+        self: &Arc<Self>,
+        name: &str,
+        settings: &config::Nats,
+        shutdown: &Shutdown,
+        background: &Shutdown,
+        supervisor: &Supervisor,
+    ) -> Result<(), BusError> {
+        let subscriptions = self.subscriptions();
+        let sources: Vec<Source> = subscriptions.iter().map(|subscription| subscription.source).collect();
+        let (bus, stop) = (Arc::clone(self), shutdown.clone());
+        let handler = move |source: &Source, message: Incoming| bus.hear(*source, message, &stop);
+        let metrics = Arc::clone(&self.pipeline.metrics);
+        let (intake, life) = Intake::new(name, settings, subscriptions, handler, metrics)?;
+        let life = Arc::new(life);
+        let _ = self.intake.set(intake.clone());
+        let refused = supervisor.clone();
+        supervisor.keep("intake", background.tracker(), background.token().clone(), move || {
+            let (life, refused) = (Arc::clone(&life), refused.clone());
+            async move { refused.fail(format!("NATS does not let the node in: {}", life.run().await)) }
+        });
+        // The server has read the subscriptions when a message comes back that was sent behind them.
+        while intake.silent_for().is_none() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                () = shutdown.requested() => return Err(BusError::Intake),
+            }
         }
-        self.micro.start(&self.client, shutdown).await?;
-        // A flush writes to the socket; the server has read it when this request comes back.
-        self.fence().await;
+        let (bus, stop) = (Arc::clone(self), shutdown.clone());
+        shutdown.tracker().spawn(async move { bus.leave(&intake, &sources, &stop).await });
         Ok(())
     }
 
-    /// A round trip to the server: it has read everything written before.
-    pub async fn fence(&self) {
-        fence(&self.client).await;
+    /// First the answers: where a question is taken in, its answer is heard.
+    fn subscriptions(&self) -> Vec<Subscription<Source>> {
+        let queue = Some(names::NODES_QUEUE);
+        let mut subscriptions = vec![Subscription {
+            subject: names::answers_to(self.pipeline.questions.node()),
+            queue,
+            source: Source::Answers,
+        }];
+        subscriptions.extend(Verb::ALL.iter().map(|&verb| Subscription {
+            subject: names::requests_of_all_tenants(verb),
+            queue,
+            source: Source::Requests(verb),
+        }));
+        subscriptions.extend(self.micro.subjects().map(|(subject, question)| Subscription {
+            subject,
+            queue: None,
+            source: Source::Micro(question),
+        }));
+        subscriptions
     }
 
-    /// After the last answer: tells the server goodbye.
+    /// When the node stops: no more requests, and no more answers when nobody waits for one.
+    async fn leave(&self, intake: &Intake, sources: &[Source], shutdown: &Shutdown) {
+        shutdown.requested().await;
+        let is_answers = |index: usize| sources.get(index) == Some(&Source::Answers);
+        intake.leave(|index| !is_answers(index), LEAVE_WITHIN).await;
+        self.nobody_waits().await;
+        intake.leave(is_answers, LEAVE_WITHIN).await;
+    }
+
+    /// For how long no message to ourselves has come back over the intake. `None`: none ever has.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.intake.get()?.silent_for()
+    }
+
+    pub fn connected(&self) -> bool {
+        self.intake.get().is_some_and(Intake::connected)
+    }
+
+    /// After the last answer: the server has read it.
     pub async fn close(&self) {
-        self.fence().await;
-        if self.client.drain().await.is_ok() {
-            // async-nats tells of it by its event; the client's state stays as it was.
-            let closed = async {
-                while self.pipeline.metrics.nats_connected.get() != 0 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+        if let Some(intake) = self.intake.get() {
+            tokio::join!(intake.fence(), fence(&self.client));
+        }
+    }
+
+    /// Takes what the intake has read; never waits.
+    fn hear(self: &Arc<Self>, source: Source, message: Incoming, shutdown: &Shutdown) {
+        match source {
+            Source::Requests(verb) => self.take(verb, &message, shutdown),
+            Source::Answers => self.take_answer(&message, shutdown),
+            Source::Micro(question) => {
+                if let Some(reply) = &message.reply {
+                    let answer = self.micro.answer(question).to_string();
+                    self.send(reply, &[], answer.as_bytes());
                 }
-            };
-            let _ = tokio::time::timeout(Duration::from_millis(500), closed).await;
-        }
-    }
-
-    async fn serve(self: Arc<Self>, verb: Verb, mut requests: Subscriber, shutdown: Shutdown) {
-        let mut taken = 0;
-        loop {
-            let request = tokio::select! {
-                request = requests.next() => request,
-                () = shutdown.requested() => break,
-            };
-            let Some(request) = request else { return };
-            taken += 1;
-            self.take(verb, request, &shutdown);
-        }
-        self.finish(verb, requests, taken, &shutdown).await;
-    }
-
-    /// Takes what is still on its way, and leaves the queue group.
-    ///
-    /// async-nats forgets a drained subscription when it next wakes up, and with it every request
-    /// that the server had sent by then. The end after a number of messages is counted by the server
-    /// too, so nothing falls in between; only a subscription to which next to nothing comes is drained.
-    async fn finish(self: &Arc<Self>, verb: Verb, mut requests: Subscriber, taken: u64, shutdown: &Shutdown) {
-        if requests.unsubscribe_after(taken + LAST_REQUESTS).await.is_err() {
-            return;
-        }
-        let deadline = Instant::now() + LAST_REQUESTS_WITHIN;
-        while Instant::now() < deadline {
-            match tokio::time::timeout(QUIET, requests.next()).await {
-                Ok(Some(request)) => self.take(verb, request, shutdown),
-                Ok(None) => return,
-                Err(_) => break,
             }
-        }
-        if requests.drain().await.is_err() {
-            return;
-        }
-        while let Some(request) = requests.next().await {
-            self.take(verb, request, shutdown);
         }
     }
 
     /// Admits or sheds; never waits, neither for the work nor for an answer.
-    fn take(self: &Arc<Self>, verb: Verb, request: NatsMessage, shutdown: &Shutdown) {
+    fn take(self: &Arc<Self>, verb: Verb, message: &Incoming, shutdown: &Shutdown) {
         let received = Instant::now();
-        let Some(reply) = request.reply.clone() else {
+        let Some(reply) = message.reply.clone() else {
             // Without a reply subject nobody could learn the verdict.
             tracing::debug!(verb = verb.as_str(), "request without reply subject dropped");
             return;
         };
-        if request.headers.as_ref().is_some_and(|headers| headers.get("Agentbus-Verdict").is_some()) {
-            // A verdict that a requester has directed to the bus: answering it could go round for ever.
-            tracing::warn!(verb = verb.as_str(), "a verdict came as a request and was dropped");
-            return;
-        }
-        let request = match Self::read(&request, received) {
-            Ok(request) => request,
+        let Some(traceparent) = self.trace(verb, message) else { return };
+        let (tenant, sender) = match subjects::asker(&message.subject()) {
+            Ok(asker) => asker,
             Err(error) => {
                 // The server has let a subject through that no agent of ours can have.
-                tracing::warn!(%error, "request on a malformed subject dropped");
+                self.pipeline.metrics.requests_malformed.inc();
+                tracing::debug!(%error, "request on a malformed subject dropped");
                 return;
             }
         };
-        let slot = Arc::clone(&self.intake).try_acquire_owned().ok();
+        let request = Request { tenant, sender, payload: message.payload.clone(), traceparent, received };
+        let slot = Arc::clone(&self.places).try_acquire_owned().ok();
         let bus = Arc::clone(self);
         match slot {
             Some(slot) => {
@@ -320,19 +348,33 @@ impl Bus {
                 };
                 let answer =
                     self.pipeline.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
-                shutdown.tracker().spawn(async move {
-                    bus.answer(reply, &answer).await;
-                    drop(slot);
-                });
+                bus.answer(&reply, &answer);
+                drop(slot);
             }
         }
+    }
+
+    /// The trace context that a request continues. `None`: it is a verdict of the bus, which a requester has
+    /// directed here, and answering it could go round for ever.
+    fn trace(&self, verb: Verb, message: &Incoming) -> Option<Option<String>> {
+        let Ok(headers) = Headers::read(&message.headers) else {
+            self.pipeline.metrics.headers_unreadable.inc();
+            return Some(None);
+        };
+        if headers.get("Agentbus-Verdict").is_some() {
+            tracing::debug!(verb = verb.as_str(), "a verdict came as a request and was dropped");
+            self.pipeline.metrics.requests_malformed.inc();
+            return None;
+        }
+        let traceparent = headers.get("traceparent").filter(|value| value.len() <= TRACEPARENT_MAX);
+        Some(traceparent.map(str::to_owned))
     }
 
     async fn handle(
         &self,
         verb: Verb,
         request: Request,
-        reply: async_nats::Subject,
+        reply: Bytes,
         slot: OwnedSemaphorePermit,
         shutdown: Shutdown,
     ) {
@@ -348,71 +390,58 @@ impl Bus {
                 };
                 let refused = matches!(answer.verdict.status, Status::Rejected | Status::Shed);
                 self.micro.count(verb, refused, received.elapsed());
-                self.answer(reply, &answer).await;
+                self.answer(&reply, &answer);
             }
             Verb::Deliberations | Verb::Vote => {
                 let (payload, reason) = self.reviewers.handle(verb, &request).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
-                self.reply(reply, payload, reason, HeaderMap::new()).await;
+                self.reply(&reply, &payload, reason, Vec::new());
             }
             Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find => {
                 let (payload, reason) = self.agents.handle(verb, &request).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
-                self.reply(reply, payload, reason, HeaderMap::new()).await;
+                self.reply(&reply, &payload, reason, Vec::new());
             }
         }
     }
 
-    fn read(message: &NatsMessage, received: Instant) -> Result<Request, crate::domain::IdError> {
-        let (tenant, sender) = subjects::asker(&message.subject)?;
-        let traceparent = message.headers.as_ref().and_then(|headers| headers.get("traceparent"));
-        Ok(Request {
-            tenant,
-            sender,
-            payload: message.payload.clone(),
-            traceparent: traceparent.map(|value| value.as_str().to_owned()),
-            received,
-        })
-    }
-
-    async fn answer(&self, reply: async_nats::Subject, answer: &Answer) {
-        let payload = wire::encode_verdict(&answer.verdict, answer.encoding).into();
-        self.verdict(reply, answer, payload).await;
+    fn answer(&self, reply: &[u8], answer: &Answer) {
+        let payload = wire::encode_verdict(&answer.verdict, answer.encoding);
+        self.verdict(reply, answer, &payload);
     }
 
     /// `payload` is the verdict, or begins with it.
-    async fn verdict(&self, reply: async_nats::Subject, answer: &Answer, payload: Bytes) {
+    fn verdict(&self, reply: &[u8], answer: &Answer, payload: &[u8]) {
         let verdict = &answer.verdict;
-        let mut headers = HeaderMap::new();
-        headers.insert("Agentbus-Verdict", verdict.status.as_str());
-        headers.insert("Agentbus-Decision", verdict.decision_id.as_str());
+        let mut headers = vec![
+            ("Agentbus-Verdict", verdict.status.as_str()),
+            ("Agentbus-Decision", verdict.decision_id.as_str()),
+        ];
         if answer.repeat {
-            headers.insert("Agentbus-Repeat", "true");
+            headers.push(("Agentbus-Repeat", "true"));
         }
-        self.reply(reply, payload, verdict.reason, headers).await;
+        self.reply(reply, payload, verdict.reason, headers);
     }
 
     /// Errors carry the headers of NATS' service API (ADR-32) beside the body.
-    async fn reply(
-        &self,
-        reply: async_nats::Subject,
-        payload: Bytes,
-        reason: Reason,
-        mut headers: HeaderMap,
-    ) {
+    fn reply(&self, reply: &[u8], payload: &[u8], reason: Reason, headers: Vec<(&str, &str)>) {
+        let code = reason.code().to_string();
+        let mut headers = headers;
         if headers.is_empty() {
-            headers.insert("Agentbus-Verdict", if reason.code() < 300 { "ok" } else { "rejected" });
+            headers.push(("Agentbus-Verdict", if reason.code() < 300 { "ok" } else { "rejected" }));
         }
         if reason.code() >= 300 {
-            headers.insert("Nats-Service-Error", reason.as_str());
-            headers.insert("Nats-Service-Error-Code", reason.code().to_string());
+            headers.extend([("Nats-Service-Error", reason.as_str()), ("Nats-Service-Error-Code", &code)]);
         }
-        let sent = self.client.publish_with_headers(reply, headers, payload);
-        match tokio::time::timeout(Duration::from_secs(2), sent).await {
-            Ok(Ok(())) => {}
-            // The sender asks again with the same message id, and gets the stored verdict.
-            Ok(Err(error)) => tracing::warn!(%error, "answer not sent"),
-            Err(_) => tracing::warn!("answer not sent: NATS takes nothing"),
+        self.send(reply, &headers, payload);
+    }
+
+    fn send(&self, reply: &[u8], headers: &[(&str, &str)], payload: &[u8]) {
+        let sent = self.intake.get().map(|intake| intake.publish(reply, headers, payload));
+        // The sender asks again with the same message id, and gets the stored verdict.
+        if let Some(Err(error)) = sent {
+            self.pipeline.metrics.requests_unanswered.inc();
+            tracing::debug!(%error, "answer not sent");
         }
     }
 }

@@ -12,7 +12,9 @@
 //! - [`bus`]: NATS: requests in, deliveries, records and verdicts out.
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
-//! - [`config`], [`telemetry`], [`admin`], [`shutdown`]: what a node is told, shows, and how it ends.
+//! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
+//!   what is done when a part of it does.
+//! - `tls`: as a client, for NATS and the webhook.
 //! - [`app`]: the composition root. [`cli`]: the command line.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
 //! - [`client`]: an agent's side of the bus.
@@ -32,7 +34,9 @@ pub mod rejection;
 pub mod servers;
 pub mod shutdown;
 pub mod state;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tenants;
+mod tls;
 pub mod webhook;
 pub mod wire;

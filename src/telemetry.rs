@@ -172,6 +172,9 @@ pub struct Metrics {
     pub nats_connected: Gauge<i64, AtomicI64>,
     pub nats_reconnects: Counter<u64, AtomicU64>,
     pub nats_slow_consumer: Counter<u64, AtomicU64>,
+    pub headers_unreadable: Counter<u64, AtomicU64>,
+    pub requests_malformed: Counter<u64, AtomicU64>,
+    pub request_panics: Counter<u64, AtomicU64>,
     pub requests_unanswered: Counter<u64, AtomicU64>,
     pub store_healthy: Gauge<i64, AtomicI64>,
     pub records_unconfirmed: Gauge<i64, AtomicI64>,
@@ -209,6 +212,9 @@ impl Metrics {
             nats_connected: Gauge::default(),
             nats_reconnects: Counter::default(),
             nats_slow_consumer: Counter::default(),
+            headers_unreadable: Counter::default(),
+            requests_malformed: Counter::default(),
+            request_panics: Counter::default(),
             requests_unanswered: Counter::default(),
             store_healthy: Gauge::default(),
             records_unconfirmed: Gauge::default(),
@@ -275,6 +281,21 @@ impl Metrics {
             "nats_slow_consumer",
             "Times the client dropped messages because the node did not keep up",
             metrics.nats_slow_consumer.clone(),
+        );
+        registry.register(
+            "headers_unreadable",
+            "Requests whose headers are not well-formed and count as absent",
+            metrics.headers_unreadable.clone(),
+        );
+        registry.register(
+            "requests_malformed",
+            "Requests that were dropped: on a subject that no agent has, or a verdict sent to the bus",
+            metrics.requests_malformed.clone(),
+        );
+        registry.register(
+            "request_panics",
+            "Requests that the program failed on",
+            metrics.request_panics.clone(),
         );
         registry.register(
             "requests_unanswered",

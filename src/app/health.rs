@@ -8,21 +8,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, connection::State};
 use parking_lot::Mutex;
 
 use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
-    bus::{Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Thresholds},
+    bus::{Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, RoundTrips, Thresholds},
     impact::semantic,
     pipeline::Pipeline,
+    supervisor::Supervisor,
     telemetry::{Metrics, PolicyCounts},
     tenants::Directory,
 };
 
-/// A node that has not been connected for so long should be restarted.
-const DISCONNECTED_MAX: Duration = Duration::from_secs(30);
+/// A node to which no message of its own has come back for so long takes no requests.
+const SILENT_MAX: Duration = Duration::from_secs(5);
+/// And after so long it should be restarted.
+const SILENT_FOR_GOOD: Duration = Duration::from_secs(30);
 
 /// The node's health, as far as it has come.
 pub(super) struct NodeHealth {
@@ -32,11 +34,14 @@ pub(super) struct NodeHealth {
     /// What the words are scored with, or why they are not.
     model: OnceLock<Result<String, String>>,
     phase: Mutex<Phase>,
-    disconnected_since: Mutex<Option<Instant>>,
+    started: Instant,
 }
 
 pub(super) struct Serving {
-    pub client: Client,
+    pub bus: Arc<Bus>,
+    /// Of the connection for JetStream and the directory.
+    pub jetstream: Arc<RoundTrips>,
+    pub supervisor: Supervisor,
     pub directory: Arc<Directory>,
     pub stores: Stores,
     pub pipeline: Arc<Pipeline>,
@@ -65,7 +70,7 @@ impl NodeHealth {
             serving: OnceLock::new(),
             model: OnceLock::new(),
             phase: Mutex::new(Phase::Starting),
-            disconnected_since: Mutex::new(None),
+            started: Instant::now(),
         }
     }
 
@@ -86,16 +91,44 @@ impl NodeHealth {
         *self.phase.lock() = Phase::Stopping;
     }
 
+    /// For how long no message of this node to itself has come back, over the connection that has been
+    /// silent longest: the one for requests, the one for JetStream, the one for the durable lane.
+    fn silent_for(&self) -> (&'static str, Duration) {
+        let Some(serving) = self.serving.get() else { return ("", self.started.elapsed()) };
+        let intake = serving.bus.silent_for().unwrap_or(self.started.elapsed());
+        let all = [
+            ("requests", intake),
+            ("JetStream", serving.jetstream.silent_for()),
+            ("the durable lane", serving.lane.silent_for()),
+        ];
+        all.into_iter().max_by_key(|(_, silent)| *silent).unwrap_or_default()
+    }
+
     fn nats(&self) -> Part {
-        let connected = self.serving.get().is_some_and(|s| s.client.connection_state() == State::Connected);
-        let mut since = self.disconnected_since.lock();
-        if connected {
-            *since = None;
+        let (connection, silent) = self.silent_for();
+        let connected = self.serving.get().is_some_and(|serving| serving.bus.connected());
+        if connected && silent < SILENT_MAX {
             return Part { name: "nats", state: PartState::Up, note: String::new() };
         }
-        let away = since.get_or_insert_with(Instant::now).elapsed();
-        let note = format!("not connected for {} s; trying again without end", away.as_secs());
+        let note = match connection {
+            "" => "not connected yet; trying without end".to_owned(),
+            _ => format!(
+                "no message has come back over the connection for {connection} for {} s; trying again without end",
+                silent.as_secs()
+            ),
+        };
         Part { name: "nats", state: PartState::Down, note }
+    }
+
+    /// `None`: no part had to be started again of late.
+    fn restarted(&self) -> Option<Part> {
+        let supervisor = &self.serving.get()?.supervisor;
+        let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
+        let again: Vec<_> = counts.filter(|(_, restarts)| *restarts > 0).collect();
+        let note =
+            again.iter().map(|(name, restarts)| format!("{name} {restarts} times")).collect::<Vec<_>>();
+        let note = format!("started again of late: {}; the log says why", note.join(", "));
+        (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })
     }
 
     fn outbox(&self) -> Part {
@@ -230,9 +263,10 @@ impl Health for NodeHealth {
         parts.extend(self.streams());
         parts.extend(self.webhook());
         parts.extend(self.learning());
-        let away = self.disconnected_since.lock().map(|since| since.elapsed());
+        parts.extend(self.restarted());
         // A node that never was connected waits for NATS; a restart would not help it.
-        let live = self.serving.get().is_none() || away.is_none_or(|away| away < DISCONNECTED_MAX);
+        let serving = self.serving.get().is_some_and(|serving| serving.bus.silent_for().is_some());
+        let live = !serving || self.silent_for().1 < SILENT_FOR_GOOD;
         Report { node: self.node.clone(), live, parts }
     }
 

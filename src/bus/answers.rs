@@ -5,16 +5,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use async_nats::{Message as NatsMessage, Subject, Subscriber};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Bus, QUIET, subjects};
+use super::{Bus, LOOK_EVERY, intake::Incoming, subjects};
 use crate::{
     domain::Verb,
     pipeline::{Ask, Heard, Request},
     shutdown::Shutdown,
-    tenants::names,
     wire,
 };
 
@@ -23,7 +21,7 @@ impl Bus {
     pub(super) async fn ask(
         &self,
         request: Request,
-        reply: Subject,
+        reply: Bytes,
         slot: OwnedSemaphorePermit,
         shutdown: &Shutdown,
     ) {
@@ -37,37 +35,13 @@ impl Bus {
         };
         self.micro.count(Verb::Ask, answer.verdict.reason.code() >= 300, received.elapsed());
         let payload = wire::encode_asked(&answer.verdict, message.as_deref(), answer.encoding);
-        self.verdict(reply, &answer, payload.into()).await;
+        self.verdict(&reply, &answer, &payload);
     }
 
-    /// Subscribes to the answers to this node's questions, and serves them until nobody waits for one.
-    pub(super) async fn start_answers(
-        self: &Arc<Self>,
-        shutdown: &Shutdown,
-    ) -> Result<(), async_nats::SubscribeError> {
-        let subject = names::answers_to(self.pipeline.questions.node());
-        let answers = self.client.queue_subscribe(subject, names::NODES_QUEUE.to_owned()).await?;
-        shutdown.tracker().spawn(Arc::clone(self).serve_answers(answers, shutdown.clone()));
-        Ok(())
-    }
-
-    async fn serve_answers(self: Arc<Self>, mut answers: Subscriber, shutdown: Shutdown) {
+    /// The last questions are on their way in for as long as requests still come.
+    pub(super) async fn nobody_waits(&self) {
         loop {
-            let answer = tokio::select! {
-                answer = answers.next() => answer,
-                // The last questions are on their way in for as long as requests still come.
-                () = self.nobody_waits(&shutdown) => break,
-            };
-            let Some(answer) = answer else { return };
-            self.take_answer(answer, &shutdown);
-        }
-        let _ = answers.unsubscribe().await;
-    }
-
-    async fn nobody_waits(&self, shutdown: &Shutdown) {
-        shutdown.requested().await;
-        loop {
-            tokio::time::sleep(2 * QUIET).await;
+            tokio::time::sleep(LOOK_EVERY).await;
             if self.pipeline.questions.waiting() == 0 {
                 return;
             }
@@ -75,29 +49,26 @@ impl Bus {
     }
 
     /// Looks in memory whether the answer is waited for; never waits itself.
-    fn take_answer(self: &Arc<Self>, message: NatsMessage, shutdown: &Shutdown) {
-        if message.headers.as_ref().is_some_and(|headers| headers.get("Agentbus-Verdict").is_some()) {
-            // Somebody let the server route a verdict here.
-            tracing::warn!("a verdict came as an answer and was dropped");
-            return;
-        }
-        let (tenant, sender, token) = match subjects::answer(&message.subject) {
+    pub(super) fn take_answer(self: &Arc<Self>, message: &Incoming, shutdown: &Shutdown) {
+        let Some(traceparent) = self.trace(Verb::Answer, message) else { return };
+        let subject = message.subject();
+        let (tenant, sender, token) = match subjects::answer(&subject) {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(%error, "answer on a malformed subject dropped");
+                self.pipeline.metrics.requests_malformed.inc();
+                tracing::debug!(%error, "answer on a malformed subject dropped");
                 return;
             }
         };
         let asked = self.pipeline.questions.take(&tenant, &sender, token);
-        let traceparent = message.headers.as_ref().and_then(|headers| headers.get("traceparent"));
         let request = Request {
             tenant,
             sender,
             payload: message.payload.clone(),
-            traceparent: traceparent.map(|value| value.as_str().to_owned()),
+            traceparent,
             received: Instant::now(),
         };
-        let (bus, reply) = (Arc::clone(self), message.reply);
+        let (bus, reply) = (Arc::clone(self), message.reply.clone());
         match (asked, reply) {
             (Some(asked), reply) => {
                 shutdown.tracker().spawn(async move {
@@ -106,7 +77,7 @@ impl Bus {
                     let error = answer.verdict.reason.code() >= 300;
                     bus.micro.count(Verb::Answer, error, received.elapsed());
                     if let Some(reply) = reply {
-                        bus.answer(reply, &answer).await;
+                        bus.answer(&reply, &answer);
                     }
                 });
             }
@@ -117,10 +88,8 @@ impl Bus {
                 };
                 let answer = self.pipeline.not_asked(&request);
                 self.micro.count(Verb::Answer, true, request.received.elapsed());
-                shutdown.tracker().spawn(async move {
-                    bus.answer(reply, &answer).await;
-                    drop(slot);
-                });
+                self.answer(&reply, &answer);
+                drop(slot);
             }
             (None, None) => {
                 let _ = self.pipeline.not_asked(&request);

@@ -24,6 +24,7 @@ use crate::{
         backoff::{doubling, jittered},
     },
     shutdown::Shutdown,
+    supervisor::Supervisor,
     tenants::{Directory, names},
 };
 
@@ -83,9 +84,11 @@ impl Clerk {
     }
 
     /// Works until the shutdown. What was begun is finished, what was not is given back.
-    pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown) {
+    pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let feed = Arc::clone(&self.feed);
-        feed.start(directory, shutdown, move |message| self.clone().handle(message));
+        feed.start("deliberations", directory, shutdown, supervisor, move |message| {
+            self.clone().handle(message)
+        });
     }
 
     async fn handle(self, message: Message) {

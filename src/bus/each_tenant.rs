@@ -13,7 +13,7 @@ use std::{
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::TenantId, shutdown::Shutdown, tenants::Directory};
+use crate::{domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::Directory};
 
 /// How often the directory is looked at for tenants that came or went.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -22,16 +22,38 @@ const ABSENT_MIN: Duration = Duration::from_millis(500);
 const ABSENT_MAX: Duration = Duration::from_secs(15);
 
 /// Follows the directory until the shutdown. What `begin` makes for a tenant ends with its token.
-pub(super) async fn follow<F>(
+pub(super) fn keep<F, B>(
+    name: &'static str,
     directory: Arc<Directory>,
-    shutdown: Shutdown,
-    begin: impl Fn(TenantId, CancellationToken) -> F,
+    shutdown: &Shutdown,
+    supervisor: &Supervisor,
+    begin: B,
 ) where
     F: Future<Output = ()> + Send + 'static,
+    B: Fn(TenantId, CancellationToken) -> F + Clone + Send + Sync + 'static,
+{
+    let (following, kept) = (shutdown.clone(), supervisor.clone());
+    supervisor.keep(name, shutdown.tracker(), shutdown.token().clone(), move || {
+        follow(name, Arc::clone(&directory), following.clone(), kept.clone(), begin.clone())
+    });
+}
+
+async fn follow<F, B>(
+    name: &'static str,
+    directory: Arc<Directory>,
+    shutdown: Shutdown,
+    supervisor: Supervisor,
+    begin: B,
+) where
+    F: Future<Output = ()> + Send + 'static,
+    B: Fn(TenantId, CancellationToken) -> F + Clone + Send + Sync + 'static,
 {
     let mut loops: HashMap<TenantId, CancellationToken> = HashMap::new();
+    // If this begins anew, so do the loops.
+    let all = shutdown.token().child_token();
+    let _end = all.clone().drop_guard();
     let mut seen = None;
-    while !shutdown.is_requested() {
+    loop {
         let tenants = directory.tenants();
         if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &tenants)) {
             loops.retain(|tenant, stop| {
@@ -43,17 +65,17 @@ pub(super) async fn follow<F>(
             });
             for tenant in tenants.keys() {
                 if !loops.contains_key(tenant) {
-                    let stop = shutdown.token().child_token();
+                    let stop = all.child_token();
                     loops.insert(tenant.clone(), stop.clone());
-                    shutdown.tracker().spawn(begin(tenant.clone(), stop));
+                    let (begin, tenant, ends) = (begin.clone(), tenant.clone(), stop.clone());
+                    supervisor.keep_draining(name, shutdown.tracker(), stop, move || {
+                        begin(tenant.clone(), ends.clone())
+                    });
                 }
             }
             seen = Some(tenants);
         }
-        tokio::select! {
-            () = tokio::time::sleep(FOLLOW_EVERY) => {}
-            () = shutdown.requested() => {}
-        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
     }
 }
 

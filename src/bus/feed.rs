@@ -22,10 +22,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    each_tenant::{Pause, Presence, follow},
+    each_tenant::{self, Pause, Presence},
     pulls::{Ended, Pulls, Said, TELL_WITHIN},
 };
-use crate::{domain::TenantId, shutdown::Shutdown, tenants::Directory, tenants::names};
+use crate::{
+    domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::Directory, tenants::names,
+};
 
 /// The server ends a pull after this.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -61,14 +63,20 @@ impl Feed {
 
     /// Hands out messages until the shutdown. What was begun then is finished, what was not is given back.
     /// `handle` acknowledges, or gives back.
-    pub(super) fn start<H, F>(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown, handle: H)
-    where
+    pub(super) fn start<H, F>(
+        self: &Arc<Self>,
+        name: &'static str,
+        directory: Arc<Directory>,
+        shutdown: &Shutdown,
+        supervisor: &Supervisor,
+        handle: H,
+    ) where
         H: Fn(Message) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let (feed, tasks) = (Arc::clone(self), shutdown.tracker().clone());
         let begin = move |tenant, stop| Arc::clone(&feed).serve(tenant, stop, tasks.clone(), handle.clone());
-        shutdown.tracker().spawn(follow(directory, shutdown.clone(), begin));
+        each_tenant::keep(name, directory, shutdown, supervisor, begin);
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::{
     domain::TenantId,
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{Directory, names},
 };
@@ -49,9 +50,10 @@ impl Fill {
         Arc::new(Self { context, directory, metrics, nearly_full: Mutex::default() })
     }
 
-    pub fn start(self: &Arc<Self>, shutdown: &Shutdown) {
-        let (fill, stop) = (Arc::clone(self), shutdown.token().clone());
-        shutdown.tracker().spawn(async move { stop.run_until_cancelled(fill.look()).await });
+    pub fn start(self: &Arc<Self>, shutdown: &Shutdown, supervisor: &Supervisor) {
+        let fill = Arc::clone(self);
+        supervisor
+            .keep("fill", shutdown.tracker(), shutdown.token().clone(), move || Arc::clone(&fill).look());
     }
 
     /// What is nearly full, for people. No tenant is named: whoever sees the page may be none of theirs.
@@ -64,7 +66,7 @@ impl Fill {
         }
     }
 
-    async fn look(&self) {
+    async fn look(self: Arc<Self>) {
         let mut told = HashSet::new();
         loop {
             let tenants = self.directory.tenants();

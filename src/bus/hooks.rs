@@ -22,6 +22,7 @@ use crate::{
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
     pipeline::backoff::{doubling, jittered},
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{
         Directory,
@@ -80,9 +81,11 @@ impl Hooks {
     }
 
     /// Works until the shutdown; calls that are being made then still end.
-    pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown) {
+    pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let hooks = Arc::clone(self);
-        self.feed.start(directory, shutdown, move |message| Arc::clone(&hooks).tell(message));
+        self.feed.start("webhook", directory, shutdown, supervisor, move |message| {
+            Arc::clone(&hooks).tell(message)
+        });
     }
 
     /// What is wrong, for people.

@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    each_tenant::{Pause, Presence, follow},
+    each_tenant::{self, Pause, Presence},
     pulls::Ended,
 };
 use crate::{
-    bus::JetStreamLane, domain::TenantId, pipeline::Pipeline, shutdown::Shutdown, telemetry::Metrics,
-    tenants::Directory,
+    bus::JetStreamLane, domain::TenantId, pipeline::Pipeline, shutdown::Shutdown, supervisor::Supervisor,
+    telemetry::Metrics, tenants::Directory,
 };
 
 mod delivery;
@@ -66,10 +66,10 @@ impl Inbound {
     }
 
     /// Follows the directory until the shutdown, with a loop for every tenant.
-    pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown) {
+    pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let (inbound, serving) = (Arc::clone(self), shutdown.clone());
         let begin = move |tenant, stop| Arc::clone(&inbound).serve(tenant, stop, serving.clone());
-        shutdown.tracker().spawn(follow(directory, shutdown.clone(), begin));
+        each_tenant::keep("lane", directory, shutdown, supervisor, begin);
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.

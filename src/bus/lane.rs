@@ -26,6 +26,7 @@ use crate::{
     },
     shutdown::Shutdown,
     state::{Digest, MessageKey},
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::names,
 };
@@ -56,8 +57,9 @@ impl JetStreamLane {
         payload_max: usize,
         metrics: Arc<Metrics>,
         background: &Shutdown,
+        supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
-        let requests = Requests::connect(name, settings, background).await?;
+        let requests = Requests::connect(name, settings, background, supervisor).await?;
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
         Ok(Self { requests, context, payload_max, metrics })
@@ -67,6 +69,11 @@ impl JetStreamLane {
         self.requests.connected()
     }
 
+    /// For how long no message has come back over the connection.
+    pub fn silent_for(&self) -> Duration {
+        self.requests.silent_for()
+    }
+
     pub(super) fn requests(&self) -> &Requests {
         &self.requests
     }
@@ -74,7 +81,7 @@ impl JetStreamLane {
     /// Returns when the server has read all that was acknowledged and given back; the caller bounds the
     /// wait.
     pub async fn fence(&self) {
-        super::fence(self.requests.client()).await;
+        let _ = super::fence(self.requests.client()).await;
     }
 
     /// Whether what was kept before under this id has the same content.

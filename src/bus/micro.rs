@@ -1,21 +1,16 @@
 //! Each node as a NATS micro service (ADR-32), so that `nats micro list/info/stats` shows it.
 //!
 //! async-nats has such a service, but it cannot drain an endpoint: its `stop` drops the requests that
-//! are on their way. So the endpoints are our own subscriptions, and this answers for them.
+//! are on their way. So the endpoints are subscriptions of the intake, and this answers for them.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
-use async_nats::{Client, SubscribeError};
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::{domain::Verb, shutdown::Shutdown, tenants::names};
+use crate::{domain::Verb, tenants::names};
 
 const SERVICE: &str = "agentbus";
 
@@ -34,8 +29,8 @@ struct Counts {
     nanoseconds: AtomicU64,
 }
 
-#[derive(Clone, Copy)]
-enum Question {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
     Ping,
     Info,
     Stats,
@@ -61,42 +56,17 @@ impl Micro {
         }
     }
 
-    pub(super) async fn start(
-        self: &Arc<Self>,
-        client: &Client,
-        shutdown: &Shutdown,
-    ) -> Result<(), SubscribeError> {
-        for (word, question) in
-            [("PING", Question::Ping), ("INFO", Question::Info), ("STATS", Question::Stats)]
-        {
-            for subject in [
-                format!("$SRV.{word}"),
-                format!("$SRV.{word}.{SERVICE}"),
-                format!("$SRV.{word}.{SERVICE}.{}", self.id),
-            ] {
-                let mut questions = client.subscribe(subject).await?;
-                let (micro, client, shutdown_) = (Arc::clone(self), client.clone(), shutdown.clone());
-                shutdown.tracker().spawn(async move {
-                    loop {
-                        tokio::select! {
-                            () = shutdown_.requested() => return,
-                            asked = questions.next() => {
-                                let Some(asked) = asked else { return };
-                                let Some(reply) = asked.reply else { continue };
-                                let answer = micro.answer(question).to_string().into();
-                                let sent = client.publish(reply, answer);
-                                // One who asked and is gone is no concern.
-                                let _ = tokio::time::timeout(Duration::from_secs(2), sent).await;
-                            }
-                        }
-                    }
-                });
-            }
-        }
-        Ok(())
+    /// What operators ask on: all services, those of this name, this node.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (String, Question)> {
+        let questions = [("PING", Question::Ping), ("INFO", Question::Info), ("STATS", Question::Stats)];
+        questions.into_iter().flat_map(|(word, question)| {
+            let all = format!("$SRV.{word}");
+            let (named, one) = (format!("{all}.{SERVICE}"), format!("{all}.{SERVICE}.{}", self.id));
+            [all, named, one].map(|subject| (subject, question))
+        })
     }
 
-    fn answer(&self, question: Question) -> Value {
+    pub(super) fn answer(&self, question: Question) -> Value {
         let mut answer = json!({
             "name": SERVICE,
             "id": self.id,

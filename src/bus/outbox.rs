@@ -13,6 +13,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -35,11 +36,14 @@ use crate::{
     config,
     pipeline::{Courier, CourierError, Dispatch, Handover, RecordPlace},
     state::MessageKey,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::names,
     wire::{self, Recorded},
 };
 
+/// What the thread is called among the node's parts.
+const PART: &str = "outbox";
 /// Jobs that wait to be written.
 const WAITING_MAX: usize = 4096;
 /// Jobs written between two fences.
@@ -114,6 +118,7 @@ impl Outbox {
         reader: Client,
         metrics: Arc<Metrics>,
         asking: &str,
+        supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
         let shared = Arc::new(Shared {
@@ -128,6 +133,7 @@ impl Outbox {
             name: format!("{name} outbox"),
             settings: settings.clone(),
             unheard: names::unheard_questions(asking),
+            supervisor: supervisor.clone(),
         };
         let keeper = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -223,6 +229,7 @@ struct Session {
     settings: config::Nats,
     /// Where the server says that nobody listens to a question.
     unheard: String,
+    supervisor: Supervisor,
 }
 
 /// Why a session ended.
@@ -242,18 +249,26 @@ fn keep(session: &Session, mut queue: mpsc::Receiver<Job>, shared: &Arc<Shared>)
     let mut lost = 0;
     loop {
         let end = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(session.run(&mut queue, shared)),
+            Ok(runtime) => {
+                let run = session.supervisor.within(PART, session.run(&mut queue, shared));
+                std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run))).ok()
+            }
             Err(error) => {
                 tracing::error!(%error, "no runtime for the outbox");
-                End::Lost
+                Some(End::Lost)
             }
         };
         lost = if shared.connected.swap(false, Ordering::Relaxed) { 1 } else { lost + 1 };
         shared.unfenced.lock().clear();
         shared.unacked.lock().clear();
         match end {
-            End::Closed => return,
-            End::Lost => std::thread::sleep(super::reconnect_delay(lost)),
+            Some(End::Closed) => return,
+            Some(End::Lost) => std::thread::sleep(super::reconnect_delay(lost)),
+            // It has panicked.
+            None => match session.supervisor.restart(PART) {
+                Some(pause) => std::thread::sleep(pause),
+                None => return,
+            },
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     domain::{Tenant, TenantId, Timestamp},
     pipeline::Tenants,
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{Directory, names::THRESHOLDS_STREAM},
 };
@@ -111,10 +112,11 @@ impl Thresholds {
     }
 
     /// Begins to follow what is learned, until the shutdown.
-    pub fn start(self: &Arc<Self>, shutdown: &Shutdown) {
+    pub fn start(self: &Arc<Self>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let thresholds = Arc::clone(self);
-        let stop = shutdown.token().clone();
-        shutdown.tracker().spawn(async move { stop.run_until_cancelled(thresholds.follow()).await });
+        supervisor.keep("thresholds", shutdown.tracker(), shutdown.token().clone(), move || {
+            Arc::clone(&thresholds).follow()
+        });
     }
 
     /// Waits until everything was read once; the caller bounds the wait.

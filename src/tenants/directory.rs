@@ -52,13 +52,23 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Begins to follow, in a task of `tasks` that ends with `stop`. Returns at once, not ready.
-    pub fn watch(client: &Client, stop: CancellationToken, tasks: &TaskTracker) -> Arc<Directory> {
-        let directory = Arc::new(Directory { tenants: ArcSwap::default(), ready: watch::Sender::new(false) });
+    /// Empty, and not ready.
+    pub fn new() -> Arc<Directory> {
+        Arc::new(Directory { tenants: ArcSwap::default(), ready: watch::Sender::new(false) })
+    }
+
+    /// Follows what is published, until the future is dropped.
+    pub async fn follow(self: &Arc<Self>, client: &Client) {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER_TIMEOUT);
-        let keeper = Keeper { client: client.clone(), context, directory: Arc::clone(&directory) };
-        tasks.spawn(async move { stop.run_until_cancelled(keeper.run()).await });
+        Keeper { client: client.clone(), context, directory: Arc::clone(self) }.run().await;
+    }
+
+    /// Begins to follow, in a task of `tasks` that ends with `stop`. Returns at once, not ready.
+    pub fn watch(client: &Client, stop: CancellationToken, tasks: &TaskTracker) -> Arc<Directory> {
+        let (directory, client) = (Directory::new(), client.clone());
+        let followed = Arc::clone(&directory);
+        tasks.spawn(async move { stop.run_until_cancelled(followed.follow(&client)).await });
         directory
     }
 

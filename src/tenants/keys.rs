@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nkeys::{KeyPair, KeyPairType};
 
 use crate::domain::{AgentId, TenantId};
@@ -64,6 +65,12 @@ impl Seed {
     /// The user's public name, `U…`.
     pub fn public_key(&self) -> Result<String, KeysError> {
         Ok(self.key_pair()?.public_key())
+    }
+
+    /// The answer to a server's challenge: base64 for URLs, without padding.
+    pub(crate) fn sign(&self, nonce: &[u8]) -> Result<String, KeysError> {
+        let signature = self.key_pair()?.sign(nonce).map_err(|e| KeysError::Key { cause: e.to_string() })?;
+        Ok(URL_SAFE_NO_PAD.encode(signature))
     }
 
     fn new() -> Result<Seed, KeysError> {

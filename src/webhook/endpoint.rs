@@ -3,7 +3,7 @@
 //! Deliberately little: no redirects, which could lead a signed call to a stranger, no proxies, no
 //! connections kept. Calls are few, as reviewers are people or slow.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -17,12 +17,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use crate::domain::id::shown;
+use crate::{
+    domain::id::shown,
+    tls::{self, TlsError},
+};
 
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -46,10 +46,8 @@ pub enum EndpointError {
     /// Without the URL, which may hold a token.
     #[error("not a URL with http or https and a host: {0}")]
     Url(String),
-    #[error("no root certificates for https: {0}; install the system's, or name a file by SSL_CERT_FILE")]
-    NoRoots(String),
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
+    #[error("https: {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// Why a call did not succeed. A later one may.
@@ -96,7 +94,7 @@ impl Endpoint {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let (tls, port) = match uri.scheme_str() {
             Some("http") => (None, 80),
-            Some("https") => (Some(tls(&host, roots()?)?), 443),
+            Some("https") => (Some((tls::connector()?, tls::server_name(&host)?)), 443),
             _ => return Err(EndpointError::Url("neither http nor https".to_owned())),
         };
         let port = uri.port_u16().unwrap_or(port);
@@ -163,27 +161,6 @@ async fn exchange(
     }
 }
 
-fn roots() -> Result<RootCertStore, EndpointError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let why = found.errors.first().map_or("none are installed".to_owned(), ToString::to_string);
-        return Err(EndpointError::NoRoots(why));
-    }
-    Ok(roots)
-}
-
-fn tls(host: &str, roots: RootCertStore) -> Result<(TlsConnector, ServerName<'static>), EndpointError> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| EndpointError::Tls(e.to_string()))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| EndpointError::Tls(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok((TlsConnector::from(Arc::new(config)), name))
-}
-
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The path and the query of a webhook are often its secret.
@@ -195,6 +172,8 @@ impl fmt::Debug for Endpoint {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::Arc;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -202,7 +181,8 @@ mod tests {
     use tokio_rustls::{
         TlsAcceptor,
         rustls::{
-            ServerConfig,
+            RootCertStore, ServerConfig,
+            crypto::ring,
             pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
         },
     };
@@ -243,7 +223,7 @@ mod tests {
             authority: "localhost".to_owned(),
             host: "127.0.0.1".to_owned(),
             port,
-            tls: Some(tls(host, roots).unwrap()),
+            tls: Some((tls::with_roots(roots).unwrap(), tls::server_name(host).unwrap())),
             timeout: Duration::from_secs(30),
         };
         let called = endpoint.post([("webhook-id", "id".to_owned())], Bytes::from_static(b"{}")).await;

@@ -16,6 +16,7 @@ use agentbus::{
     },
     pipeline::Tenants,
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{BusUser, Directory, Plan, names},
 };
@@ -53,7 +54,7 @@ impl Learner {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::new("learner")));
         let directory = Directory::watch(&client, shutdown.token().clone(), shutdown.tracker());
         let thresholds = Thresholds::new(client, directory, "learner", now, Arc::clone(&metrics));
-        thresholds.start(&shutdown);
+        thresholds.start(&shutdown, &Supervisor::default());
         tokio::time::timeout(PATIENCE, thresholds.ready()).await.expect("thresholds are not read");
         Self { thresholds, metrics, shutdown }
     }

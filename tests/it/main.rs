@@ -18,6 +18,7 @@ mod docs;
 mod durable;
 mod faults;
 mod impact;
+mod intake;
 mod isolation;
 mod journeys;
 mod learning;

@@ -4,4 +4,5 @@ pub(crate) mod bus;
 pub(crate) mod cluster;
 #[cfg(feature = "model")]
 pub(crate) mod model;
+pub(crate) mod raw;
 pub(crate) mod servers;

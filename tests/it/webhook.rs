@@ -14,6 +14,7 @@ use agentbus::{
     domain::{Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Timestamp, Vote, Voter, Why},
     servers::NatsServer,
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{BusUser, Directory, Plan, StoreSettings, names::WEBHOOKS_CONSUMER, provision},
     webhook::Webhook,
@@ -74,7 +75,7 @@ impl World {
         let webhook = Webhook::open(&settings).unwrap();
         let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
         let hooks = Hooks::new(client, webhook, attempts, now, Arc::clone(&metrics));
-        hooks.start(directory, &self.shutdown);
+        hooks.start(directory, &self.shutdown, &Supervisor::default());
         (hooks, metrics)
     }
 

@@ -25,10 +25,11 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    bus::{BusError, open, options},
+    bus::{BusError, RoundTrips, open, options},
     config,
     pipeline::LaneError,
     shutdown::Shutdown,
+    supervisor::Supervisor,
 };
 
 /// Publishes that wait for their acknowledgement.
@@ -47,6 +48,7 @@ const NO_ROOM: &[u64] = &[10077, 10047, 10028, 10002, 10023];
 /// The lane's connection.
 pub(crate) struct Requests {
     client: Client,
+    round_trips: Arc<RoundTrips>,
     inbox: String,
     shared: Arc<Shared>,
     slots: Semaphore,
@@ -94,6 +96,7 @@ impl Requests {
         name: &str,
         settings: &config::Nats,
         background: &Shutdown,
+        supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
         let shared = Arc::new(Shared { waiting: Mutex::default(), connections: watch::Sender::new(0) });
         let seen = Arc::clone(&shared);
@@ -107,10 +110,30 @@ impl Requests {
             });
         let client = open(options, settings).await?;
         let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*")).await?;
-        let (reader, stop) = (Arc::clone(&shared), background.token().clone());
-        background.tracker().spawn(async move { stop.run_until_cancelled(reader.read(answers)).await });
-        Ok(Self { client, inbox, shared, slots: Semaphore::new(UNCONFIRMED_MAX), next: AtomicU64::new(0) })
+        let (reader, listener, answers) = (Arc::clone(&shared), client.clone(), format!("{inbox}.*"));
+        supervisor.keep("lane answers", background.tracker(), background.token().clone(), move || {
+            let (reader, listener, answers) = (Arc::clone(&reader), listener.clone(), answers.clone());
+            async move {
+                if let Ok(answers) = listener.subscribe(answers).await {
+                    reader.read(answers).await;
+                }
+            }
+        });
+        let round_trips = RoundTrips::watch(
+            "lane connection",
+            client.clone(),
+            settings.ping_interval,
+            background,
+            supervisor,
+        );
+        Ok(Self {
+            round_trips,
+            client,
+            inbox,
+            shared,
+            slots: Semaphore::new(UNCONFIRMED_MAX),
+            next: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -119,6 +142,11 @@ impl Requests {
 
     pub(crate) fn connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// For how long no message has come back over the connection.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.round_trips.silent_for()
     }
 
     /// Changes with every new connection: what was asked for on the old one is forgotten.

@@ -15,6 +15,7 @@ use agentbus::{
     policy::{Gate, Party, Permit, PolicySources, Question, RegoEngine, sources::Module},
     shutdown::Shutdown,
     state::MessageKey,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{BusUser, Plan, User},
     wire,
@@ -35,7 +36,9 @@ const PAYLOAD_MAX: usize = 1024 * 1024;
 async fn lane(url: String, seed: PathBuf) -> Arc<dyn DurableLane> {
     let settings = config::Nats { url, nkey_file: Some(seed), ..config::Nats::default() };
     let (metrics, background) = (Arc::new(Metrics::new("test")), Shutdown::default());
-    let lane = JetStreamLane::connect("test", &settings, PAYLOAD_MAX, metrics, &background).await.unwrap();
+    let supervisor = Supervisor::default();
+    let lane = JetStreamLane::connect("test", &settings, PAYLOAD_MAX, metrics, &background, &supervisor);
+    let lane = lane.await.unwrap();
     let started = Instant::now();
     while !lane.connected() {
         assert!(started.elapsed() < CONNECTED, "not connected");

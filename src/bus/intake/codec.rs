@@ -1,0 +1,212 @@
+//! What a NATS server sends, as operations, and what a node sends, as bytes.
+//!
+//! Total: whatever stands in a subject, a reply subject, a header block or a payload, it is handed on as
+//! bytes. Only what the server itself gets wrong, the framing, ends a connection. Strangers choose those
+//! four fields and nothing else: the server writes the lines around them
+//! (NATS client protocol, `MSG` and `HMSG`; headers by ADR-4).
+//!
+//! Knows `bytes` alone, so that `fuzz/` builds it in seconds.
+
+use std::ops::Range;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+/// Of a line of the protocol. The server bounds what a client writes in one to 4 KiB
+/// (`max_control_line`); an `INFO` of a large cluster is longer.
+pub(super) const LINE_MAX: usize = 64 * 1024;
+/// Of headers and payload together: the largest `max_payload` that a server can be told.
+pub(super) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+
+/// One thing that the server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// JSON.
+    Info(Bytes),
+    Message(Incoming),
+    Ping,
+    Pong,
+    Ok,
+    /// In words, with quotes around them.
+    Error(Bytes),
+}
+
+/// A message, as the server hands it on. Every field may hold any bytes of a stranger's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::bus) struct Incoming {
+    pub(super) sid: u64,
+    pub(in crate::bus) subject: Bytes,
+    pub(in crate::bus) reply: Option<Bytes>,
+    /// The block as it came; empty: none.
+    pub(in crate::bus) headers: Bytes,
+    pub(in crate::bus) payload: Bytes,
+}
+
+impl Incoming {
+    /// In text. What is no UTF-8 in it is U+FFFD, which no id has.
+    pub(in crate::bus) fn subject(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.subject)
+    }
+}
+
+/// The server does not keep to its protocol: the connection cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    #[error("a line of more than {LINE_MAX} bytes")]
+    LongLine,
+    #[error("a line that is no operation of a NATS server")]
+    Operation,
+    #[error("a message whose line does not say subject, subscription and length")]
+    Arguments,
+    #[error("a message of more than {MESSAGE_MAX} bytes")]
+    LongMessage,
+    #[error("a message without its end")]
+    End,
+}
+
+/// Takes one operation from the front of what was read. `None`: it is not all there yet.
+pub(super) fn decode(read: &mut BytesMut) -> Result<Option<Operation>, Broken> {
+    let Some(end) = read.iter().take(LINE_MAX).position(|byte| *byte == b'\n') else {
+        return if read.len() >= LINE_MAX { Err(Broken::LongLine) } else { Ok(None) };
+    };
+    let line = read.get(..end).unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let name = line.split(|byte| is_blank(*byte)).next().unwrap_or_default();
+    let arguments = name.len()..line.len();
+    let operation = match name {
+        b"MSG" => return message(read, arguments, end + 1, false),
+        b"HMSG" => return message(read, arguments, end + 1, true),
+        b"PING" => Operation::Ping,
+        b"PONG" => Operation::Pong,
+        b"+OK" => Operation::Ok,
+        b"INFO" => Operation::Info(text(line, name.len())),
+        b"-ERR" => Operation::Error(text(line, name.len())),
+        _ => return Err(Broken::Operation),
+    };
+    read.advance(end + 1);
+    Ok(Some(operation))
+}
+
+fn text(line: &[u8], from: usize) -> Bytes {
+    Bytes::copy_from_slice(line.get(from..).unwrap_or_default().trim_ascii())
+}
+
+/// `MSG <subject> <sid> [reply] <bytes>`, `HMSG <subject> <sid> [reply] <bytes of headers> <bytes of all>`.
+fn message(
+    read: &mut BytesMut,
+    arguments: Range<usize>,
+    line_end: usize,
+    with_headers: bool,
+) -> Result<Option<Operation>, Broken> {
+    let mut fields: [Range<usize>; 5] = Default::default();
+    let mut count = 0;
+    let mut at = arguments.start;
+    for field in read.get(arguments).unwrap_or_default().split(|byte| is_blank(*byte)) {
+        if !field.is_empty() {
+            *fields.get_mut(count).ok_or(Broken::Arguments)? = at..at + field.len();
+            count += 1;
+        }
+        at += field.len() + 1;
+    }
+    let numbers = if with_headers { 2 } else { 1 };
+    let reply = match count.checked_sub(numbers) {
+        Some(2) => None,
+        Some(3) => fields.get(2).cloned(),
+        _ => return Err(Broken::Arguments),
+    };
+    let number = |index: usize| {
+        let field = fields.get(index).and_then(|field| read.get(field.clone()));
+        field.and_then(decimal).ok_or(Broken::Arguments)
+    };
+    let sid = number(1)?;
+    let headers = if with_headers { number(count - 2)? } else { 0 };
+    let all = number(count - 1)?;
+    if all > MESSAGE_MAX as u64 {
+        return Err(Broken::LongMessage);
+    }
+    if headers > all {
+        return Err(Broken::Arguments);
+    }
+    let (headers, all) = (headers as usize, all as usize);
+    if read.len() < line_end + all + 2 {
+        read.reserve(line_end + all + 2 - read.len());
+        return Ok(None);
+    }
+    if read.get(line_end + all..line_end + all + 2) != Some(b"\r\n") {
+        return Err(Broken::End);
+    }
+    let frame = read.split_to(line_end + all + 2).freeze();
+    let subject = fields.first().cloned().unwrap_or_default();
+    Ok(Some(Operation::Message(Incoming {
+        sid,
+        subject: frame.slice(subject),
+        reply: reply.map(|reply| frame.slice(reply)),
+        headers: frame.slice(line_end..line_end + headers),
+        payload: frame.slice(line_end + headers..line_end + all),
+    })))
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// A subject that would end its own line cannot be published on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a subject is empty, too long, or has white space in it")]
+pub(super) struct BadSubject;
+
+/// What the server takes of one line (`max_control_line`, 4 KiB unless configured), less the numbers.
+const SUBJECT_MAX: usize = 4_000;
+
+/// Writes a publish. Control characters in the value of a header become blanks, so that a value cannot
+/// begin another header.
+pub(super) fn publish(
+    out: &mut BytesMut,
+    subject: &[u8],
+    headers: &[(&str, &str)],
+    payload: &[u8],
+) -> Result<(), BadSubject> {
+    if subject.is_empty() || subject.len() > SUBJECT_MAX || subject.iter().any(|b| b.is_ascii_whitespace()) {
+        return Err(BadSubject);
+    }
+    if headers.is_empty() {
+        out.put_slice(b"PUB ");
+        out.put_slice(subject);
+        out.put_slice(format!(" {}\r\n", payload.len()).as_bytes());
+    } else {
+        let block = header_bytes(headers);
+        out.put_slice(b"HPUB ");
+        out.put_slice(subject);
+        out.put_slice(format!(" {block} {}\r\n{VERSION}\r\n", block + payload.len()).as_bytes());
+        for (name, value) in headers {
+            out.put_slice(name.as_bytes());
+            out.put_slice(b": ");
+            out.extend(value.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+            out.put_slice(b"\r\n");
+        }
+        out.put_slice(b"\r\n");
+    }
+    out.put_slice(payload);
+    out.put_slice(b"\r\n");
+    Ok(())
+}
+
+const VERSION: &str = "NATS/1.0";
+
+/// What [`publish`] makes of headers.
+pub(super) fn header_bytes(headers: &[(&str, &str)]) -> usize {
+    let lines: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    VERSION.len() + 2 + lines + 2
+}
+
+#[cfg(test)]
+mod tests;

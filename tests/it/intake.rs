@@ -1,0 +1,220 @@
+//! Can bytes of an agent hurt the nodes, and is a part of a node that dies unseen?
+
+use std::{net::TcpListener, path::PathBuf, time::Duration};
+
+use agentbus::{
+    app,
+    client::{AgentClient, Draft, Patience},
+    config::{NodeConfig, Redis},
+    domain::{Encoding, Reason, Verdict},
+    servers::node::get_status,
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+    tenants::{BusUser, User},
+};
+use serde_json::{Value, json};
+
+use crate::support::{bus::Bus, raw::RawClient};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Header blocks as nobody should write them, and as some do.
+fn blocks() -> Vec<Vec<u8>> {
+    let one = |line: &[u8]| [b"NATS/1.0\r\n", line, b"\r\n\r\n"].concat();
+    let mut blocks: Vec<Vec<u8>> = [
+        &b"X: a\rb"[..],
+        b"X: a\nb",
+        b"X: \xff",
+        b"abc",
+        b": b",
+        b"a b: c",
+        b"a\x01b: c",
+        b"\xc3\xa9: c",
+        b"a: \x01",
+        b"a: \0",
+        b"a: b\r\n c",
+        b"traceparent: 00-\r-",
+        b"Agentbus-Recipient: worker\r\nNats-Msg-Id: 1",
+    ]
+    .into_iter()
+    .map(one)
+    .collect();
+    blocks.extend(
+        [
+            &b"NATS/1.0\r\n\r\n"[..],
+            b"NATS/1.0 abc\r\n\r\n",
+            b"NATS/1.0 1\r\n\r\n",
+            b"NATS/1.0 99999 x\r\n\r\n",
+            b"NATS/1.0 503\r\n\r\n",
+            b"NATS/1.1\r\nA: b\r\n\r\n",
+            b"nats/1.0\r\n\r\n",
+            b"NATS/1.0\r\nA: b\r\n",
+            b"NATS/1.0\nA: b\n\n",
+            b"FOO\r\n\r\n",
+            b"\r\n\r\n",
+            b"\0\0\0\0",
+        ]
+        .map(<[u8]>::to_vec),
+    );
+    blocks.push(one(&[&b"a: "[..], &vec![b'x'; 60_000]].concat()));
+    blocks.push(one("a: b\r\n".repeat(5_000).trim_end().as_bytes()));
+    blocks
+}
+
+async fn send(agent: &AgentClient, to: &str) -> Verdict {
+    let draft = Draft::to_agent(to, "hello there").encode(Encoding::MessagePack);
+    agent.send(draft, Patience::default()).await.unwrap()
+}
+
+/// The value of a metric without labels.
+async fn metric(http: &str, name: &str) -> u64 {
+    let text = reqwest::get(format!("{http}/metrics")).await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+    line.and_then(|line| line.split(' ').nth(1)?.parse::<f64>().ok()).unwrap_or_default() as u64
+}
+
+#[tokio::test]
+async fn no_headers_and_no_subject_of_an_agent_costs_a_node_its_connection() {
+    let bus = Bus::start(1).await;
+    let planner = bus.agent("acme", "planner").await;
+    let worker = bus.agent("acme", "worker").await;
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    assert_eq!(send(&planner, "worker").await.reason, Reason::Delivered);
+
+    let seed = bus.stack.seed_path(&User::Agent("globex".parse().unwrap(), "drafter".parse().unwrap()));
+    let mut stranger = RawClient::connect(&bus.stack.nats_url(), &seed).await;
+    let http = format!("http://{}", bus.stack.nodes()[0].http());
+    let before = metric(&http, "agentbus_nats_reconnects_total").await;
+    let verbs = ["heartbeat", "send", "submit", "ask", "find", "vote", "answer", "answer.x.y", "nothing"];
+    let mut written = 0;
+    for verb in verbs {
+        for block in blocks() {
+            stranger.hpub(format!("bus.drafter.{verb}").as_bytes(), "_INBOX.drafter.r", &block, b"{}").await;
+            written += 1;
+        }
+        stranger.round_trip().await;
+        assert_eq!(send(&planner, "worker").await.reason, Reason::Delivered, "after {verb}");
+    }
+    for token in [&b"\xff\xfe"[..], b"\x01", b"\xc3\x28", &[b'x'; 900]] {
+        for subject in
+            [&b"bus.drafter.answer.node."[..], b"bus.drafter.answer.", b"bus.drafter.", b"bus.drafter.send."]
+        {
+            stranger.write(&[b"PUB ", subject, token, b" _INBOX.drafter.\xff 2\r\n{}\r\n"].concat()).await;
+        }
+    }
+    stranger.round_trip().await;
+    assert_eq!(send(&planner, "worker").await.reason, Reason::Delivered);
+    assert_eq!(metric(&http, "agentbus_nats_reconnects_total").await, before);
+    assert_eq!(metric(&http, "agentbus_request_panics_total").await, 0);
+    let unreadable = metric(&http, "agentbus_headers_unreadable_total").await;
+    assert!(unreadable > written / 2, "{unreadable} of {written} blocks");
+    for (path, port) in [("/livez", &http), ("/readyz", &http)] {
+        assert_eq!(reqwest::get(format!("{port}{path}")).await.unwrap().status(), 200);
+    }
+    bus.stop().await;
+}
+
+/// ARCHITECTURE.md: strangers can write to what the intake subscribes to, and to nothing else of a node.
+#[tokio::test]
+async fn only_the_intake_listens_where_agents_can_write() {
+    let bus = Bus::start(1).await;
+    let admin = bus.stack.connect(BusUser::Admin).await.unwrap();
+    let asked = json!({"subscriptions": true, "auth": true, "limit": 1000}).to_string();
+    let answer = admin.request("$SYS.REQ.SERVER.PING.CONNZ", asked.into()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    let connections = answer["data"]["connections"].as_array().unwrap();
+    let nodes: Vec<_> = connections
+        .iter()
+        .filter(|c| c["name"].as_str().is_some_and(|name| name.starts_with("agentbus node")))
+        .collect();
+    assert!(nodes.len() >= 4, "{nodes:?}");
+    let mut strangers = Vec::new();
+    for connection in nodes {
+        let name = connection["name"].as_str().unwrap();
+        for subject in connection["subscriptions_list"].as_array().unwrap() {
+            let subject = subject.as_str().unwrap();
+            // What an account imports as a service: everything that an agent's publish can become.
+            if subject.starts_with("tenant.") {
+                strangers.push(name.to_owned());
+            } else if !name.ends_with("intake") {
+                let own = ["_INBOX.node.", "directory.", "bus.*.answer."];
+                assert!(own.iter().any(|prefix| subject.starts_with(prefix)), "{name} listens to {subject}");
+            }
+        }
+    }
+    assert!(!strangers.is_empty() && strangers.iter().all(|name| name.ends_with("intake")), "{strangers:?}");
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_that_dies_is_started_again() {
+    let bus = Bus::start(0).await;
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let (supervisor, shutdown) = (Supervisor::default(), Shutdown::default());
+    let running = tokio::spawn(app::run_with(node(&bus, port), shutdown.clone(), supervisor.clone()));
+    ready(port).await;
+    let planner = bus.agent("acme", "planner").await;
+    let worker = bus.agent("acme", "worker").await;
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    let names = supervisor.names();
+    for needed in
+        ["intake", "outbox", "directory", "jetstream", "lane", "lane answers", "deliberations", "fill"]
+    {
+        assert!(names.contains(&needed), "{needed} is not among {names:?}");
+    }
+    for name in names {
+        supervisor.end(name);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(supervisor.restarts(name) > 0, "{name} was not started again");
+        ready(port).await;
+        assert_eq!(send(&planner, "worker").await.reason, Reason::Delivered, "after {name}");
+        let draft = Draft::to_agent("worker", "hello again").encode(Encoding::Json);
+        let submitted = planner.submit(draft, Patience::default()).await.unwrap();
+        assert_eq!(submitted.reason, Reason::Stored, "after {name}");
+    }
+    shutdown.request();
+    running.await.unwrap().unwrap();
+    bus.stop().await;
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_stay_ends_the_node_with_a_word() {
+    let bus = Bus::start(0).await;
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let supervisor = Supervisor::default();
+    let running = tokio::spawn(app::run_with(node(&bus, port), Shutdown::default(), supervisor.clone()));
+    ready(port).await;
+    let ended = async {
+        while !running.is_finished() {
+            supervisor.end("directory");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        running.await.unwrap()
+    };
+    let ended = tokio::time::timeout(WAIT, ended).await.expect("the node goes on");
+    assert!(ended.unwrap_err().to_string().contains("directory"));
+    bus.stop().await;
+}
+
+fn node(bus: &Bus, port: u16) -> NodeConfig {
+    let mut config = NodeConfig::default();
+    config.node.name = "node-1".to_owned();
+    config.nats.url = bus.stack.nats_url();
+    let seed: PathBuf = bus.stack.seed_path(&User::Bus(BusUser::Node));
+    config.nats.nkey_file = Some(seed);
+    config.redis = bus.stack.redis_url().map(|url| Redis { url });
+    config.http.listen = ([127, 0, 0, 1], port).into();
+    config.impact.scorer = agentbus::impact::ScorerKind::Keywords;
+    config
+}
+
+async fn ready(port: u16) {
+    let is_ready = async {
+        while get_status(port, "/readyz").await.ok() != Some(200) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, is_ready).await.expect("the node is not ready");
+}
