@@ -85,7 +85,10 @@ impl Clerk {
     /// Works until the shutdown. What was begun is finished, what was not is given back.
     pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown) {
         let feed = Arc::clone(&self.feed);
-        feed.start(directory, shutdown, move |message| self.clone().handle(message));
+        feed.start(directory, shutdown, move |message| {
+            let (clerk, metrics) = (self.clone(), Arc::clone(&self.pipeline.metrics));
+            async move { metrics.polls.watch("clerk", clerk.handle(message)).await }
+        });
     }
 
     async fn handle(self, message: Message) {
