@@ -40,7 +40,7 @@ fn pool(threads: usize, queue: usize) -> (Arc<Cpu>, Arc<Seen>) {
 }
 
 fn tenant(name: &str) -> TenantId {
-    name.parse().unwrap()
+    format!("tenant-{name}").parse().unwrap()
 }
 
 /// A job that runs until its end of the channel is used or dropped; the other says that it has begun.

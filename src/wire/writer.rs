@@ -241,7 +241,11 @@ impl Writer {
                 b'\n' => self.out.extend_from_slice(b"\\n"),
                 b'\r' => self.out.extend_from_slice(b"\\r"),
                 b'\t' => self.out.extend_from_slice(b"\\t"),
-                control => self.formatted(format_args!("\\u{control:04x}")),
+                control => {
+                    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+                    self.out.extend_from_slice(b"\\u00");
+                    self.out.extend_from_slice(&[digit(control >> 4), digit(control & 15)]);
+                }
             }
             rest = tail;
         }

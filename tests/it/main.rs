@@ -27,6 +27,7 @@ mod operators;
 mod past;
 mod people;
 mod policy;
+mod runtime;
 mod servers;
 mod state;
 mod support;

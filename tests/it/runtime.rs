@@ -1,0 +1,121 @@
+//! Does one tenant's heavy work hold up another's messages? Against a node with a rule that runs away on
+//! some content, and large messages at the same time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use agentbus::{
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Reason, Status},
+};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::support::bus::{Bus, keywords};
+
+/// Expensive over each content, and without an end where it says so.
+const MODULE: &str = "package agentbus.modules.own
+default allow := false
+allow if {
+	count([word | some word in object.get(input.message.content, \"words\", []); word != \"\"]) >= 0
+	not input.message.content.runaway
+}
+allow if {
+	input.message.content.runaway
+	n := numbers.range(1, 1000)
+	count([1 | some a in n; some b in n; some c in n; a + b + c > 0]) < 0
+}";
+/// At one time, of the tenant that means no good.
+const CROWD: usize = 8;
+const MESSAGES: usize = 30;
+
+/// Sends what is heavy over and over, and returns the reasons that were heard.
+fn crowd(sender: &AgentClient, over: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<Reason>>> {
+    // Some 60 KiB of small values: much to read for the decoder as well as for the rule.
+    let words: Vec<String> = (0..3_500).map(|n| format!("word-{n:08}")).collect();
+    (0..CROWD)
+        .map(|at| {
+            let (sender, over, words) = (sender.clone(), Arc::clone(over), words.clone());
+            tokio::spawn(async move {
+                let mut heard = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    let content = match at % 2 {
+                        0 => json!({ "runaway": true }),
+                        _ => json!({ "runaway": true, "words": words }),
+                    };
+                    let draft = Draft::new(json!({"agent": "worker"}), content);
+                    let once = Patience { deadline: Duration::ZERO, ..Patience::default() };
+                    // Without an answer in time it is not counted.
+                    if let Ok(verdict) = sender.send(draft.encode(Encoding::Json), once).await {
+                        assert_ne!(verdict.status, Status::Delivered, "{verdict:?}");
+                        heard.push(verdict.reason);
+                    }
+                }
+                heard
+            })
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenants_runaway_rules_and_large_messages_keep_no_other_tenant_waiting() {
+    let policy = tempfile::tempdir().unwrap();
+    std::fs::write(policy.path().join("own.rego"), MODULE).unwrap();
+    let mut config = keywords();
+    let dir = toml::Value::from(policy.path().display().to_string());
+    config.insert("policy".into(), toml::Table::from_iter([("dir".to_owned(), dir)]).into());
+    let bus = Bus::with(1, |options| options.node_overrides = config).await;
+    let hostile = bus.agent("acme", "planner").await;
+    bus.agent("acme", "worker").await.register(&[]).await.unwrap();
+    let (planner, builder) = (bus.agent("globex", "planner").await, bus.agent("globex", "builder").await);
+    builder.register(&[]).await.unwrap();
+    let mut inbox = builder.inbox().await.unwrap();
+
+    let over = Arc::new(AtomicBool::new(false));
+    let crowd = crowd(&hostile, &over);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for number in 0..MESSAGES {
+        // Every third is large itself, and each content is another, so none is remembered.
+        let text = format!("{number} {}", "x".repeat(if number % 3 == 0 { 20_000 } else { 20 }));
+        let draft = Draft::to_agent("builder", &text);
+        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
+        let delivered = inbox.next().await.unwrap();
+        let delivered: serde_json::Value = serde_json::from_slice(&delivered.payload).unwrap();
+        assert_eq!(delivered["content"]["text"], text);
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut heard = Vec::new();
+    for one in crowd {
+        heard.extend(one.await.unwrap());
+    }
+    assert!(heard.contains(&Reason::PolicyFailed), "{heard:?}");
+
+    let numbers = format!("http://{}/metrics", bus.stack.nodes()[0].http());
+    let numbers = reqwest::get(numbers).await.unwrap().text().await.unwrap();
+    let number = |name: &str| -> f64 {
+        let line =
+            numbers.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in\n{numbers}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    // Every rule that came to something did so on the threads for computing, and so did large bodies.
+    let asked = number("agentbus_policy_decisions_total{source=\"rego\"}");
+    let unavailable = number("agentbus_policy_unavailable_total");
+    let ran = number("agentbus_cpu_run_seconds_count{work=\"policy\"}");
+    assert!(ran >= asked - unavailable, "{ran} of {asked} questions, {unavailable} of them unanswered");
+    assert!(number("agentbus_cpu_run_seconds_count{work=\"decode\"}") >= (MESSAGES / 3) as f64);
+    assert_eq!(number("agentbus_cpu_panics_total"), 0.0);
+    assert!(number("agentbus_poll_seconds_count{task=\"send\"}") >= MESSAGES as f64);
+    // By the clock on the wall, so they are shown and not judged.
+    for line in numbers.lines().filter(|line| line.contains("long_poll") || line.contains("longest_poll")) {
+        println!("{line}");
+    }
+    bus.stop().await;
+}
