@@ -173,7 +173,7 @@ pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
         cpu: Arc::clone(&cpu),
     };
     let hooks = webhook.map(|(webhook, attempts)| {
-        Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics))
+        Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics), Arc::clone(&cpu))
     });
     let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
     let clerk = Clerk::new(

@@ -29,6 +29,9 @@ const HOLDERS_TRIED_MAX: usize = 8;
 /// most 1,000 of a tenant.
 const BROADCAST_MAX: usize = 4096;
 
+/// Looked up in one go.
+const RECORDS_AT_ONCE: usize = 128;
+
 /// Who is sending, and to whom it could go.
 pub(super) struct Candidates {
     sender: Option<Arc<AgentRecord>>,
@@ -172,7 +175,11 @@ async fn records(
     ids: Vec<AgentId>,
 ) -> Result<Vec<Arc<AgentRecord>>, Rejection> {
     let mut found = Vec::with_capacity(ids.len());
-    for id in ids {
+    for (at, id) in ids.into_iter().enumerate() {
+        // What is remembered is not waited for, and there may be a thousand: others get their turn.
+        if at % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
         found.extend(registry.agent(tenant, &id).await.map_err(unavailable)?);
     }
     Ok(found)
