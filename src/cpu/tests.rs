@@ -63,10 +63,15 @@ async fn hold(cpu: &Arc<Cpu>, of: &str) -> (tokio::task::JoinHandle<Result<(), C
     (task, end)
 }
 
+/// For a minute at most, so that what never comes about fails.
 async fn until(mut done: impl FnMut() -> bool) {
-    while !done() {
+    for _ in 0..60_000 {
+        if done() {
+            return;
+        }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    panic!("it never came to that");
 }
 
 #[tokio::test]
