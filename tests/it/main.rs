@@ -23,11 +23,11 @@ mod journeys;
 mod learning;
 #[cfg(feature = "model")]
 mod model_tools;
+mod neighbours;
 mod operators;
 mod past;
 mod people;
 mod policy;
-mod runtime;
 mod servers;
 mod state;
 mod support;

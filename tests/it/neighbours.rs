@@ -16,6 +16,7 @@ use agentbus::{
 };
 use futures_util::StreamExt as _;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::support::bus::{Bus, keywords};
@@ -64,10 +65,10 @@ fn crowd(sender: &AgentClient, over: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<Rea
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_tenants_runaway_rules_and_large_messages_keep_no_other_tenant_waiting() {
+/// A bus with one node and an operator's module.
+async fn with_module(module: &str) -> (Bus, TempDir) {
     let policy = tempfile::tempdir().unwrap();
-    std::fs::write(policy.path().join("own.rego"), MODULE).unwrap();
+    std::fs::write(policy.path().join("own.rego"), module).unwrap();
     let mut config = keywords();
     let dir = toml::Value::from(policy.path().display().to_string());
     config.insert("policy".into(), toml::Table::from_iter([("dir".to_owned(), dir)]).into());
@@ -78,6 +79,64 @@ async fn one_tenants_runaway_rules_and_large_messages_keep_no_other_tenant_waiti
         options.plan = Plan::parse(&plan).unwrap();
     })
     .await;
+    (bus, policy)
+}
+
+async fn numbers(bus: &Bus) -> String {
+    let url = format!("http://{}/metrics", bus.stack.nodes()[0].http());
+    reqwest::get(url).await.unwrap().text().await.unwrap()
+}
+
+fn number(numbers: &str, name: &str) -> f64 {
+    let line = numbers.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    let line = line.unwrap_or_else(|| panic!("{name} is not in\n{numbers}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Each recipient sees what is for it only, so each gets a copy of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_broadcast_that_is_redacted_for_each_recipient_reaches_each_as_its_own_copy() {
+    const AGENTS: [&str; 4] = ["scribe", "judge", "worker", "steward"];
+    let module = "package agentbus.modules.own
+allow := true
+obligations := {\"redact\": [other | some other in [\"scribe\", \"judge\", \"worker\", \"steward\"]; other != input.recipient.id]}";
+    let (bus, _policy) = with_module(module).await;
+    let planner = bus.agent("acme", "planner").await;
+    let mut inboxes = Vec::new();
+    for name in AGENTS {
+        let agent = bus.agent("acme", name).await;
+        agent.register(&[]).await.unwrap();
+        inboxes.push((name, agent.inbox().await.unwrap(), agent));
+    }
+    for (filler, on_threads) in [(20, false), (20_000, true)] {
+        let before = number(&numbers(&bus).await, "agentbus_cpu_run_seconds_count{work=\"encode\"}");
+        let mut content = json!({ "filler": "x".repeat(filler) });
+        for name in AGENTS {
+            content[name] = json!(format!("for {name} alone"));
+        }
+        let draft = Draft::new(json!({"broadcast": {}}), content);
+        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        let reached = verdict.reach.as_ref().map(|reach| reach.delivered);
+        assert_eq!(reached, Some(4), "{verdict:?}");
+        for (name, inbox, _) in &mut inboxes {
+            let copy = inbox.next().await.unwrap();
+            let copy: serde_json::Value = serde_json::from_slice(&copy.payload).unwrap();
+            for other in AGENTS {
+                let expected = if other == *name { format!("for {name} alone") } else { "[redacted]".into() };
+                assert_eq!(copy["content"][other], expected, "{name} sees of {other}");
+            }
+            assert_eq!(copy["content"]["filler"].as_str().map(str::len), Some(filler));
+        }
+        let encoded =
+            number(&numbers(&bus).await, "agentbus_cpu_run_seconds_count{work=\"encode\"}") - before;
+        assert_eq!(encoded, if on_threads { 4.0 } else { 0.0 });
+    }
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenants_runaway_rules_and_large_messages_keep_no_other_tenant_waiting() {
+    let (bus, _policy) = with_module(MODULE).await;
     let hostile = bus.agent("acme", "planner").await;
     bus.agent("acme", "worker").await.register(&[]).await.unwrap();
     let (planner, builder) = (bus.agent("globex", "planner").await, bus.agent("globex", "builder").await);
@@ -115,14 +174,8 @@ async fn one_tenants_runaway_rules_and_large_messages_keep_no_other_tenant_waiti
     }
     assert!(heard.contains(&Reason::PolicyFailed), "{heard:?}");
 
-    let numbers = format!("http://{}/metrics", bus.stack.nodes()[0].http());
-    let numbers = reqwest::get(numbers).await.unwrap().text().await.unwrap();
-    let number = |name: &str| -> f64 {
-        let line =
-            numbers.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        let line = line.unwrap_or_else(|| panic!("{name} is not in\n{numbers}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    };
+    let numbers = numbers(&bus).await;
+    let number = |name: &str| number(&numbers, name);
     // Every rule that came to something did so on the threads for computing, and so did large bodies.
     let asked = number("agentbus_policy_decisions_total{source=\"rego\"}");
     let unavailable = number("agentbus_policy_unavailable_total");
