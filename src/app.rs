@@ -17,6 +17,7 @@ use crate::{
         Outbox, Reviewers, RoundTrips, Thresholds,
     },
     config::{self, NodeConfig},
+    cpu::{self, Cpu},
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
     impact::{self, Assessor, Meter, Senders, semantic},
@@ -24,7 +25,7 @@ use crate::{
         Admission, AdmissionLimits, DurableLane, Hindered, Limits, Pipeline, QuestionLimits, Questions,
         Rotation, Tenants,
     },
-    policy::{Gate, PolicyEngine as _, PolicySources, RegoEngine},
+    policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
     shutdown::Shutdown,
     state::{
         CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
@@ -39,6 +40,9 @@ use crate::{
 mod health;
 
 use health::{NodeHealth, Serving};
+
+/// Of a request that bears no message: a registration with all that it may say has a third of it.
+const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a starting node waits for Redis before it starts without.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
@@ -87,6 +91,8 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
     let engine = load_policy(&config.policy)?;
+    let cpu = Cpu::start((&config.cpu).into(), Arc::clone(&metrics) as Arc<dyn cpu::Meter>);
+    let cpu = Arc::new(cpu.context("cpu.threads")?);
     let webhook = open_webhook(&config).await?;
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
     let http = admin::start(config.http.listen, Arc::clone(&health) as Arc<dyn Health>, background.clone())
@@ -143,6 +149,7 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
         client.clone(),
         Arc::clone(&directory) as Arc<dyn Tenants>,
         Arc::clone(&metrics),
+        Arc::clone(&cpu),
     ));
     let (name, max) = (&config.node.name, client.max_payload());
     let lane =
@@ -165,7 +172,8 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
         tenants: Arc::clone(&thresholds) as Arc<dyn Tenants>,
         registry: Arc::clone(&stores.registry),
         idempotency: Arc::clone(&stores.idempotency),
-        gate: Gate::new(Arc::new(engine)),
+        gate: Gate::new(Arc::new(OffRuntime::new(engine, Arc::clone(&cpu)))),
+        cpu: Arc::clone(&cpu),
         assessor: Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&senders))?
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
@@ -183,7 +191,11 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
         tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&pipeline.admission),
         metrics: Arc::clone(&metrics),
-        limits: wire_limits,
+        // Read where it came in; what is not a message is never large.
+        limits: wire::Limits {
+            request_bytes: wire_limits.request_bytes.min(SMALL_REQUEST_BYTES_MAX),
+            ..wire_limits
+        },
         ttl: config.registry.ttl,
         deadline: config.limits.deadline,
     };
@@ -198,9 +210,10 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
         deadline: config.limits.deadline,
         node: config.node.name.clone(),
         lists: Lists::default(),
+        cpu: Arc::clone(&cpu),
     };
     let hooks = webhook.map(|(webhook, attempts)| {
-        Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics))
+        Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics), Arc::clone(&cpu))
     });
     let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
     let clerk = Clerk::new(
@@ -280,10 +293,17 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
             None => true,
         }
     };
-    let (model_ended, recorded, ()) =
-        tokio::join!(model_ends, outbox.flush(TELL_LIMIT), senders.flush_all(wall_clock(), TELL_LIMIT),);
+    let (model_ended, cpu_ended, recorded, ()) = tokio::join!(
+        model_ends,
+        cpu.close(TELL_LIMIT),
+        outbox.flush(TELL_LIMIT),
+        senders.flush_all(wall_clock(), TELL_LIMIT),
+    );
     if !model_ended {
         tracing::warn!("the model's threads did not end in time");
+    }
+    if !cpu_ended {
+        tracing::warn!("the threads for computing did not end in time");
     }
     if !recorded {
         tracing::warn!("some records are not confirmed");

@@ -338,7 +338,11 @@ impl Bus {
         match slot {
             Some(slot) => {
                 let stop = shutdown.clone();
-                shutdown.tracker().spawn(async move { bus.handle(verb, request, reply, slot, stop).await });
+                let handling = async move {
+                    let task = bus.handle(verb, request, reply, slot, stop);
+                    bus.pipeline.metrics.polls.watch(verb.as_str(), task).await;
+                };
+                shutdown.tracker().spawn(handling);
             }
             None => {
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {

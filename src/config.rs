@@ -7,6 +7,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
+    cpu::CpuSettings,
     domain::{ConstitutionHash, WeightsError},
     impact,
 };
@@ -32,6 +33,7 @@ pub struct NodeConfig {
     pub constitution: Vec<ConstitutionEntry>,
     pub limits: Limits,
     pub policy: Policy,
+    pub cpu: Cpu,
     pub registry: Registry,
     pub idempotency: Idempotency,
     pub durable: Durable,
@@ -127,6 +129,21 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
     pub shipped: bool,
+}
+
+/// Threads for what takes long to compute.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cpu {
+    pub threads: usize,
+    pub queue: usize,
+}
+
+impl From<&Cpu> for CpuSettings {
+    fn from(cpu: &Cpu) -> Self {
+        let Cpu { threads, queue } = *cpu;
+        Self { threads, queue }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

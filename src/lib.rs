@@ -5,6 +5,7 @@
 //! - [`domain`]: the words of the bus as types. [`rejection`]: every way to say no.
 //! - [`wire`]: bytes to domain and back, under hard limits.
 //! - [`pipeline`]: the way of a message, on one screen.
+//! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
 //! - [`deliberation`]: reviewers judge what is parked: rules, votes, decisions.
@@ -25,6 +26,7 @@ pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod impact;

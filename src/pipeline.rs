@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::{
+    cpu::Cpu,
     deliberation::DeliberationLog,
     domain::{AgentId, Constitution, Encoding, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
     impact::Assessor,
@@ -33,6 +34,7 @@ mod lane;
 mod once;
 mod park;
 mod questions;
+mod read;
 mod recipients;
 mod redact;
 mod release;
@@ -53,6 +55,7 @@ pub use lane::{
 };
 use park::Parking;
 pub use questions::{Asked, QuestionLimits, Questions};
+pub use read::not_computed;
 pub use recipients::Rotation;
 pub use release::{Hindered, RELEASES_MAX};
 use route::{Patience, Way};
@@ -104,6 +107,8 @@ pub struct Pipeline {
     pub registry: Arc<dyn Registry>,
     pub idempotency: Arc<dyn Idempotency>,
     pub gate: Gate,
+    /// For what takes long to compute.
+    pub cpu: Arc<Cpu>,
     pub assessor: Assessor,
     pub rotation: Rotation,
     pub questions: Arc<Questions>,
@@ -143,7 +148,7 @@ impl Pipeline {
         trail.passed(Stage::Admit);
 
         // 2. decode: under hard limits, tied to the sender that NATS stamped
-        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &self.limits.wire))?;
+        let letter = self.read(request, trail, &self.limits.wire).await?;
         trail.passed(Stage::Decode);
 
         // 3.–6. may it go, and to whom? A repeat gets its stored verdict instead, also when the
@@ -219,11 +224,5 @@ impl Pipeline {
         let answer = trail.answer(Err(rejection));
         trail.observe(&self.metrics, verb, &answer);
         answer
-    }
-}
-
-impl Request {
-    fn stamp(&self) -> wire::Stamp<'_> {
-        wire::Stamp { tenant: &self.tenant, sender: &self.sender }
     }
 }

@@ -20,10 +20,12 @@ use crate::{
 };
 
 pub mod cache;
+mod offload;
 pub mod reads;
 pub mod rego;
 pub mod sources;
 
+pub use offload::OffRuntime;
 pub use rego::RegoEngine;
 pub use sources::{LoadError, PolicySources};
 
@@ -91,6 +93,9 @@ pub enum PolicyError {
     /// The processor was busy with other things.
     #[error("no decision within {limit:?}")]
     TimedOut { limit: Duration },
+    /// Too many questions wait for a thread.
+    #[error("no thread for it: {cause}")]
+    Busy { cause: String },
     /// By this question, or within bounds: another may be answered.
     #[error("{rule} could not be evaluated: {cause}")]
     Failed { rule: String, cause: String },
@@ -110,6 +115,11 @@ impl PolicyError {
             Self::TimedOut { .. } | Self::Broken { .. } => {
                 Rejection::new(Reason::PolicyUnavailable, "the policy gave no clear answer")
             }
+            Self::Busy { .. } => Rejection::new(
+                Reason::PolicyUnavailable,
+                "too many of the tenant's messages wait for the policy already",
+            )
+            .after(Duration::from_millis(200)),
         }
     }
 }
@@ -169,7 +179,7 @@ pub struct Gate {
 pub struct Counters {
     pub hits: AtomicU64,
     pub misses: AtomicU64,
-    /// Questions that are never cached: those about an approval, and all of some policies.
+    /// Questions that are never cached: those about an approval or a large content, and all of some policies.
     pub uncached: AtomicU64,
     pub denied: AtomicU64,
     /// Could not be asked, or came to nothing since the processor was busy.
@@ -204,7 +214,9 @@ impl Gate {
             Err(cause) => {
                 count(match cause {
                     PolicyError::Failed { .. } => &self.counters.failed,
-                    PolicyError::TimedOut { .. } | PolicyError::Broken { .. } => &self.counters.unavailable,
+                    PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. } => {
+                        &self.counters.unavailable
+                    }
                 });
                 tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "no policy decision");
                 return Err(cause.rejection());
@@ -231,6 +243,7 @@ impl Gate {
     ) -> Result<Arc<Decision>, PolicyError> {
         // An approval is of one message, so an answer about it serves no other and takes no other's place.
         let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
+        let cacheable = cacheable.filter(|fields| cache::is_small(question, *fields));
         let Some(fields) = cacheable else {
             count(&self.counters.uncached);
             return engine.evaluate(question).await.map(Arc::new);

@@ -28,16 +28,19 @@ use crate::{
     impact,
 };
 
+mod cpu;
 mod deliberations;
 mod lane;
 mod learning;
 mod model;
+mod polls;
 mod webhook;
 
 use deliberations::DeliberationMetrics;
 pub use lane::LaneMetrics;
 use learning::LearningMetrics;
 use model::ModelMetrics;
+pub use polls::Polls;
 use webhook::WebhookMetrics;
 
 /// The stages of a message's way, in order.
@@ -133,8 +136,12 @@ struct Latency;
 
 impl MetricConstructor<Histogram> for Latency {
     fn new_metric(&self) -> Histogram {
-        Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 22))
+        latency()
     }
+}
+
+fn latency() -> Histogram {
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 22))
 }
 
 /// Decisions of the policy, by where they came from and how they ended.
@@ -164,6 +171,8 @@ pub struct Metrics {
     policy_unavailable: Counter,
     policy_failed: Counter,
     model: ModelMetrics,
+    cpu: cpu::CpuMetrics,
+    pub polls: Polls,
     pub deliberations: DeliberationMetrics,
     pub lane: LaneMetrics,
     webhook: WebhookMetrics,
@@ -204,6 +213,8 @@ impl Metrics {
             policy_unavailable: Counter::default(),
             policy_failed: Counter::default(),
             model: ModelMetrics::default(),
+            cpu: cpu::CpuMetrics::default(),
+            polls: Polls::default(),
             deliberations: DeliberationMetrics::default(),
             lane: LaneMetrics::default(),
             webhook: WebhookMetrics::default(),
@@ -266,6 +277,8 @@ impl Metrics {
             metrics.streams_filled.clone(),
         );
         metrics.model.register(&mut registry);
+        metrics.cpu.register(&mut registry);
+        metrics.polls.register(&mut registry);
         metrics.deliberations.register(&mut registry);
         metrics.lane.register(&mut registry);
         metrics.webhook.register(&mut registry);

@@ -73,7 +73,8 @@ impl Bus {
             (Some(asked), reply) => {
                 shutdown.tracker().spawn(async move {
                     let received = request.received;
-                    let answer = bus.pipeline.answer(request, asked).await;
+                    let task = bus.pipeline.answer(request, asked);
+                    let answer = bus.pipeline.metrics.polls.watch(Verb::Answer.as_str(), task).await;
                     let error = answer.verdict.reason.code() >= 300;
                     bus.micro.count(Verb::Answer, error, received.elapsed());
                     if let Some(reply) = reply {

@@ -87,7 +87,8 @@ impl Clerk {
     pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let feed = Arc::clone(&self.feed);
         feed.start("deliberations", directory, shutdown, supervisor, move |message| {
-            self.clone().handle(message)
+            let (clerk, metrics) = (self.clone(), Arc::clone(&self.pipeline.metrics));
+            async move { metrics.polls.watch("clerk", clerk.handle(message)).await }
         });
     }
 

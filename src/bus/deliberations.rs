@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 
 use super::{heads::Heads, subjects};
 use crate::{
+    cpu::{Cpu, CpuError, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError},
     domain::{DeliberationId, Event, Parked, TenantId},
     pipeline::Tenants,
@@ -40,6 +41,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const HEADERS_BYTES: usize = 1_024;
 /// A log without votes: parked, escalated, decided, concluded.
 const EVENTS_WITHOUT_VOTES: usize = 4;
+/// Events of a log that are added up in no time.
+const EVENTS_HERE_MAX: usize = 32;
 /// Logs that are read side by side for one list.
 const READS_AT_ONCE: usize = 16;
 /// How long what a tenant's stream holds is taken as it was: one count a second, and what this node has parked
@@ -66,11 +69,12 @@ pub struct Deliberations {
     counted: Cache<TenantId, Arc<OnceCell<Result<Counted, LogError>>>>,
     /// Sequences of parked events, which never change.
     places: Cache<(TenantId, DeliberationId), u64>,
-    heads: Heads,
+    heads: Arc<Heads>,
+    cpu: Arc<Cpu>,
 }
 
 impl Deliberations {
-    pub fn new(client: Client, tenants: Arc<dyn Tenants>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Client, tenants: Arc<dyn Tenants>, metrics: Arc<Metrics>, cpu: Arc<Cpu>) -> Self {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER_WITHIN);
         Self {
@@ -80,13 +84,18 @@ impl Deliberations {
             metrics,
             counted: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
             places: Cache::builder().max_capacity(PLACES_MAX).build(),
-            heads: Heads::default(),
+            heads: Arc::default(),
+            cpu,
         }
     }
 
     /// An event as it is kept.
     fn payload(&self, event: &Event) -> Result<Bytes, LogError> {
-        let payload = serde_json::to_vec(event).map_err(|error| LogError::Unreadable(error.to_string()))?;
+        self.fits(serde_json::to_vec(event))
+    }
+
+    fn fits(&self, payload: Result<Vec<u8>, serde_json::Error>) -> Result<Bytes, LogError> {
+        let payload = payload.map_err(|error| LogError::Unreadable(error.to_string()))?;
         let limit = self.client.max_payload().saturating_sub(HEADERS_BYTES);
         match payload.len() {
             bytes if bytes > limit => Err(LogError::TooLarge { bytes, limit }),
@@ -138,10 +147,13 @@ impl Deliberations {
         let found = stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
         match found {
             Ok(message) => {
-                let event = serde_json::from_slice(&message.payload).map_err(|error| {
-                    LogError::Unreadable(format!("sequence {}: {error}", message.sequence))
-                })?;
-                Ok(Some((message.sequence, event)))
+                let (bytes, sequence) = (message.payload.len(), message.sequence);
+                let read = move || serde_json::from_slice(&message.payload);
+                let read = self.cpu.run_sized(bytes, tenant, Work::Deliberation, read).await;
+                let event = read
+                    .map_err(not_computed)?
+                    .map_err(|error| LogError::Unreadable(format!("sequence {sequence}: {error}")))?;
+                Ok(Some((sequence, event)))
             }
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => {
@@ -174,7 +186,15 @@ impl Deliberations {
             }
             events.push(next);
         }
-        let case = Case::replay(events).map_err(|error| LogError::Unreadable(error.to_string()))?;
+        // Each vote is held against all before it.
+        let replayed = match events.len() <= EVENTS_HERE_MAX {
+            true => Case::replay(events),
+            false => {
+                let replay = self.cpu.run(tenant, Work::Deliberation, move || Case::replay(events));
+                replay.await.map_err(not_computed)?
+            }
+        };
+        let case = replayed.map_err(|error| LogError::Unreadable(error.to_string()))?;
         Ok(case.map(|case| (case, first)))
     }
 
@@ -215,7 +235,9 @@ impl Deliberations {
             return Ok(Some(head));
         }
         let read = match self.read(tenant, id).await {
-            Ok(Some((case, place))) if case.decision.is_none() => self.heads.keep(&case, place).map(Some),
+            Ok(Some((case, place))) if case.decision.is_none() => {
+                self.keep(case, place).await.and_then(|(_, head)| head.map(Some))
+            }
             Ok(_) => Ok(None),
             Err(error) => Err(error),
         };
@@ -229,6 +251,17 @@ impl Deliberations {
         }
     }
 
+    /// Keeps the head of what was read, which is looked for in its message.
+    async fn keep(&self, case: Case, place: u64) -> Result<(Case, Result<Arc<Head>, LogError>), LogError> {
+        let (heads, bytes, tenant) =
+            (Arc::clone(&self.heads), case.parked.message.len(), case.parked.tenant.clone());
+        let keep = move || {
+            let head = heads.keep(&case, place);
+            (case, head)
+        };
+        self.cpu.run_sized(bytes, &tenant, Work::Deliberation, keep).await.map_err(not_computed)
+    }
+
     /// The deliberations that have events of this kind, and how many; and how full the stream is.
     async fn ids(
         &self,
@@ -236,29 +269,23 @@ impl Deliberations {
         kind: &str,
     ) -> Result<(HashMap<DeliberationId, u64>, Filled), LogError> {
         let filter = subjects::deliberations_with(tenant, kind);
-        let subject = format!("STREAM.INFO.{}", names::deliberations_stream(tenant));
+        let subject = format!("$JS.API.STREAM.INFO.{}", names::deliberations_stream(tenant));
         let (mut found, mut fill) = (HashMap::new(), Filled::default());
         for page in 0..PAGES_MAX {
             let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
-            let info: Info = self.context.request(subject.clone(), &question).await.map_err(|error| {
+            let request = Request::new().payload(question.to_string().into()).timeout(Some(ANSWER_WITHIN));
+            let answer = self.client.send_request(subject.clone(), request).await.map_err(|error| {
                 tracing::debug!(%error, "deliberations not counted");
                 LogError::Unconfirmed
             })?;
-            if let Some(error) = info.error {
-                return Err(LogError::Refused(error.description));
-            }
-            let InfoState { bytes, subjects } = info.state.unwrap_or_default();
-            // Without a bound, and as nobody provisions it, less than 0.
-            let bytes_max = info.config.and_then(|config| u64::try_from(config.max_bytes).ok());
-            fill = Filled { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) };
-            let subjects = subjects.unwrap_or_default();
-            let last = subjects.len() < PAGE;
-            found.extend(
-                subjects
-                    .into_iter()
-                    .filter_map(|(subject, events)| Some((subject.split('.').nth(2)?.parse().ok()?, events))),
-            );
-            if last {
+            // A page of many subjects is megabytes.
+            let (bytes, mut so_far) = (answer.payload.len(), found);
+            let count = move || count(&answer.payload, &mut so_far).map(|counted| (counted, so_far));
+            let counted = self.cpu.run_sized(bytes, tenant, Work::Deliberation, count).await;
+            let (subjects, filled);
+            ((subjects, filled), found) = counted.map_err(not_computed)??;
+            fill = filled;
+            if subjects < PAGE {
                 break;
             }
         }
@@ -285,12 +312,43 @@ impl Deliberations {
     }
 }
 
+/// Adds the deliberations of one answer about a stream's subjects; how many subjects it has, and how full the
+/// stream is.
+fn count(answer: &[u8], found: &mut HashMap<DeliberationId, u64>) -> Result<(usize, Filled), LogError> {
+    let info: Info = serde_json::from_slice(answer).map_err(|error| {
+        tracing::debug!(%error, "deliberations not counted");
+        LogError::Unconfirmed
+    })?;
+    if let Some(error) = info.error {
+        return Err(LogError::Refused(error.description));
+    }
+    let InfoState { bytes, subjects } = info.state.unwrap_or_default();
+    // Without a bound, and as nobody provisions it, less than 0.
+    let bytes_max = info.config.and_then(|config| u64::try_from(config.max_bytes).ok());
+    let subjects = subjects.unwrap_or_default();
+    let listed = subjects.len();
+    found.extend(
+        subjects
+            .into_iter()
+            .filter_map(|(subject, events)| Some((subject.split('.').nth(2)?.parse().ok()?, events))),
+    );
+    Ok((listed, Filled { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) }))
+}
+
+fn not_computed(why: CpuError) -> LogError {
+    tracing::debug!(%why, "a log of a deliberation was not read");
+    LogError::Unconfirmed
+}
+
 #[async_trait]
 impl DeliberationLog for Deliberations {
     async fn park(&self, parked: &Parked) -> Result<Appended, LogError> {
         let (tenant, id) = (&parked.tenant, &parked.id);
-        let event = Event::Parked(Box::new(parked.clone()));
-        let payload = self.payload(&event)?;
+        let event = Arc::new(Event::Parked(Box::new(parked.clone())));
+        let shared = Arc::clone(&event);
+        let write = move || serde_json::to_vec(&*shared);
+        let written = self.cpu.run_sized(parked.message.len(), tenant, Work::Deliberation, write).await;
+        let payload = self.fits(written.map_err(not_computed)?)?;
         match self.room(tenant, payload.len()).await {
             Ok(()) => self.write(tenant, id, &event, payload, 0).await,
             // A repeat finds its own also when there is no room for others.
@@ -307,7 +365,7 @@ impl DeliberationLog for Deliberations {
     async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
         let Some((case, place)) = self.read(tenant, id).await? else { return Ok(None) };
         // Whoever lists it next need not read it. A message that cannot be read is told of there.
-        let _ = self.heads.keep(&case, place);
+        let (case, _) = self.keep(case, place).await?;
         Ok(Some(case))
     }
 

@@ -12,6 +12,7 @@ use async_nats::{
     Client,
     jetstream::{self, AckKind, Context, stream::LastRawMessageErrorKind},
 };
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     subjects,
 };
 use crate::{
+    cpu::{Cpu, Work},
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
     pipeline::backoff::{doubling, jittered},
     shutdown::Shutdown,
@@ -51,6 +53,7 @@ pub struct Hooks {
     attempts: u64,
     clock: fn() -> Timestamp,
     metrics: Arc<Metrics>,
+    cpu: Arc<Cpu>,
     /// Why the last call failed, if it did.
     failed: Mutex<Option<String>>,
 }
@@ -72,12 +75,13 @@ impl Hooks {
         attempts: u32,
         clock: fn() -> Timestamp,
         metrics: Arc<Metrics>,
+        cpu: Arc<Cpu>,
     ) -> Arc<Self> {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER_TIMEOUT);
         let feed = Feed::new(client, WEBHOOKS_CONSUMER, CALLS_PER_TENANT, CALLS_MAX);
         let failed = Mutex::new(None);
-        Arc::new(Self { feed, context, webhook, attempts: attempts.into(), clock, metrics, failed })
+        Arc::new(Self { feed, context, webhook, attempts: attempts.into(), clock, metrics, cpu, failed })
     }
 
     /// Works until the shutdown; calls that are being made then still end.
@@ -145,7 +149,7 @@ impl Hooks {
     async fn occasion(&self, message: &jetstream::Message) -> Result<Option<Occasion>, NotTold> {
         let (tenant, id) = subjects::deliberation_of(&message.subject)
             .map_err(|error| NotTold::Unreadable(error.to_string()))?;
-        let event = read(&message.payload)?;
+        let event = self.read(&tenant, message.payload.clone()).await?;
         let parked = match &event {
             Event::Parked(parked) => parked.as_ref().clone(),
             Event::Vote(_) | Event::Escalated { .. } | Event::Decided { .. } | Event::Concluded { .. } => {
@@ -162,6 +166,14 @@ impl Hooks {
         Ok(Occasion::of(&parked, &event))
     }
 
+    async fn read(&self, tenant: &TenantId, payload: Bytes) -> Result<Event, NotTold> {
+        let bytes = payload.len();
+        let read = move || serde_json::from_slice(&payload);
+        let read = self.cpu.run_sized(bytes, tenant, Work::Deliberation, read).await;
+        let read = read.map_err(|why| NotTold::Unavailable(why.to_string()))?;
+        read.map_err(|error| NotTold::Unreadable(error.to_string()))
+    }
+
     /// The beginning of a log, which says what it is about.
     async fn parked(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Parked, NotTold> {
         let subject = subjects::parked(tenant, id);
@@ -173,15 +185,11 @@ impl Hooks {
                 false => NotTold::Unavailable(error.to_string()),
             }
         })?;
-        match read(&found.payload)? {
+        match self.read(tenant, found.payload).await? {
             Event::Parked(parked) => Ok(*parked),
             other => Err(NotTold::Unreadable(format!("its log begins with {}", other.kind()))),
         }
     }
-}
-
-fn read(payload: &[u8]) -> Result<Event, NotTold> {
-    serde_json::from_slice(payload).map_err(|error| NotTold::Unreadable(error.to_string()))
 }
 
 /// Doubling, and up to half as long again.

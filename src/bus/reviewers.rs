@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use super::{answered, heads, lists::Lists};
 use crate::{
+    cpu::{Cpu, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
     domain::{AgentId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant, Timestamp, Verb},
-    pipeline::{Admission, Courier, RecordPlace, Request, Tenants},
+    pipeline::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
     wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest},
@@ -23,6 +24,9 @@ use crate::{
 const CONFLICTS_MAX: usize = 16;
 /// Open deliberations of a tenant that are read for one list; a reader sees its own among them.
 const READ_MAX: usize = 1_000;
+
+/// Of one in a list, about, with votes and people.
+const LISTED_BYTES: usize = 512;
 
 /// Answers the reviewers' verbs.
 pub struct Reviewers {
@@ -37,6 +41,7 @@ pub struct Reviewers {
     pub deadline: Duration,
     pub node: String,
     pub lists: Lists,
+    pub cpu: Arc<Cpu>,
 }
 
 /// A vote that counted.
@@ -52,7 +57,20 @@ impl Reviewers {
         let acting = self.act(verb, request, &mut encoding);
         let (outcome, reason) = answered(verb, request, acting, self.deadline, &self.metrics).await;
         let reply = outcome.unwrap_or_else(ReviewReply::Refused);
-        (wire::encode_review_reply(&reply, encoding).into(), reason)
+        let bytes = match &reply {
+            ReviewReply::Show(docket) => docket.message.canonical.len(),
+            ReviewReply::List { listed, .. } => listed.len() * LISTED_BYTES,
+            ReviewReply::Voted { .. } | ReviewReply::Refused(_) => 0,
+        };
+        let encode = move || wire::encode_review_reply(&reply, encoding);
+        match self.cpu.run_sized(bytes, &request.tenant, Work::Encode, encode).await {
+            Ok(reply) => (reply.into(), reason),
+            Err(why) => {
+                let refused = not_computed(&why);
+                let reason = refused.reason;
+                (wire::encode_review_reply(&ReviewReply::Refused(refused), encoding).into(), reason)
+            }
+        }
     }
 
     async fn act(
@@ -71,7 +89,7 @@ impl Reviewers {
                     Some(id) => {
                         let case = self.log.load(&tenant.id, id).await.map_err(unavailable)?;
                         let case = case.filter(|case| sees(case, reader)).ok_or_else(unknown)?;
-                        self.show(&case, reader)
+                        self.show(case, reader).await
                     }
                     None => self.list(&tenant, reader, request).await,
                 }
@@ -112,10 +130,17 @@ impl Reviewers {
         Ok(ReviewReply::List { listed: listed.collect(), total: seen.len() })
     }
 
-    fn show(&self, case: &Case, reader: &AgentId) -> Result<ReviewReply, Rejection> {
-        let message = heads::message(case).map_err(unavailable)?;
+    async fn show(&self, case: Case, reader: &AgentId) -> Result<ReviewReply, Rejection> {
+        let (bytes, tenant) = (case.parked.message.len(), case.parked.tenant.clone());
+        let read = move || {
+            let message = heads::message(&case);
+            (case, message)
+        };
+        let read = self.cpu.run_sized(bytes, &tenant, Work::Decode, read).await;
+        let (case, message) = read.map_err(|why| not_computed(&why))?;
+        let message = message.map_err(unavailable)?;
         Ok(ReviewReply::Show(Box::new(Docket {
-            about: self.docketed(case, message.message.message_type, &message.message.to, reader),
+            about: self.docketed(&case, message.message.message_type, &message.message.to, reader),
             message,
             impact: case.parked.impact.clone(),
             voters: case.parked.voters.clone(),

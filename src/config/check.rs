@@ -74,7 +74,7 @@ impl NodeConfig {
         const SECOND: Duration = Duration::from_secs(1);
         const MINUTE: Duration = Duration::from_secs(60);
         const HOUR: Duration = Duration::from_secs(60 * 60);
-        let Self { node, nats, limits, registry, idempotency, durable, impact, .. } = self;
+        let Self { node, nats, limits, cpu, registry, idempotency, durable, impact, .. } = self;
         for (key, found, min, max) in [
             ("node.drain", node.drain, Duration::ZERO, MINUTE),
             ("nats.timeout", nats.timeout, MILLISECOND, HOUR),
@@ -97,6 +97,8 @@ impl NodeConfig {
             ("limits.asks", limits.asks, 1, 65_536),
             ("limits.asks_per_tenant", limits.asks_per_tenant, 1, 65_536),
             ("limits.request_bytes", limits.request_bytes, 1024, 8 * 1024 * 1024),
+            ("cpu.threads", cpu.threads, 1, 256),
+            ("cpu.queue", cpu.queue, 1, 65_536),
             ("impact.threads", impact.threads, 0, 256),
             ("impact.nice", impact.nice.into(), 0, 19),
             ("impact.queue", impact.queue, 1, 65_536),

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    ConstitutionEntry, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats, Node,
-    NodeConfig, Policy, Registry,
+    ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats,
+    Node, NodeConfig, Policy, Registry,
 };
 use crate::impact;
 
@@ -23,6 +23,7 @@ impl Default for NodeConfig {
                 .collect(),
             limits: Limits::default(),
             policy: Policy::default(),
+            cpu: Cpu::default(),
             registry: Registry::default(),
             idempotency: Idempotency::default(),
             durable: Durable::default(),
@@ -79,6 +80,13 @@ impl Default for Limits {
 impl Default for Policy {
     fn default() -> Self {
         Self { dir: None, shipped: true }
+    }
+}
+
+/// Two, so that one tenant's work leaves a thread for the others'.
+impl Default for Cpu {
+    fn default() -> Self {
+        Self { threads: 2, queue: 512 }
     }
 }
 

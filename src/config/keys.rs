@@ -28,6 +28,8 @@ pub const KEYS: &[(&str, &str)] = &[
     ("limits.clock_skew", "How far created_at may lie in the future; at most 1h"),
     ("policy.dir", "Folder of Rego modules beside the shipped ones; all must allow"),
     ("policy.shipped", "false leaves the shipped modules out"),
+    ("cpu.threads", "For your own rules and for large bodies; one tenant has all but one"),
+    ("cpu.queue", "Pieces of such work that wait at one time, of one tenant up to half"),
     ("registry.ttl", "A registration without a heartbeat lives so long"),
     ("idempotency.window", "Repeats within it get the stored verdict; at most 24h"),
     ("idempotency.lease", "After it another node takes over a message; 1.5 deadlines or more"),

@@ -62,6 +62,8 @@ fn what_is_wrong_is_named() {
         ("[limits]\nasks = 100", "limits.asks_per_tenant: found 1024, expected at most limits.asks, 100"),
         ("[limits]\nanswer = \"30s\"", "limits.answer: found 30s, expected 1ms to 29s"),
         ("[node]\ndrain = \"61s\"", "node.drain: found 1m 1s, expected 0s to 1m"),
+        ("[cpu]\nthreads = 0", "cpu.threads: found 0, expected 1 to 256"),
+        ("[cpu]\nqueue = 0", "cpu.queue: found 0, expected 1 to 65536"),
         ("[impact]\nsenders_max = 0", "impact.senders_max"),
         ("[impact]\nscorer = \"oracle\"", "oracle"),
         ("[impact]\nprecision = \"f16\"", "f16"),

@@ -24,7 +24,7 @@ use crate::{
     domain::{AgentId, Message, Reason, Recipient, Status, Verb, Verdict},
     rejection::Rejection,
     telemetry::Stage,
-    wire::{self, Decoded},
+    wire::Decoded,
 };
 
 /// How long a question still waits when its node is asked to stop.
@@ -96,7 +96,7 @@ impl Pipeline {
         let (tenant, slot) = self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &self.limits.wire))?;
+        let letter = self.read(request, trail, &self.limits.wire).await?;
         let expected = expected(&letter)?;
         trail.passed(Stage::Decode);
 
@@ -180,7 +180,7 @@ impl Pipeline {
         };
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &self.limits.wire))?;
+        let letter = self.read(request, trail, &self.limits.wire).await?;
         fits(&letter.message, expected)?;
         trail.passed(Stage::Decode);
 
@@ -201,7 +201,7 @@ impl Pipeline {
             Way::Live => {
                 let encoding = expected.encoding;
                 let (parcel, reach) =
-                    deliver::hand_back(&*self.courier, judged, &letter, encoding, request, trail).await?;
+                    deliver::hand_back(self, judged, &letter, encoding, request, trail).await?;
                 trail.passed(Stage::Deliver);
                 Ok((Outcome::Delivered(reach), Some(parcel)))
             }

@@ -1,17 +1,18 @@
 //! Stage 7, second half: hands permitted messages over, each by its own permit.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
-    Courier, CourierError, Dispatch, Handover, Parcel, Pipeline, Request,
+    CourierError, Dispatch, Handover, Parcel, Pipeline, Request,
     questions::Open,
-    redact,
+    read, redact,
     trail::{self, Judged, Manner, Trail},
 };
 use crate::{
-    domain::{AgentId, Encoding, Missed, Reach, Reason},
+    cpu::{Cpu, Work},
+    domain::{AgentId, Encoding, Message, Missed, Reach, Reason},
     policy::Permit,
     rejection::Rejection,
     wire::{self, Decoded},
@@ -34,7 +35,7 @@ pub(super) async fn hand_over(
         Manner::FirstThatListens => {
             first_that_listens(pipeline, judged, letter, request, trail, question).await
         }
-        Manner::EachOfThem => each_of_them(&*pipeline.courier, judged, letter, request, trail).await,
+        Manner::EachOfThem => each_of_them(pipeline, judged, letter, request, trail).await,
     }
 }
 
@@ -47,13 +48,13 @@ async fn first_that_listens(
     question: Option<&Open>,
 ) -> Result<Reach, Rejection> {
     let courier = &*pipeline.courier;
-    let mut packer = Packer::new(letter, courier.payload_max());
+    let mut packer = Packer::new(&pipeline.cpu, letter, courier.payload_max());
     let mut offline = Vec::new();
     let mut reached = None;
     for permit in judged.permits {
         let agent = permit.recipient().clone();
         let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
-        let parcel = packer.pack(permit, judged.encodings.get(&agent).copied())?;
+        let parcel = packer.pack(permit, judged.encodings.get(&agent).copied()).await?;
         // Before it leaves: the answer can be back before the delivery is confirmed.
         if let Some(question) = question {
             question.goes_to(&agent);
@@ -81,19 +82,22 @@ async fn first_that_listens(
 }
 
 async fn each_of_them(
-    courier: &dyn Courier,
+    pipeline: &Pipeline,
     judged: Judged,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
 ) -> Result<Reach, Rejection> {
-    let mut packer = Packer::new(letter, courier.payload_max());
+    let courier = &*pipeline.courier;
+    let mut packer = Packer::new(&pipeline.cpu, letter, courier.payload_max());
     let (mut parcels, mut missed) = (Vec::with_capacity(judged.permits.len()), judged.missed);
     let matched = judged.permits.len() + missed.len();
     for permit in judged.permits {
         let agent = permit.recipient().clone();
-        match packer.pack(permit, judged.encodings.get(&agent).copied()) {
+        match packer.pack(permit, judged.encodings.get(&agent).copied()).await {
             Ok(parcel) => parcels.push(parcel),
+            // Nothing has left yet: the sender asks again, for all of them.
+            Err(rejection) if rejection.reason != Reason::TooLarge => return Err(rejection),
             Err(rejection) => missed.push(Missed { agent, reason: rejection.reason }),
         }
     }
@@ -117,18 +121,20 @@ async fn each_of_them(
 /// Packs an answer for who has asked, and records the intent ahead of it, as for any delivery: the fence
 /// of the courier says that NATS has the record.
 pub(super) async fn hand_back(
-    courier: &dyn Courier,
+    pipeline: &Pipeline,
     judged: Judged,
     letter: &Decoded,
     encoding: Encoding,
     request: &Request,
     trail: &mut Trail,
 ) -> Result<(Parcel, Reach), Rejection> {
-    let mut packer = Packer::new(letter, courier.payload_max().saturating_sub(VERDICT_BYTES_MAX));
+    let courier = &*pipeline.courier;
+    let payload_max = courier.payload_max().saturating_sub(VERDICT_BYTES_MAX);
+    let mut packer = Packer::new(&pipeline.cpu, letter, payload_max);
     let permit = judged.permits.into_iter().next();
     let permit = permit.ok_or_else(|| nobody_listens("nobody may get the answer".to_owned()))?;
     let agent = permit.recipient().clone();
-    let parcel = packer.pack(permit, Some(encoding))?;
+    let parcel = packer.pack(permit, Some(encoding)).await?;
     let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
     courier.deliver(dispatch(Vec::new(), &[agent], &reach, letter, request, trail)).await.map_err(failed)?;
     Ok((parcel, reach))
@@ -136,23 +142,25 @@ pub(super) async fn hand_back(
 
 /// Parcels for durable inboxes, which take a message whether somebody listens or not: for the first
 /// recipient, or for each of them. At least one, or why there is none.
-pub(super) fn pack(
+pub(super) async fn pack(
+    cpu: &Cpu,
     judged: Judged,
     letter: &Decoded,
     payload_max: usize,
 ) -> Result<(Vec<Parcel>, Reach), Rejection> {
-    let mut packer = Packer::new(letter, payload_max);
+    let mut packer = Packer::new(cpu, letter, payload_max);
     let Judged { permits, mut missed, manner, encodings, .. } = judged;
     let mut parcels = Vec::with_capacity(permits.len());
     for permit in permits {
         let agent = permit.recipient().clone();
-        match (packer.pack(permit, encodings.get(&agent).copied()), manner) {
+        match (packer.pack(permit, encodings.get(&agent).copied()).await, manner) {
             (Ok(parcel), Manner::FirstThatListens) => {
                 let reach = Reach { delivered: 1, agent: Some(agent), ..Reach::default() };
                 return Ok((vec![parcel], reach));
             }
             (Ok(parcel), Manner::EachOfThem) => parcels.push(parcel),
             (Err(rejection), Manner::FirstThatListens) => return Err(rejection),
+            (Err(rejection), _) if rejection.reason != Reason::TooLarge => return Err(rejection),
             (Err(rejection), Manner::EachOfThem) => missed.push(Missed { agent, reason: rejection.reason }),
         }
     }
@@ -170,19 +178,20 @@ fn reach(delivered: usize, mut missed: Vec<Missed>) -> Reach {
 
 /// Makes parcels of one message; recipients with the same encoding and redaction share the bytes.
 struct Packer<'a> {
+    cpu: &'a Cpu,
     letter: &'a Decoded,
     payload_max: usize,
     packed: Vec<(Encoding, BTreeSet<String>, Bytes)>,
 }
 
 impl<'a> Packer<'a> {
-    fn new(letter: &'a Decoded, payload_max: usize) -> Self {
-        Self { letter, payload_max, packed: Vec::with_capacity(1) }
+    fn new(cpu: &'a Cpu, letter: &'a Decoded, payload_max: usize) -> Self {
+        Self { cpu, letter, payload_max, packed: Vec::with_capacity(1) }
     }
 
-    fn pack(&mut self, permit: Permit, wanted: Option<Encoding>) -> Result<Parcel, Rejection> {
+    async fn pack(&mut self, permit: Permit, wanted: Option<Encoding>) -> Result<Parcel, Rejection> {
         let encoding = wanted.unwrap_or(self.letter.encoding);
-        let payload = self.payload(encoding, &permit.obligations().redact);
+        let payload = self.payload(encoding, &permit.obligations().redact).await?;
         if payload.len() > self.payload_max {
             return Err(Rejection::new(
                 Reason::TooLarge,
@@ -197,22 +206,37 @@ impl<'a> Packer<'a> {
         Ok(Parcel { permit, payload, encoding })
     }
 
-    fn payload(&mut self, encoding: Encoding, hidden: &BTreeSet<String>) -> Bytes {
+    async fn payload(&mut self, encoding: Encoding, hidden: &BTreeSet<String>) -> Result<Bytes, Rejection> {
         let same = self.packed.iter().find(|(e, h, _)| *e == encoding && h == hidden);
         if let Some((_, _, payload)) = same {
-            return payload.clone();
+            return Ok(payload.clone());
         }
-        let message = &self.letter.message;
-        let payload = if hidden.is_empty() {
-            wire::encode_message(message, &self.letter.canonical, encoding)
+        // The rules can hide something else from each recipient of a broadcast: others get their turn.
+        if !self.packed.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let (message, canonical) = (Arc::clone(&self.letter.message), self.letter.canonical.clone());
+        let payload = if hidden.is_empty() && encoding == Encoding::MessagePack {
+            canonical
         } else {
-            let redacted = redact::redact(message, hidden);
-            let canonical = wire::canonical(&redacted).into();
-            wire::encode_message(&redacted, &canonical, encoding)
+            let (bytes, tenant, hidden) = (canonical.len(), message.tenant.clone(), hidden.clone());
+            let encode = move || encoded(&message, &canonical, encoding, &hidden);
+            let encoded = self.cpu.run_sized(bytes, &tenant, Work::Encode, encode).await;
+            encoded.map_err(|why| read::not_computed(&why))?
         };
         self.packed.push((encoding, hidden.clone(), payload.clone()));
-        payload
+        Ok(payload)
     }
+}
+
+/// A message without what is hidden.
+fn encoded(message: &Message, canonical: &Bytes, encoding: Encoding, hidden: &BTreeSet<String>) -> Bytes {
+    if hidden.is_empty() {
+        return wire::encode_message(message, canonical, encoding);
+    }
+    let redacted = redact::redact(message, hidden);
+    let canonical = wire::canonical(&redacted).into();
+    wire::encode_message(&redacted, &canonical, encoding)
 }
 
 fn dispatch(

@@ -25,7 +25,7 @@ use crate::{
     rejection::Rejection,
     state::MessageKey,
     telemetry::Stage,
-    wire::{self, Decoded},
+    wire::Decoded,
 };
 
 /// A message of the durable lane, as a node got it.
@@ -71,7 +71,7 @@ impl Pipeline {
         let (tenant, slot) = self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &self.limits.wire))?;
+        let letter = self.read(request, trail, &self.limits.wire).await?;
         trail.passed(Stage::Decode);
         self.check(&letter, &tenant, trail)?;
         let key = trail.message_key(&letter);
@@ -188,7 +188,7 @@ impl Pipeline {
             self.admission.admit_unrated(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &self.limits.wire))?;
+        let letter = self.read(request, trail, &self.limits.wire).await?;
         trail.passed(Stage::Decode);
         if letter.message.id != kept.key.message {
             trail.about(&kept.key.message);
@@ -213,7 +213,7 @@ impl Pipeline {
             Way::Parked(why) => {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };
-                let parked = park::park(&*self.deliberations, parking, trail).await?;
+                let parked = park::park(&*self.deliberations, &self.cpu, parking, trail).await?;
                 self.parked_durably(parked, letter, tenant, trail).await
             }
             Way::Durable | Way::Live => self.store(judged, &letter, request, trail, unless).await,

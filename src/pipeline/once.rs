@@ -107,7 +107,7 @@ pub(super) async fn park(
 ) -> Result<Outcome, Rejection> {
     let key = trail.message_key(parking.letter);
     let longer = deliberated_for(parking.tenant, parking.letter);
-    match park::park(&*pipeline.deliberations, parking, trail).await? {
+    match park::park(&*pipeline.deliberations, &pipeline.cpu, parking, trail).await? {
         Outcome::Parked(id, why) => {
             keep_for(trail, longer);
             tell_parked(pipeline, &key, (id, why), trail).await

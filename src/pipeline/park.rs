@@ -1,13 +1,14 @@
 //! Stage 7, for what its reviewers must see first: a durable record of the message and of who may judge it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Request,
+    Request, read,
     stored::used_before,
     trail::{Judged, Outcome, Trail},
 };
 use crate::{
+    cpu::{Cpu, Work},
     deliberation::{self, Appended, DeliberationLog, LogError, NoReviewers},
     domain::{DeliberationId, Encoding, Parked, Reason, Tenant, Why},
     rejection::Rejection,
@@ -27,6 +28,7 @@ pub(super) struct Parking<'a> {
 /// Parks a message that the policy permits. Its permits end here: it gets new ones when it is approved.
 pub(super) async fn park(
     log: &dyn DeliberationLog,
+    cpu: &Cpu,
     parking: Parking<'_>,
     trail: &Trail,
 ) -> Result<Outcome, Rejection> {
@@ -37,14 +39,19 @@ pub(super) async fn park(
         .map_err(|NoReviewers(why)| Rejection::new(Reason::NoReviewers, why))?;
     let terms = tenant.deliberation.terms(message.message_type);
     let id = deliberation::id_of(&trail.message_key(letter));
-    let json = wire::encode_message(message, &letter.canonical, Encoding::Json);
+    let (shared, canonical) = (Arc::clone(message), letter.canonical.clone());
+    let written = move || {
+        let json = wire::encode_message(&shared, &canonical, Encoding::Json);
+        String::from_utf8_lossy(&json).into_owned()
+    };
+    let written = cpu.run_sized(letter.canonical.len(), &tenant.id, Work::Encode, written).await;
     let now = trail.now();
     let parked = Parked {
         id: id.clone(),
         tenant: tenant.id.clone(),
         sender: message.sender.clone(),
         message_id: message.id.clone(),
-        message: String::from_utf8_lossy(&json).into_owned(),
+        message: written.map_err(|why| read::not_computed(&why))?,
         digest: hex::encode(letter.digest),
         why: why.clone(),
         impact: trail.impact().cloned(),

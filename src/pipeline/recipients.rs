@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
@@ -28,6 +29,12 @@ const HOLDERS_TRIED_MAX: usize = 8;
 /// Recipients of one broadcast. A backstop: only agents of the tenants file can register, and it has at
 /// most 1,000 of a tenant.
 const BROADCAST_MAX: usize = 4096;
+
+/// Recipients about whom the policy is asked at one time: each may be a hand-over to another thread, and if
+/// none is, four decisions are no long time.
+const ASKED_AT_ONCE: usize = 4;
+/// Looked up in one go.
+const RECORDS_AT_ONCE: usize = 128;
 
 /// Who is sending, and to whom it could go.
 pub(super) struct Candidates {
@@ -119,26 +126,31 @@ pub(super) async fn permit(
         way: Way::Live,
     };
     let mut refused = None;
-    for (at, recipient) in candidates.recipients.iter().enumerate() {
+    // The first alone: no clear answer about one is none about the next, and each may take long.
+    let (first, others) = candidates.recipients.split_at(candidates.recipients.len().min(1));
+    for (at, together) in std::iter::once(first).chain(others.chunks(ASKED_AT_ONCE)).enumerate() {
         if at > 0 {
-            // Deciding does not wait for anything, so the deadline and others get their turn here.
+            // Deciding may not wait for anything, so the deadline and others get their turn here.
             tokio::task::yield_now().await;
         }
-        let question = Question {
+        let questions = together.iter().map(|recipient| Question {
             message: &letter.message,
             size: letter.canonical.len(),
             sender: as_party(&letter.message.sender, candidates.sender.as_deref(), tenant),
             recipient: as_party(&recipient.id, Some(recipient), tenant),
             tenant,
             approval,
-        };
-        match gate.decide(&question).await {
-            Ok(permit) => judged.permits.push(permit),
-            // No clear answer about one is none about the next, and each may take long.
-            Err(rejection) if rejection.reason != Reason::PolicyDenied => return Err(rejection),
-            Err(rejection) => {
-                judged.missed.push(Missed { agent: recipient.id.clone(), reason: rejection.reason });
-                refused = Some(rejection);
+        });
+        let questions: Vec<Question<'_>> = questions.collect();
+        let answers = join_all(questions.iter().map(|question| gate.decide(question))).await;
+        for (recipient, answer) in together.iter().zip(answers) {
+            match answer {
+                Ok(permit) => judged.permits.push(permit),
+                Err(rejection) if rejection.reason != Reason::PolicyDenied => return Err(rejection),
+                Err(rejection) => {
+                    judged.missed.push(Missed { agent: recipient.id.clone(), reason: rejection.reason });
+                    refused = Some(rejection);
+                }
             }
         }
     }
@@ -172,7 +184,11 @@ async fn records(
     ids: Vec<AgentId>,
 ) -> Result<Vec<Arc<AgentRecord>>, Rejection> {
     let mut found = Vec::with_capacity(ids.len());
-    for id in ids {
+    for (at, id) in ids.into_iter().enumerate() {
+        // What is remembered is not waited for, and there may be a thousand: others get their turn.
+        if at % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
         found.extend(registry.agent(tenant, &id).await.map_err(unavailable)?);
     }
     Ok(found)

@@ -155,7 +155,7 @@ impl Pipeline {
             }
         };
         let limits = wire::Limits { request_bytes: PARKED_BYTES_MAX, ..self.limits.wire.clone() };
-        let letter = trail.decoded(wire::decode(&request.payload, request.stamp(), &limits))?;
+        let letter = self.read(request, trail, &limits).await?;
         if hex::encode(letter.digest) != parked.digest {
             return Err(Rejection::new(
                 Reason::DigestMismatch,

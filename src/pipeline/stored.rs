@@ -54,7 +54,7 @@ impl Pipeline {
         trail: &mut Trail,
         unless: Unless,
     ) -> Result<Outcome, Rejection> {
-        let (shipment, reach) = self.packed(judged, letter, request, trail, unless)?;
+        let (shipment, reach) = self.packed(judged, letter, request, trail, unless).await?;
         self.ship(shipment, reach, letter, trail).await
     }
 
@@ -67,7 +67,7 @@ impl Pipeline {
         request: &Request,
         trail: &mut Trail,
     ) -> Result<Outcome, Rejection> {
-        let (shipment, reach) = self.packed(judged, letter, request, trail, Unless::Decided)?;
+        let (shipment, reach) = self.packed(judged, letter, request, trail, Unless::Decided).await?;
         let recipients: Vec<AgentId> =
             shipment.parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
         let (place, record) = trail.intent_to_store(letter, request, &reach, &recipients);
@@ -87,7 +87,7 @@ impl Pipeline {
         Ok(stored)
     }
 
-    fn packed(
+    async fn packed(
         &self,
         judged: Judged,
         letter: &Decoded,
@@ -96,7 +96,7 @@ impl Pipeline {
         unless: Unless,
     ) -> Result<(Shipment, Reach), Rejection> {
         let to_each = judged.manner == Manner::EachOfThem;
-        let (parcels, reach) = deliver::pack(judged, letter, self.lane.payload_max())?;
+        let (parcels, reach) = deliver::pack(&self.cpu, judged, letter, self.lane.payload_max()).await?;
         let shipment = Shipment {
             key: trail.message_key(letter),
             decision_id: trail.decision_id().to_owned(),

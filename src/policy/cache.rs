@@ -67,6 +67,16 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Bytes of a message whose content makes up a key: it is hashed on a thread of the runtime, and no two
+/// large contents are the same but for repeats, which have their verdict from elsewhere.
+const KEYED_BYTES_MAX: usize = 16 * 1024;
+
+/// Whether a key of the question is quickly made.
+pub(super) fn is_small(question: &Question<'_>, fields: Fields) -> bool {
+    let large = fields.contains(Fields::CONTENT) || fields.contains(Fields::METADATA);
+    !large || question.size <= KEYED_BYTES_MAX
+}
+
 /// A buffer that once held a large content is not kept.
 const BUFFER_KEPT_MAX: usize = 16 * 1024;
 

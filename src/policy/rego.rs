@@ -25,7 +25,7 @@ use regorus::{
 
 use super::{
     Decision, PolicyEngine, PolicyError, Question,
-    reads::{self, Reads},
+    reads::{self, Fields, Reads},
     sources::{AGGREGATION, LoadError, Module, PolicySources, SHIPPED},
 };
 
@@ -92,6 +92,8 @@ impl RegoEngine {
     /// Of a decision that comes to nothing within [`Self::TIME_MAX`]: by less it is not to blame for that.
     const SPENT_MAX: Duration = Duration::from_millis(10);
     const INSTRUCTIONS_MAX: usize = 200_000;
+    /// Of a message that is put to shipped rules at once.
+    const QUICK_BYTES_MAX: usize = 4 * 1024;
     /// Evaluators kept; more are made, and dropped, when more threads than this evaluate at once.
     const IDLE_MAX: usize = 32;
 
@@ -108,6 +110,13 @@ impl RegoEngine {
     /// The modules that must all allow, by name.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rules| rules.name.as_str())
+    }
+
+    /// Whether it takes microseconds, whatever the message: rules that ship, over little.
+    pub fn is_quick(&self, question: &Question<'_>) -> bool {
+        let fields = self.reads.fields;
+        let large = fields.contains(Fields::CONTENT) || fields.contains(Fields::METADATA);
+        self.prototype.interpreted.is_none() && (!large || question.size <= Self::QUICK_BYTES_MAX)
     }
 
     /// Decides without waiting for anything but the processor.
@@ -180,8 +189,8 @@ impl RegoEngine {
 
 #[async_trait]
 impl PolicyEngine for RegoEngine {
-    /// Runs on the caller's thread: a hand-over would cost more than the microseconds it takes, and
-    /// a runaway is stopped after [`RegoEngine::TIME_MAX`].
+    /// On the caller's thread; a runaway is stopped after [`RegoEngine::TIME_MAX`]. A node asks through
+    /// [`super::OffRuntime`].
     async fn evaluate(&self, question: &Question<'_>) -> Result<Decision, PolicyError> {
         self.decide(question)
     }

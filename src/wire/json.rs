@@ -104,7 +104,7 @@ impl<'a> Json<'a> {
         }
         let digits = self.since(from);
         if float {
-            match digits.parse::<f64>() {
+            match decimal(digits) {
                 Ok(float) if float.is_finite() => Ok(Token::Float(float)),
                 Ok(_) | Err(_) => Err(DecodeError::NotFinite { at: from }),
             }
@@ -223,6 +223,37 @@ impl<'a> Json<'a> {
     }
 }
 
+/// Significant digits of a float that count; the shortest form of any float has 17.
+const DIGITS_MAX: usize = 19;
+
+/// The float that a JSON number with a point or an exponent stands for.
+///
+/// Beyond 19 digits a number may be so close to the middle of two floats that the standard library computes
+/// it at length, 40 µs for each of thousands in a body. Those digits are not read: such a number becomes one
+/// of the two floats beside it.
+fn decimal(number: &str) -> Result<f64, std::num::ParseFloatError> {
+    if number.len() <= DIGITS_MAX {
+        return number.parse();
+    }
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let sign = if whole.starts_with('-') { "-" } else { "" };
+    let whole = whole.trim_start_matches('-');
+    // As if the point stood behind all of the digits.
+    let digits = || whole.bytes().chain(fraction.bytes());
+    let zeros = digits().take_while(|digit| *digit == b'0').count();
+    let all = whole.len() + fraction.len() - zeros;
+    if all <= DIGITS_MAX {
+        return number.parse();
+    }
+    let read: String = digits().skip(zeros).take(DIGITS_MAX).map(char::from).collect();
+    // No number of digits in a body makes up for an exponent that no i64 holds.
+    let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
+    let left_out = i64::try_from(all - DIGITS_MAX).unwrap_or(i64::MAX);
+    let behind = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+    format!("{sign}{read}e{}", exponent.saturating_add(left_out).saturating_sub(behind)).parse()
+}
+
 impl<'a> Reader<'a> for Json<'a> {
     fn token(&mut self) -> Read<Token<'a>> {
         self.budget.value()?;
@@ -269,6 +300,53 @@ impl<'a> Reader<'a> for Json<'a> {
         match self.look() {
             None => Ok(()),
             Some(_) => Err(DecodeError::TrailingBytes { bytes: self.text.len() - self.at }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::decimal;
+
+    #[test]
+    fn digits_beyond_the_nineteenth_do_not_count() {
+        for (long, same) in [
+            // The middle between the two smallest normal floats, and a little more: either is near enough.
+            ("2.2250738585072011360574097967091319759348e-308", "2.225073858507201136e-308"),
+            ("9007199254740993.0000000000000000000000001", "9007199254740993.000"),
+            ("-0.00000000000000000000000000012345678901234567890", "-1.2345678901234567890e-28"),
+            ("123456789012345678901234567890e0", "1234567890123456789e11"),
+            ("0.000000000000000000000000000000000000000", "0"),
+            ("-0.0000000000000000000000", "-0.0"),
+            ("1000000000000000000000000000000.0", "1e30"),
+            ("1.00000000000000000000000e99999999999999999999", "inf"),
+            ("1.00000000000000000000000e-99999999999999999999", "0"),
+            ("0.00000000000000000000000e99999999999999999999", "0"),
+            ("17976931348623157000000000000000000000000000.0e400", "inf"),
+        ] {
+            let (long, same): (f64, f64) = (decimal(long).unwrap(), same.parse().unwrap());
+            assert_eq!(long.to_bits(), same.to_bits(), "{long:?} {same:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_float_that_is_written_with_all_of_its_digits_is_read_back(
+            float in any::<f64>().prop_filter("finite", |float| float.is_finite()), places in 1_usize..60
+        ) {
+            let same = |text: &str| assert_eq!(decimal(text).unwrap(), text.parse::<f64>().unwrap(), "{text}");
+            same(&format!("{float:e}"));
+            same(&format!("{float:?}"));
+            // Of what is cut it may be the neighbour, so all of it.
+            same(&format!("{float:.800e}"));
+            let cut = decimal(&format!("{float:.places$e}")).unwrap();
+            let exact: f64 = format!("{float:.places$e}").parse().unwrap();
+            let apart = cut.to_bits().abs_diff(exact.to_bits());
+            prop_assert!(apart <= 1, "{cut:?} {exact:?}");
         }
     }
 }

@@ -3,7 +3,10 @@
 //! A pull reader and not serde: every refusal keeps its own reason and place, duplicate keys are
 //! seen at any depth, and nothing is allocated on the word of a length prefix.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use super::{DecodeError, Limits, error::Shown};
 use crate::domain::Value;
@@ -123,10 +126,15 @@ pub(super) fn value<'a>(reader: &mut impl Reader<'a>) -> Read<Value> {
 pub(super) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<BTreeMap<String, Value>> {
     let mut entries = BTreeMap::new();
     while let Some(key) = reader.key(&mut map)? {
-        if entries.contains_key(key.as_ref()) {
-            return Err(DecodeError::DuplicateKey { key: Shown::new(&key) });
+        // Looked for once: in a map of thousands that is what reading costs.
+        match entries.entry(key.into_owned()) {
+            Entry::Occupied(found) => {
+                return Err(DecodeError::DuplicateKey { key: Shown::new(found.key()) });
+            }
+            Entry::Vacant(place) => {
+                place.insert(value(reader)?);
+            }
         }
-        entries.insert(key.into_owned(), value(reader)?);
     }
     Ok(entries)
 }

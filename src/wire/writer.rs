@@ -241,11 +241,36 @@ impl Writer {
                 b'\n' => self.out.extend_from_slice(b"\\n"),
                 b'\r' => self.out.extend_from_slice(b"\\r"),
                 b'\t' => self.out.extend_from_slice(b"\\t"),
-                control => self.formatted(format_args!("\\u{control:04x}")),
+                control => {
+                    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+                    self.out.extend_from_slice(b"\\u00");
+                    self.out.extend_from_slice(&[digit(control >> 4), digit(control & 15)]);
+                }
             }
             rest = tail;
         }
         self.out.extend_from_slice(rest);
         self.out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes are those of every version so far: what is stored is compared by its digest.
+    #[test]
+    fn control_characters_are_written_in_four_lowercase_hexadecimal_digits_or_as_their_letter() {
+        for control in 0..0x20_u8 {
+            let mut writer = Writer::new(Encoding::Json, 16);
+            writer.text(&format!("a{}b", char::from(control)));
+            let escape = match control {
+                b'\n' => "\\n".to_owned(),
+                b'\r' => "\\r".to_owned(),
+                b'\t' => "\\t".to_owned(),
+                _ => format!("\\u{control:04x}"),
+            };
+            assert_eq!(writer.into_bytes(), format!("\"a{escape}b\"").into_bytes());
+        }
     }
 }

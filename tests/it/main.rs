@@ -24,6 +24,7 @@ mod journeys;
 mod learning;
 #[cfg(feature = "model")]
 mod model_tools;
+mod neighbours;
 mod operators;
 mod past;
 mod people;

@@ -10,6 +10,7 @@
 mod cases;
 mod faults;
 mod gate;
+mod offload;
 mod opa;
 mod parity;
 mod question;

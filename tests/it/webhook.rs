@@ -11,6 +11,7 @@ use std::{
 use agentbus::{
     bus::Hooks,
     config,
+    cpu::{Cpu, CpuSettings},
     domain::{Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Timestamp, Vote, Voter, Why},
     servers::NatsServer,
     shutdown::Shutdown,
@@ -74,7 +75,8 @@ impl World {
         let metrics = Arc::new(Metrics::new("node"));
         let webhook = Webhook::open(&settings).unwrap();
         let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
-        let hooks = Hooks::new(client, webhook, attempts, now, Arc::clone(&metrics));
+        let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
+        let hooks = Hooks::new(client, webhook, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
         hooks.start(directory, &self.shutdown, &Supervisor::default());
         (hooks, metrics)
     }

@@ -187,7 +187,8 @@ impl Pulling {
                 let excused = self.pace.excused(Instant::now());
                 let (inbound, settled) = (Arc::clone(&self.inbound), settled.clone());
                 self.tasks.spawn(async move {
-                    let again = task::govern(&inbound, &message, delivery, excused).await;
+                    let task = task::govern(&inbound, &message, delivery, excused);
+                    let again = inbound.metrics.polls.watch("lane", task).await;
                     drop(room);
                     // A loop that has ended counts no more.
                     let _ = settled.try_send(again);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agentbus::{
     bus::Deliberations,
+    cpu::{Cpu, CpuSettings},
     deliberation::{Appended, DeliberationLog, LogError},
     domain::{
         Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Tenant, TenantId, Timestamp, Voter,
@@ -34,7 +35,9 @@ pub(super) async fn node(bus: &Bus, open_max: usize) -> Arc<Deliberations> {
     let client = bus.stack.connect(BusUser::Node).await.unwrap();
     let mut tenant = Tenant::new("acme".parse().unwrap());
     tenant.deliberation.open_max = open_max;
-    Arc::new(Deliberations::new(client, Arc::new(One(Arc::new(tenant))), Arc::new(Metrics::new("test"))))
+    let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
+    let (tenants, metrics) = (Arc::new(One(Arc::new(tenant))), Arc::new(Metrics::new("test")));
+    Arc::new(Deliberations::new(client, tenants, metrics, Arc::new(cpu)))
 }
 
 pub(super) fn parked(number: usize) -> Parked {

@@ -9,7 +9,7 @@ use super::{
     interpreted_shipped, load, opa,
     question::{Owned, random},
 };
-use agentbus::policy::sources::PolicySources;
+use agentbus::policy::{Decision, PolicyError, RegoEngine, sources::PolicySources};
 
 #[test]
 fn bytecode_and_interpreter_decide_ten_thousand_random_messages_alike() {
@@ -20,11 +20,21 @@ fn bytecode_and_interpreter_decide_ten_thousand_random_messages_alike() {
     for _ in 0..10_000 {
         let input = random(&mut rng);
         let question = Owned::from_input(&input);
-        let found = as_json(&compiled.decide(&question.ask()).unwrap());
-        assert_eq!(found, as_json(&interpreted.decide(&question.ask()).unwrap()), "{input}");
+        let found = as_json(&decide(&compiled, &question));
+        assert_eq!(found, as_json(&decide(&interpreted, &question)), "{input}");
         allowed += i32::from(found["allow"] == true);
     }
     assert!((500..9_500).contains(&allowed), "{allowed} allowed: the draw meets one side only");
+}
+
+/// A machine that is busy with other tests is no difference between the two.
+fn decide(engine: &RegoEngine, question: &Owned) -> Decision {
+    loop {
+        match engine.decide(&question.ask()) {
+            Err(PolicyError::TimedOut { .. }) => {}
+            other => return other.unwrap(),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,143 @@
+//! For how long at a time does a task keep a thread of the runtime? What watches that none does for long.
+//!
+//! Between two awaits a task has its thread for itself, and whatever else is ready on it waits. By the
+//! clock on the wall: on a machine that is busy with other things every task has long polls now and then.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::Latency;
+
+/// A poll above this is a long one: beyond it, the work belongs on threads of its own (`crate::cpu`).
+pub const LONG: Duration = Duration::from_micros(200);
+/// A poll above this is worth a line in the log, of which there is one in [`TELL_EVERY`] at most.
+const VERY_LONG: Duration = Duration::from_millis(10);
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabel {
+    task: &'static str,
+}
+
+/// Polls of the tasks that work on messages.
+#[derive(Debug)]
+pub struct Polls {
+    took: Family<TaskLabel, Histogram, Latency>,
+    long: Family<TaskLabel, Counter>,
+    longest: Family<TaskLabel, Gauge<f64, AtomicU64>>,
+    started: Instant,
+    /// Nanoseconds from `started` to the last line in the log, and 1.
+    told: AtomicU64,
+}
+
+impl Default for Polls {
+    fn default() -> Self {
+        Self {
+            took: Family::new_with_constructor(Latency),
+            long: Family::default(),
+            longest: Family::default(),
+            started: Instant::now(),
+            told: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Polls {
+    /// Runs `task` and measures each of its polls.
+    pub async fn watch<F: Future>(&self, name: &'static str, task: F) -> F::Output {
+        let took = self.took.get_or_create(&TaskLabel { task: name }).clone();
+        let mut task = pin!(task);
+        poll_fn(|context| {
+            let started = Instant::now();
+            let polled = task.as_mut().poll(context);
+            let elapsed = started.elapsed();
+            took.observe(elapsed.as_secs_f64());
+            if elapsed > LONG {
+                self.long(name, elapsed);
+            }
+            polled
+        })
+        .await
+    }
+
+    #[cold]
+    fn long(&self, task: &'static str, took: Duration) {
+        self.long.get_or_create(&TaskLabel { task }).inc();
+        let longest = self.longest.get_or_create(&TaskLabel { task });
+        // Two at one time can leave the shorter one; the next longer one mends it.
+        if took.as_secs_f64() > longest.get() {
+            longest.set(took.as_secs_f64());
+        }
+        if took > VERY_LONG && self.may_tell() {
+            tracing::warn!(task, ?took, "a task kept a thread of the runtime from others");
+        }
+    }
+
+    fn may_tell(&self) -> bool {
+        let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
+        let every = u64::try_from(TELL_EVERY.as_nanos()).unwrap_or(u64::MAX);
+        let last = self.told.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= every;
+        due && self.told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let took = "Time for which a task kept a thread of the runtime at once";
+        registry.register_with_unit("poll", took, Unit::Seconds, self.took.clone());
+        let long = "Times that a task kept a thread of the runtime for more than 200 microseconds";
+        registry.register("long_polls", long, self.long.clone());
+        let longest = "The longest time since the start that a task kept a thread of the runtime at once";
+        registry.register_with_unit("longest_poll", longest, Unit::Seconds, self.longest.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn a_task_that_keeps_its_thread_is_counted_by_name_and_one_that_waits_is_not() {
+        let metrics = Metrics::new("node-1");
+        let waits = metrics.polls.watch("vote", async {
+            tokio::time::sleep(20 * LONG).await;
+            1
+        });
+        assert_eq!(waits.await, 1);
+        let keeps = metrics.polls.watch("send", async {
+            tokio::task::yield_now().await;
+            std::thread::sleep(VERY_LONG + LONG);
+            2
+        });
+        assert_eq!(keeps.await, 2);
+        let text = metrics.encode();
+        assert!(text.contains("agentbus_long_polls_total{task=\"send\"}"), "{text}");
+        assert!(text.contains("agentbus_poll_seconds_count{task=\"send\"} 2"), "{text}");
+        assert!(text.contains("agentbus_poll_seconds_count{task=\"vote\"} 2"), "{text}");
+        let longest =
+            text.lines().find(|line| line.starts_with("agentbus_longest_poll_seconds{task=\"send\"}"));
+        let longest: f64 = longest.unwrap().split(' ').next_back().unwrap().parse().unwrap();
+        assert!(longest >= VERY_LONG.as_secs_f64(), "{longest}");
+    }
+
+    #[test]
+    fn the_log_is_told_once_in_a_while() {
+        let polls = Polls::default();
+        assert!(polls.may_tell());
+        // Within a second, unless this machine stands still.
+        let again = polls.may_tell();
+        assert!(!again || polls.started.elapsed() >= TELL_EVERY);
+    }
+}
