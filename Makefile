@@ -6,6 +6,10 @@ SHELL := bash
 CARGO ?= cargo
 # Cases that `make fuzz` tries for each property of the decoder.
 FUZZ_CASES ?= 200000
+# What `make fuzz` tries at the intake's reader. About ten minutes.
+FUZZ_RUNS ?= 10000000
+# Empty in CI, which has built the tests already.
+FUZZ_PROFILE ?= --release
 # Acknowledged messages after which `make chaos` is content: about a minute. The full form has 10000.
 CHAOS_ACKED ?= 1500
 # Nodes that `make stops` stops under load.
@@ -43,8 +47,18 @@ lint: ## Formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-fuzz: ## A long run of the decoder's properties with arbitrary bytes (FUZZ_CASES=200000)
-	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release --lib wire
+# With coverage by the compiler's own flags: no other toolchain is needed, and no cargo-fuzz.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1
+FUZZ_TARGET := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+
+fuzz: ## Hostile bytes for the intake's reader (FUZZ_RUNS=10000000) and the decoder (FUZZ_CASES=200000)
+	RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --quiet --release --locked --manifest-path fuzz/Cargo.toml --target $(FUZZ_TARGET)
+	mkdir -p fuzz/target/found
+	fuzz/target/$(FUZZ_TARGET)/release/intake -runs=$(FUZZ_RUNS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
+	  -print_final_stats=1 -artifact_prefix=fuzz/target/found/ fuzz/target/found fuzz/corpus/intake
+	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test $(FUZZ_PROFILE) --lib wire
 
 # A development build, which `make test` has made already: what is shown is what happens, not how fast.
 chaos: servers ## Kill nodes, NATS and Redis while messages are submitted; nothing is lost or doubled (CHAOS_ACKED=10000)
