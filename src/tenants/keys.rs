@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use nkeys::{KeyPair, KeyPairType};
 
-use crate::domain::{AgentId, TenantId};
+use crate::{
+    domain::{AgentId, TenantId},
+    secret_file::{self, SecretFileError},
+};
 
 use super::{
     names::{User, keys_dir},
@@ -37,6 +40,8 @@ impl fmt::Debug for Seed {
 pub enum KeysError {
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     #[error("{} does not hold a NATS user seed; move it away and a new one is made", path.display())]
     NotASeed { path: PathBuf },
     #[error("cannot make a key: {cause}")]
@@ -46,10 +51,7 @@ pub enum KeysError {
 impl Seed {
     /// Reads a user's seed, such as `keys/acme/planner.nk`. Blocks.
     pub fn read(path: &Path) -> Result<Seed, KeysError> {
-        let io = |source| KeysError::Io { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path).map_err(io)?.take(SEED_FILE_MAX).read_to_string(&mut text).map_err(io)?;
-        let seed = Seed(text.trim().to_owned());
+        let seed = Seed(secret_file::read(path, SEED_FILE_MAX)?.trim().to_owned());
         match seed.key_pair() {
             Ok(pair) if pair.key_pair_type() == KeyPairType::User => Ok(seed),
             _ => Err(KeysError::NotASeed { path: path.to_owned() }),
