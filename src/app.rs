@@ -36,8 +36,10 @@ use crate::{
 };
 
 mod health;
+mod reload;
 
 use health::{NodeHealth, Serving};
+pub use reload::Reload;
 
 /// How long a starting node waits for Redis before it starts without.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
@@ -55,17 +57,20 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 const BACKGROUND_LIMIT: Duration = Duration::from_millis(500);
 
 /// Runs a node until `shutdown` is requested and everything in flight has ended.
-pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(config: NodeConfig, reload: Reload, shutdown: Shutdown) -> anyhow::Result<()> {
     // What messages in flight still need lives longer than the intake.
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
     let engine = load_policy(&config.policy)?;
     let webhook = open_webhook(&config).await?;
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
-    let http = admin::start(config.http.listen, Arc::clone(&health) as Arc<dyn Health>, background.clone())
+    let reported = Arc::clone(&health) as Arc<dyn Health>;
+    let http = admin::start(&config.http, reported, Arc::clone(&metrics), background.clone())
         .await
         .with_context(|| format!("http.listen {}", config.http.listen))?;
     tracing::info!(node = config.node.name, %http, policy = %engine.revision(), "starting");
+    let reloaded = webhook.as_ref().map(|(webhook, _)| webhook.clone());
+    background.tracker().spawn(reload.on_hangups(config.clone(), reloaded, background.clone()));
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
     let model = load_model(&config.impact, &metrics).await?;
