@@ -23,6 +23,8 @@ const ROOT: u32 = 0;
 pub enum SecretFileError {
     #[error("cannot read {}: {cause}", path.display())]
     Read { path: PathBuf, cause: io::Error },
+    #[error("{} is no regular file; a secret is expected in one", path.display())]
+    NotAFile { path: PathBuf },
     #[error("{} has more than {max} bytes", path.display())]
     TooLarge { path: PathBuf, max: u64 },
     #[error(
@@ -42,6 +44,10 @@ pub enum SecretFileError {
 /// The text of a file that only we, and root, can read, of at most `max` bytes. Blocks.
 pub(crate) fn read(path: &Path, max: u64) -> Result<String, SecretFileError> {
     let failed = |cause| SecretFileError::Read { path: path.to_owned(), cause };
+    // Before it is opened: a pipe that nobody writes to would hold us for ever.
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(SecretFileError::NotAFile { path: path.to_owned() });
+    }
     let file = File::open(path).map_err(failed)?;
     // Of the open file: what a name leads to can change between two looks.
     allow(path, &file.metadata().map_err(failed)?)?;
@@ -180,6 +186,17 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(read(&path, 3), Err(SecretFileError::TooLarge { max: 3, .. })));
         assert_eq!(read(&path, 4).unwrap(), "1234");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [pipe.as_path(), dir.path()] {
+            let found = read(path, 100);
+            assert!(matches!(found, Err(SecretFileError::NotAFile { .. })), "{found:?}");
+        }
     }
 
     #[test]

@@ -24,7 +24,25 @@ pub(super) struct Connections {
 struct Open {
     /// The next number; greater is later.
     next: u64,
-    by_turn: BTreeMap<u64, Arc<Notify>>,
+    by_turn: BTreeMap<u64, Arc<Ends>>,
+}
+
+/// How a connection is told to end, and tells that it has ended.
+#[derive(Debug, Default)]
+struct Ends {
+    told: Notify,
+    gone: Notify,
+}
+
+/// A connection that was told to end.
+#[derive(Debug)]
+pub(super) struct Leaving(Arc<Ends>);
+
+impl Leaving {
+    /// Resolves when it has ended.
+    pub(super) async fn gone(&self) {
+        self.0.gone.notified().await;
+    }
 }
 
 /// One connection's place among the others. It is given up by dropping it.
@@ -32,26 +50,27 @@ struct Open {
 pub(super) struct Place {
     connections: Arc<Connections>,
     turn: AtomicU64,
-    gave_way: Arc<Notify>,
+    ends: Arc<Ends>,
 }
 
 impl Connections {
     pub(super) fn enter(self: &Arc<Self>) -> Place {
-        let gave_way = Arc::new(Notify::new());
-        let turn = self.open.lock().insert(Arc::clone(&gave_way));
-        Place { connections: Arc::clone(self), turn: AtomicU64::new(turn), gave_way }
+        let ends = Arc::new(Ends::default());
+        let turn = self.open.lock().insert(Arc::clone(&ends));
+        Place { connections: Arc::clone(self), turn: AtomicU64::new(turn), ends }
     }
 
-    /// The oldest is told to end. `false`: there is none.
-    pub(super) fn make_room(&self) -> bool {
-        let oldest = self.open.lock().by_turn.pop_first();
-        // Kept until it is looked at, should it not be waiting yet.
-        oldest.inspect(|(_, connection)| connection.notify_one()).is_some()
+    /// The oldest is told to end, if there is one.
+    pub(super) fn make_room(&self) -> Option<Leaving> {
+        let (_, oldest) = self.open.lock().by_turn.pop_first()?;
+        // Kept until it is looked at, should nobody be waiting yet.
+        oldest.told.notify_one();
+        Some(Leaving(oldest))
     }
 }
 
 impl Open {
-    fn insert(&mut self, connection: Arc<Notify>) -> u64 {
+    fn insert(&mut self, connection: Arc<Ends>) -> u64 {
         let turn = self.next;
         self.next += 1;
         self.by_turn.insert(turn, connection);
@@ -70,13 +89,14 @@ impl Place {
 
     /// Resolves when it is to end.
     pub(super) async fn gave_way(&self) {
-        self.gave_way.notified().await;
+        self.ends.told.notified().await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.open.lock().by_turn.remove(&self.turn.load(Ordering::Relaxed));
+        self.ends.gone.notify_one();
     }
 }
 
@@ -96,15 +116,15 @@ mod tests {
         let [silent, asking, late] = [(); 3].map(|()| connections.enter());
         asking.answered();
         for expected in [&silent, &late, &asking] {
-            assert!(connections.make_room());
+            assert!(connections.make_room().is_some());
             for place in [&silent, &asking, &late] {
                 assert_eq!(told(place), std::ptr::eq(place, expected));
             }
         }
-        assert!(!connections.make_room());
+        assert!(connections.make_room().is_none());
         // Too late to come back.
         silent.answered();
-        assert!(!connections.make_room());
+        assert!(connections.make_room().is_none());
     }
 
     #[test]
@@ -114,6 +134,13 @@ mod tests {
         place.answered();
         drop(place);
         assert!(connections.open.lock().by_turn.is_empty());
-        assert!(!connections.make_room());
+        assert!(connections.make_room().is_none());
+
+        let place = connections.enter();
+        let leaving = connections.make_room();
+        let gone = || leaving.as_ref().is_some_and(|leaving| leaving.gone().now_or_never().is_some());
+        assert!(!gone());
+        drop(place);
+        assert!(gone());
     }
 }

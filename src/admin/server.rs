@@ -105,31 +105,25 @@ pub(super) async fn serve(
             Err(error) if gone(&error) => continue,
             Err(error) => {
                 metrics.http_not_accepted();
-                // Most often no file descriptor is left: here is one to be had.
-                if connections.make_room() {
-                    metrics.http_closed(Closed::GaveWay);
-                }
                 if told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
                     told = Some(Instant::now());
                     tracing::error!(%error, "no HTTP connection can be taken; trying again without end");
                 }
+                // Most often no file descriptor is left: here is one to be had. Where there is none, a
+                // rest, since the next try would fail as well.
                 tokio::select! {
-                    () = sleep(ACCEPT_AGAIN) => continue,
+                    made = make_room(&connections, &metrics) => if !made { sleep(ACCEPT_AGAIN).await },
                     () = stopped.requested() => return,
                 }
+                continue;
             }
         };
-        let place = match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => Ok(place),
-            Err(_) => {
-                if connections.make_room() {
-                    metrics.http_closed(Closed::GaveWay);
-                }
-                tokio::select! {
-                    place = Arc::clone(&places).acquire_owned() => place,
-                    () = stopped.requested() => return,
-                }
-            }
+        if places.available_permits() == 0 {
+            make_room(&connections, &metrics).await;
+        }
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = stopped.requested() => return,
         };
         let connection = Connection {
             app: app.clone(),
@@ -146,6 +140,14 @@ pub(super) async fn serve(
             drop(place);
         });
     }
+}
+
+/// Closes the oldest connection and waits until it is closed. `false`: there is none.
+async fn make_room(connections: &Connections, metrics: &Metrics) -> bool {
+    let Some(leaving) = connections.make_room() else { return false };
+    metrics.http_closed(Closed::GaveWay);
+    leaving.gone().await;
+    true
 }
 
 /// Whether not this process but the other side failed.

@@ -77,10 +77,13 @@ impl Seed {
     }
 }
 
-/// A user's seed, and whether it was made just now.
+/// A user's seed, and how it was found.
 pub(super) struct Kept {
     pub(super) seed: Seed,
+    /// Made just now.
     pub(super) created: bool,
+    /// Others could get at it until now.
+    pub(super) exposed: bool,
 }
 
 /// Reads the user's seed, or makes one.
@@ -89,8 +92,9 @@ pub(super) fn keep(dir: &Path, user: &User) -> Result<Kept, KeysError> {
     let io = |source| KeysError::Io { path: path.clone(), source };
     if fs::exists(&path).map_err(io)? {
         // A copy or an archive may have opened it to others.
+        let exposed = fs::metadata(&path).map_err(io)?.permissions().mode() & 0o077 != 0;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io)?;
-        return Ok(Kept { seed: Seed::read(&path)?, created: false });
+        return Ok(Kept { seed: Seed::read(&path)?, created: false, exposed });
     }
     for folder in [Some(keys_dir(dir)), path.parent().map(Path::to_owned)].into_iter().flatten() {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
@@ -98,7 +102,7 @@ pub(super) fn keep(dir: &Path, user: &User) -> Result<Kept, KeysError> {
     }
     let seed = Seed::new()?;
     write_whole(&path, format!("{}\n", seed.reveal()).as_bytes(), 0o600).map_err(io)?;
-    Ok(Kept { seed, created: true })
+    Ok(Kept { seed, created: true, exposed: false })
 }
 
 /// Deletes the seeds of agents that the plan no longer has: a key that opens nothing is only a

@@ -9,6 +9,8 @@ use std::{
 
 use agentbus::tenants::{BusUser, Plan, User};
 
+use crate::support::bus::Bus;
+
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
@@ -22,6 +24,24 @@ fn refused(arguments: &[&str]) -> String {
         .unwrap();
     assert!(!output.status.success(), "{arguments:?} went well");
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// What `agentbus up` and the demo run on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bus_on_one_machine_writes_of_secrets_is_for_its_owner_only() {
+    let bus = Bus::start(1).await;
+    let dir = bus.stack.dir().to_path_buf();
+    let mut secrets = vec![dir.join("nodes/node-1.toml")];
+    for folder in fs::read_dir(dir.join("keys")).unwrap() {
+        let folder = folder.unwrap().path();
+        secrets.extend(fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
+    }
+    assert!(secrets.len() > 5, "{secrets:?}");
+    for path in secrets {
+        let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{} has mode {mode:04o}", path.display());
+    }
+    bus.stop().await;
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -106,14 +107,19 @@ async fn fifteen_hundred_half_open_connections_hold_up_nobody_and_are_gone_in_ti
     bus.stop().await;
 }
 
+/// A bus whose node may have so many files open.
+async fn with_files(folder: &Path, files: usize) -> Bus {
+    let program = folder.join("agentbus");
+    let script = format!("#!/bin/sh\nulimit -n {files} && exec {} \"$@\"\n", env!("CARGO_BIN_EXE_agentbus"));
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    Bus::with(1, |options| options.executable = program).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_may_open_few_files_answers_beside_strangers_and_says_so_at_its_start() {
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("agentbus");
-    let script = format!("#!/bin/sh\nulimit -n 64 && exec {} \"$@\"\n", env!("CARGO_BIN_EXE_agentbus"));
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let bus = Bus::with(1, |options| options.executable = program).await;
+    let bus = with_files(folder.path(), 64).await;
     for _ in 0..5 {
         let open = strangers(&bus, 100).await;
         healthy(&bus).await;
@@ -123,5 +129,24 @@ async fn a_node_that_may_open_few_files_answers_beside_strangers_and_says_so_at_
     assert!(number(&numbers, "agentbus_http_connections") <= 16, "{numbers}");
     let log = fs::read_to_string(bus.stack.nodes()[0].child().log()).unwrap();
     assert!(log.contains("ulimit -n") && log.contains("\"connections\":16"), "{log}");
+    bus.stop().await;
+}
+
+/// Fewer file descriptors than the bound on connections reckons with: the system gives no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_file_descriptor_to_spare_takes_one_from_a_stranger() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = with_files(folder.path(), 256).await;
+    let opened = fs::read_dir(format!("/proc/{}/fd", bus.stack.nodes()[0].child().pid())).unwrap().count();
+    bus.stop().await;
+
+    let bus = with_files(folder.path(), opened + 4).await;
+    for _ in 0..3 {
+        let open = strangers(&bus, 300).await;
+        healthy(&bus).await;
+        drop(open);
+    }
+    let (_, numbers) = get(&bus, "/metrics").await;
+    assert!(number(&numbers, "agentbus_http_not_accepted_total") > 0, "{opened} were open before\n{numbers}");
     bus.stop().await;
 }
