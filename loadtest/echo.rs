@@ -1,8 +1,9 @@
 //! What is the least a node could do? The baseline: each payload to the recipient's inbox, "ok" to
 //! the sender, nothing read, nothing checked, nothing kept.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
+use agentbus::tenants::Seed;
 use anyhow::Context as _;
 use async_nats::ConnectOptions;
 use bytes::Bytes;
@@ -15,8 +16,8 @@ pub(crate) const ANSWER: &[u8] = b"ok";
 
 /// Serves until SIGTERM. The same user, subject and queue group as a node's.
 pub(crate) async fn run(options: &EchoOptions) -> anyhow::Result<()> {
-    let seed = fs::read_to_string(&options.nkey_file).context("the node's key")?;
-    let client = ConnectOptions::with_nkey(seed.trim().to_owned())
+    let seed = Seed::read(&options.nkey_file).context("the node's key")?;
+    let client = ConnectOptions::with_nkey(seed.reveal().to_owned())
         .custom_inbox_prefix("_INBOX.node")
         .name("loadtest echo")
         .connection_timeout(Duration::from_secs(3))

@@ -6,7 +6,10 @@ use axum::{Json, Router, extract::State, http::StatusCode, response::IntoRespons
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::shutdown::Shutdown;
+use crate::{config, shutdown::Shutdown, telemetry::Metrics};
+
+mod connections;
+mod server;
 
 /// What the node's health is read from.
 pub trait Health: Send + Sync + 'static {
@@ -78,26 +81,21 @@ impl Report {
 /// Opens the socket, so that a taken port is an error at start, and serves in the background until
 /// every other task has ended: a draining node still says that it is not ready.
 pub async fn start(
-    listen: SocketAddr,
+    settings: &config::Http,
     health: Arc<dyn Health>,
+    metrics: Arc<Metrics>,
     stopped: Shutdown,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen).await?;
+    let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let app = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics_text))
         .route("/thresholds", get(thresholds))
         .with_state(health);
-    let until = stopped.clone();
-    stopped.tracker().spawn(async move {
-        let serving =
-            axum::serve(listener, app).with_graceful_shutdown(async move { until.requested().await });
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the HTTP server ended");
-        }
-    });
+    let bounds = server::Bounds::new(settings.connections);
+    stopped.tracker().spawn(server::serve(listener, app, bounds, metrics, stopped.clone()));
     Ok(address)
 }
 
@@ -119,7 +117,7 @@ async fn thresholds(State(health): State<Arc<dyn Health>>) -> impl IntoResponse 
     Json(health.thresholds())
 }
 
-async fn metrics(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
+async fn metrics_text(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([("content-type", OPENMETRICS)], health.metrics())
 }

@@ -38,8 +38,10 @@ use crate::{
 };
 
 mod health;
+mod reload;
 
 use health::{NodeHealth, Serving};
+pub use reload::Reload;
 
 /// Of a request that bears no message: a registration with all that it may say has a third of it.
 const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
@@ -63,12 +65,17 @@ const BACKGROUND_LIMIT: Duration = Duration::from_millis(500);
 
 /// Runs a node until `shutdown` is requested and everything in flight has ended, or until a part of it cannot
 /// be mended.
-pub async fn run(config: NodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
-    run_with(config, shutdown, Supervisor::default()).await
+pub async fn run(config: NodeConfig, reload: Reload, shutdown: Shutdown) -> anyhow::Result<()> {
+    run_with(config, reload, shutdown, Supervisor::default()).await
 }
 
 /// The same, with a hand on its parts.
-pub async fn run_with(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -> anyhow::Result<()> {
+pub async fn run_with(
+    config: NodeConfig,
+    reload: Reload,
+    shutdown: Shutdown,
+    supervisor: Supervisor,
+) -> anyhow::Result<()> {
     let ends = shutdown.clone();
     let given_up = async {
         supervisor.failed().await;
@@ -77,7 +84,7 @@ pub async fn run_with(config: NodeConfig, shutdown: Shutdown, supervisor: Superv
         tokio::time::sleep(FAILED_WITHIN).await;
     };
     let ended = tokio::select! {
-        ended = serve(config, shutdown, supervisor.clone()) => ended,
+        ended = serve(config, reload, shutdown, supervisor.clone()) => ended,
         () = given_up => Ok(()),
     };
     match supervisor.failure() {
@@ -86,7 +93,12 @@ pub async fn run_with(config: NodeConfig, shutdown: Shutdown, supervisor: Superv
     }
 }
 
-async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -> anyhow::Result<()> {
+async fn serve(
+    config: NodeConfig,
+    reload: Reload,
+    shutdown: Shutdown,
+    supervisor: Supervisor,
+) -> anyhow::Result<()> {
     // What messages in flight still need lives longer than the intake.
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
@@ -95,10 +107,13 @@ async fn serve(config: NodeConfig, shutdown: Shutdown, supervisor: Supervisor) -
     let cpu = Arc::new(cpu.context("cpu.threads")?);
     let webhook = open_webhook(&config).await?;
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
-    let http = admin::start(config.http.listen, Arc::clone(&health) as Arc<dyn Health>, background.clone())
+    let reported = Arc::clone(&health) as Arc<dyn Health>;
+    let http = admin::start(&config.http, reported, Arc::clone(&metrics), background.clone())
         .await
         .with_context(|| format!("http.listen {}", config.http.listen))?;
     tracing::info!(node = config.node.name, %http, policy = %engine.revision(), "starting");
+    let reloaded = webhook.as_ref().map(|(webhook, _)| webhook.clone());
+    background.tracker().spawn(reload.on_hangups(config.clone(), reloaded, background.clone()));
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
     let model = load_model(&config.impact, &metrics).await?;

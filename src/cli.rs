@@ -12,6 +12,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// As the standard one, without its panic when nobody reads on. A terminal that was closed would end us
+/// in the middle of stopping in order, which that its closing has just begun.
+macro_rules! eprintln {
+    ($($told:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($told)*);
+    }};
+}
+
 mod agents;
 mod config;
 mod context;

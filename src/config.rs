@@ -10,6 +10,7 @@ use crate::{
     cpu::CpuSettings,
     domain::{ConstitutionHash, WeightsError},
     impact,
+    secret_file::{self, SecretFileError},
 };
 
 mod check;
@@ -78,6 +79,7 @@ pub struct Redis {
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     pub listen: SocketAddr,
+    pub connections: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -196,6 +198,9 @@ pub enum ConfigError {
     Source { message: String },
     #[error("{key}: found {found}, expected {expected}")]
     Value { key: String, found: String, expected: String },
+    /// The file itself holds a secret, and others can read it.
+    #[error("{key} holds a user, a password or a token; {cause}; or set it by {}", keys::variable(key))]
+    Exposed { key: &'static str, cause: SecretFileError },
     #[error("impact.weights: {cause}")]
     Weights { cause: WeightsError },
 }
@@ -256,7 +261,9 @@ impl NodeConfig {
     ) -> Result<Self, ConfigError> {
         let mut builder = config::Config::builder();
         if let Some(path) = file {
-            builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
+            let source = config::File::from(path).format(config::FileFormat::Toml);
+            check_exposed(path, &config::Config::builder().add_source(source.clone()).build()?)?;
+            builder = builder.add_source(source);
         }
         builder = builder.add_source(environment.prefix_separator("__").separator("__").try_parsing(true));
         for (key, value) in flags {
@@ -266,6 +273,16 @@ impl NodeConfig {
         config.check()?;
         Ok(config)
     }
+}
+
+/// Keys whose value may hold a secret.
+const MAY_HOLD_SECRETS: [&str; 3] = ["nats.url", "redis.url", "webhook.url"];
+
+/// A configuration file with a secret in it is a file with a secret.
+fn check_exposed(path: &std::path::Path, file: &config::Config) -> Result<(), ConfigError> {
+    let holds = |key: &&str| file.get_string(key).is_ok_and(|url| without_secrets(&url) != url);
+    let Some(key) = MAY_HOLD_SECRETS.into_iter().find(holds) else { return Ok(()) };
+    secret_file::check(path).map_err(|cause| ConfigError::Exposed { key, cause })
 }
 
 #[cfg(test)]

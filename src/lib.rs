@@ -16,6 +16,7 @@
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
 //!   what is done when a part of it does.
 //! - `tls`: as a client, for NATS and the webhook.
+//! - [`secret_file`]: who else could read a file with a secret?
 //! - [`app`]: the composition root. [`cli`]: the command line.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
 //! - [`client`]: an agent's side of the bus.
@@ -33,6 +34,7 @@ pub mod impact;
 pub mod pipeline;
 pub mod policy;
 pub mod rejection;
+pub mod secret_file;
 pub mod servers;
 pub mod shutdown;
 pub mod state;

@@ -43,17 +43,58 @@ impl Shutdown {
 
     /// Requests the stop on SIGINT or SIGTERM.
     pub fn on_signals(&self) -> std::io::Result<()> {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let token = self.token.clone();
-        // Not tracked: it lives as long as the process, and nothing waits for it.
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            token.cancel();
-        });
+        self.on_any(&[SignalKind::interrupt(), SignalKind::terminate()])
+    }
+
+    /// The same for what a person runs in a terminal: that it is closed (SIGHUP) ends it in order, too.
+    pub fn on_terminal_signals(&self) -> std::io::Result<()> {
+        self.on_signals()?;
+        if hangup_is_ignored() { Ok(()) } else { self.on_any(&[SignalKind::hangup()]) }
+    }
+
+    fn on_any(&self, kinds: &[SignalKind]) -> std::io::Result<()> {
+        for kind in kinds {
+            let mut signals = signal(*kind)?;
+            let token = self.token.clone();
+            // Not tracked: it lives as long as the process, and nothing waits for it.
+            tokio::spawn(async move {
+                signals.recv().await;
+                token.cancel();
+            });
+        }
         Ok(())
+    }
+}
+
+/// Whether this process was started to outlive its terminal, as `nohup` does it. Handling SIGHUP would
+/// undo that. Not known where there is no /proc.
+pub fn hangup_is_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, HANGUP))
+}
+
+/// SIGHUP's number.
+const HANGUP: u32 = 1;
+
+/// Whether the status of a process says that it ignores a signal.
+fn ignores(status: &str, signal: u32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_signal_is_ignored_is_read_off_the_status() {
+        for (status, ignored) in [
+            ("Name:\tnohup\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000000\n", true),
+            ("Name:\tnode\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n", false),
+            ("SigIgn:\tnonsense\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores(status, HANGUP), ignored, "{status}");
+        }
     }
 }

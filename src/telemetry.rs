@@ -20,7 +20,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
 
 use crate::{
     config::{Log, LogFormat},
@@ -30,6 +30,7 @@ use crate::{
 
 mod cpu;
 mod deliberations;
+mod http;
 mod lane;
 mod learning;
 mod model;
@@ -37,6 +38,8 @@ mod polls;
 mod webhook;
 
 use deliberations::DeliberationMetrics;
+pub use http::Closed;
+use http::HttpMetrics;
 pub use lane::LaneMetrics;
 use learning::LearningMetrics;
 use model::ModelMetrics;
@@ -176,6 +179,7 @@ pub struct Metrics {
     pub deliberations: DeliberationMetrics,
     pub lane: LaneMetrics,
     webhook: WebhookMetrics,
+    http: HttpMetrics,
     learning: LearningMetrics,
     pub in_flight: Gauge<i64, AtomicI64>,
     pub nats_connected: Gauge<i64, AtomicI64>,
@@ -218,6 +222,7 @@ impl Metrics {
             deliberations: DeliberationMetrics::default(),
             lane: LaneMetrics::default(),
             webhook: WebhookMetrics::default(),
+            http: HttpMetrics::default(),
             learning: LearningMetrics::default(),
             in_flight: Gauge::default(),
             nats_connected: Gauge::default(),
@@ -282,6 +287,7 @@ impl Metrics {
         metrics.deliberations.register(&mut registry);
         metrics.lane.register(&mut registry);
         metrics.webhook.register(&mut registry);
+        metrics.http.register(&mut registry);
         metrics.learning.register(&mut registry);
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("nats_connected", "1 while connected to NATS", metrics.nats_connected.clone());
@@ -386,10 +392,10 @@ impl impact::Meter for Metrics {
     }
 }
 
-/// Logs go to stderr: for people on a terminal, JSON otherwise.
-pub fn init_logs(log: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|cause| format!("log.filter: found {:?}, expected a tracing filter: {cause}", log.filter))?;
+/// Logs go to stderr: for people on a terminal, JSON otherwise. What is logged can be changed by what is
+/// returned.
+pub fn init_logs(log: &Log) -> Result<LogFilter, String> {
+    let (filter, handle) = reload::Layer::new(LogFilter::parse(&log.filter)?);
     let json = match log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Human => false,
@@ -398,5 +404,24 @@ pub fn init_logs(log: &Log) -> Result<(), String> {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let done = if json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
-    done.map_err(|cause| format!("logs are set up already: {cause}"))
+    done.map_err(|cause| format!("logs are set up already: {cause}"))?;
+    Ok(LogFilter(handle))
+}
+
+/// What is logged.
+#[derive(Debug, Clone)]
+pub struct LogFilter(reload::Handle<EnvFilter, tracing_subscriber::Registry>);
+
+impl LogFilter {
+    /// Whether a filter can be used.
+    pub fn parse(filter: &str) -> Result<EnvFilter, String> {
+        EnvFilter::try_new(filter)
+            .map_err(|cause| format!("log.filter: found {filter:?}, expected a tracing filter: {cause}"))
+    }
+
+    /// From now on.
+    pub fn set(&self, filter: EnvFilter) {
+        // Fails only when the subscriber is gone, and then nothing is logged.
+        let _ = self.0.reload(filter);
+    }
 }

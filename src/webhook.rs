@@ -4,6 +4,10 @@
 //! Knows how to make one call, not when: retries are JetStream's (`bus/hooks.rs`). What a message says
 //! never leaves with a call; who wants to read it asks the bus.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 use crate::{config, domain::Timestamp};
 
 mod endpoint;
@@ -15,9 +19,14 @@ pub use endpoint::{CallError, EndpointError};
 pub use occasion::Occasion;
 pub use secret::{Secret, SecretError};
 
-/// An endpoint, and what calls to it are signed with.
-#[derive(Debug)]
+/// An endpoint, and what calls to it are signed with. Clones are told of a change together.
+#[derive(Debug, Clone)]
 pub struct Webhook {
+    now: Arc<ArcSwap<Way>>,
+}
+
+#[derive(Debug)]
+struct Way {
     endpoint: Endpoint,
     secret: Secret,
 }
@@ -34,21 +43,28 @@ pub enum WebhookError {
 impl Webhook {
     /// Reads the secret, and for https the roots of trust. Blocks.
     pub fn open(settings: &config::Webhook) -> Result<Self, WebhookError> {
-        Ok(Self {
+        let way = Way {
             secret: Secret::read(&settings.secret_file)?,
             endpoint: Endpoint::open(&settings.url, settings.timeout)?,
-        })
+        };
+        Ok(Self { now: Arc::new(ArcSwap::from_pointee(way)) })
+    }
+
+    /// From the next call on, the way of the other one. A call that is being made stays as it is.
+    pub fn become_as(&self, other: &Self) {
+        self.now.store(other.now.load_full());
     }
 
     /// One call. An answer of 200 to 299 in time is success, and nothing else is.
     pub async fn call(&self, occasion: &Occasion, now: Timestamp) -> Result<(), CallError> {
+        let way = self.now.load_full();
         let seconds = now.0 / 1000;
-        let signature = self.secret.sign(&occasion.id, seconds, &occasion.body);
+        let signature = way.secret.sign(&occasion.id, seconds, &occasion.body);
         let headers = [
             ("webhook-id", occasion.id.clone()),
             ("webhook-timestamp", seconds.to_string()),
             ("webhook-signature", signature),
         ];
-        self.endpoint.post(headers, occasion.body.clone()).await
+        way.endpoint.post(headers, occasion.body.clone()).await
     }
 }

@@ -1,9 +1,9 @@
 //! What is the least a durable lane could do? Pulls each message from the stream of what waits, stores
 //! it in the recipient's with an acknowledgement, acknowledges it; nothing read, checked or recorded.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use agentbus::tenants::names;
+use agentbus::tenants::{Seed, names};
 use anyhow::Context as _;
 use async_nats::{
     ConnectOptions, HeaderMap,
@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 
 /// Serves until SIGTERM. The same user, streams and consumer as a node's.
 pub(crate) async fn run(options: &BareOptions) -> anyhow::Result<()> {
-    let context = connect(&options.nats, &fs::read_to_string(&options.nkey_file)?).await?;
+    let context = connect(&options.nats, Seed::read(&options.nkey_file)?.reveal()).await?;
     let tenant = options.tenant.parse()?;
     let stream = context.get_stream(names::inbound_stream(&tenant)).await?;
     let consumer: jetstream::consumer::Consumer<pull::Config> =

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::node::Settings;
-use crate::{config::keys, webhook::Webhook};
+use crate::{config::keys, tenants::Seed, webhook::Webhook};
 
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -26,6 +27,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         ConfigCommand::Check(settings) => {
             let config = settings.load()?;
             crate::app::load_policy(&config.policy)?;
+            if let Some(path) = &config.nats.nkey_file {
+                Seed::read(path).context("nats.nkey_file")?;
+            }
             if let Some(webhook) = &config.webhook {
                 Webhook::open(webhook)?;
             }

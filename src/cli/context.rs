@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -13,6 +13,7 @@ use clap::Args;
 use crate::{
     client::AgentClient,
     domain::{AgentId, IdError, TenantId, unseen::unseen},
+    secret_file::{self, SecretFileError},
     servers::folder::Running,
     tenants::{User, names::keys_dir},
 };
@@ -81,14 +82,16 @@ impl Identity {
 
     fn seed(&self) -> anyhow::Result<String> {
         if let Some(path) = &self.nkey_file {
-            return read_seed(path).with_context(|| format!("--nkey-file {}", path.display()));
+            return secret_file::read(path, SEED_BYTES_MAX).context("--nkey-file");
         }
         let user = User::Agent(self.who.tenant.clone(), self.who.agent.clone());
         let path = user.seed_path(&self.dir);
-        match read_seed(&path) {
+        match secret_file::read(&path, SEED_BYTES_MAX) {
             Ok(seed) => Ok(seed),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("{}", self.unknown()),
-            Err(error) => Err(error).with_context(|| path.display().to_string()),
+            Err(SecretFileError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+                bail!("{}", self.unknown())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -115,12 +118,6 @@ impl Identity {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("there is no agent {} in {}; there are {shown}{more}", self.who, self.dir.display())
     }
-}
-
-fn read_seed(path: &Path) -> io::Result<String> {
-    let mut seed = String::new();
-    fs::File::open(path)?.take(SEED_BYTES_MAX).read_to_string(&mut seed)?;
-    Ok(seed)
 }
 
 /// Names in a folder, sorted; none if there is no such folder.
@@ -216,10 +213,18 @@ pub(super) fn safe(text: &str, limit: usize) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn identity(who: &str, dir: &Path) -> Identity {
         Identity { who: who.parse().unwrap(), dir: dir.to_owned(), server: None, nkey_file: None }
+    }
+
+    /// A file with a secret.
+    fn keep(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     #[test]
@@ -237,18 +242,34 @@ mod tests {
         assert!(error.contains("agentbus up"), "{error}");
         for (folder, file) in [("acme", "planner.nk"), ("acme", "worker.nk"), ("bus", "node.nk")] {
             fs::create_dir_all(dir.path().join("keys").join(folder)).unwrap();
-            fs::write(dir.path().join("keys").join(folder).join(file), "SU").unwrap();
+            keep(&dir.path().join("keys").join(folder).join(file), "SU");
         }
         let error = identity("acme/plannr", dir.path()).seed().unwrap_err().to_string();
         assert!(error.contains("acme/planner, acme/worker") && !error.contains("node"), "{error}");
         assert_eq!(identity("acme/planner", dir.path()).seed().unwrap(), "SU");
     }
 
+    #[test]
+    fn a_key_that_others_can_read_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("keys/acme")).unwrap();
+        let path = dir.path().join("keys/acme/planner.nk");
+        keep(&path, "SU");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let mut named = identity("acme/planner", dir.path());
+        named.nkey_file = Some(path.clone());
+        for identity in [identity("acme/planner", dir.path()), named] {
+            let error = format!("{:#}", identity.seed().unwrap_err());
+            assert!(error.contains("mode 0644"), "{error}");
+            assert!(error.ends_with(&format!("chmod 600 {}", path.display())), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn where_no_bus_runs_one_hears_how_to_start_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("keys/acme")).unwrap();
-        fs::write(dir.path().join("keys/acme/planner.nk"), "SU").unwrap();
+        keep(&dir.path().join("keys/acme/planner.nk"), "SU");
         let error = identity("acme/planner", dir.path()).connect().await.unwrap_err().to_string();
         assert!(error.contains("no bus is running") && error.contains("agentbus up"), "{error}");
     }

@@ -50,7 +50,7 @@ pub(super) struct DemoArgs {
 
 pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
-    shutdown.on_signals()?;
+    shutdown.on_terminal_signals()?;
     let screen = Screen::new();
     screen.line("agentbus demo: NATS, Redis, two nodes, three tenants");
     let folder = tempfile::Builder::new().prefix("agentbus-demo-").tempdir()?;

@@ -68,7 +68,7 @@ pub(super) struct InboxArgs {
 
 pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
-    shutdown.on_signals()?;
+    shutdown.on_terminal_signals()?;
     let client = args.identity.connect().await?;
     let who = &args.identity.who;
     let paint = Paint::stdout();

@@ -1,12 +1,13 @@
-//! `agentbus node`: one node in the foreground, until SIGINT or SIGTERM.
+//! `agentbus node`: one node in the foreground, until SIGINT or SIGTERM. SIGHUP: read the configuration again.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    app,
+    app::{self, Reload},
     config::{NodeConfig, keys},
     shutdown::Shutdown,
     telemetry,
@@ -53,19 +54,20 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn load(self) -> anyhow::Result<NodeConfig> {
+    /// Reads all of it, anew each time. Blocks.
+    pub fn load(&self) -> anyhow::Result<NodeConfig> {
         let named = [
-            ("node.name", self.name),
-            ("nats.url", self.nats),
-            ("nats.nkey_file", self.nkey_file),
-            ("redis.url", self.redis),
-            ("http.listen", self.http),
-            ("policy.dir", self.policy_dir),
-            ("impact.model_dir", self.model_dir),
+            ("node.name", &self.name),
+            ("nats.url", &self.nats),
+            ("nats.nkey_file", &self.nkey_file),
+            ("redis.url", &self.redis),
+            ("http.listen", &self.http),
+            ("policy.dir", &self.policy_dir),
+            ("impact.model_dir", &self.model_dir),
         ];
         let mut flags: Vec<(String, String)> =
-            named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-        flags.extend(self.set);
+            named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
+        flags.extend(self.set.iter().cloned());
         let source = self.config.as_deref().map_or("the environment and flags".to_owned(), |file| {
             format!("{}, the environment and flags", file.display())
         });
@@ -80,10 +82,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 pub async fn run(args: NodeArgs) -> anyhow::Result<ExitCode> {
-    let config = args.settings.load()?;
-    telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
+    // Before all else: until then it would end the process.
+    let hangup = signal(SignalKind::hangup())?;
+    let settings = args.settings;
+    let config = settings.load()?;
+    let filter = telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
     let shutdown = Shutdown::default();
     shutdown.on_signals()?;
-    app::run(config, shutdown).await?;
+    app::run(config, Reload::new(hangup, move || settings.load(), filter), shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -211,7 +211,7 @@ fn shown(weights: &Weights) -> String {
 }
 
 fn print_generated(generated: &Generated) {
-    let Generated { accounts_conf, users, created, removed, changed } = generated;
+    let Generated { accounts_conf, users, created, removed, exposed, changed } = generated;
     let word = if *changed { "wrote" } else { "unchanged" };
     println!("{word} {} ({users} users)", accounts_conf.display());
     for path in created {
@@ -219,6 +219,12 @@ fn print_generated(generated: &Generated) {
     }
     for path in removed {
         println!("  deleted seed  {}, its agent is no longer in the file", path.display());
+    }
+    for path in exposed {
+        println!(
+            "  closed seed   {}, others could read it; delete it and run this again to have a new one",
+            path.display()
+        );
     }
 }
 

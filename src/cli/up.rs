@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
+    shutdown::hangup_is_ignored,
     tenants::{Plan, User},
 };
 
@@ -215,7 +216,8 @@ fn shorten(text: &str) -> String {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    /// Absent: it is to outlive its terminal (`nohup`).
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -224,7 +226,7 @@ impl Signals {
         Ok(Self {
             interrupt: install(SignalKind::interrupt())?,
             terminate: install(SignalKind::terminate())?,
-            hang_up: install(SignalKind::hangup())?,
+            hang_up: if hangup_is_ignored() { None } else { Some(install(SignalKind::hangup())?) },
         })
     }
 
@@ -233,7 +235,14 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "interrupted",
             _ = self.terminate.recv() => "asked to end",
-            _ = self.hang_up.recv() => "the terminal was closed",
+            () = hung_up(&mut self.hang_up) => "the terminal was closed",
         }
+    }
+}
+
+async fn hung_up(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

@@ -74,7 +74,7 @@ impl NodeConfig {
         const SECOND: Duration = Duration::from_secs(1);
         const MINUTE: Duration = Duration::from_secs(60);
         const HOUR: Duration = Duration::from_secs(60 * 60);
-        let Self { node, nats, limits, cpu, registry, idempotency, durable, impact, .. } = self;
+        let Self { node, nats, http, limits, cpu, registry, idempotency, durable, impact, .. } = self;
         for (key, found, min, max) in [
             ("node.drain", node.drain, Duration::ZERO, MINUTE),
             ("nats.timeout", nats.timeout, MILLISECOND, HOUR),
@@ -92,6 +92,7 @@ impl NodeConfig {
             within(key, found, min, max, |duration| humantime::format_duration(duration).to_string())?;
         }
         for (key, found, min, max) in [
+            ("http.connections", http.connections, 4, 4_096),
             ("limits.in_flight", limits.in_flight, 1, 65_536),
             ("limits.in_flight_per_tenant", limits.in_flight_per_tenant, 1, 65_536),
             ("limits.asks", limits.asks, 1, 65_536),

@@ -52,7 +52,7 @@ impl Default for Nats {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections: 128 }
     }
 }
 

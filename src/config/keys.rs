@@ -1,6 +1,6 @@
 //! What does each key mean? Said here once, for `agentbus config show` and `agentbus node --help`.
 
-use super::{NodeConfig, without_secrets};
+use super::{MAY_HOLD_SECRETS, NodeConfig, without_secrets};
 
 /// Each key's path and meaning, tables together, in the order in which they are shown. The keys of
 /// `constitution` are those of each of its entries.
@@ -13,6 +13,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("nats.timeout", "Bound of every single wait for the server"),
     ("redis.url", "redis://[user:password@]host:port[/db]; not set: in memory"),
     ("http.listen", "For /livez, /readyz, /metrics, /thresholds; no log-in, keep it inside"),
+    ("http.connections", "At one time; the oldest gives way; at most a quarter of ulimit -n"),
     ("log.format", "human, json, or auto: human on a terminal, json elsewhere"),
     ("log.filter", "Such as info, or warn,agentbus=debug"),
     ("constitution.hash", "In the file, [[constitution]]: what messages must name, 16 hex digits"),
@@ -74,16 +75,8 @@ pub fn help() -> String {
 /// are not in it.
 pub fn show(config: &NodeConfig) -> Result<String, toml::ser::Error> {
     let root = toml::Table::try_from(config)?;
-    let urls = [
-        ("nats.url", Some(&config.nats.url)),
-        ("redis.url", config.redis.as_ref().map(|redis| &redis.url)),
-        ("webhook.url", config.webhook.as_ref().map(|webhook| &webhook.url)),
-    ];
-    let hidden: Vec<&str> = urls
-        .into_iter()
-        .filter(|(_, url)| url.is_some_and(|url| without_secrets(url) != *url))
-        .map(|(path, _)| path)
-        .collect();
+    let holds_secrets = |path: &str| url(config, path).is_some_and(|url| without_secrets(url) != url);
+    let hidden: Vec<&str> = MAY_HOLD_SECRETS.into_iter().filter(|path| holds_secrets(path)).collect();
     let mut tables = Vec::new();
     for keys in KEYS.chunk_by(|(a, _), (b, _)| split(a).0 == split(b).0) {
         let name = keys.first().map_or("", |(path, _)| split(path).0);
@@ -109,10 +102,8 @@ fn show_table(header: &str, table: Option<&toml::Table>, keys: &[(&str, &str)], 
         let (_, key) = split(path);
         text.push_str(&format!("# {meaning}\n"));
         if hidden.contains(path) {
-            let variable = path.to_uppercase().replace('.', "__");
-            text.push_str(&format!(
-                "# Its user and password are left out; AGENTBUS__{variable} can set it\n"
-            ));
+            let variable = variable(path);
+            text.push_str(&format!("# Its user and password are left out; {variable} can set it\n"));
         }
         match table.and_then(|table| table.get(key)) {
             Some(value) => text.push_str(&format!("{key} = {value}\n")),
@@ -120,6 +111,42 @@ fn show_table(header: &str, table: Option<&toml::Table>, keys: &[(&str, &str)], 
         }
     }
     text
+}
+
+/// The keys in which two configurations differ, in the order in which they are shown; the keys of
+/// `constitution` as one.
+pub fn changed(old: &NodeConfig, new: &NodeConfig) -> Result<Vec<&'static str>, toml::ser::Error> {
+    let (before, after) = (toml::Table::try_from(old)?, toml::Table::try_from(new)?);
+    let mut changed = Vec::new();
+    for (path, _) in KEYS {
+        // Of a list of tables all counts as one.
+        let table = split(path).0;
+        let list =
+            [&before, &after].into_iter().any(|root| find(root, table).is_some_and(toml::Value::is_array));
+        let path = if list { table } else { path };
+        // What is secret of a URL is not in the tables.
+        let url = |config| url(config, path);
+        let differs = find(&before, path) != find(&after, path) || url(old) != url(new);
+        if differs && changed.last() != Some(&path) {
+            changed.push(path);
+        }
+    }
+    Ok(changed)
+}
+
+/// The value of a key that may hold a secret.
+fn url<'a>(config: &'a NodeConfig, path: &str) -> Option<&'a str> {
+    match path {
+        "nats.url" => Some(&config.nats.url),
+        "redis.url" => config.redis.as_ref().map(|redis| redis.url.as_str()),
+        "webhook.url" => config.webhook.as_ref().map(|webhook| webhook.url.as_str()),
+        _ => None,
+    }
+}
+
+/// The environment variable that sets a key.
+pub(super) fn variable(path: &str) -> String {
+    format!("AGENTBUS__{}", path.to_uppercase().replace('.', "__"))
 }
 
 /// The table, and the key in it.
@@ -191,6 +218,33 @@ mod tests {
                 assert!(text.contains(&format!("# {meaning}\n")), "{meaning:?} is not in\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_differs_is_named_down_to_a_password() {
+        let toml = "[redis]\nurl = \"redis://:hunter2@c:6379/1\"\n[impact.weights]\ndrift = 0.5";
+        let old = load(toml, &[], &[]).unwrap();
+        assert_eq!(changed(&old, &old).unwrap(), Vec::<&str>::new());
+        let new = load(
+            "[redis]\nurl = \"redis://:hunter3@c:6379/1\"\n[impact.weights]\ndrift = 0.4\n\
+             [webhook]\nurl = \"https://d/hook\"\nsecret_file = \"s\"\n\
+             [[constitution]]\nhash = \"0123456789abcdef\"\nuntil = \"2027-01-01T00:00:00Z\"",
+            &[],
+            &[("http.connections", "7")],
+        )
+        .unwrap();
+        let expected = [
+            "redis.url",
+            "http.connections",
+            "constitution",
+            "impact.weights.drift",
+            "webhook.url",
+            "webhook.secret_file",
+            "webhook.timeout",
+            "webhook.attempts",
+        ];
+        assert_eq!(changed(&old, &new).unwrap(), expected);
+        assert_eq!(changed(&new, &old).unwrap(), expected);
     }
 
     #[test]

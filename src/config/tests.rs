@@ -61,6 +61,7 @@ fn what_is_wrong_is_named() {
         ("[limits]\nin_flight = 100", "limits.in_flight_per_tenant: found 512"),
         ("[limits]\nasks = 100", "limits.asks_per_tenant: found 1024, expected at most limits.asks, 100"),
         ("[limits]\nanswer = \"30s\"", "limits.answer: found 30s, expected 1ms to 29s"),
+        ("[http]\nconnections = 3", "http.connections: found 3, expected 4 to 4096"),
         ("[node]\ndrain = \"61s\"", "node.drain: found 1m 1s, expected 0s to 1m"),
         ("[cpu]\nthreads = 0", "cpu.threads: found 0, expected 1 to 256"),
         ("[cpu]\nqueue = 0", "cpu.queue: found 0, expected 1 to 65536"),
@@ -87,4 +88,32 @@ fn what_is_wrong_is_named() {
     }
     let error = load("", &[("AGENTBUS__NATZ__URL", "x")], &[]).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("natz"), "{error}");
+}
+
+#[test]
+fn a_file_with_a_password_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.toml");
+    let load = |toml: &str, mode: u32| {
+        std::fs::write(&path, toml).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        NodeConfig::load_from(Some(&path), config::Environment::with_prefix("AGENTBUS_TEST"), &[])
+    };
+    for (key, toml) in [
+        ("redis.url", "redis.url = \"redis://:hunter2@h:6379\""),
+        ("nats.url", "[nats]\nurl = \"nats://a:4222,nats://u:hunter2@b:4222\""),
+        ("webhook.url", "[webhook]\nurl = \"https://h/?token=hunter2\"\nsecret_file = \"s\""),
+    ] {
+        let error = load(toml, 0o644).unwrap_err().to_string();
+        let chmod = format!("chmod 600 {}", path.display());
+        let variable = format!("AGENTBUS__{}", key.to_uppercase().replace('.', "__"));
+        for told in [key, "mode 0644", "expected", &chmod, &variable] {
+            assert!(error.contains(told), "{told:?} is not in {error:?}");
+        }
+        assert!(!error.contains("hunter2"), "{error}");
+        load(toml, 0o600).unwrap();
+    }
+    load("redis.url = \"redis://h:6379\"", 0o644).unwrap();
 }

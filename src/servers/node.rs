@@ -1,7 +1,9 @@
 //! How is a bus node started as a child, and when is it ready?
 
 use std::{
-    fs,
+    fs::{self, OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -133,8 +135,16 @@ fn write_config(options: &NodeOptions, http_port: u16, path: &Path) -> Result<()
     merge(&mut config, &own);
     let text = format!("# Written at each start; edits are lost.\n{config}");
     fs::create_dir_all(&options.folder)
-        .and_then(|()| fs::write(path, text))
+        .and_then(|()| write_private(path, &text))
         .map_err(|cause| ServerError::File { what: "node configuration", path: path.to_path_buf(), cause })
+}
+
+/// For its owner only: what it is told may hold a password.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there keeps its mode otherwise.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
 }
 
 /// Lays `over` on top of `base`, table by table.
@@ -150,7 +160,7 @@ pub(super) fn merge(base: &mut toml::Table, over: &toml::Table) {
 }
 
 /// The status of a GET on loopback. Enough for a health endpoint of our own; no client is needed.
-pub async fn get_status(port: u16, path: &str) -> std::io::Result<u16> {
+pub async fn get_status(port: u16, path: &str) -> io::Result<u16> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -160,7 +170,7 @@ pub async fn get_status(port: u16, path: &str) -> std::io::Result<u16> {
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok())
-        .ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+        .ok_or_else(|| io::Error::other("not an HTTP answer"))
 }
 
 #[cfg(test)]

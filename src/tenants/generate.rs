@@ -24,6 +24,8 @@ pub struct Generated {
     pub created: Vec<PathBuf>,
     /// Seeds of agents that are no longer in the plan, deleted.
     pub removed: Vec<PathBuf>,
+    /// Seeds that others could get at, closed to them now. Somebody may have a copy.
+    pub exposed: Vec<PathBuf>,
     /// The accounts differ from those on disk before: servers need a reload.
     pub changed: bool,
 }
@@ -55,11 +57,14 @@ impl Plan {
         }
 
         let mut public = BTreeMap::new();
-        let mut created = Vec::new();
+        let (mut created, mut exposed) = (Vec::new(), Vec::new());
         for user in self.users() {
             let kept = keys::keep(dir, &user)?;
             if kept.created {
                 created.push(user.seed_path(dir));
+            }
+            if kept.exposed {
+                exposed.push(user.seed_path(dir));
             }
             public.insert(user, kept.seed.public_key()?);
         }
@@ -70,7 +75,7 @@ impl Plan {
         }
         // Last: a crash before this leaves a seed too many, never an account without its seed.
         let removed = keys::sweep(dir, self)?;
-        Ok(Generated { accounts_conf: path, users: public.len(), created, removed, changed })
+        Ok(Generated { accounts_conf: path, users: public.len(), created, removed, exposed, changed })
     }
 }
 
@@ -105,6 +110,7 @@ mod tests {
         let again = plan.generate(dir.path()).unwrap();
         assert_eq!((again.created.len(), again.removed.len(), again.changed), (0, 0, false));
         assert_eq!((fs::read(&path).unwrap(), mode(&path)), (seed, 0o600));
+        assert_eq!((first.exposed, again.exposed), (vec![], vec![path]));
     }
 
     #[test]

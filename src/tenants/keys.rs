@@ -2,8 +2,8 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -11,7 +11,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nkeys::{KeyPair, KeyPairType};
 
-use crate::domain::{AgentId, TenantId};
+use crate::{
+    domain::{AgentId, TenantId},
+    secret_file::{self, SecretFileError},
+};
 
 use super::{
     names::{User, keys_dir},
@@ -38,6 +41,8 @@ impl fmt::Debug for Seed {
 pub enum KeysError {
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     #[error("{} does not hold a NATS user seed; move it away and a new one is made", path.display())]
     NotASeed { path: PathBuf },
     #[error("cannot make a key: {cause}")]
@@ -47,10 +52,7 @@ pub enum KeysError {
 impl Seed {
     /// Reads a user's seed, such as `keys/acme/planner.nk`. Blocks.
     pub fn read(path: &Path) -> Result<Seed, KeysError> {
-        let io = |source| KeysError::Io { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path).map_err(io)?.take(SEED_FILE_MAX).read_to_string(&mut text).map_err(io)?;
-        let seed = Seed(text.trim().to_owned());
+        let seed = Seed(secret_file::read(path, SEED_FILE_MAX)?.trim().to_owned());
         match seed.key_pair() {
             Ok(pair) if pair.key_pair_type() == KeyPairType::User => Ok(seed),
             _ => Err(KeysError::NotASeed { path: path.to_owned() }),
@@ -82,10 +84,13 @@ impl Seed {
     }
 }
 
-/// A user's seed, and whether it was made just now.
+/// A user's seed, and how it was found.
 pub(super) struct Kept {
     pub(super) seed: Seed,
+    /// Made just now.
     pub(super) created: bool,
+    /// Others could get at it until now.
+    pub(super) exposed: bool,
 }
 
 /// Reads the user's seed, or makes one.
@@ -94,8 +99,9 @@ pub(super) fn keep(dir: &Path, user: &User) -> Result<Kept, KeysError> {
     let io = |source| KeysError::Io { path: path.clone(), source };
     if fs::exists(&path).map_err(io)? {
         // A copy or an archive may have opened it to others.
+        let exposed = fs::metadata(&path).map_err(io)?.permissions().mode() & 0o077 != 0;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(io)?;
-        return Ok(Kept { seed: Seed::read(&path)?, created: false });
+        return Ok(Kept { seed: Seed::read(&path)?, created: false, exposed });
     }
     for folder in [Some(keys_dir(dir)), path.parent().map(Path::to_owned)].into_iter().flatten() {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
@@ -103,7 +109,7 @@ pub(super) fn keep(dir: &Path, user: &User) -> Result<Kept, KeysError> {
     }
     let seed = Seed::new()?;
     write_whole(&path, format!("{}\n", seed.reveal()).as_bytes(), 0o600).map_err(io)?;
-    Ok(Kept { seed, created: true })
+    Ok(Kept { seed, created: true, exposed: false })
 }
 
 /// Deletes the seeds of agents that the plan no longer has: a key that opens nothing is only a

@@ -1,10 +1,12 @@
 //! What are calls signed with? One secret, or several while it is being changed.
 
-use std::{fmt, fs::File, io::Read as _, path::Path, path::PathBuf};
+use std::{fmt, path::Path, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
+
+use crate::secret_file::{self, SecretFileError};
 
 /// Bytes of the file.
 const FILE_MAX: u64 = 4 * 1024;
@@ -22,25 +24,15 @@ pub struct Secret {
 /// Why a file holds no secret. Says nothing of what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("cannot read {}: {cause}", path.display())]
-    Read { path: PathBuf, cause: std::io::Error },
-    #[error(
-        "{} has more than {FILE_MAX} bytes; expected whsec_ and base64, for each secret a line",
-        path.display()
-    )]
-    TooLarge { path: PathBuf },
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     #[error("{}, {problem}; expected whsec_ and 24 to 64 bytes as base64", path.display())]
     Malformed { path: PathBuf, problem: String },
 }
 
 impl Secret {
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        let read = |cause| SecretError::Read { path: path.to_owned(), cause };
-        let mut text = String::new();
-        File::open(path).map_err(read)?.take(FILE_MAX + 1).read_to_string(&mut text).map_err(read)?;
-        if text.len() as u64 > FILE_MAX {
-            return Err(SecretError::TooLarge { path: path.to_owned() });
-        }
+        let text = secret_file::read(path, FILE_MAX)?;
         Self::parse(&text).map_err(|problem| SecretError::Malformed { path: path.to_owned(), problem })
     }
 

@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -52,6 +53,12 @@ struct World {
     shutdown: Shutdown,
 }
 
+/// For its owner only, as a node wants it.
+fn secret_file(path: &Path) {
+    std::fs::write(path, format!("whsec_{}\n", STANDARD.encode(KEY))).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 impl World {
     async fn start() -> Self {
         let (server, folder) = nats("jetstream { store_dir: \"{folder}/js\" }").await;
@@ -64,7 +71,7 @@ impl World {
 
     fn secret_file(&self) -> PathBuf {
         let path = self.folder.path().join("webhook.secret");
-        std::fs::write(&path, format!("whsec_{}\n", STANDARD.encode(KEY))).unwrap();
+        secret_file(&path);
         path
     }
 
@@ -164,10 +171,14 @@ impl Call {
 
     /// HMAC by hand, so that the test does not agree with itself.
     fn assert_signed(&self) {
+        self.assert_signed_by(&KEY);
+    }
+
+    fn assert_signed_by(&self, key: &[u8]) {
         let mut inner = Sha256::new();
         let mut outer = Sha256::new();
         let mut block = [0; 64];
-        block[..KEY.len()].copy_from_slice(&KEY);
+        block[..key.len()].copy_from_slice(key);
         inner.update(block.map(|byte| byte ^ 0x36));
         outer.update(block.map(|byte| byte ^ 0x5c));
         let timestamp = self.header("webhook-timestamp");
@@ -412,8 +423,8 @@ async fn a_node_calls_the_webhook_that_it_is_configured_with() {
     let (url, mut calls) = receiver(ANYWHERE, |_| Reply::Accept).await;
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("webhook.secret");
-    std::fs::write(&secret, format!("whsec_{}", STANDARD.encode(KEY))).unwrap();
-    let bus = Bus::with(1, |options| {
+    secret_file(&secret);
+    let mut bus = Bus::with(1, |options| {
         let webhook = toml::Table::from_iter([
             ("url".to_owned(), url.into()),
             ("secret_file".to_owned(), secret.to_string_lossy().into_owned().into()),
@@ -434,5 +445,25 @@ async fn a_node_calls_the_webhook_that_it_is_configured_with() {
     let health: Value =
         serde_json::from_str(&reqwest::get(url).await.unwrap().text().await.unwrap()).unwrap();
     assert_eq!(health["parts"]["webhook"]["state"], "up", "{health}");
+
+    // Another secret, and SIGHUP: from then on it signs. One that others can read is not taken over.
+    let other = [7; 32];
+    for (key, mode) in [(other, 0o600), (KEY, 0o644)] {
+        std::fs::write(&secret, format!("whsec_{}\n", STANDARD.encode(key))).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        let node = bus.stack.node_mut(0).unwrap();
+        let before = std::fs::read_to_string(node.child().log()).unwrap().matches("SIGHUP").count();
+        node.child_mut().reload();
+        while std::fs::read_to_string(node.child().log()).unwrap().matches("SIGHUP").count() == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let parked = super::webhook::parked(u32::from(key[0]) + 10);
+        let event = serde_json::to_vec(&Event::Parked(Box::new(parked.clone()))).unwrap();
+        let subject = format!("deliberation.acme.{}.parked", parked.id);
+        context.publish(subject, event.into()).await.unwrap().await.unwrap();
+        next(&mut calls).await.assert_signed_by(&other);
+    }
+    let log = std::fs::read_to_string(bus.stack.nodes()[0].child().log()).unwrap();
+    assert!(log.contains("webhook.secret_file: ") && log.contains("mode 0644"), "{log}");
     bus.stop().await;
 }

@@ -72,7 +72,7 @@ impl Change {
 
 pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
-    shutdown.on_signals()?;
+    shutdown.on_terminal_signals()?;
     let desk = Desk::connect(&args.identity).await?;
     let paint = Paint::stdout();
     let drawn = std::io::stdout().is_terminal() && !args.json;

@@ -49,7 +49,7 @@ impl Screen {
     pub(super) fn line(&self, text: &str) {
         let mut block = self.block.lock();
         self.erase(&mut block);
-        println!("{text}");
+        self.put(&format!("{text}\n"));
     }
 
     pub(super) fn note(&self, text: &str) {
@@ -129,20 +129,24 @@ impl Screen {
             0 => self.paint.apply(Tone::Good, "nothing wrong"),
             wrong => self.paint.apply(Tone::Bad, format!("{wrong} wrong")),
         };
-        println!();
         // Fits into 80 columns: a line that wraps would not be erased whole.
-        println!(
-            "  {} {:>3}/{:<3} {:<11} {:>4} sent {:>4} delivered  {wrong}",
+        self.put(&format!(
+            "\n  {} {:>3}/{:<3} {:<11} {:>4} sent {:>4} delivered  {wrong}\n",
             self.paint.apply(Tone::Good, bar),
             block.done,
             block.of,
             block.doing,
             counts.messages,
             counts.deliveries,
-        );
-        let _ = io::stdout().flush();
+        ));
         block.shown = true;
         block.drawn = Some(Instant::now());
+    }
+
+    /// That the terminal was closed must not keep the servers from being stopped in order.
+    fn put(&self, text: &str) {
+        let mut out = io::stdout();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     /// Moves the cursor up over the block and clears to the end of the screen.

@@ -1,0 +1,110 @@
+//! What does a running node take over from its configuration, read again? (SIGHUP)
+//!
+//! All or nothing: with anything wrong, what was in force stays. What cannot be taken over is named, and
+//! waits for a restart.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tokio::signal::unix::Signal;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{NodeConfig, keys},
+    shutdown::Shutdown,
+    telemetry::LogFilter,
+    webhook::Webhook,
+};
+
+type Read = Arc<dyn Fn() -> anyhow::Result<NodeConfig> + Send + Sync>;
+
+/// Hears when to read the configuration again, and knows how.
+pub struct Reload {
+    hangup: Signal,
+    read: Read,
+    filter: LogFilter,
+}
+
+/// What is in force of what can be taken over.
+struct Running {
+    config: NodeConfig,
+    webhook: Option<Webhook>,
+    filter: LogFilter,
+}
+
+/// All that was read, found good and not in force yet.
+struct Found {
+    config: NodeConfig,
+    webhook: Option<Webhook>,
+    filter: EnvFilter,
+}
+
+impl Reload {
+    /// `read` gives the configuration from the sources of the start, and may block.
+    pub fn new(
+        hangup: Signal,
+        read: impl Fn() -> anyhow::Result<NodeConfig> + Send + Sync + 'static,
+        filter: LogFilter,
+    ) -> Self {
+        Self { hangup, read: Arc::new(read), filter }
+    }
+
+    /// Takes over what can be, at each SIGHUP, one after the other, until the stop.
+    pub(super) async fn on_hangups(mut self, config: NodeConfig, webhook: Option<Webhook>, stop: Shutdown) {
+        let mut running = Running { config, webhook, filter: self.filter };
+        loop {
+            tokio::select! {
+                hung_up = self.hangup.recv() => if hung_up.is_none() { return },
+                () = stop.requested() => return,
+            }
+            let read = Arc::clone(&self.read);
+            let found = tokio::task::spawn_blocking(move || look(&read));
+            let found = tokio::select! {
+                found = found => found.map_err(anyhow::Error::from).and_then(|found| found),
+                () = stop.requested() => return,
+            };
+            match found.and_then(|found| running.take_over(found)) {
+                Ok((taken, waiting)) => tracing::info!(
+                    taken = taken.join(", "),
+                    needs_restart = waiting.join(", "),
+                    "SIGHUP: the configuration was read again"
+                ),
+                Err(error) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "SIGHUP: the configuration is not taken over; what was in force stays"
+                ),
+            }
+        }
+    }
+}
+
+fn look(read: &Read) -> anyhow::Result<Found> {
+    let config = read()?;
+    let filter = LogFilter::parse(&config.log.filter).map_err(|error| anyhow!(error))?;
+    let webhook = config.webhook.as_ref().map(Webhook::open).transpose()?;
+    Ok(Found { config, webhook, filter })
+}
+
+impl Running {
+    /// Which changed keys are in force from now on, and which need a restart.
+    fn take_over(&mut self, found: Found) -> anyhow::Result<(Vec<&'static str>, Vec<&'static str>)> {
+        let before = self.config.clone();
+        let mut after = before.clone();
+        after.log.filter.clone_from(&found.config.log.filter);
+        if let (Some(old), Some(new)) = (&mut after.webhook, &found.config.webhook) {
+            // How often is asked elsewhere.
+            let attempts = old.attempts;
+            old.clone_from(new);
+            old.attempts = attempts;
+        }
+        let changed = |from, to| keys::changed(from, to).context("the configurations cannot be compared");
+        let (taken, waiting) = (changed(&before, &after)?, changed(&after, &found.config)?);
+        self.filter.set(found.filter);
+        // Even without a changed key: what is in the file may be new.
+        if let (Some(old), Some(new)) = (&self.webhook, &found.webhook) {
+            old.become_as(new);
+        }
+        self.config = after;
+        Ok((taken, waiting))
+    }
+}
