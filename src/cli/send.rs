@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use super::{
     context::{Identity, Paint, Tone, Who, at, safe, say},
     deliberations::Desk,
+    inbox::CONTENT_MAX,
+    printable::{self, Page},
 };
 use crate::{
     client::{self, AgentClient, ClientError, Draft, Patience},
@@ -250,7 +252,10 @@ async fn outcome(
 
 fn show(verdict: &Verdict, json: bool) -> anyhow::Result<()> {
     let shown = match json {
-        true => format!("{}\n", String::from_utf8_lossy(&wire::encode_verdict(verdict, Encoding::Json))),
+        true => {
+            let line = wire::encode_verdict(verdict, Encoding::Json);
+            format!("{}\n", printable::json(&String::from_utf8_lossy(&line)))
+        }
         false => readable(verdict, Paint::stdout()),
     };
     Ok(say(&shown)?)
@@ -272,13 +277,11 @@ async fn waits(client: &AgentClient, who: &Who, verdict: &Verdict) -> String {
 }
 
 fn readable_answer(answer: &Value, paint: Paint) -> String {
-    let word = |name: &str| safe(answer.get(name).and_then(Value::as_str).unwrap_or("?"), 64);
-    let content = answer.get("content").cloned().unwrap_or_default();
-    let content = match content.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("text")) {
-        Some(Value::String(text)) => safe(text, 2000),
-        _ => safe(&content.to_string(), 2000),
-    };
-    format!("{} from {}\n  {content}\n", paint.apply(Tone::Strong, "answer"), word("from_agent"))
+    let from = safe(answer.get("from_agent").and_then(Value::as_str).unwrap_or("?"), 64);
+    let mut page = Page::new(paint);
+    page.own(&format!("{} from {from}", paint.apply(Tone::Strong, "answer")));
+    page.content(answer.get("content").unwrap_or(&Value::Null), CONTENT_MAX);
+    page.into_text()
 }
 
 fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
@@ -350,17 +353,14 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
         Status::Shed => Tone::Careful,
     };
     let id = verdict.message_id.as_ref().map_or("no readable id", |id| id.as_str());
-    let mut out = format!(
-        "{}  {}\n",
-        paint.apply(tone, verdict.status.as_str()),
-        match verdict.reason {
-            Reason::Delivered | Reason::Stored | Reason::Deliberating => safe(&verdict.detail, 400),
-            reason => format!("{} ({}): {}", reason.as_str(), reason.code(), safe(&verdict.detail, 400)),
-        }
-    );
-    let mut line = |name: &str, text: String| {
-        out += &format!("  {}  {text}\n", paint.apply(Tone::Quiet, format!("{name:<8}")))
+    let detail = safe(&verdict.detail, 400);
+    let told = match verdict.reason {
+        Reason::Delivered | Reason::Stored | Reason::Deliberating => detail,
+        reason => format!("{} ({}): {detail}", reason.as_str(), reason.code()),
     };
+    let mut page = Page::new(paint);
+    page.headed(verdict.status.as_str(), tone, &told);
+    let mut line = |name: &str, text: String| page.field(name, &text);
     line("message", id.to_owned());
     if let Some(reach) = &verdict.reach {
         let missed: Vec<String> =
@@ -401,7 +401,7 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
             verdict.elapsed.as_secs_f64() * 1000.0
         ),
     );
-    out
+    page.into_text()
 }
 
 /// Two numbers that people read as one are one.

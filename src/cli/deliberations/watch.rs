@@ -17,7 +17,10 @@ use super::{
     shown,
 };
 use crate::{
-    cli::context::{Identity, Paint, Tone, at, safe, say},
+    cli::{
+        context::{Identity, Paint, Tone, at, safe, say},
+        printable,
+    },
     shutdown::Shutdown,
 };
 
@@ -211,7 +214,7 @@ async fn lines(changes: &[(Change, Entry)], desk: &Desk, as_json: bool) -> Strin
                     json!({ "judgement": decision.judgement, "at": decision.at, "detail": decision.detail }),
                 );
             }
-            out += &format!("{line}\n");
+            out += &format!("{}\n", printable::json(&line.to_string()));
         } else {
             let text = match &ended {
                 Some(decision) => {
