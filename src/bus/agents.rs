@@ -11,7 +11,7 @@ use crate::{
     rejection::Rejection,
     state::{Registration, Registry, StoreError},
     telemetry::Metrics,
-    wire::{self, FindRequest, FoundAgent, RegistryReply},
+    wire::{self, FindRequest, FoundAgent, RegisterRequest, RegistryReply},
 };
 
 /// Answers the registry's verbs.
@@ -114,7 +114,7 @@ impl Agents {
             let record = self.registry.agent(&tenant.id, id).await.map_err(unavailable)?;
             agents.extend(record.map(|record| FoundAgent {
                 id: record.id.clone(),
-                capabilities: record.capabilities.as_ref().clone(),
+                capabilities: RegisterRequest::told(&record.capabilities),
             }));
         }
         Ok(RegistryReply::Found { agents, total: matching.len() })

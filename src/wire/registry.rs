@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     DecodeError, Limits, check_size, encoding_of,
+    error::Shown,
     fields::{
         at_most, body, count, duration_ms, encoding, encoding_word, id, list, once, reason, required,
         short_text, text, unknown, word,
@@ -18,7 +19,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    domain::{AgentId, AgentRecord, CapabilityId, Encoding},
+    domain::{AgentId, AgentRecord, CapabilityId, Encoding, unseen::unseen},
     rejection::Rejection,
 };
 
@@ -41,8 +42,16 @@ pub struct RegisterRequest {
 }
 
 impl RegisterRequest {
-    pub const CAPABILITIES_MAX: usize = 64;
-    pub const DESCRIPTION_BYTES_MAX: usize = 256;
+    /// Labels of one agent ([`CapabilityId::is_label`]): others are told of them.
+    pub const CAPABILITIES_MAX: usize = 16;
+    pub const DESCRIPTION_BYTES_MAX: usize = 80;
+
+    /// What may be told of what an agent has registered, the last version's entries included: those had
+    /// longer ones, and more.
+    pub fn told(capabilities: &BTreeSet<CapabilityId>) -> BTreeSet<CapabilityId> {
+        let labels = capabilities.iter().filter(|capability| capability.is_label());
+        labels.take(Self::CAPABILITIES_MAX).cloned().collect()
+    }
 
     /// The entry of the agent that NATS says is asking; nobody registers another.
     pub fn into_record(self, sender: AgentId) -> AgentRecord {
@@ -105,6 +114,8 @@ impl RegistryReply {
     pub const AGENTS_MAX: usize = 256;
     /// Bytes of the listed agents: a reply stays well below the server's `max_payload`.
     pub const AGENTS_BYTES_MAX: usize = 128 * 1024;
+    /// Of one agent: the last version's nodes list so many.
+    const CAPABILITIES_MAX: usize = 64;
 }
 
 pub fn decode_register(
@@ -225,7 +236,7 @@ pub fn encode_registry_reply(reply: &RegistryReply, encoding: Encoding) -> Vec<u
 /// Reads a reply in either encoding. Unknown fields are skipped: the node may be newer.
 pub fn decode_registry_reply(bytes: &[u8]) -> Result<RegistryReply, DecodeError> {
     // What `fitting` lets through has at most this many values.
-    let values = RegistryReply::AGENTS_MAX * (RegisterRequest::CAPABILITIES_MAX + 3) + 64;
+    let values = RegistryReply::AGENTS_MAX * (RegistryReply::CAPABILITIES_MAX + 3) + 64;
     let limits = Limits { values, ..Limits::default() };
     check_size(bytes, &limits)?;
     match encoding_of(bytes) {
@@ -270,11 +281,9 @@ fn read_register<'a>(r: &mut impl Reader<'a>) -> Read<RegisterRequest> {
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
             "agent" => once(&mut agent, "agent", |name| id(r, name))?,
-            "capabilities" => once(&mut capabilities, "capabilities", |name| read_capabilities(r, name))?,
+            "capabilities" => once(&mut capabilities, "capabilities", |name| read_labels(r, name))?,
             "encoding" => once(&mut inbox, "encoding", |name| encoding(r, name))?,
-            "description" => once(&mut description, "description", |name| {
-                short_text(r, name, RegisterRequest::DESCRIPTION_BYTES_MAX).map(Into::into)
-            })?,
+            "description" => once(&mut description, "description", |name| read_description(r, name))?,
             other => return unknown("register", other),
         }
     }
@@ -323,13 +332,39 @@ fn read_find<'a>(r: &mut impl Reader<'a>) -> Read<FindRequest> {
     Ok(find)
 }
 
-fn read_capabilities<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BTreeSet<CapabilityId>> {
+fn read_labels<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BTreeSet<CapabilityId>> {
+    let capabilities = read_capabilities(r, field, RegisterRequest::CAPABILITIES_MAX)?;
+    match capabilities.iter().find(|capability| !capability.is_label()) {
+        Some(other) => Err(DecodeError::BadIdentifier {
+            field,
+            expected: CapabilityId::LABEL,
+            found: Shown::new(other.as_str()),
+        }),
+        None => Ok(capabilities),
+    }
+}
+
+/// One plain line, for people: nothing in it steers a terminal or is drawn as something else.
+fn read_description<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+    let text = short_text(r, field, RegisterRequest::DESCRIPTION_BYTES_MAX)?;
+    if text.chars().all(|c| c == ' ' || c.is_ascii_graphic() || (c.is_alphanumeric() && !unseen(c))) {
+        return Ok(text.into_owned());
+    }
+    let expected = "one line of letters, digits, blanks and ASCII punctuation";
+    Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(&text) })
+}
+
+fn read_capabilities<'a>(
+    r: &mut impl Reader<'a>,
+    field: &'static str,
+    limit: usize,
+) -> Read<BTreeSet<CapabilityId>> {
     let mut capabilities = BTreeSet::new();
     let mut listed = list(r, field)?;
     let mut found = 0;
     while r.more(&mut listed)? {
         found += 1;
-        at_most(field, "entries", found, RegisterRequest::CAPABILITIES_MAX)?;
+        at_most(field, "entries", found, limit)?;
         capabilities.insert(id(r, field)?);
     }
     Ok(capabilities)
@@ -386,7 +421,9 @@ fn read_found<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Vec<Foun
             match key.as_ref() {
                 "id" => once(&mut agent, "agents.id", |name| id(r, name))?,
                 "capabilities" => {
-                    once(&mut capabilities, "agents.capabilities", |name| read_capabilities(r, name))?;
+                    once(&mut capabilities, "agents.capabilities", |name| {
+                        read_capabilities(r, name, RegistryReply::CAPABILITIES_MAX)
+                    })?;
                 }
                 _ => skip(r)?,
             }
@@ -411,8 +448,8 @@ fn write_ok(w: &mut Writer, more: usize) {
 
 fn write_capabilities(w: &mut Writer, capabilities: &BTreeSet<CapabilityId>) {
     w.key("capabilities");
-    w.list(capabilities.len().min(RegisterRequest::CAPABILITIES_MAX));
-    for capability in capabilities.iter().take(RegisterRequest::CAPABILITIES_MAX) {
+    w.list(capabilities.len().min(RegistryReply::CAPABILITIES_MAX));
+    for capability in capabilities.iter().take(RegistryReply::CAPABILITIES_MAX) {
         w.text(capability.as_str());
     }
     w.end_list();
