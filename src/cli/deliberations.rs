@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{
     context::{Identity, Paint, Tone, Who, safe, say},
-    printable, send,
+    printable::{self, Page},
+    send,
 };
 use crate::{
     client::AgentClient,
@@ -276,7 +277,7 @@ async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
                     true => say(&text)?,
                     false => eprint!("{text}"),
                 }
-                if asks && !agreed(choice)? {
+                if asks && !agreed(&shown::question(&details, choice), choice)? {
                     eprintln!("agentbus: no vote was sent");
                     return Ok(ExitCode::FAILURE);
                 }
@@ -315,10 +316,10 @@ fn unattended(args: &VoteArgs, asks: bool) -> Option<String> {
 }
 
 /// Whether the person at the terminal means it. Ctrl-C ends the program meanwhile.
-fn agreed(choice: &str) -> anyhow::Result<bool> {
+fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
     // What was typed before the message was shown is no answer to it.
     let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
-    eprint!("{choice}? [y/N] ");
+    eprint!("{question}{choice}? [y/N] ");
     let mut reply = String::new();
     std::io::stdin().lock().take(REPLY_BYTES_MAX).read_line(&mut reply)?;
     Ok(matches!(reply.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -348,11 +349,18 @@ fn refused_code(answer: &Value) -> ExitCode {
     if reason.is_some_and(send::denied) { ExitCode::from(3) } else { ExitCode::FAILURE }
 }
 
+/// For the terminal, without the end of its last line.
 fn refusal(answer: &Value) -> String {
+    let (status, why) = refused_why(answer);
+    let mut page = Page::new(Paint::stdout());
+    page.headed(&status, Tone::Bad, &why);
+    page.into_text().trim_end().to_owned()
+}
+
+fn refused_why(answer: &Value) -> (String, String) {
     let word = |name| safe(answer.get(name).and_then(Value::as_str).unwrap_or("?"), 400);
     let code = answer.get("code").and_then(Value::as_u64).unwrap_or_default();
-    let status = Paint::stdout().apply(Tone::Bad, word("status"));
-    format!("{status}  {} ({code}): {}", word("reason"), word("detail"))
+    (word("status"), format!("{} ({code}): {}", word("reason"), word("detail")))
 }
 
 fn id_prefix(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::Value;
 
 use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
@@ -26,6 +26,8 @@ const NAMES_MAX: usize = 12;
 const WIDTH: usize = 110;
 /// Columns left free, for those who indent it.
 const MARGIN: usize = 2;
+/// Columns of the reason, however narrow the terminal is.
+const WHY_MIN: u16 = 20;
 /// Whom a message is for, in a row or a line; `show` says the whole.
 const TO_MAX: usize = 64;
 
@@ -51,6 +53,9 @@ fn listing_at(listing: &Listing, who: &Who, paint: Paint, now: u64) -> String {
     ]);
     let width = printable::columns().map_or(WIDTH, |width| width.saturating_sub(MARGIN));
     table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    if let Some(why) = table.column_mut(3) {
+        why.set_constraint(ColumnConstraint::LowerBoundary(comfy_table::Width::Fixed(WHY_MIN)));
+    }
     for entry in entries {
         table.add_row([
             entry.id.chars().take(digits).collect(),
@@ -227,6 +232,18 @@ fn state(details: &Details, paint: Paint, now: u64) -> String {
     }
 }
 
+/// What is asked about, once more below all that was shown: of a long message its beginning is out of sight.
+pub(super) fn question(details: &Details, choice: &str) -> String {
+    let Details { entry, message, .. } = details;
+    let characters = message.get("content").map_or(0, |content| content.to_string().chars().count());
+    let (sender, to) = (safe(&entry.sender, 64), safe(&entry.to, TO_MAX));
+    let (kind, id) = (safe(&entry.message_type, 32), safe(&entry.id, 24));
+    let mut page = Page::new(Paint::stdout());
+    let about = format!("{id}: {kind}, {sender} → {to}, its content above has {characters} characters");
+    page.headed(choice, Tone::Careful, &about);
+    page.into_text()
+}
+
 /// What a vote came to.
 pub(super) fn counted(choice: &str, counted: &Counted, paint: Paint) -> String {
     let Counted { judgement, approves, denies } = counted;
@@ -235,12 +252,13 @@ pub(super) fn counted(choice: &str, counted: &Counted, paint: Paint) -> String {
         "denied" => (Tone::Bad, "the message goes nowhere"),
         _ => (Tone::Careful, "others decide"),
     };
-    format!(
-        "{}  your vote counts: {choice}; {}, {}; {told}\n",
-        paint.apply(tone, safe(judgement, 32)),
-        safe(approves, 100),
-        safe(denies, 100)
-    )
+    let mut page = Page::new(paint);
+    page.headed(
+        &safe(judgement, 32),
+        tone,
+        &format!("your vote counts: {choice}; {approves}, {denies}; {told}"),
+    );
+    page.into_text()
 }
 
 /// How near it is, as `1 of 2 approvals`; rejections where there are some.

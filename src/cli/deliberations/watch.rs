@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
-    Desk, refusal, refused_code,
+    Desk, refusal, refused_code, refused_why,
     reply::{Entry, Listing},
     shown,
 };
@@ -99,7 +99,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         let listing = match listing {
             Ok(Ok(listing)) => listing,
             Ok(Err(refused)) if passing(&refused) => {
-                told_away(&mut away, &refusal(&refused));
+                told_away(&mut away, &refused_why(&refused).1);
                 continue;
             }
             Ok(Err(refused)) => {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{wrap::width, *};
+use super::*;
 
 /// What hides, what looks blank, what turns the line, what stands for other letters, and the rest.
 fn texts() -> impl Strategy<Value = String> {
