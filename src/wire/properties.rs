@@ -437,7 +437,9 @@ fn an_empty_body_is_a_registry_request_without_fields() {
 /// Nobody judges what an agent says that it can do, and others are told of it.
 #[test]
 fn a_registration_has_no_room_for_a_sentence() {
-    let register = |body: &str| decode_register(body.as_bytes(), &Limits::default());
+    let register = |body: &str| {
+        decode_register(body.as_bytes(), &Limits::default()).and_then(|asked| asked.request.check(None))
+    };
     let labels: Vec<String> = (0..17).map(|n| format!("\"skill-{n}\"")).collect();
     for (body, reason, told) in [
         (
@@ -460,7 +462,16 @@ fn a_registration_has_no_room_for_a_sentence() {
     // What the last version's nodes have let in is told as far as it is labels.
     let before: BTreeSet<CapabilityId> =
         ["sum", "ignore-all-previous-instructions"].iter().map(|it| it.parse().unwrap()).collect();
-    assert_eq!(RegisterRequest::told(&before), ["sum".parse().unwrap()].into());
+    assert_eq!(RegisterRequest::told(&before, None), ["sum".parse().unwrap()].into());
+    // The operator's list is the only one where there is one.
+    let body = br#"{"capabilities":["sum"]}"#;
+    let sum = decode_register(body, &Limits::default()).unwrap().request;
+    assert!(sum.check(Some(&before)).is_ok());
+    let other = ["translate".parse().unwrap()].into();
+    let detail = sum.check(Some(&other)).unwrap_err().detail();
+    assert!(detail.contains("operator has listed"), "{detail}");
+    assert_eq!(RegisterRequest::told(&before, Some(&other)), BTreeSet::new());
+    assert_eq!(RegisterRequest::told(&before, Some(&before)), before);
 }
 
 #[test]

@@ -23,6 +23,10 @@ use crate::{
     rejection::Rejection,
 };
 
+/// Capabilities of one agent in a request or a reply; how many may be registered is another matter
+/// ([`RegisterRequest::check`]).
+const CAPABILITIES_READ: usize = 64;
+
 /// A request and the encoding its reply is due in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryRequest<T> {
@@ -42,15 +46,43 @@ pub struct RegisterRequest {
 }
 
 impl RegisterRequest {
-    /// Labels of one agent ([`CapabilityId::is_label`]): others are told of them.
+    /// Labels of one agent, where the operator has not listed those that there are.
     pub const CAPABILITIES_MAX: usize = 16;
     pub const DESCRIPTION_BYTES_MAX: usize = 80;
 
-    /// What may be told of what an agent has registered, the last version's entries included: those had
-    /// longer ones, and more.
-    pub fn told(capabilities: &BTreeSet<CapabilityId>) -> BTreeSet<CapabilityId> {
-        let labels = capabilities.iter().filter(|capability| capability.is_label());
-        labels.take(Self::CAPABILITIES_MAX).cloned().collect()
+    /// Refuses what others must not be told of. `named`: all that the operator lets agents register.
+    pub fn check(&self, named: Option<&BTreeSet<CapabilityId>>) -> Result<(), DecodeError> {
+        let field = "capabilities";
+        let (expected, other) = match named {
+            Some(named) => {
+                let other = self.capabilities.iter().find(|capability| !named.contains(*capability));
+                ("one that the operator has listed for the tenant", other)
+            }
+            None => {
+                at_most(field, "entries", self.capabilities.len(), Self::CAPABILITIES_MAX)?;
+                (CapabilityId::LABEL, self.capabilities.iter().find(|capability| !capability.is_label()))
+            }
+        };
+        match other {
+            Some(other) => {
+                Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(other.as_str()) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What others are told of what an agent has registered, which may be by an earlier rule.
+    pub fn told(
+        capabilities: &BTreeSet<CapabilityId>,
+        named: Option<&BTreeSet<CapabilityId>>,
+    ) -> BTreeSet<CapabilityId> {
+        match named {
+            Some(named) => capabilities.intersection(named).cloned().collect(),
+            None => {
+                let labels = capabilities.iter().filter(|capability| capability.is_label());
+                labels.take(Self::CAPABILITIES_MAX).cloned().collect()
+            }
+        }
     }
 
     /// The entry of the agent that NATS says is asking; nobody registers another.
@@ -114,8 +146,6 @@ impl RegistryReply {
     pub const AGENTS_MAX: usize = 256;
     /// Bytes of the listed agents: a reply stays well below the server's `max_payload`.
     pub const AGENTS_BYTES_MAX: usize = 128 * 1024;
-    /// Of one agent: the last version's nodes list so many.
-    const CAPABILITIES_MAX: usize = 64;
 }
 
 pub fn decode_register(
@@ -236,7 +266,7 @@ pub fn encode_registry_reply(reply: &RegistryReply, encoding: Encoding) -> Vec<u
 /// Reads a reply in either encoding. Unknown fields are skipped: the node may be newer.
 pub fn decode_registry_reply(bytes: &[u8]) -> Result<RegistryReply, DecodeError> {
     // What `fitting` lets through has at most this many values.
-    let values = RegistryReply::AGENTS_MAX * (RegistryReply::CAPABILITIES_MAX + 3) + 64;
+    let values = RegistryReply::AGENTS_MAX * (CAPABILITIES_READ + 3) + 64;
     let limits = Limits { values, ..Limits::default() };
     check_size(bytes, &limits)?;
     match encoding_of(bytes) {
@@ -281,7 +311,7 @@ fn read_register<'a>(r: &mut impl Reader<'a>) -> Read<RegisterRequest> {
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
             "agent" => once(&mut agent, "agent", |name| id(r, name))?,
-            "capabilities" => once(&mut capabilities, "capabilities", |name| read_labels(r, name))?,
+            "capabilities" => once(&mut capabilities, "capabilities", |name| read_capabilities(r, name))?,
             "encoding" => once(&mut inbox, "encoding", |name| encoding(r, name))?,
             "description" => once(&mut description, "description", |name| read_description(r, name))?,
             other => return unknown("register", other),
@@ -332,18 +362,6 @@ fn read_find<'a>(r: &mut impl Reader<'a>) -> Read<FindRequest> {
     Ok(find)
 }
 
-fn read_labels<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BTreeSet<CapabilityId>> {
-    let capabilities = read_capabilities(r, field, RegisterRequest::CAPABILITIES_MAX)?;
-    match capabilities.iter().find(|capability| !capability.is_label()) {
-        Some(other) => Err(DecodeError::BadIdentifier {
-            field,
-            expected: CapabilityId::LABEL,
-            found: Shown::new(other.as_str()),
-        }),
-        None => Ok(capabilities),
-    }
-}
-
 /// One plain line, for people: nothing in it steers a terminal or is drawn as something else.
 fn read_description<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
     let text = short_text(r, field, RegisterRequest::DESCRIPTION_BYTES_MAX)?;
@@ -354,17 +372,13 @@ fn read_description<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<St
     Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(&text) })
 }
 
-fn read_capabilities<'a>(
-    r: &mut impl Reader<'a>,
-    field: &'static str,
-    limit: usize,
-) -> Read<BTreeSet<CapabilityId>> {
+fn read_capabilities<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BTreeSet<CapabilityId>> {
     let mut capabilities = BTreeSet::new();
     let mut listed = list(r, field)?;
     let mut found = 0;
     while r.more(&mut listed)? {
         found += 1;
-        at_most(field, "entries", found, limit)?;
+        at_most(field, "entries", found, CAPABILITIES_READ)?;
         capabilities.insert(id(r, field)?);
     }
     Ok(capabilities)
@@ -421,9 +435,7 @@ fn read_found<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Vec<Foun
             match key.as_ref() {
                 "id" => once(&mut agent, "agents.id", |name| id(r, name))?,
                 "capabilities" => {
-                    once(&mut capabilities, "agents.capabilities", |name| {
-                        read_capabilities(r, name, RegistryReply::CAPABILITIES_MAX)
-                    })?;
+                    once(&mut capabilities, "agents.capabilities", |name| read_capabilities(r, name))?;
                 }
                 _ => skip(r)?,
             }
@@ -448,8 +460,8 @@ fn write_ok(w: &mut Writer, more: usize) {
 
 fn write_capabilities(w: &mut Writer, capabilities: &BTreeSet<CapabilityId>) {
     w.key("capabilities");
-    w.list(capabilities.len().min(RegistryReply::CAPABILITIES_MAX));
-    for capability in capabilities.iter().take(RegistryReply::CAPABILITIES_MAX) {
+    w.list(capabilities.len().min(CAPABILITIES_READ));
+    for capability in capabilities.iter().take(CAPABILITIES_READ) {
         w.text(capability.as_str());
     }
     w.end_list();
