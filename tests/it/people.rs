@@ -10,6 +10,7 @@ use agentbus::{
 };
 use async_nats::{HeaderMap, jetstream};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::clients::{Bus, Running, output, python, root, text};
 
@@ -235,7 +236,7 @@ async fn what_the_last_version_registered_is_told_as_far_as_it_is_labels() {
     assert_eq!(refused["reason"], "bad_identifier", "{refused}");
     let detail = refused["detail"].as_str().unwrap();
     assert!(detail.contains("3 words") && !detail.contains("mallory"), "{detail}");
-    let refused = judge.register(&["sum"; 17]).await.unwrap();
+    let refused = judge.register(&"abcdefghijklmnopq".split("").collect::<Vec<_>>()[1..18]).await.unwrap();
     assert_eq!(refused["reason"], "too_large", "{refused}");
     bus.stack.stop().await;
 }
@@ -432,6 +433,43 @@ async fn a_reviewer_in_python_lists_and_votes() {
     let voted = text(&output(reviewer(&["approve", &id, digest, "fine"])).await.stdout);
     assert_eq!(voted, "approved\n");
     assert_eq!(text(&output(reviewer(&[])).await.stdout), "nothing waits\n");
+    bus.stack.stop().await;
+}
+
+/// The abbreviation of an id is for who is then shown what it means, in the same terminal, and asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_by_a_beginning_of_an_id_shows_the_message_whole_and_asks() {
+    let Some(python) = python() else { return };
+    let bus = Bus::start().await;
+    worker(&bus).await;
+    let id = park(&bus, "m1", &format!("{} rotate all keys", "long ".repeat(300))).await;
+    // A terminal of its own, as wide as a terminal that does not say so.
+    let terminal = |rest: &[&str], answer: &'static [u8]| {
+        let mut command = tokio::process::Command::new(&python);
+        command.args([
+            "-c",
+            "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)",
+            crate::clients::AGENTBUS,
+        ]);
+        command.args(["deliberations", "vote", "--as", "acme/judge"]).args(rest).arg("--dir").arg(bus.dir());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        async move {
+            let mut child = command.spawn().unwrap();
+            let (mut said, mut out) = (Vec::new(), child.stdout.take().unwrap());
+            while !text(&said).contains("[y/N] ") && out.read_buf(&mut said).await.unwrap() > 0 {}
+            child.stdin.as_mut().unwrap().write_all(answer).await.unwrap();
+            out.read_to_end(&mut said).await.unwrap();
+            text(&said)
+        }
+    };
+    let soon = Duration::from_secs(60);
+    let said = tokio::time::timeout(soon, terminal(&[&id[..4], "--approve"], b"n\n")).await.expect("in time");
+    assert!(said.contains("rotate all keys") && said.contains("has 1527 characters"), "{said}");
+    assert!(said.contains("approve? [y/N]") && said.contains("no vote was sent"), "{said}");
+    let longest = said.lines().map(|line| line.replace("\u{1b}[", "").chars().count()).max();
+    assert!(longest < Some(100), "{said}");
+    let said = tokio::time::timeout(soon, terminal(&[&id[..4], "--approve"], b"y\n")).await.expect("in time");
+    assert!(said.contains("your vote counts: approve"), "{said}");
     bus.stack.stop().await;
 }
 
