@@ -206,8 +206,8 @@ async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
             let letter = letters.read(address).await?;
             let (reason, detail) = (safe(&letter.reason, 64), safe(&letter.detail, 200));
             let mut page = Page::new(Paint::stdout());
-            page.own(&letter.address.to_string());
-            page.field(&reason, &detail);
+            page.headed("dead letter", Tone::Strong, &letter.address.to_string());
+            page.field("reason", &format!("{reason}: {detail}"));
             say(&page.into_text())?;
         }
         bail!("nothing is deleted yet: deleted letters are gone for good; say --yes if that is meant");
@@ -273,7 +273,7 @@ fn readable(found: &[Letter], total: u64) -> String {
 
 fn details(letter: &Letter, paint: Paint) -> String {
     let mut page = Page::new(paint);
-    page.own(&format!("dead letter {}", paint.apply(Tone::Strong, &letter.address)));
+    page.headed("dead letter", Tone::Strong, &letter.address.to_string());
     page.field("reason", &format!("{}: {}", safe(&letter.reason, 64), safe(&letter.detail, 400)));
     page.field("attempts", &format!("{}, redriven {} times", letter.attempts, letter.redriven));
     page.field("died", &format!("{} ago", age(letter)));

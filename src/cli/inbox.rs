@@ -217,7 +217,7 @@ fn told_outcome(outcome: &Delivery, who: &Who, paint: Paint, json: bool) -> Stri
         let line = wire::encode_verdict(&verdict, Encoding::Json);
         return format!("{{\"outcome\":{}}}\n", printable::json(&String::from_utf8_lossy(&line)));
     }
-    format!("{} {}", paint.apply(Tone::Strong, "outcome"), send::readable(&verdict, paint))
+    send::readable_as("outcome ", &verdict, paint)
 }
 
 /// For people; standard output is for the messages.
@@ -298,12 +298,8 @@ fn readable(delivery: &Delivery, who: &Who, paint: Paint) -> String {
         Recipient::Broadcast(_) => "  to all that match".to_owned(),
     };
     let mut page = Page::new(paint);
-    page.own(&format!(
-        "{}  {}  {}{to}",
-        paint.apply(Tone::Strong, format!("{} → {}", message.sender, who.agent)),
-        message.message_type,
-        message.priority,
-    ));
+    let from = format!("{} → {}", message.sender, who.agent);
+    page.headed(&from, Tone::Strong, &format!("{}  {}{to}", message.message_type, message.priority));
     let body = wire::encode_message(&message, &canonical, Encoding::Json);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     page.content(body.get("content").unwrap_or(&Value::Null), CONTENT_MAX);

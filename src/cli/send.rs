@@ -149,7 +149,7 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let (verdict, answer) = verdict(&args, &client, &draft).await.with_context(|| {
         format!("message {} has no verdict; ask again with --message-id {0}", draft.message_id)
     })?;
-    show(&verdict, args.json)?;
+    show(&verdict, "", args.json)?;
     if let Some(answer) = answer.filter(|_| !args.json) {
         say(&readable_answer(&answer, Paint::stdout()))?;
     }
@@ -238,10 +238,7 @@ async fn outcome(
         if parked && verdict.status == Status::Deliberating {
             continue;
         }
-        if !json {
-            say("outcome ")?;
-        }
-        show(&verdict, json)?;
+        show(&verdict, "outcome ", json)?;
         let ended = verdict.status != Status::Deliberating;
         last = Some(verdict);
         if ended || !patient {
@@ -250,13 +247,13 @@ async fn outcome(
     }
 }
 
-fn show(verdict: &Verdict, json: bool) -> anyhow::Result<()> {
+fn show(verdict: &Verdict, what: &str, json: bool) -> anyhow::Result<()> {
     let shown = match json {
         true => {
             let line = wire::encode_verdict(verdict, Encoding::Json);
             format!("{}\n", printable::json(&String::from_utf8_lossy(&line)))
         }
-        false => readable(verdict, Paint::stdout()),
+        false => readable_as(what, verdict, Paint::stdout()),
     };
     Ok(say(&shown)?)
 }
@@ -344,8 +341,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// A verdict in a few lines.
-pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
+/// A verdict in a few lines, with a word of what it is.
+pub(super) fn readable_as(what: &str, verdict: &Verdict, paint: Paint) -> String {
     let tone = match verdict.status {
         Status::Delivered | Status::Stored => Tone::Good,
         Status::Deliberating => Tone::Careful,
@@ -359,7 +356,7 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
         reason => format!("{} ({}): {detail}", reason.as_str(), reason.code()),
     };
     let mut page = Page::new(paint);
-    page.headed(verdict.status.as_str(), tone, &told);
+    page.headed(&format!("{what}{}", verdict.status.as_str()), tone, &told);
     let mut line = |name: &str, text: String| page.field(name, &text);
     line("message", id.to_owned());
     if let Some(reach) = &verdict.reach {
@@ -567,7 +564,7 @@ mod tests {
             node: "node-1".to_owned(),
             elapsed: Duration::from_micros(420),
         };
-        let text = readable(&verdict, Paint::never());
+        let text = readable_as("", &verdict, Paint::never());
         for part in
             ["delivered  handed to 2 agents", "m1", "ghost (recipient_offline)", "abc", "0.42 ms", "node-1"]
         {
@@ -582,7 +579,7 @@ mod tests {
             deliberation_id: None,
             ..verdict
         };
-        let text = readable(&shed, Paint::never());
+        let text = readable_as("", &shed, Paint::never());
         assert!(text.contains("rate_limited (429)") && text.contains("after 70 ms"), "{text}");
     }
 
