@@ -33,6 +33,7 @@ mod judge;
 #[cfg(feature = "model")]
 mod model;
 mod node;
+mod printable;
 mod score;
 mod send;
 pub mod tenants;

@@ -38,7 +38,7 @@ let seen = 0;
 let timer: NodeJS.Timeout;
 async function take(delivery: Msg) {
   const message = delivery.json<any>();
-  console.log(`${message.from_agent} says ${JSON.stringify(message.content)}`);
+  console.log(`${message.from_agent} says ${JSON.stringify(message.content).replace(/[^ -~]/g, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"))}`);
   seen += 1;
   // Of an ask: somebody waits for the answer.
   if (delivery.reply?.startsWith(`bus.${agent}.answer.`)) answer(delivery, message);

@@ -11,7 +11,7 @@ use crate::{
     rejection::Rejection,
     state::{Registration, Registry, StoreError},
     telemetry::Metrics,
-    wire::{self, FindRequest, FoundAgent, RegistryReply},
+    wire::{self, FindRequest, FoundAgent, RegisterRequest, RegistryReply},
 };
 
 /// Answers the registry's verbs.
@@ -55,6 +55,7 @@ impl Agents {
                 let asked = wire::decode_register(body, &self.limits)?;
                 *encoding = asked.encoding;
                 owns(sender, asked.request.agent.as_ref())?;
+                asked.request.check(tenant.limits.capabilities.as_ref())?;
                 self.register(&tenant, asked.request.into_record(sender.clone())).await
             }
             Verb::Heartbeat => {
@@ -114,7 +115,10 @@ impl Agents {
             let record = self.registry.agent(&tenant.id, id).await.map_err(unavailable)?;
             agents.extend(record.map(|record| FoundAgent {
                 id: record.id.clone(),
-                capabilities: record.capabilities.as_ref().clone(),
+                capabilities: RegisterRequest::told(
+                    &record.capabilities,
+                    tenant.limits.capabilities.as_ref(),
+                ),
             }));
         }
         Ok(RegistryReply::Found { agents, total: matching.len() })

@@ -6,7 +6,10 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{Identity, Paint, Tone, safe};
+use super::{
+    context::{Identity, Paint, Tone, safe},
+    printable::{self, Page, quoted},
+};
 use crate::domain::Verb;
 
 #[derive(Debug, Args)]
@@ -34,7 +37,7 @@ pub(super) async fn run(args: AgentsArgs) -> anyhow::Result<ExitCode> {
     };
     let answer = client.json(Verb::Find, request.to_string()).await?;
     let text = if args.json {
-        format!("{answer}\n")
+        format!("{}\n", printable::json(&answer.to_string()))
     } else {
         if answer.get("status").and_then(Value::as_str) != Some("ok") {
             bail!("{}: {}", word(&answer, "reason"), word(&answer, "detail"));
@@ -46,7 +49,7 @@ pub(super) async fn run(args: AgentsArgs) -> anyhow::Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One line for each agent.
+/// One line for each agent: what it says that it can do, in words of its own choice.
 fn readable(answer: &Value, tenant: &str, paint: Paint) -> String {
     let none = Vec::new();
     let agents = answer.get("agents").and_then(Value::as_array).unwrap_or(&none);
@@ -54,21 +57,19 @@ fn readable(answer: &Value, tenant: &str, paint: Paint) -> String {
     if agents.is_empty() {
         return format!("no live agent in {tenant} matches\n");
     }
-    let width = agents.iter().map(|agent| word(agent, "id").len()).max().unwrap_or(0);
-    let mut out = String::new();
+    let width = agents.iter().map(|agent| word(agent, "id").chars().count()).max().unwrap_or(0);
+    let mut page = Page::new(paint);
     for agent in agents {
         let capabilities = agent.get("capabilities").and_then(Value::as_array).unwrap_or(&none);
         let capabilities: Vec<String> =
             capabilities.iter().filter_map(Value::as_str).map(|c| safe(c, 64)).collect();
-        let line = format!(
-            "{}  {}  {}",
-            paint.apply(Tone::Strong, format!("{:<width$}", word(agent, "id"))),
-            capabilities.join(" "),
-            paint.apply(Tone::Quiet, word(agent, "description")),
-        );
-        out += line.trim_end();
-        out.push('\n');
+        let mut told = capabilities.join(" ");
+        if let Some(description) = agent.get("description").and_then(Value::as_str) {
+            told += &format!("  says {}", quoted(description, 256));
+        }
+        page.headed(&format!("{:<width$}", word(agent, "id")), Tone::Strong, told.trim_start());
     }
+    let mut out = page.into_text();
     if total > agents.len() as u64 {
         out += &format!("and {} more\n", total - agents.len() as u64);
     }
@@ -91,7 +92,7 @@ mod tests {
         ] });
         assert_eq!(
             readable(&answer, "acme", Paint::never()),
-            "planner\nworker   sum translate  does\\u{a}things\nand 1 more\n"
+            "planner\nworker   sum translate  says \"does\\nthings\"\nand 1 more\n"
         );
         assert!(readable(&json!({ "agents": [] }), "acme", Paint::never()).contains("no live agent in acme"));
     }

@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+pub(super) use super::printable::safe;
 use crate::{
     client::AgentClient,
-    domain::{AgentId, IdError, TenantId, unseen::unseen},
+    domain::{AgentId, IdError, TenantId},
     secret_file::{self, SecretFileError},
     servers::folder::Running,
     tenants::{User, names::keys_dir},
@@ -189,26 +190,6 @@ pub(super) async fn at(when: Option<tokio::time::Instant>) {
     }
 }
 
-/// Text of a stranger for a terminal: control characters (line breaks too), what is drawn as nothing, and
-/// what steers the lines or the direction is escaped, so that people see all that there is; cut to `limit`
-/// characters.
-pub(super) fn safe(text: &str, limit: usize) -> String {
-    // Unicode's own line and paragraph breaks, and annotations that some terminals hide.
-    let breaks = |c: char| matches!(c, '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}');
-    let mut out: String = text
-        .chars()
-        .take(limit)
-        .flat_map(|c| {
-            let hidden = c.is_control() || unseen(c) || breaks(c);
-            if hidden { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }
-        })
-        .collect();
-    if text.chars().nth(limit).is_some() {
-        out.push('…');
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -272,30 +253,5 @@ mod tests {
         keep(&dir.path().join("keys/acme/planner.nk"), "SU");
         let error = identity("acme/planner", dir.path()).connect().await.unwrap_err().to_string();
         assert!(error.contains("no bus is running") && error.contains("agentbus up"), "{error}");
-    }
-
-    #[test]
-    fn text_of_a_stranger_cannot_steer_the_terminal() {
-        assert_eq!(safe("a\u{1b}[2Jb\r\n\u{202e}c", 80), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{202e}c");
-        assert_eq!(safe("abcdef", 3), "abc…");
-        // Tags spell whole sentences that nobody sees.
-        for hidden in [
-            '\u{e0041}',
-            '\u{e0100}',
-            '\u{ad}',
-            '\u{61c}',
-            '\u{200b}',
-            '\u{2066}',
-            '\u{feff}',
-            '\u{fe0f}',
-            '\u{3164}',
-            '\u{2028}',
-            '\u{2029}',
-            '\u{85}',
-            '\u{fff9}',
-        ] {
-            assert_eq!(safe(&format!("a{hidden}b"), 80), format!("a{}b", hidden.escape_unicode()));
-        }
-        assert_eq!(safe("ä漢", 2), "ä漢");
     }
 }

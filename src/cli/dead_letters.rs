@@ -11,7 +11,10 @@ use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Value, json};
 
-use super::context::{Paint, Tone, safe, say};
+use super::{
+    context::{Paint, Tone, safe, say},
+    printable::{self, Page},
+};
 use crate::{
     domain::TenantId,
     servers::folder::Running,
@@ -143,7 +146,10 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let total = letters.count(&tenants).await?;
     let found = letters.oldest(&tenants, args.limit).await?;
     let text = match args.json {
-        true => found.iter().map(|letter| format!("{}\n", summary(letter))).collect(),
+        true => found
+            .iter()
+            .map(|letter| format!("{}\n", printable::json(&summary(letter).to_string())))
+            .collect(),
         false => readable(&found, total),
     };
     say(&text)?;
@@ -154,7 +160,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
     let letters = args.operator.letters().await?;
     let letter = letters.read(&args.address).await?;
     let text = match args.json {
-        true => format!("{}\n", whole(&letter)),
+        true => format!("{}\n", printable::json(&whole(&letter).to_string())),
         false => details(&letter, Paint::stdout()),
     };
     say(&text)?;
@@ -199,7 +205,10 @@ async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
         for address in &args.addresses {
             let letter = letters.read(address).await?;
             let (reason, detail) = (safe(&letter.reason, 64), safe(&letter.detail, 200));
-            say(&format!("{}  {reason}: {detail}\n", letter.address))?;
+            let mut page = Page::new(Paint::stdout());
+            page.headed("dead letter", Tone::Strong, &letter.address.to_string());
+            page.field("reason", &format!("{reason}: {detail}"));
+            say(&page.into_text())?;
         }
         bail!("nothing is deleted yet: deleted letters are gone for good; say --yes if that is meant");
     }
@@ -247,9 +256,7 @@ fn readable(found: &[Letter], total: u64) -> String {
         "redriven",
         "age",
     ]);
-    if table.width().is_none() {
-        table.set_width(140);
-    }
+    table.set_width(printable::columns().and_then(|columns| u16::try_from(columns).ok()).unwrap_or(140));
     for letter in found {
         table.add_row([
             letter.address.to_string(),
@@ -265,38 +272,29 @@ fn readable(found: &[Letter], total: u64) -> String {
 }
 
 fn details(letter: &Letter, paint: Paint) -> String {
-    let mut out = format!("dead letter {}\n", paint.apply(Tone::Strong, &letter.address));
-    let mut line = |name: &str, text: String| {
-        out += &format!("  {}  {text}\n", paint.apply(Tone::Quiet, format!("{name:<9}")));
-    };
-    line("reason", format!("{}: {}", safe(&letter.reason, 64), safe(&letter.detail, 400)));
-    line("attempts", format!("{}, redriven {} times", letter.attempts, letter.redriven));
-    line("died", format!("{} ago", age(letter)));
+    let mut page = Page::new(paint);
+    page.headed("dead letter", Tone::Strong, &letter.address.to_string());
+    page.field("reason", &format!("{}: {}", safe(&letter.reason, 64), safe(&letter.detail, 400)));
+    page.field("attempts", &format!("{}, redriven {} times", letter.attempts, letter.redriven));
+    page.field("died", &format!("{} ago", age(letter)));
     if let Some(traceparent) = &letter.traceparent {
-        line("trace", safe(traceparent, 64));
+        page.field("trace", &safe(traceparent, 64));
     }
-    line("bytes", letter.payload.len().to_string());
+    page.field("bytes", &letter.payload.len().to_string());
     match letter.message() {
         Some(message) => {
-            out += "  message\n";
-            for text in serde_json::to_string_pretty(&message).unwrap_or_default().lines() {
-                out += &format!("    {}\n", safe(text, usize::MAX));
-            }
-            out += &format!(
-                "\nTo try it again: agentbus dead-letters redrive {0}\nTo delete it:    agentbus dead-letters drop --yes {0}\n",
-                letter.address
-            );
+            page.own("  message");
+            page.value(&message);
+            page.own(&format!("\nTo try it again: agentbus dead-letters redrive {}", letter.address));
+            page.own(&format!("To delete it:    agentbus dead-letters drop --yes {}", letter.address));
         }
         None => {
-            out += &format!(
-                "  cannot be read as a message of its sender; it begins with\n    {}\n\n\
-                 To delete it: agentbus dead-letters drop --yes {}\n",
-                letter.beginning(),
-                letter.address
-            );
+            page.own("  cannot be read as a message of its sender; it begins with");
+            page.text(&letter.beginning());
+            page.own(&format!("\nTo delete it: agentbus dead-letters drop --yes {}", letter.address));
         }
     }
-    out
+    page.into_text()
 }
 
 fn summary(letter: &Letter) -> Value {

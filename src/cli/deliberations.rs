@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::{Identity, Paint, Tone, Who, safe, say},
+    printable::{self, Page},
     send,
 };
 use crate::{
@@ -23,16 +24,15 @@ mod shown;
 mod watch;
 
 use reply::{Details, Entry, Listing, Shown};
-pub(super) use shown::short_digest;
 
 /// Digits of a deliberation's id.
 const ID_DIGITS: usize = 24;
 /// Bytes of a comment that the bus keeps.
 const COMMENT_BYTES_MAX: usize = 512;
-/// Digits of a content's digest.
+/// Digits of a content's digest. A vote names all of them: of fewer, a sender can find two contents.
 const DIGEST_DIGITS: usize = 64;
-/// So many of them name a content to a person; whether they do is looked up before the vote.
-const DIGEST_DIGITS_MIN: usize = 8;
+/// Ids that an error names.
+const IDS_MAX: usize = 20;
 /// What is read of an answer to a question on the terminal.
 const REPLY_BYTES_MAX: u64 = 64;
 
@@ -81,15 +81,16 @@ struct ShowArgs {
 #[command(
     group = ArgGroup::new("choice").required(true).args(["approve", "reject"]),
     after_help = "\
-A vote names the content it is about by its digest, of which the first 8 digits are enough. Without \
---digest the content is shown, and you are asked. Where nobody can be asked, say --digest, or --yes.\n\n\
+A vote is about what you have seen. Without --digest the message is shown whole, and you are asked. Where \
+nobody is asked, the vote names the whole id (24 digits) and the whole digest (64 digits), as `show` prints \
+them; a message can be stopped unseen, with --reject --yes, and not approved.\n\n\
 Exit codes: 0 counted, 1 failure (unknown, decided before, voted before, other content, or you did not \
 say yes), 2 usage, 3 denied: you are no voter of this one yet, or it is your own message."
 )]
 struct VoteArgs {
     #[command(flatten)]
     identity: Identity,
-    /// Its id, or the beginning of it
+    /// Its id; where you are asked, the beginning of it is enough
     #[arg(value_name = "ID", value_parser = id_prefix)]
     id: String,
     /// Let it pass
@@ -101,11 +102,11 @@ struct VoteArgs {
     /// Why, for those who read it later; at most 512 bytes
     #[arg(long, value_name = "TEXT", value_parser = comment)]
     comment: Option<String>,
-    /// Digest of the content that you have seen, from `show`, or its beginning
+    /// Digest of the content that you have seen, from `show`
     #[arg(long, value_name = "HEX", value_parser = digest)]
     digest: Option<String>,
-    /// Vote on whatever it is, without being asked
-    #[arg(long, conflicts_with = "digest")]
+    /// Reject whatever it is, without being asked
+    #[arg(long, conflicts_with_all = ["digest", "approve"])]
     yes: bool,
     /// Print the bus's answer as one line of JSON
     #[arg(long)]
@@ -144,32 +145,27 @@ impl Desk {
     async fn details(&self, id: &str) -> anyhow::Result<Result<(Details, Value), Value>> {
         let answer = self.client.json(Verb::Deliberations, json!({ "id": id }).to_string()).await?;
         let shown: Result<Shown, Value> = answered(answer.clone())?;
+        if let Ok(shown) = &shown
+            && shown.deliberation.entry.id != id
+        {
+            bail!(
+                "the bus shows deliberation {}, and {id} was asked for",
+                safe(&shown.deliberation.entry.id, ID_DIGITS)
+            );
+        }
         Ok(shown.map(|shown| (shown.deliberation, answer)))
     }
 
-    /// The id that these first digits stand for among all that wait.
+    /// The id that these first digits stand for among all that wait for this reviewer. Nothing else that
+    /// waits may begin so, listed or not.
     async fn resolve(&self, prefix: &str) -> anyhow::Result<Result<String, Value>> {
         if prefix.len() == ID_DIGITS {
             return Ok(Ok(prefix.to_owned()));
         }
-        let listing = match self.listing().await? {
-            Ok(listing) => listing,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let found: Vec<&Entry> =
-            listing.deliberations.iter().filter(|entry| entry.id.starts_with(prefix)).collect();
-        match found.as_slice() {
-            [entry] => Ok(Ok(entry.id.clone())),
-            [] => bail!(
-                "nothing that waits for {} begins with {prefix}, among {}; what is decided is found by its whole id",
-                self.who,
-                listing.deliberations.len()
-            ),
-            several => {
-                let ids: Vec<&str> = several.iter().map(|entry| entry.id.as_str()).collect();
-                bail!("{prefix} is the beginning of several: {}", ids.join(", "))
-            }
-        }
+        Ok(match self.listing().await? {
+            Ok(listing) => Ok(meant(&listing, prefix, &self.who)?),
+            Err(refused) => Err(refused),
+        })
     }
 
     /// The list as `agentbus deliberations list` prints it.
@@ -259,12 +255,10 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
+    let choice = if args.approve { "approve" } else { "reject" };
     let asks = args.digest.is_none() && !args.yes;
-    if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        eprintln!(
-            "agentbus: a vote needs --digest, which `agentbus deliberations show` prints, or --yes: \
-             here is no terminal to ask on"
-        );
+    if let Some(why) = unattended(&args, asks) {
+        eprintln!("agentbus: {why}");
         return Ok(ExitCode::from(2));
     }
     let desk = Desk::connect(&args.identity).await?;
@@ -272,32 +266,23 @@ async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
         Ok(id) => id,
         Err(refused) => return refuse(&refused),
     };
-    let choice = if args.approve { "approve" } else { "reject" };
     let digest = match args.digest {
-        Some(digest) if digest.len() == DIGEST_DIGITS => digest,
-        named => match desk.details(&id).await? {
-            Ok((details, _)) => match named {
-                Some(begins) if details.entry.digest.starts_with(&begins) => details.entry.digest,
-                Some(begins) => bail!(
-                    "the vote names content {begins}…, and what was parked is {}; look at it with: \
-                     agentbus deliberations show --as {} {id}",
-                    safe(&details.entry.digest, DIGEST_DIGITS),
-                    desk.who
-                ),
-                None => {
-                    let text = shown::summary(&details, Paint::stdout());
-                    // With --json, standard output is for the answer alone.
-                    match args.json {
-                        true => eprint!("{text}"),
-                        false => say(&text)?,
-                    }
-                    if asks && !agreed(choice)? {
-                        eprintln!("agentbus: no vote was sent");
-                        return Ok(ExitCode::FAILURE);
-                    }
-                    details.entry.digest
+        Some(digest) => digest,
+        None => match desk.details(&id).await? {
+            Ok((details, _)) => {
+                let seen = std::io::stdout().is_terminal() && !args.json;
+                let text = shown::summary(&details, Paint::stdout());
+                // Where the question is asked. With --json, standard output is for the answer alone.
+                match seen || !asks && !args.json {
+                    true => say(&text)?,
+                    false => eprint!("{text}"),
                 }
-            },
+                if asks && !agreed(&shown::question(&details, choice), choice)? {
+                    eprintln!("agentbus: no vote was sent");
+                    return Ok(ExitCode::FAILURE);
+                }
+                details.entry.digest
+            }
             Err(refused) if args.json => return raw(&refused),
             Err(refused) => return refuse(&refused),
         },
@@ -310,9 +295,31 @@ async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
     print(&Desk::told_vote(choice, answer, Paint::stdout())?, code)
 }
 
+/// Why this vote cannot be sent as it was typed: abbreviations are for those who are shown what they mean.
+fn unattended(args: &VoteArgs, asks: bool) -> Option<String> {
+    if asks {
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        return (!terminal).then(|| {
+            "here is no terminal to show the message on and to ask: a vote needs --digest with all 64 digits, \
+             which `agentbus deliberations show` prints; to stop a message unseen, --reject --yes"
+                .to_owned()
+        });
+    }
+    (args.id.len() != ID_DIGITS).then(|| {
+        format!(
+            "found {} digits of an id, expected all {ID_DIGITS}, which `agentbus deliberations show {}` prints: \
+             where nobody is asked, a beginning could mean another message",
+            args.id.len(),
+            args.id
+        )
+    })
+}
+
 /// Whether the person at the terminal means it. Ctrl-C ends the program meanwhile.
-fn agreed(choice: &str) -> anyhow::Result<bool> {
-    eprint!("{choice}? [y/N] ");
+fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
+    // What was typed before the message was shown is no answer to it.
+    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+    eprint!("{question}{choice}? [y/N] ");
     let mut reply = String::new();
     std::io::stdin().lock().take(REPLY_BYTES_MAX).read_line(&mut reply)?;
     Ok(matches!(reply.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -324,7 +331,7 @@ fn print(text: &str, code: ExitCode) -> anyhow::Result<ExitCode> {
 }
 
 fn raw(answer: &Value) -> anyhow::Result<ExitCode> {
-    print(&format!("{answer}\n"), ended(answer))
+    print(&format!("{}\n", printable::json(&answer.to_string())), ended(answer))
 }
 
 fn ended(answer: &Value) -> ExitCode {
@@ -342,11 +349,18 @@ fn refused_code(answer: &Value) -> ExitCode {
     if reason.is_some_and(send::denied) { ExitCode::from(3) } else { ExitCode::FAILURE }
 }
 
+/// For the terminal, without the end of its last line.
 fn refusal(answer: &Value) -> String {
+    let (status, why) = refused_why(answer);
+    let mut page = Page::new(Paint::stdout());
+    page.headed(&status, Tone::Bad, &why);
+    page.into_text().trim_end().to_owned()
+}
+
+fn refused_why(answer: &Value) -> (String, String) {
     let word = |name| safe(answer.get(name).and_then(Value::as_str).unwrap_or("?"), 400);
     let code = answer.get("code").and_then(Value::as_u64).unwrap_or_default();
-    let status = Paint::stdout().apply(Tone::Bad, word("status"));
-    format!("{status}  {} ({code}): {}", word("reason"), word("detail"))
+    (word("status"), format!("{} ({code}): {}", word("reason"), word("detail")))
 }
 
 fn id_prefix(text: &str) -> Result<String, String> {
@@ -364,14 +378,44 @@ fn id_prefix(text: &str) -> Result<String, String> {
     }
 }
 
+/// What `prefix` begins, if it is the one thing that it can mean.
+fn meant(listing: &Listing, prefix: &str, who: &Who) -> anyhow::Result<String> {
+    let found: Vec<&Entry> =
+        listing.deliberations.iter().filter(|entry| entry.id.starts_with(prefix)).collect();
+    let listed = listing.deliberations.len();
+    match found.as_slice() {
+        [_] | [] if listing.total > listed as u64 => bail!(
+            "{} wait for {who} and one answer lists {listed}: {prefix} may be the beginning of another one; name \
+             the whole id, {ID_DIGITS} digits",
+            listing.total
+        ),
+        [entry] => Ok(entry.id.clone()),
+        [] => bail!(
+            "nothing that waits for {who} begins with {prefix}, among {listed}; what is decided is found by its whole id"
+        ),
+        several => {
+            let one = |entry: &&Entry| {
+                let Entry { id, sender, to, .. } = *entry;
+                format!("\n  {}  {} → {}", safe(id, ID_DIGITS), safe(sender, 64), safe(to, 64))
+            };
+            let ids: String = several.iter().take(IDS_MAX).map(one).collect();
+            let more = several.len().saturating_sub(IDS_MAX);
+            let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+            bail!("{prefix} is the beginning of {}, name more digits:{ids}{more}", several.len())
+        }
+    }
+}
+
 fn digest(text: &str) -> Result<String, String> {
     let found = text.chars().count();
     let hex = text.chars().all(|c| c.is_ascii_hexdigit());
     match found {
-        DIGEST_DIGITS_MIN..=DIGEST_DIGITS if hex => Ok(text.to_ascii_lowercase()),
-        _ if hex => Err(format!("expected {DIGEST_DIGITS_MIN} to {DIGEST_DIGITS} hex digits, found {found}")),
+        DIGEST_DIGITS if hex => Ok(text.to_ascii_lowercase()),
+        _ if hex => Err(format!(
+            "expected all {DIGEST_DIGITS} hex digits, as `agentbus deliberations show` prints them, found {found}"
+        )),
         _ => Err(format!(
-            "expected {DIGEST_DIGITS_MIN} to {DIGEST_DIGITS} hex digits, found {found} characters of {}",
+            "expected {DIGEST_DIGITS} hex digits, found {found} characters of {}",
             safe(text, ID_DIGITS)
         )),
     }
@@ -398,10 +442,33 @@ mod tests {
             assert!(id_prefix(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(digest("ab").unwrap_err().contains("found 2"));
-        assert!(digest("0123456x").is_err() && digest(&"a".repeat(65)).is_err());
-        assert_eq!(digest("0123ABCD").unwrap(), "0123abcd");
+        for bad in ["0123456x".to_owned(), "a".repeat(8), "a".repeat(63), "a".repeat(65), "g".repeat(64)] {
+            assert!(digest(&bad).is_err(), "{bad:?} was accepted");
+        }
         assert!(digest(&"AB".repeat(32)).unwrap().starts_with("abab"));
         assert!(comment(&"ä".repeat(300)).unwrap_err().contains("found 600"));
+    }
+
+    #[test]
+    fn a_beginning_of_an_id_that_could_mean_another_is_refused_with_all_that_it_could_mean() {
+        let ids = ["0123456789aa000000000000", "0123456789ab000000000000", "ff00000000aa000000000000"];
+        let list = |total: u64| -> Listing {
+            let entries: Vec<Value> = ids.iter().map(|id| shown::tests::entry(id)).collect();
+            serde_json::from_value(json!({ "total": total, "deliberations": entries })).unwrap()
+        };
+        let who: Who = "acme/judge".parse().unwrap();
+        let found =
+            |total, prefix: &str| meant(&list(total), prefix, &who).map_err(|error| error.to_string());
+        assert_eq!(found(3, "ff").unwrap(), ids[2]);
+        assert_eq!(found(3, "0123456789aa").unwrap(), ids[0]);
+        let several = found(3, "0123").unwrap_err();
+        assert!(
+            several.contains(ids[0]) && several.contains(ids[1]) && !several.contains(ids[2]),
+            "{several}"
+        );
+        assert!(found(3, "7").unwrap_err().contains("among 3"));
+        // What is not listed may begin in the same way.
+        assert!(found(4, "ff").unwrap_err().contains("whole id"));
     }
 
     #[test]

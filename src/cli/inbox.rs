@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     context::{Identity, Paint, Tone, Who, at, safe},
     durable::DurableInbox,
+    printable::{self, Page},
     send,
 };
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
 /// A third of the shortest sensible time to live; renewed twice before an entry could lapse.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
+/// Characters of a content that people are shown; `--json` prints all of it.
+pub(super) const CONTENT_MAX: usize = 2000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -212,9 +215,9 @@ fn told_outcome(outcome: &Delivery, who: &Who, paint: Paint, json: bool) -> Stri
     let Some(verdict) = client::outcome(outcome, &who.agent) else { return unreadable(outcome) };
     if json {
         let line = wire::encode_verdict(&verdict, Encoding::Json);
-        return format!("{{\"outcome\":{}}}\n", String::from_utf8_lossy(&line));
+        return format!("{{\"outcome\":{}}}\n", printable::json(&String::from_utf8_lossy(&line)));
     }
-    format!("{} {}", paint.apply(Tone::Strong, "outcome"), send::readable(&verdict, paint))
+    send::readable_as("outcome ", &verdict, paint)
 }
 
 /// For people; standard output is for the messages.
@@ -281,7 +284,7 @@ fn json_line(delivery: &Delivery, who: &Who) -> String {
     match decoded(delivery, who) {
         Some((message, canonical)) => {
             let body = wire::encode_message(&message, &canonical, Encoding::Json);
-            format!("{}\n", String::from_utf8_lossy(&body))
+            format!("{}\n", printable::json(&String::from_utf8_lossy(&body)))
         }
         None => unreadable(delivery),
     }
@@ -294,22 +297,19 @@ fn readable(delivery: &Delivery, who: &Who, paint: Paint) -> String {
         Recipient::Capability(capability) => format!("  for {capability}"),
         Recipient::Broadcast(_) => "  to all that match".to_owned(),
     };
-    let tools = message.tools.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-    let tools = if tools.is_empty() { String::new() } else { format!("  tools: {tools}") };
-    let head = format!(
-        "{}  {}  {}{to}{tools}",
-        paint.apply(Tone::Strong, format!("{} → {}", message.sender, who.agent)),
-        message.message_type,
-        message.priority,
-    );
+    let mut page = Page::new(paint);
+    let from = format!("{} → {}", message.sender, who.agent);
+    page.headed(&from, Tone::Strong, &format!("{}  {}{to}", message.message_type, message.priority));
     let body = wire::encode_message(&message, &canonical, Encoding::Json);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let content = body.get("content").cloned().unwrap_or_default();
-    let content = match content.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("text")) {
-        Some(Value::String(text)) => safe(text, 2000),
-        _ => safe(&content.to_string(), 2000),
-    };
-    format!("{head}\n  {content}\n  {}\n", paint.apply(Tone::Quiet, format!("message {}", message.id)))
+    page.content(body.get("content").unwrap_or(&Value::Null), CONTENT_MAX);
+    for name in ["tools", "metadata", "conversation_id", "in_reply_to"] {
+        if let Some(value) = body.get(name) {
+            page.text(&format!("{name} {}", printable::json(&value.to_string())));
+        }
+    }
+    page.text(&format!("message {}", message.id));
+    page.into_text()
 }
 
 fn unreadable(delivery: &Delivery) -> String {

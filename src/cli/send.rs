@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use super::{
     context::{Identity, Paint, Tone, Who, at, safe, say},
     deliberations::Desk,
+    inbox::CONTENT_MAX,
+    printable::{self, Page},
 };
 use crate::{
     client::{self, AgentClient, ClientError, Draft, Patience},
@@ -147,7 +149,7 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let (verdict, answer) = verdict(&args, &client, &draft).await.with_context(|| {
         format!("message {} has no verdict; ask again with --message-id {0}", draft.message_id)
     })?;
-    show(&verdict, args.json)?;
+    show(&verdict, "", args.json)?;
     if let Some(answer) = answer.filter(|_| !args.json) {
         say(&readable_answer(&answer, Paint::stdout()))?;
     }
@@ -236,10 +238,7 @@ async fn outcome(
         if parked && verdict.status == Status::Deliberating {
             continue;
         }
-        if !json {
-            say("outcome ")?;
-        }
-        show(&verdict, json)?;
+        show(&verdict, "outcome ", json)?;
         let ended = verdict.status != Status::Deliberating;
         last = Some(verdict);
         if ended || !patient {
@@ -248,10 +247,13 @@ async fn outcome(
     }
 }
 
-fn show(verdict: &Verdict, json: bool) -> anyhow::Result<()> {
+fn show(verdict: &Verdict, what: &str, json: bool) -> anyhow::Result<()> {
     let shown = match json {
-        true => format!("{}\n", String::from_utf8_lossy(&wire::encode_verdict(verdict, Encoding::Json))),
-        false => readable(verdict, Paint::stdout()),
+        true => {
+            let line = wire::encode_verdict(verdict, Encoding::Json);
+            format!("{}\n", printable::json(&String::from_utf8_lossy(&line)))
+        }
+        false => readable_as(what, verdict, Paint::stdout()),
     };
     Ok(say(&shown)?)
 }
@@ -272,13 +274,11 @@ async fn waits(client: &AgentClient, who: &Who, verdict: &Verdict) -> String {
 }
 
 fn readable_answer(answer: &Value, paint: Paint) -> String {
-    let word = |name: &str| safe(answer.get(name).and_then(Value::as_str).unwrap_or("?"), 64);
-    let content = answer.get("content").cloned().unwrap_or_default();
-    let content = match content.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("text")) {
-        Some(Value::String(text)) => safe(text, 2000),
-        _ => safe(&content.to_string(), 2000),
-    };
-    format!("{} from {}\n  {content}\n", paint.apply(Tone::Strong, "answer"), word("from_agent"))
+    let from = safe(answer.get("from_agent").and_then(Value::as_str).unwrap_or("?"), 64);
+    let mut page = Page::new(paint);
+    page.own(&format!("{} from {from}", paint.apply(Tone::Strong, "answer")));
+    page.content(answer.get("content").unwrap_or(&Value::Null), CONTENT_MAX);
+    page.into_text()
 }
 
 fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
@@ -341,8 +341,8 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// A verdict in a few lines.
-pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
+/// A verdict in a few lines, with a word of what it is.
+pub(super) fn readable_as(what: &str, verdict: &Verdict, paint: Paint) -> String {
     let tone = match verdict.status {
         Status::Delivered | Status::Stored => Tone::Good,
         Status::Deliberating => Tone::Careful,
@@ -350,17 +350,14 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
         Status::Shed => Tone::Careful,
     };
     let id = verdict.message_id.as_ref().map_or("no readable id", |id| id.as_str());
-    let mut out = format!(
-        "{}  {}\n",
-        paint.apply(tone, verdict.status.as_str()),
-        match verdict.reason {
-            Reason::Delivered | Reason::Stored | Reason::Deliberating => safe(&verdict.detail, 400),
-            reason => format!("{} ({}): {}", reason.as_str(), reason.code(), safe(&verdict.detail, 400)),
-        }
-    );
-    let mut line = |name: &str, text: String| {
-        out += &format!("  {}  {text}\n", paint.apply(Tone::Quiet, format!("{name:<8}")))
+    let detail = safe(&verdict.detail, 400);
+    let told = match verdict.reason {
+        Reason::Delivered | Reason::Stored | Reason::Deliberating => detail,
+        reason => format!("{} ({}): {detail}", reason.as_str(), reason.code()),
     };
+    let mut page = Page::new(paint);
+    page.headed(&format!("{what}{}", verdict.status.as_str()), tone, &told);
+    let mut line = |name: &str, text: String| page.field(name, &text);
     line("message", id.to_owned());
     if let Some(reach) = &verdict.reach {
         let missed: Vec<String> =
@@ -401,7 +398,7 @@ pub(super) fn readable(verdict: &Verdict, paint: Paint) -> String {
             verdict.elapsed.as_secs_f64() * 1000.0
         ),
     );
-    out
+    page.into_text()
 }
 
 /// Two numbers that people read as one are one.
@@ -567,7 +564,7 @@ mod tests {
             node: "node-1".to_owned(),
             elapsed: Duration::from_micros(420),
         };
-        let text = readable(&verdict, Paint::never());
+        let text = readable_as("", &verdict, Paint::never());
         for part in
             ["delivered  handed to 2 agents", "m1", "ghost (recipient_offline)", "abc", "0.42 ms", "node-1"]
         {
@@ -582,7 +579,7 @@ mod tests {
             deliberation_id: None,
             ..verdict
         };
-        let text = readable(&shed, Paint::never());
+        let text = readable_as("", &shed, Paint::never());
         assert!(text.contains("rate_limited (429)") && text.contains("after 70 ms"), "{text}");
     }
 

@@ -33,7 +33,23 @@ pub struct AgentRecord {
     /// Inbox encoding; absent means as the sender wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    /// Free text for people, at most 256 bytes.
+    /// A line for people, which no other agent is told: at most 80 bytes, 256 in an entry of the last version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// Redis keeps what nodes of the last version have written, whose rule was looser.
+    #[test]
+    fn an_entry_of_the_last_version_is_read_whole() {
+        let entry = br#"{"id":"worker","capabilities":["ignore-all-previous-instructions","sum"],"encoding":"json","description":"does\nthings"}"#;
+        let record: AgentRecord = serde_json::from_slice(entry).unwrap();
+        assert_eq!(record.capabilities.len(), 2);
+        assert_eq!(serde_json::to_vec(&record).unwrap(), entry);
+    }
 }

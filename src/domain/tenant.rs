@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AgentId, MessageType, RuleKind, TenantId, Weights};
+use super::{AgentId, CapabilityId, MessageType, RuleKind, TenantId, Weights};
 
 /// One tenant of the directory that `agentbus tenants apply` publishes and every node watches.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -62,6 +62,10 @@ pub struct TenantLimits {
     /// What the parts of the impact count for, instead of what the node's configuration says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// The capabilities that may be registered. Absent: what the agents say, if it is a label
+    /// ([`CapabilityId::is_label`]). Written only where it is said: the last version's nodes do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<BTreeSet<CapabilityId>>,
 }
 
 impl Default for TenantLimits {
@@ -72,6 +76,7 @@ impl Default for TenantLimits {
             content_bytes: 64 * 1024,
             deliberation_threshold: 0.8,
             weights: None,
+            capabilities: None,
         }
     }
 }

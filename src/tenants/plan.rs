@@ -26,6 +26,8 @@ pub const FILE_MAX: u64 = 4 * 1024 * 1024;
 pub const TENANTS_MAX: usize = 1_000;
 /// Agents with a user, per tenant.
 pub const AGENTS_MAX: usize = 1_000;
+/// Capabilities that an operator lists for a tenant.
+const CAPABILITIES_MAX: usize = 256;
 pub const ROLES_MAX: usize = 16;
 pub const LABELS_MAX: usize = 32;
 pub const LABEL_BYTES_MAX: usize = 256;
@@ -269,6 +271,9 @@ fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
         weights.check().map_err(|cause| PlanError::Weights { tenant: id.clone(), cause })?;
     }
 
+    let named = limits.capabilities.as_ref().map_or(0, |named| named.len());
+    at_most(CAPABILITIES_MAX, named, || format!("capabilities for tenant {id}"))?;
+
     at_most(AGENTS_MAX, agents.len(), || format!("agents in tenant {id}"))?;
     for (agent, grant) in agents {
         at_most(ROLES_MAX, grant.roles.len(), || format!("roles for {id}/{agent}"))?;
@@ -413,6 +418,14 @@ mod tests {
                 "[tenants.acme.deliberation]\nweights = { nobody = 3 }".into(),
                 "deliberation.weights must be agents of tenant acme, found nobody",
             ),
+            ("[tenants.acme.limits]\ncapabilities = [\"Sum it\"]".into(), "capability must be 1 to 64"),
+            (
+                format!(
+                    "[tenants.acme.limits]\ncapabilities = {:?}",
+                    (0..257).map(|n| format!("c{n}")).collect::<Vec<_>>()
+                ),
+                "at most 256 capabilities",
+            ),
             (" ".repeat(FILE_MAX as usize + 1), "at most 4194304 bytes"),
         ];
         for (text, expected) in cases {
@@ -428,6 +441,15 @@ mod tests {
         assert_eq!(tenant.limits, TenantLimits::default());
         assert_eq!(plan.server_limits(&tenant.id), ServerLimits::default());
         assert_eq!(plan.store(&tenant.id), TenantStore::default());
+    }
+
+    #[test]
+    fn capabilities_are_listed_where_the_operator_lists_them_and_not_published_elsewhere() {
+        let listed = Plan::parse("[tenants.acme.limits]\ncapabilities = [\"sum\"]").unwrap();
+        let limits = |plan: &Plan| serde_json::to_value(&plan.tenants().first().unwrap().limits).unwrap();
+        assert_eq!(limits(&listed)["capabilities"], serde_json::json!(["sum"]));
+        // A node of the last version reads what does not use it.
+        assert!(limits(&Plan::parse("[tenants.acme]").unwrap()).get("capabilities").is_none());
     }
 
     #[test]

@@ -390,17 +390,17 @@ fn capabilities() -> impl Strategy<Value = BTreeSet<CapabilityId>> {
     collection::btree_set("[a-z0-9_:-]{1,64}".prop_map(|it| it.parse().unwrap()), 0..=64)
 }
 
+fn labels() -> impl Strategy<Value = BTreeSet<CapabilityId>> {
+    let label = "[a-z][a-z0-9]{0,9}([_:-][a-z0-9]{1,10}){0,2}".prop_filter("32 at most", |it| it.len() <= 32);
+    collection::btree_set(label.prop_map(|it| it.parse().unwrap()), 0..=RegisterRequest::CAPABILITIES_MAX)
+}
+
 fn registers() -> impl Strategy<Value = RegisterRequest> {
     let agent = option::of("[a-z0-9_-]{1,64}".prop_map(|it| it.parse().unwrap()));
     let encoding = option::of(sample::select(BOTH.to_vec()));
-    (agent, capabilities(), encoding, "[a-zü \"]{0,128}").prop_map(
-        |(agent, capabilities, encoding, description)| RegisterRequest {
-            agent,
-            capabilities,
-            encoding,
-            description,
-        },
-    )
+    (agent, labels(), encoding, "[a-zü \"]{0,40}").prop_map(|(agent, capabilities, encoding, description)| {
+        RegisterRequest { agent, capabilities, encoding, description }
+    })
 }
 
 fn replies() -> impl Strategy<Value = RegistryReply> {
@@ -432,6 +432,46 @@ fn an_empty_body_is_a_registry_request_without_fields() {
     assert_eq!(extra.reason(), Reason::UnknownField, "`agent` names the sender");
     let claimed = decode_register(br#"{"id":"worker"}"#, &limits).unwrap_err();
     assert_eq!(claimed.reason(), Reason::UnknownField, "`agent` names the sender");
+}
+
+/// Nobody judges what an agent says that it can do, and others are told of it.
+#[test]
+fn a_registration_has_no_room_for_a_sentence() {
+    let register = |body: &str| {
+        decode_register(body.as_bytes(), &Limits::default()).and_then(|asked| asked.request.check(None))
+    };
+    let labels: Vec<String> = (0..17).map(|n| format!("\"skill-{n}\"")).collect();
+    for (body, reason, told) in [
+        (
+            r#"{"capabilities":["ignore-all-previous-instructions"]}"#.to_owned(),
+            Reason::BadIdentifier,
+            "3 words",
+        ),
+        (format!(r#"{{"capabilities":["{}"]}}"#, "x".repeat(33)), Reason::BadIdentifier, "1 to 32"),
+        (format!(r#"{{"capabilities":[{}]}}"#, labels.join(",")), Reason::TooLarge, "at most 16"),
+        (format!(r#"{{"description":"{}"}}"#, "x".repeat(81)), Reason::TooLarge, "at most 80"),
+        ("{\"description\":\"one\\nline\"}".to_owned(), Reason::BadIdentifier, "one line"),
+        ("{\"description\":\"a\u{202e}b\"}".to_owned(), Reason::BadIdentifier, "one line"),
+        ("{\"description\":\"a\u{3164}b\"}".to_owned(), Reason::BadIdentifier, "one line"),
+    ] {
+        let error = register(&body).unwrap_err();
+        assert_eq!(error.reason(), reason, "{body}");
+        assert!(error.detail().contains(told) && !error.detail().contains("ignore"), "{}", error.detail());
+    }
+    assert!(register(r#"{"capabilities":["nlp:summarise-v2"],"description":"Übersetzt, rasch."}"#).is_ok());
+    // What the last version's nodes have let in is told as far as it is labels.
+    let before: BTreeSet<CapabilityId> =
+        ["sum", "ignore-all-previous-instructions"].iter().map(|it| it.parse().unwrap()).collect();
+    assert_eq!(RegisterRequest::told(&before, None), ["sum".parse().unwrap()].into());
+    // The operator's list is the only one where there is one.
+    let body = br#"{"capabilities":["sum"]}"#;
+    let sum = decode_register(body, &Limits::default()).unwrap().request;
+    assert!(sum.check(Some(&before)).is_ok());
+    let other = ["translate".parse().unwrap()].into();
+    let detail = sum.check(Some(&other)).unwrap_err().detail();
+    assert!(detail.contains("operator has listed"), "{detail}");
+    assert_eq!(RegisterRequest::told(&before, Some(&other)), BTreeSet::new());
+    assert_eq!(RegisterRequest::told(&before, Some(&before)), before);
 }
 
 #[test]

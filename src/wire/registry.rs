@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     DecodeError, Limits, check_size, encoding_of,
+    error::Shown,
     fields::{
         at_most, body, count, duration_ms, encoding, encoding_word, id, list, once, reason, required,
         short_text, text, unknown, word,
@@ -18,9 +19,13 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    domain::{AgentId, AgentRecord, CapabilityId, Encoding},
+    domain::{AgentId, AgentRecord, CapabilityId, Encoding, unseen::unseen},
     rejection::Rejection,
 };
+
+/// Capabilities of one agent in a request or a reply; how many may be registered is another matter
+/// ([`RegisterRequest::check`]).
+const CAPABILITIES_READ: usize = 64;
 
 /// A request and the encoding its reply is due in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +46,44 @@ pub struct RegisterRequest {
 }
 
 impl RegisterRequest {
-    pub const CAPABILITIES_MAX: usize = 64;
-    pub const DESCRIPTION_BYTES_MAX: usize = 256;
+    /// Labels of one agent, where the operator has not listed those that there are.
+    pub const CAPABILITIES_MAX: usize = 16;
+    pub const DESCRIPTION_BYTES_MAX: usize = 80;
+
+    /// Refuses what others must not be told of. `named`: all that the operator lets agents register.
+    pub fn check(&self, named: Option<&BTreeSet<CapabilityId>>) -> Result<(), DecodeError> {
+        let field = "capabilities";
+        let (expected, other) = match named {
+            Some(named) => {
+                let other = self.capabilities.iter().find(|capability| !named.contains(*capability));
+                ("one that the operator has listed for the tenant", other)
+            }
+            None => {
+                at_most(field, "entries", self.capabilities.len(), Self::CAPABILITIES_MAX)?;
+                (CapabilityId::LABEL, self.capabilities.iter().find(|capability| !capability.is_label()))
+            }
+        };
+        match other {
+            Some(other) => {
+                Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(other.as_str()) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What others are told of what an agent has registered, which may be by an earlier rule.
+    pub fn told(
+        capabilities: &BTreeSet<CapabilityId>,
+        named: Option<&BTreeSet<CapabilityId>>,
+    ) -> BTreeSet<CapabilityId> {
+        match named {
+            Some(named) => capabilities.intersection(named).cloned().collect(),
+            None => {
+                let labels = capabilities.iter().filter(|capability| capability.is_label());
+                labels.take(Self::CAPABILITIES_MAX).cloned().collect()
+            }
+        }
+    }
 
     /// The entry of the agent that NATS says is asking; nobody registers another.
     pub fn into_record(self, sender: AgentId) -> AgentRecord {
@@ -225,7 +266,7 @@ pub fn encode_registry_reply(reply: &RegistryReply, encoding: Encoding) -> Vec<u
 /// Reads a reply in either encoding. Unknown fields are skipped: the node may be newer.
 pub fn decode_registry_reply(bytes: &[u8]) -> Result<RegistryReply, DecodeError> {
     // What `fitting` lets through has at most this many values.
-    let values = RegistryReply::AGENTS_MAX * (RegisterRequest::CAPABILITIES_MAX + 3) + 64;
+    let values = RegistryReply::AGENTS_MAX * (CAPABILITIES_READ + 3) + 64;
     let limits = Limits { values, ..Limits::default() };
     check_size(bytes, &limits)?;
     match encoding_of(bytes) {
@@ -272,9 +313,7 @@ fn read_register<'a>(r: &mut impl Reader<'a>) -> Read<RegisterRequest> {
             "agent" => once(&mut agent, "agent", |name| id(r, name))?,
             "capabilities" => once(&mut capabilities, "capabilities", |name| read_capabilities(r, name))?,
             "encoding" => once(&mut inbox, "encoding", |name| encoding(r, name))?,
-            "description" => once(&mut description, "description", |name| {
-                short_text(r, name, RegisterRequest::DESCRIPTION_BYTES_MAX).map(Into::into)
-            })?,
+            "description" => once(&mut description, "description", |name| read_description(r, name))?,
             other => return unknown("register", other),
         }
     }
@@ -323,13 +362,23 @@ fn read_find<'a>(r: &mut impl Reader<'a>) -> Read<FindRequest> {
     Ok(find)
 }
 
+/// One plain line, for people: nothing in it steers a terminal or is drawn as something else.
+fn read_description<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+    let text = short_text(r, field, RegisterRequest::DESCRIPTION_BYTES_MAX)?;
+    if text.chars().all(|c| c == ' ' || c.is_ascii_graphic() || (c.is_alphanumeric() && !unseen(c))) {
+        return Ok(text.into_owned());
+    }
+    let expected = "one line of letters, digits, blanks and ASCII punctuation";
+    Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(&text) })
+}
+
 fn read_capabilities<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BTreeSet<CapabilityId>> {
     let mut capabilities = BTreeSet::new();
     let mut listed = list(r, field)?;
     let mut found = 0;
     while r.more(&mut listed)? {
         found += 1;
-        at_most(field, "entries", found, RegisterRequest::CAPABILITIES_MAX)?;
+        at_most(field, "entries", found, CAPABILITIES_READ)?;
         capabilities.insert(id(r, field)?);
     }
     Ok(capabilities)
@@ -411,8 +460,8 @@ fn write_ok(w: &mut Writer, more: usize) {
 
 fn write_capabilities(w: &mut Writer, capabilities: &BTreeSet<CapabilityId>) {
     w.key("capabilities");
-    w.list(capabilities.len().min(RegisterRequest::CAPABILITIES_MAX));
-    for capability in capabilities.iter().take(RegisterRequest::CAPABILITIES_MAX) {
+    w.list(capabilities.len().min(CAPABILITIES_READ));
+    for capability in capabilities.iter().take(CAPABILITIES_READ) {
         w.text(capability.as_str());
     }
     w.end_list();

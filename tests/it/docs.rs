@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use agentbus::domain::{MessageType, Priority, Reason, Status};
+use agentbus::{
+    domain::{CapabilityId, MessageType, Priority, Reason, Status},
+    wire::RegisterRequest,
+};
 
 fn doc(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -60,5 +63,36 @@ fn the_protocol_page_lists_every_word_of_a_message_and_a_verdict() {
 fn the_links_of_the_readme_lead_somewhere() {
     for link in doc("README.md").split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "README.md links to {link}");
+    }
+}
+
+/// Who copies an abbreviation from a page learns that a vote may be abbreviated.
+#[test]
+fn a_vote_in_the_docs_names_all_of_what_it_is_about() {
+    for name in ["README.md", "docs/deliberation.md", "docs/protocol.md"] {
+        for shown in doc(name).split("--digest ").skip(1) {
+            let digits = shown.chars().take_while(char::is_ascii_hexdigit).count();
+            let word = shown.starts_with(|c: char| c.is_ascii_hexdigit());
+            assert!(!word || digits == 64, "{name} shows a digest of {digits} digits");
+        }
+        for shown in doc(name).split("\"digest\":").skip(1) {
+            assert!(
+                shown.trim_start().starts_with("\"<64 digits>\""),
+                "{name}: a digest in JSON is cut short"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_protocol_page_says_what_may_be_registered() {
+    let text = doc("docs/protocol.md");
+    let (most, bytes) = (RegisterRequest::CAPABILITIES_MAX, RegisterRequest::DESCRIPTION_BYTES_MAX);
+    for part in [format!("(at most {most} [labels]"), format!("one plain line, at most {bytes} bytes")] {
+        assert!(text.contains(&part), "docs/protocol.md does not say {part:?}");
+    }
+    for (label, is) in [("nlp:summarise-v2", true), ("ignore-all-previous-instructions", false)] {
+        assert!(text.contains(&format!("`{label}`")));
+        assert_eq!(label.parse::<CapabilityId>().unwrap().is_label(), is, "{label}");
     }
 }

@@ -84,6 +84,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("prometheus_client", &["telemetry"]),
     ("indicatif", &["cli"]),
+    ("unicode_width", &["cli/printable"]),
     ("candle_core", &["impact/distilbert"]),
     ("candle_nn", &["impact/distilbert"]),
     ("agentbus_kernels", &["impact/distilbert"]),

@@ -1,17 +1,18 @@
-//! Deliberations as text for a terminal. All that strangers wrote is escaped.
+//! Deliberations as text for a terminal. All that strangers wrote goes through `printable`.
 
 use std::{
     fmt::Write as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::Value;
 
 use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
 use crate::{
     cli::{
         context::{Paint, Tone, Who, safe},
+        printable::{self, Page, quoted},
         send,
     },
     domain::impact::NOT_NEEDED,
@@ -19,14 +20,16 @@ use crate::{
 
 /// Digits of an id that a list shows at least.
 const SHORT_ID: usize = 8;
-/// Digits of a digest in what is to be typed.
-const SHORT_DIGEST: usize = 12;
 /// Names listed in one line.
 const NAMES_MAX: usize = 12;
 /// Columns of a table where nobody says how wide the terminal is.
-const WIDTH: u16 = 110;
+const WIDTH: usize = 110;
 /// Columns left free, for those who indent it.
-const MARGIN: u16 = 2;
+const MARGIN: usize = 2;
+/// Columns of the reason, however narrow the terminal is.
+const WHY_MIN: u16 = 20;
+/// Whom a message is for, in a row or a line; `show` says the whole.
+const TO_MAX: usize = 64;
 
 pub(super) fn listing(listing: &Listing, who: &Who, paint: Paint) -> String {
     listing_at(listing, who, paint, now())
@@ -48,11 +51,15 @@ fn listing_at(listing: &Listing, who: &Who, paint: Paint, now: u64) -> String {
         "you",
         "time left",
     ]);
-    table.set_width(table.width().map_or(WIDTH, |width| width.saturating_sub(MARGIN)));
+    let width = printable::columns().map_or(WIDTH, |width| width.saturating_sub(MARGIN));
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    if let Some(why) = table.column_mut(3) {
+        why.set_constraint(ColumnConstraint::LowerBoundary(comfy_table::Width::Fixed(WHY_MIN)));
+    }
     for entry in entries {
         table.add_row([
             entry.id.chars().take(digits).collect(),
-            format!("{} → {}", safe(&entry.sender, 64), safe(&entry.to, 100)),
+            format!("{} → {}", safe(&entry.sender, 64), safe(&entry.to, TO_MAX)),
             safe(&entry.message_type, 32),
             safe(&entry.why, 200),
             votes(entry),
@@ -79,7 +86,7 @@ pub(super) fn line(entry: &Entry, who: &Who) -> String {
         "{}  {} → {}  {}  {}; {}; {}; {} left",
         entry.id,
         safe(&entry.sender, 64),
-        safe(&entry.to, 100),
+        safe(&entry.to, TO_MAX),
         safe(&entry.message_type, 32),
         safe(&entry.why, 200),
         votes(entry),
@@ -92,103 +99,149 @@ pub(super) fn line(entry: &Entry, who: &Who) -> String {
 }
 
 pub(super) fn details(details: &Details, who: &Who, paint: Paint) -> String {
+    let mut page = Page::new(paint);
+    write_summary(&mut page, details, paint, now());
     let entry = &details.entry;
-    let mut out = summary(details, paint);
-    let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "  {}  {text}", paint.apply(Tone::Quiet, format!("{name:<9}")));
-    };
-    line("voters", electors(&details.voters));
+    page.field("voters", &electors(&details.voters));
     if !details.stand_ins.is_empty() {
         let from = match entry.escalate_at {
             _ if entry.escalated => "may vote since it was escalated".to_owned(),
             Some(at) => format!("may vote from {}", moment(at)),
             None => "are not asked: it is not escalated".to_owned(),
         };
-        line("stand-ins", format!("{}, {from}", electors(&details.stand_ins)));
+        page.field("stand-ins", &format!("{}, {from}", electors(&details.stand_ins)));
     }
     for cast in &details.votes {
-        line("vote", vote(cast));
+        page.field("vote", &vote(cast));
     }
-    line("parked", moment(entry.parked_at));
+    page.field("parked", &moment(entry.parked_at));
     if let Some(decision) = &details.decision {
-        line(
-            "decided",
-            format!(
-                "{} at {}: {}",
-                safe(&decision.judgement, 32),
-                moment(decision.at),
-                safe(&decision.detail, 400)
-            ),
-        );
+        let (judgement, at) = (safe(&decision.judgement, 32), moment(decision.at));
+        page.field("decided", &format!("{judgement} at {at}: {}", safe(&decision.detail, 400)));
     }
     if let Some(conclusion) = &details.conclusion {
         let at = conclusion.at.map_or(String::new(), |at| format!(" at {}", moment(at)));
-        line("came to", format!("{}{at}: {}", safe(&conclusion.reason, 64), safe(&conclusion.detail, 400)));
+        let (reason, detail) = (safe(&conclusion.reason, 64), safe(&conclusion.detail, 400));
+        page.field("came to", &format!("{reason}{at}: {detail}"));
     }
-    line("digest", safe(&entry.digest, 64));
+    page.field("digest", &entry.digest);
     if details.decision.is_none() && entry.may_vote && entry.voted.is_none() {
-        let _ = writeln!(out, "\nTo vote, one of:");
-        for choice in ["--approve", "--reject"] {
-            let _ = writeln!(
-                out,
-                "  agentbus deliberations vote --as {who} {} {choice} --digest {}",
-                safe(&entry.id, 24),
-                short_digest(&entry.digest)
-            );
+        page.own("\nTo vote, one of:");
+        for choice in ["approve", "reject"] {
+            for line in typed_vote(who, entry, choice) {
+                page.own(&format!("  {line}"));
+            }
         }
     }
-    out
+    page.into_text()
+}
+
+/// What votes on this content and on no other, in lines that a shell reads as one.
+fn typed_vote(who: &Who, entry: &Entry, choice: &str) -> [String; 3] {
+    let (id, digest) = (safe(&entry.id, 24), safe(&entry.digest, 64));
+    [
+        format!("agentbus deliberations vote --as {who} \\"),
+        format!("  {id} --{choice} \\"),
+        format!("  --digest {digest}"),
+    ]
 }
 
 /// What is voted on: who says what to whom, why it waits, and what decides.
 pub(super) fn summary(details: &Details, paint: Paint) -> String {
-    summary_at(details, paint, now())
+    let mut page = Page::new(paint);
+    write_summary(&mut page, details, paint, now());
+    page.into_text()
 }
 
-fn summary_at(details: &Details, paint: Paint, now: u64) -> String {
-    let entry = &details.entry;
-    let state = match &details.decision {
+/// All that the recipient would get is in it.
+fn write_summary(page: &mut Page, details: &Details, paint: Paint, now: u64) {
+    let (entry, message) = (&details.entry, &details.message);
+    page.own(&format!(
+        "deliberation {}  {}",
+        paint.apply(Tone::Strong, safe(&entry.id, 24)),
+        state(details, paint, now)
+    ));
+    if details.decision.is_none() {
+        page.field("until", &format!("{}; then it is denied", moment(entry.deadline)));
+    }
+    page.field("message", &entry.message_id);
+    page.field("from", &format!("{} → {}", entry.sender, entry.to));
+    let word = |name: &str| message.get(name).and_then(Value::as_str).map(|text| safe(text, 64));
+    let priority = word("priority").unwrap_or_else(|| "normal".to_owned());
+    page.field("type", &format!("{}, priority {priority}", entry.message_type));
+    page.field("tools", &tools(message));
+    page.field("why", &safe(&entry.why, 400));
+    if let Some(impact) = &details.impact {
+        page.field("impact", &impact_line(impact));
+    }
+    page.field("rule", &format!("{}: {}, {}", entry.rule, entry.approves, entry.denies));
+    let time = |name: &str| message.get(name).and_then(Value::as_u64).map(moment);
+    page.field("created", &time("created_at").unwrap_or_else(|| "not said".to_owned()));
+    page.field("expires", &time("expires_at").unwrap_or_else(|| "never".to_owned()));
+    for (name, field) in
+        [("part of", "conversation_id"), ("answers", "in_reply_to"), ("under", "constitutional_hash")]
+    {
+        if let Some(id) = word(field) {
+            page.field(name, &id);
+        }
+    }
+    for (name, value) in message.as_object().into_iter().flatten().filter(|(name, _)| !told(name)) {
+        page.field("has", &format!("{} {}", safe(name, 64), quoted_value(value)));
+    }
+    for name in ["metadata", "content"] {
+        match message.get(name) {
+            Some(value) => {
+                page.own(&format!("  {}", paint.apply(Tone::Quiet, name)));
+                // All of it: who votes names the whole.
+                page.value(value);
+            }
+            None => page.field(name, "none"),
+        }
+    }
+}
+
+/// Fields of a message that have a place of their own on the page; others, of a newer node, are listed.
+fn told(field: &str) -> bool {
+    const TOLD: &[&str] = &[
+        "message_id",
+        "message_type",
+        "to",
+        "priority",
+        "tools",
+        "created_at",
+        "expires_at",
+        "conversation_id",
+        "in_reply_to",
+        "constitutional_hash",
+        "metadata",
+        "content",
+        "tenant_id",
+        "from_agent",
+        "schema",
+    ];
+    TOLD.contains(&field)
+}
+
+fn state(details: &Details, paint: Paint, now: u64) -> String {
+    match &details.decision {
         Some(decision) => {
             let tone = if decision.judgement == "approved" { Tone::Good } else { Tone::Bad };
             paint.apply(tone, safe(&decision.judgement, 32))
         }
-        None => format!(
-            "{}  {} left, until {}; then it is denied",
-            paint.apply(Tone::Careful, "open"),
-            left(entry.deadline, now),
-            moment(entry.deadline)
-        ),
-    };
-    let mut out = format!("deliberation {}  {state}\n", paint.apply(Tone::Strong, safe(&entry.id, 24)));
-    let mut line = |name: &str, text: String| {
-        let _ = writeln!(out, "  {}  {text}", paint.apply(Tone::Quiet, format!("{name:<9}")));
-    };
-    line("message", safe(&entry.message_id, 64));
-    line("from", format!("{} → {}", safe(&entry.sender, 64), safe(&entry.to, 100)));
-    let field = |name: &str| details.message.get(name).and_then(Value::as_str).map(|text| safe(text, 32));
-    let priority = field("priority").map_or(String::new(), |priority| format!(", priority {priority}"));
-    line("type", format!("{}{priority}{}", safe(&entry.message_type, 32), tools(&details.message)));
-    line("why", safe(&entry.why, 400));
-    if let Some(impact) = &details.impact {
-        line("impact", impact_line(impact));
+        None => format!("{}  {} left", paint.apply(Tone::Careful, "open"), left(details.entry.deadline, now)),
     }
-    let decides = format!("{}, {}", safe(&entry.approves, 100), safe(&entry.denies, 100));
-    line("rule", format!("{}: {decides}", safe(&entry.rule, 32)));
-    let _ = writeln!(out, "  {}", paint.apply(Tone::Quiet, "content"));
-    let empty = Value::Null;
-    let content = details.message.get("content").unwrap_or(&empty);
-    for text in pretty(content).lines() {
-        // All of it: who votes names the whole content.
-        let _ = writeln!(out, "    {}", safe(text, usize::MAX));
-    }
-    let rest: Vec<String> = ["metadata", "conversation_id", "in_reply_to"]
-        .iter()
-        .filter_map(|&name| details.message.get(name).map(|value| format!("{name} {value}")))
-        .collect();
-    for text in rest {
-        let _ = writeln!(out, "  {}", safe(&text, usize::MAX));
-    }
-    out
+}
+
+/// What is asked about, once more below all that was shown: of a long message its beginning is out of sight.
+pub(super) fn question(details: &Details, choice: &str) -> String {
+    let Details { entry, message, .. } = details;
+    let characters = message.get("content").map_or(0, |content| content.to_string().chars().count());
+    let (sender, to) = (safe(&entry.sender, 64), safe(&entry.to, TO_MAX));
+    let (kind, id) = (safe(&entry.message_type, 32), safe(&entry.id, 24));
+    let mut page = Page::new(Paint::stdout());
+    let about = format!("{id}: {kind}, {sender} → {to}, its content above has {characters} characters");
+    page.headed(choice, Tone::Careful, &about);
+    page.into_text()
 }
 
 /// What a vote came to.
@@ -199,12 +252,13 @@ pub(super) fn counted(choice: &str, counted: &Counted, paint: Paint) -> String {
         "denied" => (Tone::Bad, "the message goes nowhere"),
         _ => (Tone::Careful, "others decide"),
     };
-    format!(
-        "{}  your vote counts: {choice}; {}, {}; {told}\n",
-        paint.apply(tone, safe(judgement, 32)),
-        safe(approves, 100),
-        safe(denies, 100)
-    )
+    let mut page = Page::new(paint);
+    page.headed(
+        &safe(judgement, 32),
+        tone,
+        &format!("your vote counts: {choice}; {approves}, {denies}; {told}"),
+    );
+    page.into_text()
 }
 
 /// How near it is, as `1 of 2 approvals`; rejections where there are some.
@@ -240,22 +294,34 @@ fn electors(electors: &[Elector]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
+/// Its comment is what somebody says, quoted: nothing that the bus says, and nothing to be done.
 fn vote(cast: &Cast) -> String {
     let comment =
-        if cast.comment.is_empty() { String::new() } else { format!(": “{}”", safe(&cast.comment, 512)) };
+        if cast.comment.is_empty() { String::new() } else { format!(": {}", quoted(&cast.comment, 512)) };
     format!("{} by {} at {}{comment}", safe(&cast.choice, 16), safe(&cast.voter, 64), moment(cast.at))
 }
 
+/// Each quoted unless it is a plain word: a blank could make one of two.
 fn tools(message: &Value) -> String {
+    let plain = |tool: &str| {
+        !tool.is_empty() && tool.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-:.".contains(&b))
+    };
     let tools: Vec<String> = message
         .get("tools")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .filter_map(Value::as_str)
-        .map(|tool| safe(tool, 64))
+        .map(|tool| match tool.as_str() {
+            Some(tool) if plain(tool) => safe(tool, 64),
+            Some(tool) => quoted(tool, 64),
+            None => quoted_value(tool),
+        })
         .collect();
-    if tools.is_empty() { String::new() } else { format!(", tools {}", tools.join(" ")) }
+    if tools.is_empty() { "none".to_owned() } else { tools.join(", ") }
+}
+
+fn quoted_value(value: &Value) -> String {
+    printable::json(&value.to_string())
 }
 
 fn impact_line(impact: &Value) -> String {
@@ -286,15 +352,6 @@ fn impact_line(impact: &Value) -> String {
         (None, Some(model)) => out + &format!(" (by {model})"),
         (None, None) => out,
     }
-}
-
-fn pretty(content: &Value) -> String {
-    serde_json::to_string_pretty(content).unwrap_or_default()
-}
-
-/// As much of a digest as a vote names, safe against chance and short enough to type.
-pub(in crate::cli) fn short_digest(digest: &str) -> String {
-    digest.chars().filter(char::is_ascii_hexdigit).take(SHORT_DIGEST).collect()
 }
 
 /// So many digits tell these apart.
@@ -381,7 +438,9 @@ pub(super) mod tests {
         let text = "wipe \u{1b}[2J \u{202e} disks ".repeat(200);
         let mut whole = entry("0123456789aa000000000000");
         let more = json!({
-            "message": { "priority": "critical", "tools": ["delete"], "content": { "text": text, "n": [1] } },
+            "message": { "priority": "critical", "tools": ["delete", "send keys"],
+                "content": { "text": text, "n": [1] }, "metadata": { "note": "hid\u{200b}den" },
+                "expires_at": 9_000, "in_reply_to": "m0", "later": [1] },
             "impact": { "score": 0.9, "level": "critical", "parts": { "permission": 0.9 }, "model": "m" },
             "voters": [{ "id": "judge", "roles": ["judicial"], "weight": 2 }],
             "votes": [{ "voter": "other", "choice": "reject", "comment": "no\n", "at": 1 }],
@@ -390,15 +449,22 @@ pub(super) mod tests {
         let shown: Details = serde_json::from_value(whole).unwrap();
         let told = details(&shown, &judge(), Paint::never());
         for part in [
-            "priority critical, tools delete",
+            "command, priority critical",
+            "tools      delete, \"send keys\"",
+            "expires    1970-01-01T00:00:09Z",
+            "answers    m0",
+            "\"note\": \"hid\\u200bden\"",
+            "has        later [1]",
             "0.90 critical: permission 0.90 (by m)",
             "judge (judicial, weight 2)",
-            "reject by other at 1970-01-01T00:00:00Z: “no\\u{a}”",
-            "agentbus deliberations vote --as acme/judge 0123456789aa000000000000 --approve --digest abababababab\n",
+            "reject by other at 1970-01-01T00:00:00Z: \"no\\n\"",
+            "vote --as acme/judge \\\n    0123456789aa000000000000 --approve \\\n    --digest abababababab",
         ] {
             assert!(told.contains(part), "{part:?} is missing in:\n{told}");
         }
         assert!(!told.contains('\u{1b}') && !told.contains('\u{202e}'), "{told}");
+        assert!(told.contains(&format!("--digest {}\n", "ab".repeat(32))), "all digits: {told}");
+        assert!(told.lines().all(|line| line.chars().count() <= 80), "{told}");
         assert_eq!(told.matches("disks").count(), 200, "nothing of what is voted on is left out");
     }
 

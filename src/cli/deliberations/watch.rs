@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
-    Desk, refusal, refused_code,
+    Desk, refusal, refused_code, refused_why,
     reply::{Entry, Listing},
     shown,
 };
 use crate::{
-    cli::context::{Identity, Paint, Tone, at, safe, say},
+    cli::{
+        context::{Identity, Paint, Tone, at, safe, say},
+        printable,
+    },
     shutdown::Shutdown,
 };
 
@@ -96,7 +99,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
         let listing = match listing {
             Ok(Ok(listing)) => listing,
             Ok(Err(refused)) if passing(&refused) => {
-                told_away(&mut away, &refusal(&refused));
+                told_away(&mut away, &refused_why(&refused).1);
                 continue;
             }
             Ok(Err(refused)) => {
@@ -211,7 +214,7 @@ async fn lines(changes: &[(Change, Entry)], desk: &Desk, as_json: bool) -> Strin
                     json!({ "judgement": decision.judgement, "at": decision.at, "detail": decision.detail }),
                 );
             }
-            out += &format!("{line}\n");
+            out += &format!("{}\n", printable::json(&line.to_string()));
         } else {
             let text = match &ended {
                 Some(decision) => {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cli::{
         context::{Paint, Who, safe},
-        deliberations::{Desk, short_digest},
+        deliberations::Desk,
         durable::DurableInbox,
     },
     client::{self, Draft, Patience, is_delivery},
@@ -55,10 +55,8 @@ pub(super) async fn decide(cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
         refused(cast, screen, what, &found, expected);
     }
 
-    let vote = format!("agentbus deliberations vote --as {judge} {id}");
     let counted = desk.vote(&id, "approve", &digest, Some("agreed with operations")).await?;
-    let command =
-        format!("{vote} --approve --digest {} --comment 'agreed with operations'", short_digest(&digest));
+    let command = vote(&judge, &format!("{id} --approve"), &digest, "agreed with operations");
     typed(screen, &command, &Desk::told_vote("approve", counted, Paint::stdout())?);
     screen.line("");
     worker.receive(screen, &[&letter]).await?;
@@ -71,13 +69,9 @@ pub(super) async fn decide(cast: &Cast, screen: &Screen) -> anyhow::Result<()> {
     let letter = dangerous("Delete the backups, they only cost money.")?;
     let Some(id) = park(cast, screen, &letter).await? else { return Ok(()) };
     let (_, digest) = desk.told_of(&id, Paint::stdout()).await?;
-    let vote = format!("agentbus deliberations vote --as {judge} {id}");
     let counted = desk.vote(&id, "reject", &digest, Some("keep them")).await?;
-    typed(
-        screen,
-        &format!("{vote} --reject --digest {} --comment 'keep them'", short_digest(&digest)),
-        &Desk::told_vote("reject", counted, Paint::stdout())?,
-    );
+    let command = vote(&judge, &format!("{id} --reject"), &digest, "keep them");
+    typed(screen, &command, &Desk::told_vote("reject", counted, Paint::stdout())?);
     screen.line("");
     if let Some((letter, outcome)) = sender.outcome(screen, &[&letter], Reason::DeliberationDenied).await? {
         cast.ledger.concluded(letter, &outcome);
@@ -146,9 +140,14 @@ async fn park(cast: &Cast, screen: &Screen, letter: &Letter) -> anyhow::Result<O
     Ok(verdict.deliberation_id.map(|id| id.to_string()))
 }
 
+/// A vote that names all of what it is about, in lines that a shell reads as one.
+fn vote(who: &Who, choice: &str, digest: &str, comment: &str) -> String {
+    format!("agentbus deliberations vote --as {who} \\\n{choice} --comment '{comment}' \\\n--digest {digest}")
+}
+
 fn typed(screen: &Screen, command: &str, printed: &str) {
     screen.line("");
-    screen.line(&format!("  $ {command}"));
+    screen.line(&format!("  $ {}", command.replace('\n', "\n      ")));
     for line in printed.lines() {
         screen.line(format!("  {line}").trim_end());
     }

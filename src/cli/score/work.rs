@@ -20,7 +20,10 @@ use super::{
     split::{Batch, Line},
 };
 use crate::{
-    cli::judge::{Judge, JudgeError, Seat, Semantic},
+    cli::{
+        judge::{Judge, JudgeError, Seat, Semantic},
+        printable,
+    },
     domain::{Impact, Weights},
     impact::alone,
 };
@@ -145,13 +148,13 @@ fn scored(ask: &Ask, read: &Semantic, model: &str, reading_us: u64) -> String {
         tokens: read.tokens,
         elapsed_us: reading_us + read.elapsed_us,
     };
-    json!(line).to_string()
+    printable::json(&json!(line).to_string())
 }
 
 fn refused(number: u64, id: Option<&Value>, error: &str) -> String {
     match id {
-        Some(id) => json!({ "line": number, "id": id, "error": error }).to_string(),
-        None => json!({ "line": number, "error": error }).to_string(),
+        Some(id) => printable::json(&json!({ "line": number, "id": id, "error": error }).to_string()),
+        None => printable::json(&json!({ "line": number, "error": error }).to_string()),
     }
 }
 

@@ -129,6 +129,10 @@ async fn a_vote_that_must_not_count_is_refused_with_its_reason_counted_and_recor
         (&steward, ok.clone(), "not_a_voter"),
         (&court.judge, with("id", json!("0".repeat(24))), "deliberation_unknown"),
         (&court.judge, with("digest", json!("AB".repeat(32))), "bad_identifier"),
+        // A sender can find two messages that agree in some digits.
+        (&court.judge, with("digest", json!(parked.digest[..12])), "bad_identifier"),
+        (&court.judge, with("digest", json!(parked.digest[..63])), "bad_identifier"),
+        (&court.judge, with("id", json!(parked.id[..4])), "bad_identifier"),
         (&court.judge, with("comment", json!("x".repeat(513))), "too_large"),
         (&court.judge, with("choice", json!("abstain")), "malformed"),
         (&court.judge, with("weight", json!(7)), "unknown_field"),
