@@ -6,7 +6,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, response::IntoRespons
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{config, shutdown::Shutdown, telemetry::Metrics};
+use crate::{config, shutdown::Shutdown, supervisor::Supervisor, telemetry::Metrics};
 
 mod connections;
 mod server;
@@ -85,8 +85,9 @@ pub async fn start(
     health: Arc<dyn Health>,
     metrics: Arc<Metrics>,
     stopped: Shutdown,
+    supervisor: &Supervisor,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(settings.listen).await?;
+    let listener = Arc::new(TcpListener::bind(settings.listen).await?);
     let address = listener.local_addr()?;
     let app = Router::new()
         .route("/livez", get(livez))
@@ -95,7 +96,11 @@ pub async fn start(
         .route("/thresholds", get(thresholds))
         .with_state(health);
     let bounds = server::Bounds::new(settings.connections);
-    stopped.tracker().spawn(server::serve(listener, app, bounds, metrics, stopped.clone()));
+    let (tracker, stop) = (stopped.tracker().clone(), stopped.token().clone());
+    supervisor.keep_draining("http", &tracker, stop, move || {
+        let (listener, app) = (Arc::clone(&listener), app.clone());
+        server::serve(listener, app, bounds, Arc::clone(&metrics), stopped.clone())
+    });
     Ok(address)
 }
 

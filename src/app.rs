@@ -66,13 +66,13 @@ const BACKGROUND_LIMIT: Duration = Duration::from_millis(500);
 /// Runs a node until `shutdown` is requested and everything in flight has ended, or until a part of it cannot
 /// be mended.
 pub async fn run(config: NodeConfig, reload: Reload, shutdown: Shutdown) -> anyhow::Result<()> {
-    run_with(config, reload, shutdown, Supervisor::default()).await
+    run_with(config, Some(reload), shutdown, Supervisor::default()).await
 }
 
-/// The same, with a hand on its parts.
+/// The same, with a hand on its parts; without a `reload` no signal is listened to.
 pub async fn run_with(
     config: NodeConfig,
-    reload: Reload,
+    reload: Option<Reload>,
     shutdown: Shutdown,
     supervisor: Supervisor,
 ) -> anyhow::Result<()> {
@@ -95,7 +95,7 @@ pub async fn run_with(
 
 async fn serve(
     config: NodeConfig,
-    reload: Reload,
+    reload: Option<Reload>,
     shutdown: Shutdown,
     supervisor: Supervisor,
 ) -> anyhow::Result<()> {
@@ -108,12 +108,14 @@ async fn serve(
     let webhook = open_webhook(&config).await?;
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
-    let http = admin::start(&config.http, reported, Arc::clone(&metrics), background.clone())
+    let http = admin::start(&config.http, reported, Arc::clone(&metrics), background.clone(), &supervisor)
         .await
         .with_context(|| format!("http.listen {}", config.http.listen))?;
     tracing::info!(node = config.node.name, %http, policy = %engine.revision(), "starting");
     let reloaded = webhook.as_ref().map(|(webhook, _)| webhook.clone());
-    background.tracker().spawn(reload.on_hangups(config.clone(), reloaded, background.clone()));
+    if let Some(reload) = reload {
+        background.tracker().spawn(reload.on_hangups(config.clone(), reloaded, background.clone()));
+    }
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
     let model = load_model(&config.impact, &metrics).await?;

@@ -85,7 +85,7 @@ fn within(wanted: usize, files: Option<u64>) -> usize {
 
 /// Serves until it is stopped, and then for what was asked before.
 pub(super) async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     app: Router,
     bounds: Bounds,
     metrics: Arc<Metrics>,

@@ -152,7 +152,7 @@ async fn a_part_that_dies_is_started_again() {
     let bus = Bus::start(0).await;
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let (supervisor, shutdown) = (Supervisor::default(), Shutdown::default());
-    let running = tokio::spawn(app::run_with(node(&bus, port), shutdown.clone(), supervisor.clone()));
+    let running = tokio::spawn(app::run_with(node(&bus, port), None, shutdown.clone(), supervisor.clone()));
     ready(port).await;
     let planner = bus.agent("acme", "planner").await;
     let worker = bus.agent("acme", "worker").await;
@@ -184,7 +184,8 @@ async fn a_part_that_does_not_stay_ends_the_node_with_a_word() {
     let bus = Bus::start(0).await;
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let supervisor = Supervisor::default();
-    let running = tokio::spawn(app::run_with(node(&bus, port), Shutdown::default(), supervisor.clone()));
+    let running =
+        tokio::spawn(app::run_with(node(&bus, port), None, Shutdown::default(), supervisor.clone()));
     ready(port).await;
     let ended = async {
         while !running.is_finished() {

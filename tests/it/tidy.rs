@@ -46,7 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("webhook", &["config", "domain", "secret_file", "tls"]),
-    ("admin", &["config", "shutdown", "telemetry"]),
+    ("admin", &["config", "shutdown", "supervisor", "telemetry"]),
     ("tenants", &["domain", "secret_file"]),
     ("client", &["config", "domain", "telemetry", "wire"]),
     ("servers", &["tenants"]),
