@@ -26,6 +26,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         ConfigCommand::Check(settings) => {
             let config = settings.load()?;
             crate::app::load_policy(&config.policy)?;
+            if let Some(redis) = &config.redis {
+                crate::app::redis_settings(redis)?;
+            }
             if let Some(webhook) = &config.webhook {
                 Webhook::open(webhook)?;
             }

@@ -11,7 +11,13 @@ pub const KEYS: &[(&str, &str)] = &[
     ("nats.nkey_file", "File with the NKey seed of the user node of account BUS"),
     ("nats.ping_interval", "How often the node asks the server whether it lives"),
     ("nats.timeout", "Bound of every single wait for the server"),
-    ("redis.url", "redis://[user:password@]host:port[/db]; not set: in memory"),
+    ("redis.url", "redis://host:port[/db]; not set: in memory"),
+    ("redis.user", "Whom the node logs in as; not set: Redis' user default"),
+    ("redis.password_file", "File with its password; no other user can read it"),
+    ("redis.allow_no_password", "true: Redis may be one that asks for no password"),
+    ("redis.seal_key_file", "File with what nodes seal by; a key a line, the first seals"),
+    ("redis.allow_no_seal", "true: nothing is sealed, and all that is in Redis is believed"),
+    ("redis.accept_unsealed_for", "From its start a node believes what has no seal; at most 7days"),
     ("http.listen", "For /livez, /readyz, /metrics, /thresholds; no log-in, keep it inside"),
     ("log.format", "human, json, or auto: human on a terminal, json elsewhere"),
     ("log.filter", "Such as info, or warn,agentbus=debug"),
@@ -148,7 +154,15 @@ mod tests {
         let Nats { url, ping_interval, timeout, .. } = Nats::default();
         NodeConfig {
             nats: Nats { url, nkey_file: Some("node.nk".into()), ping_interval, timeout },
-            redis: Some(Redis { url: "redis://127.0.0.1:6379".to_owned() }),
+            redis: Some(Redis {
+                url: "redis://127.0.0.1:6379".to_owned(),
+                user: Some("agentbus".to_owned()),
+                password_file: Some("redis.password".into()),
+                allow_no_password: true,
+                seal_key_file: Some("seal.key".into()),
+                allow_no_seal: true,
+                accept_unsealed_for: std::time::Duration::from_secs(60),
+            }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
             impact: impact::Settings { model_dir: Some("model".into()), ..impact::Settings::default() },
@@ -201,7 +215,7 @@ mod tests {
     #[test]
     fn no_secret_is_shown_and_what_is_left_can_be_read() {
         let toml = "[nats]\nurl = \"nats://node:hunter2@a:4222, hunter2@b:4222\"\n\
-                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"\n\
+                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"\nseal_key_file = \"k\"\n\
                     [webhook]\nurl = \"https://d/hook?token=hunter2&a=b\"\nsecret_file = \"s\"";
         let config = load(toml, &[], &[]).unwrap();
         let text = show(&config).unwrap();

@@ -113,20 +113,21 @@ async fn a_redis_comes_back_with_what_it_has_on_disk_even_when_it_was_killed() {
     for (data, expected) in [(RedisData::OnDisk, "$5\r\nvalue\r\n"), (RedisData::InMemory, "$-1\r\n")] {
         let folder = tempfile::tempdir().unwrap();
         let mut server = RedisServer::start(redis_options(&folder, 0, data)).await.unwrap();
-        assert_eq!(tell(server.port(), "SET key value"), "+OK\r\n");
+        assert_eq!(tell(&server, "SET key value"), "+OK\r\n");
         server.child_mut().kill().await;
         server.restart().await.unwrap();
-        assert_eq!(tell(server.port(), "GET key"), expected, "{data:?}");
+        assert_eq!(tell(&server, "GET key"), expected, "{data:?}");
     }
 }
 
 /// One command in Redis's inline form, and its answer.
-fn tell(port: u16, command: &str) -> String {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+fn tell(server: &RedisServer, command: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    let password = server.operator_password();
+    stream.write_all(format!("AUTH {password}\r\n{command}\r\nQUIT\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.strip_suffix("+OK\r\n").unwrap().to_owned()
+    answer.strip_prefix("+OK\r\n").unwrap().strip_suffix("+OK\r\n").unwrap().to_owned()
 }
 
 #[tokio::test]

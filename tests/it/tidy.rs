@@ -10,11 +10,12 @@ use std::{
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("shutdown", &[]),
+    ("secret_file", &[]),
     ("rejection", &["domain"]),
     ("wire", &["domain", "rejection"]),
-    ("config", &["domain", "impact"]),
+    ("config", &["domain", "impact", "secret_file"]),
     ("telemetry", &["config", "domain", "impact"]),
-    ("state", &["domain"]),
+    ("state", &["domain", "secret_file"]),
     ("policy", &["domain", "rejection"]),
     ("impact", &["domain", "state"]),
     ("deliberation", &["domain", "state"]),
@@ -39,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["shutdown"]),
     ("tenants", &["domain"]),
     ("client", &["config", "domain", "telemetry", "wire"]),
-    ("servers", &["tenants"]),
+    ("servers", &["secret_file", "tenants"]),
     (
         "app",
         &[
@@ -51,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "impact",
             "pipeline",
             "policy",
+            "secret_file",
             "shutdown",
             "state",
             "telemetry",
@@ -80,8 +82,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("http_body_util", &["webhook"]),
     ("tokio_rustls", &["webhook"]),
     ("rustls_native_certs", &["webhook"]),
-    ("hmac", &["webhook"]),
-    ("base64", &["webhook"]),
+    ("hmac", &["state/seal", "webhook"]),
+    ("base64", &["servers/secrets", "state/seal", "webhook"]),
 ];
 
 #[test]
