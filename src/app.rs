@@ -386,7 +386,8 @@ pub fn redis_settings(redis: &config::Redis) -> anyhow::Result<RedisSettings> {
         settings = settings.login(login.user, login.password);
     }
     let keys = redis.seal_key_file.as_deref().map(SealKeys::read).transpose();
-    settings.trust = Trust { keys: keys.context("redis.seal_key_file")?, unsealed_for: redis.accept_unsealed_for };
+    settings.trust =
+        Trust { keys: keys.context("redis.seal_key_file")?, unsealed_for: redis.accept_unsealed_for };
     Ok(settings)
 }
 

@@ -203,7 +203,9 @@ impl NodeHealth {
             None => (PartState::Down, "not opened yet".to_owned()),
             Some(None) => (PartState::Up, "in memory: this node shares nothing with others".to_owned()),
             Some(Some(redis)) => match (redis.refusal(), redis.distrust()) {
-                (Some(refusal), _) => (PartState::Degraded, format!("{refusal}; messages are refused, retryable")),
+                (Some(refusal), _) => {
+                    (PartState::Degraded, format!("{refusal}; messages are refused, retryable"))
+                }
                 (None, _) if !redis.healthy() => (
                     PartState::Degraded,
                     "redis does not answer: messages are refused, retryable, until it does".to_owned(),

@@ -65,13 +65,7 @@ impl Redis {
             );
         }
         let shown = |duration: Duration| humantime::format_duration(duration).to_string();
-        within(
-            "redis.accept_unsealed_for",
-            self.accept_unsealed_for,
-            Duration::ZERO,
-            UNSEALED_MAX,
-            shown,
-        )
+        within("redis.accept_unsealed_for", self.accept_unsealed_for, Duration::ZERO, UNSEALED_MAX, shown)
     }
 
     /// Reads the password. `None`: there is no file. Blocks.
@@ -86,7 +80,8 @@ impl Redis {
         let password = text.strip_suffix('\n').unwrap_or(&text);
         let password = password.strip_suffix('\r').unwrap_or(password);
         if password.is_empty() || password.chars().any(char::is_control) {
-            let found = if password.is_empty() { "nothing in it" } else { "several lines or a control character" };
+            let found =
+                if password.is_empty() { "nothing in it" } else { "several lines or a control character" };
             return Err(fail(format!("{}: {found}", path.display())));
         }
         Ok(Some(RedisLogin { user: self.user.clone(), password: password.to_owned() }))
@@ -143,17 +138,27 @@ mod tests {
     fn a_password_is_one_line_of_a_file_of_ours_and_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("password");
-        let redis = Redis { user: Some("bus".to_owned()), password_file: Some(path.clone()), ..Redis::trusting("redis://h") };
+        let redis = Redis {
+            user: Some("bus".to_owned()),
+            password_file: Some(path.clone()),
+            ..Redis::trusting("redis://h")
+        };
         assert!(redis.login().unwrap_err().to_string().contains("cannot read"));
-        for (text, good) in
-            [("hunter2", true), ("hunter2\n", true), ("hunter2\r\n", true), ("\n", false), ("hunter2\nb", false)]
-        {
+        for (text, good) in [
+            ("hunter2", true),
+            ("hunter2\n", true),
+            ("hunter2\r\n", true),
+            ("\n", false),
+            ("hunter2\nb", false),
+        ] {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let login = redis.login();
             assert!(!format!("{login:?}{redis:?}").contains("hunter2"), "{login:?}");
             match login {
-                Ok(login) => assert_eq!((login.map(|login| login.password), good), (Some("hunter2".into()), true)),
+                Ok(login) => {
+                    assert_eq!((login.map(|login| login.password), good), (Some("hunter2".into()), true))
+                }
                 Err(error) => assert!(!good && error.to_string().contains("expected one line"), "{error}"),
             }
         }

@@ -176,7 +176,11 @@ impl Stack {
 
         if redis.is_some() {
             let nodes = dir.join("nodes");
-            fs::create_dir_all(&nodes).map_err(|cause| ServerError::File { what: "folder", path: nodes, cause })?;
+            fs::create_dir_all(&nodes).map_err(|cause| ServerError::File {
+                what: "folder",
+                path: nodes,
+                cause,
+            })?;
             secrets::keep(&seal_key_file(&dir))?;
         }
         let node_config = node_config(&nats, redis.as_ref(), &dir, &options.node_overrides);

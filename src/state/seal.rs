@@ -134,7 +134,9 @@ impl<'a> Subject<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judged {
     /// A node wrote it; it counts until then, in ms since 1970.
-    Good { until: u64 },
+    Good {
+        until: u64,
+    },
     /// Without a seal, and that is good enough.
     Unsealed,
     Forged,
@@ -179,8 +181,7 @@ impl Seals {
             return if Instant::now() < self.unsealed_until { Judged::Unsealed } else { Judged::Forged };
         };
         let Some((until, told)) = parts(seal) else { return Judged::Forged };
-        let known =
-            keys.iter().any(|key| mac(key, of, value, until).verify_truncated_left(&told).is_ok());
+        let known = keys.iter().any(|key| mac(key, of, value, until).verify_truncated_left(&told).is_ok());
         if known && wall_clock() <= until { Judged::Good { until } } else { Judged::Forged }
     }
 }

@@ -8,11 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fred::{
-    interfaces::KeysInterface as _,
-    prelude::Value,
-    types::Key,
-};
+use fred::{interfaces::KeysInterface as _, prelude::Value, types::Key};
 
 use super::{Forgery, RedisStore, tracking, unexpected};
 use crate::{
@@ -178,10 +174,7 @@ impl Registry for RedisStore {
         {
             let subject = Subject::registration(&name);
             let renewed = seal::seal_registration(&self.seals, subject, json, self.seal_life());
-            let args = vec![
-                Value::Bytes(Bytes::copy_from_slice(entry)),
-                Value::Bytes(renewed.into()),
-            ];
+            let args = vec![Value::Bytes(Bytes::copy_from_slice(entry)), Value::Bytes(renewed.into())];
             // It need not succeed: the next heartbeat is in time, too.
             let _ = self.run(&self.scripts.reseal, vec![name.into()], args).await;
         }
@@ -190,8 +183,12 @@ impl Registry for RedisStore {
 
     async fn unregister(&self, tenant: &TenantId, agent: &AgentId) -> Result<bool, StoreError> {
         let keys = vec![entry_key(tenant, agent).into(), index_key(tenant), epoch_key(tenant)];
-        let args =
-            vec![agent.as_str().into(), capability_prefix(tenant).into(), INDEX_LIFE.into(), ENTRY_MAX.into()];
+        let args = vec![
+            agent.as_str().into(),
+            capability_prefix(tenant).into(),
+            INDEX_LIFE.into(),
+            ENTRY_MAX.into(),
+        ];
         let answer = self.run(&self.scripts.unregister, keys, args).await?;
         match self.parts(answer, Forgery::Registration, "neither 0 nor 1")?.as_slice() {
             [Value::Integer(1)] => Ok(true),
@@ -243,7 +240,8 @@ impl Tracked for RedisStore {
         let answer = self.run(&self.scripts.epoch, keys, vec![INDEX_LIFE.into()]).await?;
         let mut parts = self.parts(answer, Forgery::Epoch, "an epoch that is no number")?.into_iter();
         let epoch = parts.next().and_then(|epoch| epoch.as_u64());
-        self.alarm.raise(Forgery::Index, parts.next().and_then(|spoiled| spoiled.as_u64()).unwrap_or_default());
+        self.alarm
+            .raise(Forgery::Index, parts.next().and_then(|spoiled| spoiled.as_u64()).unwrap_or_default());
         epoch.ok_or_else(|| unexpected("an epoch that is no number"))
     }
 

@@ -32,15 +32,8 @@ pub enum Forgery {
 }
 
 impl Forgery {
-    pub const ALL: [Self; 7] = [
-        Self::Verdict,
-        Self::Claim,
-        Self::Registration,
-        Self::Index,
-        Self::Epoch,
-        Self::Past,
-        Self::Change,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Verdict, Self::Claim, Self::Registration, Self::Index, Self::Epoch, Self::Past, Self::Change];
 
     pub fn as_str(self) -> &'static str {
         match self {

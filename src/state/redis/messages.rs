@@ -50,7 +50,8 @@ impl RedisStore {
         let rest = millis(window).saturating_sub(millis(lease));
         entry.extend_from_slice(format!("r{rest}").as_bytes());
         let window = i64::try_from(millis(window)).unwrap_or(i64::MAX);
-        let ask = Ask::SetNew { key: message_key(key).into(), entry: entry.into(), expiry: Expiration::PX(window) };
+        let ask =
+            Ask::SetNew { key: message_key(key).into(), entry: entry.into(), expiry: Expiration::PX(window) };
         let set = self.batcher.ask(self.client()?, ask).await;
         Ok(!set.map_err(|error| self.failed(&error))?.is_null())
     }
@@ -58,7 +59,9 @@ impl RedisStore {
     /// A verdict is told only if a node sealed it for this message. Whether it is for another content of the
     /// message is told only then, too.
     fn settled(&self, name: &str, entry: &[u8], digest: &Digest) -> Claim {
-        let Some((of, stored)) = entry.split_first_chunk::<32>() else { return self.doubtful(Forgery::Claim) };
+        let Some((of, stored)) = entry.split_first_chunk::<32>() else {
+            return self.doubtful(Forgery::Claim);
+        };
         let (verdict, judged) = seal::open_verdict(&self.seals, Subject::verdict(name, of), stored);
         match judged {
             Judged::Forged => self.doubtful(Forgery::Verdict),
@@ -127,7 +130,8 @@ impl Idempotency for RedisStore {
     }
 
     async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError> {
-        self.run_for_message(&self.scripts.release, message_key(key).into(), vec![token_bytes(token)]).await?;
+        self.run_for_message(&self.scripts.release, message_key(key).into(), vec![token_bytes(token)])
+            .await?;
         Ok(())
     }
 }

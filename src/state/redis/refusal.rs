@@ -33,8 +33,9 @@ impl Code {
 
     fn told(self, detail: &str) -> String {
         match self {
-            Self::NoAuth => "redis wants a password and this node has none (NOAUTH): set redis.password_file"
-                .to_owned(),
+            Self::NoAuth => {
+                "redis wants a password and this node has none (NOAUTH): set redis.password_file".to_owned()
+            }
             Self::WrongPass => "redis refuses this node's user or password (WRONGPASS): see redis.user and \
                                 redis.password_file"
                 .to_owned(),
