@@ -221,8 +221,9 @@ mod tests {
         let text = show(&config).unwrap();
         assert!(!format!("{text}{config:?}").contains("hunter2"), "{text}{config:?}");
         assert!(text.contains("AGENTBUS__REDIS__URL can set it\nurl = \"redis://c:6379/1\""), "{text}");
-        let read = load(&text, &[], &[]).unwrap();
-        assert_eq!(read.redis.unwrap().url, "redis://c:6379/1");
+        // A Redis without a password is none to start with, so what was left out is asked for.
+        assert!(load(&text, &[], &[]).is_err());
+        let read = load(&text, &[("AGENTBUS__REDIS__URL", "redis://:x@c:6379/1")], &[]).unwrap();
         assert_eq!(read.nats.url, "nats://b:4222");
         assert_eq!(read.webhook.unwrap().url, "https://d/hook?a=b");
     }
