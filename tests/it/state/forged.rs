@@ -118,7 +118,7 @@ async fn what_is_no_claim_is_doubtful_and_never_mine() {
 #[tokio::test]
 async fn one_bad_registration_is_passed_over_and_no_other() {
     let server = Server::start();
-    let node = Node::ready(&server, LIFETIMES).await;
+    let node = Node::ready(&server, agentbus::state::Lifetimes::default()).await;
     let (acme, writer, nlp) = (tenant("acme"), agent("writer"), capability("nlp"));
     let entry = "agentbus:{acme}:agent:writer";
     let deep = "[".repeat(20_000);
@@ -170,7 +170,7 @@ async fn one_bad_registration_is_passed_over_and_no_other() {
 #[tokio::test]
 async fn a_registration_of_another_agent_or_tenant_is_not_believed() {
     let server = Server::start();
-    let node = Node::ready(&server, LIFETIMES).await;
+    let node = Node::ready(&server, agentbus::state::Lifetimes::default()).await;
     let acme = tenant("acme");
     node.store.register(&acme, &record("writer", &["nlp"]), 9).await.unwrap();
     for to in ["agentbus:{acme}:agent:editor", "agentbus:{globex}:agent:writer"] {
@@ -189,7 +189,7 @@ async fn members_that_are_no_agents_fill_no_tenant_for_good() {
     node.store.register(&acme, &record("writer", &["nlp"]), 9).await.unwrap();
     for key in ["agentbus:{acme}:agents", "agentbus:{acme}:cap:nlp"] {
         let fill = "EVAL \"local t = redis.call('TIME')[1] * 1000 for i = 1, 30000 do \
-                    redis.call('ZADD', KEYS[1], t + 1000, 'x' .. i) end\" 1";
+                    redis.call('ZADD', KEYS[1], t + 20000, 'x' .. i) end\" 1";
         assert!(!server.tell(&format!("{fill} {key}")).starts_with('-'));
     }
     let mut readings = 0;
@@ -250,6 +250,31 @@ async fn a_node_with_another_key_believes_nothing_and_says_so() {
     assert!(other.store.agent(&tenant("acme"), &agent("writer")).await.unwrap().is_none());
     assert!(other.store.distrust().is_some());
     assert_eq!(one.store.distrust(), None);
+}
+
+#[tokio::test]
+async fn a_heartbeat_renews_a_seal_that_is_getting_old_and_nothing_else() {
+    let server = Server::start();
+    let one = Node::ready(&server, agentbus::state::Lifetimes::default()).await;
+    // Its seals live for four hours, so that of the other, of an hour, is old to it.
+    let hour = agentbus::state::Lifetimes { agent: Duration::from_secs(3_600), ..LIFETIMES };
+    let other = Node::ready(&server, hour).await;
+    let (acme, writer, entry) = (tenant("acme"), agent("writer"), "GET agentbus:{acme}:agent:writer");
+    one.store.register(&acme, &record("writer", &["nlp"]), 9).await.unwrap();
+    let (before, epoch) = (server.tell(entry), one.store.epoch(&acme).await.unwrap());
+    assert!(one.store.heartbeat(&acme, &writer).await.unwrap());
+    assert_eq!(server.tell(entry), before);
+    assert!(other.store.heartbeat(&acme, &writer).await.unwrap());
+    let after = server.tell(entry);
+    assert_ne!(after, before);
+    assert_eq!(after.len(), before.len());
+    assert_eq!(one.store.epoch(&acme).await.unwrap(), epoch);
+    for node in [&one, &other] {
+        assert_eq!(*node.store.agent(&acme, &writer).await.unwrap().unwrap(), record("writer", &["nlp"]));
+        assert_eq!(node.store.distrust(), None);
+    }
+    let ttl = server.tell("PTTL agentbus:{acme}:agent:writer");
+    assert!(ttl.trim_start_matches(':').trim().parse::<u64>().unwrap() > 3_000_000, "{ttl}");
 }
 
 /// What the version before this one wrote, and what it makes of what this one writes.

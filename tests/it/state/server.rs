@@ -121,7 +121,7 @@ fn program() -> PathBuf {
 
 fn ask(port: u16, command: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     stream.write_all(format!("AUTH {OPERATOR}\r\n").as_bytes()).ok()?;
     let mut ok = [0; 5];
     stream.read_exact(&mut ok).ok()?;
