@@ -17,6 +17,7 @@ use agentbus::{
     impact::{Assessor, Keywords, Need, Senders, Settings},
     wire::{Limits, Stamp, decode, encode_message, encode_verdict},
 };
+use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 /// One measured piece of work.
@@ -35,6 +36,10 @@ fn main() {
     let json = sample(stamp, Encoding::Json);
     let decoded = decode(&msgpack, stamp, &limits).unwrap();
     let verdict = verdict();
+    let stored = encode_verdict(&verdict, Encoding::MessagePack);
+    // As `state/seal.rs` does it: the key is worked in already.
+    let seal = Hmac::<Sha256>::new_from_slice(&[7; 44]).unwrap();
+    let bound = [7; 2 + 8 + 48 + 8 + 32];
     let assessor =
         Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536))).unwrap();
     let directory = Tenant::new(tenant.clone());
@@ -70,6 +75,15 @@ fn main() {
             "encode the verdict, msgpack",
             Box::new(|| {
                 black_box(encode_verdict(black_box(&verdict), Encoding::MessagePack));
+            }),
+        ),
+        (
+            "seal the verdict, hmac-sha256",
+            Box::new(|| {
+                let mut mac = seal.clone();
+                mac.update(black_box(&bound));
+                mac.update(black_box(&stored));
+                black_box(mac.finalize());
             }),
         ),
         (

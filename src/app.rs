@@ -29,6 +29,7 @@ use crate::{
     shutdown::Shutdown,
     state::{
         CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
+        SealKeys, Trust,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -277,7 +278,8 @@ async fn serve(
         && !shutdown.is_requested()
         && !redis.ready(REDIS_WAIT).await
     {
-        tracing::warn!("redis does not answer; starting without it");
+        let why = redis.refusal().unwrap_or_else(|| "it does not answer".to_owned());
+        tracing::warn!(why, "starting without redis");
     }
     if !shutdown.is_requested() && tokio::time::timeout(THRESHOLDS_WAIT, thresholds.ready()).await.is_err() {
         tracing::warn!("learned thresholds cannot be read; for tenants that learn, the floor is in force");
@@ -436,12 +438,18 @@ impl Stores {
                 redis: None,
             });
         };
-        let mut settings = RedisSettings::new(&redis.url);
+        let mut settings = redis_settings(redis)?;
         settings.lifetimes = lifetimes;
         let store = Arc::new(
             RedisStore::connect(settings, background.token().clone(), background.tracker())
                 .context("redis.url")?,
         );
+        if redis.allow_no_password && redis.password_file.is_none() {
+            tracing::warn!("redis.allow_no_password is set: whoever reaches redis can write there");
+        }
+        if let Some(trusting) = store.distrust() {
+            tracing::warn!("{trusting}");
+        }
         Ok(Self {
             registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
             idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
@@ -449,6 +457,18 @@ impl Stores {
             redis: Some(store),
         })
     }
+}
+
+/// What a node needs to use Redis, its secrets read from their files. Blocks for as long as that takes.
+pub fn redis_settings(redis: &config::Redis) -> anyhow::Result<RedisSettings> {
+    let mut settings = RedisSettings::new(&redis.url);
+    if let Some(login) = redis.login()? {
+        settings = settings.login(login.user, login.password);
+    }
+    let keys = redis.seal_key_file.as_deref().map(SealKeys::read).transpose();
+    settings.trust =
+        Trust { keys: keys.context("redis.seal_key_file")?, unsealed_for: redis.accept_unsealed_for };
+    Ok(settings)
 }
 
 #[cfg(test)]

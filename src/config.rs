@@ -16,6 +16,7 @@ use crate::{
 mod check;
 mod defaults;
 pub mod keys;
+mod redis;
 mod secrets;
 
 pub use secrets::without_secrets;
@@ -73,6 +74,26 @@ pub struct Redis {
     /// May hold a password.
     #[serde(serialize_with = "serialize_without_secrets")]
     pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub allow_no_password: bool,
+    /// Holds what verdicts and registrations are sealed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub allow_no_seal: bool,
+    #[serde(default, with = "humantime_serde")]
+    pub accept_unsealed_for: Duration,
+}
+
+/// How a node logs in to Redis. Its password is in no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisLogin {
+    pub user: Option<String>,
+    pub password: String,
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -227,8 +248,30 @@ impl fmt::Debug for Nats {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url } = self;
-        f.debug_struct("Redis").field("url", &without_secrets(url)).finish()
+        let Self {
+            url,
+            user,
+            password_file,
+            allow_no_password,
+            seal_key_file,
+            allow_no_seal,
+            accept_unsealed_for,
+        } = self;
+        f.debug_struct("Redis")
+            .field("url", &without_secrets(url))
+            .field("user", user)
+            .field("password_file", password_file)
+            .field("allow_no_password", allow_no_password)
+            .field("seal_key_file", seal_key_file)
+            .field("allow_no_seal", allow_no_seal)
+            .field("accept_unsealed_for", accept_unsealed_for)
+            .finish()
+    }
+}
+
+impl fmt::Debug for RedisLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@
 //! machine.
 //!
 //! - [`child`]: one process, its log and its end.
+//! - `secrets`: what they ask of each other.
 //! - [`nats`], [`redis`], [`node`]: what "ready" means for each.
 //! - [`folder`]: the data folder: who holds it, and what an earlier run left in it.
 //! - [`stack`]: all of it together, started and stopped in order.
@@ -22,6 +23,7 @@ pub mod nats;
 pub mod node;
 pub mod ports;
 pub mod redis;
+mod secrets;
 pub mod stack;
 
 pub use child::{Child, Exit};

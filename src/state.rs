@@ -15,12 +15,14 @@ mod clock;
 mod memory;
 mod past;
 mod redis;
+mod seal;
 
 pub use cache::{CacheLimits, CachedRegistry, Invalidator};
 pub use clock::{Clock, ManualClock};
 pub use memory::MemoryStore;
 pub use past::{Count, PAST_SCORES, PAST_SECONDS, Pasts, Seen, Shared};
-pub use redis::{Health, RedisSettings, RedisStore, RedisUrlError};
+pub use redis::{Forgery, Health, RedisSettings, RedisStore, RedisUrlError};
+pub use seal::{CLOCK_LEEWAY, SealKeyError, SealKeys, Trust};
 
 /// Why a store gave no answer. "Could not ask" only: an absent entry is not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,10 +133,11 @@ pub trait Idempotency: Send + Sync {
     async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError>;
 
     /// Stores the verdict for the rest of the window; if `longer` is not zero, for so long and a window
-    /// more. Only the claim's holder can; a token that is no longer the current one changes nothing.
+    /// more. It is about the content with this digest, which was claimed. Only the claim's holder can; a token that is no longer the current one changes nothing.
     async fn settle(
         &self,
         key: &MessageKey,
+        digest: &Digest,
         token: ClaimToken,
         verdict: &[u8],
         longer: Duration,
@@ -183,4 +186,7 @@ pub enum Claim {
     Settled { verdict: Vec<u8> },
     /// The id was used before, for another content.
     Conflict,
+    /// Something stands there that no node wrote, so nothing can be told by it: neither that the message was
+    /// decided nor that it was not. The caller may not act.
+    Doubtful,
 }

@@ -192,6 +192,7 @@ pub struct Metrics {
     pub store_healthy: Gauge<i64, AtomicI64>,
     pub records_unconfirmed: Gauge<i64, AtomicI64>,
     pub tenants: Gauge<i64, AtomicI64>,
+    state_forged: Family<KindLabel, Counter>,
     streams_filled: Family<KindLabel, Gauge<f64, AtomicU64>>,
 }
 
@@ -235,6 +236,7 @@ impl Metrics {
             store_healthy: Gauge::default(),
             records_unconfirmed: Gauge::default(),
             tenants: Gauge::default(),
+            state_forged: Family::default(),
             streams_filled: Family::default(),
             registry: Registry::default(),
         };
@@ -280,6 +282,11 @@ impl Metrics {
             "streams_filled",
             "Of the bytes of its stream, those taken by the tenant that has most of them taken",
             metrics.streams_filled.clone(),
+        );
+        registry.register(
+            "state_forged",
+            "Values in the shared store that no node wrote, which were not believed",
+            metrics.state_forged.clone(),
         );
         metrics.model.register(&mut registry);
         metrics.cpu.register(&mut registry);
@@ -375,6 +382,13 @@ impl Metrics {
         self.policy_denied.inner().store(denied, Ordering::Relaxed);
         self.policy_unavailable.inner().store(unavailable, Ordering::Relaxed);
         self.policy_failed.inner().store(failed, Ordering::Relaxed);
+    }
+
+    /// What was found in the shared store since the start that no node wrote, by kind.
+    pub fn forged(&self, counted: &[(&'static str, u64)]) {
+        for &(kind, count) in counted {
+            self.state_forged.get_or_create(&KindLabel { kind }).inner().store(count, Ordering::Relaxed);
+        }
     }
 
     /// Prometheus' text format (OpenMetrics 1.0).

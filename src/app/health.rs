@@ -16,6 +16,7 @@ use crate::{
     bus::{Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, RoundTrips, Thresholds},
     impact::semantic,
     pipeline::Pipeline,
+    state::Forgery,
     supervisor::Supervisor,
     telemetry::{Metrics, PolicyCounts},
     tenants::Directory,
@@ -231,15 +232,22 @@ impl NodeHealth {
 
     fn store(&self) -> Part {
         let stores = self.serving.get().map(|serving| &serving.stores);
-        let (state, note) = match stores.map(|stores| stores.redis.as_ref().map(|redis| redis.healthy())) {
-            None => (PartState::Down, "not opened yet"),
-            Some(None) => (PartState::Up, "in memory: this node shares nothing with others"),
-            Some(Some(true)) => (PartState::Up, "redis"),
-            Some(Some(false)) => {
-                (PartState::Degraded, "redis does not answer: messages are refused, retryable, until it does")
-            }
+        let (state, note) = match stores.map(|stores| stores.redis.as_ref()) {
+            None => (PartState::Down, "not opened yet".to_owned()),
+            Some(None) => (PartState::Up, "in memory: this node shares nothing with others".to_owned()),
+            Some(Some(redis)) => match (redis.refusal(), redis.distrust()) {
+                (Some(refusal), _) => {
+                    (PartState::Degraded, format!("{refusal}; messages are refused, retryable"))
+                }
+                (None, _) if !redis.healthy() => (
+                    PartState::Degraded,
+                    "redis does not answer: messages are refused, retryable, until it does".to_owned(),
+                ),
+                (None, Some(distrust)) => (PartState::Degraded, distrust),
+                (None, None) => (PartState::Up, "redis".to_owned()),
+            },
         };
-        Part { name: "store", state, note: note.to_owned() }
+        Part { name: "store", state, note }
     }
 }
 
@@ -292,6 +300,10 @@ impl Health for NodeHealth {
             self.metrics
                 .store_healthy
                 .set(serving.stores.redis.as_ref().is_none_or(|redis| redis.healthy()).into());
+            if let Some(redis) = &serving.stores.redis {
+                let counts = Forgery::ALL.map(|what| (what.as_str(), redis.forged(what)));
+                self.metrics.forged(&counts);
+            }
         }
         self.metrics.encode()
     }

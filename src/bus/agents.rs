@@ -113,6 +113,9 @@ impl Agents {
         let mut agents = Vec::with_capacity(matching.len().min(RegistryReply::AGENTS_MAX));
         for id in matching.iter().take(RegistryReply::AGENTS_MAX) {
             let record = self.registry.agent(&tenant.id, id).await.map_err(unavailable)?;
+            // An index only says where to look.
+            let record = record
+                .filter(|record| asked.capability.as_ref().is_none_or(|it| record.capabilities.contains(it)));
             agents.extend(record.map(|record| FoundAgent {
                 id: record.id.clone(),
                 capabilities: RegisterRequest::told(

@@ -150,7 +150,10 @@ fn write_page(page: &mut String, dir: &Path, stack: &Stack) -> std::fmt::Result 
     let mut row = |name: &str, place: &str, log: &str| writeln!(page, "  {name:<9} {place:<32} {log}");
     row("nats", &stack.nats_url(), &format!("{shown}/nats/nats.log"))?;
     match stack.redis_url() {
-        Some(url) => row("redis", &url, &format!("{shown}/redis/redis.log"))?,
+        Some(url) => {
+            row("redis", &url, &format!("{shown}/redis/redis.log"))?;
+            row("", "user default", &format!("password in {shown}/redis/operator.password"))?;
+        }
         None => row("store", "in memory", IN_MEMORY)?,
     }
     for node in stack.nodes() {

@@ -109,6 +109,9 @@ impl NodeConfig {
         }
         within("impact.senders_max", impact.senders_max, 1, 1_000_000, |number| number.to_string())?;
         within("impact.cache_entries", impact.cache_entries, 0, 10_000_000, |number| number.to_string())?;
+        if let Some(redis) = &self.redis {
+            redis.check()?;
+        }
         if let Some(webhook) = &self.webhook {
             check_webhook(webhook)?;
         }
@@ -156,7 +159,7 @@ fn check_webhook(webhook: &Webhook) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn within<T: PartialOrd + Copy>(
+pub(super) fn within<T: PartialOrd + Copy>(
     key: &str,
     found: T,
     min: T,

@@ -11,7 +11,13 @@ pub const KEYS: &[(&str, &str)] = &[
     ("nats.nkey_file", "File with the NKey seed of the user node of account BUS"),
     ("nats.ping_interval", "How often the node asks the server whether it lives"),
     ("nats.timeout", "Bound of every single wait for the server"),
-    ("redis.url", "redis://[user:password@]host:port[/db]; not set: in memory"),
+    ("redis.url", "redis://host:port[/db]; not set: in memory"),
+    ("redis.user", "Whom the node logs in as; not set: Redis' user default"),
+    ("redis.password_file", "File with its password; no other user can read it"),
+    ("redis.allow_no_password", "true: Redis may be one that asks for no password"),
+    ("redis.seal_key_file", "File with what nodes seal by; a key a line, the first seals"),
+    ("redis.allow_no_seal", "true: nothing is sealed, and all that is in Redis is believed"),
+    ("redis.accept_unsealed_for", "From its start a node believes what has no seal; at most 7days"),
     ("http.listen", "For /livez, /readyz, /metrics, /thresholds; no log-in, keep it inside"),
     ("http.connections", "At one time; the oldest gives way; at most a quarter of ulimit -n"),
     ("log.format", "human, json, or auto: human on a terminal, json elsewhere"),
@@ -177,7 +183,15 @@ mod tests {
         let Nats { url, ping_interval, timeout, .. } = Nats::default();
         NodeConfig {
             nats: Nats { url, nkey_file: Some("node.nk".into()), ping_interval, timeout },
-            redis: Some(Redis { url: "redis://127.0.0.1:6379".to_owned() }),
+            redis: Some(Redis {
+                url: "redis://127.0.0.1:6379".to_owned(),
+                user: Some("agentbus".to_owned()),
+                password_file: Some("redis.password".into()),
+                allow_no_password: true,
+                seal_key_file: Some("seal.key".into()),
+                allow_no_seal: true,
+                accept_unsealed_for: std::time::Duration::from_secs(60),
+            }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
             impact: impact::Settings { model_dir: Some("model".into()), ..impact::Settings::default() },
@@ -257,14 +271,15 @@ mod tests {
     #[test]
     fn no_secret_is_shown_and_what_is_left_can_be_read() {
         let toml = "[nats]\nurl = \"nats://node:hunter2@a:4222, hunter2@b:4222\"\n\
-                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"\n\
+                    [redis]\nurl = \"redis://:hunter2@c:6379/1\"\nseal_key_file = \"k\"\n\
                     [webhook]\nurl = \"https://d/hook?token=hunter2&a=b\"\nsecret_file = \"s\"";
         let config = load(toml, &[], &[]).unwrap();
         let text = show(&config).unwrap();
         assert!(!format!("{text}{config:?}").contains("hunter2"), "{text}{config:?}");
         assert!(text.contains("AGENTBUS__REDIS__URL can set it\nurl = \"redis://c:6379/1\""), "{text}");
-        let read = load(&text, &[], &[]).unwrap();
-        assert_eq!(read.redis.unwrap().url, "redis://c:6379/1");
+        // A Redis without a password is none to start with, so what was left out is asked for.
+        assert!(load(&text, &[], &[]).is_err());
+        let read = load(&text, &[("AGENTBUS__REDIS__URL", "redis://:x@c:6379/1")], &[]).unwrap();
         assert_eq!(read.nats.url, "nats://b:4222");
         assert_eq!(read.webhook.unwrap().url, "https://d/hook?a=b");
     }

@@ -25,6 +25,17 @@ fn address(part: &str) -> String {
     kept.rsplit_once('@').map_or(kept, |(_, address)| address).to_owned()
 }
 
+/// Whether a URL names a user, and whether it holds a password.
+pub(super) fn user_and_password(url: &str) -> (bool, bool) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    // A password may hold a slash where it should not: then it ends at the last `@`.
+    let authority = if authority.contains('@') { authority } else { rest };
+    let Some((login, _)) = authority.rsplit_once('@') else { return (false, false) };
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    (!user.is_empty(), !password.is_empty())
+}
+
 fn is_secret(pair: &str) -> bool {
     let name = pair.split('=').next().unwrap_or_default().to_lowercase();
     ["user", "pass", "token"].iter().any(|word| name.contains(word))

@@ -20,7 +20,7 @@ pub(crate) fn load(
 
 #[test]
 fn later_sources_win() {
-    let file = "[nats]\nurl = \"nats://file:1\"\n[node]\nname = \"from-file\"\n[redis]\nurl = \"redis://r\"";
+    let file = "[nats]\nurl = \"nats://file:1\"\n[node]\nname = \"from-file\"\n[redis]\nurl = \"redis://:p@r\"\nseal_key_file = \"k\"";
     let config = load(
         file,
         &[("AGENTBUS__NATS__URL", "nats://env:2"), ("AGENTBUS__LIMITS__IN_FLIGHT", "777")],
@@ -32,7 +32,7 @@ fn later_sources_win() {
     assert_eq!(config.node.name, "from-file");
     assert_eq!(config.idempotency.window, Duration::from_secs(300));
     assert_eq!(config.impact.weights.semantic, 0.5);
-    assert_eq!(config.redis.unwrap().url, "redis://r");
+    assert_eq!(config.redis.unwrap().url, "redis://:p@r");
 }
 
 #[test]

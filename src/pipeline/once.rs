@@ -26,6 +26,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Claimed {
     key: MessageKey,
+    digest: Digest,
     token: ClaimToken,
     /// What its verdict is kept for beyond the window.
     longer: Duration,
@@ -54,24 +55,18 @@ async fn claim(
 ) -> Result<Option<Outcome>, Rejection> {
     let key = trail.message_key(letter);
     // Bounded by the message's deadline, which cancels this wait.
+    let digest = letter.digest;
     loop {
-        match pipeline.idempotency.claim(&key, &letter.digest).await.map_err(unavailable)? {
+        match pipeline.idempotency.claim(&key, &digest).await.map_err(unavailable)? {
             Claim::Mine { token } => {
-                trail.claimed(Claimed { key, token, longer: Duration::ZERO });
+                trail.claimed(Claimed { key, digest, token, longer: Duration::ZERO });
                 return Ok(None);
             }
             Claim::TakenOver { token } => {
-                let last = pipeline.courier.last_intent(&key).await.map_err(|error| {
-                    tracing::warn!(%error, "records unreadable");
-                    Rejection::new(
-                        Reason::IdempotencyUnavailable,
-                        "whether this was delivered before cannot be told",
-                    )
-                    .after(Duration::from_millis(500))
-                })?;
+                let recorded = recorded(pipeline, &key, &digest).await?;
                 trail.took_over();
-                trail.claimed(Claimed { key: key.clone(), token, longer: Duration::ZERO });
-                if let Some(verdict) = last.and_then(|last| sent(last, &letter.digest)) {
+                trail.claimed(Claimed { key: key.clone(), digest, token, longer: Duration::ZERO });
+                if let Some(verdict) = recorded {
                     return Ok(Some(Outcome::Repeat(Box::new(verdict))));
                 }
                 // It may have taken another way than a live inbox.
@@ -90,12 +85,50 @@ async fn claim(
             Claim::Conflict => {
                 return Err(stored::used_before(&key.message));
             }
+            Claim::Doubtful => return in_doubt(pipeline, &key, letter, trail).await.map(Some),
             Claim::Pending { lease_left } => {
                 let wait = Duration::from_millis(rand::rng().random_range(5..20));
                 tokio::time::sleep(wait.min(lease_left + Duration::from_millis(1))).await;
             }
         }
     }
+}
+
+/// What stands in the place of the claim or the verdict, no node wrote. JetStream is believed instead, but
+/// only where it says that something was done: for all that it keeps, a record can be gone by now, and what
+/// stood there before was perhaps the verdict of a delivery.
+async fn in_doubt(
+    pipeline: &Pipeline,
+    key: &MessageKey,
+    letter: &Decoded,
+    trail: &mut Trail,
+) -> Result<Outcome, Rejection> {
+    if let Some(verdict) = recorded(pipeline, key, &letter.digest).await? {
+        return Ok(Outcome::Repeat(Box::new(verdict)));
+    }
+    match pipeline.earlier(key, letter, Told::Before, trail).await? {
+        Some(Outcome::Parked(id, why)) => tell_parked(pipeline, key, (id, why), trail).await,
+        Some(earlier) => Ok(earlier),
+        None => Err(untold()),
+    }
+}
+
+/// The verdict of a delivery that was made or begun, as it was recorded ahead of it.
+async fn recorded(
+    pipeline: &Pipeline,
+    key: &MessageKey,
+    digest: &Digest,
+) -> Result<Option<Verdict>, Rejection> {
+    let last = pipeline.courier.last_intent(key).await.map_err(|error| {
+        tracing::warn!(%error, "records unreadable");
+        untold()
+    })?;
+    Ok(last.and_then(|last| sent(last, digest)))
+}
+
+fn untold() -> Rejection {
+    Rejection::new(Reason::IdempotencyUnavailable, "whether this was delivered before cannot be told")
+        .after(Duration::from_millis(500))
 }
 
 /// Parks, and leaves the verdict where a repeat on either lane finds it: with the claim, for longer than
@@ -152,11 +185,11 @@ pub(super) async fn remember(
             let Answer { verdict, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
             let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
             let longer = deliberated_for(tenant, letter);
-            store.settle(&key, token, &bytes, longer).await.map_err(unavailable)?;
+            store.settle(&key, &letter.digest, token, &bytes, longer).await.map_err(unavailable)?;
         }
         // Sent before: that has a verdict of its own, or is about to. The doubt about it stays.
         Claim::TakenOver { token } => store.release(&key, token).await.map_err(unavailable)?,
-        Claim::Pending { .. } | Claim::Settled { .. } | Claim::Conflict => {}
+        Claim::Pending { .. } | Claim::Settled { .. } | Claim::Conflict | Claim::Doubtful => {}
     }
     Ok(Outcome::Parked(id, why))
 }
@@ -194,7 +227,7 @@ pub(super) fn conclude(
     trail: &mut Trail,
     answer: &Answer,
 ) {
-    let Some(Claimed { key, token, longer }) = trail.take_claim() else { return };
+    let Some(Claimed { key, digest, token, longer }) = trail.take_claim() else { return };
     // The slot goes along, so that work that waits for the store counts as in flight.
     let slot = trail.release_slot();
     let store = Arc::clone(store);
@@ -205,7 +238,7 @@ pub(super) fn conclude(
             Reason::TimedOut => Ok(()),
             _ if lasting(&verdict) => {
                 let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
-                store.settle(&key, token, &bytes, longer).await
+                store.settle(&key, &digest, token, &bytes, longer).await
             }
             _ => store.release(&key, token).await,
         };

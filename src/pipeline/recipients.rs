@@ -70,7 +70,7 @@ pub(super) async fn find(
             let holders = registry.holders(&tenant.id, capability).await.map_err(unavailable)?;
             let chosen =
                 rotation.choose(&tenant.id, capability, &holders, &message.sender, HOLDERS_TRIED_MAX);
-            let recipients = records(registry, &tenant.id, chosen).await?;
+            let recipients = records(registry, &tenant.id, chosen, Some(capability)).await?;
             if recipients.is_empty() {
                 return Err(nobody(format!("no live agent but the sender holds capability {capability}")));
             }
@@ -96,7 +96,7 @@ pub(super) async fn find(
                     format!("{} agents match, a broadcast reaches at most {BROADCAST_MAX}", matching.len()),
                 ));
             }
-            let recipients = records(registry, &tenant.id, matching).await?;
+            let recipients = records(registry, &tenant.id, matching, filter.capability.as_ref()).await?;
             if recipients.is_empty() {
                 return Err(nobody("no live agent but the sender matches the broadcast".to_owned()));
             }
@@ -177,11 +177,12 @@ fn as_party<'a>(id: &'a AgentId, record: Option<&'a AgentRecord>, tenant: &'a Te
     }
 }
 
-/// The records of those that are still registered.
+/// The records of those that are still registered, and with the capability: an index only says where to look.
 async fn records(
     registry: &dyn Registry,
     tenant: &TenantId,
     ids: Vec<AgentId>,
+    capability: Option<&CapabilityId>,
 ) -> Result<Vec<Arc<AgentRecord>>, Rejection> {
     let mut found = Vec::with_capacity(ids.len());
     for (at, id) in ids.into_iter().enumerate() {
@@ -189,7 +190,8 @@ async fn records(
         if at % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
-        found.extend(registry.agent(tenant, &id).await.map_err(unavailable)?);
+        let record = registry.agent(tenant, &id).await.map_err(unavailable)?;
+        found.extend(record.filter(|record| capability.is_none_or(|it| record.capabilities.contains(it))));
     }
     Ok(found)
 }

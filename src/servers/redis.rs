@@ -9,7 +9,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Child, Exit, ServerError, Tool, find, ports};
+use sha2::{Digest as _, Sha256};
+
+use super::{Child, Exit, ServerError, Tool, find, ports, secrets};
 
 const READY_WAIT: Duration = Duration::from_secs(10);
 const READY_STEP: Duration = Duration::from_millis(10);
@@ -23,6 +25,16 @@ const PORTS_TRIED_MAX: usize = 5;
 /// What it may hold. Full means refused writes, which the bus treats as a store that is down;
 /// evicting would silently forget registrations and verdicts. About 1.8 million settled messages.
 const MEMORY_MAX: &str = "1gb";
+
+/// Whom nodes log in as.
+pub const NODE_USER: &str = "agentbus";
+/// What a node may do in Redis: what it does, and nothing else. `docs/operations.md` says the same.
+pub const NODE_RIGHTS: &str = "resetkeys ~agentbus:* resetchannels -@all +hello +client|id +client|tracking +info \
+    +ping +quit +eval +evalsha +time +set +del +getrange +exists +type +pttl +pexpire +zadd +zcard +zscore +zrange \
+    +zrangebyscore +zrem +zremrangebyscore";
+/// Who asks whether the server is there: knows who the server is, and nothing that is in it.
+const PROBE_USER: &str = "probe";
+const PROBE_RIGHTS: &str = "resetkeys resetchannels -@all +ping +info";
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -52,18 +64,20 @@ pub struct RedisServer {
     program: PathBuf,
     child: Child,
     port: u16,
+    password: String,
 }
 
 impl RedisServer {
     /// Starts it and waits until it answers.
     pub async fn start(options: RedisOptions) -> Result<Self, ServerError> {
         let program = find(Tool::RedisServer)?;
+        let password = prepare(&options)?;
         let mut tried = 0;
         loop {
             tried += 1;
             let port = if options.port == 0 { ports::free()? } else { options.port };
             match launch(&program, &options, port).await {
-                Ok(child) => return Ok(Self { options, program, child, port }),
+                Ok(child) => return Ok(Self { options, program, child, port, password }),
                 // Another process may have taken the free port in between.
                 Err(ServerError::EndedEarly { tail, .. })
                     if options.port == 0
@@ -80,6 +94,16 @@ impl RedisServer {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// With the password of [`NODE_USER`], in a file.
+    pub fn node_password_file(&self) -> PathBuf {
+        self.options.folder.join("node.password")
+    }
+
+    /// Of Redis' user `default`, who may do everything. Also in the file `operator.password`.
+    pub fn operator_password(&self) -> &str {
+        &self.password
     }
 
     pub fn child(&self) -> &Child {
@@ -104,10 +128,15 @@ impl RedisServer {
 
 async fn launch(program: &PathBuf, options: &RedisOptions, port: u16) -> Result<Child, ServerError> {
     let RedisOptions { name, folder, port: _, data } = options;
-    let file = |cause| ServerError::File { what: "folder", path: folder.clone(), cause };
-    fs::create_dir_all(folder).map_err(file)?;
+    prepare(options)?;
+    // Everybody on the machine sees the arguments of a process, so what is secret is in a file: only hashes
+    // of passwords, but a hash of a short-lived one more.
+    let probe = secrets::random();
+    let config = folder.join("redis.conf");
+    secrets::write(&config, &users(options, &probe)?)?;
     let mut command = Command::new(program);
     command
+        .arg(&config)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
         .args(["--save", ""])
         .args(match data {
@@ -123,7 +152,7 @@ async fn launch(program: &PathBuf, options: &RedisOptions, port: u16) -> Result<
         if let Some(exit) = child.try_exited() {
             return Err(ServerError::EndedEarly { name: name.clone(), exit, tail: child.tail() });
         }
-        match timeout(ANSWER_WAIT, process_id(port)).await {
+        match timeout(ANSWER_WAIT, process_id(port, &probe)).await {
             Ok(Ok(Some(pid))) if pid == child.pid() => return Ok(child),
             Ok(Ok(_)) => last = "another server answers on its port".to_owned(),
             Ok(Err(error)) => last = error.to_string(),
@@ -134,12 +163,35 @@ async fn launch(program: &PathBuf, options: &RedisOptions, port: u16) -> Result<
     Err(ServerError::NotReady { name: name.clone(), waited: READY_WAIT, last, tail: child.tail() })
 }
 
+/// Its folder and passwords, made where they are not there. Returns the operator's.
+fn prepare(options: &RedisOptions) -> Result<String, ServerError> {
+    let RedisOptions { folder, .. } = options;
+    let file = |cause| ServerError::File { what: "folder", path: folder.clone(), cause };
+    fs::create_dir_all(folder).map_err(file)?;
+    secrets::keep(&folder.join("node.password"))?;
+    secrets::keep(&folder.join("operator.password"))
+}
+
+/// Who may do what, as Redis' configuration has it.
+fn users(options: &RedisOptions, probe: &str) -> Result<String, ServerError> {
+    let hash = |password: &str| hex::encode(Sha256::digest(password));
+    let operator = hash(&secrets::keep(&options.folder.join("operator.password"))?);
+    let node = hash(&secrets::keep(&options.folder.join("node.password"))?);
+    let probe = hash(probe);
+    Ok(format!(
+        "# Written at each start; edits are lost.\n\
+         user default reset on #{operator} ~* &* +@all\n\
+         user {NODE_USER} on #{node} {NODE_RIGHTS}\n\
+         user {PROBE_USER} on #{probe} {PROBE_RIGHTS}\n"
+    ))
+}
+
 /// Which process serves as Redis on the port: a PONG alone could be a stranger's, and while it still
 /// reads its data from disk it tells who it is and serves nothing.
-async fn process_id(port: u16) -> std::io::Result<Option<u32>> {
+async fn process_id(port: u16, password: &str) -> std::io::Result<Option<u32>> {
     const FIELD: &str = "process_id:";
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"INFO server\r\nPING\r\n").await?;
+    stream.write_all(format!("AUTH {PROBE_USER} {password}\r\nINFO server\r\nPING\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     let mut buffer = [0; 2048];
     while answer.len() < ANSWER_BYTES_MAX {

@@ -18,6 +18,8 @@ use super::{
     RedisServer, ServerError, Tool, find,
     folder::{Folder, FolderError, Running, RunningNode},
     node, ports,
+    redis::NODE_USER,
+    secrets,
 };
 use crate::tenants::{
     self, BusUser, ConnectError, GenerateError, Plan, ProvisionError, ServerConf, StoreSettings, User, names,
@@ -172,6 +174,15 @@ impl Stack {
         let (nats, redis) = tokio::try_join!(nats, redis)?;
         provision(&nats.url(), &dir, &options.plan).await?;
 
+        if redis.is_some() {
+            let nodes = dir.join("nodes");
+            fs::create_dir_all(&nodes).map_err(|cause| ServerError::File {
+                what: "folder",
+                path: nodes,
+                cause,
+            })?;
+            secrets::keep(&seal_key_file(&dir))?;
+        }
         let node_config = node_config(&nats, redis.as_ref(), &dir, &options.node_overrides);
         let count = options.nodes;
         let mut stack = Self {
@@ -208,6 +219,11 @@ impl Stack {
     /// Absent: nodes keep their state in memory.
     pub fn redis_url(&self) -> Option<String> {
         self.redis.as_ref().map(RedisServer::url)
+    }
+
+    /// What nodes seal with, in a file.
+    pub fn seal_key_file(&self) -> PathBuf {
+        seal_key_file(self.dir())
     }
 
     /// Where a user's seed is.
@@ -385,6 +401,11 @@ async fn provision(url: &str, dir: &Path, plan: &Plan) -> Result<(), StackError>
     Ok(())
 }
 
+/// Beside the nodes' configurations: Redis has no need to know it.
+fn seal_key_file(dir: &Path) -> PathBuf {
+    dir.join("nodes").join("seal.key")
+}
+
 /// What all nodes share; each adds its name and its HTTP address.
 fn node_config(
     nats: &NatsServer,
@@ -401,7 +422,14 @@ fn node_config(
     let nats = section(&[("url", nats.url()), ("nkey_file", seed.to_string_lossy().into_owned())]);
     config.insert("nats".into(), nats);
     if let Some(redis) = redis {
-        config.insert("redis".into(), section(&[("url", redis.url())]));
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let redis = section(&[
+            ("url", redis.url()),
+            ("user", NODE_USER.to_owned()),
+            ("password_file", text(redis.node_password_file())),
+            ("seal_key_file", text(seal_key_file(dir))),
+        ]);
+        config.insert("redis".into(), redis);
     }
     node::merge(&mut config, overrides);
     config

@@ -136,6 +136,7 @@ impl Idempotency for MemoryStore {
     async fn settle(
         &self,
         key: &MessageKey,
+        _digest: &Digest,
         token: ClaimToken,
         verdict: &[u8],
         longer: Duration,

@@ -31,23 +31,34 @@ use fred::{
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Lifetimes, StoreError};
+use super::{
+    Lifetimes, StoreError,
+    seal::{Seals, Trust},
+};
 
 mod agents;
+mod alarm;
 mod batch;
 mod connection;
 mod messages;
 mod past;
+mod refusal;
 mod tracking;
 
+use alarm::Alarm;
+pub use alarm::Forgery;
 use batch::{Ask, Batcher};
 use connection::Connector;
+use refusal::Refusals;
 
 /// What a node must know to use Redis.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// May hold a password, so it is never shown.
     url: String,
+    login: Option<Login>,
+    /// What is believed of what is read.
+    pub trust: Trust,
     pub lifetimes: Lifetimes,
     /// After this time a question counts as not answered.
     pub command_timeout: Duration,
@@ -60,17 +71,34 @@ impl RedisSettings {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            login: None,
+            trust: Trust::default(),
             lifetimes: Lifetimes::default(),
             command_timeout: Duration::from_millis(250),
             connections: 1,
         }
     }
+
+    /// Logs in so, whatever the URL says. Without a user it is Redis' user `default`.
+    #[must_use]
+    pub fn login(mut self, user: Option<String>, password: String) -> Self {
+        self.login = Some(Login { user, password });
+        self
+    }
+}
+
+/// In no `Debug`.
+#[derive(Clone)]
+struct Login {
+    user: Option<String>,
+    password: String,
 }
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, lifetimes, command_timeout, connections } = self;
+        let Self { url: _, login: _, trust, lifetimes, command_timeout, connections } = self;
         f.debug_struct("RedisSettings")
+            .field("trust", trust)
             .field("lifetimes", lifetimes)
             .field("command_timeout", command_timeout)
             .field("connections", connections)
@@ -101,6 +129,9 @@ pub struct RedisStore {
     /// For what each message asks.
     batcher: Batcher,
     scripts: Scripts,
+    seals: Seals,
+    alarm: Arc<Alarm>,
+    refusals: Arc<Refusals>,
     health: watch::Receiver<Health>,
     /// Asks for a probe now.
     doubt: Arc<Notify>,
@@ -119,10 +150,11 @@ impl RedisStore {
         tracker: &TaskTracker,
     ) -> Result<Self, RedisUrlError> {
         let connector = Connector::new(&settings)?;
+        let refusals = Arc::new(Refusals::default());
         let clients: Vec<Client> =
             (0..settings.connections.max(1)).map(|_| connector.command_client()).collect();
         for client in &clients {
-            tracker.spawn(connection::keep(client.clone(), shutdown.clone()));
+            tracker.spawn(connection::keep(client.clone(), Arc::clone(&refusals), shutdown.clone()));
         }
         // Deliberate: one attempt, and none while reconnecting. Whoever waits has a deadline.
         let options = Options {
@@ -136,12 +168,21 @@ impl RedisStore {
         let batcher = Batcher::start(first, options, settings.command_timeout, &shutdown, tracker);
         let (report, health) = watch::channel(Health::Down);
         let doubt = Arc::new(Notify::new());
-        tracker.spawn(connection::watch(commands.clone(), report, Arc::clone(&doubt), shutdown.clone()));
+        tracker.spawn(connection::watch(
+            commands.clone(),
+            Arc::clone(&refusals),
+            report,
+            Arc::clone(&doubt),
+            shutdown.clone(),
+        ));
         Ok(Self {
             commands,
             next: AtomicUsize::new(0),
             batcher,
             scripts: Scripts::new(),
+            seals: Seals::new(settings.trust.clone()),
+            alarm: Arc::default(),
+            refusals,
             health,
             doubt,
             settings,
@@ -158,6 +199,21 @@ impl RedisStore {
     /// Changes with each loss and return of Redis.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// Why Redis does not let this node in, or not do what it has to.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusals.told()
+    }
+
+    /// Whether something was found that no node wrote, and whether everything is believed as it is.
+    pub fn distrust(&self) -> Option<String> {
+        self.alarm.recent().or_else(|| self.seals.leniency())
+    }
+
+    /// How often something of the kind was found.
+    pub fn forged(&self, what: Forgery) -> u64 {
+        self.alarm.count(what)
     }
 
     /// Waits until Redis answers, at most for `limit`, and says whether it does.
@@ -205,6 +261,7 @@ impl RedisStore {
     /// What the caller may know; the rest goes to the log.
     fn failed(&self, error: &fred::error::Error) -> StoreError {
         let known = connection::store_error(error, self.settings.command_timeout);
+        self.refusals.note(error);
         match known {
             StoreError::Timeout { .. } | StoreError::Disconnected => {
                 tracing::debug!(%error, "no answer from redis");
@@ -226,6 +283,7 @@ impl fmt::Debug for RedisStore {
 struct Scripts {
     register: Script,
     heartbeat: Script,
+    reseal: Script,
     unregister: Script,
     members: Script,
     epoch: Script,
@@ -235,18 +293,33 @@ struct Scripts {
     past: Script,
 }
 
+/// A script after what it needs: how to read, and for those about agents, what indexes are.
+macro_rules! script {
+    (agents: $file:literal) => {
+        Script::from_lua(concat!(
+            include_str!("redis/read.lua"),
+            include_str!("redis/index.lua"),
+            include_str!($file)
+        ))
+    };
+    ($file:literal) => {
+        Script::from_lua(concat!(include_str!("redis/read.lua"), include_str!($file)))
+    };
+}
+
 impl Scripts {
     fn new() -> Self {
         Self {
-            register: Script::from_lua(include_str!("redis/register.lua")),
-            heartbeat: Script::from_lua(include_str!("redis/heartbeat.lua")),
-            unregister: Script::from_lua(include_str!("redis/unregister.lua")),
-            members: Script::from_lua(include_str!("redis/members.lua")),
-            epoch: Script::from_lua(include_str!("redis/epoch.lua")),
-            claim: Script::from_lua(include_str!("redis/claim.lua")),
-            settle: Script::from_lua(include_str!("redis/settle.lua")),
-            release: Script::from_lua(include_str!("redis/release.lua")),
-            past: Script::from_lua(include_str!("redis/past.lua")),
+            register: script!(agents: "redis/register.lua"),
+            heartbeat: script!(agents: "redis/heartbeat.lua"),
+            reseal: script!("redis/reseal.lua"),
+            unregister: script!(agents: "redis/unregister.lua"),
+            members: script!(agents: "redis/members.lua"),
+            epoch: script!(agents: "redis/epoch.lua"),
+            claim: script!("redis/claim.lua"),
+            settle: script!("redis/settle.lua"),
+            release: script!("redis/release.lua"),
+            past: script!("redis/past.lua"),
         }
     }
 }

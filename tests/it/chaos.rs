@@ -58,10 +58,12 @@ async fn a_cluster_that_loses_a_server_loses_no_submitted_message_and_doubles_no
     let mut nodes = Vec::new();
     for number in 1..=2 {
         let config = format!(
-            "impact.scorer = \"keywords\"\n[nats]\nurl = {:?}\nnkey_file = {:?}\n[redis]\nurl = {:?}",
+            "impact.scorer = \"keywords\"\n[nats]\nurl = {:?}\nnkey_file = {:?}\n\
+             [redis]\nurl = {:?}\nuser = \"agentbus\"\npassword_file = {:?}\nallow_no_seal = true",
             cluster.urls(),
             User::from(BusUser::Node).seed_path(cluster.dir()),
-            redis.url()
+            redis.url(),
+            redis.node_password_file()
         );
         let options = NodeOptions {
             name: format!("node-{number}"),

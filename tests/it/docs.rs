@@ -60,6 +60,13 @@ fn the_protocol_page_lists_every_word_of_a_message_and_a_verdict() {
 }
 
 #[test]
+fn the_operations_page_grants_nodes_in_redis_what_they_need() {
+    let text = doc("docs/operations.md");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("user agentbus on >PASSWORD ")).unwrap();
+    assert_eq!(line, agentbus::servers::redis::NODE_RIGHTS);
+}
+
+#[test]
 fn the_links_of_the_readme_lead_somewhere() {
     for link in doc("README.md").split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "README.md links to {link}");

@@ -17,6 +17,7 @@ mod deliberation;
 mod docs;
 mod durable;
 mod faults;
+mod forgery;
 mod hangup;
 mod impact;
 mod intake;

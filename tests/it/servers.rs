@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     time::Duration,
 };
@@ -113,20 +114,42 @@ async fn a_redis_comes_back_with_what_it_has_on_disk_even_when_it_was_killed() {
     for (data, expected) in [(RedisData::OnDisk, "$5\r\nvalue\r\n"), (RedisData::InMemory, "$-1\r\n")] {
         let folder = tempfile::tempdir().unwrap();
         let mut server = RedisServer::start(redis_options(&folder, 0, data)).await.unwrap();
-        assert_eq!(tell(server.port(), "SET key value"), "+OK\r\n");
+        assert_eq!(tell(&server, "SET key value"), "+OK\r\n");
         server.child_mut().kill().await;
         server.restart().await.unwrap();
-        assert_eq!(tell(server.port(), "GET key"), expected, "{data:?}");
+        assert_eq!(tell(&server, "GET key"), expected, "{data:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_lets_nobody_in_without_a_password_that_nobody_else_can_read() {
+    let (server, folder) = redis().await;
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    stream.write_all(b"GET key\r\nQUIT\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("-NOAUTH"), "{answer}");
+    let arguments = fs::read(format!("/proc/{}/cmdline", server.child().pid())).unwrap();
+    let arguments = String::from_utf8_lossy(&arguments).into_owned();
+    for name in ["node.password", "operator.password", "redis.conf"] {
+        let path = folder.path().join(name);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+        let text = fs::read_to_string(&path).unwrap();
+        if name != "redis.conf" {
+            assert!(!arguments.contains(text.trim()), "{arguments}");
+            assert!(!fs::read_to_string(folder.path().join("redis.conf")).unwrap().contains(text.trim()));
+        }
     }
 }
 
 /// One command in Redis's inline form, and its answer.
-fn tell(port: u16, command: &str) -> String {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+fn tell(server: &RedisServer, command: &str) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).unwrap();
+    let password = server.operator_password();
+    stream.write_all(format!("AUTH {password}\r\n{command}\r\nQUIT\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    answer.strip_suffix("+OK\r\n").unwrap().to_owned()
+    answer.strip_prefix("+OK\r\n").unwrap().strip_suffix("+OK\r\n").unwrap().to_owned()
 }
 
 #[tokio::test]

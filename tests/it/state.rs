@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use agentbus::{
     domain::{AgentId, AgentRecord, CapabilityId, TenantId},
-    state::{Digest, Lifetimes, MessageKey, RedisSettings, RedisStore, StoreError},
+    state::{Digest, Lifetimes, MessageKey, RedisSettings, RedisStore, SealKeys, StoreError, Trust},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -17,6 +17,8 @@ mod cache;
 mod contract;
 mod faults;
 mod figures;
+mod forged;
+mod rights;
 pub(crate) mod server;
 
 use server::Server;
@@ -56,6 +58,12 @@ fn message(id: &str) -> MessageKey {
     MessageKey { tenant: tenant("acme"), sender: agent("planner"), message: id.parse().unwrap() }
 }
 
+/// One key, of a letter.
+fn sealed_by(letter: char) -> Trust {
+    let key = String::from(letter).repeat(32);
+    Trust { keys: Some(SealKeys::parse(&key).unwrap()), unsealed_for: Duration::ZERO }
+}
+
 /// A store on its own connections, whose tasks end with it.
 struct Node {
     store: Arc<RedisStore>,
@@ -71,6 +79,7 @@ impl Node {
     fn start_with(server: &Server, set: impl FnOnce(&mut RedisSettings)) -> Self {
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
         let mut settings = RedisSettings::new(server.url());
+        settings.trust = sealed_by('a');
         set(&mut settings);
         let store = RedisStore::connect(settings, shutdown.clone(), &tracker).unwrap();
         Self { store: Arc::new(store), shutdown, tracker }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason, Status, Timestamp, Verdict},
-    state::{Claim, Idempotency as _, Lifetimes, MessageKey, RedisSettings, RedisStore},
+    state::{Claim, Idempotency as _, Lifetimes, MessageKey, RedisStore},
     tenants::BusUser,
     wire::{self, Record, RecordKind},
 };
@@ -40,7 +40,7 @@ impl Scene {
         worker.register(&[]).await.unwrap();
         let inbox = worker.inbox().await.unwrap();
         let stop = CancellationToken::new();
-        let mut settings = RedisSettings::new(bus.stack.redis_url().unwrap());
+        let mut settings = bus.redis_settings();
         settings.lifetimes = Lifetimes { lease: LEASE, ..Lifetimes::default() };
         let dead = RedisStore::connect(settings, stop.clone(), &TaskTracker::new()).unwrap();
         assert!(dead.ready(Duration::from_secs(5)).await);

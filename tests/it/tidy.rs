@@ -49,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["config", "shutdown", "supervisor", "telemetry"]),
     ("tenants", &["domain", "secret_file"]),
     ("client", &["config", "domain", "telemetry", "wire"]),
-    ("servers", &["tenants"]),
+    ("servers", &["secret_file", "tenants"]),
     (
         "app",
         &[
@@ -94,8 +94,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("http_body_util", &["webhook"]),
     ("tokio_rustls", &["tls", "webhook"]),
     ("rustls_native_certs", &["tls"]),
-    ("hmac", &["webhook"]),
-    ("base64", &["tenants/keys", "webhook"]),
+    ("hmac", &["state/seal", "webhook"]),
+    ("base64", &["servers/secrets", "state/seal", "tenants/keys", "webhook"]),
 ];
 
 #[test]

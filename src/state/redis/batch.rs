@@ -29,7 +29,8 @@ const WAITING_MAX: usize = 4096;
 
 /// One command about one message.
 pub(super) enum Ask {
-    /// Sets the key unless it is there; answers what was there.
+    /// Sets the key unless it is there; answers nothing if it was. What was there is not asked for: it could
+    /// be of any size.
     SetNew {
         key: Key,
         entry: Bytes,
@@ -70,7 +71,7 @@ impl Batcher {
         if let Ok(_turn) = self.direct.try_acquire() {
             return match ask {
                 Ask::SetNew { key, entry, expiry } => {
-                    client.set(key, Value::Bytes(entry), Some(expiry), Some(SetOptions::NX), true).await
+                    client.set(key, Value::Bytes(entry), Some(expiry), Some(SetOptions::NX), false).await
                 }
                 Ask::Script { script, key, args } => {
                     client.evalsha(script.sha1().clone(), vec![key], args).await
@@ -122,7 +123,7 @@ async fn pipeline(client: &Client, options: &Options, asks: Vec<Ask>) -> Vec<Res
     for ask in asks {
         let queued: Result<(), Error> = match ask {
             Ask::SetNew { key, entry, expiry } => {
-                pipeline.set(key, Value::Bytes(entry), Some(expiry), Some(SetOptions::NX), true).await
+                pipeline.set(key, Value::Bytes(entry), Some(expiry), Some(SetOptions::NX), false).await
             }
             Ask::Script { script, key, args } => {
                 let mut all = Vec::with_capacity(3 + args.len());

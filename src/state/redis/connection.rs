@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use fred::{
     clients::{Client, WithOptions},
     error::{Error, ErrorKind},
-    prelude::ClientLike as _,
+    interfaces::EventInterface as _,
+    prelude::{ClientLike as _, LuaInterface as _},
     types::{
         RespVersion,
         config::{
@@ -14,12 +15,12 @@ use fred::{
     },
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, broadcast::error::RecvError, watch},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, RedisSettings, RedisUrlError};
+use super::{Health, RedisSettings, RedisUrlError, refusal::Refusals};
 use crate::state::StoreError;
 
 /// Commands that wait for a connection or its socket. More are refused.
@@ -62,7 +63,11 @@ impl Connector {
         }
         let parsed = Config::from_url(&settings.url).map_err(|_| RedisUrlError::Malformed)?;
         // A node starts without Redis and says so.
-        let config = Config { fail_fast: false, version: RespVersion::RESP3, ..parsed };
+        let mut config = Config { fail_fast: false, version: RespVersion::RESP3, ..parsed };
+        if let Some(login) = &settings.login {
+            config.username = login.user.clone();
+            config.password = Some(login.password.clone());
+        }
         let connection = ConnectionConfig {
             connection_timeout: CONNECT_TIMEOUT,
             internal_command_timeout: CONNECT_TIMEOUT,
@@ -106,23 +111,36 @@ impl Connector {
 }
 
 /// Drives a client's connection until shutdown.
-pub(super) async fn keep(client: Client, shutdown: CancellationToken) {
+pub(super) async fn keep(client: Client, refusals: Arc<Refusals>, shutdown: CancellationToken) {
     loop {
+        let mut errors = client.error_rx();
         let mut driver = client.connect();
-        tokio::select! {
-            ended = &mut driver => {
-                let cause = match ended {
-                    Ok(Err(error)) => error.to_string(),
-                    Ok(Ok(())) => "ended".to_owned(),
-                    Err(error) => error.to_string(),
-                };
-                tracing::warn!(%cause, "redis connection given up; starting it again");
-            }
-            () = shutdown.cancelled() => {
-                // An orderly farewell where that is possible; the connection ends either way.
-                let _ = timeout(QUIT_TIMEOUT, client.quit()).await;
-                driver.abort();
-                return;
+        loop {
+            tokio::select! {
+                // Told while the client goes on trying. One that is missed comes again.
+                told = errors.recv() => match told {
+                    Ok((error, _)) => refusals.note(&error),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => errors = client.error_rx(),
+                },
+                ended = &mut driver => {
+                    let cause = match ended {
+                        Ok(Err(error)) => {
+                            refusals.note(&error);
+                            error.to_string()
+                        }
+                        Ok(Ok(())) => "ended".to_owned(),
+                        Err(error) => error.to_string(),
+                    };
+                    tracing::warn!(%cause, "redis connection given up; starting it again");
+                    break;
+                }
+                () = shutdown.cancelled() => {
+                    // An orderly farewell where that is possible; the connection ends either way.
+                    let _ = timeout(QUIT_TIMEOUT, client.quit()).await;
+                    driver.abort();
+                    return;
+                }
             }
         }
         tokio::select! {
@@ -135,6 +153,7 @@ pub(super) async fn keep(client: Client, shutdown: CancellationToken) {
 /// Probes all connections, now and then and whenever someone doubts.
 pub(super) async fn watch(
     clients: Vec<WithOptions<Client>>,
+    refusals: Arc<Refusals>,
     report: watch::Sender<Health>,
     doubt: Arc<Notify>,
     shutdown: CancellationToken,
@@ -147,9 +166,20 @@ pub(super) async fn watch(
         let health = if found.is_ok() { Health::Up } else { Health::Down };
         let changed = report.send_if_modified(|known| std::mem::replace(known, health) != health);
         match found {
-            Ok(()) if changed => tracing::info!("redis answers"),
-            Err(cause) if changed => tracing::warn!(%cause, "redis does not answer"),
-            Ok(()) | Err(_) => {}
+            Ok(()) if changed => {
+                tracing::info!("redis answers");
+                refusals.let_in();
+                if let Some(client) = clients.first() {
+                    check_rights(client, &refusals).await;
+                }
+            }
+            Ok(()) => {}
+            Err(cause) => {
+                refusals.note(&cause);
+                if changed {
+                    tracing::warn!(%cause, "redis does not answer");
+                }
+            }
         }
         let (wait, listen) = match health {
             Health::Up => (PROBE_EVERY, true),
@@ -169,6 +199,17 @@ async fn probe(clients: &[WithOptions<Client>]) -> Result<(), Error> {
         client.ping::<()>(None).await?;
     }
     Ok(())
+}
+
+/// Whether this node may do all that it has to. Found out before a message does.
+async fn check_rights(client: &WithOptions<Client>, refusals: &Refusals) {
+    let answer: Result<Vec<String>, Error> =
+        client.eval(include_str!("check.lua"), vec!["agentbus:check"], Vec::<String>::new()).await;
+    match answer {
+        Ok(refused) if refused.is_empty() => refusals.allowed(),
+        Ok(refused) => refusals.note_text(&format!("NOPERM {}", refused.join(", "))),
+        Err(error) => refusals.note(&error),
+    }
 }
 
 /// Never holds an address: of the server's own errors only the code word is kept.

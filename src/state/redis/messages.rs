@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fred::{
-    prelude::Value,
-    types::{Expiration, Key},
-};
+use fred::{prelude::Value, types::Expiration};
 
-use super::{RedisStore, batch::Ask, unexpected};
+use super::{Forgery, RedisStore, batch::Ask, unexpected};
 use crate::state::{
-    Claim, ClaimToken, Digest, Idempotency, Lifetimes, MessageKey, StoreError, clock::millis, verdict_fits,
+    Claim, ClaimToken, Digest, Idempotency, Lifetimes, MessageKey, StoreError, VERDICT_BYTES_MAX,
+    clock::millis,
+    seal::{self, Judged, Subject},
+    verdict_fits,
 };
 
-fn message_key(key: &MessageKey) -> Key {
+/// Bytes of an entry: a letter, a digest, and a verdict with its seal.
+const ENTRY_MAX: usize = 1 + 32 + VERDICT_BYTES_MAX + seal::VERDICT_GROWS;
+/// No node claims for longer.
+const LEASE_MAX: Duration = Duration::from_secs(3_600);
+
+fn message_key(key: &MessageKey) -> String {
     let MessageKey { tenant, sender, message } = key;
-    format!("agentbus:{{{tenant}}}:msg:{sender}:{message}").into()
+    format!("agentbus:{{{tenant}}}:msg:{sender}:{message}")
 }
 
 fn token_bytes(token: ClaimToken) -> Value {
@@ -45,9 +50,29 @@ impl RedisStore {
         let rest = millis(window).saturating_sub(millis(lease));
         entry.extend_from_slice(format!("r{rest}").as_bytes());
         let window = i64::try_from(millis(window)).unwrap_or(i64::MAX);
-        let ask = Ask::SetNew { key: message_key(key), entry: entry.into(), expiry: Expiration::PX(window) };
-        let earlier = self.batcher.ask(self.client()?, ask).await;
-        Ok(earlier.map_err(|error| self.failed(&error))?.is_null())
+        let ask =
+            Ask::SetNew { key: message_key(key).into(), entry: entry.into(), expiry: Expiration::PX(window) };
+        let set = self.batcher.ask(self.client()?, ask).await;
+        Ok(!set.map_err(|error| self.failed(&error))?.is_null())
+    }
+
+    /// A verdict is told only if a node sealed it for this message. Whether it is for another content of the
+    /// message is told only then, too.
+    fn settled(&self, name: &str, entry: &[u8], digest: &Digest) -> Claim {
+        let Some((of, stored)) = entry.split_first_chunk::<32>() else {
+            return self.doubtful(Forgery::Claim);
+        };
+        let (verdict, judged) = seal::open_verdict(&self.seals, Subject::verdict(name, of), stored);
+        match judged {
+            Judged::Forged => self.doubtful(Forgery::Verdict),
+            Judged::Good { .. } | Judged::Unsealed if of == digest => Claim::Settled { verdict },
+            Judged::Good { .. } | Judged::Unsealed => Claim::Conflict,
+        }
+    }
+
+    fn doubtful(&self, what: Forgery) -> Claim {
+        self.alarm.raise(what, 1);
+        Claim::Doubtful
     }
 }
 
@@ -63,13 +88,17 @@ impl Idempotency for RedisStore {
             token_bytes(token),
             ms(self.settings.lifetimes.lease),
             ms(self.settings.lifetimes.window),
+            i64::try_from(ENTRY_MAX).unwrap_or(i64::MAX).into(),
+            ms(LEASE_MAX),
         ];
-        let answer = self.run_for_message(&self.scripts.claim, message_key(key), args).await?;
+        let name = message_key(key);
+        let answer = self.run_for_message(&self.scripts.claim, name.as_str().into(), args).await?;
         match answer.as_bytes().and_then(<[u8]>::split_first) {
             Some((b'M', [])) => Ok(Claim::Mine { token }),
             Some((b'T', [])) => Ok(Claim::TakenOver { token }),
             Some((b'C', [])) => Ok(Claim::Conflict),
-            Some((b'S', verdict)) => Ok(Claim::Settled { verdict: verdict.to_vec() }),
+            Some((b'S', entry)) => Ok(self.settled(&name, entry, digest)),
+            Some((b'X', [])) => Ok(self.doubtful(Forgery::Claim)),
             Some((b'W', left)) => {
                 let left = std::str::from_utf8(left).ok().and_then(|left| left.parse().ok());
                 let left = left.ok_or_else(|| unexpected("a lease that is no number"))?;
@@ -82,21 +111,27 @@ impl Idempotency for RedisStore {
     async fn settle(
         &self,
         key: &MessageKey,
+        digest: &Digest,
         token: ClaimToken,
         verdict: &[u8],
         longer: Duration,
     ) -> Result<(), StoreError> {
         verdict_fits(verdict)?;
-        let mut args = vec![token_bytes(token), Value::Bytes(Bytes::copy_from_slice(verdict))];
+        let name = message_key(key);
+        let life = longer.saturating_add(self.settings.lifetimes.window);
+        let sealed = seal::seal_verdict(&self.seals, Subject::verdict(&name, digest), verdict, life)
+            .ok_or_else(|| unexpected("a verdict to store without room for a seal"))?;
+        let mut args = vec![token_bytes(token), Value::Bytes(sealed.into())];
         if !longer.is_zero() {
-            args.push(ms(longer.saturating_add(self.settings.lifetimes.window)));
+            args.push(ms(life));
         }
-        self.run_for_message(&self.scripts.settle, message_key(key), args).await?;
+        self.run_for_message(&self.scripts.settle, name.into(), args).await?;
         Ok(())
     }
 
     async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError> {
-        self.run_for_message(&self.scripts.release, message_key(key), vec![token_bytes(token)]).await?;
+        self.run_for_message(&self.scripts.release, message_key(key).into(), vec![token_bytes(token)])
+            .await?;
         Ok(())
     }
 }

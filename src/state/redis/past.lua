@@ -2,16 +2,20 @@
 -- KEYS: the past. ARGV: the teller, its sequence (0: nothing to add), where the counts end, seconds of
 -- the window, scores kept, ms to live with scores and without; then what to add: age, count, ...,
 -- score, ...
--- Returns applied, [age, count, ...], [score, ...]; scores as text, for an integer is all that a
+-- Returns applied, [age, count, ...], [score, ...], spoiled; scores as text, for an integer is all that a
 -- number becomes in an answer.
 -- The value is MessagePack [[second, count, ...], [teller, sequence, second, ...], [score, ...]].
 -- Seconds are those of this server's clock; tellers stand in the order in which they last told.
+-- What cannot be a past is none: it would keep what is known of the sender from all nodes for good.
 local TELLERS_MAX = 64
+local VALUE_MAX = 16384
+-- Up to here a number is exact.
+local WHOLE_MAX = 9007199254740992
 local teller, sequence = ARGV[1], tonumber(ARGV[2])
 local ADDED, counts_end = 8, tonumber(ARGV[3])
 local window, scores_max = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = tonumber(redis.call('TIME')[1])
-local value = redis.call('GET', KEYS[1])
+local value = read(KEYS[1], VALUE_MAX)
 local counts, order, tellers, scores, applied = {}, {}, {}, {}, 0
 
 local function count(second, more)
@@ -25,21 +29,47 @@ local function count(second, more)
   counts[second] = counts[second] + more
 end
 
+-- NaN is no whole number.
+local function whole(number)
+  return type(number) == 'number' and number >= 0 and number <= WHOLE_MAX and number == math.floor(number)
+end
+
+-- Whether a list has at most so many entries, one after the other, and every one is as it should be.
+local function each(list, entries_max, good)
+  if type(list) ~= 'table' or #list > entries_max then return false end
+  local entries = 0
+  for _ in pairs(list) do entries = entries + 1 end
+  for at = 1, #list do
+    if not good(list[at], at) then return false end
+  end
+  return entries == #list
+end
+
+local function could_be(past)
+  return type(past) == 'table' and #past == 3
+    and each(past[1], 4 * window, whole)
+    and each(past[2], 3 * TELLERS_MAX, function(of, at)
+      if at % 3 == 1 then return type(of) == 'string' and #of <= 16 end
+      return whole(of)
+    end)
+    and each(past[3], scores_max, function(of) return type(of) == 'number' and of >= 0 and of <= 1 end)
+    and #past[1] % 2 == 0 and #past[2] % 3 == 0
+end
+
 if value then
   local readable, past = pcall(cmsgpack.unpack, value)
-  readable = readable and type(past) == 'table' and #past == 3 and pcall(function()
+  if readable and could_be(past) then
     for at = 1, #past[1], 2 do count(past[1][at], past[1][at + 1]) end
     for at = 1, #past[2], 3 do
       if past[2][at] == teller then
-        applied = past[2][at + 1] + 0
+        applied = past[2][at + 1]
       elseif math.abs(now - past[2][at + 2]) < 2 * window then
         for of = at, at + 2 do tellers[#tellers + 1] = past[2][of] end
       end
     end
-    for at = 1, #past[3] do scores[at] = past[3][at] + 0 end
-  end)
-  if not readable then
-    return redis.error_reply('UNEXPECTED a past that cannot be read')
+    for at = 1, #past[3] do scores[at] = past[3][at] end
+  else
+    spoiled = spoiled + 1
   end
 end
 
@@ -69,4 +99,4 @@ for _, second in ipairs(order) do
   ages[#ages + 1] = counts[second]
 end
 for at = 1, #scores do scores[at] = string.format('%.17g', scores[at]) end
-return {applied, ages, scores}
+return {applied, ages, scores, spoiled}

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fred::{prelude::Value, types::Key};
 
-use super::{RedisStore, unexpected};
+use super::{Forgery, RedisStore, unexpected};
 use crate::{
     domain::{AgentId, TenantId},
     state::{
@@ -54,7 +54,8 @@ impl Pasts for RedisStore {
         let answer = self.run_for_message(&self.scripts.past, past_key(tenant, sender), args).await?;
         let unreadable = || unexpected("a past that cannot be read");
         let Value::Array(parts) = answer else { return Err(unreadable()) };
-        let [applied, messages, scores] = <[Value; 3]>::try_from(parts).map_err(|_| unreadable())?;
+        let [applied, messages, scores, spoiled] = <[Value; 4]>::try_from(parts).map_err(|_| unreadable())?;
+        self.alarm.raise(Forgery::Past, spoiled.as_u64().ok_or_else(unreadable)?);
         let applied = applied.as_u64().ok_or_else(unreadable)?;
         let messages: Vec<u64> = messages.convert().map_err(|_| unreadable())?;
         let scores = scores.convert().map_err(|_| unreadable())?;

@@ -1,7 +1,7 @@
 -- Gives a claim back. One that was taken over keeps its doubt: the next claim takes over, too.
 -- KEYS: the message. ARGV: token (8 bytes). The value's form: see claim.lua.
 -- Returns 1, or 0 when the claim is no longer the current one.
-local value = redis.call('GET', KEYS[1])
+local value = read(KEYS[1], 128)
 if not value then
   return 0
 end

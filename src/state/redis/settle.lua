@@ -1,7 +1,7 @@
 -- Stores the verdict of a claimed message for the rest of the window, or for as long as is said.
 -- KEYS: the message. ARGV: token (8 bytes), verdict, perhaps ms. The value's form: see claim.lua.
 -- Returns 1, or 0 when the claim is no longer the current one.
-local value = redis.call('GET', KEYS[1])
+local value = read(KEYS[1], 128)
 if not value then
   return 0
 end

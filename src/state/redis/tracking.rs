@@ -4,7 +4,7 @@
 //! connection that was lost, even for a moment, has missed some: all is forgotten, and only trusted
 //! again when Redis has confirmed the tracking on the new connection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fred::{
     clients::Client,
@@ -18,7 +18,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::agents::{EPOCH_PREFIX, tenant_of};
+use super::{
+    agents::{EPOCH_PREFIX, tenant_of},
+    alarm::{Alarm, Forgery},
+    refusal::Refusals,
+};
 use crate::state::Invalidator;
 
 /// A connection that broke silently is noticed after this time and the command timeout.
@@ -27,7 +31,13 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 /// Feeds the cache until shutdown. Start it before the client connects.
-pub(super) async fn listen(client: Client, invalidator: Invalidator, shutdown: CancellationToken) {
+pub(super) async fn listen(
+    client: Client,
+    invalidator: Invalidator,
+    alarm: Arc<Alarm>,
+    refusals: Arc<Refusals>,
+    shutdown: CancellationToken,
+) {
     if client.is_clustered() {
         // Each shard tells of its own keys only; fred listens to one. Reads go to Redis instead.
         tracing::warn!("redis cluster: the registry is not cached on this node");
@@ -46,7 +56,7 @@ pub(super) async fn listen(client: Client, invalidator: Invalidator, shutdown: C
             () = shutdown.cancelled() => break,
             told = invalidations.recv() => match told {
                 Ok(told) => {
-                    tell(&invalidator, &told);
+                    tell(&invalidator, &alarm, &told);
                     false
                 }
                 Err(RecvError::Lagged(missed)) => {
@@ -73,7 +83,7 @@ pub(super) async fn listen(client: Client, invalidator: Invalidator, shutdown: C
             }
             _ = probe.tick(), if tracking => client.ping::<()>(None).await.is_err(),
             _ = retry.tick(), if !tracking => {
-                tracking = client.is_connected() && start(&client).await;
+                tracking = client.is_connected() && start(&client, &refusals).await;
                 if tracking {
                     invalidator.trust();
                     tracing::debug!("registry changes are told");
@@ -100,15 +110,19 @@ fn ticks(period: Duration) -> tokio::time::Interval {
 }
 
 /// Off first: Redis refuses a prefix that is tracked already on the same connection.
-async fn start(client: &Client) -> bool {
+async fn start(client: &Client, refusals: &Refusals) -> bool {
     let on = async {
         client.stop_tracking().await?;
         client.start_tracking(EPOCH_PREFIX, true, false, false, false).await
     };
-    on.await.inspect_err(|error| tracing::debug!(%error, "tracking not started")).is_ok()
+    let on = on.await.inspect_err(|error| {
+        tracing::debug!(%error, "tracking not started");
+        refusals.note(error);
+    });
+    on.is_ok()
 }
 
-fn tell(invalidator: &Invalidator, told: &Invalidation) {
+fn tell(invalidator: &Invalidator, alarm: &Alarm, told: &Invalidation) {
     if told.keys.is_empty() {
         // The server forgot all keys. fred 10.1 drops this word in RESP3 (it looks for a list and
         // Redis sends null), so until it does not, the check of the epochs finds out.
@@ -117,7 +131,8 @@ fn tell(invalidator: &Invalidator, told: &Invalidation) {
     for key in &told.keys {
         match tenant_of(key) {
             Some(tenant) => invalidator.tenant_changed(&tenant),
-            None => invalidator.clear(),
+            // No node writes it, so it says nothing of what nodes have written.
+            None => alarm.raise(Forgery::Change, 1),
         }
     }
 }

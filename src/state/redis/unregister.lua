@@ -1,20 +1,22 @@
 -- Removes an agent's entry and its places in the indexes.
 -- KEYS: the entry, the index of the tenant's agents, the tenant's epoch.
--- ARGV: id, prefix of capability keys, life of an index in ms.
--- Returns 1, or 0 when the agent was not registered.
-local entry = redis.call('GET', KEYS[1])
-if not entry then
-  return 0
+-- ARGV: id, prefix of capability keys, life of an index in ms, bytes of an entry.
+-- Returns {1, spoiled}, or {0, spoiled} when the agent was not registered.
+local entry = read(KEYS[1], tonumber(ARGV[4]))
+local capabilities = entry and capabilities_of(entry)
+-- What cannot be read goes as well.
+local gone = redis.call('DEL', KEYS[1])
+for _, capability in ipairs(capabilities or {}) do
+  local key = ARGV[2] .. capability
+  if not mend_index(key) then
+    redis.call('ZREM', key, ARGV[1])
+  end
 end
-local ok, known = pcall(cjson.decode, entry)
-if not ok or type(known) ~= 'table' or type(known.capabilities) ~= 'table' then
-  return redis.error_reply('UNEXPECTED an agent entry that cannot be read')
+if not mend_index(KEYS[2]) then
+  gone = redis.call('ZREM', KEYS[2], ARGV[1]) + gone
 end
-for _, capability in ipairs(known.capabilities) do
-  redis.call('ZREM', ARGV[2] .. capability, ARGV[1])
+if gone > 0 then
+  local time = redis.call('TIME')
+  redis.call('SET', KEYS[3], string.format('%d%06d', time[1], time[2]), 'PX', ARGV[3])
 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-local time = redis.call('TIME')
-redis.call('SET', KEYS[3], string.format('%d%06d', time[1], time[2]), 'PX', ARGV[3])
-return 1
+return { capabilities and 1 or 0, spoiled }

@@ -188,7 +188,7 @@ async fn idempotency_contract(store: &dyn Idempotency, time: &Time) {
     the_window_ends(store, time).await;
     a_verdict_can_be_kept_for_longer(store, time).await;
     let (big, mine) = (vec![0; VERDICT_BYTES_MAX + 1], token(store, "big").await);
-    let answer = store.settle(&message("big"), mine, &big, Duration::ZERO).await;
+    let answer = store.settle(&message("big"), &DIGEST, mine, &big, Duration::ZERO).await;
     assert!(matches!(answer, Err(StoreError::Unexpected { .. })));
 }
 
@@ -210,12 +210,12 @@ async fn a_message_has_one_outcome(store: &dyn Idempotency) {
 
     // Not valid UTF-8, and not empty of anything that could be taken for a mark.
     let verdict = b"S\0P\xff\r\nverdict";
-    store.settle(&key, mine, verdict, Duration::ZERO).await.unwrap();
+    store.settle(&key, &DIGEST, mine, verdict, Duration::ZERO).await.unwrap();
     let settled = Claim::Settled { verdict: verdict.to_vec() };
     assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
     assert_eq!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
     // The first verdict stays.
-    store.settle(&key, mine, b"other", Duration::ZERO).await.unwrap();
+    store.settle(&key, &DIGEST, mine, b"other", Duration::ZERO).await.unwrap();
     store.release(&key, mine).await.unwrap();
     assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
 
@@ -235,7 +235,7 @@ async fn a_claim_can_be_given_back(store: &dyn Idempotency) {
     assert_ne!(first, second);
     // A token that is no longer current changes nothing.
     store.release(&message("back"), first).await.unwrap();
-    store.settle(&message("back"), first, b"late", Duration::ZERO).await.unwrap();
+    store.settle(&message("back"), &DIGEST, first, b"late", Duration::ZERO).await.unwrap();
     let answer = store.claim(&message("back"), &DIGEST).await.unwrap();
     assert!(matches!(answer, Claim::Pending { .. }), "{answer:?}");
 }
@@ -248,7 +248,7 @@ async fn a_lease_that_ran_out_is_taken_over(store: &dyn Idempotency, time: &Time
     let Claim::TakenOver { token } = store.claim(&key, &DIGEST).await.unwrap() else {
         panic!("not taken over")
     };
-    store.settle(&key, dead, b"from the dead", Duration::ZERO).await.unwrap();
+    store.settle(&key, &DIGEST, dead, b"from the dead", Duration::ZERO).await.unwrap();
     let answer = store.claim(&key, &DIGEST).await.unwrap();
     assert!(matches!(answer, Claim::Pending { .. }), "{answer:?}");
 
@@ -257,14 +257,14 @@ async fn a_lease_that_ran_out_is_taken_over(store: &dyn Idempotency, time: &Time
     let Claim::TakenOver { token } = store.claim(&key, &DIGEST).await.unwrap() else {
         panic!("the doubt is lost")
     };
-    store.settle(&key, token, b"verdict", Duration::ZERO).await.unwrap();
+    store.settle(&key, &DIGEST, token, b"verdict", Duration::ZERO).await.unwrap();
     let settled = Claim::Settled { verdict: b"verdict".to_vec() };
     assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
 }
 
 async fn a_verdict_can_be_kept_for_longer(store: &dyn Idempotency, time: &Time) {
     let (mine, longer) = (token(store, "longer").await, LIFETIMES.window);
-    store.settle(&message("longer"), mine, b"verdict", longer).await.unwrap();
+    store.settle(&message("longer"), &DIGEST, mine, b"verdict", longer).await.unwrap();
     // Past its own window, and short of another.
     time.pass(LIFETIMES.window + Duration::from_millis(500)).await;
     let answer = store.claim(&message("longer"), &DIGEST).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_verdict_can_be_kept_for_longer(store: &dyn Idempotency, time: &Time) 
 
 async fn the_window_ends(store: &dyn Idempotency, time: &Time) {
     let mine = token(store, "window").await;
-    store.settle(&message("window"), mine, b"verdict", Duration::ZERO).await.unwrap();
+    store.settle(&message("window"), &DIGEST, mine, b"verdict", Duration::ZERO).await.unwrap();
     time.pass(LIFETIMES.window + Duration::from_millis(100)).await;
     let answer = store.claim(&message("window"), &OTHER_DIGEST).await.unwrap();
     assert!(matches!(answer, Claim::Mine { .. }), "{answer:?}");
@@ -286,7 +286,7 @@ async fn a_full_memory_refuses_new_messages_and_forgets_none() {
     let (clock, time) = Clock::manual();
     let store = MemoryStore::with(LIFETIMES, 2, clock);
     let first = token(&store, "first").await;
-    store.settle(&message("first"), first, b"verdict", Duration::ZERO).await.unwrap();
+    store.settle(&message("first"), &DIGEST, first, b"verdict", Duration::ZERO).await.unwrap();
     token(&store, "second").await;
     assert_eq!(store.claim(&message("third"), &DIGEST).await, Err(StoreError::Full));
     let settled = Claim::Settled { verdict: b"verdict".to_vec() };

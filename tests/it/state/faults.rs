@@ -6,8 +6,7 @@ use std::{
 };
 
 use agentbus::state::{
-    CachedRegistry, Claim, Idempotency, Pasts as _, RedisSettings, RedisStore, RedisUrlError, Registry, Seen,
-    StoreError,
+    CachedRegistry, Claim, Idempotency, RedisSettings, RedisStore, RedisUrlError, Registry, StoreError,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -124,68 +123,6 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_is_an_error_and_never_mine() {
-    let server = Server::start();
-    let node = Node::ready(&server, LIFETIMES).await;
-    let (acme, writer) = (tenant("acme"), agent("writer"));
-    let msg = |id: &str| format!("agentbus:{{acme}}:msg:planner:{id}");
-    let long = "x".repeat(64);
-    for (id, write) in [
-        ("empty", format!("SET {} \"\"", msg("empty"))),
-        ("short", format!("SET {} P", msg("short"))),
-        ("noise", format!("SET {} {long}", msg("noise"))),
-        ("lease", format!("SET {} P{}", msg("lease"), "\u{7}".repeat(32))),
-        ("no-lease", format!("SET {} P{}tokentok", msg("no-lease"), "\u{7}".repeat(32))),
-        ("half", format!("SET {} P{}tokentokr", msg("half"), "\u{7}".repeat(32))),
-        ("hexadecimal", format!("SET {} P{}tokentokr0x7", msg("hexadecimal"), "\u{7}".repeat(32))),
-        ("mixed", format!("SET {} T{}tokentokr7", msg("mixed"), "\u{7}".repeat(32))),
-        ("hash", format!("HSET {} a b", msg("hash"))),
-        ("list", format!("RPUSH {} a", msg("list"))),
-    ] {
-        assert!(!server.tell(&write).starts_with('-'), "{write}");
-        let answer = node.store.claim(&message(id), &DIGEST).await;
-        assert!(matches!(answer, Err(StoreError::Unexpected { .. })), "{id}: {answer:?}");
-    }
-
-    let entry = "agentbus:{acme}:agent:writer";
-    for write in [
-        format!("SET {entry} nonsense"),
-        format!("SET {entry} \"[1,2]\""),
-        format!("SET {entry} \"{{\\\"id\\\":\\\"other\\\",\\\"capabilities\\\":7}}\""),
-        format!("HSET {entry} a b"),
-    ] {
-        server.tell(&format!("DEL {entry}"));
-        assert!(!server.tell(&write).starts_with('-'), "{write}");
-        let unexpected =
-            |error: StoreError| assert!(matches!(error, StoreError::Unexpected { .. }), "{error}");
-        unexpected(node.store.agent(&acme, &writer).await.unwrap_err());
-        unexpected(node.store.heartbeat(&acme, &writer).await.unwrap_err());
-        unexpected(node.store.unregister(&acme, &writer).await.unwrap_err());
-        unexpected(node.store.register(&acme, &record("writer", &[]), 9).await.unwrap_err());
-    }
-    let past = "agentbus:{acme}:past:planner";
-    for write in [
-        format!("SET {past} nonsense"),
-        format!("SET {past} \"\""),
-        format!("SET {past} \"\\x93\\x90\\x90\\x91\\xa1x\""),
-        format!("SET {past} \"\\x01\""),
-        format!("HSET {past} a b"),
-    ] {
-        server.tell(&format!("DEL {past}"));
-        assert!(!server.tell(&write).starts_with('-'), "{write}");
-        let seen = Seen { teller: 1, sequence: 1, ..Seen::default() };
-        let answer = node.store.share(&acme, &agent("planner"), &seen).await;
-        assert!(matches!(answer, Err(StoreError::Unexpected { .. })), "{write}: {answer:?}");
-    }
-    server.tell("ZADD agentbus:{acme}:cap:nlp 9999999999999 NOT*AN*ID");
-    let answer = node.store.holders(&acme, &capability("nlp")).await;
-    assert!(matches!(answer, Err(StoreError::Unexpected { .. })), "{answer:?}");
-    server.tell("SET agentbus:{acme}:agents text");
-    let error = node.store.agents(&acme).await.unwrap_err();
-    assert_eq!(error, StoreError::Unexpected { found: "error WRONGTYPE".to_owned() });
-}
-
-#[tokio::test]
 async fn a_full_redis_refuses_and_says_so() {
     let server = Server::start();
     let node = Node::ready(&server, LIFETIMES).await;
@@ -211,21 +148,29 @@ async fn a_url_that_cannot_be_used_is_refused_without_repeating_it() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_down_and_never_shown() {
+async fn a_wrong_password_is_down_and_told_and_never_shown() {
     let server = Server::start();
-    server.tell("CONFIG SET requirepass right");
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let connect = |password: &str| {
-        let url = server.url().replace("redis://", &format!("redis://:{password}@"));
-        RedisStore::connect(RedisSettings::new(url), shutdown.clone(), &tracker).unwrap()
-    };
-    let wrong = connect("hunter2");
-    let right = connect("right");
+    let connect =
+        |url: String| RedisStore::connect(RedisSettings::new(url), shutdown.clone(), &tracker).unwrap();
+    let right = connect(server.url());
     assert!(right.ready(Duration::from_secs(5)).await);
-    assert!(!wrong.ready(Duration::from_millis(500)).await);
-    let error = wrong.agents(&tenant("acme")).await.unwrap_err();
-    assert_eq!(error, StoreError::Disconnected);
-    assert!(!format!("{wrong:?} {error}").contains("hunter2"));
+    assert_eq!(right.refusal(), None);
+    let nobody = server.url_of("agentbus", "x").replace("agentbus:x@", "");
+    for (url, code) in [
+        (server.url_of("agentbus", "hunter2"), "WRONGPASS"),
+        (server.url_of("x", "hunter2"), "WRONGPASS"),
+        (nobody, "NOAUTH"),
+    ] {
+        let wrong = connect(url);
+        eventually(Duration::from_secs(5), async || wrong.refusal().is_some()).await;
+        assert!(!wrong.healthy());
+        let told = wrong.refusal().unwrap();
+        assert!(told.contains(code), "{told}");
+        let error = wrong.agents(&tenant("acme")).await.unwrap_err();
+        assert_eq!(error, StoreError::Disconnected);
+        assert!(!format!("{wrong:?} {error} {told}").contains("hunter2"));
+    }
     shutdown.cancel();
 }
 

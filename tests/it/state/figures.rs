@@ -46,7 +46,7 @@ async fn claims(node: &Node, connections: usize, in_flight: usize) {
                     let asked = Instant::now();
                     let Claim::Mine { token } = store.claim(&key, &DIGEST).await.unwrap() else { panic!() };
                     took.push(asked.elapsed());
-                    store.settle(&key, token, &VERDICT, Duration::ZERO).await.unwrap();
+                    store.settle(&key, &DIGEST, token, &VERDICT, Duration::ZERO).await.unwrap();
                 }
                 took
             })
@@ -86,7 +86,7 @@ async fn figures_of_memory_per_message() {
     }
     println!("redis, claimed: {} B per message", (used() - before) / MESSAGES);
     for (key, token) in token {
-        node.store.settle(&key, token, &[0x5a; 300], Duration::ZERO).await.unwrap();
+        node.store.settle(&key, &DIGEST, token, &[0x5a; 300], Duration::ZERO).await.unwrap();
     }
     println!("redis, settled with 300 B: {} B per message", (used() - before) / MESSAGES);
 
@@ -95,7 +95,7 @@ async fn figures_of_memory_per_message() {
     for i in 0..MESSAGES {
         let key = message(&format!("0193b2c4-7d1e-7000-8000-{i:012}"));
         let Claim::Mine { token } = store.claim(&key, &DIGEST).await.unwrap() else { panic!() };
-        store.settle(&key, token, &[0x5a; 300], Duration::ZERO).await.unwrap();
+        store.settle(&key, &DIGEST, token, &[0x5a; 300], Duration::ZERO).await.unwrap();
     }
     println!("memory, settled with 300 B: {} B per message", (resident() - before) / MESSAGES);
 }

@@ -1,7 +1,7 @@
 //! How do these tests start and torment a redis-server of their own?
 
 use std::{
-    env,
+    env, fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -9,6 +9,13 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use agentbus::servers::redis::{NODE_RIGHTS, NODE_USER};
+
+/// Of Redis' user `default`, who may do everything.
+const OPERATOR: &str = "of-the-operator";
+/// Of the user whom nodes log in as.
+const NODE: &str = "of-the-nodes";
 
 /// A redis-server without persistence, killed on drop by its own id.
 pub(crate) struct Server {
@@ -25,7 +32,11 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{NODE_USER}:{NODE}@127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn url_of(&self, user: &str, password: &str) -> String {
+        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn kill(&mut self) {
@@ -55,6 +66,11 @@ impl Server {
 
     /// One command in Redis's inline form, and the beginning of the answer.
     pub(crate) fn tell(&self, command: &str) -> String {
+        String::from_utf8_lossy(&self.tell_bytes(command)).into_owned()
+    }
+
+    /// The same for what is no text.
+    pub(crate) fn tell_bytes(&self, command: &str) -> Vec<u8> {
         ask(self.port, command).unwrap()
     }
 }
@@ -72,7 +88,12 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn launch(port: u16, folder: &Path) -> Child {
+    let config = folder.join("redis.conf");
+    let users =
+        format!("user default reset on >{OPERATOR} ~* &* +@all\nuser {NODE_USER} on >{NODE} {NODE_RIGHTS}\n");
+    fs::write(&config, users).unwrap();
     let mut child = Command::new(program())
+        .arg(config)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--maxmemory", "512mb", "--maxmemory-policy", "noeviction", "--dir"])
         .arg(folder)
@@ -81,7 +102,7 @@ fn launch(port: u16, folder: &Path) -> Child {
         .spawn()
         .unwrap();
     let start = Instant::now();
-    while ask(port, "PING").is_none_or(|answer| !answer.starts_with("+PONG")) {
+    while ask(port, "PING").is_none_or(|answer| !answer.starts_with(b"+PONG")) {
         assert!(child.try_wait().unwrap().is_none(), "redis-server ended");
         assert!(start.elapsed() < Duration::from_secs(10), "redis-server does not answer");
         sleep(Duration::from_millis(10));
@@ -98,11 +119,15 @@ fn program() -> PathBuf {
     }
 }
 
-fn ask(port: u16, command: &str) -> Option<String> {
+fn ask(port: u16, command: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    stream.write_all(format!("AUTH {OPERATOR}\r\n").as_bytes()).ok()?;
+    let mut ok = [0; 5];
+    stream.read_exact(&mut ok).ok()?;
+    assert_eq!(&ok, b"+OK\r\n");
     stream.write_all(format!("{command}\r\n").as_bytes()).ok()?;
     let mut answer = [0; 4096];
     let read = stream.read(&mut answer).ok()?;
-    Some(String::from_utf8_lossy(answer.get(..read)?).into_owned())
+    Some(answer.get(..read)?.to_vec())
 }

@@ -2,8 +2,10 @@
 
 use agentbus::{
     client::AgentClient,
+    config,
     domain::AgentId,
-    servers::{Stack, StackOptions},
+    servers::{Stack, StackOptions, redis::NODE_USER},
+    state::RedisSettings,
     tenants::{Plan, Seed, User},
 };
 use tempfile::TempDir;
@@ -36,6 +38,18 @@ impl Bus {
         let seed = self.stack.seed_path(&User::Agent(tenant.parse().unwrap(), agent.clone()));
         let seed = Seed::read(&seed).unwrap();
         AgentClient::connect(&self.stack.nats_url(), &agent, seed.reveal()).await.unwrap()
+    }
+
+    /// As a node uses Redis.
+    pub(crate) fn redis_settings(&self) -> RedisSettings {
+        let redis = self.stack.redis().unwrap();
+        agentbus::app::redis_settings(&config::Redis {
+            user: Some(NODE_USER.to_owned()),
+            password_file: Some(redis.node_password_file()),
+            seal_key_file: Some(self.stack.seal_key_file()),
+            ..config::Redis::trusting(redis.url())
+        })
+        .unwrap()
     }
 
     pub(crate) async fn stop(self) {
