@@ -29,6 +29,7 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
             crate::app::load_policy(&config.policy)?;
             if let Some(path) = &config.nats.nkey_file {
                 Seed::read(path).context("nats.nkey_file")?;
+            }
             if let Some(redis) = &config.redis {
                 crate::app::redis_settings(redis)?;
             }

@@ -205,7 +205,16 @@ fn node(bus: &Bus, port: u16) -> NodeConfig {
     config.nats.url = bus.stack.nats_url();
     let seed: PathBuf = bus.stack.seed_path(&User::Bus(BusUser::Node));
     config.nats.nkey_file = Some(seed);
-    config.redis = bus.stack.redis_url().map(|url| Redis { url });
+    let redis = bus.stack.redis().unwrap();
+    config.redis = Some(Redis {
+        url: redis.url(),
+        user: Some("agentbus".to_owned()),
+        password_file: Some(redis.node_password_file()),
+        seal_key_file: Some(bus.stack.seal_key_file()),
+        allow_no_password: false,
+        allow_no_seal: false,
+        accept_unsealed_for: Duration::ZERO,
+    });
     config.http.listen = ([127, 0, 0, 1], port).into();
     config.impact.scorer = agentbus::impact::ScorerKind::Keywords;
     config
