@@ -29,6 +29,11 @@ use normal::plain;
 use sentences::{count, sentences};
 use wordlike::is_wordlike;
 
+/// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
+pub(super) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
+    normal::seen_within(text, room).ok().map(|seen| plain(&seen).into_owned())
+}
+
 /// Calls `read` with every text of a message: of the content, by key, each key before its value
 /// (harm could hide in a key as well); then the type; then the tools. Equal messages give equal
 /// sequences.

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use super::super::text::{key_words, normalized};
+use super::super::text::{key_words, normalized_within};
 use crate::domain::Value;
 
 /// An amount of money above this is large. No currency is known, so it is of any.
@@ -70,41 +70,61 @@ const CURRENCIES: &[&str] = &[
 /// beside a currency in any text. Such a key covers all that is nested below it; a text that is a number
 /// counts as one.
 pub fn large_amount(content: &BTreeMap<String, Value>) -> bool {
-    content.iter().any(|(key, value)| large(value, names_money(key)))
+    let mut look = Look { room: ROOM };
+    content.iter().any(|(key, value)| {
+        let money = look.names_money(key);
+        look.large(value, money)
+    })
 }
 
-fn large(value: &Value, money: bool) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) => false,
-        Value::Int(it) => money && it.unsigned_abs() > LARGE_AMOUNT as u128,
-        Value::Float(it) => money && it.abs() > LARGE_AMOUNT,
-        Value::Text(it) => money && is_large(it) || in_text(it),
-        Value::List(items) => items.iter().any(|item| large(item, money)),
-        Value::Map(entries) => entries.iter().any(|(key, value)| large(value, money || names_money(key))),
+/// Weight of keys and texts beyond ASCII that are normalised. What finds no room is money, and large: nobody
+/// writes so much of it by chance.
+const ROOM: usize = 64 << 10;
+
+struct Look {
+    room: usize,
+}
+
+impl Look {
+    fn large(&mut self, value: &Value, money: bool) -> bool {
+        match value {
+            Value::Null | Value::Bool(_) => false,
+            Value::Int(it) => money && it.unsigned_abs() > LARGE_AMOUNT as u128,
+            Value::Float(it) => money && it.abs() > LARGE_AMOUNT,
+            Value::Text(it) => money && self.is_large(it) || self.in_text(it),
+            Value::List(items) => items.iter().any(|item| self.large(item, money)),
+            Value::Map(entries) => entries.iter().any(|(key, value)| {
+                let money = money || self.names_money(key);
+                self.large(value, money)
+            }),
+        }
     }
-}
 
-fn names_money(key: &str) -> bool {
-    /// No word of money is longer, so that the rest of a long key is not looked at more closely.
-    const KEY_MAX: usize = 1_024;
-    let plain = if key.is_ascii() {
-        Cow::Borrowed(key)
-    } else {
-        let end = key.floor_char_boundary(KEY_MAX);
-        Cow::Owned(normalized(key.get(..end).unwrap_or_default()))
-    };
-    key_words(&plain).any(|word| MONEY.iter().any(|money| money.eq_ignore_ascii_case(word)))
-}
-
-/// Whether a short text such as `25,000.00 EUR` or `two million` is one large number.
-fn is_large(text: &str) -> bool {
-    const LENGTH_MAX: usize = 64;
-    // Digits of any alphabet may be four bytes.
-    if text.len() > 4 * LENGTH_MAX {
-        return false;
+    fn names_money(&mut self, key: &str) -> bool {
+        let Some(plain) = self.normalized(key) else { return true };
+        key_words(&plain).any(|word| MONEY.iter().any(|money| money.eq_ignore_ascii_case(word)))
     }
-    let plain = normalized(&latin_digits(text)).to_lowercase();
-    plain.len() <= LENGTH_MAX && number_in(&plain).is_some_and(|it| it.abs() > LARGE_AMOUNT)
+
+    /// Whether a short text such as `25,000.00 EUR` or `two million` is one large number.
+    fn is_large(&mut self, text: &str) -> bool {
+        const LENGTH_MAX: usize = 64;
+        // Digits of any alphabet may be four bytes.
+        if text.len() > 4 * LENGTH_MAX {
+            return false;
+        }
+        let latin = latin_digits(text);
+        let Some(plain) = self.normalized(&latin) else { return true };
+        let plain = plain.to_lowercase();
+        plain.len() <= LENGTH_MAX && number_in(&plain).is_some_and(|it| it.abs() > LARGE_AMOUNT)
+    }
+
+    fn normalized<'a>(&mut self, text: &'a str) -> Option<Cow<'a, str>> {
+        if text.is_ascii() {
+            Some(Cow::Borrowed(text))
+        } else {
+            normalized_within(text, &mut self.room).map(Cow::Owned)
+        }
+    }
 }
 
 /// The digits of other alphabets as ours: each alphabet has its ten in a row.
@@ -239,24 +259,26 @@ fn small(word: &str) -> Option<f64> {
     at(UNITS).map(|at| at as f64).or_else(|| at(TENS).map(|at| (at as f64 + 2.0) * 10.0))
 }
 
-/// Whether a number beside a currency's sign or code is large, in a text of any length.
-fn in_text(text: &str) -> bool {
-    /// As far as an amount reaches from its currency.
-    const REACH: usize = 24;
-    /// A text names its large amount early, or it has hundreds.
-    const LOOKS_MAX: usize = 256;
-    let sign = |c: char| matches!(c, '$' | '€' | '£' | '¥' | '₹' | '₽' | '₩' | '₿' | '￥' | '＄' | '￡');
-    let signs = text.char_indices().filter(|(_, c)| sign(*c)).map(|(at, c)| (at, at + c.len_utf8()));
-    let codes = codes(text);
-    signs.chain(codes).take(LOOKS_MAX).any(|(from, to)| {
-        let start = text.floor_char_boundary(from.saturating_sub(REACH));
-        let end = text.ceil_char_boundary(to + REACH);
-        let after = text.get(to..end).unwrap_or_default();
-        let before = text.get(start..from).unwrap_or_default();
-        // The number right beside it, on either side.
-        let leads = after.trim_start().starts_with(char::is_numeric);
-        leads && is_large(after) || is_large(last_number(before))
-    })
+impl Look {
+    /// Whether a number beside a currency's sign or code is large, in a text of any length.
+    fn in_text(&mut self, text: &str) -> bool {
+        /// As far as an amount reaches from its currency.
+        const REACH: usize = 24;
+        /// A text names its large amount early, or it has hundreds.
+        const LOOKS_MAX: usize = 256;
+        let sign = |c: char| matches!(c, '$' | '€' | '£' | '¥' | '₹' | '₽' | '₩' | '₿' | '￥' | '＄' | '￡');
+        let signs = text.char_indices().filter(|(_, c)| sign(*c)).map(|(at, c)| (at, at + c.len_utf8()));
+        let codes = codes(text);
+        signs.chain(codes).take(LOOKS_MAX).any(|(from, to)| {
+            let start = text.floor_char_boundary(from.saturating_sub(REACH));
+            let end = text.ceil_char_boundary(to + REACH);
+            let after = text.get(to..end).unwrap_or_default();
+            let before = text.get(start..from).unwrap_or_default();
+            // The number right beside it, on either side.
+            let leads = after.trim_start().starts_with(char::is_numeric);
+            leads && self.is_large(after) || self.is_large(last_number(before))
+        })
+    }
 }
 
 /// The number that a text ends with, with what multiplies it; nothing if other words follow it.
@@ -280,7 +302,8 @@ fn codes(text: &str) -> impl Iterator<Item = (usize, usize)> {
         let from = at;
         // Whatever separated it is at least a byte, and is found again where the next word begins.
         at += word.len();
-        let found = CURRENCIES.iter().any(|code| code.eq_ignore_ascii_case(word));
+        let found =
+            (3..=7).contains(&word.len()) && CURRENCIES.iter().any(|code| code.eq_ignore_ascii_case(word));
         let place = (from, from + word.len());
         at += text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
         found.then_some(place)
@@ -360,6 +383,14 @@ mod tests {
             assert!(large_amount(&BTreeMap::from([("order".to_owned(), nested)])), "{key}");
         }
         assert!(!under("summary", "50000") && !under("amtrak", "50000"));
+    }
+
+    #[test]
+    fn keys_that_expand_are_looked_at_within_a_bound_and_what_is_beyond_counts_as_money() {
+        let wide = |n: usize, below: i128| (format!("{n}{}", "\u{fdfa}".repeat(20)), Value::Int(below));
+        assert!(!large_amount(&(0..20).map(|n| wide(n, 50_000)).collect()));
+        assert!(large_amount(&(0..4_000).map(|n| wide(n, 50_000)).collect()));
+        assert!(!large_amount(&(0..4_000).map(|n| wide(n, 5)).collect()));
     }
 
     #[test]

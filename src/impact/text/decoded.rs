@@ -18,6 +18,11 @@ pub(super) fn decoded(text: &str) -> Option<String> {
     found
 }
 
+/// Whether [`decoded`] gives something.
+pub(super) fn is_encoded(text: &str) -> bool {
+    layer(text).is_some()
+}
+
 fn layer(text: &str) -> Option<String> {
     const STEPS: [fn(&str) -> Option<String>; 4] = [marked, numbered, packed, guises::undone];
     let mut found: Option<String> = None;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashSet, rc::Rc};
 
 use super::{
     TooMuch,
-    decoded::decoded,
+    decoded::{decoded, is_encoded},
     humps,
     normal::{seen_within, weight_of},
 };
@@ -152,14 +152,16 @@ impl<'a> Leaves<'a> {
 fn read<'a>(form: Form, text: &'a str, room: usize, encoded: &mut bool) -> Result<Cow<'a, str>, TooMuch> {
     let mut room = room;
     let seen = seen_within(text, &mut room)?;
-    match (form, decoded(&seen)) {
-        (_, None) => Ok(seen),
-        (Form::Written, Some(_)) => {
-            *encoded = true;
+    match form {
+        Form::Written => {
+            *encoded = *encoded || is_encoded(&seen);
             Ok(seen)
         }
         // What was encoded may be many more characters to the eye as well.
-        (Form::Decoded, Some(plain)) => seen_within(&plain, &mut room).map(|it| Cow::Owned(it.into_owned())),
+        Form::Decoded => match decoded(&seen) {
+            Some(plain) => seen_within(&plain, &mut room).map(|it| Cow::Owned(it.into_owned())),
+            None => Ok(seen),
+        },
     }
 }
 
