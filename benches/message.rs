@@ -1,5 +1,7 @@
 //! What reading, hashing and scoring one 512-byte message costs: `cargo bench --bench message`.
 //!
+//! After it, what the worst known message of each kind costs to read at the largest size.
+//!
 //! Prints the median and the range of several rounds in nanoseconds per message; the rounds of all
 //! measurements alternate, so that a slow moment of the machine does not fall on one of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may stop at the first surprise")]
@@ -19,6 +21,9 @@ use agentbus::{
 };
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
+
+#[path = "message/worst.rs"]
+mod worst;
 
 /// One measured piece of work.
 type Work<'a> = Box<dyn FnMut() + 'a>;
@@ -110,6 +115,7 @@ fn main() {
         let at = |place: usize| times.get(place).copied().unwrap_or(f64::NAN);
         println!("{name:<42} {:>8.0} {:>8.0} {:>8.0}", at(ROUNDS / 2), at(0), at(ROUNDS - 1));
     }
+    worst::print();
 }
 
 /// A task request of all usual fields, its text as long as it takes to fill 512 bytes.

@@ -25,6 +25,7 @@ mod keywords;
 #[cfg(feature = "model")]
 pub mod model;
 pub mod pool;
+mod readers;
 pub mod semantic;
 mod senders;
 mod settings;
@@ -36,26 +37,49 @@ mod weights;
 
 pub use alone::alone;
 pub use keywords::Keywords;
+
+use readers::Readers;
 pub use senders::{Past, Senders};
 pub use settings::{Precision, ScorerKind, Settings};
 pub use text::for_each_text;
+use text::is_light;
 pub use unscored::{Event, Meter, Unmetered, Unscored, highest};
 use weights::{Bounds, Others, Sum};
 
 /// How harmful the words of a message sound, from 0 to 1.
 #[async_trait]
 pub trait SemanticScorer: Send + Sync {
+    /// What it needs of a message. Milliseconds for a large one, which no thread of the runtime has.
+    fn read(&self, message: &Message) -> Result<Words, Unscored>;
+
     /// Answers or gives up within a time of its own.
-    async fn score(&self, message: &Message) -> Result<f64, Unscored>;
+    async fn score(&self, words: Words) -> Result<f64, Unscored>;
 
     /// Scores without anybody waiting, if there is nothing better to do, and hands the score over.
     /// Only asked where [`SemanticScorer::cost`] is high.
-    fn glance(&self, message: &Message, then: Box<dyn FnOnce(f64) + Send>);
+    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>);
 
     fn cost(&self) -> Cost;
 
     /// Stands in verdicts as `impact.model`.
     fn name(&self) -> &str;
+}
+
+/// What a scorer has read of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Words {
+    /// They need no model.
+    Scored(f64),
+    /// For a model; the highest score of all counts.
+    Texts(Vec<Texts>),
+}
+
+/// Texts that are scored and remembered together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts {
+    /// SHA-256 of them and of what scores them.
+    key: [u8; 32],
+    passages: Vec<String>,
 }
 
 /// What asking a scorer takes.
@@ -90,6 +114,7 @@ pub struct Assessor {
     weights: Weights,
     senders: Arc<Senders>,
     meter: Arc<dyn Meter>,
+    readers: Readers,
     audit_every: u64,
     /// Messages that needed no scorer so far.
     spared: AtomicU64,
@@ -108,6 +133,7 @@ impl Assessor {
             weights: settings.weights,
             senders,
             meter: Arc::new(Unmetered),
+            readers: Readers::new(settings.deadline),
             audit_every: settings.audit_every,
             spared: AtomicU64::new(0),
         })
@@ -122,27 +148,40 @@ impl Assessor {
     /// message without a score still counts for the sender's volume.
     pub async fn assess(
         &self,
-        message: &Message,
+        message: &Arc<Message>,
         tenant: &Tenant,
         need: Need,
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
-        let weights = tenant.limits.weights.as_ref().unwrap_or(&self.weights);
+        let weights = tenant.limits.weights.unwrap_or(self.weights);
         let threshold = tenant.limits.deliberation_threshold;
-        let Past { messages, mean } = self.senders.record_message(message, now).await;
-        let others = Others::of(message, messages, now);
-        let sum = Sum::new(weights, &others, message.priority, mean);
+        let past = self.senders.record_message(message, now).await;
+        let always = need == Need::Demanded || self.scorer.cost() == Cost::Low;
+        let (scorer, read) = (Arc::clone(&self.scorer), Arc::clone(message));
+        let look = move || {
+            let others = Others::of(&read, past.messages, now);
+            let sum = Sum::new(&weights, &others, read.priority, past.mean);
+            let needed = always || !sum.bounds().decide(threshold);
+            (others, sum, needed.then(|| scorer.read(&read)))
+        };
+        let looked = if is_light(message) { Ok(look()) } else { self.readers.read(message, look).await };
+        let (others, sum, words) = looked.map_err(|why| {
+            // What its numbers are is not known either, so the bounds are those of all of them.
+            let [low, high] = Others::unread(message, past.messages, now);
+            let bounds = |others| Sum::new(&weights, others, message.priority, past.mean).bounds();
+            let bounds = Bounds { low: bounds(&low).low, high: bounds(&high).high };
+            self.unassessed(bounds, &high, why)
+        })?;
         let bounds = sum.bounds();
-        if need == Need::IfItMatters && self.scorer.cost() == Cost::High && bounds.decide(threshold) {
+        let Some(words) = words else {
             self.spare(message, sum, bounds, threshold);
             return Ok(unread(bounds, &others, NOT_NEEDED.to_owned(), None));
-        }
-        let scored = self.scorer.score(message).await.and_then(|found| highest([found]));
-        let semantic = scored.map_err(|why| {
-            self.meter.see(Event::Unscored { why: why.word() });
-            let impact = unread(bounds, &others, self.scorer.name().to_owned(), Some(&why));
-            Unassessed { why, impact: Box::new(impact) }
-        })?;
+        };
+        let scored = match words {
+            Ok(words) => self.scorer.score(words).await.and_then(|found| highest([found])),
+            Err(why) => Err(why),
+        };
+        let semantic = scored.map_err(|why| self.unassessed(bounds, &others, why))?;
         self.senders.record_semantic(message, semantic);
         let score = sum.score(semantic);
         Ok(Impact {
@@ -155,25 +194,39 @@ impl Assessor {
         })
     }
 
+    fn unassessed(&self, bounds: Bounds, others: &Others, why: Unscored) -> Unassessed {
+        self.meter.see(Event::Unscored { why: why.word() });
+        let impact = unread(bounds, others, self.scorer.name().to_owned(), Some(&why));
+        Unassessed { why, impact: Box::new(impact) }
+    }
+
     /// Counts a message whose verdict no words could change, and has a few of them scored in the
     /// background to see that they did not.
-    fn spare(&self, message: &Message, sum: Sum, bounds: Bounds, threshold: f64) {
+    fn spare(&self, message: &Arc<Message>, sum: Sum, bounds: Bounds, threshold: f64) {
         self.meter.see(Event::NotNeeded);
         let spared = self.spared.fetch_add(1, Ordering::Relaxed);
         if self.audit_every == 0 || !spared.is_multiple_of(self.audit_every) {
             return;
         }
-        let meter = Arc::clone(&self.meter);
-        self.scorer.glance(
-            message,
-            Box::new(move |semantic| {
+        let (meter, scorer) = (Arc::clone(&self.meter), Arc::clone(&self.scorer));
+        let read = Arc::clone(message);
+        let audit = move || {
+            let Ok(words) = scorer.read(&read) else { return };
+            let then = move |semantic| {
                 let differed = (sum.score(semantic) >= threshold) != (bounds.low >= threshold);
                 if differed {
                     tracing::error!(semantic, ?bounds, threshold, "a spared score would have mattered");
                 }
                 meter.see(Event::Audited { differed });
-            }),
-        );
+            };
+            scorer.glance(words, Box::new(then));
+        };
+        if is_light(message) {
+            audit();
+        } else {
+            // Refused: there is something better to do.
+            let _ = self.readers.start(message, audit);
+        }
     }
 }
 

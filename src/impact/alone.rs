@@ -22,10 +22,19 @@ pub fn alone(message: &Message, semantic: f64, model: &str, weights: &Weights, a
 impl Others {
     /// Read off a message, its sender's count of messages within 60 s, and the clock.
     pub(super) fn of(message: &Message, messages: u32, now: Timestamp) -> Self {
+        Self::with(message, messages, now, signals::large_amount(&message.content))
+    }
+
+    /// The least and the most, without a look at the content's numbers.
+    pub(super) fn unread(message: &Message, messages: u32, now: Timestamp) -> [Self; 2] {
+        [false, true].map(|large| Self::with(message, messages, now, large))
+    }
+
+    fn with(message: &Message, messages: u32, now: Timestamp, large_amount: bool) -> Self {
         Self {
             permission: signals::permission(&message.tools),
             volume: signals::volume(messages),
-            context: signals::context(signals::unusual_hour(now), signals::large_amount(&message.content)),
+            context: signals::context(signals::unusual_hour(now), large_amount),
             priority: signals::priority(message.priority),
             message_type: signals::message_type(message.message_type),
         }

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Cost, SemanticScorer, Unscored,
+    Cost, SemanticScorer, Unscored, Words,
     text::{for_each_text, words},
 };
 use crate::domain::Message;
@@ -20,12 +20,21 @@ const HITS_MAX: usize = 3;
 
 #[async_trait]
 impl SemanticScorer for Keywords {
-    async fn score(&self, message: &Message) -> Result<f64, Unscored> {
-        Ok(Keywords::of(message))
+    fn read(&self, message: &Message) -> Result<Words, Unscored> {
+        Ok(Words::Scored(Keywords::of(message)))
     }
 
-    fn glance(&self, message: &Message, then: Box<dyn FnOnce(f64) + Send>) {
-        then(Keywords::of(message));
+    async fn score(&self, words: Words) -> Result<f64, Unscored> {
+        match words {
+            Words::Scored(score) => Ok(score),
+            Words::Texts(_) => Err(Unscored::NoModel),
+        }
+    }
+
+    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
+        if let Words::Scored(score) = words {
+            then(score);
+        }
     }
 
     fn cost(&self) -> Cost {

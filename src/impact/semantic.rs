@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Unscored,
+    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Texts, Unscored, Words, highest,
     pool::Pool,
-    text::{TooMuch, passages},
+    text::{Passages, TooMuch, passages},
 };
 use crate::domain::Message;
 
@@ -44,27 +45,16 @@ impl ModelScorer {
         Self { pool, known, name, digest, windows_max: settings.windows_max, meter }
     }
 
-    fn key(&self, passages: &[String]) -> [u8; 32] {
+    fn texts(&self, passages: Vec<String>) -> Texts {
         let mut hash = Sha256::new_with_prefix(self.digest);
-        for passage in passages {
+        for passage in &passages {
             hash.update((passage.len() as u64).to_le_bytes());
             hash.update(passage);
         }
-        hash.finalize().into()
+        Texts { key: hash.finalize().into(), passages }
     }
 
-    /// Every passage is a window at least, so that many need not be split to be too many.
-    fn passages(&self, message: &Message) -> Result<Vec<String>, Unscored> {
-        let max = self.windows_max;
-        passages(message, max).map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })
-    }
-}
-
-#[async_trait]
-impl SemanticScorer for ModelScorer {
-    async fn score(&self, message: &Message) -> Result<f64, Unscored> {
-        let passages = self.passages(message)?;
-        let key = self.key(&passages);
+    async fn score_of(&self, Texts { key, passages }: Texts) -> Result<f64, Unscored> {
         if let Some(score) = self.known.get(&key) {
             self.meter.see(Event::CacheHit);
             return Ok(score);
@@ -74,10 +64,33 @@ impl SemanticScorer for ModelScorer {
         self.known.insert(key, score);
         Ok(score)
     }
+}
 
-    fn glance(&self, message: &Message, then: Box<dyn FnOnce(f64) + Send>) {
-        if let Ok(passages) = self.passages(message) {
-            self.pool.glance(passages, then);
+#[async_trait]
+impl SemanticScorer for ModelScorer {
+    /// Every passage is a window at least, so that many need not be split to be too many.
+    fn read(&self, message: &Message) -> Result<Words, Unscored> {
+        let max = self.windows_max;
+        let Passages { content, around } = passages(message, max)
+            .map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })?;
+        // Apart, so that ids that differ do not make equal contents unknown.
+        let around = (!around.is_empty()).then_some(around);
+        Ok(Words::Texts(std::iter::once(content).chain(around).map(|it| self.texts(it)).collect()))
+    }
+
+    async fn score(&self, words: Words) -> Result<f64, Unscored> {
+        match words {
+            Words::Scored(score) => Ok(score),
+            Words::Texts(all) => {
+                // At once, so that they are in one pass.
+                highest(try_join_all(all.into_iter().map(|texts| self.score_of(texts))).await?)
+            }
+        }
+    }
+
+    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
+        if let Words::Texts(all) = words {
+            self.pool.glance(all.into_iter().flat_map(|texts| texts.passages).collect(), then);
         }
     }
 
@@ -96,11 +109,15 @@ pub struct NoModel;
 
 #[async_trait]
 impl SemanticScorer for NoModel {
-    async fn score(&self, _: &Message) -> Result<f64, Unscored> {
+    fn read(&self, _: &Message) -> Result<Words, Unscored> {
         Err(Unscored::NoModel)
     }
 
-    fn glance(&self, _: &Message, _: Box<dyn FnOnce(f64) + Send>) {}
+    async fn score(&self, _: Words) -> Result<f64, Unscored> {
+        Err(Unscored::NoModel)
+    }
+
+    fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
 
     fn cost(&self) -> Cost {
         Cost::High

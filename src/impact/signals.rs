@@ -2,50 +2,14 @@
 //!
 //! Pure functions; every result is in 0..=1.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::text::{key_words, words};
-use crate::domain::{MessageType, Priority, Timestamp, Value};
+use super::text::words;
+use crate::domain::{MessageType, Priority, Timestamp};
 
-/// An amount of money above this is large. No currency is known, so it is of any.
-pub const LARGE_AMOUNT: f64 = 10_000.0;
+mod money;
 
-/// Words of a key that say that the numbers below it are money.
-const MONEY: &[&str] = &[
-    "amount",
-    "amounts",
-    "balance",
-    "budget",
-    "cash",
-    "chf",
-    "cost",
-    "costs",
-    "deposit",
-    "dollars",
-    "eur",
-    "euros",
-    "fee",
-    "fees",
-    "funds",
-    "gbp",
-    "invoice",
-    "jpy",
-    "money",
-    "pay",
-    "payment",
-    "payments",
-    "price",
-    "prices",
-    "refund",
-    "salary",
-    "subtotal",
-    "sum",
-    "total",
-    "transfer",
-    "usd",
-    "value",
-    "withdrawal",
-];
+pub use money::{LARGE_AMOUNT, large_amount};
 
 /// The strongest of the tools asked for. A tool of several words, such as `db.delete`, counts as its
 /// strongest word.
@@ -94,40 +58,6 @@ pub fn context(unusual_hour: bool, large_amount: bool) -> f64 {
 pub fn unusual_hour(now: Timestamp) -> bool {
     const HOUR_MS: u64 = 3_600_000;
     (1..6).contains(&(now.0 / HOUR_MS % 24))
-}
-
-/// Whether a number under a key that names money is above [`LARGE_AMOUNT`], whatever its sign.
-/// Such a key covers all that is nested below it; a text that is a number counts as one.
-pub fn large_amount(content: &BTreeMap<String, Value>) -> bool {
-    content.iter().any(|(key, value)| large(value, names_money(key)))
-}
-
-fn large(value: &Value, money: bool) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) => false,
-        Value::Int(it) => money && it.unsigned_abs() > LARGE_AMOUNT as u128,
-        Value::Float(it) => money && it.abs() > LARGE_AMOUNT,
-        Value::Text(it) => money && number_in(it).is_some_and(|it| it.abs() > LARGE_AMOUNT),
-        Value::List(items) => items.iter().any(|item| large(item, money)),
-        Value::Map(entries) => entries.iter().any(|(key, value)| large(value, money || names_money(key))),
-    }
-}
-
-fn names_money(key: &str) -> bool {
-    key_words(key).any(|word| MONEY.iter().any(|money| money.eq_ignore_ascii_case(word)))
-}
-
-/// The number a short text such as `25,000.00 EUR` consists of.
-fn number_in(text: &str) -> Option<f64> {
-    const LENGTH_MAX: usize = 40;
-    if text.len() > LENGTH_MAX {
-        return None;
-    }
-    let from = text.find(|c: char| c.is_ascii_digit())?;
-    let to = text.rfind(|c: char| c.is_ascii_digit())?;
-    let digits: String =
-        text.get(from..=to)?.chars().filter(|c| !matches!(c, ',' | '_' | ' ' | '\'')).collect();
-    digits.parse().ok()
 }
 
 // The keyword scorer's steps are exactly as wide as the tolerance; they are within it, whatever

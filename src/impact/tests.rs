@@ -14,7 +14,7 @@ use crate::domain::{Adaptive, BroadcastFilter, MessageType, Priority, Recipient,
 /// 2026-01-01 12:00 UTC, an ordinary hour.
 const NOON: Timestamp = Timestamp(1_767_268_800_000);
 
-fn message(sender: &str, content: &[(&str, Value)]) -> Message {
+pub(super) fn message(sender: &str, content: &[(&str, Value)]) -> Message {
     Message {
         id: "m".parse().unwrap(),
         tenant: "acme".parse().unwrap(),
@@ -33,7 +33,7 @@ fn message(sender: &str, content: &[(&str, Value)]) -> Message {
     }
 }
 
-fn text(text: &str) -> Vec<(&'static str, Value)> {
+pub(super) fn text(text: &str) -> Vec<(&'static str, Value)> {
     vec![("text", Value::Text(text.to_owned()))]
 }
 
@@ -150,8 +150,10 @@ fn keywords_count_whole_words_once_in_any_case_wherever_they_are() {
 
 #[tokio::test]
 async fn a_score_is_the_weighted_mean_of_its_parts() {
-    let impact =
-        assessor().assess(&message("a", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
+    let impact = assessor()
+        .assess(&Arc::new(message("a", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+        .await
+        .unwrap();
     // 0.3·0 + 0.2·0.1 + 0.1·0.1 + 0.1·0.2 + 0.15·0 + 0.1·0.3 + 0.05·0.2
     assert!((impact.score - 0.09).abs() < 1e-12, "{impact:?}");
     assert_eq!((impact.level, impact.model.as_str()), (Level::Low, "keywords"));
@@ -161,33 +163,43 @@ async fn a_score_is_the_weighted_mean_of_its_parts() {
 async fn alarming_words_and_critical_priority_lift_a_message_to_their_floors() {
     let assessor = assessor();
     let alarming = message("a", &text("critical security breach"));
-    let impact = assessor.assess(&alarming, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+    let impact =
+        assessor.assess(&Arc::new(alarming.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
     assert_eq!((impact.parts.semantic, impact.score), (Some(0.9), 0.8));
     let mut urgent = message("b", &text("hello"));
     urgent.priority = Priority::Critical;
-    assert_eq!(assessor.assess(&urgent, &tenant(), Need::IfItMatters, NOON).await.unwrap().score, 0.9);
+    assert_eq!(
+        assessor.assess(&Arc::new(urgent.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap().score,
+        0.9
+    );
 }
 
 #[tokio::test]
 async fn a_senders_past_counts_for_that_sender_alone() {
     let assessor = assessor();
     for _ in 0..120 {
-        assessor.assess(&message("loud", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
+        assessor
+            .assess(&Arc::new(message("loud", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+            .await
+            .unwrap();
     }
     let loud = assessor
-        .assess(&message("loud", &text("attack, breach")), &tenant(), Need::IfItMatters, NOON)
+        .assess(&Arc::new(message("loud", &text("attack, breach"))), &tenant(), Need::IfItMatters, NOON)
         .await
         .unwrap();
     assert_eq!((loud.parts.volume, loud.parts.drift), (1.0, Some(1.0)));
     let mut namesake = message("loud", &text("attack, breach"));
     namesake.tenant = "globex".parse().unwrap();
     for quiet in [message("quiet", &text("attack, breach")), namesake] {
-        let impact = assessor.assess(&quiet, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+        let impact =
+            assessor.assess(&Arc::new(quiet.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
         assert_eq!((impact.parts.volume, impact.parts.drift), (0.1, Some(0.0)));
     }
     let later = NOON.plus(Duration::from_secs(61));
-    let rested =
-        assessor.assess(&message("loud", &text("hello")), &tenant(), Need::IfItMatters, later).await.unwrap();
+    let rested = assessor
+        .assess(&Arc::new(message("loud", &text("hello"))), &tenant(), Need::IfItMatters, later)
+        .await
+        .unwrap();
     assert_eq!(rested.parts.volume, 0.1);
 }
 
@@ -196,16 +208,26 @@ async fn senders_beyond_the_limit_are_forgotten_and_new_ones_are_not_refused() {
     let assessor = remembering(8);
     for sender in 0..1_000 {
         assessor
-            .assess(&message(&sender.to_string(), &text("hello")), &tenant(), Need::IfItMatters, NOON)
+            .assess(
+                &Arc::new(message(&sender.to_string(), &text("hello"))),
+                &tenant(),
+                Need::IfItMatters,
+                NOON,
+            )
             .await
             .unwrap();
     }
     assert!(assessor.senders.count() <= 8);
     for _ in 0..12 {
-        assessor.assess(&message("new", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
+        assessor
+            .assess(&Arc::new(message("new", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+            .await
+            .unwrap();
     }
-    let impact =
-        assessor.assess(&message("new", &text("hello")), &tenant(), Need::IfItMatters, NOON).await.unwrap();
+    let impact = assessor
+        .assess(&Arc::new(message("new", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+        .await
+        .unwrap();
     assert_eq!(impact.parts.volume, 0.4);
 }
 
@@ -388,12 +410,16 @@ impl Counting {
 
 #[async_trait]
 impl SemanticScorer for Counting {
-    async fn score(&self, _: &Message) -> Result<f64, Unscored> {
+    fn read(&self, _: &Message) -> Result<Words, Unscored> {
+        Ok(Words::Scored(0.0))
+    }
+
+    async fn score(&self, _: Words) -> Result<f64, Unscored> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.answer.clone()
     }
 
-    fn glance(&self, _: &Message, then: Box<dyn FnOnce(f64) + Send>) {
+    fn glance(&self, _: Words, then: Box<dyn FnOnce(f64) + Send>) {
         if let Ok(score) = self.answer {
             then(score);
         }
@@ -432,18 +458,22 @@ async fn the_model_is_asked_only_where_it_can_matter_or_is_demanded() {
     let mut critical = message("b", &text("hello"));
     critical.priority = Priority::Critical;
 
-    let impact = assessor.assess(&plain, &with_threshold(0.8), Need::IfItMatters, NOON).await.unwrap();
+    let impact = assessor
+        .assess(&Arc::new(plain.clone()), &with_threshold(0.8), Need::IfItMatters, NOON)
+        .await
+        .unwrap();
     assert_eq!((scorer.asked(), impact.parts.semantic, impact.score_max), (1, Some(0.1), None));
     // An alarming text would score 0.8 at most, and no text takes a critical message below 0.9.
     for (message, threshold) in [(&plain, 0.85), (&critical, 0.8)] {
         let tenant = with_threshold(threshold);
-        let impact = assessor.assess(message, &tenant, Need::IfItMatters, NOON).await.unwrap();
+        let impact =
+            assessor.assess(&Arc::new(message.clone()), &tenant, Need::IfItMatters, NOON).await.unwrap();
         assert_eq!(impact.model, "not needed");
         assert_eq!((impact.parts.semantic, impact.parts.drift, impact.unscored), (None, None, None));
         assert!(impact.score_max.is_some_and(|max| max >= impact.score));
     }
     assert_eq!(scorer.asked(), 1);
-    assessor.assess(&plain, &with_threshold(0.85), Need::Demanded, NOON).await.unwrap();
+    assessor.assess(&Arc::new(plain.clone()), &with_threshold(0.85), Need::Demanded, NOON).await.unwrap();
     assert_eq!(scorer.asked(), 2);
 }
 
@@ -457,7 +487,8 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
     ] {
         let assessor = Assessor::new(Counting::new(answer), Settings::default(), alone()).unwrap();
         let plain = message("a", &text("hello"));
-        let found = assessor.assess(&plain, &tenant(), Need::IfItMatters, NOON).await.unwrap_err();
+        let found =
+            assessor.assess(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap_err();
         assert_eq!(found.why, why);
         assert_eq!(found.impact.unscored.as_deref(), Some(why.word()));
         assert_eq!((found.impact.parts.semantic, found.impact.parts.priority), (None, 0.3));
@@ -466,7 +497,10 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
     }
     let assessor = Assessor::new(Counting::new(Ok(f64::NAN)), Settings::default(), alone()).unwrap();
     let plain = message("a", &text("hello"));
-    assert!(assessor.assess(&plain, &tenant(), Need::IfItMatters, NOON).await.is_err(), "not a number");
+    assert!(
+        assessor.assess(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.is_err(),
+        "not a number"
+    );
 }
 
 #[tokio::test]
@@ -477,10 +511,54 @@ async fn a_share_of_the_spared_messages_is_scored_all_the_same() {
         Assessor::new(scorer, settings, alone()).unwrap().metered(Arc::clone(&seen) as Arc<dyn Meter>);
     for _ in 0..40 {
         let plain = message("a", &text("hello"));
-        assessor.assess(&plain, &with_threshold(0.9), Need::IfItMatters, NOON).await.unwrap();
+        assessor
+            .assess(&Arc::new(plain.clone()), &with_threshold(0.9), Need::IfItMatters, NOON)
+            .await
+            .unwrap();
     }
     let of = |event: Event| seen.0.lock().iter().filter(|found| **found == event).count();
     assert_eq!(of(Event::NotNeeded), 40);
     assert_eq!(of(Event::Audited { differed: false }), 4);
     assert_eq!(of(Event::Audited { differed: true }), 0);
+}
+
+#[tokio::test]
+async fn large_messages_are_read_on_threads_of_their_own_and_small_ones_on_the_spot() {
+    struct Where(parking_lot::Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl SemanticScorer for Where {
+        fn read(&self, _: &Message) -> Result<Words, Unscored> {
+            self.0.lock().push(std::thread::current().name().unwrap_or_default().to_owned());
+            Ok(Words::Scored(0.0))
+        }
+
+        async fn score(&self, _: Words) -> Result<f64, Unscored> {
+            Ok(0.0)
+        }
+
+        fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
+
+        fn cost(&self) -> Cost {
+            Cost::Low
+        }
+
+        fn name(&self) -> &str {
+            "where"
+        }
+    }
+
+    let scorer = Arc::new(Where(parking_lot::Mutex::default()));
+    let assessor =
+        Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, Settings::default(), alone()).unwrap();
+    for said in ["hello", "\u{fdfa}", &"word ".repeat(1_000)] {
+        let message = Arc::new(message("a", &text(said)));
+        assessor.assess(&message, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+    }
+    let threads = scorer.0.lock().clone();
+    assert!(!threads.first().unwrap().starts_with("reader-"), "{threads:?}");
+    assert!(
+        threads.iter().skip(1).all(|name| name.starts_with("reader-")) && threads.len() == 3,
+        "{threads:?}"
+    );
 }

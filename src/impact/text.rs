@@ -4,22 +4,35 @@
 //! as a whole *and* sentence by sentence, and the highest score counts: padding cannot hide harm.
 //! What a word is to eyes and not to bytes is undone first, in [`normal`].
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use super::signals;
 use crate::domain::{Message, MessageType, Value};
 
+mod around;
 mod brief;
+mod decoded;
+mod fragments;
+mod guises;
 mod leaves;
 mod letters;
 mod normal;
 mod sentences;
 mod spelled;
+mod wordlike;
 
+use around::{Around, around};
 use brief::{Brief, is_brief};
-use leaves::{Leaf, label, leaves};
+use leaves::{Form, Kind, Leaf, Leaves, label};
 pub use normal::normalized;
+use normal::plain;
 use sentences::{count, sentences};
+use wordlike::is_wordlike;
+
+/// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
+pub(super) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
+    normal::seen_within(text, room).ok().map(|seen| plain(&seen).into_owned())
+}
 
 /// Calls `read` with every text of a message: of the content, by key, each key before its value
 /// (harm could hide in a key as well); then the type; then the tools. Equal messages give equal
@@ -50,42 +63,93 @@ fn in_value<'a>(value: &'a Value, read: &mut impl FnMut(&'a str)) {
     }
 }
 
+/// Whether a message is so small and plain that reading it takes less than asking another thread to.
+pub(super) fn is_light(message: &Message) -> bool {
+    const BYTES_MAX: usize = 1_024;
+    const VALUES_MAX: usize = 64;
+    let mut room = (BYTES_MAX, VALUES_MAX);
+    message.content.iter().all(|(key, value)| light_text(key, &mut room) && light(value, &mut room))
+        && message
+            .metadata
+            .iter()
+            .all(|(key, value)| light_text(key, &mut room) && light_text(value, &mut room))
+        && message.tools.iter().all(|tool| light_text(tool, &mut room))
+}
+
+fn light(value: &Value, room: &mut (usize, usize)) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => light_text("", room),
+        Value::Text(text) => light_text(text, room),
+        Value::List(items) => light_text("", room) && items.iter().all(|item| light(item, room)),
+        Value::Map(entries) => {
+            light_text("", room)
+                && entries.iter().all(|(key, value)| light_text(key, room) && light(value, room))
+        }
+    }
+}
+
+/// Stops to look where there is no room left.
+fn light_text(text: &str, (bytes, values): &mut (usize, usize)) -> bool {
+    let fits = text.len() <= *bytes && *values > 0 && text.is_ascii();
+    *bytes = bytes.saturating_sub(text.len());
+    *values = values.saturating_sub(1);
+    fits
+}
+
 /// More text than the windows of one message could hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMuch;
 
-/// Bytes of text for each window, generously: 128 tokens, and hardly a token is longer. What a few
-/// bytes on the wire can be made to say is bounded by this, on a thread that others wait for.
-const WINDOW_BYTES: usize = 128 * 64;
+/// Text for each window, generously: every 94 tokens begin one, each a word or at most some twenty letters of
+/// one. What a few bytes on the wire can be made to say is bounded by this, before it is made.
+const WINDOW_WEIGHT: usize = 2 << 10;
+/// What the first window has beyond that.
+const FIRST_WEIGHT: usize = 1 << 10;
 
-/// All that a model reads of a message: [`whole`], and if that is long, each sentence of it alone,
-/// and what is too short to be one together. Normalised, none empty, none twice, at most
-/// `windows_max`; the work is linear in the message and bounded by `windows_max`.
-pub fn passages(message: &Message, windows_max: usize) -> Result<Vec<String>, TooMuch> {
-    let bytes_max = windows_max.saturating_mul(WINDOW_BYTES);
-    let leaves = leaves(message, bytes_max)?;
-    let mut read = Passages::new(windows_max);
-    let whole = whole(message, &leaves, bytes_max)?;
-    let short = is_short(&whole);
-    read.add(whole)?;
-    if short {
-        return Ok(read.found);
+/// Weight of text that so many windows could hold.
+fn room_of(windows: usize) -> usize {
+    windows.saturating_mul(WINDOW_WEIGHT).saturating_add(FIRST_WEIGHT)
+}
+
+/// All that a model reads of a message, in passages that are normalised, none empty, none twice in one
+/// of both, at most so many in each as windows are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passages {
+    /// Of the content, the type and the tools.
+    pub content: Vec<String>,
+    /// Of metadata, ids and whom it is for, apart, so that they leave equal contents equal.
+    pub around: Vec<String>,
+}
+
+/// [`whole`], and if that is long, each sentence of it alone, and what is too short to be one together;
+/// then what it says decoded, if that is another thing. The work is linear in the message and bounded by
+/// `windows_max`.
+pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
+    let room = room_of(windows_max);
+    let mut content = Reading::new(windows_max);
+    let leaves = Leaves::of(message, Form::Written, room)?;
+    let whole = with_type_and_tools(message, whole(&leaves, room)?);
+    content.read(&leaves, whole.clone())?;
+    if leaves.encoded {
+        let leaves = Leaves::of(message, Form::Decoded, room)?;
+        let whole = with_type_and_tools(message, self::whole(&leaves, room)?);
+        content.read(&leaves, whole)?;
     }
-    let (mut labels, mut brief) = (BTreeSet::new(), Brief::default());
-    for Leaf { label, value, number } in &leaves {
-        // A word or two alone mean nothing to the model, and a number less.
-        let spoken = if *number || is_brief(value) { Vec::new() } else { sentences(value) };
-        if spoken.is_empty() && !number {
-            brief.add(label, value);
+    let mut beside = Reading::new(windows_max);
+    for form in [Form::Written, Form::Decoded] {
+        let Some(Around { leaves, speaks }) = around(message, form, room)? else { break };
+        let words = self::whole(&leaves, room)?;
+        // One sentence may stand half in the one and half in the other.
+        let both = format!("{whole} {words}");
+        if speaks && !whole.is_empty() && is_short(&both) {
+            beside.add(both)?;
         }
-        read.all(spoken)?;
-        // Of keys of few words nobody's harm is made.
-        if labels.insert(label) {
-            read.all(sentences(label))?;
+        beside.read(&leaves, words)?;
+        if !leaves.encoded {
+            break;
         }
     }
-    read.all(brief.passages())?;
-    Ok(read.found)
+    Ok(Passages { content: content.found, around: beside.found })
 }
 
 /// Whether no sentence of a text can hide in it. A short text is read as a whole only, for of "Dry run
@@ -97,19 +161,46 @@ fn is_short(whole: &str) -> bool {
     whole.len() <= BYTES_MAX && count(whole) <= WORDS_MAX
 }
 
-struct Passages {
+/// What has been read so far.
+struct Reading {
     found: Vec<String>,
-    known: BTreeSet<String>,
+    known: HashSet<String>,
     max: usize,
 }
 
-impl Passages {
+impl Reading {
     fn new(max: usize) -> Self {
-        Self { found: Vec::new(), known: BTreeSet::new(), max }
+        Self { found: Vec::new(), known: HashSet::new(), max }
     }
 
-    fn all(&mut self, texts: Vec<String>) -> Result<(), TooMuch> {
-        texts.into_iter().try_for_each(|text| self.add(text))
+    fn read(&mut self, leaves: &Leaves<'_>, whole: String) -> Result<(), TooMuch> {
+        let short = is_short(&whole);
+        self.add(whole)?;
+        for text in fragments::joined(leaves) {
+            let text = plain(&text);
+            if is_short(&text) {
+                self.add(text.into_owned())?;
+            } else {
+                sentences::pieces(&text, &mut |piece| self.add(piece))?;
+            }
+        }
+        if short {
+            return Ok(());
+        }
+        let (mut labels, mut brief) = (HashSet::new(), Brief::default());
+        for Leaf { label, value, kind } in &leaves.found {
+            // A word or two alone mean nothing to the model, and a number less.
+            let alone = *kind != Kind::Number && !is_brief(value);
+            let spoken = if alone { sentences(value, &mut |text| self.add(text))? } else { 0 };
+            if spoken == 0 && *kind != Kind::Number {
+                brief.add(label, value);
+            }
+            // Of keys of few words nobody's harm is made.
+            if labels.insert(label) {
+                sentences(label, &mut |text| self.add(text))?;
+            }
+        }
+        brief.passages(&mut |piece| self.add(piece))
     }
 
     /// Each is a window at least.
@@ -126,26 +217,30 @@ impl Passages {
     }
 }
 
-fn labelled(label: &str, value: &str) -> String {
+/// A value behind its key, both as they are seen.
+fn behind<'a>(label: &'a str, value: &'a str) -> Cow<'a, str> {
     match (label, value) {
-        ("", value) => normalized(value),
-        (label, "") => normalized(label),
-        (label, value) => normalized(&format!("{label}: {value}")),
+        ("", value) => Cow::Borrowed(value),
+        (label, "") => Cow::Borrowed(label),
+        (label, value) => Cow::Owned(format!("{label}: {value}")),
     }
 }
 
 /// The text of a message as a whole, normalised: the content's one text as it stands if it is under a
-/// key that says nothing, else every value behind its key; then what the type and the tools add, if
-/// they do. Equal messages give equal texts.
-fn whole(message: &Message, leaves: &[Leaf<'_>], bytes_max: usize) -> Result<String, TooMuch> {
+/// key that says nothing, else every value behind its key. Equal messages give equal texts.
+fn whole(leaves: &Leaves<'_>, room: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
-    for Leaf { label, value, .. } in leaves {
-        append(&mut out, &labelled(label, value));
-        // Normalising may have made a text longer.
-        if out.len() > bytes_max {
+    for Leaf { label, value, .. } in &leaves.found {
+        append(&mut out, &plain(&behind(label, value)));
+        if out.len() > room {
             return Err(TooMuch);
         }
     }
+    Ok(out)
+}
+
+/// What the type and the tools add to a text, if they do.
+fn with_type_and_tools(message: &Message, mut out: String) -> String {
     append(&mut out, type_words(message.message_type));
     // Asking to read says nothing about what the words want.
     let telling: Vec<String> = message
@@ -157,7 +252,7 @@ fn whole(message: &Message, leaves: &[Leaf<'_>], bytes_max: usize) -> Result<Str
     if !telling.is_empty() {
         append(&mut out, &normalized(&format!("tools: {}", telling.join(", "))));
     }
-    Ok(out)
+    out
 }
 
 fn append(out: &mut String, part: &str) {

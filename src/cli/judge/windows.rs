@@ -9,16 +9,19 @@ use crate::{
         Settings, highest,
         model::{Model, Session, TooLong},
         semantic::windows_of,
-        text::{TooMuch, passages},
+        text::{Passages, TooMuch, passages},
     },
 };
 
 /// All windows that a node reads of a message; none of one without words.
 pub(in crate::cli) fn windows(model: &Model, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
     let max = Settings::default().windows_max;
-    let passages =
+    let Passages { content, around } =
         passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
-    windows_of(model, &passages, max)
+    // Apart, as on a node: each may be as long as a text may be.
+    let mut windows = windows_of(model, &content, max)?;
+    windows.extend(windows_of(model, &around, max)?);
+    Ok(windows)
 }
 
 /// The windows of one message, and what reading them took.

@@ -22,7 +22,7 @@ use crate::{
         Precision, Unmetered,
         model::{Model, Source},
         pool::Engine as _,
-        text::{normalized, passages},
+        text::{Passages, normalized},
     },
 };
 
@@ -45,6 +45,15 @@ fn read(text: &str) -> Vec<String> {
 /// As [`score`], of a message.
 fn score_of(message: &Message) -> f64 {
     highest(&passages(message, 10_000).unwrap())
+}
+
+fn passages(message: &Message, max: usize) -> Result<Vec<String>, TooMuch> {
+    let Passages { content, around } = super::passages(message, max)?;
+    Ok([content, around].concat())
+}
+
+async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<f64, Unscored> {
+    scorer.score(scorer.read(message)?).await
 }
 
 fn highest(passages: &[String]) -> f64 {
@@ -216,13 +225,14 @@ async fn a_text_is_run_once_and_then_remembered() {
     let scorer =
         prepare(&Settings { deadline: Duration::from_secs(5), ..Settings::default() }, &meter).scorer;
     let text = message(&[("text", "Count the rows of the table.")]);
-    let first = scorer.score(&text).await.unwrap();
-    let again = scorer.score(&message(&[("text", "Count  the rows of the\u{200b} table.")])).await.unwrap();
+    let first = scored(&scorer, &text).await.unwrap();
+    let again =
+        scored(&scorer, &message(&[("text", "Count  the rows of the\u{200b} table.")])).await.unwrap();
     assert_eq!(first, again);
     let count = |wanted: fn(&Event) -> bool| seen.0.lock().unwrap().iter().filter(|e| wanted(e)).count();
     assert_eq!(count(|event| matches!(event, Event::Ran { .. })), 1);
     assert_eq!(count(|event| matches!(event, Event::CacheHit)), 1);
-    scorer.score(&message(&[("text", "Count the rows of the chair.")])).await.unwrap();
+    scored(&scorer, &message(&[("text", "Count the rows of the chair.")])).await.unwrap();
     assert_eq!(count(|event| matches!(event, Event::Ran { .. })), 2);
     assert_eq!(first, score("Count the rows of the table."), "as the tools score it");
 }
@@ -233,10 +243,10 @@ async fn a_message_of_too_many_pieces_is_not_scored() {
     let many: String = (0..9).map(|n| format!("This is sentence number {n}. ")).collect();
     let long = (0..3_000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     for text in [&many, &long] {
-        let found = scorer.score(&message(&[("text", text)])).await;
+        let found = scored(&scorer, &message(&[("text", text)])).await;
         assert!(matches!(found, Err(Unscored::TooLong { max: 4, .. })), "{found:?}");
     }
-    assert!(scorer.score(&message(&[("text", "Short enough.")])).await.is_ok());
+    assert!(scored(&scorer, &message(&[("text", "Short enough.")])).await.is_ok());
 }
 
 #[test]
@@ -274,7 +284,7 @@ async fn a_node_without_its_model_says_what_to_do_and_scores_nothing() {
         let prepared = prepared(settings);
         let why = prepared.state.unwrap_err();
         assert!(why.contains(&dir.display().to_string()), "{why}");
-        let found = prepared.scorer.score(&message(&[("text", "Hello.")])).await;
+        let found = scored(&prepared.scorer, &message(&[("text", "Hello.")])).await;
         assert_eq!(found, Err(Unscored::NoModel));
         assert_eq!(prepared.scorer.cost(), Cost::High, "so that what needs no model passes");
     }

@@ -4,7 +4,8 @@
 //! sounds like anything (`corpus id: handover-00012` like harm), so they are only read side by side.
 
 use super::{
-    humps, labelled, normalized,
+    TooMuch, behind, humps,
+    normal::plain,
     sentences::{count, pieces},
 };
 
@@ -33,8 +34,8 @@ impl Brief {
         }
         // A list has its label once.
         let same = self.values > 0 && self.label == label;
-        let part = labelled(if same { "" } else { label }, &spoken);
-        if part.is_empty() {
+        let part = behind(if same { "" } else { label }, &spoken);
+        if part.trim().is_empty() {
             return;
         }
         if self.values > 0 {
@@ -48,8 +49,11 @@ impl Brief {
     }
 
     /// Nothing of a single value.
-    pub(super) fn passages(&self) -> Vec<String> {
-        if self.values < 2 { Vec::new() } else { pieces(&normalized(&self.text)) }
+    pub(super) fn passages(
+        &self,
+        take: &mut impl FnMut(String) -> Result<(), TooMuch>,
+    ) -> Result<(), TooMuch> {
+        if self.values < 2 { Ok(()) } else { pieces(&plain(&self.text), take) }
     }
 }
 
@@ -58,7 +62,7 @@ fn spoken(value: &str) -> String {
     if value.trim().contains(char::is_whitespace) {
         return value.to_owned();
     }
-    let value = normalized(value);
+    let value = plain(value);
     let runs = value.split(|c: char| !c.is_alphanumeric()).flat_map(humps);
     let words: Vec<&str> =
         runs.filter(|run| run.chars().nth(1).is_some() && run.chars().all(char::is_alphabetic)).collect();

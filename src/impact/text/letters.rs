@@ -1,7 +1,10 @@
 //! Which Latin letter is a character drawn as? Look-alikes of other alphabets, small capitals, letters
 //! with a stroke and letters in signs.
 
-use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+use unicode_normalization::{
+    UnicodeNormalization as _,
+    char::{decompose_canonical, is_combining_mark},
+};
 
 /// A text with Latin letters in place of what is drawn as one, in each run of letters that has a
 /// Latin letter; accents that make no letter with theirs are gone there. A run that has none stays: it may be
@@ -58,13 +61,17 @@ fn runs(mut text: &str) -> impl Iterator<Item = Run<'_>> {
 }
 
 fn script(run: &str) -> Script {
-    let mut found = Script::None;
-    for c in run.nfd().filter(|c| !is_combining_mark(*c)) {
-        match (latin_like(c), c) {
+    let (mut found, mut latin) = (Script::None, false);
+    for c in run.chars() {
+        decompose_canonical(c, |c| match (latin_like(c), c) {
             (Some(_), _) if found == Script::None => found = Script::Alike,
             (Some(_), _) => {}
-            (None, 'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}') => return Script::Latin,
+            (None, 'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}') => latin = true,
+            (None, c) if is_combining_mark(c) => {}
             (None, _) => found = Script::Foreign,
+        });
+        if latin {
+            return Script::Latin;
         }
     }
     found
@@ -72,6 +79,9 @@ fn script(run: &str) -> Script {
 
 /// The letter in a sign that compatibility forms leave as it is, or write with brackets.
 pub(super) fn unsigned(c: char) -> Option<char> {
+    if let '\u{2800}'..='\u{283f}' = c {
+        return braille(c);
+    }
     let (first, letter) = match c {
         '\u{249c}'..='\u{24b5}' => (0x249c, 'a'),
         '\u{1f110}'..='\u{1f129}' => (0x1f110, 'A'),
@@ -81,6 +91,13 @@ pub(super) fn unsigned(c: char) -> Option<char> {
         _ => return None,
     };
     char::from_u32(u32::from(c) - first + u32::from(letter))
+}
+
+/// The letters and marks of English braille of grade 1; its capital sign says nothing that we need.
+fn braille(c: char) -> Option<char> {
+    const CELLS: &str = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵⠂⠲⠦⠖⠤⠀⠠";
+    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz,.?!- \u{ad}";
+    CELLS.chars().zip(LETTERS.chars()).find(|(cell, _)| *cell == c).map(|(_, letter)| letter)
 }
 
 /// The Latin letter that a Cyrillic, Greek or Armenian one, a small capital or a letter with a stroke is
@@ -136,6 +153,56 @@ fn latin_like(c: char) -> Option<char> {
         'Ł' | 'Ƚ' => 'L',
         'Ɍ' => 'R',
         'Ʉ' => 'U',
+        // Of the phonetic alphabet, hooks, and letters upside down.
+        'ɑ' | 'ɐ' | 'ɒ' => 'a',
+        'ɓ' => 'b',
+        'ƈ' | 'ɕ' | 'ɔ' => 'c',
+        'ɖ' | 'ɗ' => 'd',
+        'ɛ' | 'ə' | 'ǝ' | 'ɘ' | 'ɜ' => 'e',
+        'ƒ' | 'ɟ' => 'f',
+        'ɠ' | 'ƃ' => 'g',
+        'ɦ' | 'ɥ' => 'h',
+        'ɩ' | 'ᴉ' => 'i',
+        'ȷ' | 'ʝ' | 'ɾ' => 'j',
+        'ƙ' | 'ʞ' => 'k',
+        'ɭ' | 'ɬ' | 'ꞁ' => 'l',
+        'ɱ' | 'ɯ' => 'm',
+        'ŋ' | 'ɲ' | 'ɳ' | 'ƞ' => 'n',
+        'ƥ' => 'p',
+        'ʠ' | 'ɋ' => 'q',
+        'ɹ' | 'ɼ' | 'ɽ' => 'r',
+        'ʂ' | 'ƨ' => 's',
+        'ƭ' | 'ʈ' | 'ʇ' => 't',
+        'ʋ' | 'ʌ' | 'ⱱ' => 'v',
+        'ʍ' => 'w',
+        'ƴ' | 'ʎ' => 'y',
+        'ȥ' | 'ʐ' | 'ʑ' => 'z',
+        // Lisu and Cherokee.
+        'ꓮ' | 'Ꭺ' => 'A',
+        'ꓐ' | 'Ᏼ' => 'B',
+        'ꓚ' | 'Ꮯ' => 'C',
+        'ꓓ' | 'Ꭰ' => 'D',
+        'ꓰ' | 'Ꭼ' => 'E',
+        'ꓝ' => 'F',
+        'ꓖ' | 'Ꮐ' => 'G',
+        'ꓧ' | 'Ꮋ' => 'H',
+        'ꓲ' => 'I',
+        'ꓙ' | 'Ꭻ' => 'J',
+        'ꓗ' | 'Ꮶ' => 'K',
+        'ꓡ' | 'Ꮮ' => 'L',
+        'ꓟ' | 'Ꮇ' => 'M',
+        'ꓠ' => 'N',
+        'ꓳ' => 'O',
+        'ꓑ' | 'Ꮲ' => 'P',
+        'ꓣ' | 'Ꮢ' | 'Ꭱ' => 'R',
+        'ꓢ' | 'Ꮪ' => 'S',
+        'ꓔ' | 'Ꭲ' => 'T',
+        'ꓴ' => 'U',
+        'ꓦ' | 'Ꮩ' => 'V',
+        'ꓪ' | 'Ꮃ' => 'W',
+        'ꓫ' => 'X',
+        'ꓬ' | 'Ꮍ' => 'Y',
+        'ꓜ' | 'Ꮓ' => 'Z',
         _ => return None,
     })
 }

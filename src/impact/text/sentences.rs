@@ -1,8 +1,10 @@
 //! Where does one thought of a text end? Punctuation and lines, and the length of a breath.
 
+use std::borrow::Cow;
+
 use unicode_normalization::char::is_combining_mark;
 
-use super::normalized;
+use super::{TooMuch, normal::plain};
 
 /// Fewer words are no thought of their own; they go with what follows.
 const WORDS_MIN: usize = 3;
@@ -14,29 +16,34 @@ const PIECE_STEP: usize = 8;
 /// Letters without an end count as a word for each so many.
 const WORD_CHARS: usize = 16;
 
-/// The sentences of a text, normalised; none if it has fewer than [`WORDS_MIN`] words. A text that is
-/// one sentence gives that one.
-pub(super) fn sentences(text: &str) -> Vec<String> {
+/// Hands over the sentences of a text that is seen, normalised; none if it has fewer than [`WORDS_MIN`] words.
+/// A text that is one sentence gives that one. How many there were; no more are made than are taken.
+pub(super) fn sentences(
+    text: &str,
+    take: &mut impl FnMut(String) -> Result<(), TooMuch>,
+) -> Result<usize, TooMuch> {
     // Lines end sentences, and white space is collapsed by normalising, so lines come first.
-    let lines: Vec<String> = text.split(['\n', '\r', '\u{2028}', '\u{2029}']).map(normalized).collect();
-    let mut found = Sentences::default();
+    let lines: Vec<Cow<'_, str>> = text.split(['\n', '\r', '\u{2028}', '\u{2029}']).map(plain).collect();
+    let mut found =
+        Sentences { taken: Taken { take, count: 0, last: String::new() }, open: vec![], short: vec![] };
     for line in &lines {
         for word in words(line) {
             found.open.push(word);
             if word.ends {
-                found.end();
+                found.end()?;
             }
         }
-        found.end();
+        found.end()?;
     }
     found.conclude()
 }
 
 /// What has no sentences, normalised, in pieces that are short enough.
-pub(super) fn pieces(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    read(&words(text).collect::<Vec<_>>(), &mut found);
-    found
+pub(super) fn pieces(
+    text: &str,
+    take: &mut impl FnMut(String) -> Result<(), TooMuch>,
+) -> Result<(), TooMuch> {
+    Taken { take, count: 0, last: String::new() }.read(&words(text).collect::<Vec<_>>())
 }
 
 /// How many words a normalised text has: a space is not all that may stand between two.
@@ -91,44 +98,49 @@ fn first_run(word: &str) -> usize {
     word.len()
 }
 
-#[derive(Default)]
-struct Sentences<'a> {
-    found: Vec<String>,
+/// What has been handed over.
+struct Taken<'t, T> {
+    take: &'t mut T,
+    count: usize,
+    last: String,
+}
+
+struct Sentences<'a, 't, T> {
+    taken: Taken<'t, T>,
     /// The words since the last end.
     open: Vec<Word<'a>>,
     /// Ends before that came too soon.
     short: Vec<Word<'a>>,
 }
 
-impl<'a> Sentences<'a> {
-    fn end(&mut self) {
+impl<T: FnMut(String) -> Result<(), TooMuch>> Sentences<'_, '_, T> {
+    fn end(&mut self) -> Result<(), TooMuch> {
         let open = std::mem::take(&mut self.open);
         if open.len() >= WORDS_MIN {
             // Alone, so that no short one before it dilutes it; and with it, so that none is unread.
-            read(&open, &mut self.found);
+            self.taken.read(&open)?;
             if !self.short.is_empty() {
                 self.short.extend(open);
-                read(&std::mem::take(&mut self.short), &mut self.found);
+                self.taken.read(&std::mem::take(&mut self.short))?;
             }
-            return;
+            return Ok(());
         }
         self.short.extend(open);
         if self.short.len() >= WORDS_MIN {
-            read(&std::mem::take(&mut self.short), &mut self.found);
+            self.taken.read(&std::mem::take(&mut self.short))?;
         }
+        Ok(())
     }
 
     /// What is left over is read with the end of what came before.
-    fn conclude(mut self) -> Vec<String> {
-        if let Some(last) = self.found.last()
-            && !self.short.is_empty()
-        {
-            let last: Vec<Word<'_>> = words(last).collect();
+    fn conclude(mut self) -> Result<usize, TooMuch> {
+        if self.taken.count > 0 && !self.short.is_empty() {
+            let last = std::mem::take(&mut self.taken.last);
+            let last: Vec<Word<'_>> = words(&last).collect();
             let tail = last.get(last.len().saturating_sub(PIECE_WORDS)..).unwrap_or_default();
-            let joined = format!("{} {}", join(tail), join(&self.short));
-            self.found.push(joined);
+            self.taken.one(format!("{} {}", join(tail), join(&self.short)))?;
         }
-        self.found
+        Ok(self.taken.count)
     }
 }
 
@@ -148,15 +160,26 @@ fn join(words: &[Word<'_>]) -> String {
     out
 }
 
-fn read(words: &[Word<'_>], found: &mut Vec<String>) {
-    found.extend((words.len() <= SENTENCE_WORDS).then(|| join(words)));
-    let mut rest = if words.len() > SENTENCE_WORDS { words } else { &[] };
-    while !rest.is_empty() {
-        let piece = rest.get(..PIECE_WORDS).unwrap_or(rest);
-        found.push(join(piece));
-        if piece.len() == rest.len() {
-            return;
+impl<T: FnMut(String) -> Result<(), TooMuch>> Taken<'_, T> {
+    fn read(&mut self, words: &[Word<'_>]) -> Result<(), TooMuch> {
+        if words.len() <= SENTENCE_WORDS {
+            return self.one(join(words));
         }
-        rest = rest.get(PIECE_STEP..).unwrap_or_default();
+        let mut rest = words;
+        while !rest.is_empty() {
+            let piece = rest.get(..PIECE_WORDS).unwrap_or(rest);
+            self.one(join(piece))?;
+            if piece.len() == rest.len() {
+                break;
+            }
+            rest = rest.get(PIECE_STEP..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, text: String) -> Result<(), TooMuch> {
+        self.last.clone_from(&text);
+        self.count += 1;
+        (self.take)(text)
     }
 }

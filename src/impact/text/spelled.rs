@@ -6,8 +6,11 @@ const LETTERS_MIN: usize = 4;
 const BETWEEN_MAX: usize = 3;
 
 /// Letters that stand alone, each as far from the next by the same few characters, as one word. What is
-/// longer than any word is several, of like length.
-pub(super) fn joined(text: &str, word_max: usize) -> String {
+/// longer than any word is several, of like length. Nothing of a text that has no such letters.
+pub(super) fn joined(text: &str, word_max: usize) -> Option<String> {
+    if !has_apart(text) {
+        return None;
+    }
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut before) = (text, None);
     while let Some(c) = rest.chars().next() {
@@ -28,7 +31,29 @@ pub(super) fn joined(text: &str, word_max: usize) -> String {
         before = Some(c);
         rest = rest.get(c.len_utf8()..).unwrap_or_default();
     }
-    out
+    Some(out)
+}
+
+/// Whether there are as many letters that stand alone in a row, whatever stands between: most texts
+/// have not, and are spared the closer look.
+pub(super) fn has_apart(text: &str) -> bool {
+    // How long the run of letters and digits is that ends here, and how many of one letter came before.
+    let (mut length, mut alone, mut letter) = (0usize, 0usize, false);
+    for c in text.chars() {
+        if in_word(c) {
+            length += 1;
+            letter = is_letter(c);
+            continue;
+        }
+        if length > 0 {
+            alone = if length == 1 && letter { alone + 1 } else { 0 };
+            if alone >= LETTERS_MIN {
+                return true;
+            }
+        }
+        length = 0;
+    }
+    length == 1 && letter && alone + 1 >= LETTERS_MIN
 }
 
 /// The letters that a text begins with, alone and equally far apart, and what follows them.
@@ -44,9 +69,11 @@ fn run(text: &str) -> (Vec<char>, &str) {
             return (letters, text.get(back..).unwrap_or(rest));
         }
         letters.push(letter);
-        let gap = after.char_indices().find(|(_, c)| !is_between(*c)).map_or(after.len(), |(at, _)| at);
-        let (gap, next) = after.split_at_checked(gap).unwrap_or((after, ""));
-        let long = gap.chars().nth(BETWEEN_MAX).is_some();
+        // No further than it may be: a gap of thousands is looked at no longer than a short one.
+        let near = || after.char_indices().take(BETWEEN_MAX + 1);
+        let gap = near().find(|(_, c)| !is_between(*c)).map(|(at, _)| at);
+        let long = gap.is_none() && near().nth(BETWEEN_MAX).is_some();
+        let (gap, next) = after.split_at_checked(gap.unwrap_or(after.len())).unwrap_or((after, ""));
         let like = between.is_none_or(|between| between == gap);
         if gap.is_empty() || long || !like || !next.starts_with(is_letter) {
             return (letters, after);

@@ -31,15 +31,26 @@ fn message(content: &[(&str, Value)], tools: &[&str]) -> Message {
 const MAX: usize = 10_000;
 
 fn passages(message: &Message) -> Vec<String> {
-    super::passages(message, MAX).unwrap()
+    super::passages(message, MAX).unwrap().content
 }
 
 fn rendered(message: &Message) -> String {
-    whole(message, &leaves(message, usize::MAX).unwrap(), usize::MAX).unwrap()
+    let leaves = Leaves::of(message, Form::Written, usize::MAX).unwrap();
+    with_type_and_tools(message, whole(&leaves, usize::MAX).unwrap())
 }
 
 fn passages_of(said: &str) -> Vec<String> {
-    super::passages(&message(&[("text", text(said))], &[]), MAX).unwrap()
+    passages(&message(&[("text", text(said))], &[]))
+}
+
+fn sentences(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    super::sentences(text, &mut |it| {
+        found.push(it);
+        Ok(())
+    })
+    .unwrap();
+    found
 }
 
 fn text(text: &str) -> Value {
@@ -211,7 +222,7 @@ fn a_small_message_that_would_make_much_text_is_too_much_at_once() {
     assert_eq!(super::passages(&message(&[("content", inner)], &[]), 64), Err(TooMuch));
     assert!(started.elapsed() < std::time::Duration::from_millis(500), "{:?}", started.elapsed());
     let nulls = Value::List(vec![Value::Null; 60_000]);
-    assert_eq!(super::passages(&message(&[("text", nulls)], &[]), 64), Ok(vec![]));
+    assert_eq!(super::passages(&message(&[("text", nulls)], &[]), 64), Ok(Passages::default()));
 }
 
 #[test]
@@ -221,6 +232,32 @@ fn no_more_passages_are_read_than_windows_may_be() {
     assert_eq!(passages(&long).len(), 10);
     assert!(super::passages(&long, 10).is_ok());
     assert_eq!(super::passages(&long, 9), Err(TooMuch));
+}
+
+#[test]
+fn what_expands_is_stopped_before_it_is_made() {
+    const ROOM: usize = 10_000;
+    for wide in ["\u{fdfa}", "\u{fdfb}", "\u{3316}", "\u{1f14a}", "\u{fb2c}", "\u{ac01}", "a\u{300}\u{301}"] {
+        let text = wide.repeat(20_000);
+        let mut room = ROOM;
+        assert_eq!(normal::seen_within(&text, &mut room), Err(TooMuch), "{wide}");
+        assert_eq!(super::passages(&message(&[("text", super::tests::text(&text))], &[]), 64), Err(TooMuch));
+    }
+    // A run of marks is cut, whatever their order.
+    let marks: String = (0..20_000u32).filter_map(|n| char::from_u32(0x300 + n * 7 % 64)).collect();
+    assert!(normalized(&format!("a{marks}b")).chars().count() <= 12);
+    assert_eq!(normalized(&format!("a{}", "\u{200b}".repeat(50_000))), "a");
+}
+
+#[test]
+fn only_small_plain_messages_are_read_on_the_spot() {
+    let said = |it: &str| message(&[("text", text(it))], &[]);
+    assert!(is_light(&said("Count the rows of the table.")));
+    assert!(!is_light(&said(&"word ".repeat(300))) && !is_light(&said("Кто там?")));
+    assert!(!is_light(&message(&[("text", Value::List(vec![Value::Null; 100]))], &[])));
+    let mut noted = said("Hello.");
+    noted.metadata = BTreeMap::from([("note".to_owned(), "x".repeat(1_100))]);
+    assert!(!is_light(&noted));
 }
 
 fn bytes_of(value: &Value) -> usize {
@@ -280,10 +317,10 @@ proptest! {
     fn what_is_read_is_bounded_by_what_was_sent_and_by_the_windows(value in any_value(), windows in 1usize..64) {
         let bytes = bytes_of(&value);
         if let Ok(read) = super::passages(&message(&[("data", value)], &[]), windows) {
-            let found: usize = read.iter().map(String::len).sum();
-            prop_assert!(read.len() <= windows);
+            let found: usize = read.content.iter().map(String::len).sum();
+            prop_assert!(read.content.len() <= windows);
             // A letter of 3 bytes may be 33 to the eye; pieces overlap; the whole and its parts are read.
-            prop_assert!(found <= 11 * 4 * bytes + 2 * windows * WINDOW_BYTES, "{found} of {bytes}");
+            prop_assert!(found <= 11 * 4 * bytes + 4 * room_of(windows), "{found} of {bytes}");
         }
     }
 
@@ -293,7 +330,7 @@ proptest! {
             texts.iter().enumerate().map(|(at, it)| (format!("k{at}"), text(it))).collect();
         let content: Vec<(&str, Value)> = content.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
         let read = passages(&message(&content, &["transfer"]));
-        let unlike: BTreeSet<&String> = read.iter().collect();
+        let unlike: HashSet<&String> = read.iter().collect();
         prop_assert_eq!(unlike.len(), read.len());
         prop_assert!(read.iter().all(|passage| !passage.is_empty()));
     }

@@ -55,3 +55,63 @@ fn words_spelled_letter_by_letter_are_heard_as_words() {
     // Words of two and three letters stay apart, and that may be much of a text.
     assert!(heard * 10 >= all * 9, "{heard} of {all}");
 }
+
+#[test]
+fn encoded_harm_is_heard_as_what_it_says() {
+    const PHONETIC: &[(char, char)] =
+        &[('a', 'ɑ'), ('i', 'ɩ'), ('r', 'ʀ'), ('y', 'ʏ'), ('e', 'ɛ'), ('n', 'ɴ')];
+    let braille = |c: char| {
+        let cells = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵";
+        let at = usize::try_from(u32::from(c).wrapping_sub(u32::from('a'))).unwrap();
+        cells.chars().nth(at).unwrap_or(if c == ' ' { '⠀' } else { c })
+    };
+    let base64 = |text: &str| {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let bits: String = text.bytes().map(|b| format!("{b:08b}")).collect();
+        let digit = |at: usize| {
+            let six = &bits[at..bits.len().min(at + 6)];
+            char::from(DIGITS[usize::from_str_radix(&format!("{six:0<6}"), 2).unwrap()])
+        };
+        (0..bits.len()).step_by(6).map(digit).collect::<String>()
+    };
+    let each = |text: &str, by: fn(u32) -> String| text.chars().map(|c| by(c.into())).collect::<String>();
+    let rotate = |c: char| match c {
+        'a'..='m' | 'A'..='M' => char::from_u32(u32::from(c) + 13).unwrap(),
+        'n'..='z' | 'N'..='Z' => char::from_u32(u32::from(c) - 13).unwrap(),
+        c => c,
+    };
+    const LEET: &[(char, char)] = &[('a', '4'), ('e', '3'), ('o', '0'), ('s', '5'), ('t', '7')];
+    let (mut missed, mut guises, mut heard_guises) = (Vec::new(), 0, 0);
+    for text in HARMFUL {
+        let plain = score(text);
+        let entities = each(text, |c| format!("&#{c};"));
+        for (how, hidden) in [
+            ("hexadecimal entities", each(text, |c| format!("&#x{c:x};"))),
+            ("entities twice", entities.replace('&', "&amp;")),
+            ("entities", entities),
+            ("percents", each(text, |c| if c < 128 { format!("%{c:02X}") } else { String::from("'") })),
+            ("plus", text.replace(' ', "+")),
+            ("escapes", each(text, |c| format!("\\u{c:04x}"))),
+            ("escaped lines", text.replace(' ', "\\n")),
+            ("base64", base64(text)),
+            ("hexadecimal", hex::encode(text)),
+            ("phonetic", replaced(text, PHONETIC)),
+            ("braille", text.to_lowercase().chars().map(braille).collect()),
+        ] {
+            let heard = score(&hidden);
+            if heard < plain - 0.02 {
+                missed.push(format!("{plain:.2} became {heard:.2}, {how}: {hidden:?}"));
+            }
+        }
+        for hidden in
+            [text.chars().map(rotate).collect::<String>(), text.chars().rev().collect(), replaced(text, LEET)]
+        {
+            guises += 1;
+            heard_guises += usize::from(score(&hidden) >= plain - 0.1);
+        }
+    }
+    // Some texts have none of the small words that give these away, or words whose digits end them.
+    println!("{heard_guises} of {guises} texts backwards, by ROT13 and with digits for letters are heard");
+    assert!(heard_guises * 2 >= guises, "{heard_guises} of {guises}");
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}

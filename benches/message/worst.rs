@@ -1,0 +1,136 @@
+//! What does reading the worst known message of each kind cost, at the largest size?
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hint::black_box,
+    time::Instant,
+};
+
+use agentbus::{
+    domain::{BroadcastFilter, Message, MessageType, Priority, Recipient, Timestamp, Value},
+    impact::{Keywords, signals::large_amount, text::passages},
+};
+
+const BYTES: usize = 128 * 1_024;
+const VALUES: usize = 4_000;
+const ROUNDS: usize = 9;
+const WINDOWS: usize = 64;
+
+/// The median and the most of several rounds, the worst first.
+pub(super) fn print() {
+    let mut table: Vec<(f64, f64, String)> = kinds()
+        .into_iter()
+        .map(|(name, message)| {
+            let mut times: Vec<f64> = (0..ROUNDS)
+                .map(|_| {
+                    let start = Instant::now();
+                    // Too much is an answer as well.
+                    let _ = black_box(passages(black_box(&message), WINDOWS));
+                    black_box(large_amount(&message.content));
+                    black_box(Keywords::of(&message));
+                    start.elapsed().as_secs_f64() * 1e6
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            let at = |place: usize| times.get(place).copied().unwrap_or(f64::NAN);
+            let read = match passages(&message, WINDOWS) {
+                Ok(read) => format!("{} passages", read.content.len() + read.around.len()),
+                Err(_) => "too long".to_owned(),
+            };
+            (at(ROUNDS / 2), at(ROUNDS - 1), format!("{name:<30} {read}"))
+        })
+        .collect();
+    table.sort_by(|a, b| b.0.total_cmp(&a.0));
+    println!("\nµs to read {BYTES} bytes with amounts and keywords, on a thread of their own");
+    for (median, most, name) in table {
+        println!("{median:>8.0} {most:>8.0}  {name}");
+    }
+}
+
+fn kinds() -> Vec<(&'static str, Message)> {
+    let mut all: Vec<(&str, Message)> = TEXTS
+        .iter()
+        .map(|&(name, unit)| (name, holding("text", Value::Text(unit.repeat(BYTES / unit.len())))))
+        .collect();
+    let marks: String =
+        (0..BYTES as u32 / 2).filter_map(|n| char::from_u32(0x300 + n * 7_919 % 0x4e)).collect();
+    all.push(("marks on one letter", holding("text", Value::Text(format!("a{marks}")))));
+    let mut nested = "%41".to_owned();
+    while nested.len() < BYTES / 40 {
+        nested = nested.replace('%', "%25");
+    }
+    all.push(("percents nested", holding("text", Value::Text(nested.repeat(BYTES / nested.len())))));
+    let list = |item: &dyn Fn(usize) -> Value| holding("steps", Value::List((0..VALUES).map(item).collect()));
+    let wide = "\u{fdfa}".repeat(BYTES / VALUES / 3);
+    all.push(("list of letters", list(&|_| Value::Text("d".to_owned()))));
+    all.push(("list of letters' codes", list(&|_| Value::Int(100))));
+    all.push(("list of U+FDFA", list(&|_| Value::Text(wide.clone()))));
+    all.push((
+        "long key over a list",
+        holding(&"alpha ".repeat(BYTES / 8), Value::List(vec![Value::Int(1); VALUES])),
+    ));
+    all.push((
+        "many keys",
+        of((0..VALUES).map(|n| (format!("key{n} {}", "x y ".repeat(6)), Value::Null)).collect()),
+    ));
+    all.push(("keys of U+FDFA", of((0..VALUES).map(|n| (format!("{n}{wide}"), Value::Null)).collect())));
+    let label = |level: usize| format!("level {level} {}", "alpha beta ".repeat(BYTES / 13 / 12));
+    let deep = (0..13).fold(Value::Null, |below, level| Value::Map([(label(level), below)].into()));
+    all.push(("deep labels", holding("a", deep)));
+    let mut noted = holding("text", Value::Text("hi".to_owned()));
+    noted.metadata = (0..64).map(|n| (format!("note_{n}"), "\u{fdfa} ".repeat(256))).collect();
+    all.push(("metadata of U+FDFA", noted));
+    all
+}
+
+const TEXTS: &[(&str, &str)] = &[
+    ("plain text", "Please read the minutes of the last meeting and say what was agreed. "),
+    ("U+FDFA", "\u{fdfa}"),
+    ("U+FDFB", "\u{fdfb}"),
+    ("squared words, U+3300", "\u{3300}\u{3316}"),
+    ("squared letters, U+1F14x", "\u{1f14a}\u{1f170}"),
+    ("a mark on each letter", "a\u{316}\u{301}"),
+    ("hangul jamo", "\u{1112}\u{1161}\u{11ab}"),
+    ("zero-widths", "\u{200b}"),
+    ("bidi", "\u{202e}\u{2066}ab"),
+    ("full-width", "ｄｅｌｅｔｅ　"),
+    ("flags", "\u{1f1e9}\u{1f1ea}"),
+    ("look-alikes", "реасеz "),
+    ("no space", "deleteeverything"),
+    ("spelled out", "d e l e t e  "),
+    ("far between", "a........"),
+    ("lines of a letter", "a\n"),
+    ("entities", "&#x44;"),
+    ("entities of U+FDFA", "&#64018;"),
+    ("percents", "%44"),
+    ("ampersands", "&"),
+    ("backslashes", "\\"),
+    ("base64 in base64", "UkdWc1pYUmxJR0ZzYkNCamRYTjBiMjFsY2lCeVpXTnZjbVJ6"),
+    ("base64 words", "UkdWc1pYUmxJR0Zz "),
+    ("hexadecimal", "44656c657465"),
+    ("digits in words", "d3l3te "),
+    ("currencies", "$1 "),
+];
+
+fn holding(key: &str, value: Value) -> Message {
+    of([(key.to_owned(), value)].into())
+}
+
+fn of(content: BTreeMap<String, Value>) -> Message {
+    Message {
+        id: "m".parse().unwrap(),
+        tenant: "acme".parse().unwrap(),
+        sender: "a".parse().unwrap(),
+        conversation_id: None,
+        in_reply_to: None,
+        message_type: MessageType::Command,
+        to: Recipient::Broadcast(BroadcastFilter::default()),
+        priority: Priority::Normal,
+        constitution: "cdd01ef066bc6cf2".parse().unwrap(),
+        content,
+        tools: BTreeSet::new(),
+        metadata: BTreeMap::new(),
+        created_at: Timestamp(0),
+        expires_at: None,
+    }
+}
