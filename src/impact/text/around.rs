@@ -54,6 +54,8 @@ pub(super) fn around(message: &Message, form: Form, room: usize) -> Result<Optio
         words += said;
         speaks |= said >= WORDS_MIN;
     }
+    // Those that say something have been read.
+    leaves.keys.clear();
     Ok((words >= WORDS_MIN).then_some(Around { leaves, speaks }))
 }
 
