@@ -12,12 +12,14 @@ FUZZ_RUNS ?= 10000000
 FUZZ_PROFILE ?= --release
 # Acknowledged messages after which `make chaos` is content: about a minute. The full form has 10000.
 CHAOS_ACKED ?= 1500
+# --full tries more, for some minutes.
+ATTACK ?=
 # Nodes that `make stops` stops under load.
 STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients build demo up test lint fuzz chaos stops bench model bench-model deny clean
+.PHONY: help servers clients build demo up test lint fuzz chaos attack stops bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +66,10 @@ fuzz: ## Hostile bytes for the intake's reader (FUZZ_RUNS=10000000) and the deco
 chaos: servers ## Kill nodes, NATS and Redis while messages are submitted; nothing is lost or doubled (CHAOS_ACKED=10000)
 	$(CARGO) build --bin agentbus --bin loadtest
 	target/debug/loadtest chaos --acked $(CHAOS_ACKED)
+
+attack: servers ## Hostile bytes, texts, votes and files against a running bus; nothing may succeed (ATTACK=--full)
+	$(CARGO) build --bin agentbus --bin loadtest
+	target/debug/loadtest attack $(ATTACK)
 
 stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled, each ends within 10 s (STOPS=50)
 	$(CARGO) build --release --bin agentbus --bin loadtest

@@ -36,7 +36,7 @@ use sender::{Pace, Submitter};
 
 mod audit;
 mod books;
-mod cast;
+pub(crate) mod cast;
 mod checker;
 pub(crate) mod havoc;
 mod inbox;

@@ -10,6 +10,7 @@
 //! - [`impact`]: messages that need no model, beside a flood of those that do.
 //! - [`durable`]: the durable lane beside JetStream alone.
 //! - [`chaos`]: whether the durable lane keeps its promise while its servers die.
+//! - [`attack`]: whether hostile bytes hurt the bus, or anybody on it.
 //! - [`cpu`], [`stages`], [`parts`]: where the time goes. [`micro`]: single stages in this process.
 //! - [`report`]: all of it into `docs/benchmarks.md`.
 
@@ -24,6 +25,7 @@ use options::Command;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod attack;
 mod chaos;
 mod cpu;
 mod durable;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: options::Arguments) -> anyhow::Result<()> {
-    let measures = !matches!(arguments.command, Command::Chaos(_) | Command::Stops(_));
+    let measures = !matches!(arguments.command, Command::Attack(_) | Command::Chaos(_) | Command::Stops(_));
     if cfg!(debug_assertions) && measures {
         eprintln!("loadtest: a development build; its figures mean nothing. Build with --release.");
     }
@@ -68,6 +70,7 @@ fn run(arguments: options::Arguments) -> anyhow::Result<()> {
             Command::Baseline(options) => rounds::baseline(&options).await.map(drop),
             Command::Send(options) => rounds::send(&options).await.map(drop),
             Command::Impact(options) => impact::run(&options).await.map(|text| println!("{text}")),
+            Command::Attack(options) => attack::run(&options).await,
             Command::Chaos(options) => chaos::run(&options).await,
             Command::Stops(options) => chaos::stops(&options).await,
             Command::Durable(options) => durable::run(&options).await.map(|text| println!("{text}")),

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Impact(ImpactOptions),
     /// The durable lane, in turns with bare JetStream streams
     Durable(DurableOptions),
+    /// Hostile tries by real clients and raw sockets: none may succeed
+    Attack(AttackOptions),
     /// A bus whose servers are killed while messages are submitted: nothing lost, nothing doubled
     Chaos(ChaosOptions),
     /// Nodes that are stopped with SIGTERM under load: nothing lost, nothing doubled
@@ -216,6 +218,16 @@ pub(crate) struct MicroOptions {
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AttackOptions {
+    /// All tries, each on every verb, and floods that last longer
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// The program under attack; unless said, the one beside this
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

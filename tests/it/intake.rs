@@ -5,7 +5,7 @@ use std::{net::TcpListener, path::PathBuf, time::Duration};
 use agentbus::{
     app,
     client::{AgentClient, Draft, Patience},
-    config::{NodeConfig, Redis},
+    config::NodeConfig,
     domain::{Encoding, Reason, Verdict},
     servers::node::get_status,
     shutdown::Shutdown,
@@ -14,7 +14,10 @@ use agentbus::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{bus::Bus, raw::RawClient};
+use crate::support::{
+    bus::{Bus, redis_of},
+    raw::RawClient,
+};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -205,16 +208,7 @@ fn node(bus: &Bus, port: u16) -> NodeConfig {
     config.nats.url = bus.stack.nats_url();
     let seed: PathBuf = bus.stack.seed_path(&User::Bus(BusUser::Node));
     config.nats.nkey_file = Some(seed);
-    let redis = bus.stack.redis().unwrap();
-    config.redis = Some(Redis {
-        url: redis.url(),
-        user: Some("agentbus".to_owned()),
-        password_file: Some(redis.node_password_file()),
-        seal_key_file: Some(bus.stack.seal_key_file()),
-        allow_no_password: false,
-        allow_no_seal: false,
-        accept_unsealed_for: Duration::ZERO,
-    });
+    config.redis = Some(redis_of(&bus.stack));
     config.http.listen = ([127, 0, 0, 1], port).into();
     config.impact.scorer = agentbus::impact::ScorerKind::Keywords;
     config

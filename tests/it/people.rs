@@ -4,15 +4,19 @@
 use std::{process::Stdio, time::Duration};
 
 use agentbus::{
+    app,
     domain::AgentRecord,
-    state::{RedisSettings, RedisStore, Registry as _},
+    state::{RedisStore, Registry as _},
     tenants::BusUser,
 };
 use async_nats::{HeaderMap, jetstream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::clients::{Bus, Running, output, python, root, text};
+use crate::{
+    clients::{Bus, Running, output, python, root, text},
+    support::bus::redis_of,
+};
 
 /// Runs `agentbus` to its end: its exit code and all it said.
 async fn run(bus: &Bus, words: &[&str]) -> (i32, String) {
@@ -224,7 +228,7 @@ async fn what_the_last_version_registered_is_told_as_far_as_it_is_labels() {
     let entry = json!({ "id": "worker", "capabilities": [sentence, "sum"], "description": "a\nb" });
     let record: AgentRecord = serde_json::from_value(entry).unwrap();
     let (stop, tracker) = Default::default();
-    let settings = RedisSettings::new(bus.stack.redis_url().unwrap());
+    let settings = app::redis_settings(&redis_of(&bus.stack)).unwrap();
     let store = RedisStore::connect(settings, stop, &tracker).unwrap();
     assert!(store.ready(Duration::from_secs(5)).await);
     store.register(&"acme".parse().unwrap(), &record, 100).await.unwrap();

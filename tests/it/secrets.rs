@@ -55,7 +55,8 @@ fn every_command_refuses_a_key_that_others_can_read_and_says_what_to_type() {
     fs::write(&secret, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
     mode(&secret, 0o600);
     let with_password = dir.join("node.toml");
-    fs::write(&with_password, "[redis]\nurl = \"redis://:hunter2@127.0.0.1:1\"\n").unwrap();
+    fs::write(&with_password, "[redis]\nurl = \"redis://:hunter2@127.0.0.1:1\"\nallow_no_seal = true\n")
+        .unwrap();
     mode(&with_password, 0o600);
     let webhook = format!("webhook.secret_file={}", secret.display());
     let (shown, key) = (dir.display().to_string(), node.display().to_string());

@@ -42,18 +42,22 @@ impl Bus {
 
     /// As a node uses Redis.
     pub(crate) fn redis_settings(&self) -> RedisSettings {
-        let redis = self.stack.redis().unwrap();
-        agentbus::app::redis_settings(&config::Redis {
-            user: Some(NODE_USER.to_owned()),
-            password_file: Some(redis.node_password_file()),
-            seal_key_file: Some(self.stack.seal_key_file()),
-            ..config::Redis::trusting(redis.url())
-        })
-        .unwrap()
+        agentbus::app::redis_settings(&redis_of(&self.stack)).unwrap()
     }
 
     pub(crate) async fn stop(self) {
         self.stack.stop().await;
+    }
+}
+
+/// How the nodes of a stack are told of its Redis.
+pub(crate) fn redis_of(stack: &Stack) -> config::Redis {
+    let redis = stack.redis().unwrap();
+    config::Redis {
+        user: Some(NODE_USER.to_owned()),
+        password_file: Some(redis.node_password_file()),
+        seal_key_file: Some(stack.seal_key_file()),
+        ..config::Redis::trusting(redis.url())
     }
 }
 

@@ -1,0 +1,60 @@
+//! Does a message that is slow to read hold up anybody else? Sent again and again by one agent, while honest
+//! agents go on.
+
+use std::time::Duration;
+
+use agentbus::client::Draft;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{field::Field, raw::publish};
+
+/// Messages a second.
+const RATE: u32 = 30;
+
+fn contents() -> Vec<(&'static str, Value)> {
+    let marks: String = (0..9_000).map(|at| if at % 2 == 0 { '\u{301}' } else { '\u{316}' }).collect();
+    let list = |item: Value, count: usize| Value::Array(vec![item; count]);
+    let keys = |count: usize| {
+        (0..count).map(|at| (format!("key {at}"), json!("x"))).collect::<serde_json::Map<_, _>>()
+    };
+    vec![
+        ("9,500 × U+FDFA", json!({ "text": "\u{fdfa}".repeat(9_500) })),
+        ("a letter with 9,000 mixed marks", json!({ "text": format!("a{marks}") })),
+        ("60 KB of squared words", json!({ "text": "\u{3300}".repeat(20_000) })),
+        ("60 KB spelled out", json!({ "text": "d e l e t e ".repeat(5_000) })),
+        ("percents within percents", json!({ "text": "%2525252525".repeat(5_000) })),
+        ("entities", json!({ "text": "&#x64;&amp;".repeat(5_000) })),
+        ("60 KB without a blank", json!({ "text": "x".repeat(60_000) })),
+        ("zero-width characters", json!({ "text": "a\u{200b}".repeat(15_000) })),
+        ("4,000 texts of a letter", json!({ "list": list(json!("d"), 4_000) })),
+        ("4,000 empty maps", json!({ "list": list(json!({}), 4_000) })),
+        ("2,000 keys", Value::Object(keys(2_000))),
+        ("a key of 30 KB over a list", json!({ "k".repeat(30_000): list(json!("x"), 3_000) })),
+        ("floats with many digits", json!({ "list": list(json!(0.1), 3_000) })),
+    ]
+}
+
+pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
+    let lasts = if field.full { Duration::from_secs(5) } else { Duration::from_millis(1_500) };
+    for (what, content) in contents() {
+        let mut raw = field.attacker().await?;
+        let flood = async {
+            let began = Instant::now();
+            for number in 0.. {
+                let at = began + Duration::from_secs(1) / RATE * number;
+                if began.elapsed() > lasts {
+                    break;
+                }
+                tokio::time::sleep_until(at).await;
+                let draft = Draft::new(json!({ "agent": "sink" }), content.clone());
+                let body = draft.json().to_string();
+                raw.send(&publish(b"bus.mallory.send", Some(b"_INBOX.mallory.r"), body.as_bytes())).await?;
+            }
+            anyhow::Ok(())
+        };
+        let (sent, hurt) = field.meanwhile(flood).await;
+        field.judge(format!("{what}, {RATE} a second"), sent.map(|()| hurt)).await?;
+    }
+    Ok(())
+}

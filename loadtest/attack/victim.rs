@@ -1,0 +1,161 @@
+//! Does the neighbour notice anything? A sender and a recipient of one tenant that do honest work.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use agentbus::{
+    client::{AgentClient, Draft},
+    domain::{Encoding, Reason, Status},
+    wire,
+};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::chaos::cast::header;
+
+/// Every honest message is answered and has arrived within this time.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// The attacker's own tenant.
+const ATTACKED_FROM: &str = "globex";
+/// Latencies that are kept.
+const TIMES_MAX: usize = 100_000;
+/// Deliveries without a verdict that are told.
+const STRAYS_MAX: usize = 20;
+
+/// Honest agents `planner` and `worker` of one tenant.
+#[derive(Clone)]
+pub(crate) struct Victim {
+    pub(crate) tenant: &'static str,
+    planner: AgentClient,
+    run: u32,
+    next: Arc<AtomicU64>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// How often each probe has come to the worker.
+    arrived: HashMap<String, u32>,
+    /// What came to the worker though no verdict had promised it.
+    strays: Vec<String>,
+    times: Vec<Duration>,
+}
+
+/// How an honest message fared.
+pub(crate) enum Answer {
+    Delivered,
+    /// Refused for want of room, in time: right where the tenant itself makes the noise.
+    NoRoom(String),
+    Wrong(String),
+}
+
+impl Victim {
+    /// Listens as the worker from now on.
+    pub(crate) async fn start(
+        tenant: &'static str,
+        planner: AgentClient,
+        worker: &AgentClient,
+    ) -> anyhow::Result<Self> {
+        let victim =
+            Self { tenant, planner, run: rand::random(), next: Arc::default(), seen: Arc::default() };
+        let mut inbox = Box::pin(worker.inbox().await?);
+        let (seen, prefix) = (Arc::clone(&victim.seen), format!("probe-{:08x}-", victim.run));
+        tokio::spawn(async move {
+            while let Some(message) = inbox.next().await {
+                let id = header(&message, "Agentbus-Message-Id").unwrap_or_default();
+                let sender = header(&message, "Agentbus-Sender").unwrap_or_default();
+                let mut seen = seen.lock();
+                if sender == "planner" && id.starts_with(&prefix) {
+                    *seen.arrived.entry(id).or_default() += 1;
+                } else if seen.strays.len() < STRAYS_MAX {
+                    seen.strays.push(format!("{id} from {sender}"));
+                }
+            }
+        });
+        Ok(victim)
+    }
+
+    /// One honest message.
+    pub(crate) async fn probe(&self) -> Answer {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = format!("probe-{:08x}-{number}", self.run);
+        let draft =
+            Draft { message_id: id.clone(), ..Draft::to_agent("worker", "the weekly summary is ready") };
+        let begun = Instant::now();
+        let request =
+            async_nats::Request::new().payload(draft.encode(Encoding::MessagePack)).timeout(Some(ANSWER_MAX));
+        let wrong = |what: String| Answer::Wrong(format!("{}/planner: {what}", self.tenant));
+        let mut answer = self.ask(&body).await;
+        // A colleague whose answers go to a wildcard makes the server forget others' of the same account:
+        // who asks again hears the stored verdict.
+        if answer.is_err() && self.tenant == ATTACKED_FROM {
+            answer = self.ask(&body).await;
+        }
+        let verdict = match answer {
+            Err(error) => return wrong(format!("no answer after {:.1?}: {error}", begun.elapsed())),
+            Ok(answer) => match wire::decode_verdict(&answer.payload) {
+                Err(error) => return wrong(format!("an answer that is no verdict: {error}")),
+                Ok(verdict) => verdict,
+            },
+        };
+        let took = begun.elapsed();
+        {
+            let mut seen = self.seen.lock();
+            if seen.times.len() < TIMES_MAX {
+                seen.times.push(took);
+            }
+        }
+        if verdict.message_id.as_ref().is_none_or(|told| told.as_str() != id) {
+            return wrong(format!("the verdict of another message: {:?}", verdict.message_id));
+        }
+        match verdict.status {
+            Status::Delivered => {}
+            _ if matches!(verdict.reason, Reason::Overloaded | Reason::RateLimited) => {
+                return Answer::NoRoom(format!("{}/planner: {}", self.tenant, verdict.reason.as_str()));
+            }
+            _ => return wrong(format!("{}: {}", verdict.reason.as_str(), verdict.detail)),
+        }
+        let arrived = async {
+            while !self.seen.lock().arrived.contains_key(&id) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        match timeout_at(Instant::now() + ANSWER_MAX, arrived).await {
+            Ok(()) => Answer::Delivered,
+            Err(_) => wrong("told delivered, and it did not arrive".to_owned()),
+        }
+    }
+
+    async fn ask(&self, body: &Bytes) -> Result<async_nats::Message, async_nats::RequestError> {
+        let request = async_nats::Request::new().payload(body.clone()).timeout(Some(ANSWER_MAX));
+        self.planner.nats().send_request("bus.planner.send", request).await
+    }
+
+    /// What came to the worker and should not have, since this was last asked.
+    pub(crate) fn strays(&self) -> Vec<String> {
+        let mut seen = self.seen.lock();
+        let mut strays = std::mem::take(&mut seen.strays);
+        for (id, times) in seen.arrived.iter_mut().filter(|(_, times)| **times > 1) {
+            strays.push(format!("{id} came {times} times"));
+            *times = 1;
+        }
+        strays.iter().map(|stray| format!("{}/worker got {stray}", self.tenant)).collect()
+    }
+
+    /// Half of all probes and 99 of 100 were answered within so long, and how many there were.
+    pub(crate) fn latency(&self) -> (usize, Duration, Duration) {
+        let mut times = self.seen.lock().times.clone();
+        times.sort_unstable();
+        let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
+        let at = |share| at(share).copied().unwrap_or_default();
+        (times.len(), at(50), at(99))
+    }
+}
