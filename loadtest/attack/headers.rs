@@ -55,7 +55,7 @@ fn blocks() -> Vec<(&'static str, Vec<u8>)> {
         ("version 2.0", b"NATS/2.0\r\nA: b\r\n\r\n".to_vec()),
         ("version 10 digits long", b"NATS/1.0000000000\r\nA: b\r\n\r\n".to_vec()),
         ("a lower-case version", b"nats/1.0\r\n\r\n".to_vec()),
-        ("a version in UTF-16", b"N\0A\0T\0S\0/\01\0.\00\0\r\0\n\0\r\0\n\0".to_vec()),
+        ("a version in UTF-16", b"N\0A\0T\0S\0/\x001\0.\x000\0\r\0\n\0\r\0\n\0".to_vec()),
         ("a version that is not UTF-8", b"NATS/1.0\xff\r\n\r\n".to_vec()),
         ("status 1", b"NATS/1.0 1\r\n\r\n".to_vec()),
         ("status 99999", b"NATS/1.0 99999 x\r\n\r\n".to_vec()),

@@ -90,8 +90,7 @@ impl Victim {
         let draft =
             Draft { message_id: id.clone(), ..Draft::to_agent("worker", "the weekly summary is ready") };
         let begun = Instant::now();
-        let request =
-            async_nats::Request::new().payload(draft.encode(Encoding::MessagePack)).timeout(Some(ANSWER_MAX));
+        let body = draft.encode(Encoding::MessagePack);
         let wrong = |what: String| Answer::Wrong(format!("{}/planner: {what}", self.tenant));
         let mut answer = self.ask(&body).await;
         // A colleague whose answers go to a wildcard makes the server forget others' of the same account:

@@ -98,11 +98,14 @@ struct Out {
     pongs: VecDeque<oneshot::Sender<()>>,
 }
 
+/// What is done with a message where it is read.
+type Handler<S> = Box<dyn Fn(&S, Incoming) + Send + Sync>;
+
 /// The life of the connection; [`Life::run`] is to be kept running.
 pub(super) struct Life<S> {
     shared: Arc<Shared>,
     subscriptions: Vec<Subscription<S>>,
-    handler: Box<dyn Fn(&S, Incoming) + Send + Sync>,
+    handler: Handler<S>,
     login: Login,
     settings: config::Nats,
     probe: String,
