@@ -236,11 +236,11 @@ mod tests {
 
     #[test]
     fn what_differs_is_named_down_to_a_password() {
-        let toml = "[redis]\nurl = \"redis://:hunter2@c:6379/1\"\n[impact.weights]\ndrift = 0.5";
+        let toml = "[redis]\nurl = \"redis://:hunter2@c:6379/1\"\nallow_no_seal = true\n[impact.weights]\ndrift = 0.5";
         let old = load(toml, &[], &[]).unwrap();
         assert_eq!(changed(&old, &old).unwrap(), Vec::<&str>::new());
         let new = load(
-            "[redis]\nurl = \"redis://:hunter3@c:6379/1\"\n[impact.weights]\ndrift = 0.4\n\
+            "[redis]\nurl = \"redis://:hunter3@c:6379/1\"\nallow_no_seal = true\n[impact.weights]\ndrift = 0.4\n\
              [webhook]\nurl = \"https://d/hook\"\nsecret_file = \"s\"\n\
              [[constitution]]\nhash = \"0123456789abcdef\"\nuntil = \"2027-01-01T00:00:00Z\"",
             &[],
