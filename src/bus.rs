@@ -57,7 +57,6 @@ pub use deliberations::Deliberations;
 pub use fill::Fill;
 pub use hooks::Hooks;
 pub use inbound::Inbound;
-pub use intake::{Broken, SessionError};
 pub use lane::JetStreamLane;
 pub use lists::Lists;
 pub use micro::Micro;

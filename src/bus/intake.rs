@@ -37,12 +37,10 @@ mod codec;
 mod headers;
 mod session;
 
-pub use codec::Broken;
 pub(super) use codec::Incoming;
 use codec::Operation;
 pub(super) use headers::Headers;
-pub use session::SessionError;
-use session::{Login, Servers, Session};
+use session::{Login, Servers, Session, SessionError};
 
 /// Bytes of answers that wait to be written; NATS takes nothing when there are more.
 const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -10,13 +10,15 @@ use agentbus::{
     servers::node::get_status,
     shutdown::Shutdown,
     supervisor::Supervisor,
-    tenants::{BusUser, User},
+    tenants::{BusUser, Plan, StoreSettings, User, provision},
 };
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::support::{
     bus::{Bus, redis_of},
     raw::RawClient,
+    servers,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -221,4 +223,54 @@ async fn ready(port: u16) {
         }
     };
     tokio::time::timeout(WAIT, is_ready).await.expect("the node is not ready");
+}
+
+/// The way by TLS, as a node goes it: the server demands it after its greeting.
+#[tokio::test]
+async fn a_node_takes_requests_by_tls() {
+    let pem = |label: &str, der: &[u8]| {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    };
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let ca = file("ca.pem", pem("CERTIFICATE", include_bytes!("../../src/webhook/test/ca.der")));
+    let leaf = file("leaf.pem", pem("CERTIFICATE", include_bytes!("../../src/webhook/test/leaf.der")));
+    let key = file("key.pem", pem("PRIVATE KEY", include_bytes!("../../src/webhook/test/leaf.key.der")));
+    let (nats, _folder) = servers::nats(&format!(
+        "listen: \"127.0.0.1:-1\"\njetstream {{ store_dir: \"{{folder}}/jetstream\" }}\n\
+         tls {{ cert_file: {leaf:?}, key_file: {key:?} }}\n"
+    ))
+    .await;
+    let url = nats.url().replace("nats://127.0.0.1", "tls://localhost");
+    let client =
+        async_nats::ConnectOptions::new().add_root_certificates(ca.clone()).connect(&url).await.unwrap();
+    provision(&client, &Plan::example().unwrap(), &StoreSettings::default()).await.unwrap();
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let _node = tokio::process::Command::new(env!("CARGO_BIN_EXE_agentbus"))
+        .args([
+            "node",
+            "--nats",
+            &url,
+            "--http",
+            &format!("127.0.0.1:{port}"),
+            "--set",
+            "impact.scorer=keywords",
+        ])
+        .env("SSL_CERT_FILE", &ca)
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    ready(port).await;
+    let answer = client.request("tenant.acme.bus.planner.find", "{}".into()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(answer["status"], "ok", "{answer}");
 }
