@@ -123,7 +123,8 @@ impl Supervisor {
     /// How often a part was started again of late.
     pub fn restarts(&self, name: &str) -> usize {
         let parts = self.0.parts.lock();
-        parts.iter().find(|part| part.name == name).map_or(0, |part| part.restarts.lock().len())
+        let part = parts.iter().find(|part| part.name == name);
+        part.map_or(0, |part| part.restarts.lock().iter().filter(|at| at.elapsed() <= WITHIN).count())
     }
 
     /// Makes a part panic where it waits, to see what happens then.
