@@ -219,12 +219,20 @@ impl Shared {
     }
 }
 
+/// A life may be dropped in the middle of a session: nobody waits then for what cannot come.
+struct Dropped<'a>(&'a Shared);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
 impl<S> Life<S> {
     /// One session after the other, until the future is dropped. Returns only if the server says that this
     /// node is not welcome.
     pub(super) async fn run(&self) -> SessionError {
-        // A life that begins anew may have been dropped in the middle of a session.
-        self.shared.ended();
+        let _dropped = Dropped(&self.shared);
         let mut servers = match Servers::parse(&self.settings.url) {
             Ok(servers) => servers,
             Err(error) => return error.into(),
