@@ -39,4 +39,5 @@ mod support;
 mod takeover;
 mod tenancy;
 mod tidy;
+mod upgrade;
 mod webhook;
