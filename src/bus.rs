@@ -46,7 +46,7 @@ mod outbox;
 mod pulls;
 mod reviewers;
 mod round_trips;
-mod servers;
+mod server_list;
 pub(crate) mod subjects;
 mod thresholds;
 

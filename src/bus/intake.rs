@@ -26,7 +26,7 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-use super::{BusError, reconnect_delay, servers::Servers};
+use super::{BusError, reconnect_delay, server_list::Servers};
 use crate::{
     config,
     telemetry::Metrics,

@@ -31,7 +31,7 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{BusError, servers::Servers, subjects};
+use super::{BusError, server_list::Servers, subjects};
 use crate::{
     config,
     pipeline::{Courier, CourierError, Dispatch, Handover, RecordPlace},

@@ -18,6 +18,7 @@ mod docs;
 mod durable;
 mod faults;
 mod forgery;
+mod golden;
 mod hangup;
 mod impact;
 mod intake;
