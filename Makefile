@@ -19,7 +19,7 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients build demo up test lint fuzz chaos attack stops bench model bench-model deny clean
+.PHONY: help servers clients last build demo up test lint fuzz chaos attack stops bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ servers: ## Find or install nats-server and redis-server (into .servers/ where t
 
 clients: ## Find or install everything that the tests use: servers, OPA, the nats tool, Python and TypeScript clients
 	@deploy/install-servers --clients
+
+last: ## Build the last version, for tests of both side by side (target/last-version/)
+	@deploy/last-version
 
 build: ## Build agentbus with optimisation: target/release/agentbus
 	$(CARGO) build --release --bin agentbus
@@ -42,7 +45,7 @@ demo: servers ## Watch governed messages between agents of two tenants; ends by 
 up: servers build ## Run everything here until Ctrl-C, to play with
 	target/release/agentbus up $(UP)
 
-test: clients ## All tests, against real servers and real clients
+test: clients last ## All tests, against real servers and real clients
 	$(CARGO) test --workspace
 
 lint: ## Formatting and lints

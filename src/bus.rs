@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ToServerAddrs};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,6 +46,7 @@ mod outbox;
 mod pulls;
 mod reviewers;
 mod round_trips;
+mod server_list;
 pub(crate) mod subjects;
 mod thresholds;
 
@@ -117,6 +118,14 @@ fn options(name: &str, settings: &config::Nats) -> Result<ConnectOptions, BusErr
 
 async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client, BusError> {
     let servers: Vec<String> = settings.url.split(',').map(|url| url.trim().to_owned()).collect();
+    open_any(options, servers, settings).await
+}
+
+async fn open_any(
+    options: ConnectOptions,
+    servers: impl ToServerAddrs,
+    settings: &config::Nats,
+) -> Result<Client, BusError> {
     options
         .connect(servers)
         .await

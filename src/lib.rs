@@ -44,3 +44,8 @@ pub mod tenants;
 mod tls;
 pub mod webhook;
 pub mod wire;
+
+/// The bytes that other versions know.
+#[cfg(test)]
+#[path = "../tests/golden/check.rs"]
+mod golden;

@@ -6,12 +6,12 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// So many restarts of one part within [`WITHIN`] do not help.

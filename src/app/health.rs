@@ -121,17 +121,6 @@ impl NodeHealth {
         Part { name: "nats", state: PartState::Down, note }
     }
 
-    /// `None`: no part had to be started again of late.
-    fn restarted(&self) -> Option<Part> {
-        let supervisor = &self.serving.get()?.supervisor;
-        let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
-        let again: Vec<_> = counts.filter(|(_, restarts)| *restarts > 0).collect();
-        let note =
-            again.iter().map(|(name, restarts)| format!("{name} {restarts} times")).collect::<Vec<_>>();
-        let note = format!("started again of late: {}; the log says why", note.join(", "));
-        (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })
-    }
-
     fn outbox(&self) -> Part {
         let outbox = self.serving.get().map(|serving| &serving.outbox).filter(|outbox| outbox.connected());
         let (state, note) = match outbox.map(|outbox| outbox.records_late()) {
@@ -271,7 +260,7 @@ impl Health for NodeHealth {
         parts.extend(self.streams());
         parts.extend(self.webhook());
         parts.extend(self.learning());
-        parts.extend(self.restarted());
+        parts.extend(self.serving.get().and_then(|serving| restarted(&serving.supervisor)));
         // A node that never was connected waits for NATS; a restart would not help it.
         let serving = self.serving.get().is_some_and(|serving| serving.bus.silent_for().is_some());
         let live = !serving || self.silent_for().1 < SILENT_FOR_GOOD;
@@ -306,5 +295,50 @@ impl Health for NodeHealth {
             }
         }
         self.metrics.encode()
+    }
+}
+
+/// `None`: no part had to be started again of late.
+fn restarted(supervisor: &Supervisor) -> Option<Part> {
+    let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
+    let again: Vec<_> = counts
+        .filter(|(_, restarts)| *restarts > 0)
+        .map(|(name, restarts)| format!("{name} {restarts} times"))
+        .collect();
+    let note = format!("started again of late: {}; the log says why", again.join(", "));
+    (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::Duration;
+
+    use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_is_told_for_a_minute_and_then_no_more() {
+        let (supervisor, tracker) = (Supervisor::default(), TaskTracker::new());
+        for name in ["intake", "lane"] {
+            supervisor.keep(name, &tracker, CancellationToken::new(), std::future::pending);
+        }
+        let after = async |seconds| {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            restarted(&supervisor).map(|part| {
+                assert_eq!((part.name, part.state), ("restarts", PartState::Degraded));
+                part.note
+            })
+        };
+        assert_eq!(after(1).await, None);
+        supervisor.end("intake");
+        assert!(after(10).await.unwrap().contains("intake 1 times;"), "the other part has not ended");
+        supervisor.end("intake");
+        assert!(after(48).await.unwrap().contains("intake 2 times;"));
+        // Each for a minute of its own.
+        assert!(after(4).await.unwrap().contains("intake 1 times;"));
+        assert_eq!(after(10).await, None);
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-use super::{BusError, reconnect_delay};
+use super::{BusError, reconnect_delay, server_list::Servers};
 use crate::{
     config,
     telemetry::Metrics,
@@ -40,7 +40,7 @@ mod session;
 pub(super) use codec::Incoming;
 use codec::Operation;
 pub(super) use headers::Headers;
-use session::{Login, Servers, Session, SessionError};
+use session::{Login, Session, SessionError};
 
 /// Bytes of answers that wait to be written; NATS takes nothing when there are more.
 const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -31,7 +31,7 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{BusError, subjects};
+use super::{BusError, server_list::Servers, subjects};
 use crate::{
     config,
     pipeline::{Courier, CourierError, Dispatch, Handover, RecordPlace},
@@ -132,6 +132,7 @@ impl Outbox {
         let options = Session {
             name: format!("{name} outbox"),
             settings: settings.clone(),
+            servers: Mutex::new(Servers::parse(&settings.url)?),
             unheard: names::unheard_questions(asking),
             supervisor: supervisor.clone(),
         };
@@ -227,6 +228,8 @@ impl Courier for Outbox {
 struct Session {
     name: String,
     settings: config::Nats,
+    /// A session begins with what those before it were told.
+    servers: Mutex<Servers>,
     /// Where the server says that nobody listens to a question.
     unheard: String,
     supervisor: Supervisor,
@@ -305,7 +308,9 @@ impl Session {
                 }
                 std::future::ready(())
             });
-        let client = super::open(options, &self.settings).await?;
+        let servers = self.servers.lock().all();
+        let client = super::open_any(options, servers, &self.settings).await?;
+        self.servers.lock().learn(&client.server_info());
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*.*")).await?;
         let unheard = client.subscribe(self.unheard.clone()).await?;

@@ -177,7 +177,54 @@ pub(crate) fn threshold_record(tenant: &TenantId, deliberation: &DeliberationId)
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
+    use crate::domain::Timestamp;
+
+    #[test]
+    fn subjects_are_those_that_other_versions_know() {
+        let (tenant, worker) = ("acme".parse().unwrap(), "worker".parse().unwrap());
+        let key = MessageKey { tenant, sender: "planner".parse().unwrap(), message: "m-1".parse().unwrap() };
+        let id = "0123456789abcdef01234567".parse().unwrap();
+        let place = |message, after_intent| RecordPlace {
+            tenant: &key.tenant,
+            sender: &key.sender,
+            message,
+            after_intent,
+        };
+        let letter = DeadLetter {
+            tenant: "acme".to_owned(),
+            sender: "planner".to_owned(),
+            message: UNREADABLE.to_owned(),
+            payload: "{}".into(),
+            traceparent: None,
+            reason: String::new(),
+            detail: String::new(),
+            attempts: 5,
+            redriven: 0,
+        };
+        let to = AnswerTo { node: "n0de".into(), token: "t0ken".into() };
+        let lines = [
+            inbox(&key.tenant, &worker),
+            reply_of(&worker, &to),
+            intent(&key),
+            record(place(Some(&key.message), false)),
+            record(place(Some(&key.message), true)),
+            record(place(None, false)),
+            threshold_record(&key.tenant, &id),
+            submitted(&key),
+            stored_message(&key, &worker),
+            verdict(&key),
+            stored_outcome(&key, &worker, OutcomeStage::Judged),
+            stored_outcome(&key, &worker, OutcomeStage::Repeated(31)),
+            stored_outcome(&key, &worker, OutcomeStage::Redriven(2)),
+            dead(&letter),
+            parked(&key.tenant, &id),
+            deliberation_event(&key.tenant, &id, &Event::Escalated { at: Timestamp(1) }),
+        ];
+        crate::golden::same("subjects.txt", lines.join("\n").as_bytes());
+    }
 
     #[test]
     fn what_waits_is_read_only_from_well_formed_subjects() {

@@ -21,6 +21,7 @@ use traffic::{ONCE, PERSISTENT, Receipts, Traffic};
 mod checker;
 mod cluster;
 mod traffic;
+mod trio;
 
 /// A planner that sends and a worker that keeps its receipts.
 async fn pair(cluster: &Cluster) -> (AgentClient, AgentClient, Receipts) {

@@ -18,7 +18,7 @@ use futures_util::{Stream, StreamExt as _};
 use crate::support::bus::Bus;
 
 /// One command in Redis' inline form, by one who may do everything; all of the answer.
-fn intrude(bus: &Bus, command: &str) -> Vec<u8> {
+pub(crate) fn intrude(bus: &Bus, command: &str) -> Vec<u8> {
     let redis = bus.stack.redis().unwrap();
     let mut stream = TcpStream::connect(("127.0.0.1", redis.port())).unwrap();
     let lines = format!("AUTH {}\r\n{command}\r\nQUIT\r\n", redis.operator_password());

@@ -179,6 +179,8 @@ async fn a_part_that_dies_is_started_again() {
         let submitted = planner.submit(draft, Patience::default()).await.unwrap();
         assert_eq!(submitted.reason, Reason::Stored, "after {name}");
     }
+    let told = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.unwrap().text().await.unwrap();
+    assert!(told.contains("restarts") && told.contains("intake 1 times"), "{told}");
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;

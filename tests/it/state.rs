@@ -18,6 +18,7 @@ mod contract;
 mod faults;
 mod figures;
 mod forged;
+mod golden;
 mod rights;
 pub(crate) mod server;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod bus;
 pub(crate) mod cluster;
+pub(crate) mod last_version;
 #[cfg(feature = "model")]
 pub(crate) mod model;
 pub(crate) mod raw;

@@ -118,7 +118,78 @@ fn sentence(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::domain::{Reason, Status};
+
+    fn same(form: &str, headers: &HeaderMap) {
+        let mut lines: Vec<String> = headers
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
+            .collect();
+        // The library keeps them in no order.
+        lines.sort_unstable();
+        crate::golden::same(form, lines.join("\n").as_bytes());
+    }
+
+    #[test]
+    fn what_is_kept_bears_the_headers_that_other_versions_know() {
+        let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
+        let key = MessageKey { tenant, sender, message: "m-1".parse().unwrap() };
+        let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let request = Request {
+            tenant: key.tenant.clone(),
+            sender: key.sender.clone(),
+            payload: "{}".into(),
+            traceparent: traceparent.clone(),
+            received: Instant::now(),
+        };
+        let submitted = submitted(&key, &[7; 32], &request);
+        same("headers-submitted.txt", &submitted);
+        assert_eq!(digest(&submitted), Some([7; 32]));
+        same("headers-expecting.txt", &expecting(HeaderMap::new(), 7, "tenant.acme.stored.*.*.planner.m-1"));
+        let verdict = Verdict {
+            message_id: None,
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: String::new(),
+            retryable: false,
+            retry_after: None,
+            decision_id: "d-1".to_owned(),
+            policy_revision: None,
+            impact: None,
+            reach: None,
+            deliberation_id: None,
+            node: "node-1".to_owned(),
+            elapsed: Duration::ZERO,
+        };
+        let notice = Notice {
+            to: key.sender.clone(),
+            key,
+            stage: OutcomeStage::Repeated(1),
+            after: 0,
+            not_after: Instant::now(),
+            digest: Some([7; 32]),
+            verdict,
+            encoding: Encoding::Json,
+        };
+        same("headers-outcome.txt", &outcome(&notice));
+        let letter = DeadLetter {
+            tenant: "acme".to_owned(),
+            sender: "planner".to_owned(),
+            message: "m-1".to_owned(),
+            payload: "{}".into(),
+            traceparent,
+            reason: "no_capable_agent".to_owned(),
+            detail: "nobody can".to_owned(),
+            attempts: 5,
+            redriven: 1,
+        };
+        same("headers-dead-letter.txt", &dead_letter(&letter, 1_790_000_000_000));
+    }
 
     #[test]
     fn a_sentence_is_one_bounded_line() {

@@ -111,3 +111,28 @@ pub(super) async fn read(bucket: &Stream<()>, tenant: &TenantId) -> Result<(u64,
     };
     Ok((message.sequence, reading))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::deliberation::learning::Sample;
+
+    #[test]
+    fn what_was_learned_is_written_and_read_as_other_versions_do() {
+        let id: DeliberationId = "0123456789abcdef01234567".parse().unwrap();
+        let mut entry = Entry::new(0.8);
+        entry.learned.judged.push_back(Sample::FalseNegative);
+        entry.note(&id);
+        entry.last_change = Some(LastChange {
+            at: Timestamp(1_790_000_000_000),
+            from: 0.8,
+            to: 0.75,
+            reason: "denied below it".to_owned(),
+            deliberation: id,
+        });
+        let committed = crate::golden::same("threshold.json", &serde_json::to_vec(&entry).unwrap());
+        assert_eq!(serde_json::from_slice::<Entry>(&committed).unwrap(), entry);
+    }
+}

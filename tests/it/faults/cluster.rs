@@ -12,12 +12,16 @@ use crate::support::bus::Bus;
 const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000000\n\
     [tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n";
 
+pub(super) fn plan() -> Plan {
+    Plan::parse(PLAN).unwrap()
+}
+
 /// Dropping it ends every process of it.
 pub(super) struct Cluster(Bus);
 
 impl Cluster {
     pub(super) async fn start(nodes: usize) -> Self {
-        Self(Bus::with(nodes, |options| options.plan = Plan::parse(PLAN).unwrap()).await)
+        Self(Bus::with(nodes, |options| options.plan = plan()).await)
     }
 
     pub(super) async fn agent(&self, id: &str) -> AgentClient {

@@ -54,7 +54,7 @@ fn full_verdict() -> Verdict {
 }
 
 /// As a string of Redis' inline form.
-fn quoted(bytes: &[u8]) -> String {
+pub(super) fn quoted(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>())
 }
 

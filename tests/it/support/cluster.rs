@@ -76,6 +76,19 @@ impl Cluster {
         self.servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",")
     }
 
+    pub(crate) fn url(&self, index: usize) -> String {
+        self.servers[index].url()
+    }
+
+    /// All of them are killed, and then started again on their ports and data.
+    pub(crate) async fn restart(&mut self) {
+        for server in &mut self.servers {
+            server.child_mut().kill().await;
+        }
+        let starts = self.servers.iter_mut().map(NatsServer::restart);
+        futures_util::future::try_join_all(starts).await.unwrap();
+    }
+
     /// The folder of keys and accounts, as `agentbus` takes it with `--dir`.
     pub(crate) fn dir(&self) -> &Path {
         self.folder.path()
@@ -105,7 +118,8 @@ fn configure(folder: &Path, number: usize, route: u16, routes: &[u16]) -> NatsOp
     let conf = ServerConf { server_name: name.clone(), accounts: "../nats/accounts.conf".into(), ..local };
     let peers: String = routes.iter().map(|port| format!("    \"nats://127.0.0.1:{port}\"\n")).collect();
     let text = format!(
-        "{}\ncluster {{\n  name: agentbus\n  listen: \"127.0.0.1:{route}\"\n  routes: [\n{peers}  ]\n}}\n",
+        "{}\n# It tells clients that it will stop, and lets them go of themselves.\n\
+         lame_duck_grace_period: \"60s\"\ncluster {{\n  name: agentbus\n  listen: \"127.0.0.1:{route}\"\n  routes: [\n{peers}  ]\n}}\n",
         render_server_conf(&conf)
     );
     let config = folder_of_one.join("server.conf");
