@@ -1,5 +1,4 @@
 //! `agentbus up`: how does everything run on one machine with one command?
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person reads on the terminal")]
 
 use std::{
     fmt::Write as _,
@@ -12,6 +11,7 @@ use std::{
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::output::say;
 use crate::{
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
@@ -77,10 +77,11 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     for name in stack.leftovers() {
         eprintln!("an earlier run had been killed; its {name} was still there and was ended");
     }
-    // A closed pipe (`agentbus up | head`) is no reason to end.
-    let _ = io::stdout().write_all(page(&args.dir, &stack).as_bytes());
+    // What cannot be written ends it in order; that nobody reads on (`agentbus up | head`) is no reason to end.
+    let said = say(&page(&args.dir, &stack));
 
     let death = tokio::select! {
+        () = std::future::ready(()), if said.is_err() => None,
         death = stack.death() => Some(death),
         name = signals.next() => {
             eprintln!("{name}: stopping, nodes first …");
@@ -98,6 +99,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         // The second one means it: dropping the stack kills what is left.
         name = signals.next() => eprintln!("{name} again: the rest was killed"),
     }
+    said?;
     Ok(if death.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
