@@ -17,6 +17,7 @@ mod deliberations;
 mod demo;
 mod durable;
 mod inbox;
+mod input;
 mod judge;
 #[cfg(feature = "model")]
 mod model;
@@ -29,7 +30,13 @@ pub mod up;
 
 /// A governed message bus for AI agents on NATS.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    version,
+    about,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  agentbus demo\n  agentbus up --nodes 2"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Value, json};
 
 use super::{
@@ -29,6 +28,10 @@ use letters::{Address, Letter, Letters};
 const LETTERS_MAX: u64 = 1_000;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters list\n  \
+agentbus dead-letters redrive --all-of acme")]
 pub(super) struct DeadLettersArgs {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +64,10 @@ struct Operator {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters list\n  \
+agentbus dead-letters list --tenant acme --limit 10 --json")]
 struct ListArgs {
     #[command(flatten)]
     operator: Operator,
@@ -76,6 +83,10 @@ struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters show acme/planner/m1\n  \
+agentbus dead-letters show --json acme/planner/m1")]
 struct ShowArgs {
     #[command(flatten)]
     operator: Operator,
@@ -88,7 +99,10 @@ struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 all of them, 1 failure, or some could not be put back, 2 usage.")]
+#[command(after_help = "Exit codes: 0 all of them, 1 failure, or some could not be put back, 2 usage.\n\n\
+Examples:\n  \
+agentbus dead-letters redrive acme/planner/m1\n  \
+agentbus dead-letters redrive --all-of acme")]
 struct RedriveArgs {
     #[command(flatten)]
     operator: Operator,
@@ -101,6 +115,10 @@ struct RedriveArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters drop --yes acme/planner/m1\n  \
+agentbus dead-letters drop --yes --all-of acme")]
 struct DropArgs {
     #[command(flatten)]
     operator: Operator,
@@ -248,15 +266,7 @@ fn readable(found: &[Letter], total: u64) -> String {
     if found.is_empty() {
         return "no dead letters\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header([
-        "tenant/sender/message",
-        "reason",
-        "attempts",
-        "redriven",
-        "age",
-    ]);
-    table.set_width(printable::columns().and_then(|columns| u16::try_from(columns).ok()).unwrap_or(140));
+    let mut table = printable::table(["tenant/sender/message", "reason", "attempts", "redriven", "age"]);
     for letter in found {
         table.add_row([
             letter.address.to_string(),

@@ -8,9 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::Table;
 
-use super::output::{OutputError, say};
+use super::{
+    output::{OutputError, say},
+    printable,
+};
 use crate::{
     domain::Weights,
     tenants::{
@@ -27,6 +30,10 @@ const RECORDS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
 /// that nodes watch.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus tenants example > tenants.toml\n  \
+agentbus tenants apply --file tenants.toml")]
 pub struct TenantsArgs {
     #[command(subcommand)]
     command: Command,
@@ -35,23 +42,36 @@ pub struct TenantsArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print an example of a tenants file, to begin from.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants example\n  agentbus tenants example > tenants.toml"
+    )]
     Example,
     /// Parse a tenants file and report what it says, with a warning where nobody could decide on what is
     /// deliberated; changes nothing.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants check\n  agentbus tenants check --file tenants.toml"
+    )]
     Check(Source),
     /// Show tenants, agents and where their seeds are.
+    #[command(after_help = "Examples:\n  agentbus tenants list\n  agentbus tenants list --file tenants.toml")]
     List(Source),
     /// Write keys and NATS accounts. Safe to run again: seeds that exist are kept.
     ///
     /// Seeds go to DIR/keys/<tenant>/<agent>.nk, for their owner only. Seeds of agents that are no
     /// longer in the file are deleted. A server reads the accounts when it starts; use `apply` for
     /// one that runs.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants generate\n  agentbus tenants generate --file tenants.toml --dir bus"
+    )]
     Generate(Source),
     /// Write keys and accounts, have the running servers reload them, and publish the tenants to
     /// the nodes.
     ///
     /// Connections of agents that stay in the file survive. Requests under way at the instant of
     /// the reload may go unanswered: agents retry them with the same message id.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants apply\n  agentbus tenants apply --file tenants.toml --replicas 3"
+    )]
     Apply(Apply),
 }
 
@@ -84,7 +104,7 @@ struct Apply {
 /// Exit codes: 0 done, 1 failed. clap itself ends with 2 on wrong usage.
 pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Example => say(&Plan::EXAMPLE)?,
+        Command::Example => say(Plan::EXAMPLE)?,
         Command::Check(source) => {
             let plan = source.plan()?;
             let (path, agents) =
@@ -173,9 +193,7 @@ fn running_server(dir: &Path) -> anyhow::Result<String> {
 }
 
 fn table(plan: &Plan, dir: &Path) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header(["tenant", "agent", "roles", "seed"]);
+    let mut table = printable::table(["tenant", "agent", "roles", "seed"]);
     for tenant in plan.tenants() {
         let limits = &tenant.limits;
         let mut bounds = format!(

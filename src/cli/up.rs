@@ -23,6 +23,10 @@ use crate::{
 /// Everything runs as a child of this command, on loopback, and ends with it. Keys, stored messages,
 /// Redis's data and logs are kept in the data folder. Edit `tenants.toml` there to have your own tenants.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus up --nodes 2\n  \
+agentbus up --dir other --port 0 --http-port 0 --redis-port 0")]
 pub struct UpArgs {
     /// The data folder; made when it is not there
     #[arg(long, default_value = ".agentbus", env = "AGENTBUS_DIR")]

@@ -26,7 +26,10 @@ const ROWS: usize = 24;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 On a terminal a table that is drawn anew; otherwise one line for each that is new, changed or gone.\n\n\
-Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.")]
+Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.\n\n\
+Examples:\n  \
+agentbus deliberations watch --as acme/judge\n  \
+agentbus deliberations watch --as acme/judge --for 10m --json")]
 pub(super) struct WatchArgs {
     #[command(flatten)]
     identity: Identity,

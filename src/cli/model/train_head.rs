@@ -36,7 +36,8 @@ const ROUNDS: usize = 3;
     after_help = "Each line of data is {\"text\": …, \"high\": 0 or 1} or {\"text\": …, \"level\": 0 to 3} \
     (2 and 3 are high), with \"part\" (train, dev; test is left alone) and \"weight\" if you like. Without any \
     \"part\", a fifth is drawn for choosing.\n\n\
-    Example:\n  agentbus model train-head --data texts.jsonl --out head.json"
+    Examples:\n  agentbus model train-head --data texts.jsonl --out head.json\n  \
+    agentbus model train-head --data texts.jsonl --out head.json --balance"
 )]
 pub struct TrainHeadArgs {
     /// Labelled texts, as lines of JSON; can be repeated

@@ -13,6 +13,10 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus model verify\n  \
+agentbus model verify --model-dir model")]
 pub struct VerifyArgs {
     /// Folder of a model, instead of the one inside
     #[arg(long, value_name = "DIR")]
