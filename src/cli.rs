@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::phrase::causes;
+
 #[macro_use]
 mod output;
 
@@ -78,7 +80,7 @@ pub async fn main() -> ExitCode {
         Err(told) => output::usage(&told).map_err(Into::into),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("agentbus: {error:#}");
+        eprintln!("agentbus: {}", causes(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     domain::TenantId,
+    phrase::{causes, counted},
     servers::folder::Running,
     tenants::{BusUser, connect},
 };
@@ -203,7 +204,7 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
             Ok(()) => say(&format!("redriven  {}\n", letter.address))?,
             Err(error) => {
                 failed += 1;
-                say(&format!("kept      {}: {error:#}\n", letter.address))?;
+                sayln!("kept      {}: {}", letter.address, causes(error.as_ref()))?;
             }
         }
     }
@@ -258,7 +259,7 @@ async fn give_up_all(letters: &Letters, tenant: &TenantId, meant: bool) -> anyho
         }
         left = left.saturating_sub(batch.len() as u64);
     }
-    say(&format!("deleted  {} letters\n", total - left))?;
+    sayln!("deleted  {}", counted(total - left, "letter"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -285,7 +286,7 @@ fn details(letter: &Letter, paint: Paint) -> String {
     let mut page = Page::new(paint);
     page.headed("dead letter", Tone::Strong, &letter.address.to_string());
     page.field("reason", &format!("{}: {}", safe(&letter.reason, 64), safe(&letter.detail, 400)));
-    page.field("attempts", &format!("{}, redriven {} times", letter.attempts, letter.redriven));
+    page.field("attempts", &format!("{}, redriven {}", letter.attempts, counted(letter.redriven, "time")));
     page.field("died", &format!("{} ago", age(letter)));
     if let Some(traceparent) = &letter.traceparent {
         page.field("trace", &safe(traceparent, 64));

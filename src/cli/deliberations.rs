@@ -90,6 +90,8 @@ struct ShowArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "agentbus deliberations vote [OPTIONS] --as <TENANT/AGENT>\n         \
+        <--approve|--reject> <ID>",
     group = ArgGroup::new("choice").required(true).args(["approve", "reject"]),
     after_help = "\
 A vote is about what you have seen. Without --digest the message is shown whole, and you are asked. Where \

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     client::{self, AgentClient, Draft, is_delivery},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
+    phrase::causes,
     shutdown::Shutdown,
     wire,
 };
@@ -91,7 +92,7 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
             Ok(kept) => Some(kept),
             Err(error) if args.durable_only => return Err(error),
             Err(error) => {
-                note(&paint, &format!("only what arrives now: {error:#}"));
+                note(&paint, &format!("only what arrives now: {}", causes(error.as_ref())));
                 None
             }
         },

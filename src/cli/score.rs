@@ -73,7 +73,7 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     match told? {
         Told { unread: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
         Told { failed, lines, .. } => {
-            eprintln!("agentbus: {failed} of {lines} lines have no score");
+            eprintln!("agentbus: {failed} of {} without a score", crate::phrase::counted(lines, "line"));
             Ok(ExitCode::FAILURE)
         }
     }

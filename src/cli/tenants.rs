@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     domain::Weights,
+    phrase::counted,
     tenants::{
         BusUser, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names,
         provision, reload, render_server_conf,
@@ -110,9 +111,10 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
             let (path, agents) =
                 (source.file(), plan.tenants().iter().map(|t| t.agents.len()).sum::<usize>());
             sayln!(
-                "{}: {} tenants, {agents} agents, all within bounds",
+                "{}: {}, {}, all within bounds",
                 path.display(),
-                plan.tenants().len()
+                counted(plan.tenants().len(), "tenant"),
+                counted(agents, "agent")
             )?;
             for warning in plan.tenants().iter().flat_map(reviewers::warnings) {
                 sayln!("{warning}")?;
@@ -197,8 +199,8 @@ fn table(plan: &Plan, dir: &Path) -> Table {
     for tenant in plan.tenants() {
         let limits = &tenant.limits;
         let mut bounds = format!(
-            "{} agents, {}/min, {} bytes, deliberates at {}, {}",
-            limits.agents,
+            "{}, {}/min, {} bytes, deliberates at {}, {}",
+            counted(limits.agents, "agent"),
             limits.messages_per_minute,
             limits.content_bytes,
             limits.deliberation_threshold,
@@ -231,7 +233,7 @@ fn shown(weights: &Weights) -> String {
 fn print_generated(generated: &Generated) -> Result<(), OutputError> {
     let Generated { accounts_conf, users, created, removed, exposed, changed } = generated;
     let word = if *changed { "wrote" } else { "unchanged" };
-    sayln!("{word} {} ({users} users)", accounts_conf.display())?;
+    sayln!("{word} {} ({})", accounts_conf.display(), counted(*users, "user"))?;
     for path in created {
         sayln!("  new seed      {}", path.display())?;
     }
@@ -275,5 +277,5 @@ fn print_provisioned(provisioned: &Provisioned) -> Result<(), OutputError> {
     for name in left {
         sayln!("kept {name}, which is no longer in the file: it may hold messages (docs/tenancy.md)")?;
     }
-    sayln!("{} tenants are in force", put.len() + unchanged.len())
+    sayln!("in force: {}", counted(put.len() + unchanged.len(), "tenant"))
 }

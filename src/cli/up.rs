@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::say;
 use crate::{
+    phrase::counted,
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
     tenants::{Plan, User},
@@ -168,7 +169,7 @@ fn write_page(page: &mut String, dir: &Path, stack: &Stack) -> std::fmt::Result 
     }
     for tenant in stack.plan().tenants() {
         let agents: Vec<_> = tenant.agents.keys().map(|agent| agent.as_str()).collect();
-        row(tenant.id.as_str(), &format!("{} agents", agents.len()), &shorten(&agents.join(" ")))?;
+        row(tenant.id.as_str(), &counted(agents.len(), "agent"), &shorten(&agents.join(" ")))?;
     }
     let url = stack.nats_url();
     let Some((from, to)) = example_pair(stack.plan()) else {

@@ -17,6 +17,7 @@ use crate::{
         output::{self, Reader, offer},
         printable,
     },
+    phrase::counted,
     shutdown::Shutdown,
 };
 
@@ -189,7 +190,8 @@ fn fitted(text: &str, rows: usize) -> String {
         return text.to_owned();
     }
     let mut out: String = lines.iter().take(room - 1).map(|line| format!("{line}\n")).collect();
-    out += &format!("… {} more lines than this window has\n", lines.len() - (room - 1));
+    let more = counted(lines.len() - (room - 1), "line");
+    out += &format!("… {more} more than this window has\n");
     out
 }
 
@@ -260,7 +262,7 @@ mod tests {
         assert_eq!(fitted(&text, 31), text);
         let cut = fitted(&text, 30);
         assert_eq!(cut.lines().count(), 29, "{cut}");
-        assert!(cut.ends_with("line 27\n… 2 more lines than this window has\n"), "{cut}");
+        assert!(cut.ends_with("line 27\n… 2 lines more than this window has\n"), "{cut}");
         assert_eq!(fitted(&text, 0).lines().count(), 2);
     }
 

@@ -110,7 +110,11 @@ fn all_as_json(judged: &[Judged], figures: &Figures, model: &str, data: &[String
 }
 
 fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
-    let mut out = format!("{model} on {} texts, {} of them high\n\n", figures.texts, figures.high);
+    let mut out = format!(
+        "{model} on {}, {} of them high\n\n",
+        crate::phrase::counted(figures.texts, "text"),
+        figures.high
+    );
     for (name, value) in [
         ("AUC", figures.auc),
         ("average precision", figures.average_precision),

@@ -118,7 +118,7 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
         sayln!("{facts}")?;
     } else {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-        sayln!("{} texts to learn from, {} to choose by", train.len(), dev.len())?;
+        sayln!("{} to learn from, {} to choose by", crate::phrase::counted(train.len(), "text"), dev.len())?;
         sayln!(
             "  l2 {}: on dev AUC {}, F1 at 0.5 {}, log loss {}",
             chosen.l2,

@@ -10,6 +10,7 @@ use super::info::manifest;
 use crate::{
     cli::output::OutputError,
     impact::model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of},
+    phrase::{causes, counted},
 };
 
 #[derive(Debug, Args)]
@@ -98,11 +99,11 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                 let found = answers(&Arc::new(model), &reference, &golden, known);
                 checks.check(
                     &what,
-                    found.map_err(|error| format!("{error:#}")).and_then(|least| {
+                    found.map_err(|error| causes(error.as_ref())).and_then(|least| {
                         let needed = cosine_min(precision);
                         let fact = format!(
-                            "{} texts, least cosine {least:.7} to {}, needed {needed}",
-                            golden.cases.len(),
+                            "{}, least cosine {least:.7} to {}, needed {needed}",
+                            counted(golden.cases.len(), "text"),
                             if known { "the reference" } else { "f32" }
                         );
                         if least >= needed { Ok(fact) } else { Err(fact) }
