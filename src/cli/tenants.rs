@@ -13,6 +13,7 @@ use comfy_table::Table;
 use super::{
     output::{OutputError, say},
     printable,
+    server::ServerArgs,
 };
 use crate::{
     domain::Weights,
@@ -90,9 +91,8 @@ struct Source {
 struct Apply {
     #[command(flatten)]
     source: Source,
-    /// A NATS server of the bus, such as nats://127.0.0.1:4222 [default: that of DIR/up.json].
-    #[arg(long, value_name = "URL", env = "AGENTBUS_NATS_URL")]
-    server: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Largest size of the stream of records, in bytes; less than it holds discards the oldest [default: as it
     /// is, 1 GiB at first].
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(RECORDS_BYTES))]
@@ -134,10 +134,7 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
 async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Apply { source, server, records_bytes, replicas } = args;
     let plan = source.plan()?;
-    let url = match server {
-        Some(url) => url,
-        None => running_server(&source.dir)?,
-    };
+    let url = server.url(&source.dir)?;
     // Before anything is written: with no server to tell, nothing should change.
     let admin = connect(&url, &source.dir, BusUser::Admin).await?;
     let provisioner = connect(&url, &source.dir, BusUser::Provisioner).await?;
@@ -178,20 +175,6 @@ impl Source {
         }
         Ok(generated)
     }
-}
-
-/// The part of `up.json` that this command reads.
-#[derive(serde::Deserialize)]
-struct Up {
-    nats_url: String,
-}
-
-fn running_server(dir: &Path) -> anyhow::Result<String> {
-    let path = dir.join("up.json");
-    let hint = || format!("no {}: is `agentbus up` running? Otherwise say --server URL", path.display());
-    let up: Up = serde_json::from_slice(&fs::read(&path).with_context(hint)?)
-        .with_context(|| format!("{} is not what `agentbus up` writes", path.display()))?;
-    Ok(up.nats_url)
 }
 
 fn table(plan: &Plan, dir: &Path) -> Table {
