@@ -2,24 +2,14 @@
 //!
 //! Exit codes: 0 done, delivered or stored, 1 failure, 2 usage, 3 denied, 4 waiting for deliberation.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "talking on the terminal is what this module is for"
-)]
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// As the standard one, without its panic when nobody reads on. A terminal that was closed would end us
-/// in the middle of stopping in order, which that its closing has just begun.
-macro_rules! eprintln {
-    ($($told:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($told)*);
-    }};
-}
+use crate::phrase::causes;
+
+#[macro_use]
+mod output;
 
 mod agents;
 mod config;
@@ -29,6 +19,7 @@ mod deliberations;
 mod demo;
 mod durable;
 mod inbox;
+mod input;
 mod judge;
 #[cfg(feature = "model")]
 mod model;
@@ -36,12 +27,19 @@ mod node;
 mod printable;
 mod score;
 mod send;
+mod server;
 pub mod tenants;
 pub mod up;
 
 /// A governed message bus for AI agents on NATS.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    version,
+    about,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  agentbus demo\n  agentbus up --nodes 2"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -76,9 +74,20 @@ enum Command {
     Config(config::ConfigArgs),
 }
 
-/// Runs the command. Errors go to stderr as one line with their causes.
-pub async fn run(arguments: Arguments) -> ExitCode {
-    let done = match arguments.command {
+/// Reads the arguments and runs the command. Errors go to stderr as one line with their causes.
+pub async fn main() -> ExitCode {
+    let done = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments).await,
+        Err(told) => output::usage(&told).map_err(Into::into),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("agentbus: {}", causes(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
         Command::Demo(args) => demo::run(args).await,
         Command::Send(args) => send::run(*args).await,
         Command::Inbox(args) => inbox::run(args).await,
@@ -91,10 +100,6 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]
         Command::Model(args) => model::run(args),
-        Command::Config(args) => config::run(args),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("agentbus: {error:#}");
-        ExitCode::FAILURE
-    })
+        Command::Config(args) => config::run(args).await,
+    }
 }

@@ -145,7 +145,10 @@ impl NodeHealth {
             Some(0) => (PartState::Up, String::new()),
             Some(absent) => (
                 PartState::Degraded,
-                format!("{absent} tenants are without their streams; make them by `agentbus tenants apply`"),
+                format!(
+                    "{} without streams; make them by `agentbus tenants apply`",
+                    crate::phrase::counted(absent, "tenant")
+                ),
             ),
         };
         Part { name: "lane", state, note }
@@ -159,7 +162,9 @@ impl NodeHealth {
                 state: PartState::Degraded,
                 note: "the directory is empty; publish tenants by `agentbus tenants apply`".to_owned(),
             },
-            Some(count) => Part { name: "tenants", state: PartState::Up, note: format!("{count} tenants") },
+            Some(count) => {
+                Part { name: "tenants", state: PartState::Up, note: crate::phrase::counted(count, "tenant") }
+            }
             None => Part {
                 name: "tenants",
                 state: PartState::Down,
@@ -195,8 +200,9 @@ impl NodeHealth {
             Some(absent) => (
                 PartState::Degraded,
                 format!(
-                    "{absent} tenants are without their stream of deliberations: nothing of theirs is parked or \
-                     released; make it by `agentbus tenants apply`"
+                    "{} without a stream of deliberations: nothing of theirs is parked or released; make it by \
+                     `agentbus tenants apply`",
+                    crate::phrase::counted(absent, "tenant")
                 ),
             ),
         };
@@ -303,7 +309,7 @@ fn restarted(supervisor: &Supervisor) -> Option<Part> {
     let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
     let again: Vec<_> = counts
         .filter(|(_, restarts)| *restarts > 0)
-        .map(|(name, restarts)| format!("{name} {restarts} times"))
+        .map(|(name, restarts)| format!("{name} {}", crate::phrase::counted(restarts, "time")))
         .collect();
     let note = format!("started again of late: {}; the log says why", again.join(", "));
     (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })
@@ -334,11 +340,11 @@ mod tests {
         };
         assert_eq!(after(1).await, None);
         supervisor.end("intake");
-        assert!(after(10).await.unwrap().contains("intake 1 times;"), "the other part has not ended");
+        assert!(after(10).await.unwrap().contains("intake 1 time;"), "the other part has not ended");
         supervisor.end("intake");
         assert!(after(48).await.unwrap().contains("intake 2 times;"));
         // Each for a minute of its own.
-        assert!(after(4).await.unwrap().contains("intake 1 times;"));
+        assert!(after(4).await.unwrap().contains("intake 1 time;"));
         assert_eq!(after(10).await, None);
     }
 }

@@ -1,6 +1,6 @@
 //! `agentbus inbox`: be an agent, and see what the bus delivers, now and from the durable inbox.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use async_nats::{Message as Delivery, Subscriber};
@@ -14,12 +14,14 @@ use tokio::time::Instant;
 use super::{
     context::{Identity, Paint, Tone, Who, at, safe},
     durable::DurableInbox,
+    output::{Reader, offer},
     printable::{self, Page},
     send,
 };
 use crate::{
     client::{self, AgentClient, Draft, is_delivery},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
+    phrase::causes,
     shutdown::Shutdown,
     wire,
 };
@@ -36,7 +38,10 @@ Registers the agent while it runs, so that others can send to it: heartbeats kee
 unregistered at the end. What does not name it as its recipient is not meant for it and is dropped.\n\n\
 From the durable inbox come messages that were kept for the agent, and the outcomes of its own; each is \
 acknowledged once it is printed, and does not come again.\n\n\
-Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.")]
+Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.\n\n\
+Examples:\n  \
+agentbus inbox --as acme/worker --capability translate\n  \
+agentbus inbox --as acme/planner --durable-only --for 5s --json")]
 pub(super) struct InboxArgs {
     #[command(flatten)]
     identity: Identity,
@@ -87,7 +92,7 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
             Ok(kept) => Some(kept),
             Err(error) if args.durable_only => return Err(error),
             Err(error) => {
-                note(&paint, &format!("only what arrives now: {error:#}"));
+                note(&paint, &format!("only what arrives now: {}", causes(error.as_ref())));
                 None
             }
         },
@@ -111,6 +116,7 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
 
     let end = args.duration.map(|duration| Instant::now() + duration);
     let (mut shown, mut dropped) = (0_u64, 0_u64);
+    let mut reader = Ok(Reader::There);
     while args.count.is_none_or(|count| shown < count) {
         let arrived = tokio::select! {
             message = next(&mut live) => match message {
@@ -151,8 +157,9 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
                 continue;
             }
         };
-        // A closed pipe ends this as a person's Ctrl-C would.
-        if std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_err() {
+        // What could not be printed is not acknowledged. A closed pipe ends this as a person's Ctrl-C would.
+        reader = offer(text.as_bytes());
+        if !matches!(reader, Ok(Reader::There)) {
             break;
         }
         shown += 1;
@@ -180,7 +187,8 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
     if dropped > 0 {
         note(&paint, &format!("{dropped} dropped: not delivered by the bus"));
     }
-    let enough = args.count.is_none_or(|count| shown >= count) || shutdown.is_requested();
+    let enough =
+        reader? == Reader::Gone || args.count.is_none_or(|count| shown >= count) || shutdown.is_requested();
     Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

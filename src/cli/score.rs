@@ -2,8 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, IsTerminal as _, Read, Write as _},
-    path::PathBuf,
+    io::{self, BufReader, IsTerminal as _, Read},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -12,8 +12,13 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
-use super::judge::JudgeArgs;
+use super::{
+    input,
+    judge::JudgeArgs,
+    output::{self, Reader, offer},
+};
 
 mod line;
 mod once;
@@ -36,12 +41,17 @@ const BATCHES_WAITING: usize = 4;
     model says of the words, \"score\" the whole formula (docs/impact.md); a text has its words alone, \
     so that its score is what they say.\n\n\
     A line that cannot be scored gives {\"line\": N, \"error\": …} in its place, and exit code 1 at the end.\n\n\
-    Example:\n  echo '{\"text\": \"Delete all customer records\"}' | agentbus score"
+    Examples:\n  agentbus score 'Delete all customer records'\n  \
+    echo '{\"text\": \"Delete all customer records\"}' | agentbus score\n  \
+    agentbus score --file texts.jsonl"
 )]
 pub struct ScoreArgs {
-    /// Lines of JSON; - is standard input
-    #[arg(value_name = "FILE", default_value = "-")]
-    input: PathBuf,
+    /// A text to score; or a file with lines of JSON, if there is one of that name
+    #[arg(value_name = "TEXT|FILE", conflicts_with = "file")]
+    text: Option<String>,
+    /// Lines of JSON; - is standard input, which is read unless there is something else
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     judge: JudgeArgs,
 }
@@ -61,21 +71,36 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let told = tell(&ordered, &bar);
     bar.finish_and_clear();
     match told? {
-        Told { broken_pipe: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
+        Told { unread: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
         Told { failed, lines, .. } => {
-            eprintln!("agentbus: {failed} of {lines} lines have no score");
+            eprintln!("agentbus: {failed} of {} without a score", crate::phrase::counted(lines, "line"));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 fn open(args: &ScoreArgs) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
-    if args.input.as_os_str() == "-" {
-        return Ok((Box::new(io::stdin()), None));
+    let path = match (&args.text, &args.file) {
+        (Some(text), _) if !names_a_file(text) => return Ok((Box::new(one_line(text)), None)),
+        (Some(path), _) => Path::new(path),
+        (None, file) => file.as_deref().unwrap_or(Path::new("-")),
+    };
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(input::stdin("lines of JSON, such as {\"text\": \"hello\"},")), None));
     }
-    let file = File::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let file = File::open(path).with_context(|| path.display().to_string())?;
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
     Ok((Box::new(file), size))
+}
+
+/// A mistyped name of a file is no text to score, either.
+fn names_a_file(text: &str) -> bool {
+    let path = Path::new(text);
+    text == "-" || path.is_file() || path.extension().is_some_and(|end| end == "json" || end == "jsonl")
+}
+
+fn one_line(text: &str) -> io::Cursor<String> {
+    io::Cursor::new(format!("{}\n", json!({ "text": text })))
 }
 
 /// One batch after the other, and where its answers will be, in the order of the input.
@@ -99,25 +124,22 @@ fn read(input: Box<dyn Read + Send>, work: &Work, order: &SyncSender<Ordered>) {
 struct Told {
     lines: u64,
     failed: u64,
-    broken_pipe: bool,
+    /// Nobody reads on.
+    unread: bool,
 }
 
 /// Writes the answers as they come, in order.
 fn tell(ordered: &Receiver<Ordered>, bar: &ProgressBar) -> anyhow::Result<Told> {
     let mut told = Told::default();
-    let mut out = io::stdout().lock();
     for next in ordered {
         let (bytes, answers) = next.context("reading the input")?;
         let answers =
             answers.recv().map_err(|_| anyhow!("a scoring thread stopped; nothing further was scored"))?;
         told.lines += answers.lines;
         told.failed += answers.failed;
-        match out.write_all(&answers.text).and_then(|()| out.flush()) {
-            Ok(()) => bar.inc(bytes),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Ok(Told { broken_pipe: true, ..told });
-            }
-            Err(error) => return Err(error).context("writing the scores"),
+        match offer(&answers.text)? {
+            Reader::There => bar.inc(bytes),
+            Reader::Gone => return Ok(Told { unread: true, ..told }),
         }
     }
     Ok(told)
@@ -125,7 +147,7 @@ fn tell(ordered: &Receiver<Ordered>, bar: &ProgressBar) -> anyhow::Result<Told> 
 
 /// On stderr, and only if it is a terminal that the scores do not go to.
 fn progress(size: Option<u64>) -> ProgressBar {
-    if io::stdout().is_terminal() || !io::stderr().is_terminal() {
+    if output::is_terminal() || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match size {

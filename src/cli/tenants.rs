@@ -1,5 +1,4 @@
 //! `agentbus tenants`: who may be on the bus.
-#![allow(clippy::print_stdout, reason = "the command's output for people")]
 
 use std::{
     fs,
@@ -9,10 +8,16 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::Table;
 
+use super::{
+    output::{OutputError, say},
+    printable,
+    server::ServerArgs,
+};
 use crate::{
     domain::Weights,
+    phrase::counted,
     tenants::{
         BusUser, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names,
         provision, reload, render_server_conf,
@@ -27,6 +32,10 @@ const RECORDS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
 /// that nodes watch.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus tenants example > tenants.toml\n  \
+agentbus tenants apply --file tenants.toml")]
 pub struct TenantsArgs {
     #[command(subcommand)]
     command: Command,
@@ -35,23 +44,36 @@ pub struct TenantsArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print an example of a tenants file, to begin from.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants example\n  agentbus tenants example > tenants.toml"
+    )]
     Example,
     /// Parse a tenants file and report what it says, with a warning where nobody could decide on what is
     /// deliberated; changes nothing.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants check\n  agentbus tenants check --file tenants.toml"
+    )]
     Check(Source),
     /// Show tenants, agents and where their seeds are.
+    #[command(after_help = "Examples:\n  agentbus tenants list\n  agentbus tenants list --file tenants.toml")]
     List(Source),
     /// Write keys and NATS accounts. Safe to run again: seeds that exist are kept.
     ///
     /// Seeds go to DIR/keys/<tenant>/<agent>.nk, for their owner only. Seeds of agents that are no
     /// longer in the file are deleted. A server reads the accounts when it starts; use `apply` for
     /// one that runs.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants generate\n  agentbus tenants generate --file tenants.toml --dir bus"
+    )]
     Generate(Source),
     /// Write keys and accounts, have the running servers reload them, and publish the tenants to
     /// the nodes.
     ///
     /// Connections of agents that stay in the file survive. Requests under way at the instant of
     /// the reload may go unanswered: agents retry them with the same message id.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants apply\n  agentbus tenants apply --file tenants.toml --replicas 3"
+    )]
     Apply(Apply),
 }
 
@@ -69,9 +91,8 @@ struct Source {
 struct Apply {
     #[command(flatten)]
     source: Source,
-    /// A NATS server of the bus, such as nats://127.0.0.1:4222 [default: that of DIR/up.json].
-    #[arg(long, value_name = "URL", env = "AGENTBUS_NATS_URL")]
-    server: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Largest size of the stream of records, in bytes; less than it holds discards the oldest [default: as it
     /// is, 1 GiB at first].
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(RECORDS_BYTES))]
@@ -84,25 +105,26 @@ struct Apply {
 /// Exit codes: 0 done, 1 failed. clap itself ends with 2 on wrong usage.
 pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Example => print!("{}", Plan::EXAMPLE),
+        Command::Example => say(Plan::EXAMPLE)?,
         Command::Check(source) => {
             let plan = source.plan()?;
             let (path, agents) =
                 (source.file(), plan.tenants().iter().map(|t| t.agents.len()).sum::<usize>());
-            println!(
-                "{}: {} tenants, {agents} agents, all within bounds",
+            sayln!(
+                "{}: {}, {}, all within bounds",
                 path.display(),
-                plan.tenants().len()
-            );
+                counted(plan.tenants().len(), "tenant"),
+                counted(agents, "agent")
+            )?;
             for warning in plan.tenants().iter().flat_map(reviewers::warnings) {
-                println!("{warning}");
+                sayln!("{warning}")?;
             }
         }
-        Command::List(source) => println!("{}", table(&source.plan()?, &source.dir)),
+        Command::List(source) => sayln!("{}", table(&source.plan()?, &source.dir))?,
         Command::Generate(source) => {
             let generated = source.generate(&source.plan()?)?;
-            print_generated(&generated);
-            println!("\nA server that runs does not know of it yet: agentbus tenants apply");
+            print_generated(&generated)?;
+            sayln!("\nA server that runs does not know of it yet: agentbus tenants apply")?;
         }
         Command::Apply(args) => return apply(args).await,
     }
@@ -112,22 +134,19 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
 async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Apply { source, server, records_bytes, replicas } = args;
     let plan = source.plan()?;
-    let url = match server {
-        Some(url) => url,
-        None => running_server(&source.dir)?,
-    };
+    let url = server.url(&source.dir)?;
     // Before anything is written: with no server to tell, nothing should change.
     let admin = connect(&url, &source.dir, BusUser::Admin).await?;
     let provisioner = connect(&url, &source.dir, BusUser::Provisioner).await?;
 
-    print_generated(&source.generate(&plan)?);
+    print_generated(&source.generate(&plan)?)?;
     let servers = reload(&admin).await?;
-    if print_reloaded(&servers) {
+    if print_reloaded(&servers)? {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
     let replicas = replicas.map(usize::from);
     let settings = StoreSettings { records_bytes, replicas, ..StoreSettings::default() };
-    print_provisioned(&provision(&provisioner, &plan, &settings).await?);
+    print_provisioned(&provision(&provisioner, &plan, &settings).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -152,35 +171,19 @@ impl Source {
             let data = std::path::absolute(self.dir.join("data").join("nats"))?;
             fs::write(&conf, render_server_conf(&ServerConf::local(Some(4222), data)))
                 .with_context(|| format!("cannot write {}", conf.display()))?;
-            println!("wrote {}, to start a server with: nats-server -c {0}", conf.display());
+            sayln!("wrote {}, to start a server with: nats-server -c {0}", conf.display())?;
         }
         Ok(generated)
     }
 }
 
-/// The part of `up.json` that this command reads.
-#[derive(serde::Deserialize)]
-struct Up {
-    nats_url: String,
-}
-
-fn running_server(dir: &Path) -> anyhow::Result<String> {
-    let path = dir.join("up.json");
-    let hint = || format!("no {}: is `agentbus up` running? Otherwise say --server URL", path.display());
-    let up: Up = serde_json::from_slice(&fs::read(&path).with_context(hint)?)
-        .with_context(|| format!("{} is not what `agentbus up` writes", path.display()))?;
-    Ok(up.nats_url)
-}
-
 fn table(plan: &Plan, dir: &Path) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header(["tenant", "agent", "roles", "seed"]);
+    let mut table = printable::table(["tenant", "agent", "roles", "seed"]);
     for tenant in plan.tenants() {
         let limits = &tenant.limits;
         let mut bounds = format!(
-            "{} agents, {}/min, {} bytes, deliberates at {}, {}",
-            limits.agents,
+            "{}, {}/min, {} bytes, deliberates at {}, {}",
+            counted(limits.agents, "agent"),
             limits.messages_per_minute,
             limits.content_bytes,
             limits.deliberation_threshold,
@@ -210,51 +213,52 @@ fn shown(weights: &Weights) -> String {
     )
 }
 
-fn print_generated(generated: &Generated) {
+fn print_generated(generated: &Generated) -> Result<(), OutputError> {
     let Generated { accounts_conf, users, created, removed, exposed, changed } = generated;
     let word = if *changed { "wrote" } else { "unchanged" };
-    println!("{word} {} ({users} users)", accounts_conf.display());
+    sayln!("{word} {} ({})", accounts_conf.display(), counted(*users, "user"))?;
     for path in created {
-        println!("  new seed      {}", path.display());
+        sayln!("  new seed      {}", path.display())?;
     }
     for path in removed {
-        println!("  deleted seed  {}, its agent is no longer in the file", path.display());
+        sayln!("  deleted seed  {}, its agent is no longer in the file", path.display())?;
     }
     for path in exposed {
-        println!(
+        sayln!(
             "  closed seed   {}, others could read it; delete it and run this again to have a new one",
             path.display()
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// Whether any server did not reload.
-fn print_reloaded(servers: &[Reloaded]) -> bool {
+fn print_reloaded(servers: &[Reloaded]) -> Result<bool, OutputError> {
     for server in servers {
         match &server.outcome {
-            Ok(()) => println!("reloaded server {}", server.server_name),
-            Err(fault) => println!("server {} did not reload: {fault}", server.server_name),
+            Ok(()) => sayln!("reloaded server {}", server.server_name)?,
+            Err(fault) => sayln!("server {} did not reload: {fault}", server.server_name)?,
         }
     }
-    servers.iter().any(|server| server.outcome.is_err())
+    Ok(servers.iter().any(|server| server.outcome.is_err()))
 }
 
-fn print_provisioned(provisioned: &Provisioned) {
+fn print_provisioned(provisioned: &Provisioned) -> Result<(), OutputError> {
     let Provisioned { put, unchanged, removed, changed, created, left } = provisioned;
     for name in created {
-        println!("created {name}");
+        sayln!("created {name}")?;
     }
     for change in changed {
-        println!("changed {change}");
+        sayln!("changed {change}")?;
     }
     for tenant in put {
-        println!("published tenant {tenant}");
+        sayln!("published tenant {tenant}")?;
     }
     for tenant in removed {
-        println!("removed tenant {tenant}");
+        sayln!("removed tenant {tenant}")?;
     }
     for name in left {
-        println!("kept {name}, which is no longer in the file: it may hold messages (docs/tenancy.md)");
+        sayln!("kept {name}, which is no longer in the file: it may hold messages (docs/tenancy.md)")?;
     }
-    println!("{} tenants are in force", put.len() + unchanged.len());
+    sayln!("in force: {}", counted(put.len() + unchanged.len(), "tenant"))
 }

@@ -1,5 +1,4 @@
 //! `agentbus up`: how does everything run on one machine with one command?
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person reads on the terminal")]
 
 use std::{
     fmt::Write as _,
@@ -12,7 +11,9 @@ use std::{
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::output::say;
 use crate::{
+    phrase::counted,
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
     tenants::{Plan, User},
@@ -23,6 +24,10 @@ use crate::{
 /// Everything runs as a child of this command, on loopback, and ends with it. Keys, stored messages,
 /// Redis's data and logs are kept in the data folder. Edit `tenants.toml` there to have your own tenants.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus up --nodes 2\n  \
+agentbus up --dir other --port 0 --http-port 0 --redis-port 0")]
 pub struct UpArgs {
     /// The data folder; made when it is not there
     #[arg(long, default_value = ".agentbus", env = "AGENTBUS_DIR")]
@@ -77,10 +82,11 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     for name in stack.leftovers() {
         eprintln!("an earlier run had been killed; its {name} was still there and was ended");
     }
-    // A closed pipe (`agentbus up | head`) is no reason to end.
-    let _ = io::stdout().write_all(page(&args.dir, &stack).as_bytes());
+    // What cannot be written ends it in order; that nobody reads on (`agentbus up | head`) is no reason to end.
+    let said = say(&page(&args.dir, &stack));
 
     let death = tokio::select! {
+        () = std::future::ready(()), if said.is_err() => None,
         death = stack.death() => Some(death),
         name = signals.next() => {
             eprintln!("{name}: stopping, nodes first …");
@@ -98,6 +104,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         // The second one means it: dropping the stack kills what is left.
         name = signals.next() => eprintln!("{name} again: the rest was killed"),
     }
+    said?;
     Ok(if death.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -162,7 +169,7 @@ fn write_page(page: &mut String, dir: &Path, stack: &Stack) -> std::fmt::Result 
     }
     for tenant in stack.plan().tenants() {
         let agents: Vec<_> = tenant.agents.keys().map(|agent| agent.as_str()).collect();
-        row(tenant.id.as_str(), &format!("{} agents", agents.len()), &shorten(&agents.join(" ")))?;
+        row(tenant.id.as_str(), &counted(agents.len(), "agent"), &shorten(&agents.join(" ")))?;
     }
     let url = stack.nats_url();
     let Some((from, to)) = example_pair(stack.plan()) else {

@@ -1,11 +1,6 @@
 //! `agentbus deliberations watch`: what waits, as it comes, changes and is decided.
 
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -19,8 +14,10 @@ use super::{
 use crate::{
     cli::{
         context::{Identity, Paint, Tone, at, safe, say},
+        output::{self, Reader, offer},
         printable,
     },
+    phrase::counted,
     shutdown::Shutdown,
 };
 
@@ -30,7 +27,10 @@ const ROWS: usize = 24;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 On a terminal a table that is drawn anew; otherwise one line for each that is new, changed or gone.\n\n\
-Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.")]
+Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.\n\n\
+Examples:\n  \
+agentbus deliberations watch --as acme/judge\n  \
+agentbus deliberations watch --as acme/judge --for 10m --json")]
 pub(super) struct WatchArgs {
     #[command(flatten)]
     identity: Identity,
@@ -78,7 +78,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     shutdown.on_terminal_signals()?;
     let desk = Desk::connect(&args.identity).await?;
     let paint = Paint::stdout();
-    let drawn = std::io::stdout().is_terminal() && !args.json;
+    let drawn = output::is_terminal() && !args.json;
     let end = args.duration.map(|duration| Instant::now() + duration);
     let screen = drawn.then(Screen::open);
     // As many as one answer lists.
@@ -119,8 +119,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
             None => lines(&changes, &desk, args.json).await,
         };
         // A closed pipe ends this as Ctrl-C would.
-        let mut out = std::io::stdout();
-        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if offer(text.as_bytes())? == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -177,7 +176,7 @@ fn table(listing: &Listing, desk: &Desk, paint: Paint) -> String {
     let head = format!("what waits for {}; Ctrl-C ends it", desk.who);
     let body = format!("{}\n{}", paint.apply(Tone::Quiet, head), shown::listing(listing, &desk.who, paint));
     // Some terminals say 0 where they do not know.
-    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_row.into());
+    let rows = output::window().map_or(0, |size| size.ws_row.into());
     let rows = if rows == 0 { ROWS } else { rows };
     // Home, the table over what was there, and the rest cleared: no flicker.
     format!("\u{1b}[H{}\u{1b}[0J", fitted(&body, rows).replace('\n', "\u{1b}[K\n"))
@@ -191,7 +190,8 @@ fn fitted(text: &str, rows: usize) -> String {
         return text.to_owned();
     }
     let mut out: String = lines.iter().take(room - 1).map(|line| format!("{line}\n")).collect();
-    out += &format!("… {} more lines than this window has\n", lines.len() - (room - 1));
+    let more = counted(lines.len() - (room - 1), "line");
+    out += &format!("… {more} more than this window has\n");
     out
 }
 
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(fitted(&text, 31), text);
         let cut = fitted(&text, 30);
         assert_eq!(cut.lines().count(), 29, "{cut}");
-        assert!(cut.ends_with("line 27\n… 2 more lines than this window has\n"), "{cut}");
+        assert!(cut.ends_with("line 27\n… 2 lines more than this window has\n"), "{cut}");
         assert_eq!(fitted(&text, 0).lines().count(), 2);
     }
 
