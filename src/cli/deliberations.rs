@@ -316,7 +316,7 @@ fn unattended(args: &VoteArgs, asks: bool) -> Option<String> {
 }
 
 /// Whether the person at the terminal means it. Ctrl-C ends the program meanwhile.
-fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
+pub(super) fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
     // What was typed before the message was shown is no answer to it.
     let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
     eprint!("{question}{choice}? [y/N] ");

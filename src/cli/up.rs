@@ -12,10 +12,14 @@ use std::{
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::{
+    context::say,
+    tenants::changes::{Changes, agree},
+};
 use crate::{
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
-    tenants::{Plan, User},
+    tenants::{DiskSync, Plan, User},
 };
 
 /// Start NATS, Redis and nodes on this machine, with two example tenants
@@ -42,9 +46,15 @@ pub struct UpArgs {
     /// Keep registry and idempotency in the memory of one node
     #[arg(long)]
     pub no_redis: bool,
+    /// When stored messages reach the disk: 2m, or always, before they are acknowledged
+    #[arg(long, value_name = "WHEN", default_value_t = DiskSync::default())]
+    pub sync: DiskSync,
     /// First delete the keys, stored messages and Redis's data in the data folder; `tenants.toml` stays
     #[arg(long)]
     pub fresh: bool,
+    /// Delete seeds of agents that left `tenants.toml`, without being asked
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// What it means to have no Redis, for a person who decides whether to mind.
@@ -52,11 +62,14 @@ const IN_MEMORY: &str = "without Redis: registry and idempotency live in the mem
                          and are gone when it stops";
 
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::install()?;
     let redis = with_redis(&args)?;
     let plan = plan(&args.dir)?;
+    // Before signals are ours: Ctrl-C is an answer to a question.
+    keys_may_go(&plan, &args)?;
+    let mut signals = Signals::install()?;
     let options = StackOptions {
         fresh: args.fresh,
+        sync: args.sync,
         nodes: args.nodes.into(),
         ports: Ports { nats: args.port, redis: args.redis_port, http: args.http_port },
         redis,
@@ -122,6 +135,19 @@ fn plan(dir: &Path) -> anyhow::Result<Plan> {
         true => Plan::load(&path).with_context(|| format!("{} cannot be used", path.display())),
         false => Ok(Plan::example()?),
     }
+}
+
+/// Asks, if somebody who could log in is not in the tenants file any more.
+fn keys_may_go(plan: &Plan, args: &UpArgs) -> anyhow::Result<()> {
+    if args.fresh {
+        return Ok(());
+    }
+    let changes = Changes::of_keys(plan, &args.dir)?;
+    if !changes.takes_away() {
+        return Ok(());
+    }
+    say(&changes.shown())?;
+    agree(args.yes)
 }
 
 /// The example, for the operator to edit. Written once the folder is known to be ours.
