@@ -2,24 +2,12 @@
 //!
 //! Exit codes: 0 done, delivered or stored, 1 failure, 2 usage, 3 denied, 4 waiting for deliberation.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "talking on the terminal is what this module is for"
-)]
-
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// As the standard one, without its panic when nobody reads on. A terminal that was closed would end us
-/// in the middle of stopping in order, which that its closing has just begun.
-macro_rules! eprintln {
-    ($($told:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($told)*);
-    }};
-}
+#[macro_use]
+mod output;
 
 mod agents;
 mod config;
@@ -76,9 +64,20 @@ enum Command {
     Config(config::ConfigArgs),
 }
 
-/// Runs the command. Errors go to stderr as one line with their causes.
-pub async fn run(arguments: Arguments) -> ExitCode {
-    let done = match arguments.command {
+/// Reads the arguments and runs the command. Errors go to stderr as one line with their causes.
+pub async fn main() -> ExitCode {
+    let done = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments).await,
+        Err(told) => output::usage(&told).map_err(Into::into),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("agentbus: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
         Command::Demo(args) => demo::run(args).await,
         Command::Send(args) => send::run(*args).await,
         Command::Inbox(args) => inbox::run(args).await,
@@ -92,9 +91,5 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         #[cfg(feature = "model")]
         Command::Model(args) => model::run(args),
         Command::Config(args) => config::run(args),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("agentbus: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }

@@ -1,13 +1,13 @@
 //! `agentbus agents`: who is live in a tenant.
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{
-    context::{Identity, Paint, Tone, safe},
+    context::{Identity, Paint, Tone, safe, say},
     printable::{self, Page, quoted},
 };
 use crate::domain::Verb;
@@ -44,7 +44,7 @@ pub(super) async fn run(args: AgentsArgs) -> anyhow::Result<ExitCode> {
         }
         readable(&answer, args.identity.who.tenant.as_str(), Paint::stdout())
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    say(&text)?;
     let ok = answer.get("status").and_then(Value::as_str) == Some("ok");
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

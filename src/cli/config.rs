@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::node::Settings;
+use super::{node::Settings, output::say};
 use crate::{config::keys, tenants::Seed, webhook::Webhook};
 
 #[derive(Debug, Args)]
@@ -36,9 +36,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
             if let Some(webhook) = &config.webhook {
                 Webhook::open(webhook)?;
             }
-            println!("configuration of node {} is good", config.node.name);
+            sayln!("configuration of node {} is good", config.node.name)?;
         }
-        ConfigCommand::Show(settings) => print!("{}", keys::show(&settings.load()?)?),
+        ConfigCommand::Show(settings) => say(&keys::show(&settings.load()?)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,7 @@
 //! Who is talking, to which server, and on what kind of terminal? Shared by what agents and reviewers type.
 
 use std::{
-    fmt, fs,
-    io::{self, IsTerminal as _, Write as _},
+    fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -10,7 +9,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-pub(super) use super::printable::safe;
+use super::output;
+pub(super) use super::{output::say, printable::safe};
 use crate::{
     client::AgentClient,
     domain::{AgentId, IdError, TenantId},
@@ -153,7 +153,7 @@ impl Paint {
     /// Colour on a terminal, unless `NO_COLOR` is set (no-color.org).
     pub(super) fn stdout() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { on: io::stdout().is_terminal() && !unwanted }
+        Self { on: output::is_terminal() && !unwanted }
     }
 
     #[cfg(test)]
@@ -170,15 +170,6 @@ impl Paint {
             Tone::Strong => "1",
         };
         if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
-    }
-}
-
-/// Writes to standard output. That nobody reads on (`| head`) is no failure.
-pub(super) fn say(text: &str) -> io::Result<()> {
-    let mut out = io::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        said => said,
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::{Identity, Paint, Tone, Who, safe, say},
+    output,
     printable::{self, Page},
     send,
 };
@@ -270,7 +271,7 @@ async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
         Some(digest) => digest,
         None => match desk.details(&id).await? {
             Ok((details, _)) => {
-                let seen = std::io::stdout().is_terminal() && !args.json;
+                let seen = output::is_terminal() && !args.json;
                 let text = shown::summary(&details, Paint::stdout());
                 // Where the question is asked. With --json, standard output is for the answer alone.
                 match seen || !asks && !args.json {

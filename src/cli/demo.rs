@@ -60,14 +60,16 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if args.keep {
         screen.line(&format!("kept: {}", folder.keep().display()));
     }
-    match played? {
-        Some(true) => Ok(ExitCode::SUCCESS),
-        Some(false) => Ok(ExitCode::FAILURE),
+    let code = match played? {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::FAILURE,
         None => {
             screen.line("interrupted; everything is stopped");
-            Ok(ExitCode::from(INTERRUPTED))
+            ExitCode::from(INTERRUPTED)
         }
-    }
+    };
+    screen.written()?;
+    Ok(code)
 }
 
 /// Whether everything adds up; nothing when interrupted.

@@ -1,6 +1,6 @@
 //! `agentbus inbox`: be an agent, and see what the bus delivers, now and from the durable inbox.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use async_nats::{Message as Delivery, Subscriber};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     context::{Identity, Paint, Tone, Who, at, safe},
     durable::DurableInbox,
+    output::{Reader, offer},
     printable::{self, Page},
     send,
 };
@@ -111,6 +112,7 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
 
     let end = args.duration.map(|duration| Instant::now() + duration);
     let (mut shown, mut dropped) = (0_u64, 0_u64);
+    let mut reader = Ok(Reader::There);
     while args.count.is_none_or(|count| shown < count) {
         let arrived = tokio::select! {
             message = next(&mut live) => match message {
@@ -151,8 +153,9 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
                 continue;
             }
         };
-        // A closed pipe ends this as a person's Ctrl-C would.
-        if std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()).is_err() {
+        // What could not be printed is not acknowledged. A closed pipe ends this as a person's Ctrl-C would.
+        reader = offer(text.as_bytes());
+        if !matches!(reader, Ok(Reader::There)) {
             break;
         }
         shown += 1;
@@ -180,7 +183,8 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
     if dropped > 0 {
         note(&paint, &format!("{dropped} dropped: not delivered by the bus"));
     }
-    let enough = args.count.is_none_or(|count| shown >= count) || shutdown.is_requested();
+    let enough =
+        reader? == Reader::Gone || args.count.is_none_or(|count| shown >= count) || shutdown.is_requested();
     Ok(if enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -6,9 +6,13 @@
 
 use std::io;
 
+use rustix::termios::{Winsize, tcgetwinsize};
 use serde_json::Value;
 
-use super::context::{Paint, Tone};
+use super::{
+    context::{Paint, Tone},
+    output,
+};
 
 mod marks;
 mod wrap;
@@ -52,12 +56,9 @@ pub(super) fn json(line: &str) -> String {
 
 /// How many columns the terminal has, if one says so.
 pub(super) fn columns() -> Option<usize> {
-    let of = |size: rustix::io::Result<rustix::termios::Winsize>| {
-        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
-    };
+    let of = |size: Option<Winsize>| size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
     // Of a pager one hears by standard error.
-    let terminal = of(rustix::termios::tcgetwinsize(io::stdout()))
-        .or_else(|| of(rustix::termios::tcgetwinsize(io::stderr())));
+    let terminal = of(output::window()).or_else(|| of(tcgetwinsize(io::stderr()).ok()));
     let said = || std::env::var("COLUMNS").ok()?.parse().ok();
     terminal.or_else(said).map(|columns| columns.clamp(COLUMNS_MIN, COLUMNS_MAX))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, IsTerminal as _, Read, Write as _},
+    io::{self, BufReader, IsTerminal as _, Read},
     path::PathBuf,
     process::ExitCode,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -13,7 +13,10 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::judge::JudgeArgs;
+use super::{
+    judge::JudgeArgs,
+    output::{self, Reader, offer},
+};
 
 mod line;
 mod once;
@@ -61,7 +64,7 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let told = tell(&ordered, &bar);
     bar.finish_and_clear();
     match told? {
-        Told { broken_pipe: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
+        Told { unread: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
         Told { failed, lines, .. } => {
             eprintln!("agentbus: {failed} of {lines} lines have no score");
             Ok(ExitCode::FAILURE)
@@ -99,25 +102,22 @@ fn read(input: Box<dyn Read + Send>, work: &Work, order: &SyncSender<Ordered>) {
 struct Told {
     lines: u64,
     failed: u64,
-    broken_pipe: bool,
+    /// Nobody reads on.
+    unread: bool,
 }
 
 /// Writes the answers as they come, in order.
 fn tell(ordered: &Receiver<Ordered>, bar: &ProgressBar) -> anyhow::Result<Told> {
     let mut told = Told::default();
-    let mut out = io::stdout().lock();
     for next in ordered {
         let (bytes, answers) = next.context("reading the input")?;
         let answers =
             answers.recv().map_err(|_| anyhow!("a scoring thread stopped; nothing further was scored"))?;
         told.lines += answers.lines;
         told.failed += answers.failed;
-        match out.write_all(&answers.text).and_then(|()| out.flush()) {
-            Ok(()) => bar.inc(bytes),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                return Ok(Told { broken_pipe: true, ..told });
-            }
-            Err(error) => return Err(error).context("writing the scores"),
+        match offer(&answers.text)? {
+            Reader::There => bar.inc(bytes),
+            Reader::Gone => return Ok(Told { unread: true, ..told }),
         }
     }
     Ok(told)
@@ -125,7 +125,7 @@ fn tell(ordered: &Receiver<Ordered>, bar: &ProgressBar) -> anyhow::Result<Told> 
 
 /// On stderr, and only if it is a terminal that the scores do not go to.
 fn progress(size: Option<u64>) -> ProgressBar {
-    if io::stdout().is_terminal() || !io::stderr().is_terminal() {
+    if output::is_terminal() || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match size {

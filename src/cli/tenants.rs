@@ -1,5 +1,4 @@
 //! `agentbus tenants`: who may be on the bus.
-#![allow(clippy::print_stdout, reason = "the command's output for people")]
 
 use std::{
     fs,
@@ -11,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 
+use super::output::{OutputError, say};
 use crate::{
     domain::Weights,
     tenants::{
@@ -128,21 +128,21 @@ struct Apply {
 /// Exit codes: 0 done, 1 failed, 5 something would change. clap itself ends with 2 on wrong usage.
 pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Example => print!("{}", Plan::EXAMPLE),
+        Command::Example => say(Plan::EXAMPLE)?,
         Command::Check(source) => {
             let plan = source.plan()?;
             let (path, agents) =
                 (source.file(), plan.tenants().iter().map(|t| t.agents.len()).sum::<usize>());
-            println!(
+            sayln!(
                 "{}: {} tenants, {agents} agents, all within bounds",
                 path.display(),
                 plan.tenants().len()
-            );
+            )?;
             for warning in plan.tenants().iter().flat_map(reviewers::warnings) {
-                println!("{warning}");
+                sayln!("{warning}")?;
             }
         }
-        Command::List(source) => println!("{}", table(&source.plan()?, &source.dir)),
+        Command::List(source) => sayln!("{}", table(&source.plan()?, &source.dir))?,
         Command::Generate(Generate { source, sync, consent }) => {
             let plan = source.plan()?;
             source.check_sync(sync)?;
@@ -150,12 +150,12 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
             if let Some(code) = consent.asks(&changes)? {
                 return Ok(code);
             }
-            print_generated(&source.generate(&plan, sync.unwrap_or_default())?);
-            println!("\nA server that runs does not know of it yet: agentbus tenants apply");
+            print_generated(&source.generate(&plan, sync.unwrap_or_default())?)?;
+            sayln!("\nA server that runs does not know of it yet: agentbus tenants apply")?;
         }
         Command::Apply(args) => return apply(args).await,
         Command::Purge(args) => return purge::run(args).await,
-        Command::Key { file } => println!("{}", public_key_of(&file)?),
+        Command::Key { file } => sayln!("{}", public_key_of(&file)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,12 +175,12 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     if let Some(code) = consent.asks(&changes)? {
         return Ok(code);
     }
-    print_generated(&source.generate(&plan, DiskSync::default())?);
+    print_generated(&source.generate(&plan, DiskSync::default())?)?;
     let servers = reload(&admin).await?;
-    if print_reloaded(&servers) {
+    if print_reloaded(&servers)? {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
-    print_provisioned(&provision(&provisioner, &plan, &settings).await?);
+    print_provisioned(&provision(&provisioner, &plan, &settings).await?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -232,7 +232,7 @@ impl Source {
             let local = ServerConf { sync, ..ServerConf::local(Some(4222), data) };
             fs::write(&conf, render_server_conf(&local))
                 .with_context(|| format!("cannot write {}", conf.display()))?;
-            println!("wrote {}, to start a server with: nats-server -c {0}", conf.display());
+            sayln!("wrote {}, to start a server with: nats-server -c {0}", conf.display())?;
         }
         Ok(generated)
     }
@@ -295,51 +295,52 @@ fn shown(weights: &Weights) -> String {
     )
 }
 
-fn print_generated(generated: &Generated) {
+fn print_generated(generated: &Generated) -> Result<(), OutputError> {
     let Generated { accounts_conf, users, created, removed, exposed, changed } = generated;
     let word = if *changed { "wrote" } else { "unchanged" };
-    println!("{word} {} ({users} users)", accounts_conf.display());
+    sayln!("{word} {} ({users} users)", accounts_conf.display())?;
     for path in created {
-        println!("  new seed      {}", path.display());
+        sayln!("  new seed      {}", path.display())?;
     }
     for path in removed {
-        println!("  deleted seed  {}", path.display());
+        sayln!("  deleted seed  {}", path.display())?;
     }
     for path in exposed {
-        println!(
+        sayln!(
             "  closed seed   {}, others could read it; delete it and run this again to have a new one",
             path.display()
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// Whether any server did not reload.
-fn print_reloaded(servers: &[Reloaded]) -> bool {
+fn print_reloaded(servers: &[Reloaded]) -> Result<bool, OutputError> {
     for server in servers {
         match &server.outcome {
-            Ok(()) => println!("reloaded server {}", server.server_name),
-            Err(fault) => println!("server {} did not reload: {fault}", server.server_name),
+            Ok(()) => sayln!("reloaded server {}", server.server_name)?,
+            Err(fault) => sayln!("server {} did not reload: {fault}", server.server_name)?,
         }
     }
-    servers.iter().any(|server| server.outcome.is_err())
+    Ok(servers.iter().any(|server| server.outcome.is_err()))
 }
 
-fn print_provisioned(provisioned: &Provisioned) {
+fn print_provisioned(provisioned: &Provisioned) -> Result<(), OutputError> {
     let Provisioned { put, unchanged, removed, changed, created, left } = provisioned;
     for name in created {
-        println!("created {name}");
+        sayln!("created {name}")?;
     }
     for change in changed {
-        println!("changed {change}");
+        sayln!("changed {change}")?;
     }
     for tenant in put {
-        println!("published tenant {tenant}");
+        sayln!("published tenant {tenant}")?;
     }
     for tenant in removed {
-        println!("removed tenant {tenant}");
+        sayln!("removed tenant {tenant}")?;
     }
     if let Some(kept) = changes::kept(left) {
-        println!("{kept}");
+        sayln!("{kept}")?;
     }
-    println!("{} tenants are in force", put.len() + unchanged.len());
+    sayln!("{} tenants are in force", put.len() + unchanged.len())
 }

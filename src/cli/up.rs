@@ -1,5 +1,4 @@
 //! `agentbus up`: how does everything run on one machine with one command?
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a person reads on the terminal")]
 
 use std::{
     fmt::Write as _,
@@ -13,7 +12,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    context::say,
+    output::say,
     tenants::changes::{Changes, agree},
 };
 use crate::{
@@ -90,10 +89,11 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     for name in stack.leftovers() {
         eprintln!("an earlier run had been killed; its {name} was still there and was ended");
     }
-    // A closed pipe (`agentbus up | head`) is no reason to end.
-    let _ = io::stdout().write_all(page(&args.dir, &stack).as_bytes());
+    // What cannot be written ends it in order; that nobody reads on (`agentbus up | head`) is no reason to end.
+    let said = say(&page(&args.dir, &stack));
 
     let death = tokio::select! {
+        () = std::future::ready(()), if said.is_err() => None,
         death = stack.death() => Some(death),
         name = signals.next() => {
             eprintln!("{name}: stopping, nodes first …");
@@ -111,6 +111,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         // The second one means it: dropping the stack kills what is left.
         name = signals.next() => eprintln!("{name} again: the rest was killed"),
     }
+    said?;
     Ok(if death.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

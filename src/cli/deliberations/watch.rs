@@ -1,11 +1,6 @@
 //! `agentbus deliberations watch`: what waits, as it comes, changes and is decided.
 
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -19,6 +14,7 @@ use super::{
 use crate::{
     cli::{
         context::{Identity, Paint, Tone, at, safe, say},
+        output::{self, Reader, offer},
         printable,
     },
     shutdown::Shutdown,
@@ -78,7 +74,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     shutdown.on_terminal_signals()?;
     let desk = Desk::connect(&args.identity).await?;
     let paint = Paint::stdout();
-    let drawn = std::io::stdout().is_terminal() && !args.json;
+    let drawn = output::is_terminal() && !args.json;
     let end = args.duration.map(|duration| Instant::now() + duration);
     let screen = drawn.then(Screen::open);
     // As many as one answer lists.
@@ -119,8 +115,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
             None => lines(&changes, &desk, args.json).await,
         };
         // A closed pipe ends this as Ctrl-C would.
-        let mut out = std::io::stdout();
-        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if offer(text.as_bytes())? == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -177,7 +172,7 @@ fn table(listing: &Listing, desk: &Desk, paint: Paint) -> String {
     let head = format!("what waits for {}; Ctrl-C ends it", desk.who);
     let body = format!("{}\n{}", paint.apply(Tone::Quiet, head), shown::listing(listing, &desk.who, paint));
     // Some terminals say 0 where they do not know.
-    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_row.into());
+    let rows = output::window().map_or(0, |size| size.ws_row.into());
     let rows = if rows == 0 { ROWS } else { rows };
     // Home, the table over what was there, and the rest cleared: no flicker.
     format!("\u{1b}[H{}\u{1b}[0J", fitted(&body, rows).replace('\n', "\u{1b}[K\n"))

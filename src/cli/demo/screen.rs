@@ -1,15 +1,15 @@
 //! How is the demo told? Stories line by line; on a terminal a status block below them that stays.
 
-use std::{
-    io::{self, IsTerminal as _, Write as _},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::{ledger::Counts, letter::Letter};
 use crate::{
-    cli::context::{Paint, Tone, safe},
+    cli::{
+        context::{Paint, Tone, safe, say},
+        output::{self, OutputError},
+    },
     domain::{Reason, Verdict},
 };
 
@@ -25,6 +25,7 @@ pub(super) struct Screen {
     live: bool,
     // A plain lock: held for one write, never over an await.
     block: Mutex<Block>,
+    unwritten: Mutex<Option<OutputError>>,
 }
 
 #[derive(Default)]
@@ -38,7 +39,12 @@ struct Block {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { paint: Paint::stdout(), live: io::stdout().is_terminal(), block: Mutex::default() }
+        Self {
+            paint: Paint::stdout(),
+            live: output::is_terminal(),
+            block: Mutex::default(),
+            unwritten: Mutex::default(),
+        }
     }
 
     pub(super) fn section(&self, title: &str) {
@@ -122,6 +128,11 @@ impl Screen {
         self.erase(&mut self.block.lock());
     }
 
+    /// Whether all of it could be written.
+    pub(super) fn written(self) -> Result<(), OutputError> {
+        self.unwritten.into_inner().map_or(Ok(()), Err)
+    }
+
     fn draw(&self, block: &mut Block, counts: &Counts) {
         let filled = (BAR * block.done.min(block.of)).checked_div(block.of).unwrap_or(0);
         let bar = format!("{}{}", "━".repeat(filled), "─".repeat(BAR - filled));
@@ -143,17 +154,17 @@ impl Screen {
         block.drawn = Some(Instant::now());
     }
 
-    /// That the terminal was closed must not keep the servers from being stopped in order.
+    /// What cannot be written must not keep the servers from being stopped in order: it is told at the end.
     fn put(&self, text: &str) {
-        let mut out = io::stdout();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if let Err(error) = say(text) {
+            self.unwritten.lock().get_or_insert(error);
+        }
     }
 
     /// Moves the cursor up over the block and clears to the end of the screen.
     fn erase(&self, block: &mut Block) {
         if block.shown {
-            print!("\u{1b}[{BLOCK}A\u{1b}[0J");
-            let _ = io::stdout().flush();
+            self.put(&format!("\u{1b}[{BLOCK}A\u{1b}[0J"));
             block.shown = false;
         }
     }

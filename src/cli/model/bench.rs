@@ -116,20 +116,20 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     }
     let info = model.info();
     if args.json {
-        println!("{}", as_json(args, &model, info.layers, &rows, throughput.as_ref()));
+        sayln!("{}", as_json(args, &model, info.layers, &rows, throughput.as_ref()))?;
     } else {
-        println!("{}, {} layers, in {} by {}", model.name(), info.layers, info.precision, info.engine);
-        println!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90");
+        sayln!("{}, {} layers, in {} by {}", model.name(), info.layers, info.precision, info.engine)?;
+        sayln!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90")?;
         for Row { tokens, median_us, p10_us, p90_us } in &rows {
-            println!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us");
+            sayln!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us")?;
         }
         if let Some(Throughput { texts, tokens, batch1, batch8, threads, batch8_threads, threads_ratio }) =
             throughput
         {
-            println!("\n  {texts} texts of {:.1} tokens, texts per second:", tokens as f64 / texts as f64);
-            println!("    one at a time        {batch1:>9.0}");
-            println!("    eight at a time      {batch8:>9.0}");
-            println!("    {threads} instances          {batch8_threads:>9.0}   {threads_ratio:.2} of one");
+            sayln!("\n  {texts} texts of {:.1} tokens, texts per second:", tokens as f64 / texts as f64)?;
+            sayln!("    one at a time        {batch1:>9.0}")?;
+            sayln!("    eight at a time      {batch8:>9.0}")?;
+            sayln!("    {threads} instances          {batch8_threads:>9.0}   {threads_ratio:.2} of one")?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use super::{
     score_texts::judged,
 };
 use crate::{
-    cli::judge::JudgeArgs,
+    cli::{judge::JudgeArgs, output::say},
     impact::evaluate::{Figures, Judged, Report, by_group, by_level, html},
 };
 
@@ -80,11 +80,11 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         fs::write(path, page).with_context(|| path.display().to_string())?;
     }
     if args.json {
-        println!("{}", all_as_json(&judged, &figures, judge.name(), &names));
+        sayln!("{}", all_as_json(&judged, &figures, judge.name(), &names))?;
     } else {
-        print!("{}", readable(&judged, &figures, judge.name()));
+        say(&readable(&judged, &figures, judge.name()))?;
         if let Some(path) = &args.html {
-            println!("\n  page: {}", path.display());
+            sayln!("\n  page: {}", path.display())?;
         }
     }
     Ok(ExitCode::SUCCESS)

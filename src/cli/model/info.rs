@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::judge::ModelArgs,
+    cli::{judge::ModelArgs, output::say},
     impact::model::{Info, Model, ModelError, Precision, Source},
 };
 
@@ -39,9 +39,9 @@ pub(super) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
                 }))).collect::<serde_json::Map<_, _>>().into(),
             );
         }
-        println!("{all}");
+        sayln!("{all}")?;
     } else {
-        print!("{}", readable(&info, model.name(), &manifest, &available, args.model.precision.asked()));
+        say(&readable(&info, model.name(), &manifest, &available, args.model.precision.asked()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

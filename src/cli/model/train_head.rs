@@ -114,18 +114,18 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
     written.push('\n');
     fs::write(&args.out, written).with_context(|| args.out.display().to_string())?;
     if args.json {
-        println!("{facts}");
+        sayln!("{facts}")?;
     } else {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-        println!("{} texts to learn from, {} to choose by", train.len(), dev.len());
-        println!(
+        sayln!("{} texts to learn from, {} to choose by", train.len(), dev.len())?;
+        sayln!(
             "  l2 {}: on dev AUC {}, F1 at 0.5 {}, log loss {}",
             chosen.l2,
             number(chosen.dev.auc),
             number(chosen.dev.f1),
             number(chosen.dev.log_loss)
-        );
-        println!("  {}", args.out.display());
+        )?;
+        sayln!("  {}", args.out.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::info::manifest;
-use crate::impact::model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of};
+use crate::{
+    cli::output::OutputError,
+    impact::model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of},
+};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -47,12 +50,12 @@ struct Checks {
 }
 
 impl Checks {
-    fn check(&mut self, what: &str, found: Result<String, String>) {
+    fn check(&mut self, what: &str, found: Result<String, String>) -> Result<(), OutputError> {
         match found {
-            Ok(fact) => println!("ok      {what}: {fact}"),
+            Ok(fact) => sayln!("ok      {what}: {fact}"),
             Err(fault) => {
                 self.failed += 1;
-                println!("FAILED  {what}: {fault}");
+                sayln!("FAILED  {what}: {fault}")
             }
         }
     }
@@ -62,31 +65,31 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let source = args.model_dir.clone().map_or(Source::Embedded, Source::Dir);
     let mut checks = Checks::default();
     // First: a damaged file is told as one, whatever it does to the loading.
-    digests(&mut checks, &source);
+    digests(&mut checks, &source)?;
     let reference = match Model::load(&source, Some(Precision::F32)) {
         Ok(model) => Arc::new(model),
         Err(error) => {
-            checks.check("the model loads", Err(error.to_string()));
-            println!("failed: the model cannot be used");
+            checks.check("the model loads", Err(error.to_string()))?;
+            sayln!("failed: the model cannot be used")?;
             return Ok(ExitCode::FAILURE);
         }
     };
     let info = reference.info();
-    checks.check("the head is this encoder's and this tokenizer's", Ok(reference.name().to_owned()));
+    checks.check("the head is this encoder's and this tokenizer's", Ok(reference.name().to_owned()))?;
     let golden: Golden = serde_json::from_str(GOLDEN)?;
     let known = golden.encoder_sha256 == info.encoder_sha256;
     if !known {
-        println!(
+        sayln!(
             "note    no answers of a reference are known for this encoder; precisions are compared with f32"
-        );
+        )?;
     }
     for precision in Precision::ALL {
         let what = format!("answers in {precision}");
         match Model::load(&source, Some(precision)) {
             Err(ModelError::PrecisionUnavailable { cause, .. }) => {
-                println!("note    {what}: not on this CPU ({cause})");
+                sayln!("note    {what}: not on this CPU ({cause})")?;
             }
-            Err(error) => checks.check(&what, Err(error.to_string())),
+            Err(error) => checks.check(&what, Err(error.to_string()))?,
             Ok(model) => {
                 let found = answers(&Arc::new(model), &reference, &golden, known);
                 checks.check(
@@ -100,29 +103,29 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                         );
                         if least >= needed { Ok(fact) } else { Err(fact) }
                     }),
-                );
+                )?;
             }
         }
     }
     if checks.failed == 0 {
-        println!("ok: {}", reference.name());
+        sayln!("ok: {}", reference.name())?;
         Ok(ExitCode::SUCCESS)
     } else {
-        println!("failed: {} of the checks above; do not score with this model", checks.failed);
+        sayln!("failed: {} of the checks above; do not score with this model", checks.failed)?;
         Ok(ExitCode::FAILURE)
     }
 }
 
 /// What the manifest says of each file, held against the file.
-fn digests(checks: &mut Checks, source: &Source) {
+fn digests(checks: &mut Checks, source: &Source) -> Result<(), OutputError> {
     let manifest = manifest(source);
     let said = |file: &str| {
         let table = manifest.get("sha256").and_then(Value::as_object);
         table.and_then(|table| table.get(file)).and_then(Value::as_str).map(str::to_owned)
     };
     if manifest.get("sha256").is_none() {
-        println!("note    no manifest.toml with digests: nothing says what the files should be");
-        return;
+        sayln!("note    no manifest.toml with digests: nothing says what the files should be")?;
+        return Ok(());
     }
     for file in FILES {
         let Some(expected) = said(file) else { continue };
@@ -135,8 +138,9 @@ fn digests(checks: &mut Checks, source: &Source) {
             Ok(None) => Err("it is missing".to_owned()),
             Err(error) => Err(error.to_string()),
         };
-        checks.check(&format!("{file} is as the manifest says"), found);
+        checks.check(&format!("{file} is as the manifest says"), found)?;
     }
+    Ok(())
 }
 
 /// The least cosine over the texts, of a model to the reference.

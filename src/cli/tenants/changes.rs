@@ -12,10 +12,7 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::{
-    cli::{
-        context::{safe, say},
-        deliberations::agreed,
-    },
+    cli::{context::safe, deliberations::agreed, output::say},
     tenants::{AccessChanges, Plan, StoreChanges, connections_of},
 };
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Consent, Server, Source, changes::TEXT_MAX};
 use crate::{
-    cli::context::{safe, say},
+    cli::{context::safe, output::say},
     tenants::{BusUser, Leftovers, connect},
 };
 
