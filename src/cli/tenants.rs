@@ -326,7 +326,8 @@ fn print_reloaded(servers: &[Reloaded]) -> Result<bool, OutputError> {
 }
 
 fn print_provisioned(provisioned: &Provisioned) -> Result<(), OutputError> {
-    let Provisioned { put, unchanged, removed, changed, created, left } = provisioned;
+    // What is left has been told with the changes.
+    let Provisioned { put, unchanged, removed, changed, created, left: _ } = provisioned;
     for name in created {
         sayln!("created {name}")?;
     }
@@ -338,9 +339,6 @@ fn print_provisioned(provisioned: &Provisioned) -> Result<(), OutputError> {
     }
     for tenant in removed {
         sayln!("removed tenant {tenant}")?;
-    }
-    if let Some(kept) = changes::kept(left) {
-        sayln!("{kept}")?;
     }
     sayln!("{} tenants are in force", put.len() + unchanged.len())
 }

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
-    tenants::{DiskSync, Plan, User},
+    tenants::{BusUser, DiskSync, Plan, Seed, User},
 };
 
 /// Start NATS, Redis and nodes on this machine, with two example tenants
@@ -143,12 +143,28 @@ fn keys_may_go(plan: &Plan, args: &UpArgs) -> anyhow::Result<()> {
     if args.fresh {
         return Ok(());
     }
+    node_can_log_in(plan, &args.dir)?;
     let changes = Changes::of_keys(plan, &args.dir)?;
     if !changes.takes_away() {
         return Ok(());
     }
     say(&changes.shown())?;
     agree(args.yes)
+}
+
+/// The nodes that start here have the seed of the folder, whatever keys the file names.
+fn node_can_log_in(plan: &Plan, dir: &Path) -> anyhow::Result<()> {
+    let node = User::from(BusUser::Node);
+    let Some(named) = plan.named_keys(&node) else { return Ok(()) };
+    let path = node.seed_path(dir);
+    if !named.contains(&Seed::read(&path)?.public_key()?) {
+        bail!(
+            "{} names keys for node, and that of {} is not among them",
+            dir.join("tenants.toml").display(),
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The example, for the operator to edit. Written once the folder is known to be ours.
@@ -210,7 +226,7 @@ fn write_page(page: &mut String, dir: &Path, stack: &Stack) -> std::fmt::Result 
     let seed = to.seed_path(dir);
     let (seed, inbox) = (seed.display(), to.inbox_prefix());
     writeln!(page, "  nats -s {url} --nkey {seed} --inbox-prefix {inbox} sub 'agent.{recipient}.>'")?;
-    let operator = User::from(crate::tenants::BusUser::Operator);
+    let operator = User::from(BusUser::Operator);
     let (seed, inbox) = (operator.seed_path(dir), operator.inbox_prefix());
     writeln!(page, "  nats -s {url} --nkey {} --inbox-prefix {inbox} micro list", seed.display())?;
     writeln!(page, "\nnats-py:")?;

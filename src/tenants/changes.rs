@@ -59,12 +59,12 @@ impl Plan {
     /// What [`Plan::generate`] would change below `dir`. Blocks.
     pub fn access_changes(&self, dir: &Path) -> Result<AccessChanges, GenerateError> {
         let path = accounts_conf(dir);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let accounts = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(GenerateError::Read { path, source }),
         };
-        let mut before = accounts::users_in(&text);
+        let mut before = accounts::users_in(&String::from_utf8_lossy(&accounts));
         let mut changes = AccessChanges { seeds_deleted: keys::gone(dir, self)?, ..AccessChanges::default() };
         for user in self.users() {
             let keys = keys::public_keys(dir, self, &user)?;

@@ -16,6 +16,7 @@ use super::{
     plan::Plan,
     provision::{ProvisionError, consumer_names, present, stream_names},
     published,
+    purge::tenant_of,
     streams::{self, Settled, StoreSettings, Wanted},
 };
 
@@ -104,7 +105,8 @@ impl Look<'_> {
             self.tenant(tenant, before.as_deref());
         }
         self.found.tenants_removed = published.into_keys().collect();
-        self.found.left.extend(self.names.into_iter().filter(|name| !known.contains(name)));
+        let left = self.names.into_iter().filter(|name| !known.contains(name) && tenant_of(name).is_some());
+        self.found.left.extend(left);
         Ok(self.found)
     }
 

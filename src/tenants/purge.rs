@@ -134,7 +134,7 @@ async fn stream(context: &Context, name: String, tenant: TenantId) -> Result<Lef
 }
 
 /// Whose a stream is, if it is a tenant's.
-fn tenant_of(stream: &str) -> Option<TenantId> {
+pub(super) fn tenant_of(stream: &str) -> Option<TenantId> {
     let tenant = TenantId::from_str(stream.split_once('_')?.1).ok()?;
     let own = [inbound_stream, outbound_stream, deliberations_stream, dead_letters_stream];
     own.iter().any(|name| name(&tenant) == stream).then_some(tenant)

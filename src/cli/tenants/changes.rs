@@ -126,6 +126,9 @@ impl Changes {
                 writeln!(page, "{} to add, {} to change, {} to take away", count('+'), count('~'), count('-'))
             }
         };
+        if let Some(kept) = kept(&self.store.left) {
+            let _ = writeln!(page, "{kept}");
+        }
         if let Some(cause) = &self.store.unknown {
             let _ =
                 writeln!(page, "the streams that are there could not be compared: {}", safe(cause, TEXT_MAX));
@@ -195,7 +198,7 @@ fn row(sign: char, kind: &'static str, text: String) -> Row {
 }
 
 /// What those that left the file have left, on one line.
-pub(super) fn kept(left: &[String]) -> Option<String> {
+fn kept(left: &[String]) -> Option<String> {
     let inboxes = left.iter().filter(|name| name.contains('/')).count();
     let parts = [(left.len() - inboxes, "stream"), (inboxes, "inbox")];
     let parts: Vec<String> = parts

@@ -6,7 +6,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use agentbus::tenants::{BusUser, Plan, names};
+use agentbus::tenants::{BusUser, Plan, names, public_key_of};
 use async_nats::jetstream;
 use tokio::process::Command;
 
@@ -139,4 +139,11 @@ async fn generate_and_up_delete_no_seed_without_a_yes() {
     }
     assert_eq!(agentbus(&["tenants", "generate", "--dir", dir, "--yes"]).await.0, Some(0));
     assert!(!seed.exists());
+
+    // Its nodes would not be let in.
+    let other = public_key_of(&folder.path().join("other.nk")).unwrap();
+    fs::write(folder.path().join("tenants.toml"), format!("[bus]\nnode = {{ nkey = {other:?} }}\n{SMALLER}"))
+        .unwrap();
+    let (code, text) = agentbus(&[&["up", "--dir", dir][..], &free].concat()).await;
+    assert!(code == Some(1) && text.contains("names keys for node"), "{text}");
 }
