@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::phrase::causes;
+
 #[macro_use]
 mod output;
 
@@ -17,6 +19,7 @@ mod deliberations;
 mod demo;
 mod durable;
 mod inbox;
+mod input;
 mod judge;
 #[cfg(feature = "model")]
 mod model;
@@ -29,7 +32,13 @@ pub mod up;
 
 /// A governed message bus for AI agents on NATS.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    version,
+    about,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  agentbus demo\n  agentbus up --nodes 2"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -71,7 +80,7 @@ pub async fn main() -> ExitCode {
         Err(told) => output::usage(&told).map_err(Into::into),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("agentbus: {error:#}");
+        eprintln!("agentbus: {}", causes(error.as_ref()));
         ExitCode::FAILURE
     })
 }

@@ -16,6 +16,7 @@
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
 //!   what is done when a part of it does.
 //! - `tls`: as a client, for NATS and the webhook.
+//! - [`phrase`]: how are errors and counts told to people?
 //! - [`secret_file`]: who else could read a file with a secret?
 //! - [`app`]: the composition root. [`cli`]: the command line.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
@@ -31,6 +32,7 @@ pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod impact;
+pub mod phrase;
 pub mod pipeline;
 pub mod policy;
 pub mod rejection;

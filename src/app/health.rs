@@ -126,8 +126,10 @@ impl NodeHealth {
         let supervisor = &self.serving.get()?.supervisor;
         let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
         let again: Vec<_> = counts.filter(|(_, restarts)| *restarts > 0).collect();
-        let note =
-            again.iter().map(|(name, restarts)| format!("{name} {restarts} times")).collect::<Vec<_>>();
+        let note = again
+            .iter()
+            .map(|(name, restarts)| format!("{name} {}", crate::phrase::counted(*restarts, "time")))
+            .collect::<Vec<_>>();
         let note = format!("started again of late: {}; the log says why", note.join(", "));
         (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })
     }
@@ -156,7 +158,10 @@ impl NodeHealth {
             Some(0) => (PartState::Up, String::new()),
             Some(absent) => (
                 PartState::Degraded,
-                format!("{absent} tenants are without their streams; make them by `agentbus tenants apply`"),
+                format!(
+                    "{} without streams; make them by `agentbus tenants apply`",
+                    crate::phrase::counted(absent, "tenant")
+                ),
             ),
         };
         Part { name: "lane", state, note }
@@ -170,7 +175,9 @@ impl NodeHealth {
                 state: PartState::Degraded,
                 note: "the directory is empty; publish tenants by `agentbus tenants apply`".to_owned(),
             },
-            Some(count) => Part { name: "tenants", state: PartState::Up, note: format!("{count} tenants") },
+            Some(count) => {
+                Part { name: "tenants", state: PartState::Up, note: crate::phrase::counted(count, "tenant") }
+            }
             None => Part {
                 name: "tenants",
                 state: PartState::Down,
@@ -206,8 +213,9 @@ impl NodeHealth {
             Some(absent) => (
                 PartState::Degraded,
                 format!(
-                    "{absent} tenants are without their stream of deliberations: nothing of theirs is parked or \
-                     released; make it by `agentbus tenants apply`"
+                    "{} without a stream of deliberations: nothing of theirs is parked or released; make it by \
+                     `agentbus tenants apply`",
+                    crate::phrase::counted(absent, "tenant")
                 ),
             ),
         };

@@ -70,7 +70,7 @@ impl Reload {
                     "SIGHUP: the configuration was read again"
                 ),
                 Err(error) => tracing::error!(
-                    error = format!("{error:#}"),
+                    error = crate::phrase::causes(error.as_ref()),
                     "SIGHUP: the configuration is not taken over; what was in force stays"
                 ),
             }

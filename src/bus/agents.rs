@@ -96,7 +96,11 @@ impl Agents {
             Registration::Registered { ttl } => Ok(RegistryReply::Live { ttl }),
             Registration::QuotaExceeded { agents } => Err(Rejection::new(
                 Reason::QuotaExceeded,
-                format!("the tenant has {agents} live agents, its limit is {}", tenant.limits.agents),
+                format!(
+                    "the tenant has {}, its limit is {}",
+                    crate::phrase::counted(agents, "live agent"),
+                    tenant.limits.agents
+                ),
             )
             .after(Duration::from_secs(5))),
         }

@@ -59,7 +59,9 @@ impl Fill {
     /// What is nearly full, for people. No tenant is named: whoever sees the page may be none of theirs.
     pub fn note(&self) -> String {
         let nearly_full = self.nearly_full.lock();
-        let told = nearly_full.iter().map(|(kind, tenants)| format!("{kind} of {tenants} tenants"));
+        let told = nearly_full
+            .iter()
+            .map(|(kind, tenants)| format!("{kind} of {}", crate::phrase::counted(*tenants, "tenant")));
         match told.collect::<Vec<_>>().join(", ") {
             told if told.is_empty() => told,
             told => format!("nearly full: {told}; the log names them"),

@@ -96,7 +96,10 @@ impl Hooks {
     pub fn trouble(&self) -> Option<String> {
         let unread = match self.feed.absent() {
             0 => None,
-            absent => Some(format!("events of {absent} tenants cannot be read: their stream is not there")),
+            absent => Some(format!(
+                "the events of {} cannot be read: there is no stream",
+                crate::phrase::counted(absent, "tenant")
+            )),
         };
         unread.or_else(|| self.failed.lock().as_ref().map(|cause| format!("the last call: {cause}")))
     }

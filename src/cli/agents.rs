@@ -13,7 +13,10 @@ use super::{
 use crate::domain::Verb;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage.")]
+#[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage.\n\n\
+Examples:\n  \
+agentbus agents --as acme/planner\n  \
+agentbus agents --as acme/planner --capability translate --json")]
 pub(super) struct AgentsArgs {
     #[command(flatten)]
     identity: Identity,

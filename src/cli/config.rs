@@ -9,6 +9,10 @@ use super::{node::Settings, output::say};
 use crate::{config::keys, tenants::Seed, webhook::Webhook};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus config show\n  \
+agentbus config check --config node.toml")]
 pub struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
@@ -17,8 +21,12 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Read all sources as `agentbus node` would, and say whether they are good
+    #[command(after_help = "Examples:\n  agentbus config check\n  agentbus config check --config node.toml")]
     Check(Settings),
     /// Print the configuration that `agentbus node` would run with, as TOML with the meaning of each key
+    #[command(
+        after_help = "Examples:\n  agentbus config show\n  agentbus config show --set limits.deadline=500ms"
+    )]
     Show(Settings),
 }
 

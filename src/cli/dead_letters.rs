@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     domain::TenantId,
+    phrase::{causes, counted},
     servers::folder::Running,
     tenants::{BusUser, connect},
 };
@@ -29,6 +29,10 @@ use letters::{Address, Letter, Letters};
 const LETTERS_MAX: u64 = 1_000;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters list\n  \
+agentbus dead-letters redrive --all-of acme")]
 pub(super) struct DeadLettersArgs {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +65,10 @@ struct Operator {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters list\n  \
+agentbus dead-letters list --tenant acme --limit 10 --json")]
 struct ListArgs {
     #[command(flatten)]
     operator: Operator,
@@ -76,6 +84,10 @@ struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters show acme/planner/m1\n  \
+agentbus dead-letters show --json acme/planner/m1")]
 struct ShowArgs {
     #[command(flatten)]
     operator: Operator,
@@ -88,7 +100,10 @@ struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 all of them, 1 failure, or some could not be put back, 2 usage.")]
+#[command(after_help = "Exit codes: 0 all of them, 1 failure, or some could not be put back, 2 usage.\n\n\
+Examples:\n  \
+agentbus dead-letters redrive acme/planner/m1\n  \
+agentbus dead-letters redrive --all-of acme")]
 struct RedriveArgs {
     #[command(flatten)]
     operator: Operator,
@@ -101,6 +116,10 @@ struct RedriveArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus dead-letters drop --yes acme/planner/m1\n  \
+agentbus dead-letters drop --yes --all-of acme")]
 struct DropArgs {
     #[command(flatten)]
     operator: Operator,
@@ -185,7 +204,7 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
             Ok(()) => say(&format!("redriven  {}\n", letter.address))?,
             Err(error) => {
                 failed += 1;
-                say(&format!("kept      {}: {error:#}\n", letter.address))?;
+                sayln!("kept      {}: {}", letter.address, causes(error.as_ref()))?;
             }
         }
     }
@@ -240,7 +259,7 @@ async fn give_up_all(letters: &Letters, tenant: &TenantId, meant: bool) -> anyho
         }
         left = left.saturating_sub(batch.len() as u64);
     }
-    say(&format!("deleted  {} letters\n", total - left))?;
+    sayln!("deleted  {}", counted(total - left, "letter"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -248,15 +267,7 @@ fn readable(found: &[Letter], total: u64) -> String {
     if found.is_empty() {
         return "no dead letters\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header([
-        "tenant/sender/message",
-        "reason",
-        "attempts",
-        "redriven",
-        "age",
-    ]);
-    table.set_width(printable::columns().and_then(|columns| u16::try_from(columns).ok()).unwrap_or(140));
+    let mut table = printable::table(["tenant/sender/message", "reason", "attempts", "redriven", "age"]);
     for letter in found {
         table.add_row([
             letter.address.to_string(),
@@ -275,7 +286,7 @@ fn details(letter: &Letter, paint: Paint) -> String {
     let mut page = Page::new(paint);
     page.headed("dead letter", Tone::Strong, &letter.address.to_string());
     page.field("reason", &format!("{}: {}", safe(&letter.reason, 64), safe(&letter.detail, 400)));
-    page.field("attempts", &format!("{}, redriven {} times", letter.attempts, letter.redriven));
+    page.field("attempts", &format!("{}, redriven {}", letter.attempts, counted(letter.redriven, "time")));
     page.field("died", &format!("{} ago", age(letter)));
     if let Some(traceparent) = &letter.traceparent {
         page.field("trace", &safe(traceparent, 64));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     context::{Identity, Paint, Tone, Who, safe, say},
-    output,
+    input, output,
     printable::{self, Page},
     send,
 };
@@ -38,6 +38,10 @@ const IDS_MAX: usize = 20;
 const REPLY_BYTES_MAX: u64 = 64;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus deliberations list --as acme/judge\n  \
+agentbus deliberations vote --as acme/judge 3f9c0a1b --approve")]
 pub(super) struct DeliberationsArgs {
     #[command(subcommand)]
     command: Command,
@@ -56,7 +60,10 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage, 3 denied.")]
+#[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage, 3 denied.\n\n\
+Examples:\n  \
+agentbus deliberations list --as acme/judge\n  \
+agentbus deliberations list --as acme/judge --json")]
 struct ListArgs {
     #[command(flatten)]
     identity: Identity,
@@ -66,7 +73,10 @@ struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 shown, 1 failure or no such deliberation, 2 usage, 3 denied.")]
+#[command(after_help = "Exit codes: 0 shown, 1 failure or no such deliberation, 2 usage, 3 denied.\n\n\
+Examples:\n  \
+agentbus deliberations show --as acme/judge 3f9c0a1b\n  \
+agentbus deliberations show --as acme/judge --json 3f9c0a1b")]
 struct ShowArgs {
     #[command(flatten)]
     identity: Identity,
@@ -80,13 +90,18 @@ struct ShowArgs {
 
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "agentbus deliberations vote [OPTIONS] --as <TENANT/AGENT>\n         \
+        <--approve|--reject> <ID>",
     group = ArgGroup::new("choice").required(true).args(["approve", "reject"]),
     after_help = "\
 A vote is about what you have seen. Without --digest the message is shown whole, and you are asked. Where \
 nobody is asked, the vote names the whole id (24 digits) and the whole digest (64 digits), as `show` prints \
 them; a message can be stopped unseen, with --reject --yes, and not approved.\n\n\
 Exit codes: 0 counted, 1 failure (unknown, decided before, voted before, other content, or you did not \
-say yes), 2 usage, 3 denied: you are no voter of this one yet, or it is your own message."
+say yes), 2 usage, 3 denied: you are no voter of this one yet, or it is your own message.\n\n\
+Examples:\n  \
+agentbus deliberations vote --as acme/judge 3f9c0a1b --approve\n  \
+agentbus deliberations vote --as acme/judge 3f9c0a1b --reject"
 )]
 struct VoteArgs {
     #[command(flatten)]
@@ -299,7 +314,7 @@ async fn vote(args: VoteArgs) -> anyhow::Result<ExitCode> {
 /// Why this vote cannot be sent as it was typed: abbreviations are for those who are shown what they mean.
 fn unattended(args: &VoteArgs, asks: bool) -> Option<String> {
     if asks {
-        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        let terminal = input::is_terminal() && std::io::stderr().is_terminal();
         return (!terminal).then(|| {
             "here is no terminal to show the message on and to ask: a vote needs --digest with all 64 digits, \
              which `agentbus deliberations show` prints; to stop a message unseen, --reject --yes"
@@ -319,10 +334,10 @@ fn unattended(args: &VoteArgs, asks: bool) -> Option<String> {
 /// Whether the person at the terminal means it. Ctrl-C ends the program meanwhile.
 pub(super) fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
     // What was typed before the message was shown is no answer to it.
-    let _ = rustix::termios::tcflush(std::io::stdin(), rustix::termios::QueueSelector::IFlush);
+    let _ = rustix::termios::tcflush(input::answers(), rustix::termios::QueueSelector::IFlush);
     eprint!("{question}{choice}? [y/N] ");
     let mut reply = String::new();
-    std::io::stdin().lock().take(REPLY_BYTES_MAX).read_line(&mut reply)?;
+    input::answers().lock().take(REPLY_BYTES_MAX).read_line(&mut reply)?;
     Ok(matches!(reply.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

@@ -38,7 +38,10 @@ const INTERRUPTED: u8 = 130;
 #[command(after_help = "\
 Starts nats-server, redis-server and two nodes on free ports in a temporary folder, ends all of them at \
 the end, and deletes the folder.\n\n\
-Exit codes: 0 all adds up, 1 something does not or could not be started, 2 usage, 130 interrupted.")]
+Exit codes: 0 all adds up, 1 something does not or could not be started, 2 usage, 130 interrupted.\n\n\
+Examples:\n  \
+agentbus demo\n  \
+agentbus demo --messages 60 --keep")]
 pub(super) struct DemoArgs {
     /// Messages of the traffic; the refusals, attacks and repeats come on top
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(60..=10_000))]

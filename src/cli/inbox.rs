@@ -21,6 +21,7 @@ use super::{
 use crate::{
     client::{self, AgentClient, Draft, is_delivery},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
+    phrase::causes,
     shutdown::Shutdown,
     wire,
 };
@@ -37,7 +38,10 @@ Registers the agent while it runs, so that others can send to it: heartbeats kee
 unregistered at the end. What does not name it as its recipient is not meant for it and is dropped.\n\n\
 From the durable inbox come messages that were kept for the agent, and the outcomes of its own; each is \
 acknowledged once it is printed, and does not come again.\n\n\
-Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.")]
+Exit codes: 0 done (--count reached, or Ctrl-C), 1 failure or fewer than --count, 2 usage.\n\n\
+Examples:\n  \
+agentbus inbox --as acme/worker --capability translate\n  \
+agentbus inbox --as acme/planner --durable-only --for 5s --json")]
 pub(super) struct InboxArgs {
     #[command(flatten)]
     identity: Identity,
@@ -88,7 +92,7 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
             Ok(kept) => Some(kept),
             Err(error) if args.durable_only => return Err(error),
             Err(error) => {
-                note(&paint, &format!("only what arrives now: {error:#}"));
+                note(&paint, &format!("only what arrives now: {}", causes(error.as_ref())));
                 None
             }
         },

@@ -13,6 +13,10 @@ mod train_head;
 mod verify;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus model info\n  \
+agentbus model verify")]
 pub struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,

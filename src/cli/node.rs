@@ -15,11 +15,16 @@ use crate::{
 
 /// Flags win over the environment (`AGENTBUS__NATS__URL` and so on), which wins over the file.
 #[derive(Debug, Args)]
-#[command(after_help = keys::help())]
+#[command(after_help = format!("{}\n\n{EXAMPLES}", keys::help()))]
 pub struct NodeArgs {
     #[command(flatten)]
     pub settings: Settings,
 }
+
+const EXAMPLES: &str = "\
+Examples:\n  \
+agentbus node --config node.toml\n  \
+agentbus node --config node.toml --name node-2 --set limits.in_flight=2048";
 
 /// Where a node's configuration comes from.
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use rustix::termios::{Winsize, tcgetwinsize};
 use serde_json::Value;
 
@@ -61,6 +62,18 @@ pub(super) fn columns() -> Option<usize> {
     let terminal = of(output::window()).or_else(|| of(tcgetwinsize(io::stderr()).ok()));
     let said = || std::env::var("COLUMNS").ok()?.parse().ok();
     terminal.or_else(said).map(|columns| columns.clamp(COLUMNS_MIN, COLUMNS_MAX))
+}
+
+/// A table that the terminal has room for.
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
+    let width = columns().unwrap_or(COLUMNS) - MARGIN;
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(u16::try_from(width).unwrap_or(u16::MAX))
+        .set_header(header);
+    table
 }
 
 /// Lines under names of ours.

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, IsTerminal as _, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -12,8 +12,10 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use super::{
+    input,
     judge::JudgeArgs,
     output::{self, Reader, offer},
 };
@@ -39,12 +41,17 @@ const BATCHES_WAITING: usize = 4;
     model says of the words, \"score\" the whole formula (docs/impact.md); a text has its words alone, \
     so that its score is what they say.\n\n\
     A line that cannot be scored gives {\"line\": N, \"error\": …} in its place, and exit code 1 at the end.\n\n\
-    Example:\n  echo '{\"text\": \"Delete all customer records\"}' | agentbus score"
+    Examples:\n  agentbus score 'Delete all customer records'\n  \
+    echo '{\"text\": \"Delete all customer records\"}' | agentbus score\n  \
+    agentbus score --file texts.jsonl"
 )]
 pub struct ScoreArgs {
-    /// Lines of JSON; - is standard input
-    #[arg(value_name = "FILE", default_value = "-")]
-    input: PathBuf,
+    /// A text to score; or a file with lines of JSON, if there is one of that name
+    #[arg(value_name = "TEXT|FILE", conflicts_with = "file")]
+    text: Option<String>,
+    /// Lines of JSON; - is standard input, which is read unless there is something else
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     #[command(flatten)]
     judge: JudgeArgs,
 }
@@ -66,19 +73,34 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     match told? {
         Told { unread: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
         Told { failed, lines, .. } => {
-            eprintln!("agentbus: {failed} of {lines} lines have no score");
+            eprintln!("agentbus: {failed} of {} without a score", crate::phrase::counted(lines, "line"));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 fn open(args: &ScoreArgs) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)> {
-    if args.input.as_os_str() == "-" {
-        return Ok((Box::new(io::stdin()), None));
+    let path = match (&args.text, &args.file) {
+        (Some(text), _) if !names_a_file(text) => return Ok((Box::new(one_line(text)), None)),
+        (Some(path), _) => Path::new(path),
+        (None, file) => file.as_deref().unwrap_or(Path::new("-")),
+    };
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(input::stdin("lines of JSON, such as {\"text\": \"hello\"},")), None));
     }
-    let file = File::open(&args.input).with_context(|| args.input.display().to_string())?;
+    let file = File::open(path).with_context(|| path.display().to_string())?;
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
     Ok((Box::new(file), size))
+}
+
+/// A mistyped name of a file is no text to score, either.
+fn names_a_file(text: &str) -> bool {
+    let path = Path::new(text);
+    text == "-" || path.is_file() || path.extension().is_some_and(|end| end == "json" || end == "jsonl")
+}
+
+fn one_line(text: &str) -> io::Cursor<String> {
+    io::Cursor::new(format!("{}\n", json!({ "text": text })))
 }
 
 /// One batch after the other, and where its answers will be, in the order of the input.

@@ -18,6 +18,7 @@ use super::{
     context::{Identity, Paint, Tone, Who, at, safe, say},
     deliberations::Desk,
     inbox::CONTENT_MAX,
+    input,
     printable::{self, Page},
 };
 use crate::{
@@ -34,22 +35,25 @@ const OUTCOME_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "agentbus send --as <TENANT/AGENT> [OPTIONS]\n         \
+        <--to <AGENT>|--capability <CAPABILITY>|--broadcast>\n         \
+        <TEXT|--content <JSON>|--file <FILE>>",
     group = ArgGroup::new("recipient").required(true).args(["to", "capability", "broadcast"]),
     group = ArgGroup::new("what").required(true).args(["text", "content", "file"]),
     after_help = "Exit codes:\n  \
         0  delivered; with --no-wait also stored\n  \
-        1  failed: not connected, malformed, recipient not there, shed, something unavailable, too late\n  \
+        1  failed: not connected, malformed, no recipient, shed, unavailable, too late\n  \
         2  usage\n  \
-        3  denied: by the policy, the constitution or the reviewers, or it is not yours to send\n  \
+        3  denied: by policy, constitution or reviewers, or it is not yours to send\n  \
         4  waits: for reviewers, or for an outcome that has not come yet\n\n\
         Examples:\n  \
         agentbus send --as acme/planner --to worker 'index the new documents'\n  \
-        agentbus send --as acme/planner --capability translate --type task_request --tool read 'hello'\n  \
-        agentbus send --as acme/planner --broadcast --with-role monitor --content '{\"disk\": 0.93}'\n  \
-        agentbus send --as acme/planner --to worker --message-id m1 'twice'   # a repeat gets the same verdict\n  \
-        agentbus send --as acme/planner --to worker --durable 'worker may be away: it is kept'\n  \
+        agentbus send --as acme/planner --capability translate --tool read 'hello'\n  \
+        agentbus send --as acme/planner --broadcast --content '{\"disk\": 0.93}'\n  \
+        agentbus send --as acme/planner --to worker --message-id m1 'once'\n  \
+        agentbus send --as acme/planner --to worker --durable 'kept while it is away'\n  \
         agentbus send --as acme/planner --to worker --ask 'how far are you?'\n  \
-        agentbus send --as acme/planner --to worker --priority critical --wait 10m 'wait for the reviewers'"
+        agentbus send --as acme/planner --to worker --priority high --wait 5m 'hello'"
 )]
 pub(super) struct SendArgs {
     #[command(flatten)]
@@ -328,7 +332,7 @@ fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
 fn read_text(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text)
+        input::stdin("the text").lock().take(FILE_BYTES_MAX).read_to_string(&mut text)
     } else {
         std::fs::File::open(file).and_then(|open| open.take(FILE_BYTES_MAX).read_to_string(&mut text))
     };

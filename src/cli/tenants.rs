@@ -8,11 +8,15 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::Table;
 
-use super::output::{OutputError, say};
+use super::{
+    output::{OutputError, say},
+    printable,
+};
 use crate::{
     domain::Weights,
+    phrase::counted,
     tenants::{
         BusUser, DiskSync, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names,
         preview, provision, public_key_of, reload, render_server_conf,
@@ -25,12 +29,29 @@ mod reviewers;
 
 use changes::{Changes, Consent};
 
+/// What `--help` says last of a command that shows its changes first.
+macro_rules! with_codes {
+    ($one:literal, $other:literal) => {
+        concat!(
+            "Exit codes: 0 done, or with --dry-run nothing to change; 1 failure, or you did not say yes; 2 usage; \
+             5 with --dry-run: something would change.\n\nExamples:\n  ",
+            $one,
+            "\n  ",
+            $other
+        )
+    };
+}
+
 /// Bounds of the stream of records: several of the largest records, and more than a disk has.
 const RECORDS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
 
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
 /// that nodes watch.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus tenants example > tenants.toml\n  \
+agentbus tenants apply --file tenants.toml")]
 pub struct TenantsArgs {
     #[command(subcommand)]
     command: Command,
@@ -39,18 +60,25 @@ pub struct TenantsArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print an example of a tenants file, to begin from.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants example\n  agentbus tenants example > tenants.toml"
+    )]
     Example,
     /// Parse a tenants file and report what it says, with a warning where nobody could decide on what is
     /// deliberated; changes nothing.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants check\n  agentbus tenants check --file tenants.toml"
+    )]
     Check(Source),
     /// Show tenants, agents and where their seeds are.
+    #[command(after_help = "Examples:\n  agentbus tenants list\n  agentbus tenants list --file tenants.toml")]
     List(Source),
     /// Write keys and NATS accounts. Safe to run again: seeds that exist are kept.
     ///
     /// Seeds go to DIR/keys/<tenant>/<agent>.nk, for their owner only; none is made for an agent that brings a
     /// key. Seeds of agents that are no longer in the file are deleted, after you were asked. A server reads the
     /// accounts when it starts; use `apply` for one that runs.
-    #[command(after_help = CODES)]
+    #[command(after_help = with_codes!("agentbus tenants generate --dry-run", "agentbus tenants generate --file tenants.toml --dir bus --sync always"))]
     Generate(Generate),
     /// Write keys and accounts, have the running servers reload them, and publish the tenants to
     /// the nodes.
@@ -60,23 +88,22 @@ enum Command {
     ///
     /// Connections of agents that stay in the file survive. Requests under way at the instant of
     /// the reload may go unanswered: agents retry them with the same message id.
-    #[command(after_help = CODES)]
+    #[command(after_help = with_codes!("agentbus tenants apply --dry-run", "agentbus tenants apply --file tenants.toml --replicas 3 --yes"))]
     Apply(Apply),
     /// Remove what tenants and agents that left the file have left: streams, durable inboxes, seeds.
     ///
     /// Shows it first, and asks; needs --yes where there is no terminal.
-    #[command(after_help = CODES)]
+    #[command(after_help = with_codes!("agentbus tenants purge --dry-run", "agentbus tenants purge --yes"))]
     Purge(purge::Purge),
     /// Print the public key of the seed in FILE, for `nkey` in the tenants file; makes a seed where there is none.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants key clerk.nk\n  agentbus tenants key .agentbus/keys/bus/node.nk"
+    )]
     Key {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
 }
-
-const CODES: &str = "\
-Exit codes: 0 done, or with --dry-run nothing to change; 1 failure, or you did not say yes; 2 usage; 5 with \
---dry-run: something would change.";
 
 #[derive(Debug, Args)]
 struct Generate {
@@ -134,9 +161,10 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
             let (path, agents) =
                 (source.file(), plan.tenants().iter().map(|t| t.agents.len()).sum::<usize>());
             sayln!(
-                "{}: {} tenants, {agents} agents, all within bounds",
+                "{}: {}, {}, all within bounds",
                 path.display(),
-                plan.tenants().len()
+                counted(plan.tenants().len(), "tenant"),
+                counted(agents, "agent")
             )?;
             for warning in plan.tenants().iter().flat_map(reviewers::warnings) {
                 sayln!("{warning}")?;
@@ -253,14 +281,12 @@ fn running_server(dir: &Path) -> anyhow::Result<String> {
 }
 
 fn table(plan: &Plan, dir: &Path) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY);
-    table.set_header(["tenant", "agent", "roles", "seed"]);
+    let mut table = printable::table(["tenant", "agent", "roles", "seed"]);
     for tenant in plan.tenants() {
         let limits = &tenant.limits;
         let mut bounds = format!(
-            "{} agents, {}/min, {} bytes, deliberates at {}, {}",
-            limits.agents,
+            "{}, {}/min, {} bytes, deliberates at {}, {}",
+            counted(limits.agents, "agent"),
             limits.messages_per_minute,
             limits.content_bytes,
             limits.deliberation_threshold,
@@ -298,7 +324,7 @@ fn shown(weights: &Weights) -> String {
 fn print_generated(generated: &Generated) -> Result<(), OutputError> {
     let Generated { accounts_conf, users, created, removed, exposed, changed } = generated;
     let word = if *changed { "wrote" } else { "unchanged" };
-    sayln!("{word} {} ({users} users)", accounts_conf.display())?;
+    sayln!("{word} {} ({})", accounts_conf.display(), counted(*users, "user"))?;
     for path in created {
         sayln!("  new seed      {}", path.display())?;
     }
@@ -340,5 +366,5 @@ fn print_provisioned(provisioned: &Provisioned) -> Result<(), OutputError> {
     for tenant in removed {
         sayln!("removed tenant {tenant}")?;
     }
-    sayln!("{} tenants are in force", put.len() + unchanged.len())
+    sayln!("in force: {}", counted(put.len() + unchanged.len(), "tenant"))
 }

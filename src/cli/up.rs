@@ -16,6 +16,7 @@ use super::{
     tenants::changes::{Changes, agree},
 };
 use crate::{
+    phrase::counted,
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
     tenants::{BusUser, DiskSync, Plan, Seed, User},
@@ -26,6 +27,10 @@ use crate::{
 /// Everything runs as a child of this command, on loopback, and ends with it. Keys, stored messages,
 /// Redis's data and logs are kept in the data folder. Edit `tenants.toml` there to have your own tenants.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus up --nodes 2\n  \
+agentbus up --dir other --port 0 --http-port 0 --redis-port 0")]
 pub struct UpArgs {
     /// The data folder; made when it is not there
     #[arg(long, default_value = ".agentbus", env = "AGENTBUS_DIR")]
@@ -205,7 +210,7 @@ fn write_page(page: &mut String, dir: &Path, stack: &Stack) -> std::fmt::Result 
     }
     for tenant in stack.plan().tenants() {
         let agents: Vec<_> = tenant.agents.keys().map(|agent| agent.as_str()).collect();
-        row(tenant.id.as_str(), &format!("{} agents", agents.len()), &shorten(&agents.join(" ")))?;
+        row(tenant.id.as_str(), &counted(agents.len(), "agent"), &shorten(&agents.join(" ")))?;
     }
     let url = stack.nats_url();
     let Some((from, to)) = example_pair(stack.plan()) else {

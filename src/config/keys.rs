@@ -65,6 +65,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("webhook.attempts", "After so many calls an event is given up, 1 to 100"),
 ];
 
+/// Columns of the narrowest terminal that a help is for.
+const HELP_COLUMNS: usize = 80;
+
 /// How to set keys, and each with its meaning.
 pub fn help() -> String {
     let width = KEYS.iter().map(|(path, _)| path.len()).max().unwrap_or_default();
@@ -72,9 +75,29 @@ pub fn help() -> String {
                     AGENTBUS__LIMITS__DEADLINE=500ms sets limits.deadline:\n"
         .to_owned();
     for (path, meaning) in KEYS {
-        text.push_str(&format!("  {path:<width$}  {meaning}\n"));
+        let room = HELP_COLUMNS - width - 4;
+        for (at, line) in lines(meaning, room).iter().enumerate() {
+            let path = if at == 0 { path } else { "" };
+            text.push_str(&format!("  {path:<width$}  {line}\n"));
+        }
     }
     text + "`agentbus config show` prints their values."
+}
+
+/// Words in lines of at most so many characters.
+fn lines(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The configuration as TOML that can be read back, each key below its meaning. Users and passwords
@@ -264,7 +287,7 @@ mod tests {
     #[test]
     fn a_line_of_the_help_fits_a_terminal() {
         for line in help().lines().filter(|line| line.starts_with("  ")) {
-            assert!(line.len() <= 100, "{} bytes: {line}", line.len());
+            assert!(line.len() <= HELP_COLUMNS, "{} bytes: {line}", line.len());
         }
     }
 

@@ -102,8 +102,8 @@ impl Admission {
             return Err(Rejection::new(
                 Reason::RateLimited,
                 format!(
-                    "the tenant has used its {} messages a minute on this node",
-                    usage.messages_per_minute
+                    "the tenant has used its {} a minute on this node",
+                    crate::phrase::counted(usage.messages_per_minute, "message")
                 ),
             )
             .after(jittered(wait.max(Duration::from_millis(1)))));
@@ -126,8 +126,11 @@ impl Admission {
     }
 
     fn overloaded(&self, whose: &str, limit: usize) -> Rejection {
-        Rejection::new(Reason::Overloaded, format!("the {whose} has {limit} messages in flight, its limit"))
-            .after(jittered(Duration::from_millis(20)))
+        Rejection::new(
+            Reason::Overloaded,
+            format!("the {whose} has {} in flight, its limit", crate::phrase::counted(limit, "message")),
+        )
+        .after(jittered(Duration::from_millis(20)))
     }
 
     fn usage(&self, tenant: &Tenant) -> Arc<Usage> {

@@ -65,11 +65,12 @@ pub(super) fn never_kept(reason: Reason) -> bool {
 
 /// What can still be done, to be added to the reason.
 pub(super) fn after_giving_up(attempts: u64, put_aside: bool) -> String {
+    let attempts = crate::phrase::counted(attempts, "attempt");
     let again = "submit it under a new message_id if it still matters";
     match put_aside {
-        true => format!("; given up after {attempts} attempts: the operator can redrive it, or {again}"),
+        true => format!("; given up after {attempts}: the operator can redrive it, or {again}"),
         false => {
-            format!("; given up after {attempts} attempts, and there was no room to put it aside: {again}")
+            format!("; given up after {attempts}, and there was no room to put it aside: {again}")
         }
     }
 }

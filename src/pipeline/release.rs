@@ -232,7 +232,10 @@ fn enough(demanded: Option<u32>, approval: &Approval) -> Result<(), Rejection> {
         Some(demanded) if usize::try_from(demanded).is_ok_and(|demanded| demanded > given) => {
             Err(Rejection::new(
                 Reason::PolicyDenied,
-                format!("approved by {given}, and the policy demands {demanded} approvals by now"),
+                format!(
+                    "approved by {given}, and the policy demands {} by now",
+                    crate::phrase::counted(demanded, "approval")
+                ),
             ))
         }
         _ => Ok(()),

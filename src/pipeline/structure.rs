@@ -38,8 +38,9 @@ pub(super) fn check(
         return Err(Rejection::new(
             Reason::TooLarge,
             format!(
-                "found {} bytes of content, this tenant may send {}",
-                letter.content_bytes, tenant.limits.content_bytes
+                "found {} of content, this tenant may send {}",
+                crate::phrase::counted(letter.content_bytes, "byte"),
+                tenant.limits.content_bytes
             ),
         ));
     }

@@ -283,8 +283,10 @@ impl Trail {
     fn delivered(&self, reach: Reach) -> Verdict {
         let detail = match (&reach.agent, reach.missed_total) {
             (Some(agent), _) => format!("handed to {agent}"),
-            (None, 0) => format!("handed to {} agents", reach.delivered),
-            (None, missed) => format!("handed to {} agents, {missed} missed", reach.delivered),
+            (None, 0) => format!("handed to {}", crate::phrase::counted(reach.delivered, "agent")),
+            (None, missed) => {
+                format!("handed to {}, {missed} missed", crate::phrase::counted(reach.delivered, "agent"))
+            }
         };
         Verdict { detail, reach: Some(reach), ..self.verdict() }
     }

@@ -74,7 +74,7 @@ impl SealKeys {
                 return Err(format!("line {number} has a character that is not printable ASCII, or a blank"));
             }
             if !(KEY_MIN..=KEY_MAX).contains(&line.len()) {
-                return Err(format!("line {number} has {} characters", line.len()));
+                return Err(format!("line {number} has {}", crate::phrase::counted(line.len(), "character")));
             }
             let key = Hmac::new_from_slice(line.as_bytes()).map_err(|error| error.to_string())?;
             keys.push(key);

@@ -44,7 +44,7 @@ impl Secret {
             let encoded = line.strip_prefix("whsec_").ok_or_else(|| format!("line {number} lacks whsec_"))?;
             let key = STANDARD.decode(encoded).map_err(|_| format!("line {number} is not base64"))?;
             if !(BYTES_MIN..=BYTES_MAX).contains(&key.len()) {
-                return Err(format!("line {number} holds {} bytes", key.len()));
+                return Err(format!("line {number} holds {}", crate::phrase::counted(key.len(), "byte")));
             }
             keys.push(key);
         }

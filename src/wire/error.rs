@@ -38,7 +38,7 @@ pub enum DecodeError {
     KeyNotText { at: usize, found: &'static str },
     #[error("the key {key} occurs twice in one map")]
     DuplicateKey { key: Shown },
-    #[error("{bytes} bytes follow the end of the map")]
+    #[error("{} after the end of the map", crate::phrase::counted(*bytes, "byte"))]
     TrailingBytes { bytes: usize },
     #[error("the number at byte {at} is not finite")]
     NotFinite { at: usize },
@@ -177,11 +177,15 @@ impl Shown {
 
     /// The text if it looks like a field's name, else only its size.
     fn name(&self) -> String {
-        if self.plain { self.escaped.clone() } else { format!("(a name of {} bytes)", self.bytes) }
+        if self.plain {
+            self.escaped.clone()
+        } else {
+            format!("(a name of {})", crate::phrase::counted(self.bytes, "byte"))
+        }
     }
 
     fn size(&self) -> String {
-        format!("another text of {} bytes", self.bytes)
+        format!("another text of {}", crate::phrase::counted(self.bytes, "byte"))
     }
 }
 

@@ -13,6 +13,7 @@
 mod ask;
 mod chaos;
 mod clients;
+mod commands;
 mod deliberation;
 mod docs;
 mod durable;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::ColumnConstraint;
 use serde_json::Value;
 
 use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
@@ -22,10 +22,6 @@ use crate::{
 const SHORT_ID: usize = 8;
 /// Names listed in one line.
 const NAMES_MAX: usize = 12;
-/// Columns of a table where nobody says how wide the terminal is.
-const WIDTH: usize = 110;
-/// Columns left free, for those who indent it.
-const MARGIN: usize = 2;
 /// Columns of the reason, however narrow the terminal is.
 const WHY_MIN: u16 = 20;
 /// Whom a message is for, in a row or a line; `show` says the whole.
@@ -41,18 +37,7 @@ fn listing_at(listing: &Listing, who: &Who, paint: Paint, now: u64) -> String {
         return format!("nothing waits for {who}\n");
     }
     let digits = short_id(entries);
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header([
-        "id",
-        "from → to",
-        "type",
-        "why",
-        "votes",
-        "you",
-        "time left",
-    ]);
-    let width = printable::columns().map_or(WIDTH, |width| width.saturating_sub(MARGIN));
-    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    let mut table = printable::table(["id", "from → to", "type", "why", "votes", "you", "time left"]);
     if let Some(why) = table.column_mut(3) {
         why.set_constraint(ColumnConstraint::LowerBoundary(comfy_table::Width::Fixed(WHY_MIN)));
     }

@@ -17,6 +17,7 @@ use crate::{
         output::{self, Reader, offer},
         printable,
     },
+    phrase::counted,
     shutdown::Shutdown,
 };
 
@@ -26,7 +27,10 @@ const ROWS: usize = 24;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 On a terminal a table that is drawn anew; otherwise one line for each that is new, changed or gone.\n\n\
-Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.")]
+Exit codes: 0 done (Ctrl-C, or --for is over), 1 failure, 2 usage, 3 denied.\n\n\
+Examples:\n  \
+agentbus deliberations watch --as acme/judge\n  \
+agentbus deliberations watch --as acme/judge --for 10m --json")]
 pub(super) struct WatchArgs {
     #[command(flatten)]
     identity: Identity,
@@ -186,7 +190,8 @@ fn fitted(text: &str, rows: usize) -> String {
         return text.to_owned();
     }
     let mut out: String = lines.iter().take(room - 1).map(|line| format!("{line}\n")).collect();
-    out += &format!("… {} more lines than this window has\n", lines.len() - (room - 1));
+    let more = counted(lines.len() - (room - 1), "line");
+    out += &format!("… {more} more than this window has\n");
     out
 }
 
@@ -257,7 +262,7 @@ mod tests {
         assert_eq!(fitted(&text, 31), text);
         let cut = fitted(&text, 30);
         assert_eq!(cut.lines().count(), 29, "{cut}");
-        assert!(cut.ends_with("line 27\n… 2 more lines than this window has\n"), "{cut}");
+        assert!(cut.ends_with("line 27\n… 2 lines more than this window has\n"), "{cut}");
         assert_eq!(fitted(&text, 0).lines().count(), 2);
     }
 

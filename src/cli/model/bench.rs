@@ -40,6 +40,10 @@ struct Range {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus model bench --tokens 16\n  \
+agentbus model bench --tokens 0 --texts texts.jsonl --json")]
 pub struct BenchArgs {
     #[command(flatten)]
     model: ModelArgs,

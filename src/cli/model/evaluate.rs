@@ -19,7 +19,9 @@ use crate::{
 #[command(
     after_help = "Each line of data is {\"text\": …, \"high\": 0 or 1} or {\"text\": …, \"level\": 0 to 3} \
     (2 and 3 are high), with \"group\" (or \"source\") and \"part\" (train, dev, test) if you like.\n\
-    Scores are the semantic part alone, as a node gets it for a message with that text."
+    Scores are the semantic part alone, as a node gets it for a message with that text.\n\n\
+    Examples:\n  agentbus model evaluate --data texts.jsonl\n  \
+    agentbus model evaluate --data texts.jsonl --part test --html page.html"
 )]
 pub struct EvaluateArgs {
     /// Labelled texts, as lines of JSON; can be repeated
@@ -108,7 +110,11 @@ fn all_as_json(judged: &[Judged], figures: &Figures, model: &str, data: &[String
 }
 
 fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
-    let mut out = format!("{model} on {} texts, {} of them high\n\n", figures.texts, figures.high);
+    let mut out = format!(
+        "{model} on {}, {} of them high\n\n",
+        crate::phrase::counted(figures.texts, "text"),
+        figures.high
+    );
     for (name, value) in [
         ("AUC", figures.auc),
         ("average precision", figures.average_precision),

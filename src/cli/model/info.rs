@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{judge::ModelArgs, output::say},
+    cli::{context::Paint, judge::ModelArgs, output::say, printable::Page},
     impact::model::{Info, Model, ModelError, Precision, Source},
 };
 
@@ -14,6 +14,10 @@ use crate::{
 const MANIFEST: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/impact/manifest.toml"));
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus model info\n  \
+agentbus model info --precision f32 --json")]
 pub struct InfoArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -70,8 +74,8 @@ fn readable(
     available: &[(Precision, Option<ModelError>)],
     asked: Option<Precision>,
 ) -> String {
-    let mut out = String::new();
-    let mut line = |name: &str, text: String| out += &format!("  {name:<11} {text}\n");
+    let mut page = Page::new(Paint::stdout());
+    let mut line = |name: &str, text: String| page.field(name, &text);
     let said = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     line("model", name.to_owned());
     line("digest", info.digest.clone());
@@ -94,7 +98,7 @@ fn readable(
             info.parameters as f64 / 1e6
         ),
     );
-    line("vocabulary", format!("{} tokens, up to {} at once", info.vocabulary, info.positions));
+    line("tokenizer", format!("{} tokens, up to {} at once", info.vocabulary, info.positions));
     let why = if asked.is_some() { "as asked for" } else { "the fastest that this CPU has" };
     line("computes", format!("in {} by {}, {why}", info.precision, info.engine));
     for (precision, missing) in available {
@@ -110,7 +114,7 @@ fn readable(
         }
         _ => line("head", "says nothing of how it was trained".to_owned()),
     }
-    out
+    page.into_text()
 }
 
 /// A fact of a head on one line.

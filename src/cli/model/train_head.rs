@@ -36,7 +36,8 @@ const ROUNDS: usize = 3;
     after_help = "Each line of data is {\"text\": …, \"high\": 0 or 1} or {\"text\": …, \"level\": 0 to 3} \
     (2 and 3 are high), with \"part\" (train, dev; test is left alone) and \"weight\" if you like. Without any \
     \"part\", a fifth is drawn for choosing.\n\n\
-    Example:\n  agentbus model train-head --data texts.jsonl --out head.json"
+    Examples:\n  agentbus model train-head --data texts.jsonl --out head.json\n  \
+    agentbus model train-head --data texts.jsonl --out head.json --balance"
 )]
 pub struct TrainHeadArgs {
     /// Labelled texts, as lines of JSON; can be repeated
@@ -117,7 +118,7 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
         sayln!("{facts}")?;
     } else {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-        sayln!("{} texts to learn from, {} to choose by", train.len(), dev.len())?;
+        sayln!("{} to learn from, {} to choose by", crate::phrase::counted(train.len(), "text"), dev.len())?;
         sayln!(
             "  l2 {}: on dev AUC {}, F1 at 0.5 {}, log loss {}",
             chosen.l2,

@@ -10,9 +10,14 @@ use super::info::manifest;
 use crate::{
     cli::output::OutputError,
     impact::model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of},
+    phrase::{causes, counted},
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:\n  \
+agentbus model verify\n  \
+agentbus model verify --model-dir model")]
 pub struct VerifyArgs {
     /// Folder of a model, instead of the one inside
     #[arg(long, value_name = "DIR")]
@@ -94,11 +99,11 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
                 let found = answers(&Arc::new(model), &reference, &golden, known);
                 checks.check(
                     &what,
-                    found.map_err(|error| format!("{error:#}")).and_then(|least| {
+                    found.map_err(|error| causes(error.as_ref())).and_then(|least| {
                         let needed = cosine_min(precision);
                         let fact = format!(
-                            "{} texts, least cosine {least:.7} to {}, needed {needed}",
-                            golden.cases.len(),
+                            "{}, least cosine {least:.7} to {}, needed {needed}",
+                            counted(golden.cases.len(), "text"),
                             if known { "the reference" } else { "f32" }
                         );
                         if least >= needed { Ok(fact) } else { Err(fact) }

@@ -12,7 +12,8 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::{
-    cli::{context::safe, deliberations::agreed, output::say},
+    cli::{context::safe, deliberations::agreed, input, output::say},
+    phrase::counted,
     tenants::{AccessChanges, Plan, StoreChanges, connections_of},
 };
 
@@ -61,7 +62,7 @@ pub(in crate::cli) fn agree(yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+    if !input::is_terminal() || !io::stderr().is_terminal() {
         bail!(
             "nothing was changed: what is marked with - would go, and here is no terminal to ask on; if it is \
              meant, say --yes"
@@ -197,23 +198,12 @@ fn row(sign: char, kind: &'static str, text: String) -> Row {
     Row { sign, kind, text }
 }
 
-/// What those that left the file have left, on one line.
+/// What tenants and agents that left the file have left, on one line.
 fn kept(left: &[String]) -> Option<String> {
     let inboxes = left.iter().filter(|name| name.contains('/')).count();
-    let parts = [(left.len() - inboxes, "stream"), (inboxes, "inbox")];
-    let parts: Vec<String> = parts
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| match (*count, *what) {
-            (1, what) => format!("1 {what}"),
-            (count, "inbox") => format!("{count} inboxes"),
-            (count, what) => format!("{count} {what}s"),
-        })
-        .collect();
-    (!parts.is_empty()).then(|| {
-        format!(
-            "kept {} of those that left the file; to remove it: agentbus tenants purge",
-            parts.join(" and ")
-        )
-    })
+    let streams = (left.len() > inboxes).then(|| counted(left.len() - inboxes, "stream"));
+    let inboxes = (inboxes > 0).then(|| format!("inboxes of {}", counted(inboxes, "agent")));
+    let parts: Vec<String> = streams.into_iter().chain(inboxes).collect();
+    (!parts.is_empty())
+        .then(|| format!("left over: {} (agentbus tenants purge removes them)", parts.join(", ")))
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     deliberation::{NoReviewers, electorate},
     domain::{AgentId, Electors, MessageType, Tenant},
+    phrase::counted,
 };
 
 /// Names listed in one warning.
@@ -52,8 +53,7 @@ pub(super) fn numbers(tenant: &Tenant) -> String {
         tenant.agents.iter().filter(|(agent, grant)| electors.include(agent, &grant.roles)).count()
     };
     let (voters, stand_ins) = (count(&tenant.deliberation.voters), count(&tenant.deliberation.stand_ins));
-    let plural = |n: usize| if n == 1 { "" } else { "s" };
-    format!("{voters} voter{}, {stand_ins} stand-in{}", plural(voters), plural(stand_ins))
+    format!("{}, {}", counted(voters, "voter"), counted(stand_ins, "stand-in"))
 }
 
 /// A type with the common terms, if any has, and those with terms of their own.
