@@ -78,7 +78,7 @@ stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled
 	$(CARGO) build --release --bin agentbus --bin loadtest
 	target/release/loadtest stops --stops $(STOPS)
 
-bench: servers ## Measure, and write the benchmark report
+bench: servers build ## Measure, and write the benchmark report
 	$(CARGO) run --release --bin loadtest -- report
 
 model: ## Make the impact model anew from its source, but for what was tuned (models/README.md)

@@ -145,7 +145,7 @@ impl Rig {
         let agentbus = options.agentbus.clone().map_or_else(beside_this_program, Ok)?;
         let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
         let stack = StackOptions::new(folder.path(), Plan::parse(PLAN)?, agentbus);
-        let stack = StackOptions { nodes: 0, node_overrides: NODE.parse()?, ..stack };
+        let stack = StackOptions { nodes: 0, sync: options.sync, node_overrides: NODE.parse()?, ..stack };
         let stack = Stack::start(stack).await?;
         let sender = agent(&stack, SENDER).await?;
         let recipient = agent(&stack, RECIPIENT).await?;

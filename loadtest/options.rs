@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
+use agentbus::tenants::DiskSync;
 use clap::{Args, Parser, Subcommand, builder::TypedValueParser as _};
 
 use crate::chaos::havoc::Break;
@@ -158,6 +159,9 @@ pub(crate) struct DurableOptions {
     /// Bytes of one message
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(256..=65_536))]
     pub(crate) payload: u32,
+    /// When the server syncs what it has stored: 2m, or always, before it acknowledges it
+    #[arg(long, value_name = "WHEN", default_value_t = DiskSync::default())]
+    pub(crate) sync: DiskSync,
     /// Print how to profile the node while its turn lasts
     #[arg(long)]
     pub(crate) profile: bool,
@@ -178,6 +182,7 @@ impl DurableOptions {
             seconds: load.seconds,
             warm_up: load.warm_up,
             payload: load.payload,
+            sync: DiskSync::default(),
             profile: false,
             agentbus: load.agentbus.clone(),
             json: None,

@@ -109,7 +109,9 @@ async fn read_stages(turn: &Turn) -> anyhow::Result<stages::Stages> {
 
 pub(crate) fn say_how_to_profile(pid: u32) {
     eprintln!(
-        "profile this turn's node:  perf record -e cpu-clock -F 499 --call-graph dwarf,16384 -p {pid} -o node.perf\n\
+        "profile this turn's node (--agentbus target/profiling/agentbus has names; make it by\n\
+         cargo build --profile profiling --bin agentbus):\n\
+         \x20                          perf record -e cpu-clock -F 499 --call-graph dwarf,16384 -p {pid} -o node.perf\n\
          and then:                  perf script -i node.perf --no-inline | loadtest parts"
     );
 }

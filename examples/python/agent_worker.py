@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import sys
 import time
 import uuid
@@ -64,7 +65,7 @@ async def main(server, who, seed_file, count=None):
                 "message_id": uuid.uuid4().hex, "message_type": RESPONSES[message["message_type"]],
                 "to": {"agent": message["from_agent"]}, "in_reply_to": message["message_id"],
                 "constitutional_hash": message["constitutional_hash"], "created_at": int(time.time() * 1000),
-                "content": {"text": f"{agent} has heard you"},
+                "content": {"text": f"the sum is {sum(map(int, re.findall('-?[0-9]{1,9}', str(message['content']))))}"},
             }
             await question.respond(json.dumps(body).encode())
 

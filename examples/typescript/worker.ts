@@ -25,12 +25,12 @@ async function ask(verb: string, body: object): Promise<any> {
 const responses: Record<string, string> = {
   query: "response", task_request: "task_response", governance_request: "governance_response",
 };
-function answer(question: Msg, { message_id, message_type, from_agent, constitutional_hash }: any) {
+function answer(question: Msg, { message_id, message_type, from_agent, constitutional_hash, content }: any) {
   if (!(message_type in responses)) return;
   question.respond(JSON.stringify({
     message_id: randomUUID(), message_type: responses[message_type], to: { agent: from_agent },
     in_reply_to: message_id, constitutional_hash, created_at: Date.now(),
-    content: { text: `${agent} has heard you` },
+    content: { text: `the sum is ${(JSON.stringify(content).match(/-?[0-9]{1,9}/g) ?? []).reduce((sum, n) => sum + Number(n), 0)}` },
   }));
 }
 

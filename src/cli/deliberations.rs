@@ -332,7 +332,7 @@ fn unattended(args: &VoteArgs, asks: bool) -> Option<String> {
 }
 
 /// Whether the person at the terminal means it. Ctrl-C ends the program meanwhile.
-fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
+pub(super) fn agreed(question: &str, choice: &str) -> anyhow::Result<bool> {
     // What was typed before the message was shown is no answer to it.
     let _ = rustix::termios::tcflush(input::answers(), rustix::termios::QueueSelector::IFlush);
     eprint!("{question}{choice}? [y/N] ");

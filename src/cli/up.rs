@@ -8,15 +8,18 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::output::say;
+use super::{
+    output::say,
+    tenants::changes::{Changes, agree},
+};
 use crate::{
     phrase::counted,
     servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
     shutdown::hangup_is_ignored,
-    tenants::{Plan, User},
+    tenants::{BusUser, DiskSync, Plan, Seed, User},
 };
 
 /// Start NATS, Redis and nodes on this machine, with two example tenants
@@ -47,9 +50,15 @@ pub struct UpArgs {
     /// Keep registry and idempotency in the memory of one node
     #[arg(long)]
     pub no_redis: bool,
+    /// When stored messages reach the disk: 2m, or always, before they are acknowledged
+    #[arg(long, value_name = "WHEN", default_value_t = DiskSync::default())]
+    pub sync: DiskSync,
     /// First delete the keys, stored messages and Redis's data in the data folder; `tenants.toml` stays
     #[arg(long)]
     pub fresh: bool,
+    /// Delete seeds of agents that left `tenants.toml`, without being asked
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// What it means to have no Redis, for a person who decides whether to mind.
@@ -57,11 +66,14 @@ const IN_MEMORY: &str = "without Redis: registry and idempotency live in the mem
                          and are gone when it stops";
 
 pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::install()?;
     let redis = with_redis(&args)?;
     let plan = plan(&args.dir)?;
+    // Before signals are ours: Ctrl-C is an answer to a question.
+    keys_may_go(&plan, &args)?;
+    let mut signals = Signals::install()?;
     let options = StackOptions {
         fresh: args.fresh,
+        sync: args.sync,
         nodes: args.nodes.into(),
         ports: Ports { nats: args.port, redis: args.redis_port, http: args.http_port },
         redis,
@@ -131,6 +143,35 @@ fn plan(dir: &Path) -> anyhow::Result<Plan> {
     }
 }
 
+/// Asks, if somebody who could log in is not in the tenants file any more.
+fn keys_may_go(plan: &Plan, args: &UpArgs) -> anyhow::Result<()> {
+    if args.fresh {
+        return Ok(());
+    }
+    node_can_log_in(plan, &args.dir)?;
+    let changes = Changes::of_keys(plan, &args.dir)?;
+    if !changes.takes_away() {
+        return Ok(());
+    }
+    say(&changes.shown())?;
+    agree(args.yes)
+}
+
+/// The nodes that start here have the seed of the folder, whatever keys the file names.
+fn node_can_log_in(plan: &Plan, dir: &Path) -> anyhow::Result<()> {
+    let node = User::from(BusUser::Node);
+    let Some(named) = plan.named_keys(&node) else { return Ok(()) };
+    let path = node.seed_path(dir);
+    if !named.contains(&Seed::read(&path)?.public_key()?) {
+        bail!(
+            "{} names keys for node, and that of {} is not among them",
+            dir.join("tenants.toml").display(),
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// The example, for the operator to edit. Written once the folder is known to be ours.
 fn keep_tenants_file(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("tenants.toml");
@@ -190,7 +231,7 @@ fn write_page(page: &mut String, dir: &Path, stack: &Stack) -> std::fmt::Result 
     let seed = to.seed_path(dir);
     let (seed, inbox) = (seed.display(), to.inbox_prefix());
     writeln!(page, "  nats -s {url} --nkey {seed} --inbox-prefix {inbox} sub 'agent.{recipient}.>'")?;
-    let operator = User::from(crate::tenants::BusUser::Operator);
+    let operator = User::from(BusUser::Operator);
     let (seed, inbox) = (operator.seed_path(dir), operator.inbox_prefix());
     writeln!(page, "  nats -s {url} --nkey {} --inbox-prefix {inbox} micro list", seed.display())?;
     writeln!(page, "\nnats-py:")?;

@@ -22,7 +22,8 @@ use super::{
     secrets,
 };
 use crate::tenants::{
-    self, BusUser, ConnectError, GenerateError, Plan, ProvisionError, ServerConf, StoreSettings, User, names,
+    self, BusUser, ConnectError, DiskSync, GenerateError, Plan, ProvisionError, ServerConf, StoreSettings,
+    User, names,
 };
 
 /// One machine has no use for more.
@@ -43,6 +44,8 @@ pub struct StackOptions {
     pub ports: Ports,
     /// Without Redis a node keeps its state in memory, so there can be only one.
     pub redis: bool,
+    /// When JetStream's writes reach the disk.
+    pub sync: DiskSync,
     /// Whether Redis knows after a restart what it knew before.
     pub redis_data: RedisData,
     /// The `agentbus` that runs as node.
@@ -61,6 +64,7 @@ impl StackOptions {
             nodes: 1,
             ports: Ports::FREE,
             redis: true,
+            sync: DiskSync::default(),
             redis_data: RedisData::InMemory,
             executable: executable.into(),
             node_overrides: toml::Table::new(),
@@ -152,7 +156,7 @@ impl Stack {
 
         let dir = folder.path().to_path_buf();
         options.plan.generate(&dir)?;
-        write_server_conf(&dir)?;
+        write_server_conf(&dir, options.sync)?;
         let nats = NatsServer::start(NatsOptions {
             name: "nats".into(),
             config: names::server_conf(&dir),
@@ -384,10 +388,10 @@ fn check_ports(options: &StackOptions) -> Result<(), StackError> {
     Ok(())
 }
 
-fn write_server_conf(dir: &Path) -> Result<(), ServerError> {
+fn write_server_conf(dir: &Path, sync: DiskSync) -> Result<(), ServerError> {
     let path = names::server_conf(dir);
     // The port is given when the server starts, so that a restart can keep a free one.
-    let conf = ServerConf::local(None, dir.join("jetstream"));
+    let conf = ServerConf { sync, ..ServerConf::local(None, dir.join("jetstream")) };
     fs::write(&path, tenants::render_server_conf(&conf)).map_err(|cause| ServerError::File {
         what: "server configuration",
         path,

@@ -9,7 +9,10 @@
 //!
 //! No stream lives in a tenant's account: a reply subject chosen by an agent would write to it.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use crate::domain::TenantId;
 
@@ -30,21 +33,29 @@ const HEADER: &str = "\
 
 /// The accounts file for `plan`, whose users have the given public keys. Users without a key get no
 /// entry and cannot log in.
-pub fn render(plan: &Plan, keys: &BTreeMap<User, String>) -> String {
+///
+/// `former` are tenants that left, whose streams the provisioner may delete.
+pub fn render(plan: &Plan, keys: &BTreeMap<User, Vec<String>>, former: &BTreeSet<TenantId>) -> String {
     let mut out = String::from(HEADER);
     let tenants = || plan.tenants().iter().map(|tenant| &tenant.id);
     block(&mut out, |out| {
         writeln!(out, "\nsystem_account: {SYSTEM_ACCOUNT:?}\n\naccounts {{")?;
         writeln!(out, "  {SYSTEM_ACCOUNT:?}: {{")?;
-        users(out, plan, keys, |user| matches!(user, User::Bus(BusUser::Admin)))?;
+        users(out, plan, keys, former, |user| matches!(user, User::Bus(BusUser::Admin)))?;
         writeln!(out, "  }}\n\n  {BUS_ACCOUNT:?}: {{\n    jetstream: enabled\n    exports: [")?;
         tenants().try_for_each(|id| exports(out, id))?;
         writeln!(out, "    ]")?;
-        users(out, plan, keys, |user| matches!(user, User::Bus(user) if user.account() == BUS_ACCOUNT))?;
+        users(
+            out,
+            plan,
+            keys,
+            former,
+            |user| matches!(user, User::Bus(user) if user.account() == BUS_ACCOUNT),
+        )?;
         writeln!(out, "  }}")?;
         for id in tenants() {
             tenant(out, plan, id)?;
-            users(out, plan, keys, |user| matches!(user, User::Agent(tenant, _) if tenant == id))?;
+            users(out, plan, keys, former, |user| matches!(user, User::Agent(tenant, _) if tenant == id))?;
             writeln!(out, "  }}")?;
         }
         writeln!(out, "}}")
@@ -139,19 +150,38 @@ fn tenant(out: &mut String, plan: &Plan, id: &TenantId) -> std::fmt::Result {
 fn users(
     out: &mut String,
     plan: &Plan,
-    keys: &BTreeMap<User, String>,
+    keys: &BTreeMap<User, Vec<String>>,
+    former: &BTreeSet<TenantId>,
     of: impl Fn(&User) -> bool,
 ) -> std::fmt::Result {
     writeln!(out, "    users: [")?;
-    for (user, key) in keys.iter().filter(|(user, _)| of(user)) {
-        let Permissions { publish, subscribe } =
-            permissions(user, plan.tenants().iter().map(|tenant| &tenant.id));
-        writeln!(out, "      # {user}")?;
-        writeln!(out, "      {{ nkey: {key:?}, permissions: {{")?;
-        writeln!(out, "          publish: {{ allow: {publish:?} }}")?;
-        writeln!(out, "          subscribe: {{ allow: {subscribe:?} }} }} }}")?;
+    for (user, keys) in keys.iter().filter(|(user, _)| of(user)) {
+        let tenants = plan.tenants().iter().map(|tenant| &tenant.id);
+        let Permissions { publish, subscribe } = permissions(user, tenants, former);
+        for key in keys {
+            writeln!(out, "      # {user}")?;
+            writeln!(out, "      {{ nkey: {key:?}, permissions: {{")?;
+            writeln!(out, "          publish: {{ allow: {publish:?} }}")?;
+            writeln!(out, "          subscribe: {{ allow: {subscribe:?} }} }} }}")?;
+        }
     }
     writeln!(out, "    ]")
+}
+
+/// Users with their keys, as [`render`] wrote them. Of any other text, none or some.
+pub(super) fn users_in(text: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut users = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut user = None;
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("# ") {
+            user = Some(name);
+        } else if let Some((key, _)) = line.strip_prefix("{ nkey: \"").and_then(|rest| rest.split_once('"'))
+            && let Some(user) = user
+        {
+            users.entry(user.to_owned()).or_default().insert(key.to_owned());
+        }
+    }
+    users
 }
 
 /// Writing to a `String` cannot fail, so its result says nothing.

@@ -1,17 +1,20 @@
 //! How do keys and accounts come about? Writes both for a plan, again and again with one result.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
 };
 
+use crate::domain::TenantId;
+
 use super::{
     accounts,
     keys::{self, KeysError},
     names::accounts_conf,
-    plan::Plan,
+    plan::{Plan, PlanError},
+    public_keys,
 };
 
 /// What a run wrote.
@@ -22,7 +25,7 @@ pub struct Generated {
     pub users: usize,
     /// Seeds that are new.
     pub created: Vec<PathBuf>,
-    /// Seeds of agents that are no longer in the plan, deleted.
+    /// Seeds of agents that are no longer in the plan, or bring other keys, deleted.
     pub removed: Vec<PathBuf>,
     /// Seeds that others could get at, closed to them now. Somebody may have a copy.
     pub exposed: Vec<PathBuf>,
@@ -34,8 +37,12 @@ pub struct Generated {
 pub enum GenerateError {
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     #[error("another run is at work in {}; try again when it has ended", dir.display())]
     Busy { dir: PathBuf },
 }
@@ -43,6 +50,15 @@ pub enum GenerateError {
 impl Plan {
     /// Writes the seeds and `nats/accounts.conf` below `dir`. Seeds that exist are kept. Blocks.
     pub fn generate(&self, dir: &Path) -> Result<Generated, GenerateError> {
+        self.generate_with(dir, &BTreeSet::new())
+    }
+
+    /// The same, and the provisioner may delete the streams of `former` tenants.
+    pub(super) fn generate_with(
+        &self,
+        dir: &Path,
+        former: &BTreeSet<TenantId>,
+    ) -> Result<Generated, GenerateError> {
         let path = accounts_conf(dir);
         let folder = path.parent().unwrap_or(dir).to_owned();
         let failed = |source| GenerateError::Write { path: path.clone(), source };
@@ -59,6 +75,10 @@ impl Plan {
         let mut public = BTreeMap::new();
         let (mut created, mut exposed) = (Vec::new(), Vec::new());
         for user in self.users() {
+            if let Some(named) = self.named_keys(&user) {
+                public.insert(user, named.to_vec());
+                continue;
+            }
             let kept = keys::keep(dir, &user)?;
             if kept.created {
                 created.push(user.seed_path(dir));
@@ -66,15 +86,17 @@ impl Plan {
             if kept.exposed {
                 exposed.push(user.seed_path(dir));
             }
-            public.insert(user, kept.seed.public_key()?);
+            public.insert(user, vec![kept.seed.public_key()?]);
         }
-        let text = accounts::render(self, &public);
+        public_keys::each_has_one_user(&public)?;
+        let text = accounts::render(self, &public, former);
         let changed = fs::read(&path).map_or(true, |before| before != text.as_bytes());
         if changed {
             keys::write_whole(&path, text.as_bytes(), 0o644).map_err(failed)?;
         }
         // Last: a crash before this leaves a seed too many, never an account without its seed.
-        let removed = keys::sweep(dir, self)?;
+        let removed = keys::gone(dir, self)?;
+        keys::sweep(&removed)?;
         Ok(Generated { accounts_conf: path, users: public.len(), created, removed, exposed, changed })
     }
 }

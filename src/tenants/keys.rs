@@ -112,36 +112,76 @@ pub(super) fn keep(dir: &Path, user: &User) -> Result<Kept, KeysError> {
     Ok(Kept { seed, created: true, exposed: false })
 }
 
-/// Deletes the seeds of agents that the plan no longer has: a key that opens nothing is only a
-/// secret lying about, and one that came back later would revive old copies.
-pub(super) fn sweep(dir: &Path, plan: &Plan) -> Result<Vec<PathBuf>, KeysError> {
-    let mut removed = Vec::new();
+/// Deletes them. A key that opens nothing is only a secret lying about, and one that came back later would
+/// revive old copies.
+pub(super) fn sweep(seeds: &[PathBuf]) -> Result<(), KeysError> {
+    for seed in seeds {
+        fs::remove_file(seed).map_err(|source| KeysError::Io { path: seed.clone(), source })?;
+        if let Some(folder) = seed.parent() {
+            // Fails when there is anything else in it, which then stays.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+    Ok(())
+}
+
+/// Seeds of agents that the plan does not have, or for which it names other keys. Only what this module could
+/// have written: anything else is not ours to delete.
+pub(super) fn gone(dir: &Path, plan: &Plan) -> Result<Vec<PathBuf>, KeysError> {
+    let mut gone = Vec::new();
     for folder in entries(&keys_dir(dir))? {
-        let Some(tenant) =
-            folder.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<TenantId>().ok())
+        let Some(id) = folder.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<TenantId>().ok())
         else {
             continue;
         };
-        if super::names::RESERVED_TENANTS.contains(&tenant.as_str()) {
+        if super::names::RESERVED_TENANTS.contains(&id.as_str()) {
             continue;
         }
-        let agents = plan.tenants().iter().find(|t| t.id == tenant).map(|t| &t.agents);
+        let tenant = plan.tenants().iter().find(|tenant| tenant.id == id);
         for file in entries(&folder)? {
-            // Only what this module could have written; anything else is not ours to delete.
             let agent = file.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".nk"));
             let Some(agent) = agent.and_then(|n| n.parse::<AgentId>().ok()) else { continue };
-            if !agents.is_some_and(|agents| agents.contains_key(&agent)) {
-                fs::remove_file(&file).map_err(|source| KeysError::Io { path: file.clone(), source })?;
-                removed.push(file);
+            let left = tenant.is_none_or(|tenant| !tenant.agents.contains_key(&agent));
+            if left || opens_nothing(plan, &User::Agent(id.clone(), agent), &file) {
+                gone.push(file);
             }
         }
-        if agents.is_none() {
-            // Fails when something of the operator's is still in it, which then stays.
-            let _ = fs::remove_dir(&folder);
-        }
     }
-    removed.sort();
-    Ok(removed)
+    gone.sort();
+    Ok(gone)
+}
+
+/// Whether the plan names keys for the user, and this seed's is not among them.
+fn opens_nothing(plan: &Plan, user: &User, file: &Path) -> bool {
+    let Some(named) = plan.named_keys(user) else { return false };
+    Seed::read(file).and_then(|seed| seed.public_key()).is_ok_and(|key| !named.contains(&key))
+}
+
+/// The public keys with which the user may log in: those that the plan names, or that of its seed. None where
+/// the seed is yet to be made, or others could read it: `keep` closes it first.
+pub(super) fn public_keys(dir: &Path, plan: &Plan, user: &User) -> Result<Vec<String>, KeysError> {
+    if let Some(named) = plan.named_keys(user) {
+        return Ok(named.to_vec());
+    }
+    let path = user.seed_path(dir);
+    if !fs::exists(&path).map_err(|source| KeysError::Io { path: path.clone(), source })? {
+        return Ok(Vec::new());
+    }
+    match Seed::read(&path) {
+        Ok(seed) => Ok(vec![seed.public_key()?]),
+        Err(KeysError::File(SecretFileError::Mode { .. })) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The public key of the seed in a file; a new one is made where there is none. Blocks.
+pub fn public_key_of(path: &Path) -> Result<String, KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    if !fs::exists(path).map_err(io)? {
+        let seed = Seed::new()?;
+        write_whole(path, format!("{}\n", seed.reveal()).as_bytes(), 0o600).map_err(io)?;
+    }
+    Seed::read(path)?.public_key()
 }
 
 /// The paths in a folder; none when it is not there or is not a folder.

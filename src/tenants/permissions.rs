@@ -4,6 +4,8 @@
 //! user that may answer anything can be made to publish anything. Nobody but
 //! provisioning may make a consumer, and nobody may use `DIRECT.GET`, see `published.rs`.
 
+use std::collections::BTreeSet;
+
 use super::names::{
     BusUser, CLERK_CONSUMER, DEAD_LETTERS_SUBJECTS, DELIBERATIONS_SUBJECTS, INBOX_DOMAIN, NODES_CONSUMER,
     NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
@@ -22,8 +24,12 @@ pub struct Permissions {
     pub subscribe: Vec<String>,
 }
 
-/// The allow-lists of one user, on a bus of these tenants.
-pub fn permissions<'a>(user: &User, tenants: impl Iterator<Item = &'a TenantId>) -> Permissions {
+/// The allow-lists of one user, on a bus of these tenants. What `former` ones left may be deleted.
+pub fn permissions<'a>(
+    user: &User,
+    tenants: impl Iterator<Item = &'a TenantId>,
+    former: &BTreeSet<TenantId>,
+) -> Permissions {
     let inbox = format!("{}.>", user.inbox_prefix());
     match user {
         User::Agent(tenant, agent) => {
@@ -39,7 +45,7 @@ pub fn permissions<'a>(user: &User, tenants: impl Iterator<Item = &'a TenantId>)
             Permissions { publish, subscribe: vec![format!("agent.{agent}.>"), inbox] }
         }
         User::Bus(BusUser::Node) => node(inbox),
-        User::Bus(BusUser::Provisioner) => provisioner(inbox, tenants),
+        User::Bus(BusUser::Provisioner) => provisioner(inbox, tenants, former),
         User::Bus(BusUser::Operator) => operator(inbox, tenants),
         User::Bus(BusUser::Admin) => admin(inbox),
     }
@@ -92,7 +98,11 @@ fn node(inbox: String) -> Permissions {
 }
 
 /// Each tenant's streams by name: a wildcard would be all streams.
-fn provisioner<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> Permissions {
+fn provisioner<'a>(
+    inbox: String,
+    tenants: impl Iterator<Item = &'a TenantId>,
+    former: &BTreeSet<TenantId>,
+) -> Permissions {
     let mut publish = lines(&["$JS.API.INFO", "$JS.API.STREAM.NAMES"]);
     let mut stream = |stream: &str, consumers: &[&str]| {
         for verb in ["INFO", "CREATE", "UPDATE"] {
@@ -115,8 +125,8 @@ fn provisioner<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -
         stream(&deliberations_stream(tenant), &[CLERK_CONSUMER, WEBHOOKS_CONSUMER]);
         stream(&dead_letters_stream(tenant), &[]);
     }
-    // Of what an agent or a tenant that leaves has held: by hand, see `docs/tenancy.md`.
-    for tenant in &tenants {
+    // What an agent or a tenant that left has held (`purge.rs`).
+    for tenant in tenants.into_iter().chain(former) {
         let outbound = outbound_stream(tenant);
         publish.push(format!("$JS.API.CONSUMER.DELETE.{outbound}.*"));
         let streams =
@@ -172,7 +182,8 @@ mod tests {
         let agent = User::Agent("acme".parse().unwrap(), "planner".parse().unwrap());
         let users = BusUser::ALL.iter().map(|&user| User::Bus(user)).chain([agent]);
         for user in users {
-            let Permissions { publish, subscribe } = permissions(&user, std::iter::once(&acme));
+            let Permissions { publish, subscribe } =
+                permissions(&user, std::iter::once(&acme), &BTreeSet::new());
             for list in [publish, subscribe] {
                 assert!(!list.is_empty(), "{user}");
                 assert!(!list.iter().any(|s| s.starts_with('>') || s.starts_with('*')), "{user}: {list:?}");

@@ -4,7 +4,7 @@
 //! file becomes a server configuration.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -18,6 +18,7 @@ use crate::domain::{
 
 use super::{
     names::{BusUser, RESERVED_TENANTS, User},
+    public_keys::{self, NamedKeys},
     server_conf::PAYLOAD_MAX,
 };
 
@@ -38,11 +39,13 @@ pub const TENANT_BYTES_MAX: usize = 128 * 1024;
 pub const CONTENT_BYTES_MAX: usize = PAYLOAD_MAX / 2;
 
 /// The tenants that should be, in order of their ids.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     tenants: Vec<Tenant>,
     server_limits: BTreeMap<TenantId, ServerLimits>,
     stores: BTreeMap<TenantId, TenantStore>,
+    /// Of users that bring keys of their own.
+    keys: BTreeMap<User, Vec<String>>,
 }
 
 /// Bounds of one tenant's NATS account, kept by the server.
@@ -127,6 +130,8 @@ pub enum PlanError {
     Weights { tenant: TenantId, cause: WeightsError },
     #[error("tenants.{tenant}.deliberation.{cause}")]
     Deliberation { tenant: TenantId, cause: DeliberationError },
+    #[error("{one} and {other} have the same key {key}; a key says who it is")]
+    SharedKey { key: String, one: User, other: User },
     #[error("tenant {tenant}: the name is the bus's own, choose another")]
     ReservedName { tenant: TenantId },
 }
@@ -150,15 +155,23 @@ impl Plan {
             return Err(PlanError::NoTenants);
         }
         at_most(TENANTS_MAX, file.tenants.len(), || "tenants".to_owned())?;
-        let mut plan = Plan { tenants: Vec::new(), server_limits: BTreeMap::new(), stores: BTreeMap::new() };
+        let mut plan = Plan { keys: file.bus.keys()?, ..Plan::default() };
         for (id, entry) in file.tenants {
             entry.nats.check(&id)?;
             entry.store.check(&id)?;
+            let mut agents = BTreeMap::new();
+            for (agent, AgentEntry { roles, nkey, nkeys }) in entry.agents {
+                let keys = NamedKeys { nkey, nkeys }.check(&format!("tenants.{id}.agents.{agent}"))?;
+                if let Some(keys) = keys {
+                    plan.keys.insert(User::Agent(id.clone(), agent.clone()), keys);
+                }
+                agents.insert(agent, AgentGrant { roles });
+            }
             let tenant = Tenant {
                 id: id.clone(),
                 labels: entry.labels,
                 limits: entry.limits,
-                agents: entry.agents,
+                agents,
                 deliberation: entry.deliberation,
             };
             check_tenant(&tenant)?;
@@ -166,6 +179,7 @@ impl Plan {
             plan.server_limits.insert(id.clone(), entry.nats);
             plan.stores.insert(id, entry.store);
         }
+        public_keys::each_has_one_user(&plan.keys)?;
         Ok(plan)
     }
 
@@ -188,6 +202,11 @@ impl Plan {
         self.stores.get(tenant).copied().unwrap_or_default()
     }
 
+    /// The public keys that the file names for a user, instead of the one whose seed is made for it.
+    pub fn named_keys(&self, user: &User) -> Option<&[String]> {
+        self.keys.get(user).map(Vec::as_slice)
+    }
+
     /// Everybody who gets a NATS user: the bus's own first, then agents.
     pub fn users(&self) -> impl Iterator<Item = User> {
         let bus = BusUser::ALL.iter().map(|&user| User::Bus(user));
@@ -203,6 +222,39 @@ impl Plan {
 struct PlanFile {
     #[serde(default)]
     tenants: BTreeMap<TenantId, TenantEntry>,
+    #[serde(default)]
+    bus: BusEntry,
+}
+
+/// Users of the bus's own accounts that may bring keys of their own. The others log in only while tenants
+/// are applied.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BusEntry {
+    node: Option<NamedKeys>,
+    operator: Option<NamedKeys>,
+}
+
+impl BusEntry {
+    fn keys(self) -> Result<BTreeMap<User, Vec<String>>, PlanError> {
+        let named = [(BusUser::Node, self.node), (BusUser::Operator, self.operator)];
+        let mut keys = BTreeMap::new();
+        for (user, named) in named {
+            if let Some(found) = named.unwrap_or_default().check(&format!("bus.{}", user.as_str()))? {
+                keys.insert(User::Bus(user), found);
+            }
+        }
+        Ok(keys)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentEntry {
+    #[serde(default)]
+    roles: BTreeSet<String>,
+    nkey: Option<String>,
+    nkeys: Option<Vec<String>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -217,7 +269,7 @@ struct TenantEntry {
     #[serde(default)]
     store: TenantStore,
     #[serde(default)]
-    agents: BTreeMap<AgentId, AgentGrant>,
+    agents: BTreeMap<AgentId, AgentEntry>,
     #[serde(default)]
     deliberation: Deliberation,
 }
@@ -323,7 +375,7 @@ fn within(at: String, found: usize, min: usize, max: usize) -> Result<(), PlanEr
     Err(out_of_bounds(at, &format!("{min} to {max}"), found.to_string()))
 }
 
-fn out_of_bounds(at: String, expected: &str, found: String) -> PlanError {
+pub(super) fn out_of_bounds(at: String, expected: &str, found: String) -> PlanError {
     PlanError::OutOfBounds { at, expected: expected.to_owned(), found }
 }
 
@@ -334,8 +386,6 @@ fn at_most(limit: usize, found: usize, what: impl FnOnce() -> String) -> Result<
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::collections::BTreeSet;
 
     use super::*;
     use crate::domain::Weights;

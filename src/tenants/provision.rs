@@ -170,9 +170,7 @@ impl Run<'_> {
         wanted: Vec<pull::Config>,
         what: &str,
     ) -> Result<(), ProvisionError> {
-        let handle = bounded(what, self.context.get_stream_no_info(stream)).await?;
-        let names = handle.consumer_names().take(CONSUMERS_MAX).try_collect::<BTreeSet<String>>();
-        let mut before = bounded(&format!("the consumers of {what}"), names).await?;
+        let mut before = consumer_names(self.context, stream, what).await?;
         let context = self.context;
         let created = futures_util::stream::iter(wanted)
             .map(|config| {
@@ -195,8 +193,7 @@ impl Run<'_> {
 
     /// Streams of tenants that the plan does not have.
     async fn left_streams(&mut self, known: &BTreeSet<String>) -> Result<(), ProvisionError> {
-        let names = self.context.stream_names().take(STREAMS_MAX).try_collect::<BTreeSet<String>>();
-        let names = bounded("the names of the streams", names).await?;
+        let names = stream_names(self.context).await?;
         self.done.left.extend(names.into_iter().filter(|name| !known.contains(name)));
         Ok(())
     }
@@ -224,8 +221,27 @@ impl Run<'_> {
     }
 }
 
+pub(super) async fn stream_names(context: &Context) -> Result<BTreeSet<String>, ProvisionError> {
+    let names = context.stream_names().take(STREAMS_MAX).try_collect();
+    bounded("the names of the streams", names).await
+}
+
+pub(super) async fn consumer_names(
+    context: &Context,
+    stream: &str,
+    what: &str,
+) -> Result<BTreeSet<String>, ProvisionError> {
+    let handle = bounded(what, context.get_stream_no_info(stream)).await?;
+    let names = handle.consumer_names().take(CONSUMERS_MAX).try_collect();
+    bounded(&format!("the consumers of {what}"), names).await
+}
+
 /// A stream as it is, if it is.
-async fn present(context: &Context, name: &str, what: &str) -> Result<Option<Config>, ProvisionError> {
+pub(super) async fn present(
+    context: &Context,
+    name: &str,
+    what: &str,
+) -> Result<Option<Config>, ProvisionError> {
     match tokio::time::timeout(STREAM_TIMEOUT, context.get_stream(name)).await {
         Ok(Ok(stream)) => Ok(Some(stream.cached_info().config.clone())),
         Ok(Err(error)) => match error.kind() {
@@ -254,7 +270,7 @@ fn late(what: &str, limit: Duration) -> ProvisionError {
     ProvisionError::TimedOut { what: what.to_owned(), limit }
 }
 
-async fn bounded<T, E: std::error::Error>(
+pub(super) async fn bounded<T, E: std::error::Error>(
     what: &str,
     answer: impl Future<Output = Result<T, E>>,
 ) -> Result<T, ProvisionError> {

@@ -68,23 +68,31 @@ pub async fn reload(admin: &Client) -> Result<Vec<Reloaded>, ReloadError> {
 
 /// Ids and names of the servers that answer.
 async fn servers(admin: &Client) -> Result<BTreeMap<String, String>, ReloadError> {
+    let answers = gather(admin, "$SYS.REQ.SERVER.PING", Bytes::new()).await?;
+    let servers = answers.iter().filter_map(|answer| serde_json::from_slice(answer).ok());
+    let found: BTreeMap<_, _> =
+        servers.filter_map(|Answer { server, .. }| server.map(|one| (one.id, one.name))).collect();
+    if found.is_empty() { Err(ReloadError::NoServer { limit: FIRST_ANSWER }) } else { Ok(found) }
+}
+
+/// What the servers of the cluster answer to one request, at least one.
+pub(super) async fn gather(
+    admin: &Client,
+    ask: &'static str,
+    with: Bytes,
+) -> Result<Vec<Bytes>, ReloadError> {
     let unavailable = |cause: String| ReloadError::Unavailable { cause };
     let inbox = admin.new_inbox();
     let mut answers = admin.subscribe(inbox.clone()).await.map_err(|e| unavailable(e.to_string()))?;
-    admin
-        .publish_with_reply("$SYS.REQ.SERVER.PING", inbox, Bytes::new())
-        .await
-        .map_err(|e| unavailable(e.to_string()))?;
+    admin.publish_with_reply(ask, inbox, with).await.map_err(|e| unavailable(e.to_string()))?;
     let end = Instant::now() + ALL_ANSWERS;
     let mut wait = FIRST_ANSWER;
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     while found.len() < SERVERS_MAX {
         let until = end.min(Instant::now() + wait);
         let Ok(Some(answer)) = timeout_at(until, answers.next()).await else { break };
-        if let Ok(Answer { server: Some(server), .. }) = serde_json::from_slice(&answer.payload) {
-            found.insert(server.id, server.name);
-            wait = QUIET;
-        }
+        found.push(answer.payload);
+        wait = QUIET;
     }
     if found.is_empty() { Err(ReloadError::NoServer { limit: FIRST_ANSWER }) } else { Ok(found) }
 }

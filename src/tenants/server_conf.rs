@@ -1,11 +1,42 @@
 //! With which settings does the server run? Renders `nats/server.conf`, whose comments say why each.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 /// Bytes of one message with its headers, on every server of the bus.
 pub const PAYLOAD_MAX: usize = 256 * 1024;
 
 const TEMPLATE: &str = include_str!("../../nats/server.conf");
+
+/// When what JetStream acknowledged is on the disk. A killed process loses nothing either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DiskSync {
+    /// Within two minutes; a machine that stops meanwhile loses it.
+    #[default]
+    TwoMinutes,
+    /// Before it is acknowledged.
+    Always,
+}
+
+impl fmt::Display for DiskSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DiskSync::TwoMinutes => "2m",
+            DiskSync::Always => "always",
+        })
+    }
+}
+
+impl FromStr for DiskSync {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "2m" => Ok(DiskSync::TwoMinutes),
+            "always" => Ok(DiskSync::Always),
+            _ => Err("expected always or 2m"),
+        }
+    }
+}
 
 /// What differs from server to server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +53,7 @@ pub struct ServerConf {
     pub jetstream_memory_bytes: u64,
     /// At least what the streams reserve (see [`super::StoreSettings`]).
     pub jetstream_file_bytes: u64,
-    /// Every write to disk before it is acknowledged.
-    pub sync_always: bool,
+    pub sync: DiskSync,
     /// Relative to the folder of the configuration.
     pub accounts: PathBuf,
 }
@@ -40,7 +70,7 @@ impl ServerConf {
             jetstream_dir,
             jetstream_memory_bytes: 64 << 20,
             jetstream_file_bytes: 16 << 30,
-            sync_always: false,
+            sync: DiskSync::default(),
             accounts: PathBuf::from("accounts.conf"),
         }
     }
@@ -59,7 +89,6 @@ pub fn render_server_conf(conf: &ServerConf) -> String {
         }
         None => "# HTTP monitoring is off: it has no password.".to_owned(),
     };
-    let sync = if conf.sync_always { "always" } else { "\"2m\"" };
     let values = [
         ("server_name", quoted(&conf.server_name)),
         ("listen", quoted(&format!("{host}:{port}"))),
@@ -69,7 +98,7 @@ pub fn render_server_conf(conf: &ServerConf) -> String {
         ("jetstream_dir", quoted(&conf.jetstream_dir.to_string_lossy())),
         ("jetstream_memory_bytes", conf.jetstream_memory_bytes.to_string()),
         ("jetstream_file_bytes", conf.jetstream_file_bytes.to_string()),
-        ("sync_interval", sync.to_owned()),
+        ("sync_interval", quoted(&conf.sync.to_string())),
         ("accounts", quoted(&conf.accounts.to_string_lossy())),
     ];
     // One pass over the template, so that a value that looks like a placeholder stays a value.
@@ -105,6 +134,16 @@ mod tests {
         assert!(!text.contains("{{") && !text.contains("}}"), "{text}");
         assert!(text.contains("listen: \"127.0.0.1:4222\""));
         assert!(!text.lines().any(|line| line.starts_with("http")), "monitoring is off by default");
+    }
+
+    #[test]
+    fn writes_are_synced_as_the_operator_says() {
+        for (sync, line) in [("2m", "sync_interval: \"2m\""), ("always", "sync_interval: \"always\"")] {
+            let conf =
+                ServerConf { sync: sync.parse().unwrap_or_default(), ..ServerConf::local(None, "d".into()) };
+            assert!(render_server_conf(&conf).lines().any(|found| found.trim() == line), "{line}");
+        }
+        assert!("1m".parse::<DiskSync>().is_err());
     }
 
     #[test]

@@ -293,6 +293,13 @@ pub(super) fn differences(before: &stream::Config, after: &stream::Config) -> Ve
         .collect()
 }
 
+/// Whether the change discards what is stored.
+pub(super) fn discards(before: &stream::Config, after: &stream::Config) -> bool {
+    // 0 is without end.
+    let shorter = !after.max_age.is_zero() && (before.max_age.is_zero() || after.max_age < before.max_age);
+    shorter || (after.discard == DiscardPolicy::Old && after.max_bytes < before.max_bytes)
+}
+
 fn bytes(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -71,7 +71,7 @@ pub fn root() -> &'static Path {
 }
 
 /// What is needed and found; what is not found is a reason to skip, but not in CI.
-fn needed(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
+pub fn needed(what: &str, found: Option<PathBuf>) -> Option<PathBuf> {
     if found.is_none() {
         let how = "`deploy/install-servers --clients` installs it";
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} is needed in CI; {how}");
@@ -90,7 +90,7 @@ pub fn python() -> Option<PathBuf> {
     needed("Python with nats-py and nkeys", found)
 }
 
-fn tsx() -> Option<PathBuf> {
+pub fn tsx() -> Option<PathBuf> {
     let path = root().join("examples/typescript/node_modules/.bin/tsx");
     needed("npm's packages of examples/typescript", path.exists().then_some(path))
 }

@@ -33,6 +33,7 @@ mod operators;
 mod past;
 mod people;
 mod policy;
+mod readme;
 mod secrets;
 mod servers;
 mod state;

@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod attacks;
+mod changes;
 mod cli;
 mod cluster;
 mod directory;
 mod inbox;
+mod rotation;
 mod runtime;
 mod server;
 mod works;

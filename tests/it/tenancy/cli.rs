@@ -4,6 +4,7 @@ use std::{fs, process::ExitCode};
 
 use agentbus::{
     cli::tenants::{TenantsArgs, run},
+    servers::{self, Tool},
     tenants::{Plan, names},
 };
 use clap::Parser;
@@ -55,4 +56,23 @@ async fn generate_writes_a_configuration_once_and_leaves_it_to_the_operator() {
     tenants(&line).await.unwrap();
     assert_eq!(fs::read(names::server_conf(&out)).unwrap(), b"mine");
     assert!(tenants(&["generate", "--wrong"]).await.is_err());
+}
+
+#[tokio::test]
+async fn how_often_a_server_syncs_is_written_once_and_a_server_takes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("t.toml"), folder.path().join("out"));
+    fs::write(&file, Plan::EXAMPLE).unwrap();
+    let line = ["generate", "--file", file.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    tenants(&[&line[..], &["--sync", "always"]].concat()).await.unwrap();
+    let conf = names::server_conf(&out);
+    assert!(fs::read_to_string(&conf).unwrap().contains("sync_interval: \"always\""));
+    let program = servers::find(Tool::NatsServer).unwrap();
+    let checked = std::process::Command::new(program).arg("-t").arg("-c").arg(&conf).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+
+    tenants(&[&line[..], &["--sync", "always"]].concat()).await.unwrap();
+    let other = tenants(&[&line[..], &["--sync", "2m"]].concat()).await.unwrap_err().to_string();
+    assert!(other.contains("says sync_interval \"always\": write \"2m\" there"), "{other}");
+    assert!(tenants(&[&line[..], &["--sync", "1m"]].concat()).await.is_err());
 }

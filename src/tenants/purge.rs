@@ -1,0 +1,146 @@
+//! What did tenants and agents that left leave behind, and how does it go? Streams, inboxes and seeds.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+};
+
+use async_nats::{
+    Client,
+    jetstream::{self, Context},
+};
+
+use crate::domain::TenantId;
+
+use super::{
+    BusUser, ConnectError, GenerateError, ReloadError, connect, keys,
+    names::{dead_letters_stream, deliberations_stream, inbound_stream, outbound_stream},
+    plan::Plan,
+    provision::{ProvisionError, bounded, consumer_names, stream_names},
+    reload,
+};
+
+/// What is of nobody in the plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    pub streams: Vec<LeftStream>,
+    /// Durable inboxes of agents that left a tenant that stays, such as `OUT_acme/clerk`.
+    pub inboxes: Vec<String>,
+    pub seeds: Vec<PathBuf>,
+    /// Streams in the bus's account that are none of its own. They stay.
+    pub foreign: Vec<String>,
+}
+
+/// A stream of a tenant that left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftStream {
+    pub name: String,
+    pub tenant: TenantId,
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
+    #[error("a server runs on with its former accounts, so nothing was removed: {cause}")]
+    NotReloaded { cause: String },
+}
+
+impl Leftovers {
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.inboxes.is_empty() && self.seeds.is_empty()
+    }
+
+    /// Looks for them. `operator` may read what all streams are, `provisioner` the names of consumers.
+    pub async fn find(
+        operator: &Client,
+        provisioner: &Client,
+        plan: &Plan,
+        dir: &Path,
+    ) -> Result<Leftovers, PurgeError> {
+        let context = jetstream::new(operator.clone());
+        let seeds = keys::gone(dir, plan).map_err(GenerateError::Keys)?;
+        let mut left = Leftovers { seeds, ..Leftovers::default() };
+        let tenants: BTreeSet<&TenantId> = plan.tenants().iter().map(|tenant| &tenant.id).collect();
+        for name in stream_names(&context).await? {
+            match tenant_of(&name) {
+                Some(tenant) if tenants.contains(&tenant) => {}
+                Some(tenant) => left.streams.push(stream(&context, name, tenant).await?),
+                None if is_shared(&name) => {}
+                None => left.foreign.push(name),
+            }
+        }
+        let context = jetstream::new(provisioner.clone());
+        for tenant in plan.tenants() {
+            let stream = outbound_stream(&tenant.id);
+            let names = consumer_names(&context, &stream, &format!("stream {stream}")).await?;
+            let gone = names.into_iter().filter(|name| !tenant.agents.keys().any(|id| id.as_str() == name));
+            left.inboxes.extend(gone.map(|name| format!("{stream}/{name}")));
+        }
+        Ok(left)
+    }
+
+    /// Removes them. The provisioner may delete streams of tenants in the plan only, so the servers are told
+    /// of those that left for as long as it takes.
+    pub async fn remove(&self, url: &str, plan: &Plan, dir: &Path) -> Result<(), PurgeError> {
+        let former: BTreeSet<TenantId> = self.streams.iter().map(|stream| stream.tenant.clone()).collect();
+        // Deletes the seeds as well.
+        plan.generate_with(dir, &former)?;
+        if !former.is_empty() {
+            reload_all(url, dir).await?;
+        }
+        let deleted = self.delete(url, dir).await;
+        if !former.is_empty() {
+            plan.generate(dir)?;
+            reload_all(url, dir).await?;
+        }
+        deleted
+    }
+
+    async fn delete(&self, url: &str, dir: &Path) -> Result<(), PurgeError> {
+        let context = jetstream::new(connect(url, dir, BusUser::Provisioner).await?);
+        for LeftStream { name, .. } in &self.streams {
+            bounded(&format!("stream {name}"), context.delete_stream(name)).await?;
+        }
+        for (stream, consumer) in self.inboxes.iter().filter_map(|inbox| inbox.split_once('/')) {
+            let what = format!("inbox {stream}/{consumer}");
+            bounded(&what, context.delete_consumer_from_stream(consumer, stream)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn reload_all(url: &str, dir: &Path) -> Result<(), PurgeError> {
+    let servers = reload(&connect(url, dir, BusUser::Admin).await?).await?;
+    match servers.into_iter().find_map(|server| server.outcome.err()) {
+        Some(fault) => Err(PurgeError::NotReloaded { cause: fault.to_string() }),
+        None => Ok(()),
+    }
+}
+
+async fn stream(context: &Context, name: String, tenant: TenantId) -> Result<LeftStream, PurgeError> {
+    let found = bounded(&format!("stream {name}"), context.get_stream(&name)).await?;
+    let state = &found.cached_info().state;
+    Ok(LeftStream { tenant, messages: state.messages, bytes: state.bytes, name })
+}
+
+/// Whose a stream is, if it is a tenant's.
+pub(super) fn tenant_of(stream: &str) -> Option<TenantId> {
+    let tenant = TenantId::from_str(stream.split_once('_')?.1).ok()?;
+    let own = [inbound_stream, outbound_stream, deliberations_stream, dead_letters_stream];
+    own.iter().any(|name| name(&tenant) == stream).then_some(tenant)
+}
+
+fn is_shared(stream: &str) -> bool {
+    use super::names::{RECORDS_STREAM, TENANTS_STREAM, THRESHOLDS_STREAM};
+    [RECORDS_STREAM, TENANTS_STREAM, THRESHOLDS_STREAM].contains(&stream)
+}
