@@ -128,14 +128,6 @@ struct Source {
     dir: PathBuf,
 }
 
-/// Which server to tell.
-#[derive(Debug, Args)]
-struct Server {
-    /// A NATS server of the bus, such as nats://127.0.0.1:4222 [default: that of DIR/up.json].
-    #[arg(long, value_name = "URL", env = "AGENTBUS_NATS_URL")]
-    server: Option<String>,
-}
-
 #[derive(Debug, Args)]
 struct Apply {
     #[command(flatten)]
@@ -211,15 +203,6 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     }
     print_provisioned(&provision(&provisioner, &plan, &settings).await?)?;
     Ok(ExitCode::SUCCESS)
-}
-
-impl Server {
-    fn url(&self, dir: &Path) -> anyhow::Result<String> {
-        match &self.server {
-            Some(url) => Ok(url.clone()),
-            None => running_server(dir),
-        }
-    }
 }
 
 impl Source {

@@ -4,9 +4,9 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use clap::Args;
 
-use super::{Consent, Server, Source, changes::TEXT_MAX};
+use super::{Consent, Source, changes::TEXT_MAX};
 use crate::{
-    cli::{context::safe, output::say},
+    cli::{context::safe, output::say, server::ServerArgs},
     tenants::{BusUser, Leftovers, connect},
 };
 
@@ -15,7 +15,7 @@ pub(super) struct Purge {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
     #[command(flatten)]
     consent: Consent,
 }
