@@ -14,7 +14,12 @@
 //! - [`cpu`], [`stages`], [`parts`]: where the time goes. [`micro`]: single stages in this process.
 //! - [`report`]: all of it into `docs/benchmarks.md`.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks on the terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a command-line tool talks on the terminal"
+)]
 
 use std::process::ExitCode;
 
