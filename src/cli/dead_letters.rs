@@ -257,19 +257,17 @@ fn readable(found: &[Letter], total: u64) -> String {
     if found.is_empty() {
         return "no dead letters\n".to_owned();
     }
-    let mut table = printable::table(["tenant/sender/message", "reason", "attempts", "redriven", "age"]);
+    // Not a table: who copies an address from it wants it whole.
+    let mut page = Page::new(Paint::stdout());
     for letter in found {
-        table.add_row([
-            letter.address.to_string(),
-            safe(&letter.reason, 64),
-            letter.attempts.to_string(),
-            letter.redriven.to_string(),
-            age(letter),
-        ]);
+        let (attempts, redriven) = (counted(letter.attempts, "attempt"), counted(letter.redriven, "time"));
+        page.headed("dead letter", Tone::Strong, &letter.address.to_string());
+        page.field("reason", &safe(&letter.reason, 64));
+        page.field("tried", &format!("{attempts}, redriven {redriven}, died {} ago", age(letter)));
     }
     let more = total.saturating_sub(found.len() as u64);
     let more = if more > 0 { format!("and {more} more, later ones\n") } else { String::new() };
-    format!("{table}\n{more}")
+    page.into_text() + &more
 }
 
 fn details(letter: &Letter, paint: Paint) -> String {

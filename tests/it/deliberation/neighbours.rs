@@ -109,7 +109,7 @@ async fn decisions_that_a_full_inbox_keeps_circulating_delay_no_other_tenant() {
     let page =
         async |path: &str| reqwest::get(format!("http://{http}/{path}")).await.unwrap().text().await.unwrap();
     let until = Instant::now() + SOON;
-    while !page("readyz").await.contains("nearly full: inboxes of 1 tenants") {
+    while !page("readyz").await.contains("nearly full: inboxes of 1 tenant;") {
         assert!(Instant::now() < until, "{}", page("readyz").await);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
