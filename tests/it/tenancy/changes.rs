@@ -71,6 +71,9 @@ async fn apply_takes_nothing_away_without_a_yes_and_purge_removes_what_is_left()
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
     assert_eq!(agentbus(&[&apply[..], &["--dry-run"]].concat()).await.0, Some(5));
+    // What was not applied is in use.
+    let early = agentbus(&["tenants", "purge", "--dir", &dir, "--yes"]).await;
+    assert!(early.0 == Some(1) && early.1.contains("first: agentbus tenants apply"), "{}", early.1);
     let (code, text) = at_a_terminal(&apply, "n").await;
     assert!(code == Some(1) && text.contains("nothing was changed"), "{text}");
     assert!(seed.exists() && worker.events().is_empty(), "{:?}", worker.events());
