@@ -78,16 +78,22 @@ impl Report {
     }
 }
 
-/// Opens the socket, so that a taken port is an error at start, and serves in the background until
-/// every other task has ended: a draining node still says that it is not ready.
-pub async fn start(
+/// Opens the socket, so that a taken port is an error at start.
+pub async fn listen(settings: &config::Http) -> std::io::Result<TcpListener> {
+    TcpListener::bind(settings.listen).await
+}
+
+/// Serves in the background until every other task has ended: a draining node still says that it is not
+/// ready.
+pub fn start(
+    listener: TcpListener,
     settings: &config::Http,
     health: Arc<dyn Health>,
     metrics: Arc<Metrics>,
     stopped: Shutdown,
     supervisor: &Supervisor,
 ) -> std::io::Result<SocketAddr> {
-    let listener = Arc::new(TcpListener::bind(settings.listen).await?);
+    let listener = Arc::new(listener);
     let address = listener.local_addr()?;
     let app = Router::new()
         .route("/livez", get(livez))

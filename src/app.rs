@@ -34,14 +34,17 @@ use crate::{
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{Directory, plan::CONTENT_BYTES_MAX},
-    webhook::Webhook,
     wire,
 };
 
+mod check;
 mod health;
+mod reach;
 mod reload;
 
+pub use check::{Checked, check};
 use health::{NodeHealth, Serving};
+pub use reach::{Tried, reach};
 pub use reload::Reload;
 
 /// Of a request that bears no message: a registration with all that it may say has a third of it.
@@ -103,15 +106,20 @@ async fn serve(
     // What messages in flight still need lives longer than the intake.
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
-    let engine = load_policy(&config.policy)?;
+    let Checked { engine, webhook, redis } = Checked::read(&config).await?;
+    let listener = check::listen(&config.http).await?;
     let cpu = Cpu::start((&config.cpu).into(), Arc::clone(&metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
-    let webhook = open_webhook(&config).await?;
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
-    let http = admin::start(&config.http, reported, Arc::clone(&metrics), background.clone(), &supervisor)
-        .await
-        .with_context(|| format!("http.listen {}", config.http.listen))?;
+    let http = admin::start(
+        listener,
+        &config.http,
+        reported,
+        Arc::clone(&metrics),
+        background.clone(),
+        &supervisor,
+    )?;
     tracing::info!(node = config.node.name, %http, policy = %engine.revision(), "starting");
     let reloaded = webhook.as_ref().map(|(webhook, _)| webhook.clone());
     if let Some(reload) = reload {
@@ -138,7 +146,7 @@ async fn serve(
         Arc::clone(&metrics),
     );
     thresholds.start(&background, &supervisor);
-    let stores = Stores::open(&config, &background)?;
+    let stores = Stores::open(&config, redis, &background)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
         waiting_per_tenant: config.limits.asks_per_tenant,
@@ -345,12 +353,6 @@ pub fn load_policy(policy: &config::Policy) -> anyhow::Result<RegoEngine> {
     RegoEngine::load(&sources).context("policy")
 }
 
-/// The webhook, with how often it is called for one event. Reads files, on a thread that may block.
-async fn open_webhook(config: &NodeConfig) -> anyhow::Result<Option<(Webhook, u32)>> {
-    let Some(settings) = config.webhook.clone() else { return Ok(None) };
-    tokio::task::spawn_blocking(move || Ok(Some((Webhook::open(&settings)?, settings.attempts)))).await?
-}
-
 /// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.
 async fn load_model(
     settings: &impact::Settings,
@@ -422,13 +424,17 @@ struct Stores {
 }
 
 impl Stores {
-    fn open(config: &NodeConfig, background: &Shutdown) -> anyhow::Result<Self> {
+    fn open(
+        config: &NodeConfig,
+        settings: Option<RedisSettings>,
+        background: &Shutdown,
+    ) -> anyhow::Result<Self> {
         let lifetimes = Lifetimes {
             agent: config.registry.ttl,
             window: config.idempotency.window,
             lease: config.idempotency.lease,
         };
-        let Some(redis) = &config.redis else {
+        let (Some(redis), Some(mut settings)) = (&config.redis, settings) else {
             tracing::warn!("no redis.url: registry and repeats are kept in this process's memory only");
             let store = Arc::new(MemoryStore::new(lifetimes));
             return Ok(Self {
@@ -438,7 +444,6 @@ impl Stores {
                 redis: None,
             });
         };
-        let mut settings = redis_settings(redis)?;
         settings.lifetimes = lifetimes;
         let store = Arc::new(
             RedisStore::connect(settings, background.token().clone(), background.tracker())

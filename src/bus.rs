@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -80,6 +80,8 @@ const TRACEPARENT_MAX: usize = 128;
 pub enum BusError {
     #[error("nats.nkey_file: {0}")]
     Key(#[from] tenants::keys::KeysError),
+    #[error("nats.url: found {found}, expected nats://host:port, several separated by commas ({cause})")]
+    Url { found: String, cause: std::io::Error },
     #[error("cannot connect to NATS at {url}: {cause}")]
     Connect { url: String, cause: async_nats::ConnectError },
     #[error("cannot subscribe: {0}")]
@@ -99,6 +101,17 @@ pub async fn connect(name: &str, settings: &config::Nats, metrics: Arc<Metrics>)
     open(options, settings).await
 }
 
+/// Whether the settings can be used, without connecting. Reads the key.
+pub fn check(settings: &config::Nats) -> Result<(), BusError> {
+    options("", settings)?;
+    servers(settings).map(drop)
+}
+
+fn servers(settings: &config::Nats) -> Result<Vec<ServerAddr>, BusError> {
+    let parsed: Result<_, std::io::Error> = settings.url.split(',').map(|url| url.trim().parse()).collect();
+    parsed.map_err(|cause| BusError::Url { found: config::without_secrets(&settings.url), cause })
+}
+
 /// How a node connects: bounded waits and jittered, endless reconnects.
 fn options(name: &str, settings: &config::Nats) -> Result<ConnectOptions, BusError> {
     let user = User::Bus(BusUser::Node);
@@ -116,9 +129,8 @@ fn options(name: &str, settings: &config::Nats) -> Result<ConnectOptions, BusErr
 }
 
 async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client, BusError> {
-    let servers: Vec<String> = settings.url.split(',').map(|url| url.trim().to_owned()).collect();
     options
-        .connect(servers)
+        .connect(servers(settings)?)
         .await
         .map_err(|cause| BusError::Connect { url: config::without_secrets(&settings.url), cause })
 }

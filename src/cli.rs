@@ -27,6 +27,7 @@ mod node;
 mod printable;
 mod score;
 mod send;
+mod server;
 pub mod tenants;
 pub mod up;
 
@@ -99,6 +100,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]
         Command::Model(args) => model::run(args),
-        Command::Config(args) => config::run(args),
+        Command::Config(args) => config::run(args).await,
     }
 }

@@ -55,6 +55,11 @@ impl Webhook {
         self.now.store(other.now.load_full());
     }
 
+    /// Whether the endpoint takes connections. Nothing is asked of it.
+    pub async fn reach(&self) -> Result<(), CallError> {
+        self.now.load_full().endpoint.reach().await
+    }
+
     /// One call. An answer of 200 to 299 in time is success, and nothing else is.
     pub async fn call(&self, occasion: &Occasion, now: Timestamp) -> Result<(), CallError> {
         let way = self.now.load_full();

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{node::Settings, output::say};
-use crate::{config::keys, tenants::Seed, webhook::Webhook};
+use crate::{app, config::keys, phrase::causes};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -20,9 +19,11 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Read all sources as `agentbus node` would, and say whether they are good
-    #[command(after_help = "Examples:\n  agentbus config check\n  agentbus config check --config node.toml")]
-    Check(Settings),
+    /// Say whether a node would start with it: reads all sources and files, and loads the model
+    #[command(
+        after_help = "Examples:\n  agentbus config check --config node.toml\n  agentbus config check --config node.toml --connect"
+    )]
+    Check(CheckArgs),
     /// Print the configuration that `agentbus node` would run with, as TOML with the meaning of each key
     #[command(
         after_help = "Examples:\n  agentbus config show\n  agentbus config show --set limits.deadline=500ms"
@@ -30,23 +31,41 @@ enum ConfigCommand {
     Show(Settings),
 }
 
-pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    settings: Settings,
+    /// Go on: connect to NATS, Redis and the webhook, and look for the streams
+    #[arg(long)]
+    connect: bool,
+}
+
+pub async fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        ConfigCommand::Check(settings) => {
-            let config = settings.load()?;
-            crate::app::load_policy(&config.policy)?;
-            if let Some(path) = &config.nats.nkey_file {
-                Seed::read(path).context("nats.nkey_file")?;
-            }
-            if let Some(redis) = &config.redis {
-                crate::app::redis_settings(redis)?;
-            }
-            if let Some(webhook) = &config.webhook {
-                Webhook::open(webhook)?;
-            }
+        ConfigCommand::Check(args) => {
+            let config = args.settings.load()?;
+            let checked = app::check(&config).await?;
             sayln!("configuration of node {} is good", config.node.name)?;
+            if args.connect {
+                return reached(app::reach(&config, checked).await);
+            }
         }
         ConfigCommand::Show(settings) => say(&keys::show(&settings.load()?)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each thing that was tried.
+fn reached(tried: Vec<app::Tried>) -> anyhow::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for (what, found) in tried {
+        match found {
+            Ok(told) => sayln!("ok      {what}: {told}")?,
+            Err(error) => {
+                code = ExitCode::FAILURE;
+                sayln!("FAILED  {what}: {}", causes(error.as_ref()))?;
+            }
+        }
+    }
+    Ok(code)
 }

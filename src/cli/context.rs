@@ -9,13 +9,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::output;
+use super::{output, server::ServerArgs};
 pub(super) use super::{output::say, printable::safe};
 use crate::{
     client::AgentClient,
     domain::{AgentId, IdError, TenantId},
     secret_file::{self, SecretFileError},
-    servers::folder::Running,
     tenants::{User, names::keys_dir},
 };
 
@@ -33,9 +32,8 @@ pub(super) struct Identity {
     /// Data folder of `agentbus up`; it names the server and holds the agents' keys
     #[arg(long, value_name = "DIR", default_value = ".agentbus", env = "AGENTBUS_DIR")]
     pub(super) dir: PathBuf,
-    /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
-    #[arg(long, value_name = "URL", env = "AGENTBUS_SERVER")]
-    pub(super) server: Option<String>,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
     /// File with your NKey seed, instead of keys/TENANT/AGENT.nk in --dir
     #[arg(long, value_name = "FILE", env = "AGENTBUS_NKEY_FILE")]
     pub(super) nkey_file: Option<PathBuf>,
@@ -68,16 +66,7 @@ impl fmt::Display for Who {
 impl Identity {
     pub(super) async fn connect(&self) -> anyhow::Result<AgentClient> {
         let seed = self.seed()?;
-        let url = match &self.server {
-            Some(url) => url.clone(),
-            None => match Running::read(&self.dir) {
-                Some(running) => running.nats_url,
-                None => bail!(
-                    "no bus is running in {}; start one with `agentbus up`, or name the server with --server",
-                    self.dir.display()
-                ),
-            },
-        };
+        let url = self.server.url(&self.dir)?;
         Ok(AgentClient::connect(&url, &self.who.agent, &seed).await?)
     }
 
@@ -190,7 +179,12 @@ mod tests {
     use super::*;
 
     fn identity(who: &str, dir: &Path) -> Identity {
-        Identity { who: who.parse().unwrap(), dir: dir.to_owned(), server: None, nkey_file: None }
+        Identity {
+            who: who.parse().unwrap(),
+            dir: dir.to_owned(),
+            server: ServerArgs::default(),
+            nkey_file: None,
+        }
     }
 
     /// A file with a secret.

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::{
     context::{Paint, Tone, safe, say},
     printable::{self, Page},
+    server::ServerArgs,
 };
 use crate::{
     domain::TenantId,
     phrase::{causes, counted},
-    servers::folder::Running,
     tenants::{BusUser, connect},
 };
 
@@ -59,9 +59,8 @@ struct Operator {
     /// Data folder of `agentbus up`, or of `agentbus tenants`; holds keys/bus/operator.nk
     #[arg(long, value_name = "DIR", default_value = ".agentbus", env = "AGENTBUS_DIR")]
     dir: PathBuf,
-    /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
-    #[arg(long, value_name = "URL", env = "AGENTBUS_SERVER")]
-    server: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -145,16 +144,7 @@ pub(super) async fn run(args: DeadLettersArgs) -> anyhow::Result<ExitCode> {
 
 impl Operator {
     async fn letters(&self) -> anyhow::Result<Letters> {
-        let url = match &self.server {
-            Some(url) => url.clone(),
-            None => match Running::read(&self.dir) {
-                Some(running) => running.nats_url,
-                None => bail!(
-                    "no bus is running in {}; start one with `agentbus up`, or name the server with --server",
-                    self.dir.display()
-                ),
-            },
-        };
+        let url = self.server.url(&self.dir)?;
         Ok(Letters::new(connect(&url, &self.dir, BusUser::Operator).await?))
     }
 }

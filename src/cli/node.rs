@@ -6,6 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::server::old_name;
 use crate::{
     app::{self, Reload},
     config::{NodeConfig, keys},
@@ -37,6 +38,9 @@ pub struct Settings {
     name: Option<String>,
     /// NATS servers, separated by commas (nats.url)
     #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The old name of --server
+    #[arg(long, value_name = "URL", hide = true, conflicts_with = "server")]
     nats: Option<String>,
     /// File with the NKey seed of the BUS user `node` (nats.nkey_file)
     #[arg(long, value_name = "FILE")]
@@ -61,8 +65,12 @@ pub struct Settings {
 impl Settings {
     /// Reads all of it, anew each time. Blocks.
     pub fn load(&self) -> anyhow::Result<NodeConfig> {
+        if self.nats.is_some() {
+            old_name("--nats", "--server");
+        }
         let named = [
             ("node.name", &self.name),
+            ("nats.url", &self.server),
             ("nats.url", &self.nats),
             ("nats.nkey_file", &self.nkey_file),
             ("redis.url", &self.redis),

@@ -13,6 +13,7 @@ use comfy_table::Table;
 use super::{
     output::{OutputError, say},
     printable,
+    server::ServerArgs,
 };
 use crate::{
     domain::Weights,
@@ -127,20 +128,12 @@ struct Source {
     dir: PathBuf,
 }
 
-/// Which server to tell.
-#[derive(Debug, Args)]
-struct Server {
-    /// A NATS server of the bus, such as nats://127.0.0.1:4222 [default: that of DIR/up.json].
-    #[arg(long, value_name = "URL", env = "AGENTBUS_NATS_URL")]
-    server: Option<String>,
-}
-
 #[derive(Debug, Args)]
 struct Apply {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
     #[command(flatten)]
     consent: Consent,
     /// Largest size of the stream of records, in bytes; less than it holds discards the oldest [default: as it
@@ -212,15 +205,6 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Server {
-    fn url(&self, dir: &Path) -> anyhow::Result<String> {
-        match &self.server {
-            Some(url) => Ok(url.clone()),
-            None => running_server(dir),
-        }
-    }
-}
-
 impl Source {
     fn file(&self) -> PathBuf {
         self.file.clone().unwrap_or_else(|| self.dir.join("tenants.toml"))
@@ -264,20 +248,6 @@ impl Source {
         }
         Ok(generated)
     }
-}
-
-/// The part of `up.json` that this command reads.
-#[derive(serde::Deserialize)]
-struct Up {
-    nats_url: String,
-}
-
-fn running_server(dir: &Path) -> anyhow::Result<String> {
-    let path = dir.join("up.json");
-    let hint = || format!("no {}: is `agentbus up` running? Otherwise say --server URL", path.display());
-    let up: Up = serde_json::from_slice(&fs::read(&path).with_context(hint)?)
-        .with_context(|| format!("{} is not what `agentbus up` writes", path.display()))?;
-    Ok(up.nats_url)
 }
 
 fn table(plan: &Plan, dir: &Path) -> Table {

@@ -79,6 +79,11 @@ impl RedisSettings {
         }
     }
 
+    /// Whether the URL can be used, without connecting.
+    pub fn check(&self) -> Result<(), RedisUrlError> {
+        Connector::new(self).map(drop)
+    }
+
     /// Logs in so, whatever the URL says. Without a user it is Redis' user `default`.
     #[must_use]
     pub fn login(mut self, user: Option<String>, password: String) -> Self {

@@ -122,9 +122,24 @@ impl Endpoint {
         tokio::time::timeout(self.timeout, self.send(request)).await.map_err(late)?
     }
 
+    pub(super) async fn reach(&self) -> Result<(), CallError> {
+        let connected = async {
+            let stream = self.connect().await?;
+            if let Some((connector, name)) = &self.tls {
+                connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?;
+            }
+            Ok(())
+        };
+        let late = |_| CallError::TimedOut(self.timeout);
+        tokio::time::timeout(self.timeout, connected).await.map_err(late)?
+    }
+
+    async fn connect(&self) -> Result<TcpStream, CallError> {
+        TcpStream::connect((self.host.as_str(), self.port)).await.map_err(CallError::Unreachable)
+    }
+
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(), CallError> {
-        let stream =
-            TcpStream::connect((self.host.as_str(), self.port)).await.map_err(CallError::Unreachable)?;
+        let stream = self.connect().await?;
         match &self.tls {
             None => exchange(stream, request).await,
             Some((connector, name)) => {

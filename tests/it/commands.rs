@@ -7,6 +7,7 @@ use clap::{Command, CommandFactory as _, Parser as _};
 
 use crate::clients::{AGENTBUS, text};
 
+mod config;
 mod printing;
 
 const COLUMNS: usize = 80;

@@ -97,7 +97,7 @@ async fn a_node_that_is_still_starting_survives_it_too() {
     let output = fs::File::create(&log).unwrap();
     // Nobody listens there: it tries to connect without end.
     let mut child = Command::new(env!("CARGO_BIN_EXE_agentbus"))
-        .args(["node", "--nats", "nats://127.0.0.1:1", "--http", "127.0.0.1:0"])
+        .args(["node", "--server", "nats://127.0.0.1:1", "--http", "127.0.0.1:0"])
         .args(["--set", "impact.scorer=keywords"])
         .stderr(output)
         .spawn()

@@ -256,7 +256,7 @@ async fn a_node_takes_requests_by_tls() {
     let _node = tokio::process::Command::new(env!("CARGO_BIN_EXE_agentbus"))
         .args([
             "node",
-            "--nats",
+            "--server",
             &url,
             "--http",
             &format!("127.0.0.1:{port}"),

@@ -71,12 +71,14 @@ fn every_command_refuses_a_key_that_others_can_read_and_says_what_to_type() {
         "webhook.url=http://127.0.0.1:1",
         "--set",
         &webhook,
+        "--http",
+        "127.0.0.1:0",
     ];
     let check = [&["config", "check"][..], &node_arguments].concat();
     let good = Command::new(env!("CARGO_BIN_EXE_agentbus")).args(&check).output().unwrap();
     assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
 
-    let run = [&["node", "--nats", nowhere, "--http", "127.0.0.1:0"][..], &node_arguments[..4]].concat();
+    let run = [&["node", "--server", nowhere, "--http", "127.0.0.1:0"][..], &node_arguments[..4]].concat();
     let send = ["send", "--dir", &shown, "--as", "acme/planner", "--server", nowhere, "--to", "worker", "hi"];
     let letters = ["dead-letters", "list", "--dir", &shown, "--server", nowhere];
     for (path, named, arguments) in [

@@ -6,9 +6,9 @@ use anyhow::bail;
 use async_nats::Client;
 use clap::Args;
 
-use super::{Consent, Server, Source, changes::TEXT_MAX};
+use super::{Consent, Source, changes::TEXT_MAX};
 use crate::{
-    cli::{context::safe, output::say},
+    cli::{context::safe, output::say, server::ServerArgs},
     tenants::{AccessChanges, BusUser, Leftovers, Plan, StoreSettings, connect, preview},
 };
 
@@ -17,7 +17,7 @@ pub(super) struct Purge {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
-    server: Server,
+    server: ServerArgs,
     #[command(flatten)]
     consent: Consent,
 }

@@ -1,0 +1,85 @@
+//! Does what a node connects to answer? Each is tried once, for `agentbus config check --connect`.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use async_nats::{Client, jetstream};
+
+use super::{Checked, REDIS_WAIT};
+use crate::{
+    bus,
+    config::NodeConfig,
+    phrase::counted,
+    shutdown::Shutdown,
+    state::RedisStore,
+    telemetry::Metrics,
+    tenants::{Directory, names},
+};
+
+/// The directory of tenants is read within this.
+const DIRECTORY_WAIT: Duration = Duration::from_secs(5);
+
+/// What was tried, and what came of it.
+pub type Tried = (&'static str, anyhow::Result<String>);
+
+/// Tries all that the configuration names.
+pub async fn reach(config: &NodeConfig, checked: Checked) -> Vec<Tried> {
+    let stop = Shutdown::default();
+    let mut tried = Vec::new();
+    match nats(config).await {
+        Ok(client) => {
+            let told = format!("connected, server {}", client.server_info().version);
+            tried.extend([("nats", Ok(told)), ("jetstream", streams(&client, &stop).await)]);
+        }
+        Err(error) => tried.push(("nats", Err(error))),
+    }
+    if let Some(settings) = checked.redis {
+        tried.push(("redis", redis(settings, &stop).await));
+    }
+    if let Some((webhook, _)) = checked.webhook {
+        let reached = webhook.reach().await.context("webhook.url");
+        tried.push(("webhook", reached.map(|()| "takes connections; it was not called".to_owned())));
+    }
+    stop.request();
+    tried
+}
+
+async fn nats(config: &NodeConfig) -> anyhow::Result<Client> {
+    let metrics = Arc::new(Metrics::new(&config.node.name));
+    let connected = bus::connect(&config.node.name, &config.nats, metrics);
+    let limit = 2 * config.nats.timeout;
+    let client = tokio::time::timeout(limit, connected).await.context("nats.url: no answer in time")?;
+    client.context("nats.url")
+}
+
+/// The streams of the bus and of each tenant that is published.
+async fn streams(client: &Client, stop: &Shutdown) -> anyhow::Result<String> {
+    let directory = Directory::watch(client, stop.token().clone(), stop.tracker());
+    let read = tokio::time::timeout(DIRECTORY_WAIT, directory.ready()).await;
+    read.context("no tenants are published; is the bus provisioned (`agentbus tenants apply`)?")?;
+    let tenants = directory.tenants();
+    let mut expected = vec![names::RECORDS_STREAM.to_owned()];
+    for tenant in tenants.keys() {
+        expected.extend([
+            names::inbound_stream(tenant),
+            names::outbound_stream(tenant),
+            names::deliberations_stream(tenant),
+            names::dead_letters_stream(tenant),
+        ]);
+    }
+    let context = jetstream::new(client.clone());
+    for name in &expected {
+        if let Err(error) = context.get_stream(name).await {
+            bail!("stream {name}: {error}; make it by `agentbus tenants apply`");
+        }
+    }
+    Ok(format!("{} for {}", counted(expected.len(), "stream"), counted(tenants.len(), "tenant")))
+}
+
+async fn redis(settings: crate::state::RedisSettings, stop: &Shutdown) -> anyhow::Result<String> {
+    let store = RedisStore::connect(settings, stop.token().clone(), stop.tracker()).context("redis.url")?;
+    if !store.ready(REDIS_WAIT).await {
+        bail!("redis.url: {}", store.refusal().unwrap_or_else(|| "it does not answer".to_owned()));
+    }
+    Ok("answers".to_owned())
+}
