@@ -79,7 +79,7 @@ enum Command {
     /// Seeds go to DIR/keys/<tenant>/<agent>.nk, for their owner only; none is made for an agent that brings a
     /// key. Seeds of agents that are no longer in the file are deleted, after you were asked. A server reads the
     /// accounts when it starts; use `apply` for one that runs.
-    #[command(after_help = with_codes!("agentbus tenants generate --dry-run", "agentbus tenants generate --file tenants.toml --dir bus --sync always"))]
+    #[command(after_help = with_codes!("agentbus tenants generate --dry-run", "agentbus tenants generate --dir bus --sync always"))]
     Generate(Generate),
     /// Write keys and accounts, have the running servers reload them, and publish the tenants to
     /// the nodes.
@@ -89,7 +89,7 @@ enum Command {
     ///
     /// Connections of agents that stay in the file survive. Requests under way at the instant of
     /// the reload may go unanswered: agents retry them with the same message id.
-    #[command(after_help = with_codes!("agentbus tenants apply --dry-run", "agentbus tenants apply --file tenants.toml --replicas 3 --yes"))]
+    #[command(after_help = with_codes!("agentbus tenants apply --dry-run", "agentbus tenants apply --replicas 3 --yes"))]
     Apply(Apply),
     /// Remove what tenants and agents that left the file have left: streams, durable inboxes, seeds.
     ///

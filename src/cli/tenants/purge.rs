@@ -1,13 +1,15 @@
 //! `agentbus tenants purge`: away with what those that left have left.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
+use anyhow::bail;
+use async_nats::Client;
 use clap::Args;
 
 use super::{Consent, Source, changes::TEXT_MAX};
 use crate::{
     cli::{context::safe, output::say, server::ServerArgs},
-    tenants::{BusUser, Leftovers, connect},
+    tenants::{AccessChanges, BusUser, Leftovers, Plan, StoreSettings, connect, preview},
 };
 
 #[derive(Debug, Args)]
@@ -26,6 +28,7 @@ pub(super) async fn run(args: Purge) -> anyhow::Result<ExitCode> {
     let url = server.url(dir)?;
     let operator = connect(&url, dir, BusUser::Operator).await?;
     let provisioner = connect(&url, dir, BusUser::Provisioner).await?;
+    in_force(&provisioner, &plan, dir).await?;
     let left = Leftovers::find(&operator, &provisioner, &plan, dir).await?;
     if left.is_empty() {
         say("nothing is left of tenants and agents that are not in the file\n")?;
@@ -37,6 +40,16 @@ pub(super) async fn run(args: Purge) -> anyhow::Result<ExitCode> {
     left.remove(&url, &plan, dir).await?;
     say("removed\n")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What left the file and was not applied is at work still: nothing of it is left over.
+async fn in_force(provisioner: &Client, plan: &Plan, dir: &Path) -> anyhow::Result<()> {
+    let access = AccessChanges { seeds_deleted: Vec::new(), ..plan.access_changes(dir)? };
+    let store = preview(provisioner, plan, &StoreSettings::default()).await?;
+    if !access.is_empty() || !store.tenants_removed.is_empty() {
+        bail!("the tenants file is not in force; first: agentbus tenants apply");
+    }
+    Ok(())
 }
 
 fn shown(left: &Leftovers) -> String {

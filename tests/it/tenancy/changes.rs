@@ -51,8 +51,6 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 async fn running() -> (Server, String) {
     let server = Server::started_and_provisioned(&Plan::example().unwrap()).await;
-    let up = format!("{{\"nats_url\":\"{}\"}}", server.url);
-    fs::write(server.dir.path().join("up.json"), up).unwrap();
     fs::write(server.dir.path().join("tenants.toml"), SMALLER).unwrap();
     let dir = server.dir.path().to_str().unwrap().to_owned();
     (server, dir)
@@ -62,7 +60,7 @@ async fn running() -> (Server, String) {
 async fn apply_takes_nothing_away_without_a_yes_and_purge_removes_what_is_left() {
     let (server, dir) = running().await;
     let worker = server.agent("acme/worker").await;
-    let apply = ["tenants", "apply", "--dir", &dir];
+    let apply = ["tenants", "apply", "--dir", &dir, "--server", &server.url];
     let seed = server.dir.path().join("keys/acme/worker.nk");
 
     let (code, text) = agentbus(&apply).await;
@@ -71,6 +69,9 @@ async fn apply_takes_nothing_away_without_a_yes_and_purge_removes_what_is_left()
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
     assert_eq!(agentbus(&[&apply[..], &["--dry-run"]].concat()).await.0, Some(5));
+    // What was not applied is in use.
+    let early = agentbus(&["tenants", "purge", "--dir", &dir, "--server", &server.url, "--yes"]).await;
+    assert!(early.0 == Some(1) && early.1.contains("first: agentbus tenants apply"), "{}", early.1);
     let (code, text) = at_a_terminal(&apply, "n").await;
     assert!(code == Some(1) && text.contains("nothing was changed"), "{text}");
     assert!(seed.exists() && worker.events().is_empty(), "{:?}", worker.events());
@@ -98,7 +99,7 @@ async fn apply_takes_nothing_away_without_a_yes_and_purge_removes_what_is_left()
         "nothing is left to change"
     );
 
-    let purge = ["tenants", "purge", "--dir", &dir];
+    let purge = ["tenants", "purge", "--dir", &dir, "--server", &server.url];
     let (code, text) = agentbus(&purge).await;
     assert!(code == Some(1) && text.contains("- stream  OUT_globex: 0 messages"), "{text}");
     assert_eq!(agentbus(&[&purge[..], &["--dry-run"]].concat()).await.0, Some(5));
@@ -122,7 +123,7 @@ async fn a_shorter_life_of_what_is_stored_is_asked_about() {
     let (server, dir) = running().await;
     let shorter = format!("{}\n[tenants.acme.store]\ninbox_age = \"1d\"\n", Plan::EXAMPLE);
     fs::write(server.dir.path().join("tenants.toml"), shorter).unwrap();
-    let (code, text) = agentbus(&["tenants", "apply", "--dir", &dir]).await;
+    let (code, text) = agentbus(&["tenants", "apply", "--dir", &dir, "--server", &server.url]).await;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("- stored  OUT_acme: max_age 7days → 1day"), "{text}");
 }
