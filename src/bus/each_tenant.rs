@@ -13,7 +13,7 @@ use std::{
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::Directory};
+use crate::{domain::TenantId, shutdown::Shutdown, skew::Skew, supervisor::Supervisor, tenants::Directory};
 
 /// How often the directory is looked at for tenants that came or went.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -21,10 +21,12 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const ABSENT_MIN: Duration = Duration::from_millis(500);
 const ABSENT_MAX: Duration = Duration::from_secs(15);
 
-/// Follows the directory until the shutdown. What `begin` makes for a tenant ends with its token.
+/// Follows the directory until the shutdown. What `begin` makes for a tenant ends with its token. While this
+/// node's clock is off nothing is done for anybody.
 pub(super) fn keep<F, B>(
     name: &'static str,
     directory: Arc<Directory>,
+    skew: Skew,
     shutdown: &Shutdown,
     supervisor: &Supervisor,
     begin: B,
@@ -34,13 +36,15 @@ pub(super) fn keep<F, B>(
 {
     let (following, kept) = (shutdown.clone(), supervisor.clone());
     supervisor.keep(name, shutdown.tracker(), shutdown.token().clone(), move || {
-        follow(name, Arc::clone(&directory), following.clone(), kept.clone(), begin.clone())
+        let (directory, skew) = (Arc::clone(&directory), skew.clone());
+        follow(name, directory, skew, following.clone(), kept.clone(), begin.clone())
     });
 }
 
 async fn follow<F, B>(
     name: &'static str,
     directory: Arc<Directory>,
+    skew: Skew,
     shutdown: Shutdown,
     supervisor: Supervisor,
     begin: B,
@@ -52,9 +56,9 @@ async fn follow<F, B>(
     // If this begins anew, so do the loops.
     let all = shutdown.token().child_token();
     let _end = all.clone().drop_guard();
-    let mut seen = None;
+    let (mut seen, nobody) = (None, Arc::default());
     loop {
-        let tenants = directory.tenants();
+        let tenants = if skew.is_off() { Arc::clone(&nobody) } else { directory.tenants() };
         if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &tenants)) {
             loops.retain(|tenant, stop| {
                 let stays = tenants.contains_key(tenant);

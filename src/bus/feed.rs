@@ -26,7 +26,8 @@ use super::{
     pulls::{Ended, Pulls, Said, TELL_WITHIN},
 };
 use crate::{
-    domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::Directory, tenants::names,
+    domain::TenantId, shutdown::Shutdown, skew::Skew, supervisor::Supervisor, tenants::Directory,
+    tenants::names,
 };
 
 /// The server ends a pull after this.
@@ -67,6 +68,7 @@ impl Feed {
         self: &Arc<Self>,
         name: &'static str,
         directory: Arc<Directory>,
+        skew: Skew,
         shutdown: &Shutdown,
         supervisor: &Supervisor,
         handle: H,
@@ -76,7 +78,7 @@ impl Feed {
     {
         let (feed, tasks) = (Arc::clone(self), shutdown.tracker().clone());
         let begin = move |tenant, stop| Arc::clone(&feed).serve(tenant, stop, tasks.clone(), handle.clone());
-        each_tenant::keep(name, directory, shutdown, supervisor, begin);
+        each_tenant::keep(name, directory, skew, shutdown, supervisor, begin);
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.
