@@ -344,13 +344,12 @@ async fn serve(
     if !recorded {
         tracing::warn!("some records are not confirmed");
     }
-    // Nobody misses a connection that is closed on purpose.
-    background.request();
-    // What was acknowledged and given back last is not to come again.
+    // What was answered, acknowledged and given back last has left before its connection does.
     let goodbye = async { tokio::join!(bus.close(), lane.fence()) };
     if tokio::time::timeout(CLOSE_LIMIT, goodbye).await.is_err() {
         tracing::warn!("NATS did not take the goodbye in time");
     }
+    background.request();
     background.finished_within(BACKGROUND_LIMIT).await;
     tracing::info!("stopped");
     Ok(())

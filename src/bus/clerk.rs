@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 
 use super::{
     Thresholds,
+    each_tenant::Served,
     feed::{Feed, tell},
     subjects,
 };
@@ -87,7 +88,7 @@ impl Clerk {
     pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let feed = Arc::clone(&self.feed);
         let skew = self.pipeline.skew.clone();
-        feed.start("deliberations", directory, skew, shutdown, supervisor, move |message| {
+        feed.start("deliberations", Served { directory, skew }, shutdown, supervisor, move |message| {
             let (clerk, metrics) = (self.clone(), Arc::clone(&self.pipeline.metrics));
             async move { metrics.polls.watch("clerk", clerk.handle(message)).await }
         });

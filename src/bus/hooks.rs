@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
+    each_tenant::Served,
     feed::{Feed, tell},
     subjects,
 };
@@ -94,7 +95,7 @@ impl Hooks {
         supervisor: &Supervisor,
     ) {
         let hooks = Arc::clone(self);
-        self.feed.start("webhook", directory, skew, shutdown, supervisor, move |message| {
+        self.feed.start("webhook", Served { directory, skew }, shutdown, supervisor, move |message| {
             Arc::clone(&hooks).tell(message)
         });
     }

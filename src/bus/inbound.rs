@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    each_tenant::{self, Pause, Presence},
+    each_tenant::{self, Pause, Presence, Served},
     pulls::Ended,
 };
 use crate::{
@@ -70,7 +70,7 @@ impl Inbound {
         let (inbound, serving) = (Arc::clone(self), shutdown.clone());
         let begin = move |tenant, stop| Arc::clone(&inbound).serve(tenant, stop, serving.clone());
         let skew = self.pipeline.skew.clone();
-        each_tenant::keep("lane", directory, skew, shutdown, supervisor, begin);
+        each_tenant::keep("lane", Served { directory, skew }, shutdown, supervisor, begin);
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.
