@@ -44,7 +44,7 @@ pub(super) enum Remedy {
 }
 
 impl Code {
-    const ALL: [(&str, Code); 16] = [
+    const ALL: [(&str, Code); 15] = [
         ("NOAUTH", Code::NoAuth),
         ("WRONGPASS", Code::WrongPass),
         ("NOPERM", Code::NoPerm),
@@ -58,7 +58,6 @@ impl Code {
         ("TRYAGAIN", Code::TryAgain),
         ("MOVED", Code::Moved),
         ("ASK", Code::Moved),
-        ("CROSSSLOT", Code::Moved),
         ("OOM", Code::Oom),
         ("MISCONF", Code::Misconf),
     ];
