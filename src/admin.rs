@@ -2,11 +2,25 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
+    response::IntoResponse,
+    routing::get,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{config, shutdown::Shutdown, supervisor::Supervisor, telemetry::Metrics};
+use crate::{
+    config,
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+    telemetry::{Format, Metrics},
+};
 
 mod connections;
 mod server;
@@ -16,8 +30,8 @@ pub trait Health: Send + Sync + 'static {
     fn report(&self) -> Report;
     /// Which thresholds of deliberation are in force for tenants that learn, and why; JSON.
     fn thresholds(&self) -> Value;
-    /// Prometheus' text format.
-    fn metrics(&self) -> String;
+    /// All numbers, in one of Prometheus' text formats.
+    fn metrics(&self, format: Format) -> String;
 }
 
 /// A node's health at one moment.
@@ -128,7 +142,8 @@ async fn thresholds(State(health): State<Arc<dyn Health>>) -> impl IntoResponse 
     Json(health.thresholds())
 }
 
-async fn metrics_text(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
-    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([("content-type", OPENMETRICS)], health.metrics())
+async fn metrics_text(State(health): State<Arc<dyn Health>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
+    ([(CONTENT_TYPE, format.content_type())], health.metrics(format))
 }

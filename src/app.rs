@@ -4,7 +4,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -14,7 +14,7 @@ use crate::{
     admin::{self, Health},
     bus::{
         self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Lists, Micro,
-        Outbox, Reviewers, RoundTrips, Thresholds,
+        Namesakes, Outbox, RecordsProbe, Reviewers, RoundTrips, Thresholds,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -27,6 +27,7 @@ use crate::{
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
     shutdown::Shutdown,
+    skew::{Skew, wall_clock},
     state::{
         CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
         SealKeys, Trust,
@@ -53,6 +54,9 @@ const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// How long a starting node waits for Redis before it starts without.
 const REDIS_WAIT: Duration = Duration::from_secs(2);
 
+/// How long it waits for somebody to compare its clock with.
+const CLOCK_WAIT: Duration = Duration::from_secs(2);
+
 /// How long it waits for learned thresholds.
 const THRESHOLDS_WAIT: Duration = Duration::from_secs(2);
 
@@ -70,15 +74,16 @@ const BACKGROUND_LIMIT: Duration = Duration::from_millis(500);
 /// Runs a node until `shutdown` is requested and everything in flight has ended, or until a part of it cannot
 /// be mended.
 pub async fn run(config: NodeConfig, reload: Reload, shutdown: Shutdown) -> anyhow::Result<()> {
-    run_with(config, Some(reload), shutdown, Supervisor::default()).await
+    run_with(config, Some(reload), shutdown, Supervisor::default(), wall_clock).await
 }
 
-/// The same, with a hand on its parts; without a `reload` no signal is listened to.
+/// The same, with a hand on its parts and its clock; without a `reload` no signal is listened to.
 pub async fn run_with(
     config: NodeConfig,
     reload: Option<Reload>,
     shutdown: Shutdown,
     supervisor: Supervisor,
+    clock: fn() -> Timestamp,
 ) -> anyhow::Result<()> {
     let ends = shutdown.clone();
     let given_up = async {
@@ -88,7 +93,7 @@ pub async fn run_with(
         tokio::time::sleep(FAILED_WITHIN).await;
     };
     let ended = tokio::select! {
-        ended = serve(config, reload, shutdown, supervisor.clone()) => ended,
+        ended = serve(config, reload, shutdown, supervisor.clone(), clock) => ended,
         () = given_up => Ok(()),
     };
     match supervisor.failure() {
@@ -102,12 +107,14 @@ async fn serve(
     reload: Option<Reload>,
     shutdown: Shutdown,
     supervisor: Supervisor,
+    clock: fn() -> Timestamp,
 ) -> anyhow::Result<()> {
     // What messages in flight still need lives longer than the intake.
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
     let Checked { engine, webhook, redis } = Checked::read(&config).await?;
     let listener = check::listen(&config.http).await?;
+    metrics.governed_by(engine.revision());
     let cpu = Cpu::start((&config.cpu).into(), Arc::clone(&metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
     let health = Arc::new(NodeHealth::new(&config.node.name, Arc::clone(&metrics)));
@@ -123,7 +130,7 @@ async fn serve(
     tracing::info!(node = config.node.name, %http, policy = %engine.revision(), "starting");
     let reloaded = webhook.as_ref().map(|(webhook, _)| webhook.clone());
     if let Some(reload) = reload {
-        background.tracker().spawn(reload.on_hangups(config.clone(), reloaded, background.clone()));
+        reload.keep(config.clone(), reloaded, &background, &supervisor);
     }
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
@@ -132,6 +139,10 @@ async fn serve(
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
     let every = config.nats.ping_interval;
     let jetstream = RoundTrips::watch("jetstream", client.clone(), every, &background, &supervisor);
+    let skew = Skew::new(clock, config.node.clock_tolerance);
+    bus::watch_server_time(client.clone(), skew.clone(), &background, &supervisor);
+    let records = RecordsProbe::watch(client.clone(), &background, &supervisor);
+    let namesakes = Namesakes::watch(&config.node.name, client.clone(), &shutdown, &supervisor);
     let directory = Directory::new();
     let (followed, reader) = (Arc::clone(&directory), client.clone());
     supervisor.keep("directory", background.tracker(), background.token().clone(), move || {
@@ -142,11 +153,11 @@ async fn serve(
         client.clone(),
         Arc::clone(&directory),
         &config.node.name,
-        wall_clock,
+        clock,
         Arc::clone(&metrics),
     );
     thresholds.start(&background, &supervisor);
-    let stores = Stores::open(&config, redis, &background)?;
+    let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
         waiting_per_tenant: config.limits.asks_per_tenant,
@@ -169,7 +180,7 @@ async fn serve(
     let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
     let (kept, stop) = (Arc::clone(&senders), background.token().clone());
     supervisor.keep("senders", background.tracker(), background.token().clone(), move || {
-        Arc::clone(&kept).keep(wall_clock, stop.clone())
+        Arc::clone(&kept).keep(clock, stop.clone())
     });
     let deliberations = Arc::new(Deliberations::new(
         client.clone(),
@@ -208,7 +219,8 @@ async fn serve(
         lane: Arc::clone(&lane) as Arc<dyn DurableLane>,
         deliberations: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         hindered: Hindered::default(),
-        clock: wall_clock,
+        clock,
+        skew: skew.clone(),
         metrics: Arc::clone(&metrics),
         tasks: shutdown.tracker().clone(),
     });
@@ -232,14 +244,14 @@ async fn serve(
         courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
         metrics: Arc::clone(&metrics),
         limits: agents.limits.clone(),
-        clock: wall_clock,
+        clock,
         deadline: config.limits.deadline,
         node: config.node.name.clone(),
         lists: Lists::default(),
         cpu: Arc::clone(&cpu),
     };
     let hooks = webhook.map(|(webhook, attempts)| {
-        Hooks::new(client.clone(), webhook, attempts, wall_clock, Arc::clone(&metrics), Arc::clone(&cpu))
+        Hooks::new(client.clone(), webhook, attempts, clock, Arc::clone(&metrics), Arc::clone(&cpu))
     });
     let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
     let clerk = Clerk::new(
@@ -262,6 +274,9 @@ async fn serve(
     health.serve(Serving {
         bus: Arc::clone(&bus),
         jetstream,
+        namesakes,
+        records,
+        skew: skew.clone(),
         supervisor: supervisor.clone(),
         directory: Arc::clone(&directory),
         stores: stores.clone(),
@@ -292,7 +307,9 @@ async fn serve(
     if !shutdown.is_requested() && tokio::time::timeout(THRESHOLDS_WAIT, thresholds.ready()).await.is_err() {
         tracing::warn!("learned thresholds cannot be read; for tenants that learn, the floor is in force");
     }
+    skew_is_right(&skew, &shutdown).await;
     if !shutdown.is_requested() {
+        shutdown.work_begins();
         match bus.start(&config.node.name, &config.nats, &shutdown, &background, &supervisor).await {
             // It was told to stop before NATS has heard of it.
             Err(BusError::Intake) if shutdown.is_requested() => {}
@@ -302,7 +319,7 @@ async fn serve(
         inbound.start(directory.clone(), &shutdown, &supervisor);
         fill.start(&shutdown, &supervisor);
         if let Some(hooks) = &hooks {
-            hooks.start(directory.clone(), &shutdown, &supervisor);
+            hooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
         }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");
@@ -324,7 +341,7 @@ async fn serve(
         model_ends,
         cpu.close(TELL_LIMIT),
         outbox.flush(TELL_LIMIT),
-        senders.flush_all(wall_clock(), TELL_LIMIT),
+        senders.flush_all(clock(), TELL_LIMIT),
     );
     if !model_ended {
         tracing::warn!("the model's threads did not end in time");
@@ -335,7 +352,7 @@ async fn serve(
     if !recorded {
         tracing::warn!("some records are not confirmed");
     }
-    // What was acknowledged and given back last is not to come again. The connections go on until then.
+    // What was answered, acknowledged and given back last has left before its connection ends.
     let goodbye = async { tokio::join!(bus.close(), lane.fence()) };
     if tokio::time::timeout(CLOSE_LIMIT, goodbye).await.is_err() {
         tracing::warn!("NATS did not take the goodbye in time");
@@ -344,6 +361,21 @@ async fn serve(
     background.finished_within(BACKGROUND_LIMIT).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits until the clock of this node can be gone by, or the stop. A clock that nobody can be asked about is
+/// taken for right.
+async fn skew_is_right(skew: &Skew, shutdown: &Shutdown) {
+    let mut off = skew.changes();
+    let right = async {
+        let _ = tokio::time::timeout(CLOCK_WAIT, skew.is_known()).await;
+        // Cannot fail: the sender lives in `skew`.
+        let _ = off.wait_for(|off| !off).await;
+    };
+    tokio::select! {
+        () = right => {}
+        () = shutdown.requested() => {}
+    }
 }
 
 /// The shipped modules and the operator's own, compiled.
@@ -401,11 +433,6 @@ fn refused(kind: ConnectErrorKind) -> bool {
     matches!(kind, ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation)
 }
 
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 impl Tenants for Directory {
     fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         Directory::tenant(self, id)
@@ -427,6 +454,8 @@ impl Stores {
         config: &NodeConfig,
         settings: Option<RedisSettings>,
         background: &Shutdown,
+        supervisor: &Supervisor,
+        skew: &Skew,
     ) -> anyhow::Result<Self> {
         let lifetimes = Lifetimes {
             agent: config.registry.ttl,
@@ -444,10 +473,9 @@ impl Stores {
             });
         };
         settings.lifetimes = lifetimes;
-        let store = Arc::new(
-            RedisStore::connect(settings, background.token().clone(), background.tracker())
-                .context("redis.url")?,
-        );
+        let (stop, tracker) = (background.token().clone(), background.tracker());
+        let store = RedisStore::connect(settings, stop, tracker, supervisor, skew).context("redis.url")?;
+        let store = Arc::new(store);
         if redis.allow_no_password && redis.password_file.is_none() {
             tracing::warn!("redis.allow_no_password is set: whoever reaches redis can write there");
         }

@@ -42,11 +42,14 @@ mod intake;
 mod lane;
 mod lists;
 mod micro;
+mod namesakes;
 mod outbox;
 mod pulls;
+mod records_probe;
 mod reviewers;
 mod round_trips;
 mod server_list;
+mod server_time;
 pub(crate) mod subjects;
 mod thresholds;
 
@@ -61,9 +64,12 @@ pub use inbound::Inbound;
 pub use lane::JetStreamLane;
 pub use lists::Lists;
 pub use micro::Micro;
+pub use namesakes::Namesakes;
 pub use outbox::Outbox;
+pub use records_probe::RecordsProbe;
 pub use reviewers::Reviewers;
 pub use round_trips::RoundTrips;
+pub use server_time::watch_server_time;
 pub use thresholds::Thresholds;
 
 /// For the server's word that no more requests come to a node that stops.
@@ -186,11 +192,12 @@ async fn answered<T>(
         let limit = deadline.as_millis();
         Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
     });
-    let (status, reason) = match &outcome {
-        Ok(_) => (Status::Delivered, Reason::Delivered),
-        Err(rejection) => (rejection.status(), rejection.reason),
-    };
-    metrics.answered(verb, status, reason, request.received.elapsed());
+    let elapsed = request.received.elapsed();
+    match &outcome {
+        Ok(_) => metrics.done(verb, elapsed),
+        Err(rejection) => metrics.answered(verb, rejection.status(), rejection.reason, elapsed),
+    }
+    let reason = outcome.as_ref().err().map_or(Reason::Delivered, |rejection| rejection.reason);
     (outcome, reason)
 }
 
@@ -269,8 +276,12 @@ impl Bus {
                 () = shutdown.requested() => return Err(BusError::Intake),
             }
         }
-        let (bus, stop) = (Arc::clone(self), shutdown.clone());
-        shutdown.tracker().spawn(async move { bus.leave(&intake, &sources, &stop).await });
+        let (bus, stop, sources) = (Arc::clone(self), shutdown.clone(), Arc::new(sources));
+        supervisor.keep_draining("attendance", shutdown.tracker(), shutdown.token().clone(), move || {
+            let (bus, intake, stop) = (Arc::clone(&bus), intake.clone(), stop.clone());
+            let sources = Arc::clone(&sources);
+            async move { bus.attend(&intake, &sources, &stop).await }
+        });
         Ok(())
     }
 
@@ -295,9 +306,22 @@ impl Bus {
         subscriptions
     }
 
-    /// When the node stops: no more requests, and no more answers when nobody waits for one.
-    async fn leave(&self, intake: &Intake, sources: &[Source], shutdown: &Shutdown) {
-        shutdown.requested().await;
+    /// No requests are taken while this node's clock is off: others of the queue group get them. When the node
+    /// stops: no more requests, and no more answers when nobody waits for one.
+    async fn attend(&self, intake: &Intake, sources: &[Source], shutdown: &Shutdown) {
+        let is_request = |index: usize| matches!(sources.get(index), Some(Source::Requests(_)));
+        let mut off = self.pipeline.skew.changes();
+        while !shutdown.is_requested() {
+            if *off.borrow_and_update() {
+                intake.leave(is_request, LEAVE_WITHIN).await;
+            } else {
+                intake.enter(is_request);
+            }
+            tokio::select! {
+                _ = off.changed() => {}
+                () = shutdown.requested() => {}
+            }
+        }
         let is_answers = |index: usize| sources.get(index) == Some(&Source::Answers);
         intake.leave(|index| !is_answers(index), LEAVE_WITHIN).await;
         self.nobody_waits().await;

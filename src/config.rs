@@ -52,6 +52,9 @@ pub struct Node {
     pub name: String,
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// By so much this machine's clock may differ from those of the servers.
+    #[serde(with = "humantime_serde")]
+    pub clock_tolerance: Duration,
 }
 
 #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]

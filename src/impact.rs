@@ -12,8 +12,9 @@ use std::sync::{
 
 use async_trait::async_trait;
 
-use crate::domain::{
-    Impact, Level, Message, Parts, Tenant, Timestamp, Weights, WeightsError, impact::NOT_NEEDED,
+use crate::{
+    domain::{Impact, Level, Message, Parts, Tenant, Timestamp, Weights, WeightsError, impact::NOT_NEEDED},
+    trouble::Trouble,
 };
 
 mod alone;
@@ -118,6 +119,7 @@ pub struct Assessor {
     audit_every: u64,
     /// Messages that needed no scorer so far.
     spared: AtomicU64,
+    trouble: Trouble,
 }
 
 impl Assessor {
@@ -136,6 +138,7 @@ impl Assessor {
             readers: Readers::new(settings.deadline),
             audit_every: settings.audit_every,
             spared: AtomicU64::new(0),
+            trouble: Trouble::default(),
         })
     }
 
@@ -181,6 +184,7 @@ impl Assessor {
             Ok(words) => self.scorer.score(words).await.and_then(|found| highest([found])),
             Err(why) => Err(why),
         };
+        self.note(&scored);
         let semantic = scored.map_err(|why| self.unassessed(bounds, &others, why))?;
         self.senders.record_semantic(message, semantic);
         let score = sum.score(semantic);
@@ -192,6 +196,25 @@ impl Assessor {
             model: self.scorer.name().to_owned(),
             unscored: None,
         })
+    }
+
+    /// What is wrong with the scorer, by the last that it was asked, for people.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.told()
+    }
+
+    fn note(&self, scored: &Result<f64, Unscored>) {
+        match scored {
+            Ok(_) => self.trouble.is_over(),
+            Err(
+                why @ (Unscored::TimedOut { .. }
+                | Unscored::Busy { .. }
+                | Unscored::OutOfRange { .. }
+                | Unscored::Failed),
+            ) => self.trouble.begins(why.to_string()),
+            // The message's own, or known by other means.
+            Err(Unscored::TooLong { .. } | Unscored::NoModel | Unscored::Stopping) => {}
+        }
     }
 
     fn unassessed(&self, bounds: Bounds, others: &Others, why: Unscored) -> Unassessed {

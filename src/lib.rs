@@ -14,7 +14,8 @@
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
-//!   what is done when a part of it does.
+//!   what is done when a part of it does. [`skew`]: is its clock right?
+//!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
 //! - [`phrase`]: how are errors and counts told to people?
 //! - [`secret_file`]: who else could read a file with a secret?
@@ -39,11 +40,13 @@ pub mod rejection;
 pub mod secret_file;
 pub mod servers;
 pub mod shutdown;
+pub mod skew;
 pub mod state;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tenants;
 mod tls;
+pub mod trouble;
 pub mod webhook;
 pub mod wire;
 

@@ -17,6 +17,7 @@ use crate::{
     impact::Assessor,
     policy::Gate,
     rejection::Rejection,
+    skew::Skew,
     state::{Idempotency, Registry},
     telemetry::{Metrics, Stage},
     wire,
@@ -118,6 +119,8 @@ pub struct Pipeline {
     /// Whose approved messages were kept waiting by the bus itself.
     pub hindered: Hindered,
     pub clock: fn() -> Timestamp,
+    /// Whether that clock can be gone by.
+    pub skew: Skew,
     pub metrics: Arc<Metrics>,
     /// For what goes on after an answer.
     pub tasks: TaskTracker,
@@ -205,6 +208,11 @@ impl Pipeline {
     }
 
     fn check(&self, letter: &wire::Decoded, tenant: &Tenant, trail: &mut Trail) -> Result<(), Rejection> {
+        // By a wrong clock nothing can be told of its times, neither that they are good nor that they are not.
+        if self.skew.is_off() {
+            return Err(Rejection::new(Reason::ClockUncertain, "the clock of this node is off; ask again"));
+        }
+
         // 3. constitution: the message names one that is in force
         constitution::check(&letter.message, &self.constitutions, trail.now())?;
         trail.passed(Stage::Constitution);

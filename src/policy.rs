@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use crate::{
     domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant},
     rejection::Rejection,
+    trouble::Trouble,
 };
 
 pub mod cache;
@@ -172,6 +173,7 @@ pub struct Gate {
     engine: Arc<dyn PolicyEngine>,
     cache: DecisionCache,
     counters: Counters,
+    trouble: Trouble,
 }
 
 /// What the gate did since it was made. Read by telemetry.
@@ -190,7 +192,12 @@ pub struct Counters {
 
 impl Gate {
     pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
-        Self { engine, cache: DecisionCache::default(), counters: Counters::default() }
+        Self {
+            engine,
+            cache: DecisionCache::default(),
+            counters: Counters::default(),
+            trouble: Trouble::default(),
+        }
     }
 
     /// The revision in force.
@@ -202,6 +209,11 @@ impl Gate {
         &self.counters
     }
 
+    /// Why the last question could not be asked, for people.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.told()
+    }
+
     /// Decisions held by the cache, about.
     pub fn cached(&self) -> u64 {
         self.cache.len()
@@ -210,14 +222,19 @@ impl Gate {
     pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
         let engine = &*self.engine;
         let decision = match self.answer(engine, question).await {
-            Ok(decision) => decision,
+            Ok(decision) => {
+                self.trouble.is_over();
+                decision
+            }
             Err(cause) => {
-                count(match cause {
-                    PolicyError::Failed { .. } => &self.counters.failed,
+                match cause {
+                    // Of this message alone.
+                    PolicyError::Failed { .. } => count(&self.counters.failed),
                     PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. } => {
-                        &self.counters.unavailable
+                        count(&self.counters.unavailable);
+                        self.trouble.begins(cause.to_string());
                     }
-                });
+                }
                 tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "no policy decision");
                 return Err(cause.rejection());
             }

@@ -1,6 +1,12 @@
 //! How a process ends: signals, cancellation, tracked tasks, a deadline for the drain.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -10,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Shutdown {
     token: CancellationToken,
     tracker: TaskTracker,
+    works: Arc<AtomicBool>,
 }
 
 impl Shutdown {
@@ -24,6 +31,15 @@ impl Shutdown {
 
     pub fn request(&self) {
         self.token.cancel();
+    }
+
+    /// From now on there is something to be finished before the end.
+    pub fn work_begins(&self) {
+        self.works.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.works.load(Ordering::Relaxed)
     }
 
     pub fn token(&self) -> &CancellationToken {

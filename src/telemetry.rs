@@ -30,14 +30,17 @@ use crate::{
 
 mod cpu;
 mod deliberations;
+mod format;
 mod http;
 mod lane;
 mod learning;
 mod model;
 mod polls;
+mod process;
 mod webhook;
 
 use deliberations::DeliberationMetrics;
+pub use format::Format;
 pub use http::Closed;
 use http::HttpMetrics;
 pub use lane::LaneMetrics;
@@ -103,15 +106,16 @@ macro_rules! label {
 
 label!(Stage);
 label!(Verb);
-label!(Status);
-label!(Reason);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     verb: Verb,
-    status: Status,
-    reason: Reason,
+    status: &'static str,
+    reason: &'static str,
 }
+
+/// Of a request that is no message and was done: nothing is delivered.
+const DONE: &str = "ok";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StageLabel {
@@ -126,6 +130,16 @@ struct VerbLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevisionLabel {
+    revision: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -193,12 +207,18 @@ pub struct Metrics {
     pub records_unconfirmed: Gauge<i64, AtomicI64>,
     pub tenants: Gauge<i64, AtomicI64>,
     state_forged: Family<KindLabel, Counter>,
+    ready: Gauge<i64, AtomicI64>,
+    parts: Family<PartLabel, Gauge<i64, AtomicI64>>,
+    clock_ahead: Family<SourceLabel, Gauge<f64, AtomicU64>>,
+    policy_info: Family<RevisionLabel, Gauge<i64, AtomicI64>>,
     streams_filled: Family<KindLabel, Gauge<f64, AtomicU64>>,
 }
 
 impl Metrics {
     pub fn new(node: &str) -> Self {
-        let mut registry = Registry::with_prefix("agentbus");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(process::Process::starting_now()));
+        let registry = all.sub_registry_with_prefix("agentbus");
         registry.register(
             "build",
             "Version and node, as labels",
@@ -237,6 +257,10 @@ impl Metrics {
             records_unconfirmed: Gauge::default(),
             tenants: Gauge::default(),
             state_forged: Family::default(),
+            ready: Gauge::default(),
+            parts: Family::default(),
+            clock_ahead: Family::default(),
+            policy_info: Family::default(),
             streams_filled: Family::default(),
             registry: Registry::default(),
         };
@@ -288,14 +312,27 @@ impl Metrics {
             "Values in the shared store that no node wrote, which were not believed",
             metrics.state_forged.clone(),
         );
-        metrics.model.register(&mut registry);
-        metrics.cpu.register(&mut registry);
-        metrics.polls.register(&mut registry);
-        metrics.deliberations.register(&mut registry);
-        metrics.lane.register(&mut registry);
-        metrics.webhook.register(&mut registry);
-        metrics.http.register(&mut registry);
-        metrics.learning.register(&mut registry);
+        registry.register("ready", "1 while the node is ready", metrics.ready.clone());
+        registry.register(
+            "part_healthy",
+            "1 for each part that is up as /readyz has it",
+            metrics.parts.clone(),
+        );
+        registry.register_with_unit(
+            "clock_ahead",
+            "By how much this node's clock is ahead of a server's, or behind",
+            Unit::Seconds,
+            metrics.clock_ahead.clone(),
+        );
+        registry.register("policy_info", "The policy in force, as a label", metrics.policy_info.clone());
+        metrics.model.register(registry);
+        metrics.cpu.register(registry);
+        metrics.polls.register(registry);
+        metrics.deliberations.register(registry);
+        metrics.lane.register(registry);
+        metrics.webhook.register(registry);
+        metrics.http.register(registry);
+        metrics.learning.register(registry);
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
         registry.register("nats_connected", "1 while connected to NATS", metrics.nats_connected.clone());
         registry.register(
@@ -328,14 +365,18 @@ impl Metrics {
             "Requests that found no room, not even for an answer that says so",
             metrics.requests_unanswered.clone(),
         );
-        registry.register("store_healthy", "1 while the shared store answers", metrics.store_healthy.clone());
+        registry.register(
+            "store_healthy",
+            "1 while the shared store takes what is written",
+            metrics.store_healthy.clone(),
+        );
         registry.register(
             "records_unconfirmed",
             "Batches of decision records that JetStream has not confirmed",
             metrics.records_unconfirmed.clone(),
         );
         registry.register("tenants", "Tenants in the directory", metrics.tenants.clone());
-        Self { registry, ..metrics }
+        Self { registry: all, ..metrics }
     }
 
     /// How full the fullest of the tenants' streams of a kind is, from 0 to 1.
@@ -345,6 +386,15 @@ impl Metrics {
 
     /// One request is answered.
     pub fn answered(&self, verb: Verb, status: Status, reason: Reason, elapsed: Duration) {
+        self.count(verb, status.as_str(), reason.as_str(), elapsed);
+    }
+
+    /// A request that is no message is done, such as a registration.
+    pub fn done(&self, verb: Verb, elapsed: Duration) {
+        self.count(verb, DONE, DONE, elapsed);
+    }
+
+    fn count(&self, verb: Verb, status: &'static str, reason: &'static str, elapsed: Duration) {
         self.outcomes.get_or_create(&Outcome { verb, status, reason }).inc();
         self.requests.get_or_create(&VerbLabel { verb }).observe(elapsed.as_secs_f64());
     }
@@ -391,12 +441,42 @@ impl Metrics {
         }
     }
 
-    /// Prometheus' text format (OpenMetrics 1.0).
+    /// Whether the node is ready, and which of its parts are up.
+    pub fn health(&self, ready: bool, parts: impl Iterator<Item = (&'static str, bool)>) {
+        self.ready.set(ready.into());
+        // Some are named only while there is something to say.
+        self.parts.clear();
+        for (part, up) in parts {
+            self.parts.get_or_create(&PartLabel { part }).set(up.into());
+        }
+    }
+
+    /// By how many seconds the clock is ahead of each that was asked.
+    pub fn clock_ahead(&self, sources: &[(&'static str, f64)]) {
+        for &(source, ahead) in sources {
+            self.clock_ahead.get_or_create(&SourceLabel { source }).set(ahead);
+        }
+    }
+
+    /// By which policy messages are governed.
+    pub fn governed_by(&self, revision: &str) {
+        self.policy_info.get_or_create(&RevisionLabel { revision: revision.to_owned() }).set(1);
+    }
+
+    /// All numbers, as OpenMetrics.
     pub fn encode(&self) -> String {
+        self.encode_as(Format::OpenMetrics)
+    }
+
+    /// All numbers.
+    pub fn encode_as(&self, format: Format) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+        match format {
+            Format::OpenMetrics => text,
+            Format::Text => format::text_of(&text),
+        }
     }
 }
 

@@ -13,12 +13,16 @@ use parking_lot::Mutex;
 use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
-    bus::{Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, RoundTrips, Thresholds},
+    bus::{
+        Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Namesakes, Outbox, RecordsProbe, RoundTrips,
+        Thresholds,
+    },
     impact::semantic,
     pipeline::Pipeline,
+    skew::Skew,
     state::Forgery,
     supervisor::Supervisor,
-    telemetry::{Metrics, PolicyCounts},
+    telemetry::{Format, Metrics, PolicyCounts},
     tenants::Directory,
 };
 
@@ -42,6 +46,9 @@ pub(super) struct Serving {
     pub bus: Arc<Bus>,
     /// Of the connection for JetStream and the directory.
     pub jetstream: Arc<RoundTrips>,
+    pub namesakes: Arc<Namesakes>,
+    pub skew: Skew,
+    pub records: Arc<RecordsProbe>,
     pub supervisor: Supervisor,
     pub directory: Arc<Directory>,
     pub stores: Stores,
@@ -121,6 +128,25 @@ impl NodeHealth {
         Part { name: "nats", state: PartState::Down, note }
     }
 
+    fn name(&self) -> Part {
+        let (state, note) = match self.serving.get() {
+            Some(serving) if serving.namesakes.is_there() => (
+                PartState::Degraded,
+                format!("another node is called {} too: give each its own name (node.name)", self.node),
+            ),
+            _ => (PartState::Up, String::new()),
+        };
+        Part { name: "name", state, note }
+    }
+
+    fn clock(&self) -> Part {
+        let (state, note) = match self.serving.get().and_then(|serving| serving.skew.told()) {
+            Some(off) => (PartState::Down, off),
+            None => (PartState::Up, String::new()),
+        };
+        Part { name: "clock", state, note }
+    }
+
     fn outbox(&self) -> Part {
         let outbox = self.serving.get().map(|serving| &serving.outbox).filter(|outbox| outbox.connected());
         let (state, note) = match outbox.map(|outbox| outbox.records_late()) {
@@ -135,6 +161,28 @@ impl NodeHealth {
             }
         };
         Part { name: "outbox", state, note }
+    }
+
+    /// All nodes share JetStream, so none is the better for it that another takes the requests.
+    fn records(&self) -> Part {
+        let (state, note) = match self.serving.get().map(|serving| serving.records.trouble()) {
+            None => (PartState::Down, "not connected yet".to_owned()),
+            Some(None) => (PartState::Up, String::new()),
+            Some(Some(why)) => {
+                (PartState::Degraded, format!("JetStream takes no records: {why}; nothing is delivered"))
+            }
+        };
+        Part { name: "records", state, note }
+    }
+
+    fn policy(&self) -> Part {
+        let gate = self.serving.get().map(|serving| &serving.pipeline.gate);
+        let (state, note) = match gate.map(|gate| (gate.trouble(), gate.revision())) {
+            None => (PartState::Down, "not in force yet".to_owned()),
+            Some((None, revision)) => (PartState::Up, revision.to_string()),
+            Some((Some(why), _)) => (PartState::Degraded, format!("the last question: {why}")),
+        };
+        Part { name: "policy", state, note }
     }
 
     fn lane(&self) -> Part {
@@ -177,7 +225,12 @@ impl NodeHealth {
     fn scorer(&self) -> Part {
         let (state, note) = match self.model.get() {
             None => (PartState::Down, "not loaded yet".to_owned()),
-            Some(Ok(model)) => (PartState::Up, model.clone()),
+            Some(Ok(model)) => {
+                match self.serving.get().and_then(|serving| serving.pipeline.assessor.trouble()) {
+                    Some(why) => (PartState::Degraded, format!("{model}; the last text: {why}")),
+                    None => (PartState::Up, model.clone()),
+                }
+            }
             Some(Err(cause)) => (
                 PartState::Degraded,
                 format!("none: messages whose words could matter are not delivered ({cause})"),
@@ -255,11 +308,15 @@ impl Health for NodeHealth {
         };
         let mut parts = vec![
             Part { name: "node", state: phase.0, note: phase.1.to_owned() },
+            self.name(),
+            self.clock(),
             self.nats(),
             self.outbox(),
+            self.records(),
             self.lane(),
             self.tenants(),
             self.store(),
+            self.policy(),
             self.scorer(),
             self.deliberations(),
         ];
@@ -278,7 +335,7 @@ impl Health for NodeHealth {
         serving.map_or(serde_json::Value::Null, |serving| serving.thresholds.shown())
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, format: Format) -> String {
         if let Some(serving) = self.serving.get() {
             let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
             self.metrics.tenants.set(count(serving.directory.tenants().len()));
@@ -294,13 +351,17 @@ impl Health for NodeHealth {
             });
             self.metrics
                 .store_healthy
-                .set(serving.stores.redis.as_ref().is_none_or(|redis| redis.healthy()).into());
+                .set(serving.stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
+            self.metrics.clock_ahead(&serving.skew.ahead());
             if let Some(redis) = &serving.stores.redis {
                 let counts = Forgery::ALL.map(|what| (what.as_str(), redis.forged(what)));
                 self.metrics.forged(&counts);
             }
         }
-        self.metrics.encode()
+        let report = self.report();
+        let parts = report.parts.iter().map(|part| (part.name, part.state == PartState::Up));
+        self.metrics.health(report.ready(), parts);
+        self.metrics.encode_as(format)
     }
 }
 

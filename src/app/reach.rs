@@ -11,7 +11,9 @@ use crate::{
     config::NodeConfig,
     phrase::counted,
     shutdown::Shutdown,
+    skew::Skew,
     state::RedisStore,
+    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{Directory, names},
 };
@@ -77,7 +79,9 @@ async fn streams(client: &Client, stop: &Shutdown) -> anyhow::Result<String> {
 }
 
 async fn redis(settings: crate::state::RedisSettings, stop: &Shutdown) -> anyhow::Result<String> {
-    let store = RedisStore::connect(settings, stop.token().clone(), stop.tracker()).context("redis.url")?;
+    let (supervisor, skew) = (Supervisor::default(), Skew::default());
+    let store = RedisStore::connect(settings, stop.token().clone(), stop.tracker(), &supervisor, &skew);
+    let store = store.context("redis.url")?;
     if !store.ready(REDIS_WAIT).await {
         bail!("redis.url: {}", store.refusal().unwrap_or_else(|| "it does not answer".to_owned()));
     }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use tokio::signal::unix::Signal;
+use tokio::{signal::unix::Signal, sync::Mutex};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{NodeConfig, keys},
     shutdown::Shutdown,
+    supervisor::Supervisor,
     telemetry::LogFilter,
     webhook::Webhook,
 };
@@ -50,20 +51,39 @@ impl Reload {
     }
 
     /// Takes over what can be, at each SIGHUP, one after the other, until the stop.
-    pub(super) async fn on_hangups(mut self, config: NodeConfig, webhook: Option<Webhook>, stop: Shutdown) {
-        let mut running = Running { config, webhook, filter: self.filter };
-        loop {
-            tokio::select! {
-                hung_up = self.hangup.recv() => if hung_up.is_none() { return },
-                () = stop.requested() => return,
+    pub(super) fn keep(
+        self,
+        config: NodeConfig,
+        webhook: Option<Webhook>,
+        stop: &Shutdown,
+        supervisor: &Supervisor,
+    ) {
+        let Self { hangup, read, filter } = self;
+        let running = Arc::new(Mutex::new((hangup, Running { config, webhook, filter })));
+        supervisor.keep("reload", stop.tracker(), stop.token().clone(), move || {
+            let (running, read) = (Arc::clone(&running), Arc::clone(&read));
+            async move {
+                let (hangup, running) = &mut *running.lock().await;
+                running.on_hangups(hangup, &read).await;
             }
-            let read = Arc::clone(&self.read);
-            let found = tokio::task::spawn_blocking(move || look(&read));
-            let found = tokio::select! {
-                found = found => found.map_err(anyhow::Error::from).and_then(|found| found),
-                () = stop.requested() => return,
-            };
-            match found.and_then(|found| running.take_over(found)) {
+        });
+    }
+}
+
+fn look(read: &Read) -> anyhow::Result<Found> {
+    let config = read()?;
+    let filter = LogFilter::parse(&config.log.filter).map_err(|error| anyhow!(error))?;
+    let webhook = config.webhook.as_ref().map(Webhook::open).transpose()?;
+    Ok(Found { config, webhook, filter })
+}
+
+impl Running {
+    async fn on_hangups(&mut self, hangup: &mut Signal, read: &Read) {
+        while hangup.recv().await.is_some() {
+            let read = Arc::clone(read);
+            let found = tokio::task::spawn_blocking(move || look(&read)).await;
+            let found = found.map_err(anyhow::Error::from).and_then(|found| found);
+            match found.and_then(|found| self.take_over(found)) {
                 Ok((taken, waiting)) => tracing::info!(
                     taken = taken.join(", "),
                     needs_restart = waiting.join(", "),
@@ -76,16 +96,7 @@ impl Reload {
             }
         }
     }
-}
 
-fn look(read: &Read) -> anyhow::Result<Found> {
-    let config = read()?;
-    let filter = LogFilter::parse(&config.log.filter).map_err(|error| anyhow!(error))?;
-    let webhook = config.webhook.as_ref().map(Webhook::open).transpose()?;
-    Ok(Found { config, webhook, filter })
-}
-
-impl Running {
     /// Which changed keys are in force from now on, and which need a restart.
     fn take_over(&mut self, found: Found) -> anyhow::Result<(Vec<&'static str>, Vec<&'static str>)> {
         let before = self.config.clone();

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 
 use super::{
     Thresholds,
+    each_tenant::Served,
     feed::{Feed, tell},
     subjects,
 };
@@ -86,7 +87,8 @@ impl Clerk {
     /// Works until the shutdown. What was begun is finished, what was not is given back.
     pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let feed = Arc::clone(&self.feed);
-        feed.start("deliberations", directory, shutdown, supervisor, move |message| {
+        let skew = self.pipeline.skew.clone();
+        feed.start("deliberations", Served { directory, skew }, shutdown, supervisor, move |message| {
             let (clerk, metrics) = (self.clone(), Arc::clone(&self.pipeline.metrics));
             async move { metrics.polls.watch("clerk", clerk.handle(message)).await }
         });

@@ -13,7 +13,13 @@ use std::{
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::{domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::Directory};
+use crate::{
+    domain::{Tenant, TenantId},
+    shutdown::Shutdown,
+    skew::Skew,
+    supervisor::Supervisor,
+    tenants::Directory,
+};
 
 /// How often the directory is looked at for tenants that came or went.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -21,10 +27,22 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 const ABSENT_MIN: Duration = Duration::from_millis(500);
 const ABSENT_MAX: Duration = Duration::from_secs(15);
 
+/// For whom a node does it: all tenants, or nobody while its clock is off.
+pub(super) struct Served {
+    pub(super) directory: Arc<Directory>,
+    pub(super) skew: Skew,
+}
+
+impl Served {
+    fn tenants(&self) -> Arc<HashMap<TenantId, Arc<Tenant>>> {
+        if self.skew.is_off() { Arc::default() } else { self.directory.tenants() }
+    }
+}
+
 /// Follows the directory until the shutdown. What `begin` makes for a tenant ends with its token.
 pub(super) fn keep<F, B>(
     name: &'static str,
-    directory: Arc<Directory>,
+    served: Served,
     shutdown: &Shutdown,
     supervisor: &Supervisor,
     begin: B,
@@ -32,15 +50,15 @@ pub(super) fn keep<F, B>(
     F: Future<Output = ()> + Send + 'static,
     B: Fn(TenantId, CancellationToken) -> F + Clone + Send + Sync + 'static,
 {
-    let (following, kept) = (shutdown.clone(), supervisor.clone());
+    let (following, kept, served) = (shutdown.clone(), supervisor.clone(), Arc::new(served));
     supervisor.keep(name, shutdown.tracker(), shutdown.token().clone(), move || {
-        follow(name, Arc::clone(&directory), following.clone(), kept.clone(), begin.clone())
+        follow(name, Arc::clone(&served), following.clone(), kept.clone(), begin.clone())
     });
 }
 
 async fn follow<F, B>(
     name: &'static str,
-    directory: Arc<Directory>,
+    served: Arc<Served>,
     shutdown: Shutdown,
     supervisor: Supervisor,
     begin: B,
@@ -54,7 +72,7 @@ async fn follow<F, B>(
     let _end = all.clone().drop_guard();
     let mut seen = None;
     loop {
-        let tenants = directory.tenants();
+        let tenants = served.tenants();
         if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &tenants)) {
             loops.retain(|tenant, stop| {
                 let stays = tenants.contains_key(tenant);

@@ -22,12 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    each_tenant::{self, Pause, Presence},
+    each_tenant::{self, Pause, Presence, Served},
     pulls::{Ended, Pulls, Said, TELL_WITHIN},
 };
-use crate::{
-    domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::Directory, tenants::names,
-};
+use crate::{domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::names};
 
 /// The server ends a pull after this.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -66,7 +64,7 @@ impl Feed {
     pub(super) fn start<H, F>(
         self: &Arc<Self>,
         name: &'static str,
-        directory: Arc<Directory>,
+        served: Served,
         shutdown: &Shutdown,
         supervisor: &Supervisor,
         handle: H,
@@ -76,7 +74,7 @@ impl Feed {
     {
         let (feed, tasks) = (Arc::clone(self), shutdown.tracker().clone());
         let begin = move |tenant, stop| Arc::clone(&feed).serve(tenant, stop, tasks.clone(), handle.clone());
-        each_tenant::keep(name, directory, shutdown, supervisor, begin);
+        each_tenant::keep(name, served, shutdown, supervisor, begin);
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
+    each_tenant::Served,
     feed::{Feed, tell},
     subjects,
 };
@@ -24,6 +25,7 @@ use crate::{
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
     pipeline::backoff::{doubling, jittered},
     shutdown::Shutdown,
+    skew::Skew,
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{
@@ -85,9 +87,15 @@ impl Hooks {
     }
 
     /// Works until the shutdown; calls that are being made then still end.
-    pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
+    pub fn start(
+        self: &Arc<Self>,
+        directory: Arc<Directory>,
+        skew: Skew,
+        shutdown: &Shutdown,
+        supervisor: &Supervisor,
+    ) {
         let hooks = Arc::clone(self);
-        self.feed.start("webhook", directory, shutdown, supervisor, move |message| {
+        self.feed.start("webhook", Served { directory, skew }, shutdown, supervisor, move |message| {
             Arc::clone(&hooks).tell(message)
         });
     }

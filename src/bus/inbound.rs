@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    each_tenant::{self, Pause, Presence},
+    each_tenant::{self, Pause, Presence, Served},
     pulls::Ended,
 };
 use crate::{
@@ -69,7 +69,8 @@ impl Inbound {
     pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let (inbound, serving) = (Arc::clone(self), shutdown.clone());
         let begin = move |tenant, stop| Arc::clone(&inbound).serve(tenant, stop, serving.clone());
-        each_tenant::keep("lane", directory, shutdown, supervisor, begin);
+        let skew = self.pipeline.skew.clone();
+        each_tenant::keep("lane", Served { directory, skew }, shutdown, supervisor, begin);
     }
 
     /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.

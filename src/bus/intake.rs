@@ -80,9 +80,27 @@ struct Shared {
     payload_max: AtomicUsize,
     /// When a message to ourselves last came back.
     round_trip: Mutex<Option<Instant>>,
-    /// Which subscriptions are given up, in their order.
-    left: Vec<AtomicBool>,
+    /// All subscriptions, in their order.
+    listens: Vec<Listens>,
     metrics: Arc<Metrics>,
+}
+
+/// A subscription as the server knows it.
+struct Listens {
+    subscribe: String,
+    unsubscribe: String,
+    /// It is given up.
+    left: AtomicBool,
+}
+
+impl Listens {
+    fn new<S>(index: usize, Subscription { subject, queue, .. }: &Subscription<S>) -> Self {
+        let sid = FIRST_SID + index as u64;
+        let queue = queue.map(|queue| format!("{queue} ")).unwrap_or_default();
+        let (subscribe, unsubscribe) =
+            (format!("SUB {subject} {queue}{sid}\r\n"), format!("UNSUB {sid}\r\n"));
+        Self { subscribe, unsubscribe, left: AtomicBool::new(false) }
+    }
 }
 
 /// What waits to be written.
@@ -132,7 +150,7 @@ impl Intake {
             connected: AtomicBool::new(false),
             payload_max: AtomicUsize::new(0),
             round_trip: Mutex::new(None),
-            left: subscriptions.iter().map(|_| AtomicBool::new(false)).collect(),
+            listens: subscriptions.iter().enumerate().map(|(index, s)| Listens::new(index, s)).collect(),
             metrics,
         });
         let life = Life {
@@ -182,12 +200,26 @@ impl Intake {
     /// that the server had sent for them has been taken.
     pub(super) async fn leave(&self, which: impl Fn(usize) -> bool, limit: Duration) {
         let unsubscribe = |out: &mut Out| {
-            for (index, left) in self.0.left.iter().enumerate().filter(|(index, _)| which(*index)) {
-                left.store(true, Ordering::Relaxed);
-                out.control.put_slice(format!("UNSUB {}\r\n", FIRST_SID + index as u64).as_bytes());
+            for (_, listens) in self.0.listens.iter().enumerate().filter(|(index, _)| which(*index)) {
+                listens.left.store(true, Ordering::Relaxed);
+                out.control.put_slice(listens.unsubscribe.as_bytes());
             }
         };
         let _ = tokio::time::timeout(limit, self.0.round_trip(unsubscribe)).await;
+    }
+
+    /// Takes up again what was given up.
+    pub(super) fn enter(&self, which: impl Fn(usize) -> bool) {
+        let mut out = self.0.out.lock();
+        // A session that begins later subscribes to it by itself.
+        let connected = self.connected();
+        for (_, listens) in self.0.listens.iter().enumerate().filter(|(index, _)| which(*index)) {
+            if listens.left.swap(false, Ordering::Relaxed) && connected {
+                out.control.put_slice(listens.subscribe.as_bytes());
+            }
+        }
+        drop(out);
+        self.0.wake.notify_one();
     }
 }
 
@@ -285,13 +317,8 @@ impl<S> Life<S> {
         let mut out = self.shared.out.lock();
         self.shared.payload_max.store(info.max_payload, Ordering::Relaxed);
         out.control.put_slice(format!("SUB {} {PROBE_SID}\r\n", self.probe).as_bytes());
-        for (index, Subscription { subject, queue, .. }) in self.subscriptions.iter().enumerate() {
-            if self.shared.left.get(index).is_some_and(|left| left.load(Ordering::Relaxed)) {
-                continue;
-            }
-            let sid = FIRST_SID + index as u64;
-            let queue = queue.map(|queue| format!("{queue} ")).unwrap_or_default();
-            out.control.put_slice(format!("SUB {subject} {queue}{sid}\r\n").as_bytes());
+        for listens in self.shared.listens.iter().filter(|listens| !listens.left.load(Ordering::Relaxed)) {
+            out.control.put_slice(listens.subscribe.as_bytes());
         }
         self.shared.connected.store(true, Ordering::Relaxed);
         if self.shared.metrics.nats_connected.set(1) == 0 {
@@ -341,8 +368,8 @@ impl<S> Life<S> {
     /// How many pongs are to come, of which the last says that no more messages do.
     fn unsubscribe_all(&self) -> usize {
         let mut out = self.shared.out.lock();
-        for index in 0..self.subscriptions.len() {
-            out.control.put_slice(format!("UNSUB {}\r\n", FIRST_SID + index as u64).as_bytes());
+        for listens in &self.shared.listens {
+            out.control.put_slice(listens.unsubscribe.as_bytes());
         }
         out.control.put_slice(b"PING\r\n");
         let pongs = out.pongs.len() + 1;

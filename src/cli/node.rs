@@ -1,10 +1,13 @@
 //! `agentbus node`: one node in the foreground, until SIGINT or SIGTERM. SIGHUP: read the configuration again.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::server::old_name;
 use crate::{
@@ -94,14 +97,35 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// A node that has taken no request yet has so long to leave by itself.
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
+
 pub async fn run(args: NodeArgs) -> anyhow::Result<ExitCode> {
-    // Before all else: until then it would end the process.
+    // Before all else: until then a signal would end the process.
     let hangup = signal(SignalKind::hangup())?;
-    let settings = args.settings;
-    let config = settings.load()?;
-    let filter = telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
     let shutdown = Shutdown::default();
     shutdown.on_signals()?;
-    app::run(config, Reload::new(hangup, move || settings.load(), filter), shutdown).await?;
+    let stop = shutdown.clone();
+    // On a thread of its own, for a start reads files, and storage may not answer: signals are heard meanwhile.
+    let running = move || Handle::current().block_on(start(args.settings, hangup, stop));
+    tokio::select! {
+        ended = tokio::task::spawn_blocking(running) => ended??,
+        () = told_before_it_served(&shutdown) => {}
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn start(settings: Settings, hangup: Signal, shutdown: Shutdown) -> anyhow::Result<()> {
+    let config = settings.load()?;
+    let filter = telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
+    app::run(config, Reload::new(hangup, move || settings.load(), filter), shutdown).await
+}
+
+/// Whatever it waits for: there is nothing that it would have to finish.
+async fn told_before_it_served(shutdown: &Shutdown) {
+    shutdown.requested().await;
+    tokio::time::sleep(LEAVES_WITHIN).await;
+    if shutdown.has_work() {
+        std::future::pending().await
+    }
 }

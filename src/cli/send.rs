@@ -466,6 +466,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::ConstitutionalHashMissing
         | Reason::Expired
         | Reason::ClockSkew
+        | Reason::ClockUncertain
         | Reason::DuplicateMessage
         | Reason::PolicyUnavailable
         | Reason::PolicyFailed

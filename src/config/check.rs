@@ -77,6 +77,7 @@ impl NodeConfig {
         let Self { node, nats, http, limits, cpu, registry, idempotency, durable, impact, .. } = self;
         for (key, found, min, max) in [
             ("node.drain", node.drain, Duration::ZERO, MINUTE),
+            ("node.clock_tolerance", node.clock_tolerance, Duration::from_millis(100), HOUR),
             ("nats.timeout", nats.timeout, MILLISECOND, HOUR),
             ("nats.ping_interval", nats.ping_interval, MILLISECOND, HOUR),
             // The server remembers a request for 30 s.

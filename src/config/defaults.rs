@@ -6,7 +6,7 @@ use super::{
     ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats,
     Node, NodeConfig, Policy, Registry,
 };
-use crate::impact;
+use crate::{impact, skew};
 
 impl Default for NodeConfig {
     fn default() -> Self {
@@ -35,7 +35,8 @@ impl Default for NodeConfig {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: "node-1".to_owned(), drain: Duration::from_secs(8) }
+        let drain = Duration::from_secs(8);
+        Self { name: "node-1".to_owned(), drain, clock_tolerance: skew::TOLERANCE }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{MAY_HOLD_SECRETS, NodeConfig, without_secrets};
 pub const KEYS: &[(&str, &str)] = &[
     ("node.name", "Shown in verdicts, records and logs; 1 to 64 of [a-z0-9_-]"),
     ("node.drain", "How long messages in flight may take after SIGTERM; at most 1m"),
+    ("node.clock_tolerance", "How far the clock may differ from Redis' and JetStream's; 100ms to 1h"),
     ("nats.url", "nats://host:port, several separated by commas"),
     ("nats.nkey_file", "File with the NKey seed of the user node of account BUS"),
     ("nats.ping_interval", "How often the node asks the server whether it lives"),

@@ -145,6 +145,8 @@ reasons! {
     ConstitutionalHashMismatch = "constitutional_hash_mismatch", 422, final;
     Expired = "expired", 410, final;
     ClockSkew = "clock_skew", 422, final;
+    /// The clock of the node is off, so what is due or over cannot be told.
+    ClockUncertain = "clock_uncertain", 503, retry;
     /// The same message id was used before, for another content.
     DuplicateMessage = "duplicate_message", 409, final;
 

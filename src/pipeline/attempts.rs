@@ -106,6 +106,7 @@ mod tests {
     #[test]
     fn a_reason_is_the_buss_own_only_where_any_message_would_fail() {
         let bus = [
+            Reason::ClockUncertain,
             Reason::PolicyUnavailable,
             Reason::DeliberationUnavailable,
             Reason::RegistryUnavailable,

@@ -35,6 +35,7 @@ use super::{
     Lifetimes, StoreError,
     seal::{Seals, Trust},
 };
+use crate::{skew::Skew, supervisor::Supervisor};
 
 mod agents;
 mod alarm;
@@ -48,7 +49,7 @@ mod tracking;
 use alarm::Alarm;
 pub use alarm::Forgery;
 use batch::{Ask, Batcher};
-use connection::Connector;
+use connection::{Connector, Watch};
 use refusal::Refusals;
 
 /// What a node must know to use Redis.
@@ -140,27 +141,29 @@ pub struct RedisStore {
     health: watch::Receiver<Health>,
     /// Asks for a probe now.
     doubt: Arc<Notify>,
+    /// Tells that connections lead to the wrong server.
+    moved: Arc<Notify>,
     settings: RedisSettings,
     connector: Connector,
     shutdown: CancellationToken,
     tracker: TaskTracker,
+    supervisor: Supervisor,
 }
 
 impl RedisStore {
     /// Starts connecting and returns at once; the store is `Down` until Redis answers. Cancel
-    /// `shutdown` when nothing needs the store any more; all its tasks are in `tracker`.
+    /// `shutdown` when nothing needs the store any more; all its tasks are in `tracker`, kept by `supervisor`.
+    /// `skew` hears what time it is at Redis.
     pub fn connect(
         settings: RedisSettings,
         shutdown: CancellationToken,
         tracker: &TaskTracker,
+        supervisor: &Supervisor,
+        skew: &Skew,
     ) -> Result<Self, RedisUrlError> {
         let connector = Connector::new(&settings)?;
-        let refusals = Arc::new(Refusals::default());
         let clients: Vec<Client> =
             (0..settings.connections.max(1)).map(|_| connector.command_client()).collect();
-        for client in &clients {
-            tracker.spawn(connection::keep(client.clone(), Arc::clone(&refusals), shutdown.clone()));
-        }
         // Deliberate: one attempt, and none while reconnecting. Whoever waits has a deadline.
         let options = Options {
             max_attempts: Some(1),
@@ -170,35 +173,63 @@ impl RedisStore {
         };
         let commands: Vec<_> = clients.iter().map(|client| client.with_options(&options)).collect();
         let first = clients.first().cloned().unwrap_or_else(|| connector.command_client());
-        let batcher = Batcher::start(first, options, settings.command_timeout, &shutdown, tracker);
+        let limit = settings.command_timeout;
+        let batcher = Batcher::start(first, options, limit, &shutdown, tracker, supervisor);
         let (report, health) = watch::channel(Health::Down);
-        let doubt = Arc::new(Notify::new());
-        tracker.spawn(connection::watch(
-            commands.clone(),
-            Arc::clone(&refusals),
-            report,
-            Arc::clone(&doubt),
-            shutdown.clone(),
-        ));
-        Ok(Self {
+        let store = Self {
             commands,
             next: AtomicUsize::new(0),
             batcher,
             scripts: Scripts::new(),
             seals: Seals::new(settings.trust.clone()),
             alarm: Arc::default(),
-            refusals,
+            refusals: Arc::default(),
             health,
-            doubt,
+            doubt: Arc::default(),
+            moved: Arc::default(),
             settings,
             connector,
             shutdown,
             tracker: tracker.clone(),
-        })
+            supervisor: supervisor.clone(),
+        };
+        for client in clients {
+            store.keep_connected(client);
+        }
+        store.watch(report, skew.clone());
+        Ok(store)
+    }
+
+    fn keep_connected(&self, client: Client) {
+        let (refusals, stop) = (Arc::clone(&self.refusals), self.shutdown.clone());
+        self.supervisor.keep_draining("redis connections", &self.tracker, self.shutdown.clone(), move || {
+            connection::keep(client.clone(), Arc::clone(&refusals), stop.clone())
+        });
+    }
+
+    fn watch(&self, report: watch::Sender<Health>, skew: Skew) {
+        let watch = Arc::new(Watch {
+            clients: self.commands.clone(),
+            refusals: Arc::clone(&self.refusals),
+            report,
+            doubt: Arc::clone(&self.doubt),
+            moved: Arc::clone(&self.moved),
+            skew,
+        });
+        let stop = self.shutdown.clone();
+        self.supervisor.keep_draining("redis probe", &self.tracker, self.shutdown.clone(), move || {
+            let (watch, stop) = (Arc::clone(&watch), stop.clone());
+            async move { watch.run(stop).await }
+        });
     }
 
     pub fn healthy(&self) -> bool {
         *self.health.borrow() == Health::Up
+    }
+
+    /// Redis answers, and has refused nothing since it last took a write.
+    pub fn serves(&self) -> bool {
+        self.healthy() && self.refusals.told().is_none()
     }
 
     /// Changes with each loss and return of Redis.
@@ -268,11 +299,11 @@ impl RedisStore {
         let known = connection::store_error(error, self.settings.command_timeout);
         self.refusals.note(error);
         match known {
-            StoreError::Timeout { .. } | StoreError::Disconnected => {
-                tracing::debug!(%error, "no answer from redis");
+            StoreError::Timeout { .. } | StoreError::Disconnected | StoreError::Full => {
+                tracing::debug!(%error, "redis did not do it");
                 self.doubt.notify_one();
             }
-            StoreError::Unexpected { .. } | StoreError::Full => tracing::warn!(%error, "redis refused"),
+            StoreError::Unexpected { .. } => tracing::warn!(%error, "redis refused"),
         }
         known
     }

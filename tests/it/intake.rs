@@ -1,19 +1,28 @@
 //! Can bytes of an agent hurt the nodes, and is a part of a node that dies unseen?
 
-use std::{net::TcpListener, path::PathBuf, time::Duration};
+use std::{
+    fs::Permissions,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use agentbus::{
-    app,
+    app::{self, Reload},
     client::{AgentClient, Draft, Patience},
-    config::NodeConfig,
+    config::{self, LogFormat, NodeConfig},
     domain::{Encoding, Reason, Verdict},
     servers::node::get_status,
     shutdown::Shutdown,
+    skew,
     supervisor::Supervisor,
+    telemetry,
     tenants::{BusUser, Plan, StoreSettings, User, provision},
 };
 use base64::Engine as _;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::support::{
     bus::{Bus, redis_of},
@@ -66,7 +75,7 @@ fn blocks() -> Vec<Vec<u8>> {
     blocks
 }
 
-async fn send(agent: &AgentClient, to: &str) -> Verdict {
+pub(crate) async fn send(agent: &AgentClient, to: &str) -> Verdict {
     let draft = Draft::to_agent(to, "hello there").encode(Encoding::MessagePack);
     agent.send(draft, Patience::default()).await.unwrap()
 }
@@ -152,23 +161,55 @@ async fn only_the_intake_listens_where_agents_can_write() {
     bus.stop().await;
 }
 
-#[tokio::test]
+/// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
+const PARTS: [&str; 22] = [
+    "attendance",
+    "deliberations",
+    "directory",
+    "fill",
+    "http",
+    "intake",
+    "jetstream",
+    "lane",
+    "lane answers",
+    "lane connection",
+    "name",
+    "outbox",
+    "records",
+    "redis changes",
+    "redis connections",
+    "redis pipelines",
+    "redis probe",
+    "reload",
+    "senders",
+    "server time",
+    "thresholds",
+    "webhook",
+];
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_dies_is_started_again() {
     let bus = Bus::start(0).await;
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let (supervisor, shutdown) = (Supervisor::default(), Shutdown::default());
-    let running = tokio::spawn(app::run_with(node(&bus, port), None, shutdown.clone(), supervisor.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = node(&bus, port);
+    config.webhook = Some(webhook(folder.path()));
+    // What is logged of it is of no matter here.
+    let filter = telemetry::init_logs(&config::Log { format: LogFormat::Human, filter: "off".to_owned() });
+    let read = config.clone();
+    let reload =
+        Reload::new(signal(SignalKind::hangup()).unwrap(), move || Ok(read.clone()), filter.unwrap());
+    let (parts, stop) = (supervisor.clone(), shutdown.clone());
+    let running = tokio::spawn(app::run_with(config, Some(reload), stop, parts, skew::wall_clock));
     ready(port).await;
     let planner = bus.agent("acme", "planner").await;
     let worker = bus.agent("acme", "worker").await;
     worker.register(&[]).await.unwrap();
     let _inbox = worker.inbox().await.unwrap();
-    let names = supervisor.names();
-    for needed in
-        ["intake", "outbox", "directory", "jetstream", "lane", "lane answers", "deliberations", "fill"]
-    {
-        assert!(names.contains(&needed), "{needed} is not among {names:?}");
-    }
+    let mut names = supervisor.names();
+    names.sort_unstable();
+    assert_eq!(names, PARTS);
     for name in names {
         supervisor.end(name);
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -191,8 +232,13 @@ async fn a_part_that_does_not_stay_ends_the_node_with_a_word() {
     let bus = Bus::start(0).await;
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let supervisor = Supervisor::default();
-    let running =
-        tokio::spawn(app::run_with(node(&bus, port), None, Shutdown::default(), supervisor.clone()));
+    let running = tokio::spawn(app::run_with(
+        node(&bus, port),
+        None,
+        Shutdown::default(),
+        supervisor.clone(),
+        skew::wall_clock,
+    ));
     ready(port).await;
     let ended = async {
         while !running.is_finished() {
@@ -206,7 +252,20 @@ async fn a_part_that_does_not_stay_ends_the_node_with_a_word() {
     bus.stop().await;
 }
 
-fn node(bus: &Bus, port: u16) -> NodeConfig {
+/// One that nobody answers.
+fn webhook(folder: &Path) -> config::Webhook {
+    let secret_file = folder.join("webhook.secret");
+    std::fs::write(
+        &secret_file,
+        format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode([7; 32])),
+    )
+    .unwrap();
+    std::fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
+    let url = "http://127.0.0.1:1/".to_owned();
+    config::Webhook { url, secret_file, timeout: Duration::from_secs(1), attempts: 1 }
+}
+
+pub(crate) fn node(bus: &Bus, port: u16) -> NodeConfig {
     let mut config = NodeConfig::default();
     config.node.name = "node-1".to_owned();
     config.nats.url = bus.stack.nats_url();
@@ -218,7 +277,7 @@ fn node(bus: &Bus, port: u16) -> NodeConfig {
     config
 }
 
-async fn ready(port: u16) {
+pub(crate) async fn ready(port: u16) {
     let is_ready = async {
         while get_status(port, "/readyz").await.ok() != Some(200) {
             tokio::time::sleep(Duration::from_millis(50)).await;

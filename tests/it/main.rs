@@ -29,6 +29,7 @@ mod learning;
 #[cfg(feature = "model")]
 mod model_tools;
 mod neighbours;
+mod nodes;
 mod operators;
 mod past;
 mod people;

@@ -53,7 +53,7 @@ async fn the_numbers_count_every_verdict_and_name_nobody() {
         r#"agentbus_requests_total{verb="send",status="delivered",reason="delivered"} 3"#,
         r#"agentbus_requests_total{verb="send",status="rejected",reason="recipient_unknown"} 1"#,
         r#"agentbus_requests_total{verb="send",status="rejected",reason="malformed"} 1"#,
-        r#"agentbus_requests_total{verb="register",status="delivered",reason="delivered"} 1"#,
+        r#"agentbus_requests_total{verb="register",status="ok",reason="ok"} 1"#,
         "agentbus_deliveries_total 3",
         "agentbus_store_healthy 1",
         "agentbus_nats_connected 1",

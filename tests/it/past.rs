@@ -12,7 +12,9 @@ use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Impact, Message, MessageType, Reason, Timestamp, Verdict},
     impact::Senders,
+    skew::Skew,
     state::{Pasts, RedisSettings, RedisStore},
+    supervisor::Supervisor,
     tenants::Plan,
     wire,
 };
@@ -138,7 +140,16 @@ fn message() -> Arc<Message> {
 
 fn connect(server: &Server, stop: &CancellationToken) -> Arc<RedisStore> {
     let settings = RedisSettings::new(server.url());
-    Arc::new(RedisStore::connect(settings, stop.clone(), &TaskTracker::new()).unwrap())
+    Arc::new(
+        RedisStore::connect(
+            settings,
+            stop.clone(),
+            &TaskTracker::new(),
+            &Supervisor::default(),
+            &Skew::default(),
+        )
+        .unwrap(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

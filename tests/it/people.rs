@@ -6,7 +6,9 @@ use std::{process::Stdio, time::Duration};
 use agentbus::{
     app,
     domain::AgentRecord,
+    skew::Skew,
     state::{RedisStore, Registry as _},
+    supervisor::Supervisor,
     tenants::BusUser,
 };
 use async_nats::{HeaderMap, jetstream};
@@ -229,7 +231,8 @@ async fn what_the_last_version_registered_is_told_as_far_as_it_is_labels() {
     let record: AgentRecord = serde_json::from_value(entry).unwrap();
     let (stop, tracker) = Default::default();
     let settings = app::redis_settings(&redis_of(&bus.stack)).unwrap();
-    let store = RedisStore::connect(settings, stop, &tracker).unwrap();
+    let store =
+        RedisStore::connect(settings, stop, &tracker, &Supervisor::default(), &Skew::default()).unwrap();
     assert!(store.ready(Duration::from_secs(5)).await);
     store.register(&"acme".parse().unwrap(), &record, 100).await.unwrap();
     let (code, said) = run(&bus, &["agents", "--as", "acme/planner"]).await;

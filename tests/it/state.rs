@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use agentbus::{
     domain::{AgentId, AgentRecord, CapabilityId, TenantId},
+    skew::Skew,
     state::{Digest, Lifetimes, MessageKey, RedisSettings, RedisStore, SealKeys, StoreError, Trust},
+    supervisor::Supervisor,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -82,7 +84,14 @@ impl Node {
         let mut settings = RedisSettings::new(server.url());
         settings.trust = sealed_by('a');
         set(&mut settings);
-        let store = RedisStore::connect(settings, shutdown.clone(), &tracker).unwrap();
+        let store = RedisStore::connect(
+            settings,
+            shutdown.clone(),
+            &tracker,
+            &Supervisor::default(),
+            &Skew::default(),
+        )
+        .unwrap();
         Self { store: Arc::new(store), shutdown, tracker }
     }
 

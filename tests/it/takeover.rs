@@ -7,7 +7,9 @@ use std::time::Duration;
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason, Status, Timestamp, Verdict},
+    skew::Skew,
     state::{Claim, Idempotency as _, Lifetimes, MessageKey, RedisStore},
+    supervisor::Supervisor,
     tenants::BusUser,
     wire::{self, Record, RecordKind},
 };
@@ -42,7 +44,14 @@ impl Scene {
         let stop = CancellationToken::new();
         let mut settings = bus.redis_settings();
         settings.lifetimes = Lifetimes { lease: LEASE, ..Lifetimes::default() };
-        let dead = RedisStore::connect(settings, stop.clone(), &TaskTracker::new()).unwrap();
+        let dead = RedisStore::connect(
+            settings,
+            stop.clone(),
+            &TaskTracker::new(),
+            &Supervisor::default(),
+            &Skew::default(),
+        )
+        .unwrap();
         assert!(dead.ready(Duration::from_secs(5)).await);
         let planner = bus.agent("acme", "planner").await;
         let records = bus.stack.connect(BusUser::Node).await.unwrap();

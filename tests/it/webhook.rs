@@ -16,6 +16,7 @@ use agentbus::{
     domain::{Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Timestamp, Vote, Voter, Why},
     servers::NatsServer,
     shutdown::Shutdown,
+    skew::Skew,
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{BusUser, Directory, Plan, StoreSettings, names::WEBHOOKS_CONSUMER, provision},
@@ -84,7 +85,7 @@ impl World {
         let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
         let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
         let hooks = Hooks::new(client, webhook, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
-        hooks.start(directory, &self.shutdown, &Supervisor::default());
+        hooks.start(directory, Skew::default(), &self.shutdown, &Supervisor::default());
         (hooks, metrics)
     }
 

@@ -8,7 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fred::{interfaces::KeysInterface as _, prelude::Value, types::Key};
+use fred::{
+    interfaces::KeysInterface as _,
+    prelude::{ClientLike as _, Value},
+    types::Key,
+};
 
 use super::{Forgery, RedisStore, tracking, unexpected};
 use crate::{
@@ -247,17 +251,18 @@ impl Tracked for RedisStore {
 
     fn feed(&self, invalidator: Invalidator) {
         let client = self.connector.listening_client();
-        self.tracker.spawn(tracking::listen(
-            client.clone(),
-            invalidator,
-            Arc::clone(&self.alarm),
-            Arc::clone(&self.refusals),
-            self.shutdown.clone(),
-        ));
-        self.tracker.spawn(super::connection::keep(
-            client,
-            Arc::clone(&self.refusals),
-            self.shutdown.clone(),
-        ));
+        if client.is_clustered() {
+            // Each shard tells of its own keys only; fred listens to one. Reads go to Redis instead.
+            tracing::warn!("redis cluster: the registry is not cached on this node");
+            return;
+        }
+        let listened = client.clone();
+        let (alarm, refusals) = (Arc::clone(&self.alarm), Arc::clone(&self.refusals));
+        let moved = Arc::clone(&self.moved);
+        self.supervisor.keep("redis changes", &self.tracker, self.shutdown.clone(), move || {
+            let (alarm, refusals) = (Arc::clone(&alarm), Arc::clone(&refusals));
+            tracking::listen(listened.clone(), invalidator.clone(), alarm, refusals, Arc::clone(&moved))
+        });
+        self.keep_connected(client);
     }
 }

@@ -15,8 +15,10 @@ use fred::{
     prelude::Value,
     types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, config::Options, scripts::Script},
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::supervisor::Supervisor;
 
 /// Asks on their way that are not batched.
 const DIRECT_MAX: usize = 2;
@@ -58,12 +60,15 @@ impl Batcher {
         limit: Duration,
         shutdown: &CancellationToken,
         tracker: &TaskTracker,
+        supervisor: &Supervisor,
     ) -> Self {
         let (waiting, asked) = mpsc::channel(WAITING_MAX);
         let sender = Sender { client, options, limit, turns: Arc::new(Semaphore::new(PIPELINES_MAX)) };
-        let tasks = tracker.clone();
-        let shutdown = shutdown.clone();
-        tracker.spawn(async move { shutdown.run_until_cancelled(sender.run(asked, tasks)).await });
+        let (sender, asked, tasks) = (Arc::new(sender), Arc::new(Mutex::new(asked)), tracker.clone());
+        supervisor.keep("redis pipelines", tracker, shutdown.clone(), move || {
+            let (sender, asked, tasks) = (Arc::clone(&sender), Arc::clone(&asked), tasks.clone());
+            async move { sender.run(&mut *asked.lock().await, tasks).await }
+        });
         Self { direct: Semaphore::new(DIRECT_MAX), waiting }
     }
 
@@ -93,11 +98,12 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(self, mut asked: mpsc::Receiver<(Ask, Answer)>, tasks: TaskTracker) {
+    async fn run(&self, asked: &mut mpsc::Receiver<(Ask, Answer)>, tasks: TaskTracker) {
         let mut batch = Vec::with_capacity(PIPELINE_MAX);
         while let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await {
             if asked.recv_many(&mut batch, PIPELINE_MAX).await == 0 {
-                return;
+                // Nobody can ask any more. What runs ends with the shutdown.
+                return std::future::pending().await;
             }
             let (asks, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
             let (client, options, limit) = (self.client.clone(), self.options.clone(), self.limit);

@@ -1,6 +1,9 @@
 //! How is a connection to Redis made, kept and judged, and what do its errors mean?
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fred::{
     clients::{Client, WithOptions},
@@ -18,10 +21,13 @@ use tokio::{
     sync::{Notify, broadcast::error::RecvError, watch},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Health, RedisSettings, RedisUrlError, refusal::Refusals};
-use crate::state::StoreError;
+use super::{
+    Health, RedisSettings, RedisUrlError,
+    refusal::{Code, Refusals, Remedy},
+};
+use crate::{skew::Skew, state::StoreError};
 
 /// Commands that wait for a connection or its socket. More are refused.
 const COMMANDS_MAX: usize = 4096;
@@ -35,10 +41,14 @@ const RECONNECT_JITTER_MS: u32 = 50;
 /// Changes that the listener may be behind before it must start afresh.
 const CHANGES_MAX: usize = 1024;
 
-const PROBE_EVERY: Duration = Duration::from_millis(500);
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_EVERY_WHILE_DOWN: Duration = Duration::from_millis(100);
 /// However many callers doubt, probes are so far apart.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
+/// A server that is not the right one is left at most so often.
+const RECONNECT_EVERY: Duration = Duration::from_secs(1);
+/// While it still answers what is only read.
+const RECONNECT_RARELY: Duration = Duration::from_secs(10);
 const QUIT_TIMEOUT: Duration = Duration::from_millis(250);
 /// fred ends its task for good on errors it takes for fatal; it is started again after this time.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -114,7 +124,8 @@ impl Connector {
 pub(super) async fn keep(client: Client, refusals: Arc<Refusals>, shutdown: CancellationToken) {
     loop {
         let mut errors = client.error_rx();
-        let mut driver = client.connect();
+        // If this is dropped, so is the connection.
+        let mut driver = AbortOnDropHandle::new(client.connect());
         loop {
             tokio::select! {
                 // Told while the client goes on trying. One that is missed comes again.
@@ -138,7 +149,6 @@ pub(super) async fn keep(client: Client, refusals: Arc<Refusals>, shutdown: Canc
                 () = shutdown.cancelled() => {
                     // An orderly farewell where that is possible; the connection ends either way.
                     let _ = timeout(QUIT_TIMEOUT, client.quit()).await;
-                    driver.abort();
                     return;
                 }
             }
@@ -150,55 +160,92 @@ pub(super) async fn keep(client: Client, refusals: Arc<Refusals>, shutdown: Canc
     }
 }
 
-/// Probes all connections, now and then and whenever someone doubts.
-pub(super) async fn watch(
-    clients: Vec<WithOptions<Client>>,
-    refusals: Arc<Refusals>,
-    report: watch::Sender<Health>,
-    doubt: Arc<Notify>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        let found = tokio::select! {
-            found = probe(&clients) => found,
-            () = shutdown.cancelled() => break,
-        };
-        let health = if found.is_ok() { Health::Up } else { Health::Down };
-        let changed = report.send_if_modified(|known| std::mem::replace(known, health) != health);
-        match found {
-            Ok(()) if changed => {
-                tracing::info!("redis answers");
-                refusals.let_in();
-                if let Some(client) = clients.first() {
-                    check_rights(client, &refusals).await;
-                }
-            }
-            Ok(()) => {}
-            Err(cause) => {
-                refusals.note(&cause);
-                if changed {
-                    tracing::warn!(%cause, "redis does not answer");
-                }
-            }
-        }
-        let (wait, listen) = match health {
-            Health::Up => (PROBE_EVERY, true),
-            Health::Down => (PROBE_EVERY_WHILE_DOWN, false),
-        };
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = doubt.notified(), if listen => sleep(PROBE_PAUSE).await,
-            () = shutdown.cancelled() => break,
-        }
-    }
-    report.send_replace(Health::Down);
+/// What watches over the connections, and whom it tells.
+pub(super) struct Watch {
+    pub(super) clients: Vec<WithOptions<Client>>,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) report: watch::Sender<Health>,
+    /// Somebody got no answer, or a refusal.
+    pub(super) doubt: Arc<Notify>,
+    /// Tells the other connections that they lead to the wrong server.
+    pub(super) moved: Arc<Notify>,
+    /// Hears what time it is at Redis.
+    pub(super) skew: Skew,
 }
 
-async fn probe(clients: &[WithOptions<Client>]) -> Result<(), Error> {
-    for client in clients {
-        client.ping::<()>(None).await?;
+impl Watch {
+    /// Probes all connections, now and then and whenever someone doubts.
+    pub(super) async fn run(&self, shutdown: CancellationToken) {
+        let mut reconnected: Option<Instant> = None;
+        loop {
+            let found = tokio::select! {
+                found = self.probe() => found,
+                () = shutdown.cancelled() => break,
+            };
+            let code = found.as_ref().err().and_then(|cause| Code::of(cause.details()));
+            let health = match &found {
+                Ok(()) => Health::Up,
+                Err(_) if code.is_some_and(Code::reads_go_on) => Health::Up,
+                Err(_) => Health::Down,
+            };
+            self.tell(health, found).await;
+            let every = if health == Health::Up { RECONNECT_RARELY } else { RECONNECT_EVERY };
+            if code.map(Code::remedy) == Some(Remedy::Reconnect)
+                && reconnected.is_none_or(|at| at.elapsed() >= every)
+            {
+                reconnected = Some(Instant::now());
+                self.moved.notify_waiters();
+                self.reconnect().await;
+            }
+            let (wait, listen) = match health {
+                Health::Up => (PROBE_EVERY, true),
+                Health::Down => (PROBE_EVERY_WHILE_DOWN, false),
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.doubt.notified(), if listen => sleep(PROBE_PAUSE).await,
+                () = shutdown.cancelled() => break,
+            }
+        }
+        self.report.send_replace(Health::Down);
     }
-    Ok(())
+
+    async fn tell(&self, health: Health, found: Result<(), Error>) {
+        let changed = self.report.send_if_modified(|known| std::mem::replace(known, health) != health);
+        match &found {
+            Ok(()) => self.refusals.written(),
+            Err(cause) => self.refusals.note(cause),
+        }
+        match (health, found) {
+            (Health::Up, _) if changed => tracing::info!("redis answers"),
+            (Health::Down, Err(cause)) if changed => tracing::warn!(%cause, "redis does not answer"),
+            _ => {}
+        }
+        let in_doubt = (changed && health == Health::Up) || self.refusals.lacks_rights();
+        if let Some(client) = self.clients.first().filter(|_| in_doubt) {
+            check_rights(client, &self.refusals).await;
+        }
+    }
+
+    /// The way work goes: a write, on each connection.
+    async fn probe(&self) -> Result<(), Error> {
+        for client in &self.clients {
+            let asked = Instant::now();
+            let (seconds, micros): (u64, u64) =
+                client.eval(include_str!("probe.lua"), vec!["agentbus:probe"], Vec::<String>::new()).await?;
+            let there = Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros));
+            self.skew.heard("redis", there, asked.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Each connection is made anew, and its name looked up again.
+    async fn reconnect(&self) {
+        for client in &self.clients {
+            // Whether that worked, the next probe sees.
+            let _ = timeout(CONNECT_TIMEOUT, client.force_reconnection()).await;
+        }
+    }
 }
 
 /// Whether this node may do all that it has to. Found out before a message does.
@@ -214,16 +261,14 @@ async fn check_rights(client: &WithOptions<Client>, refusals: &Refusals) {
 
 /// Never holds an address: of the server's own errors only the code word is kept.
 pub(super) fn store_error(error: &Error, limit: Duration) -> StoreError {
-    // Codes of a server that is there but cannot serve at the moment.
-    const AWAY: [&str; 7] =
-        ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "UNBLOCKED"];
     let details = error.details();
     let code = details.split(' ').next().unwrap_or_default();
     let is_code = !code.is_empty() && code.len() <= 32 && code.bytes().all(|b| b.is_ascii_uppercase());
     match error.kind() {
         ErrorKind::Timeout => StoreError::Timeout { limit },
-        _ if is_code && AWAY.contains(&code) => StoreError::Disconnected,
-        _ if code == "OOM" => StoreError::Full,
+        _ if Code::of(details) == Some(Code::Oom) => StoreError::Full,
+        // It is there, and cannot serve at the moment.
+        _ if Code::of(details).is_some() => StoreError::Disconnected,
         // From our own scripts, so the text is ours.
         _ if code == "UNEXPECTED" => {
             let found = details.strip_prefix("UNEXPECTED ").unwrap_or_default();

@@ -13,10 +13,9 @@ use fred::{
     types::client::Invalidation,
 };
 use tokio::{
-    sync::broadcast::error::RecvError,
-    time::{MissedTickBehavior, interval},
+    sync::{Notify, broadcast::error::RecvError},
+    time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     agents::{EPOCH_PREFIX, tenant_of},
@@ -30,19 +29,24 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Tracking is tried again after this time while it fails.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Feeds the cache until shutdown. Start it before the client connects.
+/// Whoever listens no more, for whatever reason, is not to be trusted.
+struct Distrusted<'a>(&'a Invalidator);
+
+impl Drop for Distrusted<'_> {
+    fn drop(&mut self) {
+        self.0.distrust();
+    }
+}
+
+/// Feeds the cache until it is dropped. Start it before the client connects.
 pub(super) async fn listen(
     client: Client,
     invalidator: Invalidator,
     alarm: Arc<Alarm>,
     refusals: Arc<Refusals>,
-    shutdown: CancellationToken,
+    moved: Arc<Notify>,
 ) {
-    if client.is_clustered() {
-        // Each shard tells of its own keys only; fred listens to one. Reads go to Redis instead.
-        tracing::warn!("redis cluster: the registry is not cached on this node");
-        return;
-    }
+    let _distrusted = Distrusted(&invalidator);
     let mut invalidations = client.invalidation_rx();
     let mut reconnects = client.reconnect_rx();
     let mut errors = client.error_rx();
@@ -53,7 +57,6 @@ pub(super) async fn listen(
         let lost = tokio::select! {
             // In this order: a change is told before a loss is noticed before trust is renewed.
             biased;
-            () = shutdown.cancelled() => break,
             told = invalidations.recv() => match told {
                 Ok(told) => {
                     tell(&invalidator, &alarm, &told);
@@ -81,6 +84,10 @@ pub(super) async fn listen(
                 }
                 true
             }
+            () = moved.notified() => {
+                let _ = timeout(PROBE_EVERY, client.force_reconnection()).await;
+                true
+            }
             _ = probe.tick(), if tracking => client.ping::<()>(None).await.is_err(),
             _ = retry.tick(), if !tracking => {
                 tracking = client.is_connected() && start(&client, &refusals).await;
@@ -100,7 +107,6 @@ pub(super) async fn listen(
             retry.reset_immediately();
         }
     }
-    invalidator.distrust();
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

@@ -5,8 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentbus::state::{
-    CachedRegistry, Claim, Idempotency, RedisSettings, RedisStore, RedisUrlError, Registry, StoreError,
+use agentbus::{
+    skew::Skew,
+    state::{
+        CachedRegistry, Claim, Idempotency, RedisSettings, RedisStore, RedisUrlError, Registry, StoreError,
+    },
+    supervisor::Supervisor,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -138,7 +142,8 @@ async fn a_url_that_cannot_be_used_is_refused_without_repeating_it() {
     let refused = |url: &str| {
         let settings = RedisSettings::new(url);
         assert!(!format!("{settings:?}").contains("hunter2"));
-        RedisStore::connect(settings, shutdown.clone(), &tracker).unwrap_err()
+        RedisStore::connect(settings, shutdown.clone(), &tracker, &Supervisor::default(), &Skew::default())
+            .unwrap_err()
     };
     assert_eq!(refused("hunter2"), RedisUrlError::Malformed);
     assert_eq!(refused("http://a:hunter2@b"), RedisUrlError::Malformed);
@@ -151,8 +156,16 @@ async fn a_url_that_cannot_be_used_is_refused_without_repeating_it() {
 async fn a_wrong_password_is_down_and_told_and_never_shown() {
     let server = Server::start();
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let connect =
-        |url: String| RedisStore::connect(RedisSettings::new(url), shutdown.clone(), &tracker).unwrap();
+    let connect = |url: String| {
+        RedisStore::connect(
+            RedisSettings::new(url),
+            shutdown.clone(),
+            &tracker,
+            &Supervisor::default(),
+            &Skew::default(),
+        )
+        .unwrap()
+    };
     let right = connect(server.url());
     assert!(right.ready(Duration::from_secs(5)).await);
     assert_eq!(right.refusal(), None);

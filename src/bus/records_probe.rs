@@ -1,0 +1,72 @@
+//! Does JetStream take records? Asked the way that they go, by one that it has to refuse, so that nothing is
+//! stored of it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{Client, HeaderMap, header::NATS_EXPECTED_LAST_SEQUENCE};
+use parking_lot::Mutex;
+
+use crate::{shutdown::Shutdown, supervisor::Supervisor};
+
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// No stream gets so far.
+const NEVER_LAST: &str = "1000000000000000000";
+/// "Wrong last sequence": older servers name the sequence that it has, newer ones do not.
+const REFUSALS: [u64; 2] = [10_071, 10_164];
+/// A subject that no record has.
+const SUBJECT: &str = "record.~.probe";
+
+/// What JetStream last said.
+#[derive(Default)]
+pub struct RecordsProbe {
+    trouble: Mutex<Option<String>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Answer {
+    error: Option<Refusal>,
+}
+
+#[derive(serde::Deserialize)]
+struct Refusal {
+    err_code: u64,
+    description: String,
+}
+
+impl RecordsProbe {
+    /// Asks until the background ends.
+    pub fn watch(client: Client, background: &Shutdown, supervisor: &Supervisor) -> Arc<Self> {
+        let probe = Arc::new(Self::default());
+        let watched = Arc::clone(&probe);
+        supervisor.keep("records", background.tracker(), background.token().clone(), move || {
+            let (probe, client) = (Arc::clone(&watched), client.clone());
+            async move {
+                loop {
+                    let trouble = ask(&client).await.err();
+                    *probe.trouble.lock() = trouble;
+                    tokio::time::sleep(PROBE_EVERY).await;
+                }
+            }
+        });
+        probe
+    }
+
+    /// Why it would take none, for people.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+}
+
+async fn ask(client: &Client) -> Result<(), String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_EXPECTED_LAST_SEQUENCE, NEVER_LAST);
+    let answer = client.request_with_headers(SUBJECT, headers, "".into()).await;
+    let answer = answer.map_err(|error| format!("it does not answer ({})", error.kind()))?;
+    match serde_json::from_slice::<Answer>(&answer.payload) {
+        Ok(Answer { error: Some(refusal) }) if REFUSALS.contains(&refusal.err_code) => Ok(()),
+        Ok(Answer { error: Some(refusal) }) => Err(refusal.description),
+        // It was stored after all.
+        Ok(Answer { error: None }) => Ok(()),
+        Err(_) => Err("what answers is no JetStream".to_owned()),
+    }
+}

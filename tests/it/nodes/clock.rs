@@ -1,0 +1,119 @@
+//! A node whose clock is wrong. The clock is handed in: the machine's own cannot be set.
+
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use agentbus::{
+    app,
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Reason, Timestamp},
+    shutdown::Shutdown,
+    skew,
+};
+use futures_util::future::join_all;
+
+use super::{numbers, report, until};
+use crate::{intake, support::bus::Bus};
+
+const MINUTES: i64 = 120_000;
+
+fn wall(off: i64) -> Timestamp {
+    Timestamp(skew::wall_clock().0.saturating_add_signed(off))
+}
+
+/// Sends many messages at once, half of which expire within a minute: every one is delivered, whichever node
+/// takes it, and none hears that its times are wrong. Which nodes delivered.
+async fn all_delivered(planner: &AgentClient) -> Vec<String> {
+    let patience = Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(10) };
+    let sends = (0..40).map(|number| async move {
+        let mut draft = Draft::to_agent("worker", "hello");
+        if number % 2 == 0 {
+            draft.expires_in = Some(Duration::from_secs(60));
+        }
+        let bytes = draft.encode(Encoding::Json);
+        loop {
+            let verdict = planner.send(bytes.clone(), patience).await.unwrap();
+            // Nothing is said of its times: another node will know.
+            if verdict.reason != Reason::ClockUncertain {
+                return verdict;
+            }
+            assert!(verdict.retryable);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let verdicts = join_all(sends).await;
+    for verdict in &verdicts {
+        assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+    }
+    verdicts.into_iter().map(|verdict| verdict.node).collect()
+}
+
+static OFF: AtomicI64 = AtomicI64::new(0);
+
+fn shifted() -> Timestamp {
+    wall(OFF.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_right() {
+    let bus = Bus::start(1).await;
+    let mut config =
+        intake::node(&bus, TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port());
+    config.node.name = "shifted".to_owned();
+    let (http, shutdown) = (config.http.listen.to_string(), Shutdown::default());
+    let running = tokio::spawn(app::run_with(config, None, shutdown.clone(), Default::default(), shifted));
+    intake::ready(http.rsplit(':').next().unwrap().parse().unwrap()).await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    for off in [-MINUTES, MINUTES, -4_000, 4_000] {
+        OFF.store(off, Ordering::Relaxed);
+        // Also what comes before the node has asked what time it is.
+        all_delivered(&planner).await;
+        let (took, told) = until(&http, |status, _| status == 503).await;
+        println!("{off} ms: noticed within {took:?}");
+        let note = told["parts"]["clock"]["note"].as_str().unwrap();
+        assert!(note.contains(if off < 0 { "behind" } else { "ahead of" }), "{note}");
+        let numbers = numbers(&http).await;
+        for line in ["agentbus_ready 0", "agentbus_part_healthy{part=\"clock\"} 0"] {
+            assert!(numbers.contains(line), "{line} is not in\n{numbers}");
+        }
+        // Told to the server a moment later.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let by = all_delivered(&planner).await;
+        assert!(by.iter().all(|node| node == "node-1"), "{by:?}");
+        OFF.store(0, Ordering::Relaxed);
+        until(&http, |status, _| status == 200).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let by = all_delivered(&planner).await;
+        assert!(by.iter().any(|node| node == "shifted"), "it takes its share again: {by:?}");
+    }
+    shutdown.request();
+    running.await.unwrap().unwrap();
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_with_a_wrong_clock_takes_nothing() {
+    let bus = Bus::start(1).await;
+    let mut config =
+        intake::node(&bus, TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port());
+    config.node.name = "behind".to_owned();
+    let (http, shutdown) = (config.http.listen.to_string(), Shutdown::default());
+    let behind = || wall(-MINUTES);
+    let running = tokio::spawn(app::run_with(config, None, shutdown.clone(), Default::default(), behind));
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let by = all_delivered(&planner).await;
+    assert!(by.iter().all(|node| node == "node-1"), "{by:?}");
+    let (status, told) = report(&http).await;
+    assert_eq!((status, &told["parts"]["clock"]["state"]), (503, &"down".into()), "{told}");
+    shutdown.request();
+    running.await.unwrap().unwrap();
+    bus.stop().await;
+}

@@ -1,0 +1,58 @@
+//! Is everything that a node needs, and that could end, looked after?
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// Where a node starts tasks and threads beside its `Supervisor`, how often, and why each may.
+const OTHERS: &[(&str, usize, &str)] = &[
+    ("admin/server.rs", 1, "one connection of an operator"),
+    ("app.rs", 2, "reads files for the start, which waits for it"),
+    ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
+    ("bus.rs", 1, "one request"),
+    ("bus/answers.rs", 1, "one answer"),
+    ("bus/feed.rs", 1, "one event of deliberations; JetStream gives it again"),
+    ("bus/inbound/pulling.rs", 1, "one message of the durable lane; JetStream gives it again"),
+    ("bus/intake/session.rs", 1, "reads certificates for one log-in, which waits for it"),
+    ("bus/outbox.rs", 1, "the thread of the part `outbox`, which begins anew there"),
+    ("cli/node.rs", 1, "the node itself"),
+    ("cpu.rs", 1, "catches the panics of what it computes"),
+    ("impact/pool.rs", 1, "catches the panics of the model"),
+    ("impact/readers.rs", 1, "catches the panics of what it reads"),
+    ("pipeline/once.rs", 1, "what follows one answer"),
+    ("shutdown.rs", 1, "waits for one signal"),
+    ("state/redis/batch.rs", 1, "one pipeline; who waits for it has a deadline"),
+    ("supervisor.rs", 1, "the supervisor"),
+    ("tenants/directory.rs", 1, "for tests of the directory; a node keeps its own by the supervisor"),
+];
+
+#[test]
+fn whatever_a_node_starts_is_supervised_or_is_named_with_its_reason() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+            // Other commands than `node`, and what they start.
+            let of_a_node =
+                name == "cli/node.rs" || !["cli", "servers"].iter().any(|no| name.starts_with(no));
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && of_a_node {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                let count = ["spawn(", "spawn_blocking(", "spawn_local(", "JoinSet"]
+                    .map(|word| code.iter().filter(|line| line.contains(word)).count())
+                    .iter()
+                    .sum::<usize>();
+                if count > 0 {
+                    found.insert(name, count);
+                }
+            }
+        }
+    }
+    let named: BTreeMap<String, usize> =
+        OTHERS.iter().map(|(file, count, _)| ((*file).to_owned(), *count)).collect();
+    assert_eq!(found, named, "let the supervisor keep it, or say why it need not");
+}
