@@ -16,7 +16,7 @@
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
 //!   what is done when a part of it does.
 //! - `tls`: as a client, for NATS and the webhook.
-//! - [`secret_file`]: who else could read a file with a secret?
+//! - [`secret_file`]: who else could read a file with a secret? `text_file`: files that editors wrote.
 //! - [`app`]: the composition root. [`cli`]: the command line.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
 //! - [`client`]: an agent's side of the bus.
@@ -41,6 +41,7 @@ pub mod state;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tenants;
+mod text_file;
 mod tls;
 pub mod webhook;
 pub mod wire;

@@ -14,6 +14,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::judge::JudgeArgs;
+use crate::text_file;
 
 mod line;
 mod once;
@@ -75,7 +76,8 @@ fn open(args: &ScoreArgs) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)>
     }
     let file = File::open(&args.input).with_context(|| args.input.display().to_string())?;
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-    Ok((Box::new(file), size))
+    let text = text_file::over_mark(file).with_context(|| args.input.display().to_string())?;
+    Ok((Box::new(text), size))
 }
 
 /// One batch after the other, and where its answers will be, in the order of the input.
