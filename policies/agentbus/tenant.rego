@@ -19,6 +19,16 @@ allow if {
 
 listed(text, word) if word in split(replace(text, " ", ""), ",")
 
+# A tool is listed by its name, or by a word in it: `delete` lists `db.delete` and `deleteRow`.
+tool_listed(text, tool) if listed(text, tool)
+
+tool_listed(text, tool) if {
+	parted := regex.replace(tool, `([a-z0-9])([A-Z])`, "${1}_${2}")
+	some word in regex.split(`[^a-z]+`, lower(parted))
+	word != ""
+	listed(text, word)
+}
+
 reasons contains text if {
 	input.tenant.labels.message_types_denied
 	listed(input.tenant.labels.message_types_denied, input.message.type)
@@ -28,7 +38,7 @@ reasons contains text if {
 reasons contains text if {
 	input.tenant.labels.tools_denied
 	some tool in input.message.tools
-	listed(input.tenant.labels.tools_denied, tool)
+	tool_listed(input.tenant.labels.tools_denied, tool)
 	text := sprintf("this tenant does not allow the tool %s", [tool])
 }
 
@@ -57,7 +67,7 @@ obligations := {"deliberate": true} if must_deliberate
 must_deliberate if {
 	input.tenant.labels.deliberate_tools
 	some tool in input.message.tools
-	listed(input.tenant.labels.deliberate_tools, tool)
+	tool_listed(input.tenant.labels.deliberate_tools, tool)
 }
 
 must_deliberate if {
