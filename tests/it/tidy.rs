@@ -10,7 +10,8 @@ use std::{
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("shutdown", &[]),
-    ("secret_file", &[]),
+    ("text_file", &[]),
+    ("secret_file", &["text_file"]),
     ("supervisor", &[]),
     ("tls", &[]),
     ("rejection", &["domain"]),
@@ -19,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["cpu", "domain", "impact", "secret_file"]),
     ("telemetry", &["config", "cpu", "domain", "impact"]),
     ("state", &["domain", "secret_file"]),
-    ("policy", &["cpu", "domain", "rejection"]),
+    ("policy", &["cpu", "domain", "rejection", "text_file"]),
     ("impact", &["domain", "state"]),
     ("deliberation", &["domain", "state"]),
     (
@@ -47,7 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("webhook", &["config", "domain", "secret_file", "tls"]),
     ("admin", &["config", "shutdown", "supervisor", "telemetry"]),
-    ("tenants", &["domain", "secret_file"]),
+    ("tenants", &["domain", "secret_file", "text_file"]),
     ("client", &["config", "domain", "telemetry", "wire"]),
     ("servers", &["secret_file", "tenants"]),
     (
