@@ -23,8 +23,7 @@ listed(text, word) if word in split(replace(text, " ", ""), ",")
 tool_listed(text, tool) if listed(text, tool)
 
 tool_listed(text, tool) if {
-	parted := regex.replace(tool, `([a-z0-9])([A-Z])`, "${1}_${2}")
-	some word in regex.split(`[^a-z]+`, lower(parted))
+	some word in regex.split(`[^a-z]+`, lower(regex.replace(tool, `([a-z0-9])([A-Z])`, "${1}_${2}")))
 	word != ""
 	listed(text, word)
 }

@@ -31,7 +31,7 @@ things := {
 # Whatever else they stand with, no other word makes more of these.
 strongest := {"submit", "write", "execute", "delete", "transfer"}
 
-table := everyone | {word | some words in granted; some word in words}
+table := everyone | {word | some types in granted; some word in types}
 
 default allow := false
 
@@ -50,8 +50,7 @@ refused contains tool if {
 
 # `bookFlight`, `book-flight` and `book.flight2` are two words each.
 words(tool) := {word |
-	parted := regex.replace(tool, `([a-z0-9])([A-Z])`, "${1}_${2}")
-	some word in regex.split(`[^a-z]+`, lower(parted))
+	some word in regex.split(`[^a-z]+`, lower(regex.replace(tool, `([a-z0-9])([A-Z])`, "${1}_${2}")))
 	word != ""
 }
 
@@ -68,17 +67,22 @@ may := everyone | {word | some role in input.sender.roles; some word in granted[
 
 lacking(tool) := asked(tool) - may
 
+# Words of the table by themselves need no parting.
+permitted(tool) if tool in may
+
 permitted(tool) if {
 	not tool in table
 	tool in allowed
 }
 
 permitted(tool) if {
+	not tool in table
 	count(lacking(tool)) == 0
 	understood(tool)
 }
 
 permitted(tool) if {
+	not tool in table
 	count(lacking(tool)) == 0
 	"execute" in may
 	unknown_like_execute
