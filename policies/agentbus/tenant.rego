@@ -5,6 +5,8 @@
 # tenant's `content_bytes`; a policy that reads the size of messages is hardly ever cached.)
 package agentbus.modules.tenant
 
+import data.agentbus.modules.tools
+
 ranks := {"low": 1, "normal": 2, "high": 3, "critical": 4}
 
 default allow := false
@@ -23,8 +25,7 @@ listed(text, word) if word in split(replace(text, " ", ""), ",")
 tool_listed(text, tool) if listed(text, tool)
 
 tool_listed(text, tool) if {
-	some word in regex.split(`[^a-z]+`, lower(regex.replace(tool, `([a-z0-9])([A-Z])`, "${1}_${2}")))
-	word != ""
+	some word in (tools.words[tool] | tools.shouted[tool])
 	listed(text, word)
 }
 
