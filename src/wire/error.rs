@@ -192,7 +192,7 @@ impl DecodeError {
     fn deeper(self, outer: impl FnOnce() -> String) -> DecodeError {
         match self {
             DecodeError::Inside { path, error } => DecodeError::Inside { path: path.below(&outer()), error },
-            other if other.only_an_offset() => other.inside(|| Path(outer())),
+            other if other.only_an_offset() => other.inside(|| Path(outer().into())),
             other => other,
         }
     }
@@ -223,7 +223,7 @@ impl From<DecodeError> for Rejection {
 /// Text of a stranger, made safe to log: escaped and cut to 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    escaped: String,
+    escaped: Box<str>,
     bytes: usize,
     plain: bool,
     short: bool,
@@ -234,17 +234,17 @@ impl Shown {
         const NAME_MAX: usize = 64;
         let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         let plain = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(word);
-        Shown { escaped: shown(text), bytes: text.len(), plain, short: short(text) }
+        Shown { escaped: shown(text).into(), bytes: text.len(), plain, short: short(text) }
     }
 
     /// The text if it looks like a field's name, else only its size.
     pub(super) fn name(&self) -> String {
-        if self.plain { self.escaped.clone() } else { format!("(a name of {} bytes)", self.bytes) }
+        if self.plain { self.escaped.to_string() } else { format!("(a name of {} bytes)", self.bytes) }
     }
 
     /// The text if it is short, else only its size.
     pub(super) fn told(&self) -> String {
-        if self.short { self.escaped.clone() } else { format!("of {} bytes", self.bytes) }
+        if self.short { self.escaped.to_string() } else { format!("of {} bytes", self.bytes) }
     }
 }
 

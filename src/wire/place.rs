@@ -20,7 +20,7 @@ impl From<&'static str> for Place<'_> {
 
 /// The same in an error: `metadata.note`, `tools[1]`, `content.rows[3].when`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path(pub(super) String);
+pub struct Path(pub(super) Box<str>);
 
 impl Path {
     const BYTES_MAX: usize = 160;
@@ -29,26 +29,26 @@ impl Path {
     pub(super) fn below(self, outer: &str) -> Path {
         let Path(inner) = self;
         if outer.len() + inner.len() > Self::BYTES_MAX || inner.starts_with("...") {
-            return Path(format!("...{}", inner.trim_start_matches('.')));
+            return Path(format!("...{}", inner.trim_start_matches('.')).into());
         }
         let dot = if inner.starts_with('[') { "" } else { "." };
-        Path(format!("{outer}{dot}{inner}"))
+        Path(format!("{outer}{dot}{inner}").into())
     }
 }
 
 impl From<Place<'_>> for Path {
     fn from(place: Place<'_>) -> Path {
         Path(match place {
-            Place::Field(field) => field.to_owned(),
-            Place::Entry(field, key) => format!("{field}.{}", name(key)),
-            Place::Item(field, index) => format!("{field}[{index}]"),
+            Place::Field(field) => field.into(),
+            Place::Entry(field, key) => format!("{field}.{}", name(key)).into(),
+            Place::Item(field, index) => format!("{field}[{index}]").into(),
         })
     }
 }
 
 impl From<&'static str> for Path {
     fn from(field: &'static str) -> Path {
-        Path(field.to_owned())
+        Path(field.into())
     }
 }
 

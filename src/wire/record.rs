@@ -156,7 +156,7 @@ fn read(r: &mut Json<'_>) -> Read<Recorded> {
                     KINDS.into_iter().find(|kind| kind.as_str() == word)
                 })
             })?,
-            "at" => once(r, &mut fields, &mut at, "at", |r, name| millis(r, name))?,
+            "at" => once(r, &mut fields, &mut at, "at", millis)?,
             "digest" => once(r, &mut fields, &mut digest, "digest", |r, name| {
                 let mut bytes = [0; 32];
                 let read = hex::decode_to_slice(text(r, name)?.as_ref(), &mut bytes);
