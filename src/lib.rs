@@ -18,7 +18,7 @@
 //!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
 //! - [`phrase`]: how are errors and counts told to people?
-//! - [`secret_file`]: who else could read a file with a secret?
+//! - [`secret_file`]: who else could read a file with a secret? `text_file`: files that editors wrote.
 //! - [`app`]: the composition root. [`cli`]: the command line.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
 //! - [`client`]: an agent's side of the bus.
@@ -45,6 +45,7 @@ pub mod state;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tenants;
+mod text_file;
 mod tls;
 pub mod trouble;
 pub mod webhook;

@@ -44,6 +44,7 @@ mod stored;
 mod structure;
 mod tell;
 mod trail;
+mod units;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
 pub use ask::{Ask, Heard, Waiting};

@@ -5,10 +5,12 @@
 
 use std::{
     fs::{File, Metadata},
-    io::{self, Read as _},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::text_file;
 
 /// Reading, writing and running, for the group and for others.
 const GROUP_AND_OTHERS: u32 = 0o077;
@@ -51,8 +53,7 @@ pub(crate) fn read(path: &Path, max: u64) -> Result<String, SecretFileError> {
     let file = File::open(path).map_err(failed)?;
     // Of the open file: what a name leads to can change between two looks.
     allow(path, &file.metadata().map_err(failed)?)?;
-    let mut text = String::new();
-    file.take(max.saturating_add(1)).read_to_string(&mut text).map_err(failed)?;
+    let text = text_file::read_from(file, max).map_err(failed)?;
     if text.len() as u64 > max {
         return Err(SecretFileError::TooLarge { path: path.to_owned(), max });
     }
@@ -116,6 +117,17 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_secret_that_an_editor_has_saved_is_read_over_its_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        fs::write(&path, b"\xef\xbb\xbfhunter2\r\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read(&path, 100).unwrap(), "hunter2\r\n");
+        fs::write(&path, b"\xff\xfeh\0").unwrap();
+        assert!(read(&path, 100).unwrap_err().to_string().contains("UTF-16"));
+    }
 
     #[test]
     fn a_file_that_group_or_others_can_get_at_is_refused_with_what_to_type() {

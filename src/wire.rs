@@ -16,6 +16,7 @@ mod fields;
 mod json;
 mod message;
 mod msgpack;
+mod place;
 mod reader;
 mod record;
 mod registry;
@@ -26,9 +27,11 @@ mod writer;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod ecosystems;
+#[cfg(test)]
 mod properties;
 
-pub use error::{DecodeError, Shown};
+pub use error::{DecodeError, Found, Path, Shown};
 pub use record::{
     Record, RecordKind, Recorded, ThresholdRecord, decode_record, encode_record, encode_threshold_record,
 };
@@ -141,10 +144,15 @@ fn digest(written: &message::Written) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The encoding of a body. JSON begins with `{`, after any white space; `[` and `"` count as JSON
+/// What some editors and writers put before a text; it is read over.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The encoding of a body. JSON begins with `{`, after a byte order mark and any white space; `[` and `"` count as JSON
 /// too, so that the error names what was found. As MessagePack those bytes are small integers,
 /// which no request is. An empty body counts as MessagePack, the default.
 pub fn encoding_of(bytes: &[u8]) -> Encoding {
+    // As MessagePack the mark begins with a small integer.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     match bytes.iter().find(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t')) {
         Some(b'{' | b'[' | b'"') => Encoding::Json,
         Some(_) | None => Encoding::MessagePack,

@@ -5,6 +5,8 @@
 # tenant's `content_bytes`; a policy that reads the size of messages is hardly ever cached.)
 package agentbus.modules.tenant
 
+import data.agentbus.modules.tools
+
 ranks := {"low": 1, "normal": 2, "high": 3, "critical": 4}
 
 default allow := false
@@ -19,6 +21,14 @@ allow if {
 
 listed(text, word) if word in split(replace(text, " ", ""), ",")
 
+# A tool is listed by its name, or by a word in it: `delete` lists `db.delete` and `deleteRow`.
+tool_listed(text, tool) if listed(text, tool)
+
+tool_listed(text, tool) if {
+	some word in (tools.words[tool] | tools.shouted[tool])
+	listed(text, word)
+}
+
 reasons contains text if {
 	input.tenant.labels.message_types_denied
 	listed(input.tenant.labels.message_types_denied, input.message.type)
@@ -28,7 +38,7 @@ reasons contains text if {
 reasons contains text if {
 	input.tenant.labels.tools_denied
 	some tool in input.message.tools
-	listed(input.tenant.labels.tools_denied, tool)
+	tool_listed(input.tenant.labels.tools_denied, tool)
 	text := sprintf("this tenant does not allow the tool %s", [tool])
 }
 
@@ -57,7 +67,7 @@ obligations := {"deliberate": true} if must_deliberate
 must_deliberate if {
 	input.tenant.labels.deliberate_tools
 	some tool in input.message.tools
-	listed(input.tenant.labels.deliberate_tools, tool)
+	tool_listed(input.tenant.labels.deliberate_tools, tool)
 }
 
 must_deliberate if {

@@ -19,6 +19,7 @@ use super::{
     judge::JudgeArgs,
     output::{self, Reader, offer},
 };
+use crate::text_file;
 
 mod line;
 mod once;
@@ -90,7 +91,8 @@ fn open(args: &ScoreArgs) -> anyhow::Result<(Box<dyn Read + Send>, Option<u64>)>
     }
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-    Ok((Box::new(file), size))
+    let text = text_file::over_mark(file).with_context(|| path.display().to_string())?;
+    Ok((Box::new(text), size))
 }
 
 /// A mistyped name of a file is no text to score, either.

@@ -1,7 +1,6 @@
 //! `agentbus send`: one message as an agent, and its verdict.
 
 use std::{
-    io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -25,7 +24,7 @@ use crate::{
     client::{self, AgentClient, ClientError, Draft, Patience},
     config::DEFAULT_CONSTITUTION,
     domain::{Encoding, MessageType, Priority, Reason, Status, Verdict},
-    wire,
+    text_file, wire,
 };
 
 /// Of --file; more than any bus takes, so that the refusal comes from the bus.
@@ -330,14 +329,12 @@ fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
 }
 
 fn read_text(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
     let read = if file.as_os_str() == "-" {
-        input::stdin("the text").lock().take(FILE_BYTES_MAX).read_to_string(&mut text)
+        text_file::read_from(input::stdin("the text").lock(), FILE_BYTES_MAX)
     } else {
-        std::fs::File::open(file).and_then(|open| open.take(FILE_BYTES_MAX).read_to_string(&mut text))
+        text_file::read(file, FILE_BYTES_MAX)
     };
-    read.with_context(|| format!("--file {}", file.display()))?;
-    Ok(text)
+    read.with_context(|| format!("--file {}", file.display()))
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

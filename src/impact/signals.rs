@@ -8,19 +8,20 @@ use super::text::words;
 use crate::domain::{MessageType, Priority, Timestamp};
 
 mod money;
+mod tools;
 
 pub use money::{LARGE_AMOUNT, large_amount};
 
-/// The strongest of the tools asked for. A tool of several words, such as `db.delete`, counts as its
-/// strongest word.
+/// The strongest of the tools asked for.
 pub fn permission(tools: &BTreeSet<String>) -> f64 {
-    tools.iter().map(|tool| permission_of_tool(tool)).fold(PERMISSION_NONE, f64::max)
+    tools.iter().map(|tool| tools::asked(tool)).fold(PERMISSION_NONE, f64::max)
 }
 
 const PERMISSION_NONE: f64 = 0.1;
 /// Of a tool that changes nothing.
 pub(super) const PERMISSION_READ: f64 = 0.2;
 
+/// By the words that are known alone, which is how a tool sounds.
 pub(super) fn permission_of_tool(tool: &str) -> f64 {
     words(tool).map(permission_of).fold(PERMISSION_NONE, f64::max)
 }

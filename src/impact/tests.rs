@@ -62,7 +62,7 @@ fn remembering(senders_max: u64) -> Assessor {
 fn the_parts_are_those_of_the_table() {
     for (asked, expected) in [
         (&[][..], 0.1),
-        (&["summarise"], 0.1),
+        (&["summarise"], 0.9),
         (&["read"], 0.2),
         (&["get", "list", "view"], 0.2),
         (&["read", "send"], 0.5),
@@ -75,7 +75,9 @@ fn the_parts_are_those_of_the_table() {
         (&["transfer"], 0.9),
         (&["db.delete"], 0.9),
         (&["transfer_funds"], 0.9),
-        (&["reader"], 0.1),
+        (&["reader"], 0.9),
+        (&["read_file"], 0.2),
+        (&["book_flight"], 0.9),
     ] {
         assert_eq!(signals::permission(&tools(asked)), expected, "{asked:?}");
     }

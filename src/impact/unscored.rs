@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+/// Of English prose with sentences of some 110 bytes: each is a window, and so is every 96 tokens of the whole.
+const WINDOW_BYTES: usize = 90;
+
 /// Why there is no score. Not a low score: an unscored message may be severe.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Unscored {
@@ -10,7 +13,10 @@ pub enum Unscored {
     TimedOut { limit: Duration },
     #[error("{waiting} messages wait for the model already")]
     Busy { waiting: usize },
-    #[error("its text is {windows} windows of the model long, at most {max} are read")]
+    #[error(
+        "its text is {windows} windows of the model long, at most {max} are read, about {} bytes of prose",
+        max.saturating_mul(WINDOW_BYTES)
+    )]
     TooLong { windows: usize, max: usize },
     #[error("the scorer answered {found}, expected 0 to 1")]
     OutOfRange { found: f64 },

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::units;
 use crate::{
     domain::{Reason, Tenant, Timestamp},
     rejection::Rejection,
@@ -17,6 +18,7 @@ pub(super) fn check(
     clock_skew: Duration,
 ) -> Result<(), Rejection> {
     let message = &letter.message;
+    units::check(message, now)?;
     if message.created_at > now.plus(clock_skew) {
         return Err(Rejection::new(
             Reason::ClockSkew,

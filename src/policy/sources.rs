@@ -10,6 +10,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use crate::text_file;
+
 /// One Rego file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Module {
@@ -156,5 +158,5 @@ fn read(path: &Path) -> Result<String, LoadError> {
     if metadata.len() > PolicySources::FILE_BYTES_MAX {
         return Err(LoadError::TooLarge { path: path.to_owned(), limit: PolicySources::FILE_BYTES_MAX });
     }
-    fs::read_to_string(path).map_err(unreadable)
+    text_file::read(path, PolicySources::FILE_BYTES_MAX).map_err(unreadable)
 }

@@ -5,15 +5,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::domain::{
-    AgentGrant, AgentId, Deliberation, DeliberationError, Tenant, TenantId, TenantLimits, WeightsError,
-    id::shown,
+use crate::{
+    domain::{
+        AgentGrant, AgentId, Deliberation, DeliberationError, Tenant, TenantId, TenantLimits, WeightsError,
+        id::shown,
+    },
+    text_file,
 };
 
 use super::{
@@ -140,9 +142,7 @@ impl Plan {
     /// Reads and checks a tenants file. Blocks.
     pub fn load(path: &Path) -> Result<Plan, PlanError> {
         let read = |source| PlanError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path).map_err(read)?.take(FILE_MAX + 1).read_to_string(&mut text).map_err(read)?;
-        Plan::parse(&text)
+        Plan::parse(&text_file::read(path, FILE_MAX).map_err(read)?)
     }
 
     pub fn parse(text: &str) -> Result<Plan, PlanError> {

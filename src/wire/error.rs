@@ -1,13 +1,16 @@
 //! What can be wrong with bytes, as a closed list with facts.
 //!
 //! `Display` is for the log and may show, escaped and capped, what a stranger wrote. The sender's
-//! `detail` may not: a verdict goes to a reply subject of the requester's choice, so it must not
-//! carry the requester's text to somebody else (`protocol.md`, "the reply subject").
+//! `detail` shows a value only where it is too short for a sentence: a verdict goes to a reply subject of the
+//! requester's choice, so it must not carry the requester's text to somebody else (`protocol.md`, "A delivery").
 
 use std::fmt;
 
+pub use super::place::{Found, Path};
+pub(super) use super::place::{Place, name};
 use crate::{
     domain::{IdError, Reason, id::shown},
+    phrase::counted,
     rejection::Rejection,
 };
 
@@ -44,22 +47,22 @@ pub enum DecodeError {
     NotFinite { at: usize },
     #[error("the integer at byte {at} is outside of -2^63 to 2^64-1")]
     IntegerRange { at: usize },
-    #[error("the body is a {found}, expected a map")]
-    NotAMap { found: &'static str },
+    #[error("the body is {found}, expected a map{}", of_first_byte(*taken_for_msgpack))]
+    NotAMap { found: Found, taken_for_msgpack: Option<u8> },
     #[error("{of} has no field {field}")]
     UnknownField { of: &'static str, field: Shown },
     #[error("{field} is missing")]
     MissingField { field: &'static str },
     #[error("constitutional_hash is missing")]
     ConstitutionalHashMissing,
-    #[error("{field} is of kind {found}, expected {expected}")]
-    WrongType { field: &'static str, expected: &'static str, found: &'static str },
+    #[error("{field} is {found}, expected {expected}")]
+    WrongType { field: Path, expected: &'static str, found: Found },
     #[error("{field} must be one of {}, found {found}", expected.join(", "))]
     UnknownWord { field: &'static str, expected: &'static [&'static str], found: Shown },
     #[error("{field} must be {expected}, found {found}")]
-    BadIdentifier { field: &'static str, expected: &'static str, found: Shown },
+    BadIdentifier { field: Path, expected: &'static str, found: Shown },
     #[error("{field} has {found} {unit}, at most {limit} are allowed")]
-    TooLong { field: &'static str, unit: &'static str, found: usize, limit: usize },
+    TooLong { field: Path, unit: &'static str, found: usize, limit: usize },
     #[error("content is empty, expected at least one entry")]
     EmptyContent,
     #[error("to names {found} of agent, capability and broadcast, expected exactly one")]
@@ -70,6 +73,20 @@ pub enum DecodeError {
     TenantMismatch { found: Shown },
     #[error("from_agent is {found}, the sender is another agent")]
     SenderMismatch { found: Shown },
+    /// What only has a byte offset, and the field it stands in.
+    #[error("{path}: {error}")]
+    Inside { path: Path, error: Box<DecodeError> },
+}
+
+/// What makes people's JSON that is none look like integers.
+fn of_first_byte(byte: Option<u8>) -> String {
+    let Some(byte) = byte else { return String::new() };
+    let first = match byte {
+        b'!'..=b'~' => format!("`{}`", char::from(byte)),
+        0xfe | 0xff => format!("0x{byte:02x}, as UTF-16 does"),
+        _ => format!("0x{byte:02x}"),
+    };
+    format!("; it begins with {first}, not `{{`, so it was read as MessagePack")
 }
 
 impl DecodeError {
@@ -103,19 +120,20 @@ impl DecodeError {
             DecodeError::UnsupportedSchema { .. } => Reason::UnsupportedSchema,
             DecodeError::TenantMismatch { .. } => Reason::TenantMismatch,
             DecodeError::SenderMismatch { .. } => Reason::SenderMismatch,
+            DecodeError::Inside { error, .. } => error.reason(),
         }
     }
 
-    /// One sentence for the sender: facts, but none of the sender's text except plain field names.
+    /// One sentence for the sender: facts, and of the sender's text no more than a label holds.
     pub fn detail(&self) -> String {
         match self {
             DecodeError::DuplicateKey { key } => format!("the key {} occurs twice in one map", key.name()),
             DecodeError::UnknownField { of, field } => format!("{of} has no field {}", field.name()),
             DecodeError::UnknownWord { field, expected, found } => {
-                format!("{field} must be one of {}, found {}", expected.join(", "), found.size())
+                format!("{field} must be one of {}, found the text {}", expected.join(", "), found.told())
             }
             DecodeError::BadIdentifier { field, expected, found } => {
-                format!("{field} must be {expected}, found {}", found.size())
+                format!("{field} must be {expected}, found the text {}", found.told())
             }
             DecodeError::TenantMismatch { .. } => {
                 "tenant_id is not the tenant this request came from; leave it out or make it equal".to_owned()
@@ -123,6 +141,13 @@ impl DecodeError {
             DecodeError::SenderMismatch { .. } => {
                 "from_agent is not the agent this request came from; leave it out or make it equal".to_owned()
             }
+            DecodeError::WrongType { field, expected, found } => {
+                format!("{field} is {}, expected {expected}", found.told())
+            }
+            DecodeError::NotAMap { found, taken_for_msgpack } => {
+                format!("the body is {}, expected a map{}", found.told(), of_first_byte(*taken_for_msgpack))
+            }
+            DecodeError::Inside { path, error } => format!("{path}: {}", error.detail()),
             DecodeError::Empty
             | DecodeError::TooLarge { .. }
             | DecodeError::ContentTooLarge { .. }
@@ -136,10 +161,8 @@ impl DecodeError {
             | DecodeError::TrailingBytes { .. }
             | DecodeError::NotFinite { .. }
             | DecodeError::IntegerRange { .. }
-            | DecodeError::NotAMap { .. }
             | DecodeError::MissingField { .. }
             | DecodeError::ConstitutionalHashMissing
-            | DecodeError::WrongType { .. }
             | DecodeError::TooLong { .. }
             | DecodeError::EmptyContent
             | DecodeError::Recipients { .. }
@@ -148,8 +171,47 @@ impl DecodeError {
     }
 
     /// An identifier's own error, under the name of the field it stood in.
-    pub(super) fn identifier(field: &'static str, error: &IdError, text: &str) -> DecodeError {
-        DecodeError::BadIdentifier { field, expected: error.expected, found: Shown::new(text) }
+    pub(super) fn identifier(field: Place<'_>, error: &IdError, text: &str) -> DecodeError {
+        DecodeError::BadIdentifier { field: field.into(), expected: error.expected, found: Shown::new(text) }
+    }
+
+    /// What tells no more than an offset, with the field that was being read.
+    pub(super) fn at(self, field: &'static str) -> DecodeError {
+        if self.only_an_offset() { self.inside(|| Path::from(Place::from(field))) } else { self }
+    }
+
+    /// The same for what stands under a key, of which the inner ones are known.
+    pub(super) fn within(self, key: &str) -> DecodeError {
+        self.deeper(|| name(key))
+    }
+
+    /// The same for an item of a list.
+    pub(super) fn within_item(self, index: usize) -> DecodeError {
+        self.deeper(|| format!("[{index}]"))
+    }
+
+    fn deeper(self, outer: impl FnOnce() -> String) -> DecodeError {
+        match self {
+            DecodeError::Inside { path, error } => DecodeError::Inside { path: path.below(&outer()), error },
+            other if other.only_an_offset() => other.inside(|| Path(outer().into())),
+            other => other,
+        }
+    }
+
+    fn inside(self, path: impl FnOnce() -> Path) -> DecodeError {
+        DecodeError::Inside { path: path(), error: Box::new(self) }
+    }
+
+    fn only_an_offset(&self) -> bool {
+        matches!(
+            self,
+            DecodeError::UnsupportedKind { .. }
+                | DecodeError::BadUtf8 { .. }
+                | DecodeError::KeyNotText { .. }
+                | DecodeError::DuplicateKey { .. }
+                | DecodeError::NotFinite { .. }
+                | DecodeError::IntegerRange { .. }
+        )
     }
 }
 
@@ -162,9 +224,10 @@ impl From<DecodeError> for Rejection {
 /// Text of a stranger, made safe to log: escaped and cut to 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    escaped: String,
+    escaped: Box<str>,
     bytes: usize,
     plain: bool,
+    short: bool,
 }
 
 impl Shown {
@@ -172,21 +235,26 @@ impl Shown {
         const NAME_MAX: usize = 64;
         let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
         let plain = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(word);
-        Shown { escaped: shown(text), bytes: text.len(), plain }
+        Shown { escaped: shown(text).into(), bytes: text.len(), plain, short: short(text) }
     }
 
     /// The text if it looks like a field's name, else only its size.
-    fn name(&self) -> String {
-        if self.plain {
-            self.escaped.clone()
-        } else {
-            format!("(a name of {})", crate::phrase::counted(self.bytes, "byte"))
-        }
+    pub(super) fn name(&self) -> String {
+        if self.plain { self.escaped.to_string() } else { format!("(a name of {})", counted(self.bytes, "byte")) }
     }
 
-    fn size(&self) -> String {
-        format!("another text of {}", crate::phrase::counted(self.bytes, "byte"))
+    /// The text if it is short, else only its size.
+    pub(super) fn told(&self) -> String {
+        if self.short { self.escaped.to_string() } else { format!("of {}", counted(self.bytes, "byte")) }
     }
+}
+
+/// As much as a capability's label holds, which others are told of as well: no room for a sentence.
+fn short(text: &str) -> bool {
+    const CHARS_MAX: usize = 40;
+    const WORDS_MAX: usize = 3;
+    let words = text.split(|c: char| !c.is_alphabetic()).filter(|word| word.len() > 2);
+    text.chars().count() <= CHARS_MAX && words.count() <= WORDS_MAX
 }
 
 impl fmt::Display for Shown {

@@ -4,21 +4,29 @@ use std::{borrow::Cow, str::FromStr, time::Duration};
 
 use super::{
     DecodeError,
-    error::Shown,
+    error::{Found, Place, Shown},
+    json,
     reader::{Open, Read, Reader, Token},
 };
 use crate::domain::{Encoding, IdError, Reason, Timestamp};
 
-/// Reads a field once: a second occurrence is a duplicate key.
-pub(super) fn once<T>(
+/// Reads a named field of the map `of` once: a second occurrence is a duplicate key. A null is a field that is
+/// absent, as many writers put it, and has occurred all the same.
+pub(super) fn once<'a, R: Reader<'a>, T>(
+    reader: &mut R,
+    of: &mut Open,
     slot: &mut Option<T>,
     field: &'static str,
-    read: impl FnOnce(&'static str) -> Read<T>,
+    read: impl FnOnce(&mut R, &'static str) -> Read<T>,
 ) -> Read<()> {
-    if slot.is_some() {
+    if slot.is_some() || of.nulls.contains(&field) {
         return Err(DecodeError::DuplicateKey { key: Shown::new(field) });
     }
-    *slot = Some(read(field)?);
+    if reader.null()? {
+        of.nulls.push(field);
+        return Ok(());
+    }
+    *slot = Some(read(reader, field).map_err(|error| error.at(field))?);
     Ok(())
 }
 
@@ -30,75 +38,100 @@ pub(super) fn unknown<T>(of: &'static str, field: &str) -> Read<T> {
     Err(DecodeError::UnknownField { of, field: Shown::new(field) })
 }
 
-fn wrong(field: &'static str, expected: &'static str, found: &Token<'_>) -> DecodeError {
-    DecodeError::WrongType { field, expected, found: found.kind() }
+fn wrong(field: Place<'_>, expected: &'static str, found: &Token<'_>) -> DecodeError {
+    DecodeError::WrongType { field: field.into(), expected, found: Found::of(found) }
 }
 
 /// The map that a body must be.
 pub(super) fn body<'a>(reader: &mut impl Reader<'a>) -> Read<Open> {
     match reader.token()? {
         Token::Map(map) => Ok(map),
-        other => Err(DecodeError::NotAMap { found: other.kind() }),
+        other => Err(DecodeError::NotAMap {
+            found: Found::of(&other),
+            taken_for_msgpack: reader.taken_for_msgpack(),
+        }),
     }
 }
 
 pub(super) fn map<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Open> {
     match reader.token()? {
         Token::Map(map) => Ok(map),
-        other => Err(wrong(field, "map", &other)),
+        other => Err(wrong(field.into(), "map", &other)),
     }
 }
 
 pub(super) fn list<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Open> {
     match reader.token()? {
         Token::List(list) => Ok(list),
-        other => Err(wrong(field, "list", &other)),
+        other => Err(wrong(field.into(), "list", &other)),
     }
 }
 
 pub(super) fn boolean<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<bool> {
     match reader.token()? {
         Token::Bool(value) => Ok(value),
-        other => Err(wrong(field, "boolean", &other)),
+        other => Err(wrong(field.into(), "boolean", &other)),
     }
 }
 
-pub(super) fn text<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Cow<'a, str>> {
+pub(super) fn text<'a, 'p>(reader: &mut impl Reader<'a>, field: impl Into<Place<'p>>) -> Read<Cow<'a, str>> {
     match reader.token()? {
         Token::Text(text) => Ok(text),
-        other => Err(wrong(field, "text", &other)),
+        other => Err(wrong(field.into(), "text", &other)),
     }
 }
 
 /// Text of at most `limit` bytes.
-pub(super) fn short_text<'a>(
+pub(super) fn short_text<'a, 'p>(
     reader: &mut impl Reader<'a>,
-    field: &'static str,
+    field: impl Into<Place<'p>>,
     limit: usize,
 ) -> Read<Cow<'a, str>> {
+    let field = field.into();
     let text = text(reader, field)?;
     at_most(field, "bytes", text.len(), limit)?;
     Ok(text)
 }
 
-pub(super) fn at_most(field: &'static str, unit: &'static str, found: usize, limit: usize) -> Read<()> {
-    if found > limit { Err(DecodeError::TooLong { field, unit, found, limit }) } else { Ok(()) }
+pub(super) fn at_most<'p>(
+    field: impl Into<Place<'p>>,
+    unit: &'static str,
+    found: usize,
+    limit: usize,
+) -> Read<()> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(DecodeError::TooLong { field: field.into().into(), unit, found, limit })
 }
 
+/// An integer, however it is spelled: JavaScript's writers of MessagePack have a float for what is over 32 bits.
 pub(super) fn int<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<i128> {
     match reader.token()? {
         Token::Int(int) => Ok(int),
-        other => Err(wrong(field, "integer", &other)),
+        Token::Float(float, digits) => whole(float, digits)
+            .ok_or_else(|| wrong(field.into(), "a whole number within 2^53", &Token::Float(float, digits))),
+        other => Err(wrong(field.into(), "integer", &other)),
+    }
+}
+
+/// The integer that a float is, where every integer is a float of its own.
+fn whole(float: f64, digits: Option<&str>) -> Option<i128> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if float.fract() != 0.0 || float.abs() > EXACT {
+        return None;
+    }
+    match digits {
+        // Of what is written in digits the float may be only the nearest.
+        Some(digits) => json::whole(digits).filter(|whole| whole.unsigned_abs() <= 1 << 53),
+        None => Some(float as i128),
     }
 }
 
 /// An integer that is not negative.
 pub(super) fn count<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<u64> {
-    u64::try_from(int(reader, field)?).map_err(|_| DecodeError::WrongType {
-        field,
-        expected: "integer of 0 or more",
-        found: "negative integer",
-    })
+    let int = int(reader, field)?;
+    u64::try_from(int).map_err(|_| wrong(field.into(), "integer of 0 or more", &Token::Int(int)))
 }
 
 pub(super) fn millis<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Timestamp> {
@@ -112,18 +145,19 @@ pub(super) fn duration_ms<'a>(reader: &mut impl Reader<'a>, field: &'static str)
 /// Any number, as a float.
 pub(super) fn number<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<f64> {
     match reader.token()? {
-        Token::Float(float) => Ok(float),
+        Token::Float(float, _) => Ok(float),
         // Only scores are read this way; they are small.
         Token::Int(int) => Ok(int as f64),
-        other => Err(wrong(field, "number", &other)),
+        other => Err(wrong(field.into(), "number", &other)),
     }
 }
 
 /// An identifier, by its own constructor.
-pub(super) fn id<'a, T>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<T>
+pub(super) fn id<'a, 'p, T>(reader: &mut impl Reader<'a>, field: impl Into<Place<'p>>) -> Read<T>
 where
     T: FromStr<Err = IdError>,
 {
+    let field = field.into();
     let text = text(reader, field)?;
     text.parse().map_err(|error| DecodeError::identifier(field, &error, &text))
 }
@@ -159,14 +193,27 @@ pub(super) fn encoding_word(encoding: Encoding) -> &'static str {
     }
 }
 
-/// A word of a user's own, such as a tool or a role: it ends up in policies and logs.
-pub(super) fn tag<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
-    let text = text(reader, field)?;
-    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b':' | b'.' | b'-');
-    if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+/// A role: it ends up in policies and logs.
+pub(super) fn role<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+    tag(reader, field.into(), "1 to 64 of [a-z0-9_:.-]", |b| !b.is_ascii_uppercase())
+}
+
+/// A tool's name, as agents have it: `read`, `mcp__fs__write_file`, `bookFlight`.
+pub(super) fn tool<'a>(reader: &mut impl Reader<'a>, place: Place<'_>) -> Read<String> {
+    tag(reader, place, "1 to 64 of [A-Za-z0-9_:.-]", |_| true)
+}
+
+fn tag<'a>(
+    reader: &mut impl Reader<'a>,
+    place: Place<'_>,
+    expected: &'static str,
+    also: impl Fn(u8) -> bool,
+) -> Read<String> {
+    let text = text(reader, place)?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-');
+    if (1..=64).contains(&text.len()) && text.bytes().all(|b| allowed(b) && also(b)) {
         Ok(text.into_owned())
     } else {
-        let expected = "1 to 64 of [a-z0-9_:.-]";
-        Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(&text) })
+        Err(DecodeError::BadIdentifier { field: place.into(), expected, found: Shown::new(&text) })
     }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::{
-    DecodeError, Limits,
+    BYTE_ORDER_MARK, DecodeError, Limits,
     reader::{Budget, Open, Read, Reader, Token},
 };
 
@@ -20,7 +20,12 @@ pub(super) struct Json<'a> {
 impl<'a> Json<'a> {
     pub(super) fn new(bytes: &'a [u8], limits: &Limits) -> Read<Self> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Self { text, at: 0, budget: Budget::new(limits) }),
+            // A byte order mark says nothing here.
+            Ok(text) => Ok(Self {
+                text,
+                at: if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 },
+                budget: Budget::new(limits),
+            }),
             Err(error) => Err(DecodeError::BadUtf8 { at: error.valid_up_to() }),
         }
     }
@@ -105,7 +110,7 @@ impl<'a> Json<'a> {
         let digits = self.since(from);
         if float {
             match decimal(digits) {
-                Ok(float) if float.is_finite() => Ok(Token::Float(float)),
+                Ok(float) if float.is_finite() => Ok(Token::Float(float, Some(digits))),
                 Ok(_) | Err(_) => Err(DecodeError::NotFinite { at: from }),
             }
         } else {
@@ -223,6 +228,27 @@ impl<'a> Json<'a> {
     }
 }
 
+/// The integer that a JSON number with a point or an exponent says exactly, if it is one of at most 17 digits.
+pub(super) fn whole(number: &str) -> Option<i128> {
+    const DIGITS: usize = 17;
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let unsigned = integer.trim_start_matches('-');
+    let written = [unsigned, fraction].concat();
+    let digits = written.trim_start_matches('0').trim_end_matches('0');
+    if digits.is_empty() {
+        return Some(0);
+    }
+    let zeros = written.len() - written.trim_end_matches('0').len();
+    let behind = i64::try_from(fraction.len()).ok()? - i64::try_from(zeros).ok()?;
+    let power = usize::try_from(exponent.parse::<i64>().ok()?.checked_sub(behind)?).ok()?;
+    if digits.len().checked_add(power)? > DIGITS {
+        return None;
+    }
+    let found: i128 = format!("{digits}{}", "0".repeat(power)).parse().ok()?;
+    Some(if unsigned.len() < integer.len() { -found } else { found })
+}
+
 /// Significant digits of a float that count; the shortest form of any float has 17.
 const DIGITS_MAX: usize = 19;
 
@@ -265,12 +291,12 @@ impl<'a> Reader<'a> for Json<'a> {
             Some(b'{') => {
                 self.at += 1;
                 self.budget.open(0)?;
-                Ok(Token::Map(Open { left: 1 }))
+                Ok(Token::Map(Open::new(1)))
             }
             Some(b'[') => {
                 self.at += 1;
                 self.budget.open(0)?;
-                Ok(Token::List(Open { left: 1 }))
+                Ok(Token::List(Open::new(1)))
             }
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true", Token::Bool(true)),
@@ -296,6 +322,17 @@ impl<'a> Reader<'a> for Json<'a> {
         Ok(Some(key))
     }
 
+    fn null(&mut self) -> Read<bool> {
+        match self.look() {
+            Some(b'n') => self.token().map(|_| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn taken_for_msgpack(&self) -> Option<u8> {
+        None
+    }
+
     fn finish(&mut self) -> Read<()> {
         match self.look() {
             None => Ok(()),
@@ -310,7 +347,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::decimal;
+    use super::{decimal, whole};
 
     #[test]
     fn digits_beyond_the_nineteenth_do_not_count() {
@@ -330,6 +367,27 @@ mod tests {
         ] {
             let (long, same): (f64, f64) = (decimal(long).unwrap(), same.parse().unwrap());
             assert_eq!(long.to_bits(), same.to_bits(), "{long:?} {same:?}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_told_from_one_that_is_only_near_to_it() {
+        for (written, found) in [
+            ("1764361251000.0", Some(1_764_361_251_000)),
+            ("1.764361251e12", Some(1_764_361_251_000)),
+            ("1764361251000000e-3", Some(1_764_361_251_000)),
+            ("0.1764361251E+13", Some(1_764_361_251_000)),
+            ("-3.0", Some(-3)),
+            ("-0.0", Some(0)),
+            ("0e999999999999999999999999", Some(0)),
+            ("9007199254740992.0", Some(9_007_199_254_740_992)),
+            ("9007199254740993.0", Some(9_007_199_254_740_993)),
+            ("1764361251000.00000000000000000001", None),
+            ("1e-1", None),
+            ("1e400", None),
+            ("1e99999999999999999999", None),
+        ] {
+            assert_eq!(whole(written), found, "{written}");
         }
     }
 

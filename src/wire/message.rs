@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     DecodeError, Limits, Stamp,
-    error::Shown,
+    error::{Place, Shown},
     fields::{
-        at_most, body, id, int, list, map, millis, once, required, short_text, tag, text, unknown, word,
+        at_most, body, id, int, list, map, millis, once, required, role, short_text, text, tool, unknown,
+        word,
     },
     reader::{Read, Reader, entries, skip},
     writer::Writer,
@@ -47,28 +48,38 @@ pub(super) fn read<'a>(mut reader: impl Reader<'a>, stamp: Stamp<'_>, limits: &L
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "constitutional_hash" => once(&mut f.constitution, "constitutional_hash", |name| id(r, name))?,
-            "content" => once(&mut f.content, "content", |name| {
+            "constitutional_hash" => {
+                once(r, &mut fields, &mut f.constitution, "constitutional_hash", |r, name| id(r, name))?
+            }
+            "content" => once(r, &mut fields, &mut f.content, "content", |r, name| {
                 let content = map(r, name)?;
-                entries(r, content)
+                entries(r, content).map_err(|error| error.within(name))
             })?,
-            "conversation_id" => once(&mut f.conversation_id, "conversation_id", |name| id(r, name))?,
-            "created_at" => once(&mut f.created_at, "created_at", |name| millis(r, name))?,
-            "expires_at" => once(&mut f.expires_at, "expires_at", |name| millis(r, name))?,
-            "from_agent" => once(&mut f.from_agent, "from_agent", |name| from_agent(r, name, stamp))?,
-            "in_reply_to" => once(&mut f.in_reply_to, "in_reply_to", |name| id(r, name))?,
-            "message_id" => once(&mut f.message_id, "message_id", |name| id(r, name))?,
-            "message_type" => once(&mut f.message_type, "message_type", |name| {
+            "conversation_id" => {
+                once(r, &mut fields, &mut f.conversation_id, "conversation_id", |r, name| id(r, name))?
+            }
+            "created_at" => once(r, &mut fields, &mut f.created_at, "created_at", |r, name| millis(r, name))?,
+            "expires_at" => once(r, &mut fields, &mut f.expires_at, "expires_at", |r, name| millis(r, name))?,
+            "from_agent" => {
+                once(r, &mut fields, &mut f.from_agent, "from_agent", |r, name| from_agent(r, name, stamp))?
+            }
+            "in_reply_to" => once(r, &mut fields, &mut f.in_reply_to, "in_reply_to", |r, name| id(r, name))?,
+            "message_id" => once(r, &mut fields, &mut f.message_id, "message_id", |r, name| id(r, name))?,
+            "message_type" => once(r, &mut fields, &mut f.message_type, "message_type", |r, name| {
                 word(r, name, MessageType::WORDS, MessageType::parse)
             })?,
-            "metadata" => once(&mut f.metadata, "metadata", |name| metadata(r, name, limits))?,
-            "priority" => {
-                once(&mut f.priority, "priority", |name| word(r, name, Priority::WORDS, Priority::parse))?
+            "metadata" => {
+                once(r, &mut fields, &mut f.metadata, "metadata", |r, name| metadata(r, name, limits))?
             }
-            "schema" => once(&mut f.schema, "schema", |name| schema(r, name))?,
-            "tenant_id" => once(&mut f.tenant_id, "tenant_id", |name| tenant_id(r, name, stamp))?,
-            "to" => once(&mut f.to, "to", |name| recipient(r, name))?,
-            "tools" => once(&mut f.tools, "tools", |name| tools(r, name, limits))?,
+            "priority" => once(r, &mut fields, &mut f.priority, "priority", |r, name| {
+                word(r, name, Priority::WORDS, Priority::parse)
+            })?,
+            "schema" => once(r, &mut fields, &mut f.schema, "schema", |r, name| schema(r, name))?,
+            "tenant_id" => {
+                once(r, &mut fields, &mut f.tenant_id, "tenant_id", |r, name| tenant_id(r, name, stamp))?
+            }
+            "to" => once(r, &mut fields, &mut f.to, "to", |r, name| recipient(r, name))?,
+            "tools" => once(r, &mut fields, &mut f.tools, "tools", |r, name| tools(r, name, limits))?,
             other => return unknown("the message", other),
         }
     }
@@ -135,12 +146,12 @@ fn schema<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<()> {
 
 fn recipient<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Recipient> {
     let (mut agent, mut capability, mut broadcast) = (None, None, None);
-    let mut to = map(r, field)?;
-    while let Some(key) = r.key(&mut to)? {
+    let mut fields = map(r, field)?;
+    while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "agent" => once(&mut agent, "to.agent", |name| id(r, name))?,
-            "capability" => once(&mut capability, "to.capability", |name| id(r, name))?,
-            "broadcast" => once(&mut broadcast, "to.broadcast", |name| filter(r, name))?,
+            "agent" => once(r, &mut fields, &mut agent, "to.agent", |r, name| id(r, name))?,
+            "capability" => once(r, &mut fields, &mut capability, "to.capability", |r, name| id(r, name))?,
+            "broadcast" => once(r, &mut fields, &mut broadcast, "to.broadcast", |r, name| filter(r, name))?,
             other => return unknown("to", other),
         }
     }
@@ -161,8 +172,12 @@ fn filter<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BroadcastFil
     let mut fields = map(r, field)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "capability" => once(&mut filter.capability, "to.broadcast.capability", |name| id(r, name))?,
-            "role" => once(&mut filter.role, "to.broadcast.role", |name| tag(r, name))?,
+            "capability" => {
+                once(r, &mut fields, &mut filter.capability, "to.broadcast.capability", |r, name| {
+                    id(r, name)
+                })?
+            }
+            "role" => once(r, &mut fields, &mut filter.role, "to.broadcast.role", |r, name| role(r, name))?,
             other => return unknown("to.broadcast", other),
         }
     }
@@ -177,7 +192,7 @@ fn tools<'a>(r: &mut impl Reader<'a>, field: &'static str, limits: &Limits) -> R
     while r.more(&mut listed)? {
         found += 1;
         at_most(field, "entries", found, limits.tools)?;
-        tools.insert(tag(r, field)?);
+        tools.insert(tool(r, Place::Item(field, found - 1))?);
     }
     Ok(tools)
 }
@@ -191,11 +206,12 @@ fn metadata<'a>(
     let mut listed = map(r, field)?;
     while let Some(key) = r.key(&mut listed)? {
         at_most(field, "entries", metadata.len() + 1, limits.metadata_entries)?;
+        let place = Place::Entry(field, &key);
         at_most("metadata key", "bytes", key.len(), limits.metadata_key_bytes)?;
         if metadata.contains_key(key.as_ref()) {
-            return Err(DecodeError::DuplicateKey { key: Shown::new(&key) });
+            return Err(DecodeError::DuplicateKey { key: Shown::new(&key) }.within(field));
         }
-        let value = short_text(r, "metadata value", limits.metadata_value_bytes)?;
+        let value = short_text(r, place, limits.metadata_value_bytes)?;
         metadata.insert(key.into_owned(), value.into_owned());
     }
     Ok(metadata)

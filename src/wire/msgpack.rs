@@ -15,12 +15,13 @@ use super::{
 pub(super) struct MessagePack<'a> {
     rest: &'a [u8],
     length: usize,
+    first: Option<u8>,
     budget: Budget,
 }
 
 impl<'a> MessagePack<'a> {
     pub(super) fn new(bytes: &'a [u8], limits: &Limits) -> Self {
-        Self { rest: bytes, length: bytes.len(), budget: Budget::new(limits) }
+        Self { rest: bytes, length: bytes.len(), first: bytes.first().copied(), budget: Budget::new(limits) }
     }
 
     fn at(&self) -> usize {
@@ -60,17 +61,17 @@ impl<'a> MessagePack<'a> {
     }
 
     fn float(&self, float: f64, at: usize) -> Read<Token<'a>> {
-        if float.is_finite() { Ok(Token::Float(float)) } else { Err(DecodeError::NotFinite { at }) }
+        if float.is_finite() { Ok(Token::Float(float, None)) } else { Err(DecodeError::NotFinite { at }) }
     }
 
     fn list(&mut self, left: usize) -> Read<Token<'a>> {
         self.budget.open(left)?;
-        Ok(Token::List(Open { left }))
+        Ok(Token::List(Open::new(left)))
     }
 
     fn map(&mut self, left: usize) -> Read<Token<'a>> {
         self.budget.open(left)?;
-        Ok(Token::Map(Open { left }))
+        Ok(Token::Map(Open::new(left)))
     }
 }
 
@@ -178,6 +179,17 @@ impl<'a> Reader<'a> for MessagePack<'a> {
             other => return Err(DecodeError::KeyNotText { at, found: kind(other) }),
         };
         self.text(length).map(Some)
+    }
+
+    fn null(&mut self) -> Read<bool> {
+        match self.rest.first() {
+            Some(first) if Marker::from_u8(*first) == Marker::Null => self.token().map(|_| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn taken_for_msgpack(&self) -> Option<u8> {
+        self.first
     }
 
     fn finish(&mut self) -> Read<()> {

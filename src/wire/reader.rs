@@ -24,6 +24,12 @@ pub(super) trait Reader<'a> {
     /// The next key of the map, whose value is read by the next `token`; `None` closes the map.
     fn key(&mut self, map: &mut Open) -> Read<Option<Cow<'a, str>>>;
 
+    /// Reads past a null, if that is the next value.
+    fn null(&mut self) -> Read<bool>;
+
+    /// The first byte of a body that is read as MessagePack, and so was not taken for JSON.
+    fn taken_for_msgpack(&self) -> Option<u8>;
+
     /// Nothing may follow the body's one value.
     fn finish(&mut self) -> Read<()>;
 }
@@ -34,7 +40,8 @@ pub(super) enum Token<'a> {
     Null,
     Bool(bool),
     Int(i128),
-    Float(f64),
+    /// And its digits, where it was written with some.
+    Float(f64, Option<&'a str>),
     Text(Cow<'a, str>),
     List(Open),
     Map(Open),
@@ -47,7 +54,7 @@ impl Token<'_> {
             Token::Null => "null",
             Token::Bool(_) => "boolean",
             Token::Int(_) => "integer",
-            Token::Float(_) => "float",
+            Token::Float(..) => "float",
             Token::Text(_) => "text",
             Token::List(_) => "list",
             Token::Map(_) => "map",
@@ -60,6 +67,14 @@ impl Token<'_> {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) left: usize,
+    /// Named fields of a map that were null: absent, but they have occurred.
+    pub(super) nulls: Vec<&'static str>,
+}
+
+impl Open {
+    pub(super) fn new(left: usize) -> Open {
+        Open { left, nulls: Vec::new() }
+    }
 }
 
 /// What a body may still use of its limits.
@@ -109,12 +124,13 @@ pub(super) fn value<'a>(reader: &mut impl Reader<'a>) -> Read<Value> {
         Token::Null => Value::Null,
         Token::Bool(it) => Value::Bool(it),
         Token::Int(it) => Value::Int(it),
-        Token::Float(it) => Value::Float(it),
+        Token::Float(it, _) => Value::Float(it),
         Token::Text(it) => Value::Text(it.into_owned()),
         Token::List(mut list) => {
             let mut items = Vec::new();
             while reader.more(&mut list)? {
-                items.push(value(reader)?);
+                let item = value(reader).map_err(|error| error.within_item(items.len()))?;
+                items.push(item);
             }
             Value::List(items)
         }
@@ -132,7 +148,9 @@ pub(super) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<B
                 return Err(DecodeError::DuplicateKey { key: Shown::new(found.key()) });
             }
             Entry::Vacant(place) => {
-                place.insert(value(reader)?);
+                let key = place.key();
+                let value = value(reader).map_err(|error| error.within(key))?;
+                place.insert(value);
             }
         }
     }
@@ -142,7 +160,7 @@ pub(super) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<B
 /// Reads past one value.
 pub(super) fn skip<'a>(reader: &mut impl Reader<'a>) -> Read<()> {
     match reader.token()? {
-        Token::Null | Token::Bool(_) | Token::Int(_) | Token::Float(_) | Token::Text(_) => {}
+        Token::Null | Token::Bool(_) | Token::Int(_) | Token::Float(..) | Token::Text(_) => {}
         Token::List(mut list) => {
             while reader.more(&mut list)? {
                 skip(reader)?;

@@ -151,18 +151,18 @@ fn read(r: &mut Json<'_>) -> Read<Recorded> {
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "kind" => once(&mut kind, "kind", |name| {
+            "kind" => once(r, &mut fields, &mut kind, "kind", |r, name| {
                 word(r, name, &["intent", "verdict"], |word| {
                     KINDS.into_iter().find(|kind| kind.as_str() == word)
                 })
             })?,
-            "at" => once(&mut at, "at", |name| millis(r, name))?,
-            "digest" => once(&mut digest, "digest", |name| {
+            "at" => once(r, &mut fields, &mut at, "at", millis)?,
+            "digest" => once(r, &mut fields, &mut digest, "digest", |r, name| {
                 let mut bytes = [0; 32];
                 let read = hex::decode_to_slice(text(r, name)?.as_ref(), &mut bytes);
                 Ok(read.is_ok().then_some(bytes))
             })?,
-            "verdict" => once(&mut verdict, "verdict", |name| {
+            "verdict" => once(r, &mut fields, &mut verdict, "verdict", |r, name| {
                 let fields = map(r, name)?;
                 read_verdict(r, fields)
             })?,

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     DecodeError, Limits, check_size, encoding_of,
-    error::Shown,
+    error::{Place, Shown},
     fields::{
         at_most, body, count, duration_ms, encoding, encoding_word, id, list, once, reason, required,
         short_text, text, unknown, word,
@@ -64,9 +64,11 @@ impl RegisterRequest {
             }
         };
         match other {
-            Some(other) => {
-                Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(other.as_str()) })
-            }
+            Some(other) => Err(DecodeError::BadIdentifier {
+                field: field.into(),
+                expected,
+                found: Shown::new(other.as_str()),
+            }),
             None => Ok(()),
         }
     }
@@ -310,10 +312,14 @@ fn read_register<'a>(r: &mut impl Reader<'a>) -> Read<RegisterRequest> {
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "agent" => once(&mut agent, "agent", |name| id(r, name))?,
-            "capabilities" => once(&mut capabilities, "capabilities", |name| read_capabilities(r, name))?,
-            "encoding" => once(&mut inbox, "encoding", |name| encoding(r, name))?,
-            "description" => once(&mut description, "description", |name| read_description(r, name))?,
+            "agent" => once(r, &mut fields, &mut agent, "agent", |r, name| id(r, name))?,
+            "capabilities" => {
+                once(r, &mut fields, &mut capabilities, "capabilities", |r, name| read_capabilities(r, name))?
+            }
+            "encoding" => once(r, &mut fields, &mut inbox, "encoding", |r, name| encoding(r, name))?,
+            "description" => {
+                once(r, &mut fields, &mut description, "description", |r, name| read_description(r, name))?
+            }
             other => return unknown("register", other),
         }
     }
@@ -340,7 +346,7 @@ fn read_agent<'a>(r: &mut impl Reader<'a>, of: &'static str) -> Read<Option<Agen
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "agent" => once(&mut agent, "agent", |name| id(r, name))?,
+            "agent" => once(r, &mut fields, &mut agent, "agent", |r, name| id(r, name))?,
             other => return unknown(of, other),
         }
     }
@@ -353,8 +359,8 @@ fn read_find<'a>(r: &mut impl Reader<'a>) -> Read<FindRequest> {
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "capability" => once(&mut find.capability, "capability", |name| id(r, name))?,
-            "agent" => once(&mut find.agent, "agent", |name| id(r, name))?,
+            "capability" => once(r, &mut fields, &mut find.capability, "capability", |r, name| id(r, name))?,
+            "agent" => once(r, &mut fields, &mut find.agent, "agent", |r, name| id(r, name))?,
             other => return unknown("find", other),
         }
     }
@@ -369,7 +375,7 @@ fn read_description<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<St
         return Ok(text.into_owned());
     }
     let expected = "one line of letters, digits, blanks and ASCII punctuation";
-    Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(&text) })
+    Err(DecodeError::BadIdentifier { field: field.into(), expected, found: Shown::new(&text) })
 }
 
 fn read_capabilities<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<BTreeSet<CapabilityId>> {
@@ -379,7 +385,7 @@ fn read_capabilities<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<B
     while r.more(&mut listed)? {
         found += 1;
         at_most(field, "entries", found, CAPABILITIES_READ)?;
-        capabilities.insert(id(r, field)?);
+        capabilities.insert(id(r, Place::Item(field, found - 1))?);
     }
     Ok(capabilities)
 }
@@ -391,19 +397,23 @@ fn read_reply<'a>(r: &mut impl Reader<'a>) -> Read<RegistryReply> {
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "status" => once(&mut ok, "status", |name| {
+            "status" => once(r, &mut fields, &mut ok, "status", |r, name| {
                 word(r, name, STATUSES, |word| match word {
                     "ok" => Some(true),
                     "rejected" | "shed" => Some(false),
                     _ => None,
                 })
             })?,
-            "reason" => once(&mut why, "reason", |name| text(r, name))?,
-            "detail" => once(&mut detail, "detail", |name| text(r, name).map(String::from))?,
-            "retry_after_ms" => once(&mut retry_after, "retry_after_ms", |name| duration_ms(r, name))?,
-            "ttl_ms" => once(&mut ttl, "ttl_ms", |name| duration_ms(r, name))?,
-            "agents" => once(&mut agents, "agents", |name| read_found(r, name))?,
-            "total" => once(&mut total, "total", |name| count(r, name))?,
+            "reason" => once(r, &mut fields, &mut why, "reason", |r, name| text(r, name))?,
+            "detail" => {
+                once(r, &mut fields, &mut detail, "detail", |r, name| text(r, name).map(String::from))?
+            }
+            "retry_after_ms" => {
+                once(r, &mut fields, &mut retry_after, "retry_after_ms", |r, name| duration_ms(r, name))?
+            }
+            "ttl_ms" => once(r, &mut fields, &mut ttl, "ttl_ms", |r, name| duration_ms(r, name))?,
+            "agents" => once(r, &mut fields, &mut agents, "agents", |r, name| read_found(r, name))?,
+            "total" => once(r, &mut fields, &mut total, "total", |r, name| count(r, name))?,
             _ => skip(r)?,
         }
     }
@@ -433,9 +443,11 @@ fn read_found<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Vec<Foun
         let mut fields = super::fields::map(r, field)?;
         while let Some(key) = r.key(&mut fields)? {
             match key.as_ref() {
-                "id" => once(&mut agent, "agents.id", |name| id(r, name))?,
+                "id" => once(r, &mut fields, &mut agent, "agents.id", |r, name| id(r, name))?,
                 "capabilities" => {
-                    once(&mut capabilities, "agents.capabilities", |name| read_capabilities(r, name))?;
+                    once(r, &mut fields, &mut capabilities, "agents.capabilities", |r, name| {
+                        read_capabilities(r, name)
+                    })?;
                 }
                 _ => skip(r)?,
             }

@@ -210,24 +210,32 @@ pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Rea
     let (mut impact, mut reach, mut deliberation, mut node, mut elapsed) = (None, None, None, None, None);
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "message_id" => once(&mut message_id, "message_id", |name| id(r, name))?,
-            "status" => once(&mut status, "status", |name| {
+            "message_id" => once(r, &mut fields, &mut message_id, "message_id", |r, name| id(r, name))?,
+            "status" => once(r, &mut fields, &mut status, "status", |r, name| {
                 word(r, name, &["delivered", "stored", "deliberating", "rejected", "shed"], |word| {
                     Status::ALL.iter().copied().find(|status| status.as_str() == word)
                 })
             })?,
-            "reason" => once(&mut why, "reason", |name| reason(name, &text(r, name)?))?,
-            "detail" => once(&mut detail, "detail", |name| owned(r, name))?,
-            "retryable" => once(&mut retryable, "retryable", |name| boolean(r, name))?,
-            "retry_after_ms" => once(&mut retry_after, "retry_after_ms", |name| duration_ms(r, name))?,
-            "decision_id" => once(&mut decision_id, "decision_id", |name| owned(r, name))?,
-            "policy_revision" => once(&mut policy_revision, "policy_revision", |name| owned(r, name))?,
-            "impact" => once(&mut impact, "impact", |name| read_impact(r, name))?,
-            "recipients" => once(&mut reach, "recipients", |name| read_reach(r, name))?,
-            "deliberation_id" => once(&mut deliberation, "deliberation_id", |name| id(r, name))?,
-            "node" => once(&mut node, "node", |name| owned(r, name))?,
+            "reason" => once(r, &mut fields, &mut why, "reason", |r, name| reason(name, &text(r, name)?))?,
+            "detail" => once(r, &mut fields, &mut detail, "detail", |r, name| owned(r, name))?,
+            "retryable" => once(r, &mut fields, &mut retryable, "retryable", |r, name| boolean(r, name))?,
+            "retry_after_ms" => {
+                once(r, &mut fields, &mut retry_after, "retry_after_ms", |r, name| duration_ms(r, name))?
+            }
+            "decision_id" => once(r, &mut fields, &mut decision_id, "decision_id", |r, name| owned(r, name))?,
+            "policy_revision" => {
+                once(r, &mut fields, &mut policy_revision, "policy_revision", |r, name| owned(r, name))?
+            }
+            "impact" => once(r, &mut fields, &mut impact, "impact", |r, name| read_impact(r, name))?,
+            "recipients" => once(r, &mut fields, &mut reach, "recipients", |r, name| read_reach(r, name))?,
+            "deliberation_id" => {
+                once(r, &mut fields, &mut deliberation, "deliberation_id", |r, name| id(r, name))?
+            }
+            "node" => once(r, &mut fields, &mut node, "node", |r, name| owned(r, name))?,
             "elapsed_us" => {
-                once(&mut elapsed, "elapsed_us", |name| count(r, name).map(Duration::from_micros))?;
+                once(r, &mut fields, &mut elapsed, "elapsed_us", |r, name| {
+                    count(r, name).map(Duration::from_micros)
+                })?;
             }
             // `code` follows from the reason.
             _ => skip(r)?,
@@ -261,17 +269,19 @@ fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact>
     let mut fields = map(r, field)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "score" => once(&mut score, "impact.score", |name| number(r, name))?,
-            "level" => once(&mut level, "impact.level", |name| {
+            "score" => once(r, &mut fields, &mut score, "impact.score", |r, name| number(r, name))?,
+            "level" => once(r, &mut fields, &mut level, "impact.level", |r, name| {
                 const LEVELS: [Level; 4] = [Level::Low, Level::Medium, Level::High, Level::Critical];
                 word(r, name, &["low", "medium", "high", "critical"], |word| {
                     LEVELS.into_iter().find(|level| level.as_str() == word)
                 })
             })?,
-            "parts" => once(&mut parts, "impact.parts", |name| read_parts(r, name))?,
-            "model" => once(&mut model, "impact.model", |name| owned(r, name))?,
-            "score_max" => once(&mut score_max, "impact.score_max", |name| number(r, name))?,
-            "unscored" => once(&mut unscored, "impact.unscored", |name| owned(r, name))?,
+            "parts" => once(r, &mut fields, &mut parts, "impact.parts", |r, name| read_parts(r, name))?,
+            "model" => once(r, &mut fields, &mut model, "impact.model", |r, name| owned(r, name))?,
+            "score_max" => {
+                once(r, &mut fields, &mut score_max, "impact.score_max", |r, name| number(r, name))?
+            }
+            "unscored" => once(r, &mut fields, &mut unscored, "impact.unscored", |r, name| owned(r, name))?,
             _ => skip(r)?,
         }
     }
@@ -291,13 +301,23 @@ fn read_parts<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Parts> {
     let mut fields = map(r, field)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "semantic" => once(&mut semantic, "impact.parts.semantic", |name| number(r, name))?,
-            "permission" => once(&mut permission, "impact.parts.permission", |name| number(r, name))?,
-            "volume" => once(&mut volume, "impact.parts.volume", |name| number(r, name))?,
-            "context" => once(&mut context, "impact.parts.context", |name| number(r, name))?,
-            "drift" => once(&mut drift, "impact.parts.drift", |name| number(r, name))?,
-            "priority" => once(&mut priority, "impact.parts.priority", |name| number(r, name))?,
-            "type" => once(&mut message_type, "impact.parts.type", |name| number(r, name))?,
+            "semantic" => {
+                once(r, &mut fields, &mut semantic, "impact.parts.semantic", |r, name| number(r, name))?
+            }
+            "permission" => {
+                once(r, &mut fields, &mut permission, "impact.parts.permission", |r, name| number(r, name))?
+            }
+            "volume" => once(r, &mut fields, &mut volume, "impact.parts.volume", |r, name| number(r, name))?,
+            "context" => {
+                once(r, &mut fields, &mut context, "impact.parts.context", |r, name| number(r, name))?
+            }
+            "drift" => once(r, &mut fields, &mut drift, "impact.parts.drift", |r, name| number(r, name))?,
+            "priority" => {
+                once(r, &mut fields, &mut priority, "impact.parts.priority", |r, name| number(r, name))?
+            }
+            "type" => {
+                once(r, &mut fields, &mut message_type, "impact.parts.type", |r, name| number(r, name))?
+            }
             _ => skip(r)?,
         }
     }
@@ -317,10 +337,16 @@ fn read_reach<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Reach> {
     let mut fields = map(r, field)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "delivered" => once(&mut delivered, "recipients.delivered", |name| small(r, name))?,
-            "agent" => once(&mut agent, "recipients.agent", |name| id(r, name))?,
-            "missed" => once(&mut missed, "recipients.missed", |name| read_missed(r, name))?,
-            "missed_total" => once(&mut missed_total, "recipients.missed_total", |name| small(r, name))?,
+            "delivered" => {
+                once(r, &mut fields, &mut delivered, "recipients.delivered", |r, name| small(r, name))?
+            }
+            "agent" => once(r, &mut fields, &mut agent, "recipients.agent", |r, name| id(r, name))?,
+            "missed" => {
+                once(r, &mut fields, &mut missed, "recipients.missed", |r, name| read_missed(r, name))?
+            }
+            "missed_total" => {
+                once(r, &mut fields, &mut missed_total, "recipients.missed_total", |r, name| small(r, name))?
+            }
             _ => skip(r)?,
         }
     }
@@ -341,8 +367,12 @@ fn read_missed<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Vec<Mis
         let mut fields = map(r, field)?;
         while let Some(key) = r.key(&mut fields)? {
             match key.as_ref() {
-                "agent" => once(&mut agent, "recipients.missed.agent", |name| id(r, name))?,
-                "reason" => once(&mut why, "recipients.missed.reason", |name| reason(name, &text(r, name)?))?,
+                "agent" => {
+                    once(r, &mut fields, &mut agent, "recipients.missed.agent", |r, name| id(r, name))?
+                }
+                "reason" => once(r, &mut fields, &mut why, "recipients.missed.reason", |r, name| {
+                    reason(name, &text(r, name)?)
+                })?,
                 _ => skip(r)?,
             }
         }

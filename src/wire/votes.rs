@@ -163,7 +163,7 @@ fn read_deliberations<'a>(r: &mut impl Reader<'a>) -> Read<DeliberationsRequest>
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "id" => once(&mut asked.id, "id", |name| id(r, name))?,
+            "id" => once(r, &mut fields, &mut asked.id, "id", |r, name| id(r, name))?,
             other => return unknown("deliberations", other),
         }
     }
@@ -176,16 +176,16 @@ fn read_vote<'a>(r: &mut impl Reader<'a>) -> Read<VoteRequest> {
     let mut fields = body(r)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
-            "id" => once(&mut of, "id", |name| id(r, name))?,
-            "choice" => once(&mut choice, "choice", |name| {
+            "id" => once(r, &mut fields, &mut of, "id", |r, name| id(r, name))?,
+            "choice" => once(r, &mut fields, &mut choice, "choice", |r, name| {
                 word(r, name, &["approve", "reject"], |word| match word {
                     "approve" => Some(Choice::Approve),
                     "reject" => Some(Choice::Reject),
                     _ => None,
                 })
             })?,
-            "digest" => once(&mut digest, "digest", |name| read_digest(r, name))?,
-            "comment" => once(&mut comment, "comment", |name| {
+            "digest" => once(r, &mut fields, &mut digest, "digest", |r, name| read_digest(r, name))?,
+            "comment" => once(r, &mut fields, &mut comment, "comment", |r, name| {
                 short_text(r, name, VoteRequest::COMMENT_BYTES_MAX).map(String::from)
             })?,
             other => return unknown("vote", other),
@@ -207,7 +207,7 @@ fn read_digest<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String>
         return Ok(digest.into_owned());
     }
     let expected = "64 lower-case hex digits, as in the list of deliberations";
-    Err(DecodeError::BadIdentifier { field, expected, found: Shown::new(&digest) })
+    Err(DecodeError::BadIdentifier { field: field.into(), expected, found: Shown::new(&digest) })
 }
 
 /// Writes a reply. `code` and `retryable` follow from the reason.

@@ -26,6 +26,7 @@ mod intake;
 mod isolation;
 mod journeys;
 mod learning;
+mod messages;
 #[cfg(feature = "model")]
 mod model_tools;
 mod neighbours;

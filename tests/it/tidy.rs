@@ -11,7 +11,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("phrase", &[]),
     ("shutdown", &[]),
-    ("secret_file", &[]),
+    ("text_file", &[]),
+    ("secret_file", &["text_file"]),
     ("supervisor", &[]),
     ("tls", &[]),
     ("rejection", &["domain"]),
@@ -22,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("skew", &["domain"]),
     ("trouble", &[]),
     ("state", &["phrase", "domain", "secret_file", "skew", "supervisor"]),
-    ("policy", &["cpu", "domain", "rejection", "trouble"]),
+    ("policy", &["cpu", "domain", "rejection", "text_file", "trouble"]),
     ("impact", &["domain", "state", "trouble"]),
     ("deliberation", &["domain", "state"]),
     (
@@ -64,7 +65,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("webhook", &["phrase", "config", "domain", "secret_file", "tls"]),
     ("admin", &["config", "shutdown", "supervisor", "telemetry"]),
-    ("tenants", &["domain", "secret_file"]),
+    ("tenants", &["domain", "secret_file", "text_file"]),
     ("client", &["config", "domain", "telemetry", "wire"]),
     ("servers", &["secret_file", "tenants"]),
     (

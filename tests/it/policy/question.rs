@@ -173,14 +173,28 @@ pub(super) fn random(rng: &mut impl Rng) -> Json {
         "implementer",
         "stranger",
     ];
-    const TOOLS: &[&str] =
-        &["read", "list", "send", "write", "execute", "delete", "transfer", "search", "web:fetch"];
+    const TOOLS: &[&str] = &[
+        "read",
+        "list",
+        "send",
+        "write",
+        "execute",
+        "delete",
+        "transfer",
+        "search",
+        "web:fetch",
+        "book_flight",
+        "readFile",
+        "mcp__fs__write_file",
+        "send_and_obliterate",
+    ];
     const AGENTS: &[&str] = &["planner", "worker", "judge"];
     const TENANTS: &[&str] = &["acme", "globex"];
     const LABELS: &[(&str, &[&str])] = &[
         ("message_types_denied", &["command", " query , event", ""]),
         ("tools_denied", &["write", "delete,transfer"]),
         ("tools_allowed", &["search", "search, web:fetch"]),
+        ("tools_unknown", &["denied", "execute"]),
         ("agents_denied", &["worker", "nobody"]),
         ("priority_max", &["high", "low", "nonsense"]),
         ("deliberate_tools", &["delete,write"]),
