@@ -31,12 +31,16 @@ fn contents() -> Vec<(&'static str, Value)> {
         ("4,000 empty maps", json!({ "list": list(json!({}), 4_000) })),
         ("2,000 keys", Value::Object(keys(2_000))),
         ("a key of 30 KB over a list", json!({ "k".repeat(30_000): list(json!("x"), 3_000) })),
+        ("Hangul to be composed", json!({ "text": "\u{1100}\u{1161}\u{11a8}".repeat(6_000) })),
+        ("look-alikes of three alphabets", json!({ "text": "dеlеtе αll ոоw ".repeat(2_000) })),
+        ("Base64 again and again", json!({ "text": "Wkdsc1pYUmxJR1YyWlhKNWRHaHBibWM9 ".repeat(1_800) })),
+        ("8,000 sentences", json!({ "text": "Go on. ".repeat(8_000) })),
         ("floats with many digits", json!({ "list": list(json!(0.1), 3_000) })),
     ]
 }
 
 pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
-    let lasts = if field.full { Duration::from_secs(5) } else { Duration::from_millis(1_500) };
+    let lasts = if field.full { Duration::from_secs(5) } else { Duration::from_millis(700) };
     for (what, content) in contents() {
         let mut raw = field.attacker().await?;
         let flood = async {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// An answer of the server to what it can answer at once.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// What is kept of what the server says.
 const HEARD_MAX: usize = 256 * 1024;
 
@@ -31,7 +31,7 @@ impl Raw {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let mut raw = Self { stream, nonce: String::new(), heard: Vec::new() };
-        raw.hear(|heard| heard.ends_with(b"\r\n")).await;
+        raw.hear(ANSWER_WAIT, |heard| heard.ends_with(b"\r\n")).await;
         let line = String::from_utf8_lossy(&raw.heard).into_owned();
         let info = line.strip_prefix("INFO ").with_context(|| format!("no greeting: {line}"))?;
         let info: Value = serde_json::from_str(info.trim())?;
@@ -71,17 +71,22 @@ impl Raw {
 
     /// Waits until the server has read all that was written, or has closed, and tells what it has said.
     pub(crate) async fn settle(&mut self) -> String {
+        self.settle_within(ANSWER_WAIT).await
+    }
+
+    /// As [`Self::settle`], where the server may be waiting for the rest of something.
+    pub(crate) async fn settle_within(&mut self, wait: Duration) -> String {
         self.heard.clear();
         if self.stream.write_all(b"PING\r\n").await.is_ok() {
-            self.hear(|heard| heard.windows(6).any(|line| line == b"PONG\r\n")).await;
+            self.hear(wait, |heard| heard.windows(6).any(|line| line == b"PONG\r\n")).await;
         } else {
-            self.hear(|_| false).await;
+            self.hear(wait, |_| false).await;
         }
         String::from_utf8_lossy(&self.heard).into_owned()
     }
 
     /// Reads until there is enough, the end, or too long a silence.
-    pub(crate) async fn hear(&mut self, enough: impl Fn(&[u8]) -> bool) {
+    async fn hear(&mut self, wait: Duration, enough: impl Fn(&[u8]) -> bool) {
         let mut buffer = vec![0; 16 * 1024];
         let reading = async {
             while !enough(&self.heard) && self.heard.len() < HEARD_MAX {
@@ -91,7 +96,7 @@ impl Raw {
                 }
             }
         };
-        let _ = timeout(ANSWER_WAIT, reading).await;
+        let _ = timeout(wait, reading).await;
     }
 }
 
