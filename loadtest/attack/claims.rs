@@ -193,7 +193,6 @@ async fn forged_headers(field: &mut Field, mallory: &AgentClient) -> anyhow::Res
         "Agentbus-Delivery: forged",
         "Agentbus-Decision: forged",
         "Agentbus-Message-Id: forged",
-        "Agentbus-Verdict: delivered",
         "agentbus-sender: planner",
         "AGENTBUS-SENDER: planner",
         "Nats-Msg-Id: forged",

@@ -14,6 +14,7 @@ use agentbus::{
     tenants::{Plan, Seed, User},
 };
 use anyhow::{Context as _, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
 use super::{
@@ -61,6 +62,8 @@ other = { roles = ["implementer"] }
 /// enough on a processor that it is slow on.
 const NODE: &str = "impact.threads = 1\nimpact.deadline = \"4s\"\nlimits.deadline = \"5s\"\n\
                     idempotency.lease = \"10s\"\nidempotency.window = \"60s\"";
+/// Files that a node may open; the servers take what they need.
+const NODE_FILES: u64 = 512;
 /// Registrations live 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// One try, whatever it does.
@@ -94,7 +97,11 @@ impl Field {
         let folder = tempfile::Builder::new().prefix("agentbus-attack-").tempdir()?;
         let options = StackOptions::new(folder.path().join("bus"), Plan::parse(PLAN)?, &agentbus);
         let options = StackOptions { nodes: NODES, node_overrides: NODE.parse()?, ..options };
+        let own = getrlimit(Resource::Nofile);
+        // As few as a service may be given, so that sockets can be held that use them up.
+        setrlimit(Resource::Nofile, Rlimit { current: Some(NODE_FILES), ..own })?;
         let stack = Stack::start(options).await?;
+        setrlimit(Resource::Nofile, Rlimit { current: own.maximum, ..own })?;
         let mut clients = Clients::new();
         for (tenant, agent) in AGENTS {
             let client = connect(&stack, tenant, agent).await?;

@@ -67,9 +67,10 @@ fn pulls() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Where what is kept is to be sent.
+/// The attacker's own inbox.
+const OWN: &str = "_INBOX.mallory.r";
+/// Where else what is kept is to be sent.
 const REPLIES: &[&str] = &[
-    "_INBOX.mallory.r",
     "_INBOX.worker.x",
     "agent.worker.inbox",
     "agent.worker.outcome",
@@ -133,42 +134,50 @@ async fn submit(sender: &AgentClient, draft: &Draft) -> anyhow::Result<Status> {
 
 /// Whoever asks strangely for its own messages gets nothing of others', and sends nobody what looks delivered.
 async fn pull(field: &mut Field) -> anyhow::Result<()> {
+    let (planner, sink) =
+        (field.client(ATTACKED_FROM, "planner").await?, field.client(ATTACKED_FROM, "sink").await?);
+    let draft = Draft::to_agent("sink", "the weekly summary is ready");
+    ensure!(submit(&planner, &draft).await? == Status::Stored, "not stored");
     for prefix in ["$JS.API", "$JS.BUS.API"] {
         let subject = format!("{prefix}.CONSUMER.MSG.NEXT.OUT_{ATTACKED_FROM}.mallory");
         for (what, body) in pulls() {
-            asks(field, format!("{prefix}, pull {what}"), &subject, REPLIES.get(..1), &body, 4).await?;
+            asks(field, format!("{prefix}, pull {what}"), &subject, OWN, &body, 4).await?;
         }
         let once = r#"{"batch":10,"no_wait":true}"#;
         for reply in REPLIES {
-            asks(field, format!("{prefix}, a pull to {reply}"), &subject, Some(&[reply]), once, 4).await?;
+            asks(field, format!("{prefix}, a pull to {reply}"), &subject, reply, once, 4).await?;
         }
         let waits = r#"{"batch":1,"expires":1000000000}"#;
-        asks(field, format!("{prefix}, 2,000 pulls at once"), &subject, REPLIES.get(..1), waits, 2_000)
-            .await?;
+        asks(field, format!("{prefix}, 2,000 pulls at once"), &subject, OWN, waits, 2_000).await?;
     }
-    Ok(())
+    let comes = async {
+        let times = kept(&sink, &draft.message_id).await?;
+        Ok((times != 1).then(|| format!("it came {times} times")))
+    };
+    field.attempt("what waits for a colleague meanwhile", comes).await
 }
 
 async fn asks(
     field: &mut Field,
     name: String,
     subject: &str,
-    replies: Option<&[&str]>,
+    reply: &str,
     body: &str,
     copies: usize,
 ) -> anyhow::Result<()> {
-    let reply = replies.and_then(|replies| replies.first()).map(|reply| reply.as_bytes());
-    let message = publish(subject.as_bytes(), reply, body.as_bytes()).repeat(copies);
+    let message = publish(subject.as_bytes(), Some(reply.as_bytes()), body.as_bytes()).repeat(copies);
     let login = field.attacker().await;
     field
         .attempt(name, async move {
             let mut raw = login?;
             raw.send(b"SUB _INBOX.mallory.> 1\r\n").await?;
             raw.send(&message).await?;
-            let heard = raw.settle().await;
-            Ok(heard
-                .contains("Agentbus-Recipient: worker")
-                .then(|| "it was sent another's message".to_owned()))
+            // What is pulled comes after this.
+            raw.settle().await;
+            let heard = raw.heard_within(QUIET).await;
+            let mut recipients = heard.lines().filter_map(|line| line.strip_prefix("Agentbus-Recipient: "));
+            let other = recipients.find(|recipient| *recipient != "mallory");
+            Ok(other.map(|other| format!("it was sent a message to {other}")))
         })
         .await
 }

@@ -85,6 +85,12 @@ impl Raw {
         String::from_utf8_lossy(&self.heard).into_owned()
     }
 
+    /// What the server says in this time, and has said before.
+    pub(crate) async fn heard_within(&mut self, wait: Duration) -> String {
+        self.hear(wait, |_| false).await;
+        String::from_utf8_lossy(&self.heard).into_owned()
+    }
+
     /// Reads until there is enough, the end, or too long a silence.
     async fn hear(&mut self, wait: Duration, enough: impl Fn(&[u8]) -> bool) {
         let mut buffer = vec![0; 16 * 1024];

@@ -28,7 +28,7 @@ fn texts() -> Vec<(&'static str, String)> {
         ("a cleared screen", "a\u{1b}[2J\u{1b}[Hb".to_owned()),
         ("a title and a link", "\u{1b}]0;x\u{7}\u{1b}]8;;http://x\u{1b}\\y".to_owned()),
         ("C1 control characters", "a\u{9b}2Jb\u{85}c\u{90}d".to_owned()),
-        ("DEL and backspaces", "approve\u{8}\u{8}\u{7f}\u{7f}x".to_owned()),
+        ("DEL and backspaces", "ready\u{8}\u{8}\u{7f}\u{7f}x".to_owned()),
         ("a carriage return", format!("a\r{ROW}")),
         ("line breaks of all kinds", format!("a\n{ROW}\u{b}{ROW}\u{c}{ROW}\u{2028}{ROW}\u{2029}{ROW}")),
         ("right to left", "\u{202e}evorppa\u{202c} \u{2066}x\u{2069} \u{200f}".to_owned()),
