@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// Attempts are far apart: a second one is told what came of the first.
 pub(super) const PATIENCE: Patience =
-    Patience { attempt: Duration::from_secs(10), deadline: Duration::from_secs(60) };
+    Patience { attempt: Duration::from_secs(30), deadline: Duration::from_secs(90) };
 
 /// The answer to a verb that speaks JSON.
 pub(super) async fn answer(client: &AgentClient, verb: Verb, body: String) -> anyhow::Result<Value> {

@@ -60,8 +60,8 @@ other = { roles = ["implementer"] }
 
 /// The model reads what is tried against it; one thread, so that the machine's others are the rest's, and time
 /// enough on a processor that it is slow on.
-const NODE: &str = "impact.threads = 1\nimpact.deadline = \"4s\"\nlimits.deadline = \"5s\"\n\
-                    idempotency.lease = \"10s\"\nidempotency.window = \"60s\"";
+const NODE: &str = "impact.threads = 1\nimpact.deadline = \"20s\"\nlimits.deadline = \"25s\"\n\
+                    idempotency.lease = \"40s\"\nidempotency.window = \"120s\"";
 /// Files that a node may open; the servers take what they need.
 const NODE_FILES: u64 = 512;
 /// Registrations live 30 s.

@@ -20,6 +20,8 @@ use super::{
 
 /// What comes twice comes within this time.
 const QUIET: Duration = Duration::from_millis(250);
+/// As is what is pulled and is there.
+const COMES_AT_ONCE: Duration = Duration::from_millis(30);
 /// What is stored has come within this time.
 const COMES_WITHIN: Duration = Duration::from_secs(30);
 /// Messages of an inbox that the attacker says it has handled.
@@ -174,7 +176,7 @@ async fn asks(
             raw.send(&message).await?;
             // What is pulled comes after this.
             raw.settle().await;
-            let heard = raw.heard_within(QUIET).await;
+            let heard = raw.heard_within(COMES_AT_ONCE).await;
             let mut recipients = heard.lines().filter_map(|line| line.strip_prefix("Agentbus-Recipient: "));
             let other = recipients.find(|recipient| *recipient != "mallory");
             Ok(other.map(|other| format!("it was sent a message to {other}")))

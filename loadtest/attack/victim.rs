@@ -11,9 +11,10 @@ use std::{
 
 use agentbus::{
     client::{AgentClient, Draft},
-    domain::{Encoding, Status},
+    domain::{Encoding, Reason, Status, Verdict},
     wire,
 };
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -23,6 +24,9 @@ use crate::chaos::cast::header;
 
 /// Every honest message is answered and has arrived within this time.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Where an answer may have been lost.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Latencies that are kept.
 const TIMES_MAX: usize = 100_000;
 /// Deliveries without a verdict that are told.
@@ -47,6 +51,8 @@ struct Seen {
     /// What came to the worker though no verdict had promised it.
     strays: Vec<String>,
     times: Vec<Duration>,
+    /// How often Redis was too slow for a node, which said so.
+    slow: usize,
 }
 
 /// How an honest message fared.
@@ -107,16 +113,9 @@ impl Victim {
         let begun = Instant::now();
         let body = draft.encode(Encoding::MessagePack);
         let wrong = |what: String| Answer::Wrong(format!("{}/planner: {what}", self.tenant));
-        let mut answer = self.ask(&body).await;
-        if answer.is_err() && self.asks_again {
-            answer = self.ask(&body).await;
-        }
-        let verdict = match answer {
-            Err(error) => return wrong(format!("no answer after {:.1?}: {error}", begun.elapsed())),
-            Ok(answer) => match wire::decode_verdict(&answer.payload) {
-                Err(error) => return wrong(format!("an answer that is no verdict: {error}")),
-                Ok(verdict) => verdict,
-            },
+        let verdict = match self.verdict(&body).await {
+            Err(error) => return wrong(format!("{error:#} after {:.1?}", begun.elapsed())),
+            Ok(verdict) => verdict,
         };
         let took = begun.elapsed();
         {
@@ -146,9 +145,31 @@ impl Victim {
         }
     }
 
-    async fn ask(&self, body: &Bytes) -> Result<async_nats::Message, async_nats::RequestError> {
-        let request = async_nats::Request::new().payload(body.clone()).timeout(Some(ANSWER_MAX));
-        self.planner.nats().send_request("bus.planner.send", request).await
+    /// Asks again where a node's Redis did not answer in time, as on a slow machine; who asks again with the same
+    /// id is told what became of it.
+    async fn verdict(&self, body: &Bytes) -> anyhow::Result<Verdict> {
+        let ends = Instant::now() + ANSWER_MAX;
+        if self.asks_again
+            && let Ok(verdict) = self.ask(body, ASK_AGAIN_AFTER).await
+        {
+            return Ok(verdict);
+        }
+        loop {
+            let verdict = self.ask(body, ends - Instant::now()).await?;
+            let slow = matches!(verdict.reason, Reason::IdempotencyUnavailable | Reason::RegistryUnavailable);
+            if !slow || Instant::now() + PAUSE >= ends {
+                return Ok(verdict);
+            }
+            self.seen.lock().slow += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask(&self, body: &Bytes, wait: Duration) -> anyhow::Result<Verdict> {
+        let request = async_nats::Request::new().payload(body.clone()).timeout(Some(wait));
+        let answer =
+            self.planner.nats().send_request("bus.planner.send", request).await.context("no answer")?;
+        Ok(wire::decode_verdict(&answer.payload)?)
     }
 
     /// What came to the worker and should not have, since this was last asked.
@@ -160,6 +181,11 @@ impl Victim {
             *times = 1;
         }
         strays.iter().map(|stray| format!("{}/worker got {stray}", self.tenant)).collect()
+    }
+
+    /// How often Redis was too slow for a node, and the message passed when it was sent again.
+    pub(crate) fn slow(&self) -> usize {
+        self.seen.lock().slow
     }
 
     /// Half of all probes and 99 of 100 were answered within so long, and how many there were.

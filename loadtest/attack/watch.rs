@@ -160,10 +160,11 @@ impl Watch {
         for victim in &self.victims {
             let (count, half, most) = victim.latency();
             println!(
-                "{}: {count} honest messages answered, P50 {:.1} ms, P99 {:.1} ms",
+                "{}: {count} honest messages answered, P50 {:.1} ms, P99 {:.1} ms; {} times Redis was too slow",
                 victim.tenant,
                 half.as_secs_f64() * 1e3,
-                most.as_secs_f64() * 1e3
+                most.as_secs_f64() * 1e3,
+                victim.slow()
             );
         }
         if self.restarts > 0 {
