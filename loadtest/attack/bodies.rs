@@ -9,7 +9,7 @@ use agentbus::{
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::field::Field;
+use super::{ATTACKED_FROM, field::Field};
 
 /// A body that is slow to read may be answered late; that is the attacker's own time.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -161,7 +161,9 @@ fn bodies() -> Vec<(String, Vec<u8>)> {
 }
 
 pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
-    let mallory = field.client("globex", "mallory").await?;
+    let mallory = field.client(ATTACKED_FROM, "mallory").await?;
+    // Who listens, so that what is let through arrives.
+    let _sink = field.client(ATTACKED_FROM, "sink").await?.inbox().await?;
     let verbs: &[Verb] = match field.full {
         true => &[Verb::Send, Verb::Submit, Verb::Ask],
         false => &[Verb::Send],

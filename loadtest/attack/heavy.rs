@@ -1,16 +1,18 @@
-//! Does a message that is slow to read hold up anybody else? Sent again and again by one agent, while honest
+//! Does a message that is slow to read hold up anybody else? Sent many times at once by one agent, while honest
 //! agents go on.
 
 use std::time::Duration;
 
 use agentbus::client::Draft;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{field::Field, raw::publish};
 
-/// Messages a second.
-const RATE: u32 = 30;
+/// At one time. Where a node reads one as slowly as it once did, and on its runtime, they last longer than honest
+/// agents wait.
+const COPIES: usize = 40;
+/// All are answered, if only by a refusal.
+const ALL_WITHIN: Duration = Duration::from_secs(90);
 
 fn contents() -> Vec<(&'static str, Value)> {
     let marks: String = (0..9_000).map(|at| if at % 2 == 0 { '\u{301}' } else { '\u{316}' }).collect();
@@ -40,25 +42,20 @@ fn contents() -> Vec<(&'static str, Value)> {
 }
 
 pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
-    let lasts = if field.full { Duration::from_secs(5) } else { Duration::from_millis(700) };
+    let copies = if field.full { 4 * COPIES } else { COPIES };
     for (what, content) in contents() {
         let mut raw = field.attacker().await?;
         let flood = async {
-            let began = Instant::now();
-            for number in 0.. {
-                let at = began + Duration::from_secs(1) / RATE * number;
-                if began.elapsed() > lasts {
-                    break;
-                }
-                tokio::time::sleep_until(at).await;
+            raw.send(b"SUB _INBOX.mallory.> 1\r\n").await?;
+            for _ in 0..copies {
                 let draft = Draft::new(json!({ "agent": "sink" }), content.clone());
                 let body = draft.json().to_string();
                 raw.send(&publish(b"bus.mallory.send", Some(b"_INBOX.mallory.r"), body.as_bytes())).await?;
             }
-            anyhow::Ok(())
+            raw.hear_answers(copies, ALL_WITHIN).await
         };
-        let (sent, hurt) = field.meanwhile(flood).await;
-        field.judge(format!("{what}, {RATE} a second"), sent.map(|()| hurt)).await?;
+        let (answered, hurt) = field.meanwhile(flood).await;
+        field.judge(format!("{copies} × {what}"), answered.map(|()| hurt)).await?;
     }
     Ok(())
 }

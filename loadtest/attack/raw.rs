@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// An answer of the server to what it can answer at once.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// More often than the server asks.
+const PONG_EVERY: Duration = Duration::from_millis(500);
 /// What is kept of what the server says.
 const HEARD_MAX: usize = 256 * 1024;
 
@@ -89,6 +91,19 @@ impl Raw {
     pub(crate) async fn heard_within(&mut self, wait: Duration) -> String {
         self.hear(wait, |_| false).await;
         String::from_utf8_lossy(&self.heard).into_owned()
+    }
+
+    /// Waits until so many messages have come; the server hears meanwhile that somebody is there.
+    pub(crate) async fn hear_answers(&mut self, count: usize, wait: Duration) -> anyhow::Result<()> {
+        let ends = Instant::now() + wait;
+        let answers = |heard: &[u8]| heard.windows(4).filter(|word| *word == b"MSG ").count();
+        self.heard.clear();
+        while answers(&self.heard) < count {
+            ensure!(Instant::now() < ends, "{} of {count} were answered", answers(&self.heard));
+            self.hear(PONG_EVERY, |heard| answers(heard) >= count).await;
+            self.send(b"PONG\r\n").await?;
+        }
+        Ok(())
     }
 
     /// Reads until there is enough, the end, or too long a silence.
