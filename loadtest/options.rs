@@ -3,9 +3,12 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use agentbus::tenants::DiskSync;
-use clap::{Args, Parser, Subcommand, builder::TypedValueParser as _};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 
-use crate::chaos::havoc::Break;
+use crate::{attack::KINDS, chaos::havoc::Break};
 
 /// Measures the bus beside a bare echo on the same NATS server.
 #[derive(Debug, Parser)]
@@ -230,6 +233,9 @@ pub(crate) struct AttackOptions {
     /// All tries, each on every verb, and floods that last longer
     #[arg(long)]
     pub(crate) full: bool,
+    /// Only these kinds
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(KINDS))]
+    pub(crate) only: Vec<String>,
     /// The program under attack; unless said, the one beside this
     #[arg(long, value_name = "FILE")]
     pub(crate) agentbus: Option<PathBuf>,

@@ -1,5 +1,5 @@
-//! Where is it tried, and who looks whether anybody was hurt? A whole bus of real processes, honest agents
-//! beside the attackers, and after each try a look at all of it.
+//! Where is it tried? On a whole bus of real processes, with honest agents beside the attackers, and after
+//! each try a look at all of it.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +14,15 @@ use agentbus::{
     tenants::{Plan, Seed, User},
 };
 use anyhow::{Context as _, ensure};
-use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
 use super::{
-    http,
+    ATTACKED_FROM, NODES,
     ledger::{Ledger, Outcome},
     raw::Raw,
-    victim::{Answer, Victim},
+    victim::Victim,
+    watch::{self, Watch},
 };
 
 /// `acme` only suffers; `globex` has the attacker, honest agents beside it, and reviewers; `initech` is whose
@@ -45,6 +46,7 @@ planner = { roles = ["executive"] }
 worker = { roles = ["implementer"] }
 mallory = { roles = ["implementer"] }
 sink = { roles = ["implementer"] }
+reader = { roles = ["implementer"] }
 judge-1 = { roles = ["judicial"] }
 judge-2 = { roles = ["judicial"] }
 
@@ -58,61 +60,53 @@ other = { roles = ["implementer"] }
 
 /// The model reads what is tried against it; one thread, so that the machine's others are the rest's, and time
 /// enough on a processor that it is slow on.
-const NODE: &str = "impact.threads = 1\nimpact.deadline = \"4s\"\nlimits.deadline = \"5s\"\n\
-                    idempotency.lease = \"10s\"\nidempotency.window = \"60s\"";
-const NODES: usize = 2;
+const NODE: &str = "impact.threads = 1\nimpact.deadline = \"20s\"\nlimits.deadline = \"25s\"\n\
+                    idempotency.lease = \"40s\"\nidempotency.window = \"120s\"";
+/// Files that a node may open; the servers take what they need.
+const NODE_FILES: u64 = 512;
 /// Registrations live 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Honest messages of each tenant that look after each try; which node gets one is chance.
-const LOOKS: usize = 2;
-/// Honest messages in a row that must pass before a bus that was hurt counts as well again.
-const WELL: usize = 6;
-const RECOVER_MAX: Duration = Duration::from_secs(4);
 /// One try, whatever it does.
-const TRY_MAX: Duration = Duration::from_secs(30);
+const TRY_MAX: Duration = Duration::from_secs(120);
+/// Who is registered all the time.
+const AGENTS: [(&str, &str); 6] = [
+    ("acme", "worker"),
+    ("globex", "worker"),
+    ("globex", "mallory"),
+    ("globex", "sink"),
+    ("globex", "reader"),
+    ("globex", "planner"),
+];
 
 pub(crate) struct Field {
     pub(crate) full: bool,
     pub(crate) ledger: Ledger,
     pub(crate) agentbus: PathBuf,
     stack: Stack,
-    clients: BTreeMap<(&'static str, &'static str), AgentClient>,
-    victims: Vec<Victim>,
-    /// Of the nodes, as they were before the next try.
-    pids: Vec<u32>,
-    reconnects: Vec<u64>,
-    restarts: usize,
+    clients: Clients,
+    watch: Watch,
     ends: Instant,
     _folder: tempfile::TempDir,
 }
+
+/// The one connection of each agent, by tenant and name.
+type Clients = BTreeMap<(&'static str, &'static str), AgentClient>;
 
 impl Field {
     pub(crate) async fn start(full: bool, agentbus: PathBuf, ends: Instant) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("agentbus-attack-").tempdir()?;
         let options = StackOptions::new(folder.path().join("bus"), Plan::parse(PLAN)?, &agentbus);
         let options = StackOptions { nodes: NODES, node_overrides: NODE.parse()?, ..options };
-        let mut field = Self {
-            full,
-            ledger: Ledger::default(),
-            agentbus,
-            stack: Stack::start(options).await?,
-            clients: BTreeMap::new(),
-            victims: Vec::new(),
-            pids: Vec::new(),
-            reconnects: Vec::new(),
-            restarts: 0,
-            ends,
-            _folder: folder,
-        };
-        for (tenant, agent) in [
-            ("acme", "worker"),
-            ("globex", "worker"),
-            ("globex", "mallory"),
-            ("globex", "sink"),
-            ("globex", "planner"),
-        ] {
-            let client = field.client(tenant, agent).await?;
+        let own = getrlimit(Resource::Nofile);
+        // As few as a service may be given, so that sockets can be held that use them up.
+        setrlimit(Resource::Nofile, Rlimit { current: Some(NODE_FILES), ..own })?;
+        let stack = Stack::start(options).await?;
+        setrlimit(Resource::Nofile, Rlimit { current: own.maximum, ..own })?;
+        let mut clients = Clients::new();
+        for (tenant, agent) in AGENTS {
+            let client = connect(&stack, tenant, agent).await?;
             crate::rig::register(&client).await?;
+            clients.insert((tenant, agent), client.clone());
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(HEARTBEAT).await;
@@ -121,14 +115,14 @@ impl Field {
                 }
             });
         }
-        for tenant in ["acme", "globex"] {
-            let planner = field.connect(tenant, "planner").await?;
-            let worker = field.client(tenant, "worker").await?;
-            field.victims.push(Victim::start(tenant, planner, &worker).await?);
+        let mut victims = Vec::new();
+        for tenant in ["acme", ATTACKED_FROM] {
+            let planner = connect(&stack, tenant, "planner").await?;
+            let worker = clients.get(&(tenant, "worker")).context("a worker")?;
+            victims.push(Victim::start(tenant, planner, worker).await?);
         }
-        ensure!(field.well().await, "the honest agents were not served before anything was tried");
-        field.take_stock().await?;
-        Ok(field)
+        let watch = Watch::start(victims, &stack).await?;
+        Ok(Self { full, ledger: Ledger::default(), agentbus, stack, clients, watch, ends, _folder: folder })
     }
 
     pub(crate) fn stack(&self) -> &Stack {
@@ -145,11 +139,11 @@ impl Field {
 
     /// Where the nodes' HTTP servers are.
     pub(crate) fn http(&self) -> Vec<String> {
-        self.stack.nodes().iter().map(|node| node.http()).collect()
+        watch::addresses(&self.stack)
     }
 
     pub(crate) fn seed(&self, tenant: &str, agent: &str) -> anyhow::Result<Seed> {
-        Ok(Seed::read(&self.stack.seed_path(&User::Agent(tenant.parse()?, agent.parse()?)))?)
+        seed(&self.stack, tenant, agent)
     }
 
     /// Sends SIGHUP to a node.
@@ -160,8 +154,7 @@ impl Field {
 
     /// A connection of its own.
     pub(crate) async fn connect(&self, tenant: &str, agent: &str) -> anyhow::Result<AgentClient> {
-        let seed = self.seed(tenant, agent)?;
-        Ok(AgentClient::connect(&self.stack.nats_url(), &agent.parse()?, seed.reveal()).await?)
+        connect(&self.stack, tenant, agent).await
     }
 
     /// The agent's one connection.
@@ -180,7 +173,7 @@ impl Field {
 
     /// A socket on which the attacker is logged in.
     pub(crate) async fn attacker(&self) -> anyhow::Result<Raw> {
-        Raw::login(self.nats_port(), &self.seed("globex", "mallory")?).await
+        Raw::login(self.nats_port(), &self.seed(ATTACKED_FROM, "mallory")?).await
     }
 
     /// Carries a try out, looks at the bus, and notes both. What the attack returns is what the attacker
@@ -200,7 +193,7 @@ impl Field {
         name: impl Display,
         gained: anyhow::Result<Option<String>>,
     ) -> anyhow::Result<()> {
-        let hurt = self.hurt().await;
+        let hurt = self.watch.hurt(&mut self.stack).await;
         let outcome = match (&gained, &hurt) {
             (Ok(None), None) => Outcome::Held,
             (Ok(Some(gained)), None) => Outcome::Succeeded(gained.clone()),
@@ -210,150 +203,38 @@ impl Field {
         };
         self.ledger.note(&name.to_string(), &outcome);
         if hurt.is_some() {
-            self.recover().await?;
+            self.watch.recover(&mut self.stack).await?;
         }
         ensure!(Instant::now() < self.ends, "no time is left");
         Ok(())
     }
 
-    /// Runs what lasts while honest agents go on, and tells who was not served: in another tenant nobody may
-    /// notice, in the same one an answer in time is enough.
+    /// Runs what lasts while honest agents go on, and tells who was not served.
     pub(crate) async fn meanwhile<T>(&self, attack: impl Future<Output = T>) -> (T, Option<String>) {
-        const PAUSE: Duration = Duration::from_millis(40);
-        let over = tokio_util::sync::CancellationToken::new();
-        let probing = self.victims.iter().map(|victim| {
-            let over = over.clone();
-            async move {
-                let mut wrong = None;
-                while !over.is_cancelled() {
-                    match victim.probe().await {
-                        Answer::Delivered => {}
-                        Answer::NoRoom(_) if victim.tenant == "globex" => {}
-                        Answer::NoRoom(what) | Answer::Wrong(what) => wrong = Some(what),
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-                wrong
-            }
-        });
-        let attack = async {
-            let done = attack.await;
-            over.cancel();
-            done
-        };
-        let (done, wrong) = tokio::join!(attack, join_all(probing));
-        let wrong: Vec<String> = wrong.into_iter().flatten().collect();
-        (done, (!wrong.is_empty()).then(|| wrong.join("; ")))
+        self.watch.meanwhile(attack).await
     }
 
-    /// Who or what is not as it was.
-    async fn hurt(&mut self) -> Option<String> {
-        let probes = join_all(self.victims.iter().flat_map(|victim| (0..LOOKS).map(move |_| victim.probe())));
-        let addresses = self.http();
-        let healths = join_all(addresses.iter().map(|address| http::health(address)));
-        let (answers, healths) = tokio::join!(probes, healths);
-        let mut found: Vec<String> = Vec::new();
-        for answer in answers {
-            match answer {
-                Answer::Delivered => {}
-                Answer::NoRoom(what) | Answer::Wrong(what) => found.push(what),
-            }
-        }
-        for (index, (health, address)) in healths.into_iter().zip(&addresses).enumerate() {
-            match health {
-                Err(error) => found.push(format!("{address}: {error:#}")),
-                Ok(reconnects) => {
-                    let known = self.reconnects.get(index).copied().unwrap_or_default();
-                    if reconnects != known {
-                        found.push(format!("node-{} lost its connection to NATS", index + 1));
-                        if let Some(known) = self.reconnects.get_mut(index) {
-                            *known = reconnects;
-                        }
-                    }
-                }
-            }
-        }
-        found.extend(self.dead());
-        found.extend(self.victims.iter().flat_map(Victim::strays));
-        found.dedup();
-        (!found.is_empty()).then(|| found.join("; "))
+    /// In the attacker's own tenant agents may ask once more, until this is taken back.
+    pub(crate) fn forgive_colleagues(&mut self, forgive: bool) {
+        self.watch.forgive_colleagues(forgive);
     }
 
-    fn dead(&mut self) -> Vec<String> {
-        let mut dead = Vec::new();
-        for (index, pid) in self.pids.iter().enumerate() {
-            let Some(node) = self.stack.node_mut(index) else { continue };
-            if let Some(exit) = node.child_mut().try_exited() {
-                dead.push(format!("{} (process {pid}) has ended: {exit}", node.name()));
-            } else if node.child().pid() != *pid {
-                dead.push(format!("{} is another process", node.name()));
-            }
-        }
-        dead
-    }
-
-    /// Whether honest messages pass again, several in a row.
-    async fn well(&self) -> bool {
-        for _ in 0..WELL {
-            let answers = join_all(self.victims.iter().map(Victim::probe)).await;
-            if !answers.iter().all(|answer| matches!(answer, Answer::Delivered)) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// So that the next try has a bus that works: waits, and starts the nodes again where that does not help.
-    async fn recover(&mut self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < RECOVER_MAX {
-            ensure!(Instant::now() < self.ends, "no time is left");
-            if self.dead().is_empty() && self.well().await && self.take_stock().await.is_ok() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        eprintln!("attack: the nodes are started again");
-        self.restarts += 1;
-        for index in 0..NODES {
-            let node = self.stack.node_mut(index).context("a node of the stack")?;
-            node.child_mut().kill().await;
-            node.restart().await?;
-        }
-        let began = Instant::now();
-        while !self.well().await {
-            ensure!(began.elapsed() < TRY_MAX, "the bus does not work although its nodes were started again");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        self.take_stock().await
-    }
-
-    async fn take_stock(&mut self) -> anyhow::Result<()> {
-        let addresses = self.http();
-        let healths = join_all(addresses.iter().map(|address| http::health(address))).await;
-        self.reconnects = healths.into_iter().collect::<anyhow::Result<_>>()?;
-        self.pids = self.stack.nodes().iter().map(|node| node.child().pid()).collect();
-        Ok(())
-    }
-
-    /// How often the nodes had to be started again, and how honest messages fared.
+    /// How honest messages fared.
     pub(crate) fn tell(&self) {
-        for victim in &self.victims {
-            let (count, half, most) = victim.latency();
-            println!(
-                "{}: {count} honest messages answered, P50 {:.1} ms, P99 {:.1} ms",
-                victim.tenant,
-                half.as_secs_f64() * 1e3,
-                most.as_secs_f64() * 1e3
-            );
-        }
-        if self.restarts > 0 {
-            println!("nodes started again: {} times", self.restarts);
-        }
+        self.watch.tell();
     }
 
     pub(crate) async fn stop(self) -> Ledger {
         self.stack.stop().await;
         self.ledger
     }
+}
+
+fn seed(stack: &Stack, tenant: &str, agent: &str) -> anyhow::Result<Seed> {
+    Ok(Seed::read(&stack.seed_path(&User::Agent(tenant.parse()?, agent.parse()?)))?)
+}
+
+async fn connect(stack: &Stack, tenant: &str, agent: &str) -> anyhow::Result<AgentClient> {
+    let seed = seed(stack, tenant, agent)?;
+    Ok(AgentClient::connect(&stack.nats_url(), &agent.parse()?, seed.reveal()).await?)
 }

@@ -11,8 +11,10 @@ use tokio::{
 
 use super::field::Field;
 
-/// As long as an orchestrator's probe waits at most.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Less than a node leaves a socket that says nothing, so that it cannot answer only after it has closed them.
+const ANSWER_MAX: Duration = Duration::from_secs(8);
+/// Held at one time: more than a node may open.
+const SOCKETS: usize = 1_500;
 /// Bytes of an answer: the metrics of a node are some tens of kilobytes.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -102,8 +104,11 @@ fn oddities() -> Vec<(&'static str, Vec<u8>)> {
 
 pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
     let address = field.http().into_iter().next().context("a node's HTTP address")?;
-    // More than what a service is given by default, 1,024 open files.
-    let (many, chosen) = if field.full { (1_500, 8) } else { (1_500, 3) };
+    /// Of the files that this program may open, for all else that it does.
+    const KEPT: u64 = 300;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let many = usize::try_from(limit.saturating_sub(KEPT)).unwrap_or(usize::MAX).min(SOCKETS);
+    let chosen = if field.full { 8 } else { 3 };
     for (what, bytes) in beginnings().into_iter().take(chosen) {
         let held = hold(&address, many, &bytes).await;
         let (count, error) = match held {

@@ -8,6 +8,8 @@ use super::{field::Field, raw::Raw};
 
 /// Between the bytes of a slow client.
 const DRIP: Duration = Duration::from_millis(4);
+/// The server says nothing while it waits for the rest of what was cut short.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What a client that is logged in writes.
 fn streams() -> Vec<(&'static str, Vec<u8>)> {
@@ -36,6 +38,26 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         ("a negative header length", text("HPUB bus.mallory.send -12 12\r\nNATS/1.0\r\n\r\n\r\n")),
         ("a header length of 2^32", text("HPUB bus.mallory.send 4294967296 12\r\nNATS/1.0\r\n\r\n\r\n")),
         ("headers of no bytes", text("HPUB bus.mallory.heartbeat _INBOX.mallory.r 0 2\r\n{}\r\n")),
+        (
+            "headers that end within their own end",
+            text("HPUB bus.mallory.heartbeat _INBOX.mallory.r 11 14\r\nNATS/1.0\r\n\r\n{}\r\n"),
+        ),
+        (
+            "headers that reach into the payload",
+            text("HPUB bus.mallory.heartbeat _INBOX.mallory.r 14 14\r\nNATS/1.0\r\n\r\n{}\r\n"),
+        ),
+        (
+            "headers that were said to be off",
+            text("CONNECT {\"headers\":false}\r\nHPUB bus.mallory.heartbeat 12 14\r\nNATS/1.0\r\n\r\n{}\r\n"),
+        ),
+        (
+            "HPUB with three lengths",
+            text("HPUB bus.mallory.heartbeat _INBOX.mallory.r 12 14 14\r\nNATS/1.0\r\n\r\n{}\r\n"),
+        ),
+        (
+            "a publish of a gateway's answer",
+            text("PUB _GR_.aaaa.bbbb.bus.mallory.send 2\r\n{}\r\nPUB $GNR.x 2\r\n{}\r\n"),
+        ),
         ("PUB without anything", text("PUB\r\n")),
         ("PUB with five arguments", text("PUB a b c d 1\r\nx\r\n")),
         ("PUB with tabs", text("PUB\tbus.mallory.heartbeat\t2\r\n{}\r\n")),
@@ -58,6 +80,10 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         ("an account's words", text("A- acme\r\n")),
         ("CONNECT again, as another user", text("CONNECT {\"user\":\"node\",\"pass\":\"node\"}\r\n")),
         ("CONNECT again, without a key", text("CONNECT {}\r\n")),
+        (
+            "CONNECT again, all at once",
+            text(&"CONNECT {\"verbose\":true,\"pedantic\":true,\"echo\":false}\r\n".repeat(1_000)),
+        ),
         ("CONNECT into another account", text("CONNECT {\"account\":\"acme\",\"new_account\":true}\r\n")),
         ("CONNECT that is no JSON", text("CONNECT {{{{\r\n")),
         ("CONNECT nested 100,000 deep", text(&format!("CONNECT {{\"a\":{}\r\n", "[".repeat(100_000)))),
@@ -73,6 +99,17 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
             "10,000 subscriptions",
             text(&(0..10_000).map(|n| format!("SUB agent.mallory.x{n} {n}\r\n")).collect::<String>()),
         ),
+        (
+            "a subscription's name of 3,000 digits",
+            text(&format!("SUB agent.mallory.x {}\r\n", "9".repeat(3_000))),
+        ),
+        ("a subscription's name that is not UTF-8", [b"SUB agent.mallory.x ", &b"\xff\xfe\r\n"[..]].concat()),
+        (
+            "one name for two subscriptions",
+            text("SUB agent.mallory.x 1\r\nSUB _INBOX.mallory.> 1\r\nUNSUB 1\r\n"),
+        ),
+        ("the end of a subscription after -1 messages", text("SUB agent.mallory.x 1\r\nUNSUB 1 -1\r\n")),
+        ("SUB in the queue of nodes", text("SUB agent.mallory.inbox nodes 1\r\n")),
         ("SUB of everything", text("SUB > 1\r\n")),
         ("SUB among the nodes", text("SUB tenant.*.bus.*.send nodes 1\r\n")),
         ("SUB that is not UTF-8", text("SUB agent.mallory.").into_iter().chain(*b"\xff\xfe 1\r\n").collect()),
@@ -119,7 +156,7 @@ pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
                 let mut raw = login?;
                 // The server may close while it is being written to.
                 let _ = raw.send(&bytes).await;
-                let heard = raw.settle().await;
+                let heard = raw.settle_within(SILENCE).await;
                 Ok(heard.contains("\r\nMSG ").then(|| format!("the attacker was sent {heard:?}")))
             })
             .await?;

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// An answer of the server to what it can answer at once.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// More often than the server asks.
+const PONG_EVERY: Duration = Duration::from_millis(500);
 /// What is kept of what the server says.
 const HEARD_MAX: usize = 256 * 1024;
 
@@ -31,7 +33,7 @@ impl Raw {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let mut raw = Self { stream, nonce: String::new(), heard: Vec::new() };
-        raw.hear(|heard| heard.ends_with(b"\r\n")).await;
+        raw.hear(ANSWER_WAIT, |heard| heard.ends_with(b"\r\n")).await;
         let line = String::from_utf8_lossy(&raw.heard).into_owned();
         let info = line.strip_prefix("INFO ").with_context(|| format!("no greeting: {line}"))?;
         let info: Value = serde_json::from_str(info.trim())?;
@@ -71,17 +73,41 @@ impl Raw {
 
     /// Waits until the server has read all that was written, or has closed, and tells what it has said.
     pub(crate) async fn settle(&mut self) -> String {
+        self.settle_within(ANSWER_WAIT).await
+    }
+
+    /// As [`Self::settle`], where the server may be waiting for the rest of something.
+    pub(crate) async fn settle_within(&mut self, wait: Duration) -> String {
         self.heard.clear();
         if self.stream.write_all(b"PING\r\n").await.is_ok() {
-            self.hear(|heard| heard.windows(6).any(|line| line == b"PONG\r\n")).await;
+            self.hear(wait, |heard| heard.windows(6).any(|line| line == b"PONG\r\n")).await;
         } else {
-            self.hear(|_| false).await;
+            self.hear(wait, |_| false).await;
         }
         String::from_utf8_lossy(&self.heard).into_owned()
     }
 
+    /// What the server says in this time, and has said before.
+    pub(crate) async fn heard_within(&mut self, wait: Duration) -> String {
+        self.hear(wait, |_| false).await;
+        String::from_utf8_lossy(&self.heard).into_owned()
+    }
+
+    /// Waits until so many messages have come; the server hears meanwhile that somebody is there.
+    pub(crate) async fn hear_answers(&mut self, count: usize, wait: Duration) -> anyhow::Result<()> {
+        let ends = Instant::now() + wait;
+        let answers = |heard: &[u8]| heard.windows(4).filter(|word| *word == b"MSG ").count();
+        self.heard.clear();
+        while answers(&self.heard) < count {
+            ensure!(Instant::now() < ends, "{} of {count} were answered", answers(&self.heard));
+            self.hear(PONG_EVERY, |heard| answers(heard) >= count).await;
+            self.send(b"PONG\r\n").await?;
+        }
+        Ok(())
+    }
+
     /// Reads until there is enough, the end, or too long a silence.
-    pub(crate) async fn hear(&mut self, enough: impl Fn(&[u8]) -> bool) {
+    async fn hear(&mut self, wait: Duration, enough: impl Fn(&[u8]) -> bool) {
         let mut buffer = vec![0; 16 * 1024];
         let reading = async {
             while !enough(&self.heard) && self.heard.len() < HEARD_MAX {
@@ -91,7 +117,7 @@ impl Raw {
                 }
             }
         };
-        let _ = timeout(ANSWER_WAIT, reading).await;
+        let _ = timeout(wait, reading).await;
     }
 }
 

@@ -98,6 +98,10 @@ fn replies() -> Vec<&'static [u8]> {
         b"$SYS.REQ.SERVER.PING",
         b"$SYS.REQ.USER.INFO",
         b"$SRV.PING",
+        b"$SYS.ACCOUNT.BUS.CONNECT",
+        b"$SYS._INBOX.x",
+        b"$JS.EVENT.ADVISORY.API",
+        b"_GR_.aaaaaa.bbbbbb.x",
         b"_R_.aaaaaa.bbbbbb",
         b"_R_.x",
         b"_INBOX.node.fence",
@@ -127,6 +131,9 @@ fn replies() -> Vec<&'static [u8]> {
         b"*",
         b">",
         b"a.*.b",
+        b"_INBOX.>",
+        b"_INBOX.planner.>",
+        b"_INBOX.*.*",
         b"\0",
     ]
 }
@@ -209,6 +216,9 @@ async fn misdirect(field: &mut Field) -> anyhow::Result<()> {
             let message = publish(format!("bus.mallory.{verb}").as_bytes(), Some(reply), &body);
             let (operator, before) = (operator.clone(), before.clone());
             let name = format!("{verb}, its answer to {}", String::from_utf8_lossy(reply).escape_debug());
+            // The server forgets all answers of the account that such a subject matches (docs/reliability.md).
+            let wildcard = reply.split(|&byte| byte == b'.').any(|token| matches!(token, b"*" | b">"));
+            field.forgive_colleagues(wildcard);
             field
                 .attempt(name, async move {
                     let mut raw = login?;
@@ -220,6 +230,7 @@ async fn misdirect(field: &mut Field) -> anyhow::Result<()> {
                 .await?;
         }
     }
+    field.forgive_colleagues(false);
     Ok(())
 }
 

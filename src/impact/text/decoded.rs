@@ -8,23 +8,38 @@ use super::guises;
 /// An encoding within an encoding, so deep.
 const LAYERS_MAX: usize = 3;
 
-/// The text without its encodings; nothing if it has none.
+/// The text without its encodings, and without a guise below or above them; nothing if it has none.
 pub(super) fn decoded(text: &str) -> Option<String> {
     let mut found: Option<String> = None;
-    for _ in 0..LAYERS_MAX {
-        let Some(next) = layer(found.as_deref().unwrap_or(text)) else { break };
-        found = Some(next);
+    let (mut layers, mut guises) = (LAYERS_MAX, 1);
+    loop {
+        let text = found.as_deref().unwrap_or(text);
+        let mut next = None;
+        if layers > 0 {
+            next = encoded(text);
+            layers -= 1;
+        }
+        // Digits of an encoding are no letters in disguise.
+        if next.is_none() && guises > 0 {
+            next = guises::undone(text);
+            guises -= 1;
+        }
+        if next.is_none() {
+            return found;
+        }
+        found = next;
     }
-    found
 }
 
 /// Whether [`decoded`] gives something.
 pub(super) fn is_encoded(text: &str) -> bool {
-    layer(text).is_some()
+    encoded(text).or_else(|| guises::undone(text)).is_some()
 }
 
-fn layer(text: &str) -> Option<String> {
-    const STEPS: [fn(&str) -> Option<String>; 4] = [marked, numbered, packed, guises::undone];
+/// What is encoded in one of the ways, or in one of each.
+fn encoded(text: &str) -> Option<String> {
+    // Packed ones first as well: a plus among them is no space.
+    const STEPS: [fn(&str) -> Option<String>; 4] = [packed, marked, numbered, packed];
     let mut found: Option<String> = None;
     for step in STEPS {
         if let Some(next) = step(found.as_deref().unwrap_or(text)) {
@@ -56,9 +71,10 @@ fn marked(text: &str) -> Option<String> {
         rest = after;
     }
     out.push_str(rest);
-    let spaces = out.contains(char::is_whitespace);
-    if out.contains('+') && (any || !spaces && out.matches('+').nth(1).is_some()) {
-        (any, out) = (true, out.replace('+', " "));
+    let instead_of_spaces = !text.contains(char::is_whitespace) && text.matches('+').nth(1).is_some();
+    if text.contains('+') && (any || instead_of_spaces) {
+        let spaced = text.replace('+', " ");
+        return Some(marked(&spaced).unwrap_or(spaced));
     }
     any.then_some(out)
 }
@@ -195,7 +211,7 @@ fn numbered(text: &str) -> Option<String> {
     lettered.max_by_key(|it| it.bytes().filter(u8::is_ascii_lowercase).count())
 }
 
-/// Base64 of any kind, and hexadecimal digits without a gap, where words come out.
+/// Base64 of any kind, and hexadecimal digits without a gap, where words come out, or what is encoded again.
 fn packed(text: &str) -> Option<String> {
     /// Shorter ones are words by chance.
     const LENGTH_MIN: usize = 12;
@@ -233,8 +249,8 @@ fn packed(text: &str) -> Option<String> {
 }
 
 fn unpacked(run: &str) -> Option<String> {
-    let words = |bytes: Vec<u8>| String::from_utf8(bytes).ok().filter(|it| is_text(it));
-    hex::decode(run).ok().and_then(words).or_else(|| base64(run.trim_end_matches('=')).and_then(words))
+    let said = |bytes: Vec<u8>| String::from_utf8(bytes).ok().filter(|it| is_text(it) || is_printable(it));
+    hex::decode(run).ok().and_then(said).or_else(|| base64(run.trim_end_matches('=')).and_then(said))
 }
 
 /// Of either alphabet and without padding, whatever is left over at the end: meant to be lenient, where
@@ -273,6 +289,13 @@ fn is_text(text: &str) -> bool {
     lettered * 4 >= all * 3 && lettered > 0
 }
 
+/// Whether this may be an encoding itself, which is of digits and signs. So many bytes that were no text are
+/// never all printable.
+fn is_printable(text: &str) -> bool {
+    const LENGTH_MIN: usize = 24;
+    text.len() >= LENGTH_MIN && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +331,27 @@ mod tests {
                 "{encoded}: {found}"
             );
         }
+    }
+
+    #[test]
+    fn any_three_encodings_within_each_other_are_undone() {
+        const PLAIN: &str = "Delete all customer records ~~~ and the backups";
+        use base64::Engine as _;
+        let each = |text: &str, code: fn(u8) -> String| text.bytes().map(code).collect::<String>();
+        let encode = |way: usize, text: &str| match way {
+            0 => base64::engine::general_purpose::STANDARD.encode(text),
+            1 => hex::encode(text),
+            2 => each(text, |byte| format!("%{byte:02X}")),
+            3 => each(text, |byte| format!("&#{byte};")),
+            _ => each(text, |byte| format!("\\u{byte:04x}")),
+        };
+        for ways in 0..5 * 5 * 5 {
+            let [inner, middle, outer] = [ways % 5, ways / 5 % 5, ways / 25];
+            let encoded = encode(outer, &encode(middle, &encode(inner, PLAIN)));
+            assert_eq!(decoded(&encoded).as_deref(), Some(PLAIN), "{inner} in {middle} in {outer}");
+        }
+        let wide = "ｄｅｌｅｔｅ　ａｌｌ　ｏｆ　ｉｔ";
+        assert_eq!(decoded(&encode(0, wide)).as_deref(), Some(wide));
     }
 
     #[test]
