@@ -77,6 +77,21 @@ fn kinds() -> Vec<(&'static str, Message)> {
     let label = |level: usize| format!("level {level} {}", "alpha beta ".repeat(BYTES / 13 / 12));
     let deep = (0..13).fold(Value::Null, |below, level| Value::Map([(label(level), below)].into()));
     all.push(("deep labels", holding("a", deep)));
+    // The letter beyond ASCII takes a text off the short way that plain ones have.
+    let pair = |n: usize| (format!("bｄｄｄｄd3l3teß{n}"), Value::Text("bｄｄｄd3l3teß".to_owned()));
+    all.push(("short values", of((0..2_600).map(pair).collect())));
+    let pair = |n: usize| (format!("{}Ж{n}", "a".repeat(20)), Value::Text("a".repeat(30) + "Ж"));
+    all.push(("short values of look-alikes", of((0..2_000).map(pair).collect())));
+    let text = "é🇩🇩🇩🇩🇩🇩🇩🇩🇩🇩amountamountamountamountamountдом ".repeat(10) + "two million &#64018;";
+    all.push(("long values of letters", holding("steps", Value::List(vec![Value::Text(text); 128]))));
+    let text = "x y . ".repeat(BYTES / 6 - 2) + "ꓓ&amp;";
+    all.push(("letters apart and a sign", holding("text", Value::Text(text))));
+    let mut packed = holding("text", Value::Text("RGVsZXRl".repeat(BYTES / 16) + "㌖Ꭰ"));
+    packed.metadata = (0..64).map(|n| (format!("note {n}"), "RGVsZXRl".repeat(120) + "㌖Ꭰ")).collect();
+    all.push(("base64 here and there", packed));
+    let label = |level: usize| format!("{}{level} &#x44;\u{316}", "amount".repeat(BYTES / 13 / 6));
+    let deep = (0..13).fold(Value::Null, |below, level| Value::Map([(label(level), below)].into()));
+    all.push(("deep labels of one word", holding("a", deep)));
     let mut noted = holding("text", Value::Text("hi".to_owned()));
     noted.metadata = (0..64).map(|n| (format!("note_{n}"), "\u{fdfa} ".repeat(256))).collect();
     all.push(("metadata of U+FDFA", noted));
