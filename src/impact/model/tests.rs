@@ -323,6 +323,25 @@ fn parts_of_a_digest_do_not_run_into_each_other() {
     assert_ne!(sha256([&b""[..]]), sha256([]));
 }
 
+#[test]
+fn what_the_vocabulary_does_not_know_hides_no_word_that_it_stands_in() {
+    let model = embedded();
+    let ids = |text: &str| model.windows(text, &Windows::default()).unwrap().concat();
+    for hidden in ["delete\u{1f980}", "\u{1248}delete", "delete\u{1f980}\u{1248}"] {
+        let delete = ids("delete")[1];
+        assert!(ids(hidden).contains(&delete), "{hidden}: {:?}", ids(hidden));
+    }
+    for known in [
+        "caf\u{e9} na\u{ef}ve",
+        "\u{434}\u{43e}\u{43c}",
+        "don\u{2019}t \u{201c}go\u{201d}",
+        "\u{4e2d}\u{6587}",
+    ] {
+        let spaced: String = known.chars().flat_map(|c| [' ', c, ' ']).collect();
+        assert_eq!(ids(known).contains(&100), ids(&spaced).contains(&100), "{known}: an unknown token");
+    }
+}
+
 /// What splitting the worst known texts into tokens takes, at the largest size that is read.
 #[test]
 #[ignore = "prints figures"]

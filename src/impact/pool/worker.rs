@@ -43,8 +43,8 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
             }
         }
         let Some(first) = queue.pop(meter) else { return };
-        let mut jobs = Vec::new();
-        let run = || batch(&mut engine, make, first, queue, meter, pace, &mut jobs);
+        let mut jobs = vec![Ready::new(first)];
+        let run = || batch(&mut engine, make, queue, meter, pace, &mut jobs);
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             // What it left in its memory cannot be trusted.
             drop(catch_unwind(AssertUnwindSafe(|| engine = None)));
@@ -64,18 +64,16 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
     }
 }
 
-/// One forward pass, or several for long texts, over what waits. Jobs are in `jobs` from before
-/// anything can go wrong with them.
+/// One forward pass, or several for long texts, over what waits, the first of which is in `jobs`
+/// already. All are there from before anything can go wrong with them.
 fn batch(
     engine: &mut Option<Box<dyn Engine>>,
     make: &MakeEngine,
-    first: Job,
     queue: &Queue,
     meter: &dyn Meter,
     pace: &Pace,
     jobs: &mut Vec<Ready>,
 ) {
-    jobs.push(Ready::new(first));
     let engine = match engine {
         Some(engine) => engine,
         None => match make() {

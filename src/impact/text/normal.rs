@@ -103,14 +103,16 @@ impl Scale {
         const OTHER: usize = 8;
         /// and a Korean syllable is three letters.
         const SYLLABLE: usize = 24;
+        const IN_A_ROW: usize = 5;
         /// A line is looked at by itself.
         const LINE: usize = 4;
         let own = match c {
             '\n' | '\r' => LINE,
             'a'..='z' | 'A'..='Z' | ' ' | '\t'..='\x0c' => 1,
             '0'..='9' if self.letters > 0 => 1,
-            // They may stand between the letters of a spelled word.
-            '.' | '-' | '_' | '*' | '|' => 1,
+            // They may stand between the letters of a spelled word; in a row each is a token.
+            '.' | '-' | '_' | '*' | '|' if self.letters > 0 => 1,
+            '.' | '-' | '_' | '*' | '|' => IN_A_ROW,
             '\0'..='\x7f' => WORD_WEIGHT,
             '\u{ac00}'..='\u{d7a3}' => SYLLABLE,
             _ => OTHER,
