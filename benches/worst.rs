@@ -1,7 +1,7 @@
 //! What do the worst inputs that are known cost, at the size limits? `cargo bench --bench worst`.
 //!
 //! Prints the median of several rounds in microseconds, and nanoseconds for each byte. What is above 200 µs
-//! must not run on a thread of the runtime, and what is read there has 8 KiB at most (`agentbus::cpu`).
+//! must not run on a thread of the runtime, and what is read there has 6 KiB at most (`agentbus::cpu`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may stop at the first surprise")]
 #![allow(clippy::print_stdout, reason = "its output is a table")]
 
@@ -45,7 +45,7 @@ fn main() {
     );
     let whole = contents(BYTES).into_iter().map(|(name, content)| (name.to_owned(), content));
     let here =
-        contents(BYTES_HERE_MAX).into_iter().map(|(name, content)| (format!("{name}, 8 KiB"), content));
+        contents(BYTES_HERE_MAX).into_iter().map(|(name, content)| (format!("{name}, 6 KiB"), content));
     for (name, content) in whole.chain(here) {
         let json = body(&content);
         let decoded = decode(json.as_bytes(), stamp, &limits).unwrap();

@@ -21,7 +21,7 @@ use queue::Queue;
 
 /// Bytes of a body that are read or written in less than 200 µs, so a hand-over is not worth its while: the
 /// worst that is known takes 14 ns for each (`cargo bench --bench worst`).
-pub const BYTES_HERE_MAX: usize = 8 * 1024;
+pub const BYTES_HERE_MAX: usize = 6 * 1024;
 
 /// What is computed, for the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

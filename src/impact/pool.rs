@@ -7,7 +7,10 @@
 
 use std::{
     cell::Cell,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -16,9 +19,11 @@ use tokio::sync::oneshot;
 
 use super::{Meter, Unscored};
 
+mod pace;
 mod queue;
 mod worker;
 
+use pace::Pace;
 use queue::Queue;
 
 /// One instance of a model with its scratch memory. Stays on the thread that made it.
@@ -52,6 +57,8 @@ struct Job {
     answer: Answer,
     enqueued: Instant,
     deadline: Instant,
+    /// It takes half of its time or more by itself, at the best pace that was seen.
+    heavy: Arc<AtomicBool>,
     /// Of who asked, so that what happens on the thread is told with the message it happens to.
     span: tracing::Span,
 }
@@ -80,6 +87,7 @@ impl Pool {
     ) -> Result<Self, std::io::Error> {
         let threads = settings.threads.max(1);
         let queue = Arc::new(Queue::new(threads, settings.queue.max(1)));
+        let pace = Arc::new(Pace::unknown());
         let pool = Self {
             queue: Arc::clone(&queue),
             threads: parking_lot::Mutex::new(Vec::with_capacity(threads)),
@@ -88,9 +96,10 @@ impl Pool {
         };
         for number in 0..threads {
             let (queue, make, meter) = (Arc::clone(&queue), Arc::clone(&make), Arc::clone(&meter));
+            let pace = Arc::clone(&pace);
             let thread = std::thread::Builder::new().name(format!("impact-{number}")).spawn(move || {
                 stand_back(settings.nice);
-                worker::run(&queue, &make, &*meter);
+                worker::run(&queue, &make, &*meter, &pace);
             })?;
             pool.threads.lock().push(thread);
         }
@@ -101,13 +110,19 @@ impl Pool {
     pub async fn score(&self, texts: Vec<String>) -> Result<f64, Unscored> {
         let limit = self.deadline;
         let (reply, answer) = oneshot::channel();
-        let deadline = self.submit(texts, Answer::Reply(reply))?;
+        let (deadline, heavy) = self.submit(texts, Answer::Reply(reply))?;
+        // What is late for its own length will be late again.
+        let late = || match heavy.load(Ordering::Relaxed) {
+            true => Unscored::TooSlow { limit },
+            false => Unscored::TimedOut { limit },
+        };
         // Who stops waiting takes the receiver along, and the job is skipped when its turn comes.
         match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(Err(Unscored::TimedOut { .. }))) | Err(_) => Err(late()),
             Ok(Ok(scored)) => scored,
             // Dropped unanswered: the pool has ended, unless it was passed over for being late.
             Ok(Err(_)) if Instant::now() < deadline => Err(Unscored::Stopping),
-            Ok(Err(_)) | Err(_) => Err(Unscored::TimedOut { limit }),
+            Ok(Err(_)) => Err(late()),
         }
     }
 
@@ -132,12 +147,14 @@ impl Pool {
         tokio::time::timeout(limit, ended).await.is_ok()
     }
 
-    fn submit(&self, texts: Vec<String>, answer: Answer) -> Result<Instant, Unscored> {
+    fn submit(&self, texts: Vec<String>, answer: Answer) -> Result<(Instant, Arc<AtomicBool>), Unscored> {
         let enqueued = Instant::now();
         let deadline = enqueued + self.deadline;
-        let job = Job { texts, answer, enqueued, deadline, span: tracing::Span::current() };
+        let heavy = Arc::new(AtomicBool::new(false));
+        let span = tracing::Span::current();
+        let job = Job { texts, answer, enqueued, deadline, heavy: Arc::clone(&heavy), span };
         self.queue.push(job, &*self.meter)?;
-        Ok(deadline)
+        Ok((deadline, heavy))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::{Message, MessageType, Value};
 
 mod around;
 mod brief;
+mod classes;
 mod decoded;
 mod fragments;
 mod guises;
@@ -23,6 +24,7 @@ mod wordlike;
 
 use around::{Around, around};
 use brief::{Brief, is_brief};
+use classes::alphabetic;
 use leaves::{Form, Kind, Leaf, Leaves, label};
 pub use normal::normalized;
 use normal::plain;
@@ -112,7 +114,7 @@ fn room_of(windows: usize) -> usize {
 }
 
 /// All that a model reads of a message, in passages that are normalised, none empty, none twice in one
-/// of both, at most so many in each as windows are read.
+/// of both, at most so many in all as windows are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Passages {
     /// Of the content, the type and the tools.
@@ -128,6 +130,7 @@ pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMu
     let room = room_of(windows_max);
     let mut content = Reading::new(windows_max);
     let leaves = Leaves::of(message, Form::Written, room)?;
+    let left = leaves.left();
     let whole = with_type_and_tools(message, whole(&leaves, room)?);
     content.read(&leaves, whole.clone())?;
     if leaves.encoded {
@@ -135,9 +138,10 @@ pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMu
         let whole = with_type_and_tools(message, self::whole(&leaves, room)?);
         content.read(&leaves, whole)?;
     }
-    let mut beside = Reading::new(windows_max);
+    // What is beside it has what the content leaves.
+    let mut beside = Reading::new(windows_max.saturating_sub(content.found.len()));
     for form in [Form::Written, Form::Decoded] {
-        let Some(Around { leaves, speaks }) = around(message, form, room)? else { break };
+        let Some(Around { leaves, speaks }) = around(message, form, left)? else { break };
         let words = self::whole(&leaves, room)?;
         // One sentence may stand half in the one and half in the other.
         let both = format!("{whole} {words}");
@@ -158,7 +162,7 @@ fn is_short(whole: &str) -> bool {
     const WORDS_MAX: usize = 24;
     // Not every language has spaces between words.
     const BYTES_MAX: usize = 240;
-    whole.len() <= BYTES_MAX && count(whole) <= WORDS_MAX
+    whole.len() <= BYTES_MAX && count(whole, WORDS_MAX + 1) <= WORDS_MAX
 }
 
 /// What has been read so far.
@@ -188,16 +192,16 @@ impl Reading {
             return Ok(());
         }
         let (mut labels, mut brief) = (HashSet::new(), Brief::default());
-        for Leaf { label, value, kind } in &leaves.found {
+        for leaf @ Leaf { label, value, kind, .. } in &leaves.found {
             // A word or two alone mean nothing to the model, and a number less.
             let alone = *kind != Kind::Number && !is_brief(value);
-            let spoken = if alone { sentences(value, &mut |text| self.add(text))? } else { 0 };
+            let spoken = if alone { sentences(&leaf.lines(), &mut |text| self.add(text))? } else { 0 };
             if spoken == 0 && *kind != Kind::Number {
                 brief.add(label, value);
             }
             // Of keys of few words nobody's harm is made.
             if labels.insert(label) {
-                sentences(label, &mut |text| self.add(text))?;
+                sentences(&[plain(label)], &mut |text| self.add(text))?;
             }
         }
         brief.passages(&mut |piece| self.add(piece))
@@ -230,8 +234,8 @@ fn behind<'a>(label: &'a str, value: &'a str) -> Cow<'a, str> {
 /// key that says nothing, else every value behind its key. Equal messages give equal texts.
 fn whole(leaves: &Leaves<'_>, room: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
-    for Leaf { label, value, .. } in &leaves.found {
-        append(&mut out, &plain(&behind(label, value)));
+    for leaf in &leaves.found {
+        append(&mut out, &leaf.whole());
         if out.len() > room {
             return Err(TooMuch);
         }
@@ -287,7 +291,7 @@ fn type_words(message_type: MessageType) -> &'static str {
 
 /// The runs of letters in a text: `audit_log` is two words.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty())
+    text.split(|c| !alphabetic(c)).filter(|word| !word.is_empty())
 }
 
 /// As [`words`], and `totalAmount` is two as well.

@@ -20,6 +20,8 @@ pub enum Unscored {
     TooLong { windows: usize, max: usize },
     #[error("the scorer answered {found}, expected 0 to 1")]
     OutOfRange { found: f64 },
+    #[error("its text takes longer than {limit:?} on this machine")]
+    TooSlow { limit: Duration },
     /// The cause is in the log.
     #[error("the model failed on it")]
     Failed,
@@ -31,7 +33,7 @@ pub enum Unscored {
 
 impl Unscored {
     pub const WORDS: &[&str] =
-        &["timed_out", "busy", "too_long", "out_of_range", "failed", "no_model", "stopping"];
+        &["timed_out", "busy", "too_long", "too_slow", "out_of_range", "failed", "no_model", "stopping"];
 
     /// A stable word, in verdicts and as a label.
     pub fn word(&self) -> &'static str {
@@ -39,6 +41,7 @@ impl Unscored {
             Unscored::TimedOut { .. } => "timed_out",
             Unscored::Busy { .. } => "busy",
             Unscored::TooLong { .. } => "too_long",
+            Unscored::TooSlow { .. } => "too_slow",
             Unscored::OutOfRange { .. } => "out_of_range",
             Unscored::Failed => "failed",
             Unscored::NoModel => "no_model",

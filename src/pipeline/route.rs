@@ -95,8 +95,10 @@ pub(super) fn way(
 fn passing(why: &Unscored) -> bool {
     match why {
         Unscored::TimedOut { .. } | Unscored::Busy { .. } | Unscored::Stopping => true,
-        Unscored::TooLong { .. } | Unscored::OutOfRange { .. } | Unscored::Failed | Unscored::NoModel => {
-            false
-        }
+        Unscored::TooLong { .. }
+        | Unscored::TooSlow { .. }
+        | Unscored::OutOfRange { .. }
+        | Unscored::Failed
+        | Unscored::NoModel => false,
     }
 }

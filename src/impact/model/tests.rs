@@ -322,3 +322,54 @@ fn parts_of_a_digest_do_not_run_into_each_other() {
     assert_ne!(sha256([&b"ab"[..], b"c"]), sha256([&b"a"[..], b"bc"]));
     assert_ne!(sha256([&b""[..]]), sha256([]));
 }
+
+#[test]
+fn what_the_vocabulary_does_not_know_hides_no_word_that_it_stands_in() {
+    let model = embedded();
+    let ids = |text: &str| model.windows(text, &Windows::default()).unwrap().concat();
+    for hidden in ["delete\u{1f980}", "\u{1248}delete", "delete\u{1f980}\u{1248}"] {
+        let delete = ids("delete")[1];
+        assert!(ids(hidden).contains(&delete), "{hidden}: {:?}", ids(hidden));
+    }
+    for known in [
+        "caf\u{e9} na\u{ef}ve",
+        "\u{434}\u{43e}\u{43c}",
+        "don\u{2019}t \u{201c}go\u{201d}",
+        "\u{4e2d}\u{6587}",
+    ] {
+        let spaced: String = known.chars().flat_map(|c| [' ', c, ' ']).collect();
+        assert_eq!(ids(known).contains(&100), ids(&spaced).contains(&100), "{known}: an unknown token");
+    }
+}
+
+/// What splitting the worst known texts into tokens takes, at the largest size that is read.
+#[test]
+#[ignore = "prints figures"]
+#[allow(clippy::print_stdout, reason = "its output is a table")]
+fn figures_of_tokens() {
+    const BYTES: usize = 128 << 10;
+    let model = embedded();
+    let unknown = "q".repeat(99) + "\u{1f980} ";
+    let texts = [
+        ("words", "word ".to_owned()),
+        ("letters without a space", "q".to_owned()),
+        ("words of 100 letters", "qzx".repeat(33) + " "),
+        ("words with an unknown end", unknown),
+        ("punctuation", "!".to_owned()),
+        ("Chinese", "\u{4e2d}\u{6587}".to_owned()),
+        ("Korean", "\u{d55c}".to_owned()),
+        ("accents", "e\u{301}".to_owned()),
+    ];
+    for (name, unit) in texts {
+        let text = unit.repeat(BYTES / unit.len());
+        for (size, text) in [("as read", crate::impact::text::normalized(&text)), ("raw", text)] {
+            for max in [64, usize::MAX / 256] {
+                let started = std::time::Instant::now();
+                let windows = model.windows(&text, &Windows { max, ..Windows::default() });
+                let took = started.elapsed();
+                let found = windows.map_or_else(|why| why.windows, |windows| windows.len());
+                println!("{name:<28} {size:<8} {took:>10.1?} for {found} windows, at most {max}");
+            }
+        }
+    }
+}

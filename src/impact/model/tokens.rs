@@ -1,6 +1,9 @@
 //! From text to token ids, and into windows: nothing of a text is left out.
 
+use std::{borrow::Cow, collections::HashSet};
+
 use tokenizers::Tokenizer;
+use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
 use crate::impact::distilbert::Config;
 
@@ -56,6 +59,8 @@ pub enum TokenizerError {
 /// A tokenizer that neither pads nor cuts.
 pub struct Tokens {
     tokenizer: Tokenizer,
+    /// Letters that may stand within a word.
+    letters: HashSet<char>,
     first: u32,
     last: u32,
 }
@@ -72,11 +77,14 @@ impl Tokens {
         let (first, last) = (token("[CLS]")?, token("[SEP]")?);
         token("[UNK]")?;
         let max = config.vocab_size;
-        match tokenizer.get_vocab(true).into_values().max() {
+        let vocabulary = tokenizer.get_vocab(true);
+        let within = |token: &String| token.strip_prefix("##").and_then(single);
+        let letters = vocabulary.keys().filter_map(within).collect();
+        match vocabulary.into_values().max() {
             Some(found) if found as usize >= max => return Err(TokenizerError::Vocabulary { found, max }),
             _ => {}
         }
-        let tokens = Self { tokenizer, first, last };
+        let tokens = Self { tokenizer, letters, first, last };
         // What cannot be read is found out now and not with a message at hand.
         tokens
             .encode("a \u{1F980} word \u{4E2D}\u{0301}")
@@ -112,9 +120,44 @@ impl Tokens {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| error.to_string())?;
+        let text = self.apart(text);
+        let encoding = self.tokenizer.encode_fast(&*text, false).map_err(|error| error.to_string())?;
         Ok(encoding.get_ids().to_vec())
     }
+
+    /// The text with spaces around what the vocabulary does not know. Within a word, one such character makes
+    /// the whole word unknown, after every beginning and end of it was tried.
+    fn apart<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if text.chars().all(|c| self.knows(c)) {
+            return Cow::Borrowed(text);
+        }
+        let mut out = String::with_capacity(text.len());
+        for c in text.chars() {
+            if self.knows(c) {
+                out.push(c);
+            } else {
+                out.extend([' ', c, ' ']);
+            }
+        }
+        Cow::Owned(out)
+    }
+
+    /// As the tokenizer sees it: lowercase, without accents.
+    fn knows(&self, c: char) -> bool {
+        if c.is_ascii() || is_combining_mark(c) || c.is_whitespace() {
+            return true;
+        }
+        let mut known = true;
+        let letter = |c: char| is_combining_mark(c) || c.to_lowercase().all(|c| self.letters.contains(&c));
+        decompose_canonical(c, |part| known &= letter(part));
+        known
+    }
+}
+
+/// The character that a text is.
+fn single(text: &str) -> Option<char> {
+    let mut chars = text.chars();
+    chars.next().filter(|_| chars.as_str().is_empty())
 }
 
 /// Windows of a text of so many tokens.

@@ -229,6 +229,7 @@ async fn a_thread_that_has_rested_takes_jobs_again() {
         answer: Answer::Then(Box::new(|_| {})),
         enqueued: now,
         deadline: now + Duration::from_secs(5),
+        heavy: Arc::default(),
         span: tracing::Span::none(),
     };
     queue.push(job, &Unmetered).unwrap();
@@ -361,4 +362,43 @@ async fn a_glance_is_taken_only_where_nothing_waits() {
     slow.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
     assert!(scores.try_recv().is_err());
+}
+
+/// One window for each text, of as many tokens as it has words; 2 ms each.
+struct Steady(Arc<Log>);
+
+impl Engine for Steady {
+    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
+        Ok(texts.iter().map(|text| text.split(' ').map(|_| 1).collect()).collect())
+    }
+
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+        self.0.passes.lock().unwrap().push(windows.iter().map(|window| window.to_vec()).collect());
+        let tokens: usize = windows.iter().map(|window| window.len()).sum();
+        std::thread::sleep(Duration::from_millis(2) * u32::try_from(tokens).unwrap());
+        Ok(vec![0.5; windows.len()])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_again() {
+    let log = Arc::new(Log::default());
+    let shared = Arc::clone(&log);
+    let make: MakeEngine = Arc::new(move || Ok(Box::new(Steady(Arc::clone(&shared))) as Box<dyn Engine>));
+    let limit = Duration::from_millis(200);
+    let pool = Pool::start(PoolSettings { deadline: limit, ..SETTINGS }, make, Arc::new(Unmetered)).unwrap();
+    let words = |count: usize| vec![vec!["word"; count].join(" ")];
+    // Nothing is known yet, so it is tried.
+    assert_eq!(pool.score(words(150)).await, Err(Unscored::TimedOut { limit }));
+    // Now it is, however busy the machine was: no pass is faster than its engine.
+    let mut again = pool.score(words(150)).await;
+    for _ in 0..20 {
+        if again == Err(Unscored::TooSlow { limit }) {
+            break;
+        }
+        again = pool.score(words(150)).await;
+    }
+    assert_eq!(again, Err(Unscored::TooSlow { limit }));
+    assert_eq!(log.passes.lock().unwrap().len(), 1, "it was run once");
+    assert_eq!(pool.score(words(5)).await, Ok(0.5), "what is short goes on");
 }

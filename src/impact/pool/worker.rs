@@ -3,10 +3,11 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
-use super::{Engine, Job, MakeEngine, Unscored, WORKING, queue::Queue};
+use super::{Engine, Job, MakeEngine, Pace, Unscored, WORKING, queue::Queue};
 use crate::impact::{Event, Meter, highest};
 
 /// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
@@ -23,7 +24,7 @@ struct Ready {
     scored: Result<f64, Unscored>,
 }
 
-pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter) {
+pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pace) {
     WORKING.set(true);
     let mut engine: Option<Box<dyn Engine>> = None;
     let mut restarts = Restarts::default();
@@ -42,8 +43,8 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter) {
             }
         }
         let Some(first) = queue.pop(meter) else { return };
-        let mut jobs = Vec::new();
-        let run = || batch(&mut engine, make, first, queue, meter, &mut jobs);
+        let mut jobs = vec![Ready::new(first)];
+        let run = || batch(&mut engine, make, queue, meter, pace, &mut jobs);
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             // What it left in its memory cannot be trusted.
             drop(catch_unwind(AssertUnwindSafe(|| engine = None)));
@@ -63,17 +64,16 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter) {
     }
 }
 
-/// One forward pass, or several for long texts, over what waits. Jobs are in `jobs` from before
-/// anything can go wrong with them.
+/// One forward pass, or several for long texts, over what waits, the first of which is in `jobs`
+/// already. All are there from before anything can go wrong with them.
 fn batch(
     engine: &mut Option<Box<dyn Engine>>,
     make: &MakeEngine,
-    first: Job,
     queue: &Queue,
     meter: &dyn Meter,
+    pace: &Pace,
     jobs: &mut Vec<Ready>,
 ) {
-    jobs.push(Ready::new(first));
     let engine = match engine {
         Some(engine) => engine,
         None => match make() {
@@ -87,8 +87,11 @@ fn batch(
         let _span = ready.job.span.clone().entered();
         match engine.windows(&ready.job.texts) {
             Ok(windows) => {
-                tokens += windows.iter().map(Vec::len).sum::<usize>();
-                ready.windows = windows;
+                let own = windows.iter().map(Vec::len).sum::<usize>();
+                if ready.fits(pace.least(own)) {
+                    tokens += own;
+                    ready.windows = windows;
+                }
             }
             Err(why) => ready.scored = Err(why),
         }
@@ -101,11 +104,11 @@ fn batch(
             None => break,
         }
     }
-    passes(&mut **engine, jobs, meter);
+    passes(&mut **engine, jobs, meter, pace);
 }
 
 /// Runs all windows, those of like length together, and gives each job the highest of its own.
-fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter) {
+fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter, pace: &Pace) {
     let mut windows: Vec<(usize, Vec<u32>)> = Vec::new();
     for (place, ready) in jobs.iter_mut().enumerate() {
         windows.extend(ready.windows.drain(..).map(|window| (place, window)));
@@ -122,7 +125,9 @@ fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter) {
             if scores.len() == ids.len() { Ok(scores) } else { Err(Unscored::Failed) }
         });
         let tokens = ids.iter().map(|window| window.len()).sum();
-        meter.see(Event::Ran { texts: jobs.len(), tokens, took: started.elapsed() });
+        let took = started.elapsed();
+        pace.saw(tokens, took);
+        meter.see(Event::Ran { texts: jobs.len(), tokens, took });
         for (at, (place, _)) in pass.iter().enumerate() {
             let Some(ready) = jobs.get_mut(*place) else { continue };
             let found = match &scored {
@@ -153,6 +158,16 @@ impl Ready {
     fn new(job: Job) -> Self {
         // No window, no words, no harm in them.
         Self { job, windows: Vec::new(), scored: Ok(0.0) }
+    }
+
+    /// Whether what takes at least so long is worth a try.
+    fn fits(&mut self, least: Duration) -> bool {
+        let limit = self.job.deadline.saturating_duration_since(self.job.enqueued);
+        self.job.heavy.store(least > limit / 2, Ordering::Relaxed);
+        if least > limit {
+            self.scored = Err(Unscored::TooSlow { limit });
+        }
+        least <= limit
     }
 
     /// Nobody waits for it any more.

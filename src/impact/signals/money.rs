@@ -5,13 +5,13 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use super::super::text::{key_words, normalized_within};
+use super::super::text::{key_words, normalized_within, words};
 use crate::domain::Value;
 
 /// An amount of money above this is large. No currency is known, so it is of any.
 pub const LARGE_AMOUNT: f64 = 10_000.0;
 
-/// Words of a key that say that the numbers below it are money.
+/// Words of a key that say that the numbers below it are money. Sorted.
 const MONEY: &[&str] = &[
     "amount",
     "amounts",
@@ -37,8 +37,8 @@ const MONEY: &[&str] = &[
     "invoice",
     "jpy",
     "money",
-    "monto",
     "montant",
+    "monto",
     "pay",
     "payment",
     "payments",
@@ -59,11 +59,17 @@ const MONEY: &[&str] = &[
     "withdrawal",
 ];
 
-/// What stands beside an amount in a text.
+/// Whether a word is in a sorted list, in any case.
+fn is_one_of(sorted: &[&str], word: &str) -> bool {
+    let lower = || word.bytes().map(|b| b.to_ascii_lowercase());
+    sorted.binary_search_by(|it| it.bytes().cmp(lower())).is_ok()
+}
+
+/// What stands beside an amount in a text. Sorted.
 const CURRENCIES: &[&str] = &[
-    "usd", "eur", "gbp", "chf", "jpy", "cny", "inr", "cad", "aud", "sek", "nok", "dkk", "pln", "brl", "mxn",
-    "krw", "zar", "btc", "eth", "usdt", "usdc", "dollar", "dollars", "euro", "euros", "pounds", "rupees",
-    "yen",
+    "aud", "brl", "btc", "cad", "chf", "cny", "dkk", "dollar", "dollars", "eth", "eur", "euro", "euros",
+    "gbp", "inr", "jpy", "krw", "mxn", "nok", "pln", "pounds", "rupees", "sek", "usd", "usdc", "usdt", "yen",
+    "zar",
 ];
 
 /// Whether a number under a key that names money is above [`LARGE_AMOUNT`], whatever its sign, or one
@@ -102,7 +108,7 @@ impl Look {
 
     fn names_money(&mut self, key: &str) -> bool {
         let Some(plain) = self.normalized(key) else { return true };
-        key_words(&plain).any(|word| MONEY.iter().any(|money| money.eq_ignore_ascii_case(word)))
+        key_words(&plain).any(|word| is_one_of(MONEY, word))
     }
 
     /// Whether a short text such as `25,000.00 EUR` or `two million` is one large number.
@@ -176,10 +182,6 @@ fn number_in(text: &str) -> Option<f64> {
     }
     // `2 lakh crore` multiplies twice.
     Some(words(after).map_while(multiplier).fold(value, |value, by| value * by))
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty())
 }
 
 /// What separates thousands in one country is the decimal point of another: the larger reading counts,
@@ -302,11 +304,9 @@ fn codes(text: &str) -> impl Iterator<Item = (usize, usize)> {
         let from = at;
         // Whatever separated it is at least a byte, and is found again where the next word begins.
         at += word.len();
-        let found =
-            (3..=7).contains(&word.len()) && CURRENCIES.iter().any(|code| code.eq_ignore_ascii_case(word));
         let place = (from, from + word.len());
         at += text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-        found.then_some(place)
+        ((3..=7).contains(&word.len()) && is_one_of(CURRENCIES, word)).then_some(place)
     })
 }
 
@@ -316,6 +316,14 @@ mod tests {
 
     fn under(key: &str, text: &str) -> bool {
         large_amount(&BTreeMap::from([(key.to_owned(), Value::Text(text.to_owned()))]))
+    }
+
+    #[test]
+    fn the_lists_of_words_are_sorted_as_their_search_expects() {
+        for list in [MONEY, CURRENCIES] {
+            assert!(list.is_sorted());
+            assert!(list.iter().all(|word| is_one_of(list, &word.to_uppercase())));
+        }
     }
 
     #[test]

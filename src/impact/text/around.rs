@@ -7,6 +7,7 @@ use std::{borrow::Cow, rc::Rc};
 
 use super::{
     TooMuch,
+    classes::alphabetic,
     decoded::decoded,
     leaves::{Form, Kind, Leaves},
     signals,
@@ -36,7 +37,7 @@ pub(super) fn around(message: &Message, form: Form, room: usize) -> Result<Optio
         let said = if value.is_ascii() && !value.trim().contains(' ') {
             leaves.name(&label, value)?
         } else {
-            let lettered = |word: &&str| word.contains(char::is_alphabetic);
+            let lettered = |word: &&str| word.contains(alphabetic);
             let said = value.split_whitespace().filter(lettered).count();
             if said > 0 {
                 leaves.text(&label, value)?;

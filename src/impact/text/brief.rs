@@ -4,7 +4,9 @@
 //! sounds like anything (`corpus id: handover-00012` like harm), so they are only read side by side.
 
 use super::{
-    TooMuch, behind, humps,
+    TooMuch, behind,
+    classes::{alphabetic, alphanumeric},
+    humps,
     normal::plain,
     sentences::{count, pieces},
 };
@@ -15,7 +17,7 @@ const SPACED_MIN: usize = 3;
 const WORDS_MAX: usize = 16;
 
 pub(super) fn is_brief(value: &str) -> bool {
-    value.split_whitespace().take(SPACED_MIN).count() < SPACED_MIN && count(value) <= WORDS_MAX
+    value.split_whitespace().take(SPACED_MIN).count() < SPACED_MIN && count(value, WORDS_MAX + 1) <= WORDS_MAX
 }
 
 /// The short values of a message, in its order.
@@ -63,8 +65,8 @@ fn spoken(value: &str) -> String {
         return value.to_owned();
     }
     let value = plain(value);
-    let runs = value.split(|c: char| !c.is_alphanumeric()).flat_map(humps);
+    let runs = value.split(|c: char| !alphanumeric(c)).flat_map(humps);
     let words: Vec<&str> =
-        runs.filter(|run| run.chars().nth(1).is_some() && run.chars().all(char::is_alphabetic)).collect();
+        runs.filter(|run| run.chars().nth(1).is_some() && run.chars().all(alphabetic)).collect();
     words.join(" ")
 }

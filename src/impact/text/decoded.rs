@@ -3,7 +3,7 @@
 //! What comes out is read beside what was written, never instead of it, so that a wrong guess can only
 //! raise a score. Linear, never longer than what went in, and a fixed number of layers deep.
 
-use super::guises;
+use super::{classes::alphabetic, guises};
 
 /// An encoding within an encoding, so deep.
 const LAYERS_MAX: usize = 3;
@@ -31,6 +31,19 @@ pub(super) fn decoded(text: &str) -> Option<String> {
     }
 }
 
+/// What a text says that is hardly more than `&#100;`, `%64` and their like: nobody reads it as it is written, and
+/// it would be many times as long. What is not encoded stays in it as it is.
+pub(super) fn plainly(text: &str) -> Option<String> {
+    /// The shortest of such marks, `%64`, for one letter.
+    const TIMES: usize = 3;
+    let mut found = marked(text)?;
+    for _ in 1..LAYERS_MAX {
+        let Some(next) = marked(&found) else { break };
+        found = next;
+    }
+    (TIMES * found.len() <= text.len() && is_text(&found)).then_some(found)
+}
+
 /// Whether [`decoded`] gives something.
 pub(super) fn is_encoded(text: &str) -> bool {
     encoded(text).or_else(|| guises::undone(text)).is_some()
@@ -54,28 +67,35 @@ fn marked(text: &str) -> Option<String> {
     if !text.bytes().any(|b| matches!(b, b'&' | b'%' | b'\\' | b'+')) {
         return None;
     }
-    let (mut out, mut rest, mut any) = (String::with_capacity(text.len()), text, false);
-    while let Some(at) = rest.bytes().position(|b| matches!(b, b'&' | b'%' | b'\\')) {
-        let (before, from) = rest.split_at_checked(at)?;
-        out.push_str(before);
+    // Up to `written` it is in `out`.
+    let (mut out, mut written, mut at) = (String::new(), 0, 0);
+    let mut meant = String::new();
+    while let Some(next) = text.get(at..)?.bytes().position(|b| matches!(b, b'&' | b'%' | b'\\')) {
+        at += next;
+        let from = text.get(at..)?;
         let taken = match from.as_bytes().first() {
-            Some(b'&') => entity(from, &mut out),
-            Some(b'%') => percents(from, &mut out),
-            _ => escape(from, &mut out),
+            Some(b'&') => entity(from, &mut meant),
+            Some(b'%') => percents(from, &mut meant),
+            _ => escape(from, &mut meant),
         };
-        any |= taken.is_some();
-        let (left, after) = from.split_at_checked(taken.unwrap_or(1))?;
-        if taken.is_none() {
-            out.push_str(left);
-        }
-        rest = after;
+        let Some(taken) = taken else {
+            at += 1;
+            continue;
+        };
+        out.push_str(text.get(written..at)?);
+        out.push_str(&meant);
+        meant.clear();
+        at += taken;
+        written = at;
     }
-    out.push_str(rest);
+    }
+    let any = written > 0;
     let instead_of_spaces = !text.contains(char::is_whitespace) && text.matches('+').nth(1).is_some();
     if text.contains('+') && (any || instead_of_spaces) {
         let spaced = text.replace('+', " ");
         return Some(marked(&spaced).unwrap_or(spaced));
     }
+    out.push_str(text.get(written..)?);
     any.then_some(out)
 }
 
@@ -139,15 +159,18 @@ fn percents(text: &str, out: &mut String) -> Option<usize> {
         put(char::from_u32(code)?, out);
         return Some(6);
     }
+    let byte = |text: &str| u8::try_from(hex_of(text.strip_prefix('%')?, 2)?).ok();
+    let first = byte(text)?;
+    if first.is_ascii() {
+        put(char::from(first), out);
+        return Some(3);
+    }
     // What makes one character together stands together.
     let mut bytes = Vec::new();
     let mut rest = text;
-    while let Some(code) = rest.strip_prefix('%').and_then(|it| hex_of(it, 2)) {
-        bytes.push(u8::try_from(code).ok()?);
+    while let Some(byte) = byte(rest).filter(|byte| !byte.is_ascii()) {
+        bytes.push(byte);
         rest = rest.get(3..)?;
-    }
-    if bytes.is_empty() {
-        return None;
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => text.chars().for_each(|c| put(c, out)),
@@ -179,9 +202,8 @@ fn escape(text: &str, out: &mut String) -> Option<usize> {
 
 /// As many hexadecimal digits as said, from the beginning.
 fn hex_of(text: &str, digits: usize) -> Option<u32> {
-    let digits = text.get(..digits)?;
-    // A sign is none.
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
+    let digits = text.as_bytes().get(..digits)?;
+    digits.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
 }
 
 fn put(c: char, out: &mut String) {
@@ -217,35 +239,29 @@ fn packed(text: &str) -> Option<String> {
     const LENGTH_MIN: usize = 12;
     let digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
     // A line has an end, and the whole may be of several.
-    if text.len() > LENGTH_MIN && text.contains(char::is_whitespace) {
+    let long = |line: &str| line.len() > 4 * LENGTH_MIN;
+    if text.contains(char::is_whitespace) && text.split_whitespace().any(long) {
         let one: String = text.split_whitespace().collect();
-        let longest = text.split_whitespace().map(str::len).max().unwrap_or(0);
-        if longest > 4 * LENGTH_MIN
-            && let Some(found) = unpacked(&one)
-        {
+        if let Some(found) = unpacked(&one) {
             return Some(found);
         }
     }
-    let (mut out, mut rest, mut any) = (String::with_capacity(text.len()), text, false);
-    while let Some(at) = rest.bytes().position(digit) {
-        let (before, from) = rest.split_at_checked(at)?;
-        out.push_str(before);
-        let end = from.bytes().position(|b| !digit(b)).unwrap_or(from.len());
-        let (run, after) = from.split_at_checked(end)?;
-        match Some(run).filter(|run| run.len() >= LENGTH_MIN).and_then(unpacked) {
-            Some(found) => {
-                any = true;
-                out.push_str(&found);
-                rest = after.trim_start_matches('=');
-            }
-            None => {
-                out.push_str(run);
-                rest = after;
-            }
+    // Up to `written` it is in `out`.
+    let (mut out, mut written, mut at) = (String::new(), 0, 0);
+    while let Some(next) = text.get(at..)?.bytes().position(digit) {
+        let from = text.get(at + next..)?;
+        let length = from.bytes().position(|b| !digit(b)).unwrap_or(from.len());
+        let (run, after) = from.split_at_checked(length)?;
+        at += next + length;
+        if let Some(found) = Some(run).filter(|run| run.len() >= LENGTH_MIN).and_then(unpacked) {
+            out.push_str(text.get(written..at - length)?);
+            out.push_str(&found);
+            at += after.len() - after.trim_start_matches('=').len();
+            written = at;
         }
     }
-    out.push_str(rest);
-    any.then_some(out)
+    out.push_str(text.get(written..)?);
+    (written > 0).then_some(out)
 }
 
 fn unpacked(run: &str) -> Option<String> {
@@ -284,7 +300,7 @@ fn is_text(text: &str) -> bool {
             return false;
         }
         all += 1;
-        lettered += usize::from(c.is_alphabetic() || c.is_whitespace());
+        lettered += usize::from(alphabetic(c) || c.is_whitespace());
     }
     lettered * 4 >= all * 3 && lettered > 0
 }
@@ -352,6 +368,19 @@ mod tests {
         }
         let wide = "ｄｅｌｅｔｅ　ａｌｌ　ｏｆ　ｉｔ";
         assert_eq!(decoded(&encode(0, wide)).as_deref(), Some(wide));
+    }
+
+    #[test]
+    fn only_what_is_encoded_from_end_to_end_is_not_read_as_it_is_written() {
+        for marks in ["&#x44;&#x65;&#x6c;&#x20;&#x61;", "%44%65%6c%20%61", r"\u0044\u0065\u006c\u0020\u0061"]
+        {
+            assert_eq!(plainly(marks).as_deref(), Some("Del a"), "{marks}");
+        }
+        for mixed in
+            ["Delete%20all%20customer%20records", "%44%65%6cete all records", "100% of R&D", "%25%25%25"]
+        {
+            assert_eq!(plainly(mixed), None, "{mixed}");
+        }
     }
 
     #[test]

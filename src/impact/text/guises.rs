@@ -7,24 +7,37 @@ use super::is_wordlike;
 
 /// The text without such a guise; nothing if it has none.
 pub(super) fn undone(text: &str) -> Option<String> {
-    let (mut rotated, mut backwards) = (0, 0);
-    for word in text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| (3..=4).contains(&word.len())) {
-        rotated += usize::from(ROTATED.iter().any(|it| it.eq_ignore_ascii_case(word)));
-        backwards += usize::from(BACKWARDS.iter().any(|it| it.eq_ignore_ascii_case(word)));
+    let mut backwards = false;
+    for word in text.as_bytes().split(|b| !b.is_ascii_alphabetic()) {
+        match small_word(word) {
+            Some(Guise::Rotated) => return Some(text.chars().map(thirteen_on).collect()),
+            Some(Guise::Backwards) => backwards = true,
+            None => {}
+        }
     }
-    match (rotated, backwards) {
-        (1.., _) => Some(text.chars().map(thirteen_on).collect()),
-        (_, 1..) => Some(text.chars().rev().collect()),
-        _ => lettered(text),
-    }
+    if backwards { Some(text.chars().rev().collect()) } else { lettered(text) }
+}
+
+enum Guise {
+    Rotated,
+    Backwards,
 }
 
 /// `the and for with all this that from will every not you are` by ROT13, and backwards; but for what is a
 /// word of its own.
-const ROTATED: &[&str] =
-    &["gur", "naq", "sbe", "jvgu", "nyy", "guvf", "gung", "sebz", "jvyy", "abg", "lbh", "ner", "bhe", "nal"];
-const BACKWARDS: &[&str] =
-    &["eht", "dna", "htiw", "lla", "siht", "taht", "morf", "lliw", "uoy", "ruo", "yna", "otni"];
+fn small_word(word: &[u8]) -> Option<Guise> {
+    let lower = |at: usize| word.get(at).map_or(b' ', u8::to_ascii_lowercase);
+    if !(3..=4).contains(&word.len()) {
+        return None;
+    }
+    match &[lower(0), lower(1), lower(2), lower(3)] {
+        b"gur " | b"naq " | b"sbe " | b"jvgu" | b"nyy " | b"guvf" | b"gung" | b"sebz" | b"jvyy" | b"abg "
+        | b"lbh " | b"ner " | b"bhe " | b"nal " => Some(Guise::Rotated),
+        b"eht " | b"dna " | b"htiw" | b"lla " | b"siht" | b"taht" | b"morf" | b"lliw" | b"uoy " | b"ruo "
+        | b"yna " | b"otni" => Some(Guise::Backwards),
+        _ => None,
+    }
+}
 
 fn thirteen_on(c: char) -> char {
     match c {
@@ -36,27 +49,24 @@ fn thirteen_on(c: char) -> char {
 
 /// `d3l3te` as `delete`: with one such digit, a text needs two such words, for `k8s` is a name.
 fn lettered(text: &str) -> Option<String> {
-    const SIGNS: &[char] = &['0', '1', '3', '4', '5', '7', '8', '@', '$'];
-    if !text.contains(SIGNS) {
+    if !text.bytes().any(|b| matches!(b, b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'8' | b'@' | b'$')) {
         return None;
     }
-    let (mut out, mut rest, mut found) = (String::with_capacity(text.len()), text, 0);
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '$');
-    while let Some(at) = rest.find(inside) {
-        let (before, from) = rest.split_at_checked(at)?;
-        out.push_str(before);
-        let end = from.find(|c| !inside(c)).unwrap_or(from.len());
-        let (word, after) = from.split_at_checked(end)?;
-        match plain(word) {
-            Some((plain, digits)) => {
-                found += digits;
-                out.push_str(&plain);
-            }
-            None => out.push_str(word),
+    // Up to `written` it is in `out`.
+    let (mut out, mut written, mut at, mut found) = (String::new(), 0, 0, 0);
+    let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'@' | b'$');
+    while let Some(next) = text.get(at..)?.bytes().position(inside) {
+        let from = text.get(at + next..)?;
+        let length = from.bytes().position(|b| !inside(b)).unwrap_or(from.len());
+        at += next + length;
+        if let Some((plain, digits)) = plain(from.get(..length)?) {
+            found += digits;
+            out.push_str(text.get(written..at - length)?);
+            out.push_str(&plain);
+            written = at;
         }
-        rest = after;
     }
-    out.push_str(rest);
+    out.push_str(text.get(written..)?);
     (found >= 2).then_some(out)
 }
 

@@ -1,14 +1,17 @@
 //! Which values does a message hold, each behind which words, and when is it too much?
 
-use std::{borrow::Cow, collections::HashSet, rc::Rc};
+use std::{borrow::Cow, cell::OnceCell, collections::HashSet, rc::Rc};
 
 use super::{
-    TooMuch,
-    decoded::{decoded, is_encoded},
+    TooMuch, behind,
+    classes::alphanumeric,
+    decoded::{decoded, is_encoded, plainly},
     humps,
-    normal::{seen_within, weight_of},
+    normal::{WORD_WEIGHT, plain, seen_within, weight_of},
 };
 use crate::domain::{Message, Value};
+
+pub(super) const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 
 /// One value of the content that is no list and no map.
 pub(super) struct Leaf<'a> {
@@ -17,6 +20,41 @@ pub(super) struct Leaf<'a> {
     /// As it is seen: compatibility forms and what is invisible are undone.
     pub(super) value: Cow<'a, str>,
     pub(super) kind: Kind,
+    /// See [`Leaf::line`].
+    line: OnceCell<Option<String>>,
+}
+
+impl<'a> Leaf<'a> {
+    fn new(label: &Rc<str>, value: Cow<'a, str>, kind: Kind) -> Self {
+        Self { label: Rc::clone(label), value, kind, line: OnceCell::new() }
+    }
+
+    /// The value normalised, if it is one line.
+    fn line(&self) -> Option<&str> {
+        let one = || !self.value.contains(LINE_ENDS);
+        self.line.get_or_init(|| one().then(|| plain(&self.value).into_owned())).as_deref()
+    }
+
+    /// The value behind its label, normalised.
+    pub(super) fn whole(&self) -> Cow<'_, str> {
+        match self.line() {
+            Some(line) if self.label.is_empty() => Cow::Borrowed(line),
+            // Beyond ASCII it counts what is beside it.
+            Some(line) if !line.is_empty() && self.value.is_ascii() => {
+                Cow::Owned(format!("{}: {line}", plain(&self.label)))
+            }
+            _ => Cow::Owned(plain(&behind(&self.label, &self.value)).into_owned()),
+        }
+    }
+
+    /// The lines of the value, normalised. They end sentences, and white space is collapsed by normalising, so lines
+    /// come first.
+    pub(super) fn lines(&self) -> Vec<Cow<'_, str>> {
+        match self.line() {
+            Some(line) => vec![Cow::Borrowed(line)],
+            None => self.value.split(LINE_ENDS).map(plain).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +125,11 @@ impl<'a> Leaves<'a> {
         Ok(leaves)
     }
 
+    /// Weight that could still be collected.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
     fn collect(&mut self, at: &Rc<str>, value: &'a Value) -> Result<(), TooMuch> {
         match value {
             // Nothing, but its key may say something.
@@ -105,18 +148,29 @@ impl<'a> Leaves<'a> {
 
     /// A text behind a label.
     pub(super) fn text(&mut self, label: &Rc<str>, text: &'a str) -> Result<(), TooMuch> {
-        let value = read(self.form, text, self.left, &mut self.encoded)?;
-        self.add(label, value, Kind::Text)
+        let (value, weight) = read(self.form, text, self.left, &mut self.encoded)?;
+        self.put(label, value, weight, Kind::Text)
     }
 
     pub(super) fn add(&mut self, label: &Rc<str>, value: Cow<'a, str>, kind: Kind) -> Result<(), TooMuch> {
+        let weight = weight_of(&value);
+        self.put(label, value, weight, kind)
+    }
+
+    fn put(
+        &mut self,
+        label: &Rc<str>,
+        value: Cow<'a, str>,
+        weight: usize,
+        kind: Kind,
+    ) -> Result<(), TooMuch> {
         if label.is_empty() && value.is_empty() {
             return Ok(());
         }
-        const BETWEEN: usize = 4;
-        let weight = weight_of(label) + weight_of(&value) + BETWEEN;
-        self.left = self.left.checked_sub(weight).ok_or(TooMuch)?;
-        self.found.push(Leaf { label: Rc::clone(label), value, kind });
+        // The colon after its label, and what separates it from the next.
+        let signs = if label.is_empty() { WORD_WEIGHT } else { 2 * WORD_WEIGHT };
+        self.left = self.left.checked_sub(weight_of(label) + weight + signs).ok_or(TooMuch)?;
+        self.found.push(Leaf::new(label, value, kind));
         Ok(())
     }
 
@@ -125,8 +179,8 @@ impl<'a> Leaves<'a> {
         if above.is_empty() && NEUTRAL.contains(&key) {
             return Ok(Rc::clone(above));
         }
-        let seen = read(self.form, key, self.keys_left, &mut self.encoded)?;
-        self.keys_left = self.keys_left.checked_sub(weight_of(&seen)).ok_or(TooMuch)?;
+        let (seen, weight) = read(self.form, key, self.keys_left, &mut self.encoded)?;
+        self.keys_left = self.keys_left.checked_sub(weight).ok_or(TooMuch)?;
         let (own, whole) = label(&seen, LABEL_BYTES_MAX);
         if self.known.insert(key) {
             if !whole {
@@ -149,26 +203,39 @@ impl<'a> Leaves<'a> {
     }
 }
 
-fn read<'a>(form: Form, text: &'a str, room: usize, encoded: &mut bool) -> Result<Cow<'a, str>, TooMuch> {
-    let mut room = room;
-    let seen = seen_within(text, &mut room)?;
+/// A text as it is seen, and what it weighs.
+fn read<'a>(
+    form: Form,
+    text: &'a str,
+    room: usize,
+    encoded: &mut bool,
+) -> Result<(Cow<'a, str>, usize), TooMuch> {
+    let mut left = room;
+    let seen = seen_within(text, &mut left)?;
+    let weight = room - left;
     match form {
         Form::Written => {
-            *encoded = *encoded || is_encoded(&seen);
-            Ok(seen)
+            let Some(meant) = plainly(&seen) else {
+                *encoded = *encoded || is_encoded(&seen);
+                return Ok((seen, weight));
+            };
+            let again = seen_within(&meant, &mut left)?.into_owned();
+            *encoded = *encoded || is_encoded(&again);
+            Ok((Cow::Owned(again), room - weight - left))
         }
         // What was encoded may be many more characters to the eye as well.
-        Form::Decoded => match decoded(&seen) {
-            Some(plain) => seen_within(&plain, &mut room).map(|it| Cow::Owned(it.into_owned())),
-            None => Ok(seen),
-        },
+        Form::Decoded => {
+            let Some(plain) = decoded(&seen) else { return Ok((seen, weight)) };
+            let again = seen_within(&plain, &mut left)?.into_owned();
+            Ok((Cow::Owned(again), room - weight - left))
+        }
     }
 }
 
 /// The words of a key in at most so many bytes, and whether that is all of them.
 pub(super) fn label(key: &str, bytes_max: usize) -> (String, bool) {
     let mut out = String::new();
-    for word in key.split(|c: char| !c.is_alphanumeric()).flat_map(humps) {
+    for word in key.split(|c: char| !alphanumeric(c)).flat_map(humps) {
         if !out.is_empty() && out.len() < bytes_max {
             out.push(' ');
         }

@@ -1,10 +1,9 @@
 //! Which Latin letter is a character drawn as? Look-alikes of other alphabets, small capitals, letters
 //! with a stroke and letters in signs.
 
-use unicode_normalization::{
-    UnicodeNormalization as _,
-    char::{decompose_canonical, is_combining_mark},
-};
+use unicode_normalization::char::{compose, decompose_canonical, is_combining_mark};
+
+use super::classes::alphabetic;
 
 /// A text with Latin letters in place of what is drawn as one, in each run of letters that has a
 /// Latin letter; accents that make no letter with theirs are gone there. A run that has none stays: it may be
@@ -28,8 +27,22 @@ fn latin(run: &str, out: &mut String) {
     if run.is_ascii() {
         return out.push_str(run);
     }
-    let mapped = run.nfd().map(|c| latin_like(c).unwrap_or(c));
-    out.extend(mapped.nfc().filter(|c| !is_combining_mark(*c)));
+    let plain = run.bytes().position(|b| !b.is_ascii()).unwrap_or(run.len()).saturating_sub(1);
+    let (plain, rest) = run.split_at_checked(plain).unwrap_or(("", run));
+    out.push_str(plain);
+    // The letter that marks may still join.
+    let mut open: Option<char> = None;
+    for c in rest.chars() {
+        decompose_canonical(c, |part| {
+            let part = latin_like(part).unwrap_or(part);
+            match open.and_then(|letter| compose(letter, part)) {
+                Some(joined) => open = Some(joined),
+                None if is_combining_mark(part) => {}
+                None => out.extend(open.replace(part)),
+            }
+        });
+    }
+    out.extend(open);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +63,25 @@ struct Run<'a> {
 }
 
 fn runs(mut text: &str) -> impl Iterator<Item = Run<'_>> {
-    let lettered = |c: char| c.is_alphabetic() || is_combining_mark(c);
+    let lettered = |c: char| alphabetic(c) || !c.is_ascii() && is_combining_mark(c);
     std::iter::from_fn(move || {
-        let inside = lettered(text.chars().next()?);
-        let end = text.find(|c| lettered(c) != inside).unwrap_or(text.len());
+        let first = text.chars().next()?;
+        let plain = plain_length(text);
+        let inside = plain == 0 && lettered(first);
+        let other = |c: char| c.is_ascii() && !inside || lettered(c) != inside;
+        let end = if plain > 0 { plain } else { text.find(other).unwrap_or(text.len()) };
         let (run, rest) = text.split_at_checked(end)?;
         text = rest;
         Some(Run { text: run, script: if inside { script(run) } else { Script::None } })
     })
+}
+
+/// How much a text begins with that is ASCII and stands for itself, without the letters before what is not.
+fn plain_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let Some(end) = bytes.iter().position(|b| !b.is_ascii()) else { return bytes.len() };
+    let plain = bytes.get(..end).unwrap_or_default();
+    plain.iter().rposition(|b| !b.is_ascii_alphabetic()).map_or(0, |at| at + 1)
 }
 
 fn script(run: &str) -> Script {

@@ -18,10 +18,8 @@ pub fn normalized(text: &str) -> String {
 
 /// As [`normalized`], of what [`seen`] gave.
 pub(super) fn plain(seen: &str) -> Cow<'_, str> {
-    if seen.is_ascii() {
-        return if is_spaced(seen) { Cow::Borrowed(seen) } else { Cow::Owned(spaced(seen)) };
-    }
-    Cow::Owned(spaced(&letters::latinised(seen)))
+    let latin = if seen.is_ascii() { Cow::Borrowed(seen) } else { Cow::Owned(letters::latinised(seen)) };
+    if is_spaced(&latin) { latin } else { Cow::Owned(spaced(&latin)) }
 }
 
 /// The first and costly half: compatibility forms and what is not seen. White space stays.
@@ -39,15 +37,42 @@ pub(super) fn seen_within<'a>(text: &'a str, room: &mut usize) -> Result<Cow<'a,
         *room = room.checked_sub(weight).ok_or(TooMuch)?;
         return Ok(Cow::Borrowed(text));
     }
-    let drawn = text.chars().filter(|c| !unseen(*c)).map(|c| letters::unsigned(c).unwrap_or(c));
-    // Marks are sorted, so that a run of thousands costs more than its length.
-    let drawn = few_marks(drawn).nfkc().filter(|c| !unseen(*c));
-    let (mut out, mut scale) = (String::with_capacity(text.len().min(*room)), Scale::default());
-    for c in few_marks(drawn) {
-        *room = room.checked_sub(scale.put(c)).ok_or(TooMuch)?;
-        out.push(c);
+    let (mut out, mut scale, mut rest) =
+        (String::with_capacity(text.len().min(*room)), Scale::default(), text);
+    while !rest.is_empty() {
+        let (plain, other, after) = plain_first(rest);
+        let weight = plain.chars().map(|c| scale.put(c)).fold(0, usize::saturating_add);
+        *room = room.checked_sub(weight).ok_or(TooMuch)?;
+        out.push_str(plain);
+        let drawn = other.chars().filter(|c| !unseen(*c)).map(|c| letters::unsigned(c).unwrap_or(c));
+        // Marks are sorted, so that a run of thousands costs more than its length.
+        let drawn = few_marks(drawn).nfkc().filter(|c| !unseen(*c));
+        *room = room.checked_sub(if other.is_empty() { 0 } else { LOOK_WEIGHT }).ok_or(TooMuch)?;
+        for c in few_marks(drawn) {
+            *room = room.checked_sub(scale.put(c).max(LOOKED_AT_WEIGHT)).ok_or(TooMuch)?;
+            out.push(c);
+        }
+        rest = after;
     }
     Ok(Cow::Owned(out))
+}
+
+/// The ASCII that a text begins with, which stands for itself; what is to be looked at; and the rest, which
+/// begins with ASCII again. A mark belongs to the letter before it.
+fn plain_first(text: &str) -> (&str, &str, &str) {
+    /// Fewer are looked at with what is beside them.
+    const ROW_MIN: usize = 4;
+    let bytes = text.as_bytes();
+    let first = bytes.iter().position(|b| !b.is_ascii()).unwrap_or(bytes.len());
+    let start = if first == bytes.len() { first } else { first.saturating_sub(1) };
+    let mut row = 0;
+    let after = bytes.iter().enumerate().skip(first).find(|(_, b)| {
+        row = if b.is_ascii() { row + 1 } else { 0 };
+        row == ROW_MIN
+    });
+    let end = after.map_or(bytes.len(), |(at, _)| at + 1 - ROW_MIN);
+    let cut = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    (cut(0..start), cut(start..end), cut(end..bytes.len()))
 }
 
 /// What a text counts for where it is bounded by what windows hold. In letters: a token is one of up to
@@ -57,7 +82,11 @@ pub(super) fn weight_of(text: &str) -> usize {
     text.chars().map(|c| scale.put(c)).fold(0, usize::saturating_add)
 }
 
-/// What every word of two letters or more counts for, at least. Single ones may be a spelled word.
+/// What is not ASCII takes time to look at: so much for each row of it, and for each character in it.
+const LOOK_WEIGHT: usize = 12;
+const LOOKED_AT_WEIGHT: usize = 3;
+
+/// What every word of two letters or more counts for, at least.
 pub(super) const WORD_WEIGHT: usize = 20;
 
 #[derive(Default)]
@@ -74,14 +103,16 @@ impl Scale {
         const OTHER: usize = 8;
         /// and a Korean syllable is three letters.
         const SYLLABLE: usize = 24;
+        const IN_A_ROW: usize = 5;
         /// A line is looked at by itself.
         const LINE: usize = 4;
         let own = match c {
             '\n' | '\r' => LINE,
             'a'..='z' | 'A'..='Z' | ' ' | '\t'..='\x0c' => 1,
             '0'..='9' if self.letters > 0 => 1,
-            // They may stand between the letters of a spelled word.
-            '.' | '-' | '_' | '*' | '|' => 1,
+            // They may stand between the letters of a spelled word; in a row each is a token.
+            '.' | '-' | '_' | '*' | '|' if self.letters > 0 => 1,
+            '.' | '-' | '_' | '*' | '|' => IN_A_ROW,
             '\0'..='\x7f' => WORD_WEIGHT,
             '\u{ac00}'..='\u{d7a3}' => SYLLABLE,
             _ => OTHER,
@@ -90,6 +121,9 @@ impl Scale {
             (self.letters, self.weight) = (0, 0);
             return own;
         }
+        // Six letters that stand apart are a word.
+        const APART: usize = 3;
+        let own = if self.letters == 0 { own.max(APART) } else { own };
         self.letters += 1;
         self.weight += own;
         match self.letters {
@@ -130,17 +164,18 @@ fn spaced(text: &str) -> String {
 }
 
 /// Whether [`spaced`] would change nothing; most lines are so.
-fn is_spaced(ascii: &str) -> bool {
+fn is_spaced(text: &str) -> bool {
     let (mut gap, mut word) = (true, 0);
-    for b in ascii.bytes() {
-        let space = b == b' ';
+    for c in text.chars() {
+        let space = c == ' ';
         word = if space { 0 } else { word + 1 };
-        if space && gap || b.is_ascii_control() || word > WORD_MAX {
+        let other = !space && (c.is_whitespace() || c.is_control());
+        if space && gap || other || word > WORD_MAX {
             return false;
         }
         gap = space;
     }
-    (!gap || ascii.is_empty()) && !spelled::has_apart(ascii)
+    (!gap || text.is_empty()) && !spelled::has_apart(text)
 }
 
 /// WordPiece makes one unknown token of a longer run of characters, whatever is in it.
@@ -148,18 +183,17 @@ const WORD_MAX: usize = 100;
 
 fn collapsed(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let (mut gap, mut word) = (false, 0);
-    for c in text.chars() {
-        if c.is_whitespace() || c.is_control() {
-            gap = !out.is_empty();
-            continue;
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        let mut rest = word;
+        while !rest.is_empty() {
+            let end = rest.char_indices().nth(WORD_MAX).map_or(rest.len(), |(at, _)| at);
+            let (part, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            if !out.is_empty() {
+                out.push(' ');
+            }
+            out.push_str(part);
+            rest = after;
         }
-        if gap || word == WORD_MAX {
-            out.push(' ');
-            (gap, word) = (false, 0);
-        }
-        out.push(c);
-        word += 1;
     }
     out
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::char::is_combining_mark;
 
-use super::{TooMuch, normal::plain};
+use super::{TooMuch, classes::alphanumeric};
 
 /// Fewer words are no thought of their own; they go with what follows.
 const WORDS_MIN: usize = 3;
@@ -16,19 +16,17 @@ const PIECE_STEP: usize = 8;
 /// Letters without an end count as a word for each so many.
 const WORD_CHARS: usize = 16;
 
-/// Hands over the sentences of a text that is seen, normalised; none if it has fewer than [`WORDS_MIN`] words.
+/// Hands over the sentences of normalised lines; none if they have fewer than [`WORDS_MIN`] words.
 /// A text that is one sentence gives that one. How many there were; no more are made than are taken.
 pub(super) fn sentences(
-    text: &str,
+    lines: &[Cow<'_, str>],
     take: &mut impl FnMut(String) -> Result<(), TooMuch>,
 ) -> Result<usize, TooMuch> {
-    // Lines end sentences, and white space is collapsed by normalising, so lines come first.
-    let lines: Vec<Cow<'_, str>> = text.split(['\n', '\r', '\u{2028}', '\u{2029}']).map(plain).collect();
     let mut found =
-        Sentences { taken: Taken { take, count: 0, last: String::new() }, open: vec![], short: vec![] };
-    for line in &lines {
+        Sentences { open: Open::of(Taken { take, count: 0, last: String::new() }), short: vec![] };
+    for line in lines {
         for word in words(line) {
-            found.open.push(word);
+            found.open.push(word)?;
             if word.ends {
                 found.end()?;
             }
@@ -43,12 +41,14 @@ pub(super) fn pieces(
     text: &str,
     take: &mut impl FnMut(String) -> Result<(), TooMuch>,
 ) -> Result<(), TooMuch> {
-    Taken { take, count: 0, last: String::new() }.read(&words(text).collect::<Vec<_>>())
+    let mut open = Open::of(Taken { take, count: 0, last: String::new() });
+    words(text).try_for_each(|word| open.push(word))?;
+    open.end().map(drop)
 }
 
-/// How many words a normalised text has: a space is not all that may stand between two.
-pub(super) fn count(text: &str) -> usize {
-    words(text).count()
+/// How many words a normalised text has, up to so many: a space is not all that may stand between two.
+pub(super) fn count(text: &str, most: usize) -> usize {
+    words(text).take(most).count()
 }
 
 /// A run of letters and digits with the punctuation beside it.
@@ -82,7 +82,7 @@ fn first_run(word: &str) -> usize {
         if chars == WORD_CHARS {
             return at;
         }
-        if !(c.is_alphanumeric() || is_combining_mark(c)) {
+        if !(alphanumeric(c) || !c.is_ascii() && is_combining_mark(c)) {
             (since, between) = (since + 1, c);
             continue;
         }
@@ -106,41 +106,38 @@ struct Taken<'t, T> {
 }
 
 struct Sentences<'a, 't, T> {
-    taken: Taken<'t, T>,
     /// The words since the last end.
-    open: Vec<Word<'a>>,
+    open: Open<'a, 't, T>,
     /// Ends before that came too soon.
     short: Vec<Word<'a>>,
 }
 
 impl<T: FnMut(String) -> Result<(), TooMuch>> Sentences<'_, '_, T> {
     fn end(&mut self) -> Result<(), TooMuch> {
-        let open = std::mem::take(&mut self.open);
-        if open.len() >= WORDS_MIN {
-            // Alone, so that no short one before it dilutes it; and with it, so that none is unread.
-            self.taken.read(&open)?;
-            if !self.short.is_empty() {
-                self.short.extend(open);
-                self.taken.read(&std::mem::take(&mut self.short))?;
-            }
+        // Alone, so that no short one before it dilutes it; and with it, so that none is unread.
+        let alone = self.open.words.len() >= WORDS_MIN;
+        let open = if alone { self.open.end()? } else { std::mem::take(&mut self.open.words) };
+        if alone && self.short.is_empty() {
             return Ok(());
         }
         self.short.extend(open);
         if self.short.len() >= WORDS_MIN {
-            self.taken.read(&std::mem::take(&mut self.short))?;
+            std::mem::take(&mut self.short).into_iter().try_for_each(|word| self.open.push(word))?;
+            self.open.end()?;
         }
         Ok(())
     }
 
     /// What is left over is read with the end of what came before.
-    fn conclude(mut self) -> Result<usize, TooMuch> {
-        if self.taken.count > 0 && !self.short.is_empty() {
-            let last = std::mem::take(&mut self.taken.last);
+    fn conclude(self) -> Result<usize, TooMuch> {
+        let mut taken = self.open.taken;
+        if taken.count > 0 && !self.short.is_empty() {
+            let last = std::mem::take(&mut taken.last);
             let last: Vec<Word<'_>> = words(&last).collect();
             let tail = last.get(last.len().saturating_sub(PIECE_WORDS)..).unwrap_or_default();
-            self.taken.one(format!("{} {}", join(tail), join(&self.short)))?;
+            taken.one(format!("{} {}", join(tail), join(&self.short)))?;
         }
-        Ok(self.taken.count)
+        Ok(taken.count)
     }
 }
 
@@ -160,23 +157,51 @@ fn join(words: &[Word<'_>]) -> String {
     out
 }
 
-impl<T: FnMut(String) -> Result<(), TooMuch>> Taken<'_, T> {
-    fn read(&mut self, words: &[Word<'_>]) -> Result<(), TooMuch> {
-        if words.len() <= SENTENCE_WORDS {
-            return self.one(join(words));
+/// A sentence whose end has not come. A long one is handed over as it comes, so that no more of it is looked
+/// at than is taken.
+struct Open<'a, 't, T> {
+    taken: Taken<'t, T>,
+    words: Vec<Word<'a>>,
+    /// Where the next piece of a long one begins.
+    next: usize,
+}
+
+impl<'a, 't, T: FnMut(String) -> Result<(), TooMuch>> Open<'a, 't, T> {
+    fn of(taken: Taken<'t, T>) -> Self {
+        Self { taken, words: Vec::new(), next: 0 }
+    }
+
+    fn push(&mut self, word: Word<'a>) -> Result<(), TooMuch> {
+        self.words.push(word);
+        if self.words.len() <= SENTENCE_WORDS {
+            return Ok(());
         }
-        let mut rest = words;
-        while !rest.is_empty() {
-            let piece = rest.get(..PIECE_WORDS).unwrap_or(rest);
-            self.one(join(piece))?;
-            if piece.len() == rest.len() {
-                break;
-            }
-            rest = rest.get(PIECE_STEP..).unwrap_or_default();
+        // There are words beyond it, so that it is not the last.
+        while self.words.len() > self.next + PIECE_WORDS {
+            self.piece()?;
         }
         Ok(())
     }
 
+    /// The words of the sentence that ended.
+    fn end(&mut self) -> Result<Vec<Word<'a>>, TooMuch> {
+        match self.words.len() {
+            0 => {}
+            1..=SENTENCE_WORDS => self.taken.one(join(&self.words))?,
+            _ => self.piece()?,
+        }
+        self.next = 0;
+        Ok(std::mem::take(&mut self.words))
+    }
+
+    fn piece(&mut self) -> Result<(), TooMuch> {
+        let rest = self.words.get(self.next..).unwrap_or_default();
+        self.next += PIECE_STEP;
+        self.taken.one(join(rest.get(..PIECE_WORDS).unwrap_or(rest)))
+    }
+}
+
+impl<T: FnMut(String) -> Result<(), TooMuch>> Taken<'_, T> {
     fn one(&mut self, text: String) -> Result<(), TooMuch> {
         self.last.clone_from(&text);
         self.count += 1;

@@ -1,5 +1,7 @@
 //! Which words are written letter by letter? `d.e.l.e.t.e` and `d e l e t e` are read as one word each.
 
+use super::classes::{alphabetic, alphanumeric};
+
 /// So many letters are a word; fewer may be initials, as in `U.S.A.`.
 const LETTERS_MIN: usize = 4;
 /// Longest text between two letters.
@@ -12,10 +14,10 @@ pub(super) fn joined(text: &str, word_max: usize) -> Option<String> {
         return None;
     }
     let mut out = String::with_capacity(text.len());
-    let (mut rest, mut before) = (text, None);
+    let (mut rest, mut before, mut letters) = (text, None, Vec::new());
     while let Some(c) = rest.chars().next() {
         if !before.is_some_and(in_word) && is_letter(c) {
-            let (letters, after) = run(rest);
+            let after = run(rest, &mut letters);
             if letters.len() >= LETTERS_MIN {
                 let chunk = letters.len().div_ceil(letters.len().div_ceil(word_max).max(1)).max(1);
                 for (at, part) in letters.chunks(chunk).enumerate() {
@@ -56,27 +58,26 @@ pub(super) fn has_apart(text: &str) -> bool {
     length == 1 && letter && alone + 1 >= LETTERS_MIN
 }
 
-/// The letters that a text begins with, alone and equally far apart, and what follows them.
-fn run(text: &str) -> (Vec<char>, &str) {
-    let (mut letters, mut between, mut rest) = (Vec::new(), None, text);
+/// The letters that a text begins with, alone and equally far apart. Gives what follows them.
+fn run<'a>(text: &'a str, letters: &mut Vec<char>) -> &'a str {
+    let (mut between, mut rest) = (None, text);
+    letters.clear();
     loop {
         let mut chars = rest.chars();
-        let Some(letter) = chars.next().filter(|c| is_letter(*c)) else { return (letters, rest) };
+        let Some(letter) = chars.next().filter(|c| is_letter(*c)) else { return rest };
         let after = chars.as_str();
         if after.chars().next().is_some_and(in_word) {
             // The first letter of a word. What stands before it belongs to it.
             let back = text.len() - rest.len() - between.map_or(0, str::len);
-            return (letters, text.get(back..).unwrap_or(rest));
+            return text.get(back..).unwrap_or(rest);
         }
         letters.push(letter);
         // No further than it may be: a gap of thousands is looked at no longer than a short one.
-        let near = || after.char_indices().take(BETWEEN_MAX + 1);
-        let gap = near().find(|(_, c)| !is_between(*c)).map(|(at, _)| at);
-        let long = gap.is_none() && near().nth(BETWEEN_MAX).is_some();
-        let (gap, next) = after.split_at_checked(gap.unwrap_or(after.len())).unwrap_or((after, ""));
+        let length = after.chars().take(BETWEEN_MAX).take_while(|c| is_between(*c)).map(char::len_utf8).sum();
+        let Some((gap, next)) = after.split_at_checked(length) else { return after };
         let like = between.is_none_or(|between| between == gap);
-        if gap.is_empty() || long || !like || !next.starts_with(is_letter) {
-            return (letters, after);
+        if gap.is_empty() || !like || !next.starts_with(is_letter) {
+            return after;
         }
         (between, rest) = (Some(gap), next);
     }
@@ -84,11 +85,11 @@ fn run(text: &str) -> (Vec<char>, &str) {
 
 fn is_letter(c: char) -> bool {
     // Only scripts that are written in words have letters that stand alone.
-    c.is_alphabetic() && c < '\u{250}'
+    c < '\u{250}' && alphabetic(c)
 }
 
 fn in_word(c: char) -> bool {
-    c.is_alphanumeric()
+    alphanumeric(c)
 }
 
 fn is_between(c: char) -> bool {

@@ -45,7 +45,8 @@ fn passages_of(said: &str) -> Vec<String> {
 
 fn sentences(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    super::sentences(text, &mut |it| {
+    let lines: Vec<_> = text.split(leaves::LINE_ENDS).map(plain).collect();
+    super::sentences(&lines, &mut |it| {
         found.push(it);
         Ok(())
     })
@@ -194,7 +195,7 @@ fn short_values_of_a_long_message_are_read_together_and_never_alone() {
         (0..80).map(|_| text("go on")).chain([text("wipe disks")]).chain((0..80).map(|_| text("stay here")));
     let read = passages(&message(&[("list", Value::List(pairs.collect())), ("notes", notes)], &[]));
     let piece = read.iter().skip(1).find(|it| it.contains("wipe disks")).unwrap();
-    assert!(count(piece) <= 16, "{piece}");
+    assert!(count(piece, usize::MAX) <= 16, "{piece}");
 }
 
 #[test]

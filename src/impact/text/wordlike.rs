@@ -1,6 +1,9 @@
 //! Is this a word, or a run of letters that a machine has drawn?
 
-use super::humps;
+use super::{
+    classes::{alphabetic, alphanumeric},
+    humps,
+};
 
 const VOWELS: &[char] = &['a', 'e', 'i', 'o', 'u', 'y'];
 
@@ -14,7 +17,7 @@ pub(super) fn is_wordlike(word: &str) -> bool {
     let mut row = 0;
     let mut vowels = 0;
     for c in lower.chars() {
-        if !c.is_alphabetic() {
+        if !alphabetic(c) {
             return false;
         }
         letters += 1;
@@ -36,7 +39,6 @@ pub(super) fn is_wordlike(word: &str) -> bool {
 /// (a UUID, digits, a timestamp) and of a counter, nothing.
 pub(super) fn spelled_words(name: &str) -> impl Iterator<Item = &str> {
     // A part with a digit in it is a counter or drawn, whatever its letters say.
-    let parts =
-        name.split(|c: char| !c.is_alphanumeric()).filter(|part| part.chars().all(char::is_alphabetic));
+    let parts = name.split(|c: char| !alphanumeric(c)).filter(|part| part.chars().all(alphabetic));
     parts.flat_map(humps).filter(|word| is_wordlike(word))
 }
