@@ -43,6 +43,7 @@ mod lane;
 mod lists;
 mod micro;
 mod outbox;
+mod peers;
 mod pulls;
 mod reviewers;
 mod round_trips;
@@ -61,6 +62,7 @@ pub use lane::JetStreamLane;
 pub use lists::Lists;
 pub use micro::Micro;
 pub use outbox::Outbox;
+pub use peers::{Link, Peers};
 pub use reviewers::Reviewers;
 pub use round_trips::RoundTrips;
 pub use thresholds::Thresholds;
@@ -286,6 +288,11 @@ impl Bus {
     /// For how long no message to ourselves has come back over the intake. `None`: none ever has.
     pub fn silent_for(&self) -> Option<Duration> {
         self.intake.get()?.silent_for()
+    }
+
+    /// What the server calls the intake's connection.
+    pub fn link(&self) -> Option<Link> {
+        self.intake.get()?.link()
     }
 
     pub fn connected(&self) -> bool {

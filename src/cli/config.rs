@@ -30,6 +30,9 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
             if let Some(path) = &config.nats.nkey_file {
                 Seed::read(path).context("nats.nkey_file")?;
             }
+            if let Some(path) = &config.nats.kicker_nkey_file {
+                Seed::read(path).context("nats.kicker_nkey_file")?;
+            }
             if let Some(redis) = &config.redis {
                 crate::app::redis_settings(redis)?;
             }

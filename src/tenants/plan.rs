@@ -352,7 +352,7 @@ mod tests {
                 ["auditor", "controller", "executive", "implementer", "judicial", "legislative", "monitor"];
             assert_eq!(roles, BTreeSet::from(all), "{}", tenant.id);
         }
-        assert_eq!(plan.users().count(), 4 + 12);
+        assert_eq!(plan.users().count(), 5 + 12);
     }
 
     #[test]
