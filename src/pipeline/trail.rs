@@ -32,8 +32,10 @@ pub(super) struct Judged {
     pub manner: Manner,
     /// By which the recipients were chosen.
     pub capability: Option<CapabilityId>,
-    /// Of those that want their inbox in a certain encoding.
+    /// Of those that want their live inbox in a certain encoding.
     pub encodings: HashMap<AgentId, Encoding>,
+    /// Of all of them.
+    pub durable_encodings: HashMap<AgentId, Encoding>,
     pub way: Way,
 }
 
@@ -281,10 +283,14 @@ impl Trail {
     }
 
     fn delivered(&self, reach: Reach) -> Verdict {
+        let (its, their) = match reach.durable {
+            true => (", into its durable inbox", ", into their durable inboxes"),
+            false => ("", ""),
+        };
         let detail = match (&reach.agent, reach.missed_total) {
-            (Some(agent), _) => format!("handed to {agent}"),
-            (None, 0) => format!("handed to {} agents", reach.delivered),
-            (None, missed) => format!("handed to {} agents, {missed} missed", reach.delivered),
+            (Some(agent), _) => format!("handed to {agent}{its}"),
+            (None, 0) => format!("handed to {} agents{their}", reach.delivered),
+            (None, missed) => format!("handed to {} agents{their}, {missed} missed", reach.delivered),
         };
         Verdict { detail, reach: Some(reach), ..self.verdict() }
     }
