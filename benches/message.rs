@@ -157,6 +157,7 @@ fn verdict() -> Verdict {
             agent: "worker".parse().ok(),
             missed: Vec::new(),
             missed_total: 0,
+            durable: false,
         }),
         deliberation_id: None,
         node: "node-1".to_owned(),

@@ -13,8 +13,8 @@ use async_nats::{Client, ConnectErrorKind};
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Lists, Micro,
-        Namesakes, Outbox, RecordsProbe, Reviewers, RoundTrips, Thresholds,
+        self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Lists,
+        Micro, Namesakes, Outbox, Peers, RecordsProbe, Reviewers, RoundTrips, Thresholds,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -315,6 +315,14 @@ async fn serve(
             Err(BusError::Intake) if shutdown.is_requested() => {}
             started => started?,
         }
+        let (intake, delivering, storing, reading) =
+            (Arc::clone(&bus), Arc::clone(&outbox), Arc::clone(&lane), client.clone());
+        let links = move || {
+            let ours = [intake.link(), delivering.link(), Some(storing.link()), Some(Link::of(&reading))];
+            ours.into_iter().flatten().collect()
+        };
+        Peers::start(&config.node.name, client.clone(), &config.nats, links, &background, &supervisor)
+            .await?;
         clerk.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
         fill.start(&shutdown, &supervisor);

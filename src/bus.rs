@@ -44,6 +44,7 @@ mod lists;
 mod micro;
 mod namesakes;
 mod outbox;
+mod peers;
 mod pulls;
 mod records_probe;
 mod reviewers;
@@ -66,6 +67,7 @@ pub use lists::Lists;
 pub use micro::Micro;
 pub use namesakes::Namesakes;
 pub use outbox::Outbox;
+pub use peers::{Link, Peers};
 pub use records_probe::RecordsProbe;
 pub use reviewers::Reviewers;
 pub use round_trips::RoundTrips;
@@ -111,6 +113,7 @@ pub async fn connect(name: &str, settings: &config::Nats, metrics: Arc<Metrics>)
 /// Whether the settings can be used, without connecting. Reads the key.
 pub fn check(settings: &config::Nats) -> Result<(), BusError> {
     options("", settings)?;
+    settings.kicker_nkey_file.as_deref().map(Seed::read).transpose()?;
     servers(settings).map(drop)
 }
 
@@ -331,6 +334,11 @@ impl Bus {
     /// For how long no message to ourselves has come back over the intake. `None`: none ever has.
     pub fn silent_for(&self) -> Option<Duration> {
         self.intake.get()?.silent_for()
+    }
+
+    /// What the server calls the intake's connection.
+    pub fn link(&self) -> Option<Link> {
+        self.intake.get()?.link()
     }
 
     pub fn connected(&self) -> bool {

@@ -70,7 +70,7 @@ impl Patience {
         Patience { attempt: Duration::from_secs(30), deadline: Duration::from_secs(35) };
 }
 
-/// The reply to an `ask`.
+/// The reply to a message; to an `ask`, with its answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
     pub verdict: Verdict,
@@ -140,33 +140,25 @@ impl AgentClient {
     /// answer, or when the answer is that nobody knows yet whether it was delivered. The bus delivers
     /// it once.
     pub async fn send(&self, message: Bytes, patience: Patience) -> Result<Verdict, ClientError> {
-        let started = tokio::time::Instant::now();
-        loop {
-            let left = Patience { deadline: patience.deadline.saturating_sub(started.elapsed()), ..patience };
-            let answer = self.call(Verb::Send, message.clone(), left).await?;
-            let verdict = wire::decode_verdict(&answer.payload)
-                .map_err(|error| ClientError::Unreadable(error.to_string()))?;
-            let pause = Duration::from_millis(rand::rng().random_range(50..150));
-            if verdict.reason != Reason::TimedOut || started.elapsed() + 2 * pause >= patience.deadline {
-                return Ok(verdict);
-            }
-            tokio::time::sleep(pause).await;
-        }
+        Ok(self.decided(Verb::Send, message, patience).await?.verdict)
     }
 
     /// Hands a message to the durable lane; asks again with the same bytes while the bus cannot say
     /// whether it is kept, or has no room at the moment. The verdict follows as an outcome.
     pub async fn submit(&self, message: Bytes, patience: Patience) -> Result<Verdict, ClientError> {
+        Ok(self.submitted(message, patience).await?.verdict)
+    }
+
+    /// The same, with whether it is a repeat.
+    pub async fn submitted(&self, message: Bytes, patience: Patience) -> Result<Asked, ClientError> {
         let started = tokio::time::Instant::now();
         loop {
             let left = Patience { deadline: patience.deadline.saturating_sub(started.elapsed()), ..patience };
-            let answer = self.call(Verb::Submit, message.clone(), left).await?;
-            let verdict = wire::decode_verdict(&answer.payload)
-                .map_err(|error| ClientError::Unreadable(error.to_string()))?;
+            let asked = Asked::read(&self.call(Verb::Submit, message.clone(), left).await?)?;
             let pause = Duration::from_millis(rand::rng().random_range(50..150));
-            let pause = pause.max(verdict.retry_after.unwrap_or_default());
-            if !verdict.retryable || started.elapsed() + 2 * pause >= patience.deadline {
-                return Ok(verdict);
+            let pause = pause.max(asked.verdict.retry_after.unwrap_or_default());
+            if !asked.verdict.retryable || started.elapsed() + 2 * pause >= patience.deadline {
+                return Ok(asked);
             }
             tokio::time::sleep(pause).await;
         }
@@ -208,10 +200,20 @@ impl AgentClient {
     /// Asks a question and waits for its answer. Asks again as [`Self::send`] does; a question that was
     /// delivered is not delivered again, and then its answer is lost.
     pub async fn ask(&self, message: Bytes, patience: Patience) -> Result<Asked, ClientError> {
+        self.decided(Verb::Ask, message, patience).await
+    }
+
+    /// The verdict on a `send` or an `ask`, with whether it is a repeat.
+    pub async fn decided(
+        &self,
+        verb: Verb,
+        message: Bytes,
+        patience: Patience,
+    ) -> Result<Asked, ClientError> {
         let started = tokio::time::Instant::now();
         loop {
             let left = Patience { deadline: patience.deadline.saturating_sub(started.elapsed()), ..patience };
-            let reply = self.call(Verb::Ask, message.clone(), left).await?;
+            let reply = self.call(verb, message.clone(), left).await?;
             let asked = Asked::read(&reply)?;
             let pause = Duration::from_millis(rand::rng().random_range(50..150));
             let over = started.elapsed() + 2 * pause >= patience.deadline;
@@ -322,6 +324,12 @@ fn meant_for<'a>(message: &'a async_nats::Message, agent: &AgentId) -> Option<&'
     let headers = message.headers.as_ref()?;
     let recipient = headers.get("Agentbus-Recipient")?;
     (recipient.as_str() == agent.as_str()).then_some(headers)
+}
+
+/// Whether this only says that something has come into the durable inbox.
+pub fn is_hint(message: &async_nats::Message) -> bool {
+    let headers = message.headers.as_ref();
+    message.payload.is_empty() && headers.is_some_and(|headers| headers.get("Agentbus-Kept").is_some())
 }
 
 /// Whether the bus delivered this message to this agent.

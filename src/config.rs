@@ -65,6 +65,8 @@ pub struct Nats {
     pub url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nkey_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kicker_nkey_file: Option<PathBuf>,
     #[serde(with = "humantime_serde")]
     pub ping_interval: Duration,
     #[serde(with = "humantime_serde")]
@@ -239,10 +241,11 @@ impl From<config::ConfigError> for ConfigError {
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, nkey_file, ping_interval, timeout } = self;
+        let Self { url, nkey_file, kicker_nkey_file, ping_interval, timeout } = self;
         f.debug_struct("Nats")
             .field("url", &without_secrets(url))
             .field("nkey_file", nkey_file)
+            .field("kicker_nkey_file", kicker_nkey_file)
             .field("ping_interval", ping_interval)
             .field("timeout", timeout)
             .finish()

@@ -213,7 +213,9 @@ impl Assessor {
                 | Unscored::Failed),
             ) => self.trouble.begins(why.to_string()),
             // The message's own, or known by other means.
-            Err(Unscored::TooLong { .. } | Unscored::NoModel | Unscored::Stopping) => {}
+            Err(
+                Unscored::TooLong { .. } | Unscored::TooSlow { .. } | Unscored::NoModel | Unscored::Stopping,
+            ) => {}
         }
     }
 

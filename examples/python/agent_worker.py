@@ -45,9 +45,10 @@ async def main(server, who, seed_file, count=None):
     async def listen(delivery):
         # What names no recipient, or another, a stranger has made the server send here: a verdict, or a
         # message of its own durable inbox.
-        if (delivery.headers or {}).get("Agentbus-Recipient") == agent:
+        headers = delivery.headers or {}
+        if headers.get("Agentbus-Recipient") == agent:
             await work.put(delivery)
-        else:
+        elif "Agentbus-Kept" not in headers:  # that only says that something is in the durable inbox
             print("dropped: not delivered by the bus", flush=True)
 
     async def read_kept():  # what came while nobody was here; an ordinary consumer
@@ -77,6 +78,9 @@ async def main(server, who, seed_file, count=None):
     print(f"{who} is ready", flush=True)
     while count is None or seen < int(count):
         delivery = await work.get()
+        if (kind := delivery.headers.get("Content-Type")) != "application/json":
+            print(f"not read: {kind}", flush=True)  # not acknowledged: it comes again, to who can read it
+            continue
         if "Agentbus-Delivery" in delivery.headers:
             message = json.loads(delivery.data)
             print(f"{message['from_agent']} says {json.dumps(message['content'])}", flush=True)

@@ -33,10 +33,11 @@ function answer(question: Msg, { message_id, message_type, from_agent, constitut
     content: { text: `the sum is ${(JSON.stringify(content).match(/-?[0-9]{1,9}/g) ?? []).reduce((sum, n) => sum + Number(n), 0)}` },
   }));
 }
-
 let seen = 0;
 let timer: NodeJS.Timeout;
 async function take(delivery: Msg) {
+  const type = delivery.headers?.get("Content-Type"); // what is not acknowledged comes again, to who can read it
+  if (type !== "application/json") return console.log(`not read: ${type}`);
   const message = delivery.json<any>();
   console.log(`${message.from_agent} says ${JSON.stringify(message.content).replace(/[^ -~]/g, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"))}`);
   seen += 1;
@@ -53,10 +54,9 @@ async function take(delivery: Msg) {
 
 async function listen() {
   for await (const delivery of nc.subscribe(`agent.${agent}.inbox`)) {
-    // What names no recipient, or another, a stranger has made the server send here: a verdict, or a
-    // message of its own durable inbox.
+    // What names no recipient, or another, a stranger has made the server send here; or it is a hint.
     if (delivery.headers?.get("Agentbus-Recipient") === agent) await take(delivery);
-    else console.log("dropped: not delivered by the bus");
+    else if (!delivery.headers?.has("Agentbus-Kept")) console.log("dropped: not delivered by the bus");
   }
 }
 

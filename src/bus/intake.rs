@@ -26,7 +26,7 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-use super::{BusError, reconnect_delay, server_list::Servers};
+use super::{BusError, Link, reconnect_delay, server_list::Servers};
 use crate::{
     config,
     telemetry::Metrics,
@@ -77,6 +77,7 @@ struct Shared {
     /// There is something to write.
     wake: Notify,
     connected: AtomicBool,
+    link: Mutex<Option<Link>>,
     payload_max: AtomicUsize,
     /// When a message to ourselves last came back.
     round_trip: Mutex<Option<Instant>>,
@@ -148,6 +149,7 @@ impl Intake {
             out: Mutex::default(),
             wake: Notify::new(),
             connected: AtomicBool::new(false),
+            link: Mutex::default(),
             payload_max: AtomicUsize::new(0),
             round_trip: Mutex::new(None),
             listens: subscriptions.iter().enumerate().map(|(index, s)| Listens::new(index, s)).collect(),
@@ -184,6 +186,11 @@ impl Intake {
 
     pub(super) fn connected(&self) -> bool {
         self.0.connected.load(Ordering::Relaxed)
+    }
+
+    /// What the server calls the connection.
+    pub(super) fn link(&self) -> Option<Link> {
+        self.0.link.lock().clone()
     }
 
     /// For how long no message to ourselves has come back. `None`: none ever has.
@@ -245,6 +252,7 @@ impl Shared {
     fn ended(&self) {
         let mut out = self.out.lock();
         self.connected.store(false, Ordering::Relaxed);
+        *self.link.lock() = None;
         out.control.clear();
         out.pongs.clear();
         self.metrics.nats_connected.set(0);
@@ -316,6 +324,7 @@ impl<S> Life<S> {
     fn begin(&self, info: &ServerInfo) {
         let mut out = self.shared.out.lock();
         self.shared.payload_max.store(info.max_payload, Ordering::Relaxed);
+        *self.shared.link.lock() = Some(Link::named(info));
         out.control.put_slice(format!("SUB {} {PROBE_SID}\r\n", self.probe).as_bytes());
         for listens in self.shared.listens.iter().filter(|listens| !listens.left.load(Ordering::Relaxed)) {
             out.control.put_slice(listens.subscribe.as_bytes());

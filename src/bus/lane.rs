@@ -16,7 +16,7 @@ use async_nats::jetstream::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{BusError, subjects};
+use super::{BusError, Link, subjects};
 use crate::{
     config,
     domain::Verdict,
@@ -67,6 +67,11 @@ impl JetStreamLane {
 
     pub fn connected(&self) -> bool {
         self.requests.connected()
+    }
+
+    /// What the server calls the connection.
+    pub fn link(&self) -> Link {
+        Link::of(self.requests.client())
     }
 
     /// For how long no message has come back over the connection.

@@ -31,7 +31,7 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{BusError, server_list::Servers, subjects};
+use super::{BusError, Link, server_list::Servers, subjects};
 use crate::{
     config,
     pipeline::{Courier, CourierError, Dispatch, Handover, RecordPlace},
@@ -89,6 +89,7 @@ pub struct Outbox {
 /// What the writer and the reader of answers share.
 struct Shared {
     connected: AtomicBool,
+    link: Mutex<Option<Link>>,
     /// What the server takes in one message.
     payload_max: AtomicUsize,
     /// Sent and not fenced yet, oldest first.
@@ -123,6 +124,7 @@ impl Outbox {
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
         let shared = Arc::new(Shared {
             connected: AtomicBool::new(false),
+            link: Mutex::default(),
             payload_max: AtomicUsize::new(reader.max_payload()),
             unfenced: Mutex::default(),
             unacked: Mutex::default(),
@@ -148,6 +150,11 @@ impl Outbox {
         while !self.connected() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// What the server calls the connection.
+    pub fn link(&self) -> Option<Link> {
+        self.shared.link.lock().clone()
     }
 
     pub fn connected(&self) -> bool {
@@ -289,6 +296,7 @@ impl Session {
         };
         shared.payload_max.store(client.max_payload(), Ordering::Relaxed);
         shared.connected.store(true, Ordering::Relaxed);
+        *shared.link.lock() = Some(Link::of(&client));
         tokio::select! {
             end = write(&client, &inbox, queue, shared) => end,
             () = read(answers, unheard, shared) => End::Lost,

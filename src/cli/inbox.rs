@@ -19,7 +19,7 @@ use super::{
     send,
 };
 use crate::{
-    client::{self, AgentClient, Draft, is_delivery},
+    client::{self, AgentClient, Draft, is_delivery, is_hint},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
     phrase::causes,
     shutdown::Shutdown,
@@ -121,6 +121,12 @@ pub(super) async fn run(args: InboxArgs) -> anyhow::Result<ExitCode> {
         let arrived = tokio::select! {
             message = next(&mut live) => match message {
                 Some(message) if is_delivery(&message, &who.agent) => Arrived::Message(message),
+                Some(message) if is_hint(&message) => {
+                    if args.live_only {
+                        note(&paint, "a message has come into the durable inbox: without --live-only it is read");
+                    }
+                    continue;
+                }
                 Some(_) => Arrived::Stray,
                 None => break,
             },

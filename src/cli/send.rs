@@ -21,9 +21,9 @@ use super::{
     printable::{self, Page},
 };
 use crate::{
-    client::{self, AgentClient, ClientError, Draft, Patience},
+    client::{self, AgentClient, Asked, ClientError, Draft, Patience},
     config::DEFAULT_CONSTITUTION,
-    domain::{Encoding, MessageType, Priority, Reason, Status, Verdict},
+    domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
     text_file, wire,
 };
 
@@ -149,10 +149,14 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
         true => Some(client.nats().subscribe(format!("agent.{}.outcome", who.agent)).await?),
         false => None,
     };
-    let (verdict, answer) = verdict(&args, &client, &draft).await.with_context(|| {
+    let asked = verdict(&args, &client, &draft).await.with_context(|| {
         format!("message {} has no verdict; ask again with --message-id {0}", draft.message_id)
     })?;
-    show(&verdict, "", args.json)?;
+    let Asked { verdict, answer, repeat } = asked;
+    show(&verdict, if repeat { "repeat: " } else { "" }, args.json)?;
+    if repeat {
+        eprintln!("message {} was used before: nothing new was done, this is what stands", draft.message_id);
+    }
     if let Some(answer) = answer.filter(|_| !args.json) {
         say(&readable_answer(&answer, Paint::stdout()))?;
     }
@@ -187,26 +191,20 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     Ok(exit_code(&last, args.no_wait))
 }
 
-/// The bus's word on it, and the answer if it was a question.
-async fn verdict(
-    args: &SendArgs,
-    client: &AgentClient,
-    draft: &Draft,
-) -> Result<(Verdict, Option<Value>), ClientError> {
+/// The bus's word on it, with the answer if it was a question.
+async fn verdict(args: &SendArgs, client: &AgentClient, draft: &Draft) -> Result<Asked, ClientError> {
     let body = draft.encode(if args.msgpack { Encoding::MessagePack } else { Encoding::Json });
     if args.ask {
         let patience = Patience::FOR_AN_ANSWER;
         let deadline = args.timeout.unwrap_or(patience.deadline);
-        let asked = client.ask(body, Patience { deadline, ..patience }).await?;
-        return Ok((asked.verdict, asked.answer));
+        return client.ask(body, Patience { deadline, ..patience }).await;
     }
     let patience = Patience::default();
     let patience = Patience { deadline: args.timeout.unwrap_or(patience.deadline), ..patience };
-    let verdict = match args.durable {
-        true => client.submit(body, patience).await?,
-        false => client.send(body, patience).await?,
-    };
-    Ok((verdict, None))
+    match args.durable {
+        true => client.submitted(body, patience).await,
+        false => client.decided(Verb::Send, body, patience).await,
+    }
 }
 
 /// Which message outcomes are waited for.
@@ -561,6 +559,7 @@ mod tests {
                 agent: None,
                 missed: vec![Missed { agent: "ghost".parse().unwrap(), reason: Reason::RecipientOffline }],
                 missed_total: 1,
+                durable: false,
             }),
             deliberation_id: None,
             node: "node-1".to_owned(),

@@ -45,6 +45,7 @@ impl Default for Nats {
         Self {
             url: "nats://127.0.0.1:4222".to_owned(),
             nkey_file: None,
+            kicker_nkey_file: None,
             ping_interval: Duration::from_secs(2),
             timeout: Duration::from_secs(2),
         }

@@ -10,6 +10,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("node.clock_tolerance", "How far the clock may differ from Redis' and JetStream's; 100ms to 1h"),
     ("nats.url", "nats://host:port, several separated by commas"),
     ("nats.nkey_file", "File with the NKey seed of the user node of account BUS"),
+    ("nats.kicker_nkey_file", "Of the user kicker of account SYS, to put a stalled node out of service"),
     ("nats.ping_interval", "How often the node asks the server whether it lives"),
     ("nats.timeout", "Bound of every single wait for the server"),
     ("redis.url", "redis://host:port[/db]; not set: in memory"),
@@ -206,7 +207,13 @@ mod tests {
         let [from, until] = ["2026-01-31T00:00:00Z", "2027-01-31T00:00:00Z"].map(|t| Some(t.to_owned()));
         let Nats { url, ping_interval, timeout, .. } = Nats::default();
         NodeConfig {
-            nats: Nats { url, nkey_file: Some("node.nk".into()), ping_interval, timeout },
+            nats: Nats {
+                url,
+                nkey_file: Some("node.nk".into()),
+                kicker_nkey_file: Some("kicker.nk".into()),
+                ping_interval,
+                timeout,
+            },
             redis: Some(Redis {
                 url: "redis://127.0.0.1:6379".to_owned(),
                 user: Some("agentbus".to_owned()),

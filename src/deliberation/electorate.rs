@@ -117,7 +117,7 @@ mod tests {
             ("worker", &[]),
         ] {
             let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-            tenant.agents.insert(id(agent), AgentGrant { roles });
+            tenant.agents.insert(id(agent), AgentGrant { roles, ..AgentGrant::default() });
         }
         tenant
     }
@@ -235,7 +235,7 @@ mod tests {
     fn the_number_of_voters_is_bounded() {
         let mut tenant = acme();
         for number in 0..199 {
-            let grant = AgentGrant { roles: ["judicial".to_owned()].into() };
+            let grant = AgentGrant { roles: ["judicial".to_owned()].into(), ..AgentGrant::default() };
             tenant.agents.insert(id(&format!("voter-{number}")), grant);
         }
         nobody(&tenant, "planner", None, &["201 voters", "at most 200"]);
@@ -298,7 +298,8 @@ mod tests {
             let mut tenant = Tenant::new("acme".parse().unwrap());
             for number in 0..rng.random_range(1..9) {
                 let roles = ["judicial", "controller", "x", "y"].iter().filter(|_| rng.random_bool(0.4));
-                let grant = AgentGrant { roles: roles.map(|role| (*role).to_owned()).collect() };
+                let roles = roles.map(|role| (*role).to_owned()).collect();
+                let grant = AgentGrant { roles, ..AgentGrant::default() };
                 tenant.agents.insert(id(&format!("a{number}")), grant);
             }
             tenant.deliberation.separate_roles = rng.random();

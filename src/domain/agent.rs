@@ -14,6 +14,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// Of a durable inbox about which the tenants file says nothing.
+    pub const DURABLE: Encoding = Encoding::Json;
+
     pub fn content_type(self) -> &'static str {
         match self {
             Encoding::MessagePack => "application/msgpack",

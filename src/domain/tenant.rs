@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AgentId, CapabilityId, MessageType, RuleKind, TenantId, Weights};
+use super::{AgentId, CapabilityId, Encoding, MessageType, RuleKind, TenantId, Weights};
 
 /// One tenant of the directory that `agentbus tenants apply` publishes and every node watches.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -26,6 +26,11 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// What is in the agent's durable inbox is written in this, whether it is registered or away.
+    pub fn durable_encoding(&self, agent: &AgentId) -> Encoding {
+        self.agents.get(agent).and_then(|grant| grant.encoding).unwrap_or(Encoding::DURABLE)
+    }
+
     /// A tenant without agents, with the default limits.
     pub fn new(id: TenantId) -> Self {
         Self {
@@ -45,6 +50,10 @@ pub struct AgentGrant {
     /// Roles that policy reads as `input.sender.roles`.
     #[serde(default)]
     pub roles: BTreeSet<String>,
+    /// Of its durable inbox, and of its live one where it has registered none. Absent: JSON, and as the
+    /// sender wrote it. Written only where it is said: the last version's nodes do not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 /// Bounds of one tenant. Defaults are those of the system this grew from (`origin.md`).

@@ -70,6 +70,8 @@ pub struct Reach {
     /// At most [`Reach::MISSED_MAX`] of them; `missed_total` counts all.
     pub missed: Vec<Missed>,
     pub missed_total: u32,
+    /// Into durable inboxes, which the verdict's detail says; it is not written beside that.
+    pub durable: bool,
 }
 
 impl Reach {

@@ -149,13 +149,13 @@ pub(super) async fn pack(
     payload_max: usize,
 ) -> Result<(Vec<Parcel>, Reach), Rejection> {
     let mut packer = Packer::new(cpu, letter, payload_max);
-    let Judged { permits, mut missed, manner, encodings, .. } = judged;
+    let Judged { permits, mut missed, manner, durable_encodings, .. } = judged;
     let mut parcels = Vec::with_capacity(permits.len());
     for permit in permits {
         let agent = permit.recipient().clone();
-        match (packer.pack(permit, encodings.get(&agent).copied()).await, manner) {
+        match (packer.pack(permit, durable_encodings.get(&agent).copied()).await, manner) {
             (Ok(parcel), Manner::FirstThatListens) => {
-                let reach = Reach { delivered: 1, agent: Some(agent), ..Reach::default() };
+                let reach = Reach { delivered: 1, agent: Some(agent), durable: true, ..Reach::default() };
                 return Ok((vec![parcel], reach));
             }
             (Ok(parcel), Manner::EachOfThem) => parcels.push(parcel),
@@ -166,14 +166,20 @@ pub(super) async fn pack(
     }
     match parcels.len() {
         0 => Err(nobody_listens("none of the matching agents may get it".to_owned())),
-        delivered => Ok((parcels, reach(delivered, missed))),
+        delivered => Ok((parcels, Reach { durable: true, ..reach(delivered, missed) })),
     }
 }
 
 fn reach(delivered: usize, mut missed: Vec<Missed>) -> Reach {
     let missed_total = u32::try_from(missed.len()).unwrap_or(u32::MAX);
     missed.truncate(Reach::MISSED_MAX);
-    Reach { delivered: u32::try_from(delivered).unwrap_or(u32::MAX), agent: None, missed, missed_total }
+    Reach {
+        delivered: u32::try_from(delivered).unwrap_or(u32::MAX),
+        agent: None,
+        missed,
+        missed_total,
+        durable: false,
+    }
 }
 
 /// Makes parcels of one message; recipients with the same encoding and redaction share the bytes.

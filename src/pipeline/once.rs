@@ -155,7 +155,7 @@ async fn tell_parked(
     (id, why): (DeliberationId, String),
     trail: &Trail,
 ) -> Result<Outcome, Rejection> {
-    let Answer { verdict, encoding, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
+    let Answer { verdict, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
     let notice = Notice {
         key: key.clone(),
         to: key.sender.clone(),
@@ -164,7 +164,7 @@ async fn tell_parked(
         not_after: trail.deadline(),
         digest: trail.digest(),
         verdict,
-        encoding,
+        encoding: pipeline.inbox_encoding(&key.tenant, &key.sender),
     };
     // What stands already is of a `submit` of this id.
     pipeline.lane.outcome(notice).await.map_err(stored::unavailable)?;

@@ -122,7 +122,12 @@ pub(super) async fn permit(
             Recipient::Capability(capability) => Some(capability.clone()),
             Recipient::Agent(_) | Recipient::Broadcast(_) => None,
         },
-        encodings: candidates.recipients.iter().filter_map(|r| Some((r.id.clone(), r.encoding?))).collect(),
+        encodings: candidates.recipients.iter().filter_map(|r| live_encoding(r, tenant)).collect(),
+        durable_encodings: candidates
+            .recipients
+            .iter()
+            .map(|r| (r.id.clone(), tenant.durable_encoding(&r.id)))
+            .collect(),
         way: Way::Live,
     };
     let mut refused = None;
@@ -158,6 +163,12 @@ pub(super) async fn permit(
         Some(rejection) if judged.permits.is_empty() => Err(rejection),
         _ => Ok(judged),
     }
+}
+
+/// What it has registered, or else what the operator says.
+fn live_encoding(recipient: &AgentRecord, tenant: &Tenant) -> Option<(AgentId, crate::domain::Encoding)> {
+    let granted = || tenant.agents.get(&recipient.id)?.encoding;
+    Some((recipient.id.clone(), recipient.encoding.or_else(granted)?))
 }
 
 /// An agent that has not said what it can do.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     deliberation::Case,
-    domain::{AgentId, Approval, Encoding, Event, Judgement, Parked, Reach, Reason, TenantId, Verdict},
+    domain::{AgentId, Approval, Event, Judgement, Parked, Reach, Reason, TenantId, Verdict},
     rejection::Rejection,
     state::MessageKey,
     wire,
@@ -90,7 +90,7 @@ impl Pipeline {
             Err(rejection) if effect.reached > 0 => {
                 tracing::debug!(%rejection, "a broadcast was stored in part, and the rest is refused");
                 let delivered = u32::try_from(effect.reached).unwrap_or(u32::MAX);
-                Ok(Outcome::Delivered(Reach { delivered, ..Reach::default() }))
+                Ok(Outcome::Delivered(Reach { delivered, durable: true, ..Reach::default() }))
             }
             released => released,
         };
@@ -212,7 +212,7 @@ impl Pipeline {
             not_after: begun + tell::TOLD_WITHIN,
             digest: None,
             verdict: verdict.clone(),
-            encoding: Encoding::Json,
+            encoding: self.inbox_encoding(&case.parked.tenant, to),
         }
     }
 }

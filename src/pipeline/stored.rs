@@ -169,7 +169,8 @@ pub(super) fn from_evidence(evidence: Evidence, letter: &Decoded, told: Told) ->
         // A broadcast that was stored for some: the others are to come, and none gets it twice.
         (_, Some(_)) if broadcast => None,
         (_, Some(agent)) => {
-            Some(Outcome::Delivered(Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() }))
+            let agent = Some(agent.clone());
+            Some(Outcome::Delivered(Reach { delivered: 1, agent, durable: true, ..Reach::default() }))
         }
         (_, None) => None,
     }

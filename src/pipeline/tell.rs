@@ -11,7 +11,7 @@ use super::{
     trail::{Outcome, Trail},
 };
 use crate::{
-    domain::{Reach, Reason, Status, Verdict},
+    domain::{AgentId, Encoding, Reach, Reason, Status, TenantId, Verdict},
     state::MessageKey,
 };
 
@@ -29,7 +29,7 @@ impl Pipeline {
     ) -> Result<(), LaneError> {
         let (place, record) = trail.recorded(&kept.request, &answer.verdict);
         self.lane.record(place, record).await?;
-        let noted = self.lane.outcome(notice(kept, trail, answer, stage)).await?;
+        let noted = self.lane.outcome(self.notice_of(kept, trail, answer, stage)).await?;
         if noted == Noted::Now || stage != OutcomeStage::Governed {
             return Ok(());
         }
@@ -51,9 +51,9 @@ impl Pipeline {
             None => return Ok(()),
         };
         let delivered = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
-        let reach = Reach { delivered, ..Reach::default() };
+        let reach = Reach { delivered, durable: true, ..Reach::default() };
         let answer = trail.answer(Ok(Outcome::Delivered(reach)));
-        self.lane.outcome(notice(kept, trail, &answer, OutcomeStage::Delivered)).await?;
+        self.lane.outcome(self.notice_of(kept, trail, &answer, OutcomeStage::Delivered)).await?;
         Ok(())
     }
 
@@ -74,7 +74,7 @@ impl Pipeline {
             let verdict = Verdict { retryable: false, retry_after: None, ..stands? };
             let stage = OutcomeStage::Repeated(rand::rng().random());
             let answer = Answer { verdict, encoding: trail.encoding(), repeat: true };
-            self.lane.outcome(Notice { digest: None, ..notice(kept, trail, &answer, stage) }).await
+            self.lane.outcome(Notice { digest: None, ..self.notice_of(kept, trail, &answer, stage) }).await
         };
         if let Err(error) = telling.await {
             tracing::warn!(%error, "a sender was not told again what stands for its message");
@@ -106,17 +106,22 @@ impl Pipeline {
             ..verdict
         })
     }
-}
 
-fn notice(kept: &Kept, trail: &Trail, answer: &Answer, stage: OutcomeStage) -> Notice {
-    Notice {
-        key: kept.key.clone(),
-        to: kept.key.sender.clone(),
-        stage,
-        after: trail.stored_last(),
-        not_after: kept.request.received + TOLD_WITHIN,
-        digest: trail.digest(),
-        verdict: answer.verdict.clone(),
-        encoding: answer.encoding,
+    /// What is in an agent's durable inbox is written in one encoding.
+    pub(super) fn inbox_encoding(&self, tenant: &TenantId, agent: &AgentId) -> Encoding {
+        self.tenants.tenant(tenant).map_or(Encoding::DURABLE, |tenant| tenant.durable_encoding(agent))
+    }
+
+    fn notice_of(&self, kept: &Kept, trail: &Trail, answer: &Answer, stage: OutcomeStage) -> Notice {
+        Notice {
+            key: kept.key.clone(),
+            to: kept.key.sender.clone(),
+            stage,
+            after: trail.stored_last(),
+            not_after: kept.request.received + TOLD_WITHIN,
+            digest: trail.digest(),
+            verdict: answer.verdict.clone(),
+            encoding: self.inbox_encoding(&kept.key.tenant, &kept.key.sender),
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         Status, TenantId, Timestamp, Verb, Verdict,
     },
     impact::Unassessed,
+    phrase::counted,
     policy::Permit,
     rejection::Rejection,
     state::MessageKey,
@@ -32,8 +33,10 @@ pub(super) struct Judged {
     pub manner: Manner,
     /// By which the recipients were chosen.
     pub capability: Option<CapabilityId>,
-    /// Of those that want their inbox in a certain encoding.
+    /// Of those that want their live inbox in a certain encoding.
     pub encodings: HashMap<AgentId, Encoding>,
+    /// Of all of them.
+    pub durable_encodings: HashMap<AgentId, Encoding>,
     pub way: Way,
 }
 
@@ -281,11 +284,15 @@ impl Trail {
     }
 
     fn delivered(&self, reach: Reach) -> Verdict {
+        let (its, their) = match reach.durable {
+            true => (", into its durable inbox", ", into their durable inboxes"),
+            false => ("", ""),
+        };
         let detail = match (&reach.agent, reach.missed_total) {
-            (Some(agent), _) => format!("handed to {agent}"),
-            (None, 0) => format!("handed to {}", crate::phrase::counted(reach.delivered, "agent")),
+            (Some(agent), _) => format!("handed to {agent}{its}"),
+            (None, 0) => format!("handed to {}{their}", counted(reach.delivered, "agent")),
             (None, missed) => {
-                format!("handed to {}, {missed} missed", crate::phrase::counted(reach.delivered, "agent"))
+                format!("handed to {}{their}, {missed} missed", counted(reach.delivered, "agent"))
             }
         };
         Verdict { detail, reach: Some(reach), ..self.verdict() }

@@ -417,13 +417,17 @@ fn node_config(
     dir: &Path,
     overrides: &toml::Table,
 ) -> toml::Table {
-    let seed = User::from(BusUser::Node).seed_path(dir);
     let section = |pairs: &[(&str, String)]| -> toml::Value {
         let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into()));
         toml::Table::from_iter(pairs).into()
     };
     let mut config = toml::Table::new();
-    let nats = section(&[("url", nats.url()), ("nkey_file", seed.to_string_lossy().into_owned())]);
+    let path = |user: BusUser| User::from(user).seed_path(dir).to_string_lossy().into_owned();
+    let nats = section(&[
+        ("url", nats.url()),
+        ("nkey_file", path(BusUser::Node)),
+        ("kicker_nkey_file", path(BusUser::Kicker)),
+    ]);
     config.insert("nats".into(), nats);
     if let Some(redis) = redis {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();

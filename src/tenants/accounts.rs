@@ -17,7 +17,7 @@ use std::{
 use crate::domain::TenantId;
 
 use super::{
-    names::{BUS_ACCOUNT, BusUser, INBOX_DOMAIN, SYSTEM_ACCOUNT, User, outbound_stream},
+    names::{BUS_ACCOUNT, INBOX_DOMAIN, SYSTEM_ACCOUNT, User, outbound_stream},
     permissions::{Permissions, permissions},
     plan::Plan,
 };
@@ -41,7 +41,13 @@ pub fn render(plan: &Plan, keys: &BTreeMap<User, Vec<String>>, former: &BTreeSet
     block(&mut out, |out| {
         writeln!(out, "\nsystem_account: {SYSTEM_ACCOUNT:?}\n\naccounts {{")?;
         writeln!(out, "  {SYSTEM_ACCOUNT:?}: {{")?;
-        users(out, plan, keys, former, |user| matches!(user, User::Bus(BusUser::Admin)))?;
+        users(
+            out,
+            plan,
+            keys,
+            former,
+            |user| matches!(user, User::Bus(user) if user.account() == SYSTEM_ACCOUNT),
+        )?;
         writeln!(out, "  }}\n\n  {BUS_ACCOUNT:?}: {{\n    jetstream: enabled\n    exports: [")?;
         tenants().try_for_each(|id| exports(out, id))?;
         writeln!(out, "    ]")?;

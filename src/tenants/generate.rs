@@ -119,11 +119,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let plan = Plan::example().unwrap();
         let first = plan.generate(dir.path()).unwrap();
-        assert_eq!((first.users, first.created.len(), first.changed), (16, 16, true));
+        assert_eq!((first.users, first.created.len(), first.changed), (17, 17, true));
         let path = dir.path().join("keys/acme/planner.nk");
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         assert_eq!(mode(&dir.path().join("keys")), 0o700);
-        for own in ["bus/node.nk", "bus/provisioner.nk", "bus/operator.nk", "sys/admin.nk"] {
+        for own in ["bus/node.nk", "bus/provisioner.nk", "bus/operator.nk", "sys/admin.nk", "sys/kicker.nk"] {
             Seed::read(&dir.path().join("keys").join(own)).unwrap();
         }
 

@@ -73,6 +73,14 @@ pub const THRESHOLDS_STREAM: &str = "KV_agentbus_thresholds";
 /// What the server publishes when a tenant changed, one subject per tenant: a nudge without content.
 pub const TENANTS_CHANGED: &str = "directory.*";
 
+/// Where nodes say that they run, and by which connections.
+pub const HEARTBEATS: &str = "nodes.heartbeat";
+
+/// Asks a server to end one of its connections. An id of a server is one token.
+pub fn kick(server: &str) -> String {
+    format!("$SYS.REQ.SERVER.{server}.KICK")
+}
+
 /// The queue group in which nodes share requests.
 pub const NODES_QUEUE: &str = "nodes";
 
@@ -107,10 +115,13 @@ pub enum BusUser {
     Operator,
     /// In the system account: reloads.
     Admin,
+    /// In the system account: nodes end the connections of a node that is stalled.
+    Kicker,
 }
 
 impl BusUser {
-    pub const ALL: &[BusUser] = &[BusUser::Node, BusUser::Provisioner, BusUser::Operator, BusUser::Admin];
+    pub const ALL: &[BusUser] =
+        &[BusUser::Node, BusUser::Provisioner, BusUser::Operator, BusUser::Admin, BusUser::Kicker];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -118,13 +129,14 @@ impl BusUser {
             BusUser::Provisioner => "provisioner",
             BusUser::Operator => "operator",
             BusUser::Admin => "admin",
+            BusUser::Kicker => "kicker",
         }
     }
 
     pub fn account(self) -> &'static str {
         match self {
             BusUser::Node | BusUser::Provisioner | BusUser::Operator => BUS_ACCOUNT,
-            BusUser::Admin => SYSTEM_ACCOUNT,
+            BusUser::Admin | BusUser::Kicker => SYSTEM_ACCOUNT,
         }
     }
 }

@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    BusUser, CLERK_CONSUMER, DEAD_LETTERS_SUBJECTS, DELIBERATIONS_SUBJECTS, INBOX_DOMAIN, NODES_CONSUMER,
-    NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
-    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream,
-    deliberations_stream, inbound_stream, inbox_subjects, outbound_stream, requests_of_all_tenants,
-    unheard_questions,
+    BusUser, CLERK_CONSUMER, DEAD_LETTERS_SUBJECTS, DELIBERATIONS_SUBJECTS, HEARTBEATS, INBOX_DOMAIN,
+    NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED,
+    TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to,
+    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
+    requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -48,6 +48,7 @@ pub fn permissions<'a>(
         User::Bus(BusUser::Provisioner) => provisioner(inbox, tenants, former),
         User::Bus(BusUser::Operator) => operator(inbox, tenants),
         User::Bus(BusUser::Admin) => admin(inbox),
+        User::Bus(BusUser::Kicker) => Permissions { publish: vec![kick("*")], subscribe: vec![inbox] },
     }
 }
 
@@ -63,6 +64,7 @@ fn node(inbox: String) -> Permissions {
         // Replies to an operator's `$SRV` requests.
         "_INBOX.operator.>",
         RECORDS_SUBJECTS,
+        HEARTBEATS,
     ]);
     // The durable lane, deliberations, what was learned.
     publish.extend(lines(&[
@@ -93,7 +95,7 @@ fn node(inbox: String) -> Permissions {
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
-    subscribe.extend([TENANTS_CHANGED.to_owned(), inbox]);
+    subscribe.extend([TENANTS_CHANGED.to_owned(), HEARTBEATS.to_owned(), inbox]);
     Permissions { publish, subscribe }
 }
 

@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     domain::{
-        AgentGrant, AgentId, Deliberation, DeliberationError, Tenant, TenantId, TenantLimits, WeightsError,
-        id::shown,
+        AgentGrant, AgentId, Deliberation, DeliberationError, Encoding, Tenant, TenantId, TenantLimits,
+        WeightsError, id::shown,
     },
     text_file,
 };
@@ -160,12 +160,12 @@ impl Plan {
             entry.nats.check(&id)?;
             entry.store.check(&id)?;
             let mut agents = BTreeMap::new();
-            for (agent, AgentEntry { roles, nkey, nkeys }) in entry.agents {
+            for (agent, AgentEntry { roles, encoding, nkey, nkeys }) in entry.agents {
                 let keys = NamedKeys { nkey, nkeys }.check(&format!("tenants.{id}.agents.{agent}"))?;
                 if let Some(keys) = keys {
                     plan.keys.insert(User::Agent(id.clone(), agent.clone()), keys);
                 }
-                agents.insert(agent, AgentGrant { roles });
+                agents.insert(agent, AgentGrant { roles, encoding });
             }
             let tenant = Tenant {
                 id: id.clone(),
@@ -253,6 +253,7 @@ impl BusEntry {
 struct AgentEntry {
     #[serde(default)]
     roles: BTreeSet<String>,
+    encoding: Option<Encoding>,
     nkey: Option<String>,
     nkeys: Option<Vec<String>>,
 }
@@ -402,7 +403,7 @@ mod tests {
                 ["auditor", "controller", "executive", "implementer", "judicial", "legislative", "monitor"];
             assert_eq!(roles, BTreeSet::from(all), "{}", tenant.id);
         }
-        assert_eq!(plan.users().count(), 4 + 12);
+        assert_eq!(plan.users().count(), 5 + 12);
     }
 
     #[test]

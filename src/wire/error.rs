@@ -240,7 +240,11 @@ impl Shown {
 
     /// The text if it looks like a field's name, else only its size.
     pub(super) fn name(&self) -> String {
-        if self.plain { self.escaped.to_string() } else { format!("(a name of {})", counted(self.bytes, "byte")) }
+        if self.plain {
+            self.escaped.to_string()
+        } else {
+            format!("(a name of {})", counted(self.bytes, "byte"))
+        }
     }
 
     /// The text if it is short, else only its size.

@@ -361,6 +361,7 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
             agent: agent.map(|it| it.parse().unwrap()),
             missed,
             missed_total,
+            durable: false,
         });
     let parked = option::of("[a-f0-9]{24}".prop_map(|it| it.parse().unwrap()));
     let facts = (option::of(message_ids()), sample::select(Status::ALL), sample::select(Reason::ALL), parked);

@@ -155,7 +155,7 @@ pub(super) fn write_impact(w: &mut Writer, impact: &Impact) {
 }
 
 fn write_reach(w: &mut Writer, reach: &Reach) {
-    let Reach { delivered, agent, missed, missed_total } = reach;
+    let Reach { delivered, agent, missed, missed_total, durable: _ } = reach;
     w.map(3 + usize::from(agent.is_some()));
     w.key("delivered");
     w.int((*delivered).into());
@@ -355,6 +355,7 @@ fn read_reach<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Reach> {
         agent,
         missed: missed.unwrap_or_default(),
         missed_total: missed_total.unwrap_or_default(),
+        durable: false,
     })
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use agentbus::{
-    client::{AgentClient, Draft},
-    domain::Encoding,
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Status},
     servers::{self, Stack, StackOptions, Tool},
     tenants::{BusUser, Plan, Seed, User},
 };
@@ -161,18 +161,25 @@ async fn example_agents_talk(command: impl Fn(&str) -> Command) {
     assert_eq!(heard, "plannersays{\"text\":\"add1and2\"}");
     assert_eq!(worker.end().await, Some(0));
 
-    // It has unregistered, so there is nobody any more: the bus keeps what is for it.
+    // It has unregistered, so there is nobody any more: the bus keeps what is for it, however it was written.
+    let packed = Draft::to_agent("worker", "and 2, packed").encode(Encoding::MessagePack);
+    let kept = bus.agent("acme", "planner").await.submit(packed, Patience::default()).await.unwrap();
+    assert_eq!(kept.status, Status::Stored, "{kept:?}");
     let planner = output(agent("planner", "planner", &["worker", "and 3"])).await;
     let said = text(&planner.stdout);
-    for part in
-        ["rejected: recipient_unknown (404)", "\nstored\n", "\noutcome: delivered (200): handed to worker\n"]
-    {
+    for part in [
+        "rejected: recipient_unknown (404)",
+        "\nstored\n",
+        "\noutcome: delivered (200): handed to worker, into its durable inbox\n",
+    ] {
         assert!(said.contains(part), "{part:?} is missing in:\n{said}{}", text(&planner.stderr));
     }
     assert_eq!(planner.status.code(), Some(0));
-    let mut worker = Running::start(agent("worker", "worker", &["1"]));
+    let mut worker = Running::start(agent("worker", "worker", &["2"]));
     assert_eq!(worker.line().await, "acme/worker is ready");
-    assert_eq!(worker.line().await.replace(' ', ""), "plannersays{\"text\":\"and3\"}");
+    let mut heard = [worker.line().await, worker.line().await].map(|line| line.replace(' ', ""));
+    heard.sort();
+    assert_eq!(heard, ["plannersays{\"text\":\"and2,packed\"}", "plannersays{\"text\":\"and3\"}"]);
     assert_eq!(worker.end().await, Some(0));
     // It was acknowledged.
     let kept =
@@ -264,7 +271,7 @@ async fn people_send_receive_and_look_around_on_the_command_line() {
         "--capability",
         "sum",
         "--count",
-        "2",
+        "3",
         "--json",
     ]));
     // Registered and listening as soon as others can find it.
@@ -290,6 +297,15 @@ async fn people_send_receive_and_look_around_on_the_command_line() {
         text(&sent.stderr)
     );
     assert_eq!(sent.status.code(), Some(0));
+    let words = ["send", "--as", "acme/planner", "--to", "worker", "--message-id", "once", "only once"];
+    let first = text(&output(bus.agentbus(&words)).await.stdout);
+    let again = output(bus.agentbus(&words)).await;
+    assert!(first.starts_with("delivered  "), "{first}");
+    let (said, noted) = (text(&again.stdout), text(&again.stderr));
+    assert!(
+        said.starts_with("repeat: delivered  ") && noted.contains("once was used before"),
+        "{said}{noted}"
+    );
     let words = [
         "send",
         "--as",
@@ -314,7 +330,9 @@ async fn people_send_receive_and_look_around_on_the_command_line() {
         (&"good morning".into(), &"planner".into())
     );
     let second: Value = serde_json::from_str(&inbox.line().await).unwrap();
-    assert_eq!(second["content"]["n"], serde_json::json!([1, 2]));
+    assert_eq!(second["content"]["text"], "only once");
+    let third: Value = serde_json::from_str(&inbox.line().await).unwrap();
+    assert_eq!(third["content"]["n"], serde_json::json!([1, 2]));
     assert_eq!(inbox.end().await, Some(0), "the stray was not counted");
 
     for (words, code, said) in [

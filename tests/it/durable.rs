@@ -201,3 +201,45 @@ async fn what_can_be_refused_at_once_is_not_kept() {
     assert!(desk.count("OUT_acme", ">").await.is_empty());
     desk.bus.stop().await;
 }
+
+/// The types of the next messages and outcomes, and whether they look like JSON.
+async fn types(kept: &mut Kept, count: usize) -> HashSet<(String, bool)> {
+    let mut types = HashSet::new();
+    for _ in 0..count {
+        let message = kept.next().await;
+        let headers = message.headers.unwrap();
+        let json = message.payload.first() == Some(&b'{');
+        types.insert((header(&headers, "Content-Type").to_owned(), json));
+    }
+    types
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_inbox_has_one_encoding_whoever_wrote_and_whether_its_agent_is_registered() {
+    let plan = "packer = { encoding = \"msgpack\" }\n";
+    let desk = Desk::with(1, plan, |_| {}).await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    for (id, type_is) in [("worker", "application/json"), ("packer", "application/msgpack")] {
+        let agent = desk.agent(id).await;
+        // Once as one that has never been there, once registered, and for the other encoding at that.
+        for registered in [None, Some("msgpack"), Some("json")] {
+            if let Some(encoding) = registered {
+                let body = json!({ "encoding": encoding }).to_string();
+                assert_eq!(agent.json(Verb::Register, body).await.unwrap()["status"], "ok");
+            }
+            for encoding in [Encoding::Json, Encoding::MessagePack] {
+                let draft = note(id, "one encoding").encode(encoding);
+                assert_eq!(planner.submit(draft, PATIENT).await.unwrap().status, Status::Stored);
+                assert_eq!(live(&mut outcomes).await.reason, Reason::Delivered);
+            }
+        }
+        let mut kept = Kept::of(&agent).await;
+        let json = type_is == "application/json";
+        assert_eq!(types(&mut kept, 6).await, HashSet::from([(type_is.to_owned(), json)]), "{id}");
+        // Its own outcomes too.
+        agent.submit(note("helper", "mine").encode(Encoding::MessagePack), PATIENT).await.unwrap();
+        assert_eq!(types(&mut kept, 1).await, HashSet::from([(type_is.to_owned(), json)]), "{id}");
+    }
+    desk.bus.stop().await;
+}

@@ -241,7 +241,7 @@ async fn a_stalled_node_leaves_the_rotation_and_comes_back_without_doubling_a_me
     };
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.node(0).child_mut().pause();
-    let left = out_of_rotation(&planner, Duration::from_secs(6)).await;
+    let left = out_of_rotation(&planner, Duration::from_secs(15)).await;
     println!("out of the rotation after {left:?}");
     // Longer than the lease: what it held is taken over, and it must notice when it wakes up.
     tokio::time::sleep(Duration::from_secs(1)).await;

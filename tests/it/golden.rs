@@ -41,6 +41,7 @@ pub(crate) fn verdict() -> Verdict {
             agent: "worker".parse().ok(),
             missed: vec![Missed { agent: agent("helper"), reason: Reason::RecipientOffline }],
             missed_total: 1,
+            durable: false,
         }),
         deliberation_id: "0123456789abcdef01234567".parse().ok(),
         node: "node-1".to_owned(),

@@ -11,6 +11,7 @@
 )]
 
 mod ask;
+mod busy;
 mod chaos;
 mod clients;
 mod commands;

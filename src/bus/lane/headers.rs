@@ -48,6 +48,16 @@ pub(super) fn delivery(shipment: &Shipment, index: usize) -> HeaderMap {
     headers
 }
 
+/// Of a hint that a message has come into the durable inbox. It names no recipient and is no delivery, so an
+/// agent that knows no hints drops it.
+pub(super) fn nudge(key: &MessageKey) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Kept", "message");
+    headers.insert("Agentbus-Message-Id", key.message.as_str());
+    headers.insert("Agentbus-Sender", key.sender.as_str());
+    headers
+}
+
 /// Of a verdict. Never `Agentbus-Delivery`.
 pub(super) fn outcome(notice: &Notice) -> HeaderMap {
     let mut headers = verdict(&notice.verdict, notice.encoding);

@@ -24,6 +24,8 @@ use crate::{
 const LATE_MAX: usize = 16;
 /// For another's publish that is under way: it cannot be read yet, and may come to nothing.
 const UNDER_WAY_MS: std::ops::Range<u64> = 2..20;
+/// While the connection is away its queue can be full.
+const NUDGE_WITHIN: Duration = Duration::from_millis(100);
 /// Recipients of one message that are read; no tenant has as many agents.
 const RECIPIENTS_READ_MAX: usize = 100_000;
 
@@ -50,6 +52,7 @@ impl JetStreamLane {
             match publish.await? {
                 Published::Kept { sequence, .. } => {
                     (last, late) = (sequence, 0);
+                    self.nudge(key, to).await;
                     next = parcels.next();
                 }
                 Published::Late => {
@@ -65,6 +68,15 @@ impl JetStreamLane {
             }
         }
         Ok(Stored::Now { last })
+    }
+
+    /// Tells who listens live that something has come into the durable inbox. A hint without content: it is
+    /// lost if nobody listens, and nothing waits for it.
+    async fn nudge(&self, key: &MessageKey, to: &AgentId) {
+        let client = self.requests.client();
+        let nudging =
+            client.publish_with_headers(subjects::inbox(&key.tenant, to), headers::nudge(key), Bytes::new());
+        let _ = tokio::time::timeout(NUDGE_WITHIN, nudging).await;
     }
 
     /// The first verdict of its stage stands.

@@ -88,7 +88,6 @@ fn marked(text: &str) -> Option<String> {
         at += taken;
         written = at;
     }
-    }
     let any = written > 0;
     let instead_of_spaces = !text.contains(char::is_whitespace) && text.matches('+').nth(1).is_some();
     if text.contains('+') && (any || instead_of_spaces) {

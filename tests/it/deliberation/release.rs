@@ -242,3 +242,24 @@ fn small(terms: &str, inbox_bytes: u64) -> Plan {
     let toml = format!("{}\n[tenants.acme.store]\ninbox_bytes = {inbox_bytes}\n", plan_text(terms));
     Plan::parse(&toml).unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_live_hears_that_an_approved_message_is_in_the_durable_inbox() {
+    let court = Court::sit(1, ONE_OF_TWO).await;
+    let mut live = court.worker.everything().await.unwrap();
+    let draft = severe("look into your durable inbox");
+    let parked = court.park(&draft).await;
+    parked.vote(&court.judge, "approve").await;
+    let hint = tokio::time::timeout(SOON, live.next()).await.unwrap().unwrap();
+    assert!(agentbus::client::is_hint(&hint), "{hint:?}");
+    assert!(hint.payload.is_empty() && hint.reply.is_none(), "{hint:?}");
+    assert_eq!(header(&hint, "Agentbus-Message-Id"), draft.message_id);
+    // It is no delivery, and nobody can take it for one.
+    for absent in ["Agentbus-Recipient", "Agentbus-Delivery", "Agentbus-Verdict", "Content-Type"] {
+        assert_eq!(header(&hint, absent), "", "{absent}");
+    }
+    let verdict = told(&court.planner).await;
+    assert_eq!(verdict.detail, "handed to worker, into its durable inbox");
+    assert_eq!(take(&court.worker, 2, MEANWHILE).await.len(), 1);
+    court.stop().await;
+}

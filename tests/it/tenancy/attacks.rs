@@ -277,6 +277,20 @@ async fn provisioner_operator_and_administrator_keep_to_their_own_work() {
                 Subscribe(">"),
             ],
         ),
+        (
+            BusUser::Kicker,
+            &[
+                Publish("nodes.heartbeat"),
+                Publish("$SYS.REQ.SERVER.PING"),
+                Publish("$SYS.REQ.SERVER.PING.CONNZ"),
+                Publish("$SYS.REQ.SERVER.X.RELOAD"),
+                Publish("$SYS.REQ.SERVER.X.LDM"),
+                Publish("$SYS.REQ.CLAIMS.UPDATE"),
+                Subscribe("$SYS.>"),
+                Subscribe("nodes.heartbeat"),
+                Subscribe(">"),
+            ],
+        ),
     ];
     for (user, attacks) in cases {
         all_refused(&server.bus(*user).await, attacks).await;

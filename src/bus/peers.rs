@@ -1,0 +1,277 @@
+//! Is another node stalled? Then its connections are ended, so that no more requests go to it.
+//!
+//! A stalled process keeps its connections and its place in the queue group, and its share of all requests is
+//! lost. The server would notice by its pings, but these are for all clients, and an agent may be busy for
+//! longer than a node. So nodes hear each other's heartbeats, and whoever misses one asks the server to end the
+//! connections that were named in it. A node that was taken for stalled by mistake connects again at once.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::{Client, ConnectOptions, ServerInfo};
+use futures_util::StreamExt as _;
+use tokio::time::MissedTickBehavior;
+
+use super::{BusError, reconnect_delay};
+use crate::{
+    config,
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+    tenants::{self, BusUser, Seed, User, names},
+};
+
+const BEAT_EVERY: Duration = Duration::from_millis(500);
+/// Four heartbeats missed.
+const SILENT_FOR: Duration = Duration::from_secs(2);
+/// Who was away for this long itself, or does not hear itself, judges nobody.
+const AWAY_FOR: Duration = Duration::from_secs(1);
+const PEERS_MAX: usize = 256;
+const LINKS_MAX: usize = 8;
+const BEAT_BYTES_MAX: usize = 4096;
+/// Characters of a server's id.
+const SERVER_MAX: usize = 64;
+
+/// A connection, as its server calls it. No server gives a number twice.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Link {
+    server: String,
+    client: u64,
+}
+
+impl Link {
+    pub fn of(client: &Client) -> Self {
+        Self::named(&client.server_info())
+    }
+
+    pub(super) fn named(info: &ServerInfo) -> Self {
+        Self { server: info.server_id.clone(), client: info.client_id }
+    }
+
+    /// A server that can be named in a subject.
+    fn is_sound(&self) -> bool {
+        let token = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+        (1..=SERVER_MAX).contains(&self.server.len()) && self.server.bytes().all(token)
+    }
+}
+
+/// All connections of this node at this moment.
+type Links = Arc<dyn Fn() -> Vec<Link> + Send + Sync>;
+
+/// What a node says of itself.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Beat {
+    /// Of the process: a node that is started again is another.
+    id: String,
+    name: String,
+    links: Vec<Link>,
+}
+
+/// This node's heartbeat, and its ear for the others'.
+pub struct Peers {
+    client: Client,
+    /// Absent: somebody else looks after stalled nodes, or nobody.
+    kicker: Option<Client>,
+    id: String,
+    name: String,
+    links: Links,
+}
+
+impl Peers {
+    /// Beats until the shutdown. Nothing of this keeps a node from serving.
+    pub async fn start(
+        name: &str,
+        client: Client,
+        settings: &config::Nats,
+        links: impl Fn() -> Vec<Link> + Send + Sync + 'static,
+        background: &Shutdown,
+        supervisor: &Supervisor,
+    ) -> Result<(), BusError> {
+        let kicker = match &settings.kicker_nkey_file {
+            Some(path) => Some(connect(name, path, settings).await?),
+            None => None,
+        };
+        let id = nuid::next().to_string();
+        let peers = Arc::new(Self { client, kicker, id, name: name.to_owned(), links: Arc::new(links) });
+        supervisor.keep("peers", background.tracker(), background.token().clone(), move || {
+            let peers = Arc::clone(&peers);
+            async move { peers.watch().await }
+        });
+        Ok(())
+    }
+
+    async fn watch(&self) {
+        let Ok(mut heard) = self.client.subscribe(names::HEARTBEATS).await else { return };
+        let mut watch = Watch::new(Instant::now());
+        let mut tick = tokio::time::interval(BEAT_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // What has come is heard before anybody is judged.
+                biased;
+                beat = heard.next() => match beat {
+                    Some(beat) => watch.hear(&self.id, &beat.payload, Instant::now()),
+                    None => return,
+                },
+                _ = tick.tick() => {
+                    self.beat().await;
+                    for (name, links) in watch.silent(Instant::now()) {
+                        self.end(&name, &links).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn beat(&self) {
+        let beat = Beat { id: self.id.clone(), name: self.name.clone(), links: (self.links)() };
+        let Ok(beat) = serde_json::to_vec(&beat) else { return };
+        // While NATS is away, nothing waits for it.
+        let _ = tokio::time::timeout(BEAT_EVERY, self.client.publish(names::HEARTBEATS, beat.into())).await;
+    }
+
+    async fn end(&self, name: &str, links: &[Link]) {
+        let Some(kicker) = &self.kicker else {
+            tracing::warn!(
+                node = name,
+                "a node is silent, and there is no nats.kicker_nkey_file to end it by"
+            );
+            return;
+        };
+        tracing::warn!(node = name, connections = links.len(), "a node is silent: its connections are ended");
+        for link in links {
+            let asked = serde_json::json!({ "cid": link.client }).to_string();
+            // The server acts only on what it could answer; the answer is of no use.
+            let (subject, reply) = (names::kick(&link.server), kicker.new_inbox());
+            let kicking = kicker.publish_with_reply(subject, reply, asked.into());
+            let _ = tokio::time::timeout(BEAT_EVERY, kicking).await;
+        }
+    }
+}
+
+/// Connects as the kicker, now or when the server lets it in.
+async fn connect(name: &str, seed: &Path, settings: &config::Nats) -> Result<Client, BusError> {
+    let user = User::Bus(BusUser::Kicker);
+    let options: ConnectOptions = tenants::connect::options(&user, &Seed::read(seed)?)
+        .name(format!("agentbus node {name} kicker"))
+        .connection_timeout(settings.timeout)
+        .max_reconnects(None)
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(reconnect_delay);
+    super::open(options, settings).await
+}
+
+struct Peer {
+    name: String,
+    links: Vec<Link>,
+    heard: Instant,
+}
+
+/// Who was heard, and when.
+struct Watch {
+    /// At most [`PEERS_MAX`].
+    peers: HashMap<String, Peer>,
+    /// When this node last heard itself, and when it last looked.
+    own: Instant,
+    looked: Instant,
+}
+
+impl Watch {
+    fn new(now: Instant) -> Self {
+        Self { peers: HashMap::new(), own: now, looked: now }
+    }
+
+    fn hear(&mut self, own: &str, payload: &[u8], now: Instant) {
+        if payload.len() > BEAT_BYTES_MAX {
+            return;
+        }
+        let Ok(Beat { id, name, links }) = serde_json::from_slice(payload) else { return };
+        if id == own {
+            self.own = now;
+        } else if links.len() <= LINKS_MAX
+            && links.iter().all(Link::is_sound)
+            && (self.peers.len() < PEERS_MAX || self.peers.contains_key(&id))
+        {
+            self.peers.insert(id, Peer { name, links, heard: now });
+        }
+    }
+
+    /// Those that have become silent, each told once.
+    fn silent(&mut self, now: Instant) -> Vec<(String, Vec<Link>)> {
+        let away = now.duration_since(self.looked).max(now.duration_since(self.own));
+        self.looked = now;
+        if away > AWAY_FOR {
+            // The others may have been heard by everybody else.
+            self.peers.values_mut().for_each(|peer| peer.heard = now);
+            return Vec::new();
+        }
+        let gone = |peer: &Peer| now.duration_since(peer.heard) > SILENT_FOR;
+        self.peers.extract_if(|_, peer| gone(peer)).map(|(_, peer)| (peer.name, peer.links)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn beat(id: &str) -> Vec<u8> {
+        let links = vec![Link { server: "NSERVER".to_owned(), client: 7 }];
+        serde_json::to_vec(&Beat { id: id.to_owned(), name: format!("node {id}"), links }).unwrap()
+    }
+
+    /// Looks every half second while `heard` says who is heard.
+    fn after(watch: &mut Watch, from: Instant, looks: u32, heard: &[&str]) -> Vec<String> {
+        let mut silent = Vec::new();
+        for look in 1..=looks {
+            let now = from + BEAT_EVERY * look;
+            heard.iter().for_each(|id| watch.hear("me", &beat(id), now));
+            silent.extend(watch.silent(now).into_iter().map(|(name, _)| name));
+        }
+        silent
+    }
+
+    #[test]
+    fn who_misses_four_heartbeats_is_told_once() {
+        let from = Instant::now();
+        let mut watch = Watch::new(from);
+        watch.hear("me", &beat("a"), from);
+        watch.hear("me", &beat("b"), from);
+        assert_eq!(after(&mut watch, from, 4, &["me", "b"]), [""; 0]);
+        assert_eq!(after(&mut watch, from + SILENT_FOR, 20, &["me", "b"]), ["node a"]);
+    }
+
+    #[test]
+    fn who_was_away_or_does_not_hear_itself_judges_nobody() {
+        let from = Instant::now();
+        let mut watch = Watch::new(from);
+        watch.hear("me", &beat("a"), from);
+        assert_eq!(after(&mut watch, from, 100, &[]), [""; 0], "it does not hear itself");
+        let woken = from + Duration::from_secs(600);
+        watch.hear("me", &beat("me"), woken);
+        assert_eq!(watch.silent(woken), [], "it was stalled itself");
+    }
+
+    #[test]
+    fn what_is_no_heartbeat_names_no_connection() {
+        let now = Instant::now();
+        let mut watch = Watch::new(now);
+        let bad = |links: &str| format!("{{\"id\":\"x\",\"name\":\"x\",\"links\":{links}}}").into_bytes();
+        let many = format!("[{}]", vec!["{\"server\":\"N\",\"client\":1}"; 9].join(","));
+        let long = format!("[{{\"server\":\"{}\",\"client\":1}}]", "N".repeat(65));
+        for links in
+            ["[{\"server\":\"*\",\"client\":1}]", "[{\"server\":\"\",\"client\":1}]", &many, &long, "1"]
+        {
+            watch.hear("me", &bad(links), now);
+        }
+        for peer in 0..2 * PEERS_MAX {
+            watch.hear("me", &beat(&peer.to_string()), now);
+        }
+        assert_eq!(watch.peers.len(), PEERS_MAX);
+        assert!(!watch.peers.contains_key("x"));
+    }
+}

@@ -1,0 +1,55 @@
+//! An agent that is busy for longer than a node may be silent, such as with a model's answer.
+
+use std::{sync::mpsc, time::Duration};
+
+use agentbus::{
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, Status},
+    tenants::{Seed, User},
+};
+use futures_util::StreamExt as _;
+
+use crate::support::bus::Bus;
+
+const BUSY_FOR: Duration = Duration::from_secs(6);
+const MESSAGES: usize = 14;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_reads_nothing_for_a_while_keeps_its_place_and_gets_everything_in_order() {
+    let bus = Bus::start(1).await;
+    let planner = bus.agent("acme", "planner").await;
+    let (url, worker) = (bus.stack.nats_url(), "worker".parse().unwrap());
+    let seed = bus.stack.seed_path(&User::Agent("acme".parse().unwrap(), worker));
+    let (ready, is_ready) = mpsc::channel();
+    // A runtime of one thread: while that sleeps, nothing of the connection is read and no ping is answered.
+    let agent = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let seed = Seed::read(&seed).unwrap();
+            let worker = AgentClient::connect(&url, &"worker".parse().unwrap(), seed.reveal()).await.unwrap();
+            let mut inbox = worker.inbox().await.unwrap();
+            worker.register(&[]).await.unwrap();
+            ready.send(()).unwrap();
+            std::thread::sleep(BUSY_FOR);
+            let mut heard = Vec::new();
+            while heard.len() < MESSAGES
+                && let Ok(Some(message)) = tokio::time::timeout(Duration::from_secs(5), inbox.next()).await
+            {
+                heard.push(message.headers.unwrap().get("Agentbus-Message-Id").unwrap().to_string());
+            }
+            heard
+        })
+    });
+    tokio::task::block_in_place(|| is_ready.recv()).unwrap();
+    let mut sent = Vec::new();
+    for number in 0..MESSAGES {
+        let draft = Draft::to_agent("worker", &format!("number {number}"));
+        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
+        sent.push(draft.message_id);
+        tokio::time::sleep(BUSY_FOR / 16).await;
+    }
+    let heard = tokio::task::spawn_blocking(move || agent.join().unwrap()).await.unwrap();
+    assert_eq!(heard, sent);
+    bus.stop().await;
+}
