@@ -43,8 +43,7 @@ async def main(server, who, seed_file, count=None):
             entry = beat if beat["status"] == "ok" else await register()
 
     async def listen(delivery):
-        # What names no recipient, or another, a stranger has made the server send here: a verdict, or a
-        # message of its own durable inbox.
+        # What names no recipient, or another, a stranger has made the server send here.
         headers = delivery.headers or {}
         if headers.get("Agentbus-Recipient") == agent:
             await work.put(delivery)

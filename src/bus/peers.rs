@@ -261,7 +261,7 @@ mod tests {
         let now = Instant::now();
         let mut watch = Watch::new(now);
         let bad = |links: &str| format!("{{\"id\":\"x\",\"name\":\"x\",\"links\":{links}}}").into_bytes();
-        let many = format!("[{}]", vec!["{\"server\":\"N\",\"client\":1}"; 9].join(","));
+        let many = format!("[{}]", ["{\"server\":\"N\",\"client\":1}"; 9].join(","));
         let long = format!("[{{\"server\":\"{}\",\"client\":1}}]", "N".repeat(65));
         for links in
             ["[{\"server\":\"*\",\"client\":1}]", "[{\"server\":\"\",\"client\":1}]", &many, &long, "1"]

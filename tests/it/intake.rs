@@ -152,7 +152,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
             if subject.starts_with("tenant.") {
                 strangers.push(name.to_owned());
             } else if !name.ends_with("intake") {
-                let own = ["_INBOX.node.", "directory.", "bus.*.answer."];
+                let own = ["_INBOX.node.", "directory.", "nodes.heartbeat", "bus.*.answer."];
                 assert!(own.iter().any(|prefix| subject.starts_with(prefix)), "{name} listens to {subject}");
             }
         }
@@ -162,7 +162,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 22] = [
+const PARTS: [&str; 23] = [
     "attendance",
     "deliberations",
     "directory",
@@ -175,6 +175,7 @@ const PARTS: [&str; 22] = [
     "lane connection",
     "name",
     "outbox",
+    "peers",
     "records",
     "redis changes",
     "redis connections",
@@ -221,7 +222,7 @@ async fn a_part_that_dies_is_started_again() {
         assert_eq!(submitted.reason, Reason::Stored, "after {name}");
     }
     let told = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.unwrap().text().await.unwrap();
-    assert!(told.contains("restarts") && told.contains("intake 1 times"), "{told}");
+    assert!(told.contains("restarts") && told.contains("intake 1 time,"), "{told}");
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;

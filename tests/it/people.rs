@@ -102,7 +102,7 @@ async fn a_reviewer_sees_decides_and_the_sender_hears_of_it() {
 
     let prefix = &id[..6];
     let (code, said) = run(&bus, &["deliberations", "list", "--as", "acme/judge"]).await;
-    assert!(code == 0 && said.contains("planner → worker") && said.contains("may vote"), "{said}");
+    assert!(code == 0 && said.contains("→ worker") && said.contains("may vote"), "{said}");
     let (code, shown) = run(&bus, &["deliberations", "show", "--as", "acme/judge", prefix]).await;
     assert!(code == 0 && shown.contains("rotate \\u001b[2J all keys"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "a stranger's text steers the terminal");
@@ -354,7 +354,7 @@ async fn an_operator_sees_redrives_and_drops_dead_letters() {
         (&["show", "acme/*/none"], 2, "agent"),
         (&["drop", "--yes", "acme/~/~"], 0, "deleted  acme/~/~"),
         (&["drop", "--all-of", "globex"], 1, "nothing of 1 is deleted yet"),
-        (&["drop", "--all-of", "globex", "--yes"], 0, "deleted  1 letters"),
+        (&["drop", "--all-of", "globex", "--yes"], 0, "deleted  1 letter"),
     ] {
         let words: Vec<&str> = ["dead-letters"].iter().chain(words).copied().collect();
         let (found, said) = run(&bus, &words).await;

@@ -37,18 +37,27 @@ fn listing_at(listing: &Listing, who: &Who, paint: Paint, now: u64) -> String {
         return format!("nothing waits for {who}\n");
     }
     let digits = short_id(entries);
-    let mut table = printable::table(["id", "from → to", "type", "why", "votes", "you", "time left"]);
-    if let Some(why) = table.column_mut(3) {
-        why.set_constraint(ColumnConstraint::LowerBoundary(comfy_table::Width::Fixed(WHY_MIN)));
+    let mut table = printable::table(["id", "message", "why", "votes", "time left"]);
+    for (column, constraint) in [
+        (0, ColumnConstraint::ContentWidth),
+        (2, ColumnConstraint::LowerBoundary(comfy_table::Width::Fixed(WHY_MIN))),
+        (4, ColumnConstraint::ContentWidth),
+    ] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(constraint);
+        }
     }
     for entry in entries {
         table.add_row([
             entry.id.chars().take(digits).collect(),
-            format!("{} → {}", safe(&entry.sender, 64), safe(&entry.to, TO_MAX)),
-            safe(&entry.message_type, 32),
+            format!(
+                "{}\n→ {}\n{}",
+                safe(&entry.sender, 64),
+                safe(&entry.to, TO_MAX),
+                safe(&entry.message_type, 32)
+            ),
             safe(&entry.why, 200),
-            votes(entry),
-            you(entry, who),
+            format!("{}\n{}", votes(entry), you(entry, who)).trim_end().to_owned(),
             left(entry.deadline, now),
         ]);
     }
@@ -407,9 +416,7 @@ pub(super) mod tests {
         )
         .unwrap();
         let text = listing_at(&list, &judge(), Paint::never(), 1_000_000);
-        for part in
-            ["0123456789aa", "0123456789ab", "planner → worker", "may vote", "4 h 0 min", "and 1 more"]
-        {
+        for part in ["0123456789aa", "0123456789ab", "→ worker", "may vote", "4 h 0 min", "and 1 more"] {
             assert!(text.contains(part), "{part:?} is missing in:\n{text}");
         }
         assert!(!text.contains("0123456789aa0"), "more digits than are needed:\n{text}");

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// Where a node starts tasks and threads beside its `Supervisor`, how often, and why each may.
 const OTHERS: &[(&str, usize, &str)] = &[
     ("admin/server.rs", 1, "one connection of an operator"),
-    ("app.rs", 2, "reads files for the start, which waits for it"),
+    ("app.rs", 1, "loads the model for the start, which waits for it"),
+    ("app/check.rs", 1, "reads files for the start, which waits for it"),
     ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
     ("bus.rs", 1, "one request"),
     ("bus/answers.rs", 1, "one answer"),

@@ -168,7 +168,9 @@ async fn a_senders_past_and_the_names_of_keys_are_written_and_read_as_ever() {
     node.store.claim(&message("m-1"), &DIGEST).await.unwrap();
     node.store.register(&tenant("acme"), &super::record("worker", &["sum"]), 10).await.unwrap();
     let answer = server.tell("KEYS *");
-    let mut keys: Vec<&str> = answer.lines().filter(|line| line.starts_with("agentbus:")).collect();
+    // What the probe writes is read by nobody.
+    let ours = |line: &&str| line.starts_with("agentbus:") && *line != "agentbus:probe";
+    let mut keys: Vec<&str> = answer.lines().filter(ours).collect();
     keys.sort_unstable();
     same("redis-keys.txt", keys.join("\n").as_bytes());
 }
