@@ -222,6 +222,8 @@ pub struct Bus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Requests(Verb),
+    /// Also of verbs that are none.
+    AnyRequests,
     /// To this node's own questions.
     Answers,
     /// From an operator who looks at the nodes.
@@ -301,6 +303,11 @@ impl Bus {
             queue,
             source: Source::Requests(verb),
         }));
+        subscriptions.push(Subscription {
+            subject: names::REQUESTS_OF_ANY_VERB.to_owned(),
+            queue,
+            source: Source::AnyRequests,
+        });
         subscriptions.extend(self.micro.subjects().map(|(subject, question)| Subscription {
             subject,
             queue: None,
@@ -356,6 +363,10 @@ impl Bus {
     fn hear(self: &Arc<Self>, source: Source, message: Incoming, shutdown: &Shutdown) {
         match source {
             Source::Requests(verb) => self.take(verb, &message, shutdown),
+            Source::AnyRequests => match subjects::verb(&message.subject()) {
+                Some(verb) => self.take(verb, &message, shutdown),
+                None => self.refuse_verb(&message),
+            },
             Source::Answers => self.take_answer(&message, shutdown),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {
@@ -374,7 +385,7 @@ impl Bus {
             tracing::debug!(verb = verb.as_str(), "request without reply subject dropped");
             return;
         };
-        let Some(traceparent) = self.trace(verb, message) else { return };
+        let Some(traceparent) = self.trace(verb.as_str(), message) else { return };
         let (tenant, sender) = match subjects::asker(&message.subject()) {
             Ok(asker) => asker,
             Err(error) => {
@@ -410,15 +421,33 @@ impl Bus {
         }
     }
 
+    /// Tells which verbs there are. Costs no more than a request that is shed, and has the same places.
+    fn refuse_verb(&self, message: &Incoming) {
+        let Ok(_place) = self.shedding.try_acquire() else {
+            self.pipeline.metrics.requests_unanswered.inc();
+            return;
+        };
+        let (Some(reply), Some(traceparent)) = (&message.reply, self.trace("unknown", message)) else {
+            return;
+        };
+        let Ok((tenant, sender)) = subjects::asker(&message.subject()) else {
+            self.pipeline.metrics.requests_malformed.inc();
+            return;
+        };
+        let payload = message.payload.clone();
+        let request = Request { tenant, sender, payload, traceparent, received: Instant::now() };
+        self.answer(reply, &self.pipeline.unknown_verb(&request));
+    }
+
     /// The trace context that a request continues. `None`: it is a verdict of the bus, which a requester has
     /// directed here, and answering it could go round for ever.
-    fn trace(&self, verb: Verb, message: &Incoming) -> Option<Option<String>> {
+    fn trace(&self, verb: &str, message: &Incoming) -> Option<Option<String>> {
         let Ok(headers) = Headers::read(&message.headers) else {
             self.pipeline.metrics.headers_unreadable.inc();
             return Some(None);
         };
         if headers.get("Agentbus-Verdict").is_some() {
-            tracing::debug!(verb = verb.as_str(), "a verdict came as a request and was dropped");
+            tracing::debug!(verb, "a verdict came as a request and was dropped");
             self.pipeline.metrics.requests_malformed.inc();
             return None;
         }

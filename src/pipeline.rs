@@ -234,4 +234,13 @@ impl Pipeline {
         trail.observe(&self.metrics, verb, &answer);
         answer
     }
+
+    /// For a verb that is none: which there are, and nothing of what was asked for, which a stranger may read.
+    pub fn unknown_verb(&self, request: &Request) -> Answer {
+        let verbs: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+        let detail = format!("expected bus.<you>.<verb> with one of these verbs: {}", verbs.join(", "));
+        self.metrics.requests_malformed.inc();
+        Trail::start(&self.node, request, self.limits.deadline, (self.clock)())
+            .answer(Err(Rejection::new(Reason::UnknownVerb, detail)))
+    }
 }

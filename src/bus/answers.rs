@@ -50,7 +50,7 @@ impl Bus {
 
     /// Looks in memory whether the answer is waited for; never waits itself.
     pub(super) fn take_answer(self: &Arc<Self>, message: &Incoming, shutdown: &Shutdown) {
-        let Some(traceparent) = self.trace(Verb::Answer, message) else { return };
+        let Some(traceparent) = self.trace(Verb::Answer.as_str(), message) else { return };
         let subject = message.subject();
         let (tenant, sender, token) = match subjects::answer(&subject) {
             Ok(answer) => answer,

@@ -1,7 +1,7 @@
 //! Subjects: built from checked identifiers, and read back into them.
 
 use crate::{
-    domain::{AgentId, DeliberationId, Event, IdError, TenantId, id::shown},
+    domain::{AgentId, DeliberationId, Event, IdError, TenantId, Verb, id::shown},
     pipeline::{AnswerTo, DeadLetter, OutcomeStage, RecordPlace},
     state::MessageKey,
 };
@@ -22,6 +22,11 @@ pub(crate) fn asker(subject: &str) -> Result<(TenantId, AgentId), IdError> {
             found: shown(subject),
         }),
     }
+}
+
+/// Reads what is asked for. `None`: no verb of the bus.
+pub(crate) fn verb(subject: &str) -> Option<Verb> {
+    Verb::parse(subject.rsplit('.').next()?)
 }
 
 /// Reads who answers, and which question, from the subject that NATS has stamped.

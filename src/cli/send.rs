@@ -454,6 +454,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::DuplicateKey
         | Reason::TrailingBytes
         | Reason::NotFinite
+        | Reason::UnknownVerb
         | Reason::UnknownField
         | Reason::MissingField
         | Reason::UnsupportedSchema

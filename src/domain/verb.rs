@@ -35,6 +35,10 @@ impl Verb {
         Verb::Find,
     ];
 
+    pub fn parse(word: &str) -> Option<Verb> {
+        Verb::ALL.iter().copied().find(|verb| verb.as_str() == word)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Verb::Send => "send",

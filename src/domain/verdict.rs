@@ -125,6 +125,9 @@ reasons! {
     /// Parked for reviewers; their judgement follows.
     Deliberating = "deliberating", 202, final;
 
+    /// The subject asks for what the bus does not do.
+    UnknownVerb = "unknown_verb", 404, final;
+
     // Decoding: the bytes.
     /// Not MessagePack or JSON, or a field of the wrong type.
     Malformed = "malformed", 400, final;

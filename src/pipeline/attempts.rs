@@ -54,6 +54,7 @@ pub(super) fn never_kept(reason: Reason) -> bool {
             | Reason::DuplicateKey
             | Reason::TrailingBytes
             | Reason::NotFinite
+            | Reason::UnknownVerb
             | Reason::UnknownField
             | Reason::MissingField
             | Reason::UnsupportedSchema

@@ -92,6 +92,9 @@ pub fn requests_of_all_tenants(verb: Verb) -> String {
     format!("tenant.*.bus.*.{verb}")
 }
 
+/// The same for verbs that are none. In one queue with the others: a request reaches one node, by one of both.
+pub const REQUESTS_OF_ANY_VERB: &str = "tenant.*.bus.*.*";
+
 /// What a node subscribes to, in queue [`NODES_QUEUE`], to hear the answers to its own questions. `node` is
 /// a random token of the process; `*` stands for any.
 pub fn answers_to(node: &str) -> String {

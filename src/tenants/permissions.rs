@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use super::names::{
     BusUser, CLERK_CONSUMER, DEAD_LETTERS_SUBJECTS, DELIBERATIONS_SUBJECTS, HEARTBEATS, INBOX_DOMAIN,
-    NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED,
-    TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to,
-    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
-    requests_of_all_tenants, unheard_questions,
+    NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
+    TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER,
+    answers_to, dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick,
+    outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -90,6 +90,7 @@ fn node(inbox: String) -> Permissions {
     // With the queue in the rule a node cannot listen to all requests beside the group.
     let mut subscribe: Vec<String> =
         Verb::ALL.iter().map(|&verb| format!("{} {NODES_QUEUE}", requests_of_all_tenants(verb))).collect();
+    subscribe.push(format!("{REQUESTS_OF_ANY_VERB} {NODES_QUEUE}"));
     subscribe.push(format!("{} {NODES_QUEUE}", answers_to("*")));
     subscribe.push(unheard_questions("*"));
     for verb in ["PING", "INFO", "STATS"] {

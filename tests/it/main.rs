@@ -46,4 +46,5 @@ mod takeover;
 mod tenancy;
 mod tidy;
 mod upgrade;
+mod verbs;
 mod webhook;
