@@ -17,6 +17,7 @@ mod context;
 mod dead_letters;
 mod deliberations;
 mod demo;
+mod doctor;
 mod durable;
 mod inbox;
 mod input;
@@ -59,6 +60,8 @@ enum Command {
     Deliberations(deliberations::DeliberationsArgs),
     /// List the live agents of a tenant
     Agents(agents::AgentsArgs),
+    /// Check the way there and back with an agent's key, and say what to do
+    Doctor(doctor::DoctorArgs),
     /// Run one node; any number share the work
     Node(node::NodeArgs),
     /// Generate and apply the NATS accounts of tenants and agents
@@ -93,6 +96,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Inbox(args) => inbox::run(args).await,
         Command::Deliberations(args) => deliberations::run(args).await,
         Command::Agents(args) => agents::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Node(args) => node::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,

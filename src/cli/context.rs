@@ -70,13 +70,16 @@ impl Identity {
         Ok(AgentClient::connect(&url, &self.who.agent, &seed).await?)
     }
 
-    fn seed(&self) -> anyhow::Result<String> {
+    pub(super) fn seed_path(&self) -> PathBuf {
+        let user = || User::Agent(self.who.tenant.clone(), self.who.agent.clone());
+        self.nkey_file.clone().unwrap_or_else(|| user().seed_path(&self.dir))
+    }
+
+    pub(super) fn seed(&self) -> anyhow::Result<String> {
         if let Some(path) = &self.nkey_file {
             return secret_file::read(path, SEED_BYTES_MAX).context("--nkey-file");
         }
-        let user = User::Agent(self.who.tenant.clone(), self.who.agent.clone());
-        let path = user.seed_path(&self.dir);
-        match secret_file::read(&path, SEED_BYTES_MAX) {
+        match secret_file::read(&self.seed_path(), SEED_BYTES_MAX) {
             Ok(seed) => Ok(seed),
             Err(SecretFileError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 bail!("{}", self.unknown())

@@ -17,6 +17,7 @@ mod clients;
 mod commands;
 mod deliberation;
 mod docs;
+mod doctor;
 mod durable;
 mod faults;
 mod forgery;
