@@ -18,7 +18,7 @@ async fn a_mistyped_verb_is_told_with_the_verbs_that_there_are_once_and_by_one_n
     let nats = planner.nats();
     let inbox = nats.new_inbox();
     let mut answers = nats.subscribe(inbox.clone()).await.unwrap();
-    for verb in ["sned", "SEND", "status", "Delete_all_customer_records", "é"] {
+    for verb in ["sned", "SEND", "state_of", "Delete_all_customer_records", "é"] {
         let subject = format!("bus.planner.{verb}");
         nats.publish_with_reply(subject, inbox.clone(), r#"{"text":"wire the money"}"#.into()).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_secs(5), answers.next()).await.unwrap().unwrap();
