@@ -184,8 +184,8 @@ fn registered(answer: &Message, who: &Who, sheet: &mut Sheet) -> anyhow::Result<
 async fn inboxes(client: &AgentClient, who: &Who, sheet: &mut Sheet) -> anyhow::Result<()> {
     let before = client.violations();
     let live = format!("agent.{}.inbox", who.agent);
-    // Ended at once: who listens counts as there, and we deal with nothing.
-    client.nats().subscribe(live.clone()).await?.unsubscribe().await?;
+    // Beside it, by the same right: who listens to the inbox itself counts as there, and we deal with nothing.
+    client.nats().subscribe(format!("agent.{}.doctor", who.agent)).await?;
     let (domain, stream) = (names::INBOX_DOMAIN, names::outbound_stream(&who.tenant));
     let info =
         ask(client, format!("$JS.{domain}.API.CONSUMER.INFO.{stream}.{}", who.agent), &json!({})).await;

@@ -132,7 +132,10 @@ async fn no_example_of_any_command_panics_where_nobody_reads_or_the_disk_is_full
     });
     // Groups show examples of their members.
     let lines: BTreeSet<String> = lines.collect();
-    stream::iter(&lines).for_each_concurrent(AT_ONCE, |line| ends_well(folder.path(), line)).await;
+    // What changes the tenants is in the way of all others.
+    let (alone, others): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains(" tenants "));
+    stream::iter(others).for_each_concurrent(AT_ONCE, |line| ends_well(folder.path(), line)).await;
+    stream::iter(alone).for_each(|line| ends_well(folder.path(), line)).await;
     bus.stop().await;
 }
 
