@@ -158,7 +158,7 @@ async fn inbox(field: &mut Field) -> anyhow::Result<()> {
         }
         let (program, folder) = (field.agentbus.clone(), field.dir().to_owned());
         let count = texts().len().to_string();
-        let mut args = vec!["inbox", "--durable-only", "--for", "90s", "--count", &count];
+        let mut args = vec!["inbox", "--durable-only", "--for", "25s", "--count", &count];
         args.extend(["--as", "globex/reader"].into_iter().chain(json.then_some("--json")));
         field
             .attempt(args.join(" "), async move {
