@@ -14,7 +14,7 @@ use crate::{
     admin::{self, Health},
     bus::{
         self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Lists,
-        Micro, Namesakes, Outbox, Peers, RecordsProbe, Reviewers, RoundTrips, Thresholds,
+        Micro, Outbox, Peers, RecordsProbe, Reviewers, RoundTrips, Thresholds,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -142,7 +142,6 @@ async fn serve(
     let skew = Skew::new(clock, config.node.clock_tolerance);
     bus::watch_server_time(client.clone(), skew.clone(), &background, &supervisor);
     let records = RecordsProbe::watch(client.clone(), &background, &supervisor);
-    let namesakes = Namesakes::watch(&config.node.name, client.clone(), &shutdown, &supervisor);
     let directory = Directory::new();
     let (followed, reader) = (Arc::clone(&directory), client.clone());
     supervisor.keep("directory", background.tracker(), background.token().clone(), move || {
@@ -271,10 +270,17 @@ async fn serve(
     let config::Limits { in_flight, in_flight_per_tenant, .. } = config.limits;
     let inbound =
         Arc::new(Inbound::new(Arc::clone(&lane), Arc::clone(&pipeline), in_flight, in_flight_per_tenant));
+    let (intake, delivering, storing, reading) =
+        (Arc::clone(&bus), Arc::clone(&outbox), Arc::clone(&lane), client.clone());
+    let links = move || {
+        let ours = [intake.link(), delivering.link(), Some(storing.link()), Some(Link::of(&reading))];
+        ours.into_iter().flatten().collect()
+    };
+    let peers = Peers::new(&config.node.name, client.clone(), &config.nats, links).await?;
     health.serve(Serving {
         bus: Arc::clone(&bus),
         jetstream,
-        namesakes,
+        peers: Arc::clone(&peers),
         records,
         skew: skew.clone(),
         supervisor: supervisor.clone(),
@@ -315,14 +321,7 @@ async fn serve(
             Err(BusError::Intake) if shutdown.is_requested() => {}
             started => started?,
         }
-        let (intake, delivering, storing, reading) =
-            (Arc::clone(&bus), Arc::clone(&outbox), Arc::clone(&lane), client.clone());
-        let links = move || {
-            let ours = [intake.link(), delivering.link(), Some(storing.link()), Some(Link::of(&reading))];
-            ours.into_iter().flatten().collect()
-        };
-        Peers::start(&config.node.name, client.clone(), &config.nats, links, &background, &supervisor)
-            .await?;
+        peers.start(&background, &supervisor);
         clerk.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
         fill.start(&shutdown, &supervisor);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, ToServerAddrs};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -42,7 +42,6 @@ mod intake;
 mod lane;
 mod lists;
 mod micro;
-mod namesakes;
 mod outbox;
 mod peers;
 mod pulls;
@@ -55,6 +54,7 @@ pub(crate) mod subjects;
 mod thresholds;
 
 use intake::{Headers, Incoming, Intake, Subscription};
+use server_list::Servers;
 
 pub use agents::Agents;
 pub use clerk::Clerk;
@@ -65,7 +65,6 @@ pub use inbound::Inbound;
 pub use lane::JetStreamLane;
 pub use lists::Lists;
 pub use micro::Micro;
-pub use namesakes::Namesakes;
 pub use outbox::Outbox;
 pub use peers::{Link, Peers};
 pub use records_probe::RecordsProbe;
@@ -117,9 +116,9 @@ pub fn check(settings: &config::Nats) -> Result<(), BusError> {
     servers(settings).map(drop)
 }
 
-fn servers(settings: &config::Nats) -> Result<Vec<ServerAddr>, BusError> {
-    let parsed: Result<_, std::io::Error> = settings.url.split(',').map(|url| url.trim().parse()).collect();
-    parsed.map_err(|cause| BusError::Url { found: config::without_secrets(&settings.url), cause })
+fn servers(settings: &config::Nats) -> Result<Servers, BusError> {
+    Servers::parse(&settings.url)
+        .map_err(|cause| BusError::Url { found: config::without_secrets(&settings.url), cause })
 }
 
 /// How a node connects: bounded waits and jittered, endless reconnects.
@@ -139,12 +138,12 @@ fn options(name: &str, settings: &config::Nats) -> Result<ConnectOptions, BusErr
 }
 
 async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client, BusError> {
-    open_any(options, servers(settings)?, settings).await
+    open_any(options, servers(settings)?.all(), settings).await
 }
 
 async fn open_any(
     options: ConnectOptions,
-    servers: impl ToServerAddrs,
+    servers: Vec<ServerAddr>,
     settings: &config::Nats,
 ) -> Result<Client, BusError> {
     options

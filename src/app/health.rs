@@ -14,10 +14,10 @@ use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
     bus::{
-        Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Namesakes, Outbox, RecordsProbe, RoundTrips,
-        Thresholds,
+        Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, Thresholds,
     },
     impact::semantic,
+    phrase::counted,
     pipeline::Pipeline,
     skew::Skew,
     state::Forgery,
@@ -46,7 +46,7 @@ pub(super) struct Serving {
     pub bus: Arc<Bus>,
     /// Of the connection for JetStream and the directory.
     pub jetstream: Arc<RoundTrips>,
-    pub namesakes: Arc<Namesakes>,
+    pub peers: Arc<Peers>,
     pub skew: Skew,
     pub records: Arc<RecordsProbe>,
     pub supervisor: Supervisor,
@@ -130,7 +130,7 @@ impl NodeHealth {
 
     fn name(&self) -> Part {
         let (state, note) = match self.serving.get() {
-            Some(serving) if serving.namesakes.is_there() => (
+            Some(serving) if serving.peers.has_namesake() => (
                 PartState::Degraded,
                 format!("another node is called {} too: give each its own name (node.name)", self.node),
             ),
@@ -195,7 +195,7 @@ impl NodeHealth {
                 PartState::Degraded,
                 format!(
                     "{} without streams; make them by `agentbus tenants apply`",
-                    crate::phrase::counted(absent, "tenant")
+                    counted(absent, "tenant")
                 ),
             ),
         };
@@ -210,9 +210,7 @@ impl NodeHealth {
                 state: PartState::Degraded,
                 note: "the directory is empty; publish tenants by `agentbus tenants apply`".to_owned(),
             },
-            Some(count) => {
-                Part { name: "tenants", state: PartState::Up, note: crate::phrase::counted(count, "tenant") }
-            }
+            Some(count) => Part { name: "tenants", state: PartState::Up, note: counted(count, "tenant") },
             None => Part {
                 name: "tenants",
                 state: PartState::Down,
@@ -255,7 +253,7 @@ impl NodeHealth {
                 format!(
                     "{} without a stream of deliberations: nothing of theirs is parked or released; make it by \
                      `agentbus tenants apply`",
-                    crate::phrase::counted(absent, "tenant")
+                    counted(absent, "tenant")
                 ),
             ),
         };
@@ -370,7 +368,7 @@ fn restarted(supervisor: &Supervisor) -> Option<Part> {
     let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
     let again: Vec<_> = counts
         .filter(|(_, restarts)| *restarts > 0)
-        .map(|(name, restarts)| format!("{name} {}", crate::phrase::counted(restarts, "time")))
+        .map(|(name, restarts)| format!("{name} {}", counted(restarts, "time")))
         .collect();
     let note = format!("started again of late: {}; the log says why", again.join(", "));
     (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })

@@ -134,7 +134,7 @@ impl Outbox {
         let options = Session {
             name: format!("{name} outbox"),
             settings: settings.clone(),
-            servers: Mutex::new(Servers::parse(&settings.url)?),
+            servers: Mutex::new(super::servers(settings)?),
             unheard: names::unheard_questions(asking),
             supervisor: supervisor.clone(),
         };

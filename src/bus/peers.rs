@@ -4,11 +4,16 @@
 //! lost. The server would notice by its pings, but these are for all clients, and an agent may be busy for
 //! longer than a node. So nodes hear each other's heartbeats, and whoever misses one asks the server to end the
 //! connections that were named in it. A node that was taken for stalled by mistake connects again at once.
+//!
+//! Who hears another of its own name says so: their records, verdicts and logs could not be told apart.
 
 use std::{
     collections::HashMap,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -78,29 +83,37 @@ pub struct Peers {
     id: String,
     name: String,
     links: Links,
+    /// Another node has this one's name.
+    namesake: AtomicBool,
 }
 
 impl Peers {
-    /// Beats until the shutdown. Nothing of this keeps a node from serving.
-    pub async fn start(
+    pub async fn new(
         name: &str,
         client: Client,
         settings: &config::Nats,
         links: impl Fn() -> Vec<Link> + Send + Sync + 'static,
-        background: &Shutdown,
-        supervisor: &Supervisor,
-    ) -> Result<(), BusError> {
+    ) -> Result<Arc<Self>, BusError> {
         let kicker = match &settings.kicker_nkey_file {
             Some(path) => Some(connect(name, path, settings).await?),
             None => None,
         };
         let id = nuid::next().to_string();
-        let peers = Arc::new(Self { client, kicker, id, name: name.to_owned(), links: Arc::new(links) });
+        let (name, links, namesake) = (name.to_owned(), Arc::new(links) as Links, AtomicBool::new(false));
+        Ok(Arc::new(Self { client, kicker, id, name, links, namesake }))
+    }
+
+    /// Beats until the shutdown. Nothing of this keeps a node from serving.
+    pub fn start(self: &Arc<Self>, background: &Shutdown, supervisor: &Supervisor) {
+        let peers = Arc::clone(self);
         supervisor.keep("peers", background.tracker(), background.token().clone(), move || {
             let peers = Arc::clone(&peers);
             async move { peers.watch().await }
         });
-        Ok(())
+    }
+
+    pub fn has_namesake(&self) -> bool {
+        self.namesake.load(Ordering::Relaxed)
     }
 
     async fn watch(&self) {
@@ -121,6 +134,11 @@ impl Peers {
                     for (name, links) in watch.silent(Instant::now()) {
                         self.end(&name, &links).await;
                     }
+                    let namesake = watch.peers.values().any(|peer| peer.name == self.name);
+                    if namesake && !self.namesake.load(Ordering::Relaxed) {
+                        tracing::error!("another node has the name of this one: give each its own (node.name)");
+                    }
+                    self.namesake.store(namesake, Ordering::Relaxed);
                 }
             }
         }
