@@ -113,6 +113,7 @@ pub struct Unassessed {
 pub struct Assessor {
     scorer: Arc<dyn SemanticScorer>,
     weights: Weights,
+    report_lift_max: f64,
     senders: Arc<Senders>,
     meter: Arc<dyn Meter>,
     readers: Readers,
@@ -133,6 +134,7 @@ impl Assessor {
         Ok(Self {
             scorer,
             weights: settings.weights,
+            report_lift_max: settings.report_lift_max,
             senders,
             meter: Arc::new(Unmetered),
             readers: Readers::new(settings.deadline),
@@ -157,13 +159,14 @@ impl Assessor {
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let weights = tenant.limits.weights.unwrap_or(self.weights);
+        let lift_max = tenant.limits.report_lift_max.unwrap_or(self.report_lift_max);
         let threshold = tenant.limits.deliberation_threshold;
         let past = self.senders.record_message(message, now).await;
         let always = need == Need::Demanded || self.scorer.cost() == Cost::Low;
         let (scorer, read) = (Arc::clone(&self.scorer), Arc::clone(message));
         let look = move || {
             let others = Others::of(&read, past.messages, now);
-            let sum = Sum::new(&weights, &others, read.priority, past.mean);
+            let sum = Sum::new(&weights, &others, read.priority, past.mean, lift_max);
             let needed = always || !sum.bounds().decide(threshold);
             (others, sum, needed.then(|| scorer.read(&read)))
         };
@@ -171,7 +174,7 @@ impl Assessor {
         let (others, sum, words) = looked.map_err(|why| {
             // What its numbers are is not known either, so the bounds are those of all of them.
             let [low, high] = Others::unread(message, past.messages, now);
-            let bounds = |others| Sum::new(&weights, others, message.priority, past.mean).bounds();
+            let bounds = |others| Sum::new(&weights, others, message.priority, past.mean, lift_max).bounds();
             let bounds = Bounds { low: bounds(&low).low, high: bounds(&high).high };
             self.unassessed(bounds, &high, why)
         })?;
@@ -275,7 +278,7 @@ fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>
 }
 
 fn parts(others: &Others, semantic: Option<f64>, drift: Option<f64>) -> Parts {
-    let Others { permission, volume, context, priority, message_type } = *others;
+    let Others { permission, volume, context, priority, message_type, asks: _ } = *others;
     Parts { semantic, permission, volume, context, drift, priority, message_type }
 }
 

@@ -1,13 +1,14 @@
 //! What does a message score by itself, when nothing is known of its sender?
 
-use super::{Others, Semantic, Sum, assessed, signals};
+use super::{Others, Semantic, Sum, assessed, settings::LIFT_ALL, signals};
 use crate::domain::{Impact, Message, Timestamp, Weights};
 
 /// The impact of a message that is its sender's first, for a semantic part that is known. A node
 /// gives the same to such a message at the same time of day.
 pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weights, at: Timestamp) -> Impact {
     let others = Others::of(message, 1, at);
-    assessed(&Sum::new(weights, &others, message.priority, None), &others, semantic, model)
+    let sum = Sum::new(weights, &others, message.priority, None, LIFT_ALL);
+    assessed(&sum, &others, semantic, model)
 }
 
 impl Others {
@@ -22,12 +23,14 @@ impl Others {
     }
 
     fn with(message: &Message, messages: u32, now: Timestamp, large_amount: bool) -> Self {
+        let permission = signals::permission(&message.tools);
         Self {
-            permission: signals::permission(&message.tools),
+            permission,
             volume: signals::volume(messages),
             context: signals::context(signals::unusual_hour(now), large_amount),
             priority: signals::priority(message.priority),
             message_type: signals::message_type(message.message_type),
+            asks: signals::asks(message, permission, large_amount),
         }
     }
 }
