@@ -25,6 +25,7 @@ mod judge;
 #[cfg(feature = "model")]
 mod model;
 mod node;
+mod operator;
 mod printable;
 mod score;
 mod send;

@@ -108,6 +108,10 @@ pub struct Deliberation {
     /// Other terms for some message types.
     pub terms_by_type: BTreeMap<MessageType, Terms>,
     pub adaptive: Adaptive,
+    /// Whether `agentbus deliberations export` may write the tenant's messages to a file. Written only where
+    /// it is so: the last version's nodes do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub export_texts: bool,
 }
 
 impl Deliberation {
@@ -127,6 +131,7 @@ impl Default for Deliberation {
             terms: Terms::default(),
             terms_by_type: BTreeMap::new(),
             adaptive: Adaptive::default(),
+            export_texts: false,
         }
     }
 }

@@ -115,7 +115,8 @@ pub(super) fn letters(
         let act = acts.get(turn % acts.len()).context("an act")?;
         let key = act.key(&tenant.id);
         let its: Vec<&Text> = texts.iter().filter(|text| text.act == key).collect();
-        let text = its.get(turn / acts.len() % its.len().max(1)).with_context(|| format!("a text for {key}"))?;
+        let text =
+            its.get(turn / acts.len() % its.len().max(1)).with_context(|| format!("a text for {key}"))?;
         // Every act comes in both encodings.
         let encoding =
             if (turn / acts.len() + turn).is_multiple_of(2) { Encoding::MessagePack } else { Encoding::Json };
