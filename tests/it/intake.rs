@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::support::{
-    bus::{Bus, redis_of},
+    bus::{self, Bus, redis_of},
     raw::RawClient,
     servers,
 };
@@ -76,7 +76,7 @@ fn blocks() -> Vec<Vec<u8>> {
 
 pub(crate) async fn send(agent: &AgentClient, to: &str) -> Verdict {
     let draft = Draft::to_agent(to, "hello there").encode(Encoding::MessagePack);
-    agent.send(draft, Patience::default()).await.unwrap()
+    bus::send(agent, draft).await
 }
 
 /// The value of a metric without labels.

@@ -10,13 +10,13 @@ use agentbus::{
 use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 const BOTH: [Encoding; 2] = [Encoding::Json, Encoding::MessagePack];
 
 /// Sends and returns the verdict.
 async fn send(agent: &AgentClient, draft: &Draft, encoding: Encoding) -> Verdict {
-    agent.send(draft.encode(encoding), Patience::default()).await.unwrap()
+    bus::send(agent, draft.encode(encoding)).await
 }
 
 /// The next delivery, or nothing within a minute.

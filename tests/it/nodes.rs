@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 
 mod clock;
+mod degraded;
 mod metrics;
 mod names;
 mod parts;
