@@ -13,6 +13,7 @@ use agentbus::{
     skew,
 };
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 
 use super::{numbers, until};
 use crate::{
@@ -45,6 +46,18 @@ async fn all_delivered(planner: &AgentClient) -> Vec<String> {
         assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
     }
     verdicts.into_iter().map(|verdict| verdict.node).collect()
+}
+
+/// Registers it, and again and again: a registration lives for half a minute.
+async fn stays(worker: &AgentClient) -> JoinHandle<()> {
+    worker.register(&[]).await.unwrap();
+    let worker = worker.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let _ = worker.register(&[]).await;
+        }
+    })
 }
 
 /// Sends until those who deliver are these.
@@ -92,8 +105,8 @@ async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_r
     let running = tokio::spawn(app::run_with(config, None, shutdown.clone(), Default::default(), shifted));
     intake::ready(http.rsplit(':').next().unwrap().parse().unwrap()).await;
     let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
-    worker.register(&[]).await.unwrap();
     let _inbox = worker.inbox().await.unwrap();
+    let alive = stays(&worker).await;
     for off in [-MINUTES, MINUTES, -4_000, 4_000] {
         OFF.store(off, Ordering::Relaxed);
         // Also what comes before the node has asked what time it is.
@@ -113,6 +126,7 @@ async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_r
         // It takes its share again.
         delivered_by(&planner, |by| by.iter().any(|node| node == "shifted")).await;
     }
+    alive.abort();
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;
