@@ -318,7 +318,9 @@ impl Bus {
     /// No requests are taken while this node's clock is off: others of the queue group get them. When the node
     /// stops: no more requests, and no more answers when nobody waits for one.
     async fn attend(&self, intake: &Intake, sources: &[Source], shutdown: &Shutdown) {
-        let is_request = |index: usize| matches!(sources.get(index), Some(Source::Requests(_)));
+        // What is heard of any verb is of the same queue group: while it is, requests come by it.
+        let is_request =
+            |index: usize| matches!(sources.get(index), Some(Source::Requests(_) | Source::AnyRequests));
         let mut off = self.pipeline.skew.changes();
         while !shutdown.is_requested() {
             if *off.borrow_and_update() {

@@ -34,7 +34,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Looks at the key, the server, the way back, a node, the clocks, the constitution, the registration and both \
-inboxes, and says what to do about what is wrong. Sends no message and registers nothing: the agent may run elsewhere meanwhile.\n\n\
+inboxes, and says what to do about what is wrong. Sends no message and registers nothing: the agent may run \
+elsewhere meanwhile.\n\n\
 Exit codes: 0 all is well, 1 something is not, 2 usage.\n\n\
 Examples:\n  \
 agentbus doctor --as acme/worker\n  \

@@ -223,7 +223,9 @@ async fn a_part_that_dies_is_started_again() {
         assert_eq!(send(&planner, "worker").await.reason, Reason::Delivered, "after {name}");
         let draft = Draft::to_agent("worker", "hello again").encode(Encoding::Json);
         let submitted = planner.submit(draft, Patience::default()).await.unwrap();
-        assert_eq!(submitted.reason, Reason::Stored, "after {name}");
+        // An answer that was lost is asked for again, when it may have been delivered.
+        let kept = [Reason::Stored, Reason::Delivered].contains(&submitted.reason);
+        assert!(kept, "after {name}: {submitted:?}");
     }
     let told = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.unwrap().text().await.unwrap();
     assert!(told.contains("restarts") && told.contains("intake 1 time,"), "{told}");

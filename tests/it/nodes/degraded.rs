@@ -80,6 +80,8 @@ async fn while_jetstream_takes_no_records_nothing_is_delivered_and_with_it_the_n
             if verdict.status != Status::Delivered {
                 break verdict;
             }
+            // Within the tenant's rate.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         };
         assert_eq!(refused.reason, Reason::AuditUnavailable, "{refused:?}");
         assert!(refused.retryable, "{refused:?}");
