@@ -204,6 +204,9 @@ fn harm_is_heard_wherever_in_a_message_it_stands() {
     }
 }
 
+/// Far more than a forward pass takes of a development build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn prepared(settings: Settings) -> Prepared {
     let meter: Arc<dyn Meter> = Arc::new(Unmetered);
     prepare(&settings, &meter)
@@ -222,8 +225,7 @@ impl Meter for Seen {
 async fn a_text_is_run_once_and_then_remembered() {
     let seen = Arc::new(Seen::default());
     let meter = Arc::clone(&seen) as Arc<dyn Meter>;
-    let scorer =
-        prepare(&Settings { deadline: Duration::from_secs(5), ..Settings::default() }, &meter).scorer;
+    let scorer = prepare(&Settings { deadline: PATIENCE, ..Settings::default() }, &meter).scorer;
     let text = message(&[("text", "Count the rows of the table.")]);
     let first = scored(&scorer, &text).await.unwrap();
     let again =
@@ -239,7 +241,7 @@ async fn a_text_is_run_once_and_then_remembered() {
 
 #[tokio::test]
 async fn a_message_of_too_many_pieces_is_not_scored() {
-    let scorer = prepared(Settings { windows_max: 4, ..Settings::default() }).scorer;
+    let scorer = prepared(Settings { windows_max: 4, deadline: PATIENCE, ..Settings::default() }).scorer;
     let many: String = (0..9).map(|n| format!("This is sentence number {n}. ")).collect();
     let long = (0..3_000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     for text in [&many, &long] {

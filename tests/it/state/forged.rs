@@ -23,7 +23,7 @@ fn key(id: &str) -> String {
 
 async fn node_with(server: &Server, trust: Trust) -> Node {
     let node = Node::start_with(server, |settings| settings.trust = trust);
-    assert!(node.store.ready(Duration::from_secs(5)).await);
+    assert!(node.store.ready(super::SOON).await);
     node
 }
 

@@ -36,7 +36,7 @@ async fn node(server: &Server, trust: Trust) -> Node {
         settings.lifetimes = LIFE;
         settings.trust = trust;
     });
-    assert!(node.store.ready(Duration::from_secs(5)).await);
+    assert!(node.store.ready(super::SOON).await);
     node
 }
 
