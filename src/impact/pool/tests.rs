@@ -58,6 +58,10 @@ impl Meter for Seen {
     fn see(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
+
+    fn see_of_guard(&self, _: &str, event: Event) {
+        self.see(event);
+    }
 }
 
 impl Seen {
@@ -67,7 +71,7 @@ impl Seen {
 }
 
 const SETTINGS: PoolSettings =
-    PoolSettings { threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(5) };
+    PoolSettings { thread: "impact", threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(5) };
 
 fn rig(settings: PoolSettings) -> Rig {
     let (log, seen) = (Arc::new(Log::default()), Arc::new(Seen::default()));
