@@ -94,6 +94,16 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn guards_are_a_list_and_with_commas_one_value() {
+    let two = vec![std::path::PathBuf::from("/a"), "/b c".into()];
+    assert_eq!(load("[impact]\nguards = [\"/a\", \"/b c\"]", &[], &[]).unwrap().impact.guards, two);
+    assert_eq!(load("", &[("AGENTBUS__IMPACT__GUARDS", "/a, /b c")], &[]).unwrap().impact.guards, two);
+    assert_eq!(load("", &[], &[("impact.guards", "/a,/b c")]).unwrap().impact.guards, two);
+    let error = load("[impact]\nguards = 7", &[], &[]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("impact.guards") && error.contains("a list of folders"), "{error}");
+}
+
+#[test]
 fn a_file_with_a_password_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{
+    Semantic,
     guard::{Guard, GuardError, GuardSession, is_guard},
     model::{Model, ModelError, Precision, Session, Source, TooLong, Windows},
 };
@@ -83,8 +84,8 @@ impl ClassifierSession {
         }
     }
 
-    /// The score of each window, from 0 to 1.
-    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, ClassifierError> {
+    /// What is said of each window.
+    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, ClassifierError> {
         match self {
             Self::Model(session) => Ok(session.scores(windows)?),
             Self::Guard(session) => Ok(session.scores(windows)?),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    Semantic,
     distilbert::{Engine, Scratch},
     model::{Tokens, TooLong, Windows, file_of, plain_name, sha256},
 };
@@ -25,7 +26,6 @@ mod one_thread;
 pub use config::is_classifier;
 pub use error::GuardError;
 pub use info::GuardInfo;
-pub use labels::VALUES;
 pub use network::NetworkError;
 
 use config::Config;
@@ -136,10 +136,10 @@ impl GuardSession {
         &self.guard
     }
 
-    /// The score of each window, from 0 to 1.
-    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, GuardError> {
+    /// What the labels say of each window.
+    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, GuardError> {
         let logits = self.logits(windows)?;
-        Ok(logits.iter().map(|logits| self.guard.labels.score(logits)).collect())
+        Ok(logits.iter().map(|logits| self.guard.labels.say(logits)).collect())
     }
 
     /// The logits of each window, as if it were alone. Windows of one length that follow each other

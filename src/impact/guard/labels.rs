@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::{domain::LEVELS, impact::Semantic};
+
 /// What a level counts in the semantic part: reads, small acts, acts with weight, harm.
-pub const VALUES: [f64; 4] = [0.05, 0.3, 0.6, 0.95];
+const VALUES: [f64; LEVELS] = [0.05, 0.3, 0.6, 0.95];
 /// Fewer tokens say nothing, and what a window takes grows with the square of its length.
 const WINDOW_TOKENS: std::ops::RangeInclusive<usize> = 16..=512;
 
@@ -88,11 +90,11 @@ impl Labels {
     }
 
     /// How likely each level is, by one window's logits.
-    pub fn levels(&self, logits: &[f32]) -> [f64; VALUES.len()] {
+    fn levels(&self, logits: &[f32]) -> [f64; LEVELS] {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let powers: Vec<f64> = logits.iter().map(|logit| f64::from(logit - highest).exp()).collect();
         let sum: f64 = powers.iter().sum();
-        let mut levels = [0.0; VALUES.len()];
+        let mut levels = [0.0; LEVELS];
         for (power, (_, level)) in powers.iter().zip(&self.outputs) {
             if let Some(share) = levels.get_mut(*level) {
                 *share += power / sum;
@@ -101,9 +103,13 @@ impl Labels {
         levels
     }
 
-    /// The expected value of the level.
-    pub fn score(&self, logits: &[f32]) -> f64 {
-        self.levels(logits).iter().zip(VALUES).map(|(share, value)| share * value).sum()
+    /// The expected value of the level, and how likely each is.
+    pub fn say(&self, logits: &[f32]) -> Semantic {
+        let levels = self.levels(logits);
+        Semantic {
+            score: levels.iter().zip(VALUES).map(|(share, value)| share * value).sum(),
+            levels: Some(levels),
+        }
     }
 }
 

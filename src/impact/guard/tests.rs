@@ -83,9 +83,9 @@ fn windows_of_one_length_are_run_together_and_score_as_each_alone() {
             (5..9).map(|id| [&[1, id, 7, 9, id][..], &vec![id; 20]].concat()).collect();
         let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
         let together = session.scores(&windows).unwrap();
-        for (window, score) in windows.iter().zip(together) {
+        for (window, said) in windows.iter().zip(together) {
             let alone = session.scores(&[window]).unwrap()[0];
-            assert!((alone - score).abs() < 1e-5, "{name}: {alone} {score}");
+            assert!((alone.score - said.score).abs() < 1e-5, "{name}: {alone:?} {said:?}");
         }
     }
 }
@@ -120,7 +120,7 @@ fn special_tokens_in_a_text_are_letters_to_every_tokenizer() {
 fn scores_of(session: &mut GuardSession, text: &str) -> f64 {
     let windows = session.guard().windows(text, &Windows::default()).unwrap();
     let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
-    session.scores(&windows).unwrap().into_iter().fold(0.0, f64::max)
+    session.scores(&windows).unwrap().into_iter().map(|said| said.score).fold(0.0, f64::max)
 }
 
 #[test]
@@ -132,10 +132,10 @@ fn a_score_is_the_expected_value_of_the_level() {
         ([0.0, 0.0, 90.0], [0.0, 0.0, 0.0, 1.0]),
         ([3.0, 3.0, 3.0], [1.0 / 3.0, 1.0 / 3.0, 0.0, 1.0 / 3.0]),
     ] {
-        let found = guard.labels.levels(&logits);
+        let found = guard.labels.say(&logits).levels.unwrap();
         assert!(found.iter().zip(levels).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
     }
-    assert!((guard.labels.score(&[0.0, 0.0, 0.0]) - (0.05 + 0.3 + 0.95) / 3.0).abs() < 1e-9);
+    assert!((guard.labels.say(&[0.0, 0.0, 0.0]).score - (0.05 + 0.3 + 0.95) / 3.0).abs() < 1e-9);
     for name in ALL {
         let found = scores_of(&mut self::guard(name).session(), "hello");
         assert!((0.05..=0.95).contains(&found), "{name}: {found}");

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use super::{ModelScorer, Prepared, together::Together};
 use crate::impact::{
-    Meter, OfGuard, Settings, Unscored,
+    Meter, OfGuard, Semantic, Settings, Unscored,
     classifier::{Classifier, ClassifierSession},
     guard::Guard,
     model::{Model, Source, TooLong, Windows},
@@ -30,7 +30,7 @@ impl Engine for ModelEngine {
             .map_err(|TooLong { windows, max }| Unscored::TooLong { windows, max })
     }
 
-    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, Unscored> {
         if !pool::is_pool_thread() {
             tracing::error!("a forward pass outside of the pool was refused");
             return Err(Unscored::Failed);

@@ -53,7 +53,7 @@ fn passages(message: &Message, max: usize) -> Result<Vec<String>, TooMuch> {
     Ok([content, around].concat())
 }
 
-async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<f64, Unscored> {
+async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<Semantic, Unscored> {
     scorer.score(scorer.read(message)?).await
 }
 
@@ -61,7 +61,7 @@ fn highest(passages: &[String]) -> f64 {
     let windows = windows_of(&MODEL, passages, 10_000).unwrap();
     let ids: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
     let mut session = MODEL.session();
-    session.scores(&ids).unwrap().into_iter().fold(0.0, f64::max)
+    session.scores(&ids).unwrap().into_iter().map(|said| said.score).fold(0.0, f64::max)
 }
 
 const HARMFUL: &[&str] = &[
@@ -239,7 +239,7 @@ async fn a_text_is_run_once_and_then_remembered() {
     assert_eq!(count(|event| matches!(event, Event::CacheHit)), 1);
     scored(&scorer, &message(&[("text", "Count the rows of the chair.")])).await.unwrap();
     assert_eq!(count(|event| matches!(event, Event::Ran { .. })), 2);
-    assert_eq!(first, score("Count the rows of the table."), "as the tools score it");
+    assert_eq!(first.score, score("Count the rows of the table."), "as the tools score it");
 }
 
 #[tokio::test]
@@ -299,11 +299,16 @@ async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
         let message = message(&[("text", text)]);
         let (found, model) = scorer.score_and_name(scorer.read(&message).unwrap()).await.unwrap();
         assert_eq!(model, format!("{}: highest by {by}", scorer.name()));
-        assert!(found >= score(text) && found >= 0.6, "{found}");
+        assert!(found.score >= score(text) && found.score >= 0.6, "{found:?}");
+        assert_eq!(found.levels.is_some(), by == names[1], "the levels are those of whose score it is");
         assert_eq!(scored(&scorer, &message).await, Ok(found), "from the caches");
         let (tell, told) = std::sync::mpsc::channel();
         scorer.glance(scorer.read(&message).unwrap(), Box::new(move |score| tell.send(score).unwrap()));
-        assert_eq!(told.recv_timeout(Duration::from_secs(30)), Ok(found), "as those that nobody waits for");
+        assert_eq!(
+            told.recv_timeout(Duration::from_secs(30)),
+            Ok(found.score),
+            "as those that nobody waits for"
+        );
     }
 }
 
@@ -314,7 +319,7 @@ async fn a_guard_by_itself_is_the_model_and_one_that_is_asked_twice_is_refused()
     let Prepared { scorer, state, .. } = prepared(settings.clone());
     assert!(state.unwrap().contains(" ms for 128 tokens"));
     let found = scored(&scorer, &message(&[("text", "Count the rows.")])).await.unwrap();
-    assert!((0.3..=0.6).contains(&found), "{found}");
+    assert!((0.3..=0.6).contains(&found.score), "{found:?}");
     let folder = only.path().file_name().unwrap().to_string_lossy().replace('.', "");
     assert!(scorer.name().contains(&folder), "its folder's: {}", scorer.name());
     let twice = Settings { guards: vec![only.path().to_owned()], ..settings };

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 
-use super::{Cost, ModelScorer, SemanticScorer, Texts, Unscored, Words, highest};
+use super::{Cost, ModelScorer, Semantic, SemanticScorer, Texts, Unscored, Words, highest};
 use crate::domain::Message;
 
 pub struct Together {
@@ -23,15 +23,14 @@ impl Together {
     }
 
     /// The highest, and the first that gave it.
-    async fn ask(&self, words: Words) -> Result<(f64, &str), Unscored> {
+    async fn ask(&self, words: Words) -> Result<(Semantic, &str), Unscored> {
         let Words::Texts(all) = words else { return Err(Unscored::Failed) };
         let asked = self.scorers.iter().map(|scorer| {
             let own = Words::Texts(all.iter().map(|texts| scorer.texts(texts.passages.clone())).collect());
             async move { Ok((highest([scorer.score(own).await?])?, scorer.name())) }
         });
         let scored = try_join_all(asked).await?;
-        let first_highest = |a: (f64, &'_ str), b: (f64, &'_ str)| a.0 >= b.0;
-        scored.into_iter().reduce(|a, b| if first_highest(a, b) { a } else { b }).ok_or(Unscored::Failed)
+        scored.into_iter().reduce(|a, b| if a.0.score >= b.0.score { a } else { b }).ok_or(Unscored::Failed)
     }
 }
 
@@ -41,11 +40,11 @@ impl SemanticScorer for Together {
         self.scorers.first().ok_or(Unscored::NoModel)?.read(message)
     }
 
-    async fn score(&self, words: Words) -> Result<f64, Unscored> {
+    async fn score(&self, words: Words) -> Result<Semantic, Unscored> {
         Ok(self.ask(words).await?.0)
     }
 
-    async fn score_and_name(&self, words: Words) -> Result<(f64, String), Unscored> {
+    async fn score_and_name(&self, words: Words) -> Result<(Semantic, String), Unscored> {
         let (score, by) = self.ask(words).await?;
         Ok((score, format!("{}: highest by {by}", self.name)))
     }
