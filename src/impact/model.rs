@@ -22,12 +22,13 @@ mod tokens;
 pub use super::distilbert::{Choice, Engine, Precision, RunError};
 pub use error::ModelError;
 pub use files::{FILES, sha256_of};
+pub(super) use files::{file_of, plain_name};
 pub use head::{Head, HeadError, Output, Outputs};
 pub use info::Info;
 pub use tokens::{TEXT_MAX, TokenizerError, TooLong, Windows};
 
 use files::Files;
-use tokens::Tokens;
+pub(super) use tokens::Tokens;
 
 /// Where the files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +176,7 @@ impl Session {
 }
 
 /// SHA-256 over parts, each with its length before it.
-fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+pub(super) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());

@@ -18,9 +18,11 @@ use crate::domain::Message;
 
 #[cfg(feature = "model")]
 mod engine;
+#[cfg(feature = "model")]
+mod together;
 
 #[cfg(feature = "model")]
-pub use engine::{ModelEngine, windows_of};
+pub use engine::{ModelEngine, windows_by, windows_of};
 
 /// A model behind a pool and a cache.
 pub struct ModelScorer {
@@ -133,7 +135,7 @@ impl SemanticScorer for NoModel {
 pub struct Prepared {
     pub scorer: Arc<dyn SemanticScorer>,
     /// To be closed when the node ends.
-    pub pool: Option<Arc<Pool>>,
+    pub pools: Vec<Arc<Pool>>,
     /// For people: what it is, or why it does not work and what to do.
     pub state: Result<String, String>,
 }
@@ -144,12 +146,12 @@ pub fn prepare(settings: &Settings, meter: &Arc<dyn Meter>) -> Prepared {
     match settings.scorer {
         ScorerKind::Keywords => Prepared {
             scorer: Arc::new(Keywords),
-            pool: None,
+            pools: Vec::new(),
             state: Ok("keywords, a poor judge; impact.scorer = \"model\" is better".to_owned()),
         },
         ScorerKind::Model => prepare_model(settings, meter).unwrap_or_else(|why| Prepared {
             scorer: Arc::new(NoModel),
-            pool: None,
+            pools: Vec::new(),
             state: Err(why),
         }),
     }

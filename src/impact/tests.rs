@@ -443,6 +443,10 @@ impl Meter for Seen {
     fn see(&self, event: Event) {
         self.0.lock().push(event);
     }
+
+    fn see_of_guard(&self, _: &str, event: Event) {
+        self.see(event);
+    }
 }
 
 fn with_threshold(threshold: f64) -> Tenant {

@@ -20,6 +20,7 @@ use crate::{
         score::bare_message,
     },
     impact::{
+        classifier::Classifier,
         evaluate::Figures,
         model::{Head, Model, Output, Outputs, Precision},
         train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid},
@@ -154,6 +155,7 @@ fn parts(texts: Vec<Labelled>) -> anyhow::Result<(Vec<Labelled>, Vec<Labelled>)>
 }
 
 fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow::Result<Vec<Seen>> {
+    let classifier = Classifier::Model(Arc::clone(model));
     in_order(
         texts,
         args.threads.count(),
@@ -163,7 +165,7 @@ fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow:
             for one in chunk {
                 let start: String = one.text.chars().take(60).collect();
                 let message = bare_message(&one.text)?;
-                let read = windows::windows(model, &message);
+                let read = windows::windows(&classifier, &message);
                 ids.push(read.with_context(|| format!("the text that begins {start:?}"))?);
             }
             let all: Vec<&[u32]> = ids.iter().flatten().map(Vec::as_slice).collect();

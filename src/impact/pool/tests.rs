@@ -61,6 +61,10 @@ impl Meter for Seen {
     fn see(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
+
+    fn see_of_guard(&self, _: &str, event: Event) {
+        self.see(event);
+    }
 }
 
 impl Seen {
@@ -70,7 +74,7 @@ impl Seen {
 }
 
 const SETTINGS: PoolSettings =
-    PoolSettings { threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(60) };
+    PoolSettings { thread: "impact", threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(60) };
 
 fn rig(settings: PoolSettings) -> Rig {
     let (log, seen) = (Arc::new(Log::default()), Arc::new(Seen::default()));
@@ -388,7 +392,7 @@ async fn closing_works_off_what_waits_and_takes_no_more() {
     rig.pool.queue.close();
     rig.go_on();
     assert!(rig.pool.close(Duration::from_secs(60)).await);
-    assert_eq!((held.await.unwrap(), next.await.unwrap()), (Ok(0.0), Ok(0.02)));
+    assert_eq!((held.await.unwrap(), next.await.unwrap()), (said(0.0), said(0.02)));
     assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Stopping));
 }
 
@@ -458,5 +462,5 @@ async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_
         assert_eq!(short, Err(Unscored::TimedOut { limit }), "a busy machine");
         short = pool.score(words(5)).await;
     }
-    assert_eq!(short, Ok(0.5), "what is short goes on");
+    assert_eq!(short, said(0.5), "what is short goes on");
 }
