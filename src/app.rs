@@ -211,6 +211,7 @@ async fn serve(
         gate: Gate::new(Arc::new(OffRuntime::new(engine, Arc::clone(&cpu)))),
         cpu: Arc::clone(&cpu),
         assessor: Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&senders))?
+            .with_heads(model.heads.clone())
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
         questions,

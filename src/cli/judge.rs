@@ -40,6 +40,9 @@ pub(super) struct ModelArgs {
     /// How to compute; auto is the fastest that this CPU has
     #[arg(long, value_enum, default_value_t)]
     pub(super) precision: Precision,
+    /// Another head over the same encoder, such as a tenant's own
+    #[arg(long, value_name = "FILE")]
+    pub(super) head: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -97,7 +100,11 @@ impl ModelArgs {
     }
 
     pub(super) fn load(&self) -> Result<Classifier, ClassifierError> {
-        Classifier::load(&self.source(), self.precision.asked())
+        let model = Classifier::load(&self.source(), self.precision.asked())?;
+        match &self.head {
+            None => Ok(model),
+            Some(path) => model.with_head(&path.file_stem().unwrap_or_default().to_string_lossy(), path),
+        }
     }
 }
 
@@ -141,6 +148,17 @@ pub(super) enum JudgeError {
 }
 
 impl Judge {
+    /// The model within the program, or keywords where there is none.
+    #[cfg(feature = "model")]
+    pub(super) fn inside() -> anyhow::Result<Self> {
+        Ok(Judge::Model(Classifier::load(&Source::Embedded, None)?))
+    }
+
+    #[cfg(not(feature = "model"))]
+    pub(super) fn inside() -> anyhow::Result<Self> {
+        Ok(Judge::Keywords)
+    }
+
     pub(super) fn seat(&self) -> Seat {
         match self {
             Judge::Keywords => Seat::Keywords,

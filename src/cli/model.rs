@@ -13,6 +13,8 @@ mod score_texts;
 mod train_head;
 mod verify;
 
+pub(super) use score_texts::in_order;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:\n  \

@@ -110,6 +110,7 @@ impl NodeConfig {
             ("cpu.queue", cpu.queue, 1, 65_536),
             ("impact.threads", impact.threads, 0, 256),
             ("impact.guards", impact.guards.len(), 0, impact::GUARDS_MAX),
+            ("impact.heads", impact.heads.len(), 0, impact::HEADS_MAX),
             ("impact.guard_threads", impact.guard_threads, 1, 64),
             ("impact.nice", impact.nice.into(), 0, 19),
             ("impact.queue", impact.queue, 1, 65_536),

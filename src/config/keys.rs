@@ -45,6 +45,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("durable.give_up_after", "Five attempts at a submitted message take so long, 1s to 10m"),
     ("impact.scorer", "model, or keywords: a poor judge that needs no model"),
     ("impact.model_dir", "Folder of another model and its head; not set: the one built in"),
+    ("impact.heads", "Files of heads that tenants name: { acme = \"acme.head.json\" }; at most 16"),
     ("impact.guards", "Folders of guards asked beside it, with a guard.toml; at most 4"),
     ("impact.guard_threads", "That run each of them"),
     ("impact.precision", "f32, bf16, int8, or auto: the fastest that the processor has"),

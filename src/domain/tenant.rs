@@ -71,6 +71,10 @@ pub struct TenantLimits {
     /// What the parts of the impact count for, instead of what the node's configuration says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// The head that scores the tenant's words, by its name in the nodes' `impact.heads`. Absent: the model's
+    /// own. Written only where it is said: the last version's nodes do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// The capabilities that may be registered. Absent: what the agents say, if it is a label
     /// ([`CapabilityId::is_label`]). Written only where it is said: the last version's nodes do not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +89,7 @@ impl Default for TenantLimits {
             content_bytes: 64 * 1024,
             deliberation_threshold: 0.8,
             weights: None,
+            head: None,
             capabilities: None,
         }
     }

@@ -1,13 +1,29 @@
 //! What does a message score by itself, when nothing is known of its sender?
 
 use super::{Others, Semantic, Sum, assessed, signals};
-use crate::domain::{Impact, Message, Timestamp, Weights};
+use crate::domain::{Impact, Message, MessageType, Parts, Priority, Timestamp, Weights};
 
 /// The impact of a message that is its sender's first, for a semantic part that is known. A node
 /// gives the same to such a message at the same time of day.
 pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weights, at: Timestamp) -> Impact {
     let others = Others::of(message, 1, at);
     assessed(&Sum::new(weights, &others, message.priority, None), &others, semantic, model)
+}
+
+/// The score that the parts of a message make by other weights or with another semantic part. Its drift
+/// stays as it was: the past is not known any more.
+pub fn rescored(
+    parts: &Parts,
+    message_type: Option<MessageType>,
+    semantic: f64,
+    weights: &Weights,
+    report_lift_max: f64,
+) -> f64 {
+    let Parts { permission, volume, context, priority, message_type: typed, drift, .. } = *parts;
+    let others = Others { permission, volume, context, priority, message_type: typed };
+    let _ = (message_type, report_lift_max);
+    let critical = if priority >= 1.0 { Priority::Critical } else { Priority::Normal };
+    Sum::new(weights, &others, critical, None).score_with(semantic, drift.unwrap_or_default())
 }
 
 impl Others {

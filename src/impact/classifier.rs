@@ -1,7 +1,7 @@
 //! What reads words by a network: the bus's model with its head, or somebody's guard. One way to load
 //! them, to cut texts into windows, and to score.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::{
     Semantic,
@@ -27,6 +27,8 @@ pub enum ClassifierError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Guard(#[from] GuardError),
+    #[error("{guard} is a guard and takes no head; a head is for the bus's own kind of model")]
+    Headless { guard: String },
 }
 
 impl Classifier {
@@ -36,6 +38,14 @@ impl Classifier {
         match source {
             Source::Dir(folder) if is_guard(folder) => Ok(Self::Guard(Arc::new(Guard::load(folder)?))),
             Source::Dir(_) | Source::Embedded => Ok(Self::Model(Arc::new(Model::load(source, precision)?))),
+        }
+    }
+
+    /// The same with another head. A guard has none.
+    pub fn with_head(&self, name: &str, path: &Path) -> Result<Self, ClassifierError> {
+        match self {
+            Self::Model(model) => Ok(Self::Model(Arc::new(model.with_head(name, path)?))),
+            Self::Guard(guard) => Err(ClassifierError::Headless { guard: guard.name().to_owned() }),
         }
     }
 

@@ -4,7 +4,10 @@
 //! a head of its own, which makes a score of `normalize(mean(hidden states))`. The three belong
 //! together by SHA-256. Knows nothing of messages, threads and time.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -45,8 +48,9 @@ pub struct Model {
     digest: [u8; 32],
     source: Source,
     files: files::Digests,
-    encoder: Encoder,
-    tokens: Tokens,
+    /// Shared with those that differ by their head alone.
+    encoder: Arc<Encoder>,
+    tokens: Arc<Tokens>,
     head: Option<Head>,
 }
 
@@ -112,9 +116,27 @@ impl Model {
                 .map_err(|cause| ModelError::Head { place: files.place("head.json"), cause })?;
         }
         let digest = digests.of_all(head.is_some(), layers);
-        let short = hex::encode(digest.get(..4).unwrap_or_default());
-        let name = format!("{}@{short}/{}", files.name(&config), encoder.precision());
+        let name = full_name(&files.name(&config), digest, encoder.precision());
+        let (encoder, tokens) = (Arc::new(encoder), Arc::new(tokens));
         Ok(Self { name, digest, source: source.clone(), files: digests, encoder, tokens, head })
+    }
+
+    /// The same encoder and tokenizer with the head in another file, which must be theirs. Called as it is
+    /// called, a tenant's own for example.
+    pub fn with_head(&self, name: &str, path: &Path) -> Result<Self, ModelError> {
+        let bytes = files::head(path)?;
+        let wrong = |cause| ModelError::Head { place: path.display().to_string(), cause };
+        let head = Head::parse(&bytes).map_err(wrong)?;
+        head.check(self.encoder.config()).map_err(wrong)?;
+        head.belongs(&self.files).map_err(wrong)?;
+        if head.layer != self.layers() {
+            return Err(wrong(HeadError::OtherLayer { found: head.layer, max: self.layers() }));
+        }
+        let files = files::Digests { head: Some(Sha256::digest(&bytes).into()), ..self.files.clone() };
+        let digest = files.of_all(true, self.layers());
+        let (encoder, tokens) = (Arc::clone(&self.encoder), Arc::clone(&self.tokens));
+        let name = full_name(name, digest, self.precision());
+        Ok(Self { name, digest, source: self.source.clone(), files, encoder, tokens, head: Some(head) })
     }
 
     /// As in verdicts: `minilm-l4@1a2b3c4d/int8`, the digest being the first bytes of [`Self::digest`].
@@ -173,6 +195,10 @@ impl Session {
         let pooled = self.model.encoder.pooled(windows, &mut self.scratch)?;
         Ok(pooled.iter().map(|pooled| head.say(pooled)).collect())
     }
+}
+
+fn full_name(name: &str, digest: [u8; 32], precision: Precision) -> String {
+    format!("{name}@{}/{precision}", hex::encode(digest.get(..4).unwrap_or_default()))
 }
 
 /// SHA-256 over parts, each with its length before it.

@@ -1,6 +1,6 @@
 //! What can be configured of the impact? Defaults and bounds of `[impact]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::domain::Weights;
 
@@ -15,6 +15,9 @@ pub struct Settings {
     /// Folders of guards that are asked beside it.
     #[serde(deserialize_with = "folders")]
     pub guards: Vec<PathBuf>,
+    /// Files of heads that tenants name in their limits, by that name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub heads: BTreeMap<String, PathBuf>,
     /// Of each guard.
     pub guard_threads: usize,
     pub precision: Precision,
@@ -76,6 +79,7 @@ impl Default for Settings {
             scorer: if cfg!(feature = "model") { ScorerKind::Model } else { ScorerKind::Keywords },
             model_dir: None,
             guards: Vec::new(),
+            heads: BTreeMap::new(),
             guard_threads: 1,
             precision: Precision::Auto,
             threads: 0,
@@ -90,6 +94,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Most heads beside the model's own: each has a thread.
+pub const HEADS_MAX: usize = 16;
 
 /// Most guards of a node: each has threads and a copy of its weights.
 pub const GUARDS_MAX: usize = 4;

@@ -66,7 +66,11 @@ impl Sum {
 
     /// The score, 0 to 1. It grows with every part and is never below its floors.
     pub(super) fn score(&self, semantic: f64) -> f64 {
-        self.with(semantic, self.drift(semantic), semantic > SEMANTIC_FLOOR)
+        self.score_with(semantic, self.drift(semantic))
+    }
+
+    pub(super) fn score_with(&self, semantic: f64, drift: f64) -> f64 {
+        self.with(semantic, drift, semantic > SEMANTIC_FLOOR)
     }
 
     fn with(&self, semantic: f64, drift: f64, alarming: bool) -> f64 {

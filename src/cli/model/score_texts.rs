@@ -15,7 +15,7 @@ use crate::{
 const CHUNK: usize = 32;
 
 /// `work` on every item, by threads that make their own state with `seat`. The first error ends it.
-pub(super) fn in_order<T: Sync, S, R: Send>(
+pub(in crate::cli) fn in_order<T: Sync, S, R: Send>(
     items: &[T],
     threads: NonZeroUsize,
     seat: impl Fn() -> S + Sync,

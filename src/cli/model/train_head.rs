@@ -88,7 +88,8 @@ struct Chosen {
 
 pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
     let (texts, sources) = data::read(&args.data)?;
-    let source = ModelArgs { model_dir: args.model_dir.clone(), precision: args.precision }.source();
+    let source =
+        ModelArgs { model_dir: args.model_dir.clone(), precision: args.precision, head: None }.source();
     let model = Arc::new(Model::load_encoder(&source, args.precision.asked())?);
     let (train, dev) = parts(texts)?;
     let mut learned = seen(&model, &train, args)?;

@@ -154,6 +154,12 @@ pub fn sha256_of(source: &Source, file: &str) -> Result<Option<String>, ModelErr
     }
 }
 
+/// A head that lies by itself.
+pub fn head(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let hint = "; `agentbus model train-head` makes a head";
+    read(path, OTHER_MAX)?.ok_or(ModelError::Missing { path: path.to_owned(), hint })
+}
+
 fn bytes_max(file: &str) -> u64 {
     if file == "model.safetensors" { WEIGHTS_MAX } else { OTHER_MAX }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
-use super::{ModelScorer, Prepared, together::Together};
+use super::{ModelScorer, Prepared, SemanticScorer, together::Together};
 use crate::impact::{
     Meter, OfGuard, Semantic, Settings, Unscored,
     classifier::{Classifier, ClassifierSession},
@@ -90,13 +90,34 @@ pub(super) fn prepare(settings: &Settings, meter: &Arc<dyn Meter>) -> Result<Pre
         let meter: Arc<dyn Meter> = Arc::new(OfGuard::new(guard.name(), meter));
         all.push(Started::new(&guard, "guard", settings.guard_threads, settings, &meter)?);
     }
-    let state = all.iter().map(|started| started.state.as_str()).collect::<Vec<_>>().join("; ");
-    let (mut scorers, pools): (Vec<_>, Vec<_>) = all.into_iter().map(|it| (it.scorer, it.pool)).unzip();
-    let scorer: Arc<dyn super::SemanticScorer> = match scorers.pop() {
-        Some(only) if scorers.is_empty() => Arc::new(only),
-        last => Arc::new(Together::new(scorers.into_iter().chain(last).collect())),
+    let heads = settings.heads.iter().map(|(name, path)| {
+        let headed = first.with_head(name, path).map_err(|cause| format!("impact.heads.{name}: {cause}"))?;
+        Ok((name.clone(), Started::new(&headed, "head", 1, settings, meter)?))
+    });
+    let heads: Vec<(String, Started)> = heads.collect::<Result<_, String>>()?;
+    let state = all.iter().chain(heads.iter().map(|(_, started)| started));
+    let state = state.map(|started| started.state.as_str()).collect::<Vec<_>>().join("; ");
+    let mut pools: Vec<Arc<Pool>> = Vec::new();
+    let mut scorers = |started: Started| {
+        pools.push(started.pool);
+        Arc::new(started.scorer)
     };
-    Ok(Prepared { scorer, pools, state: Ok(state) })
+    let (heads, all): (Vec<_>, Vec<_>) = (
+        heads.into_iter().map(|(name, started)| (name, scorers(started))).collect(),
+        all.into_iter().map(&mut scorers).collect(),
+    );
+    // A tenant's own head stands in the model's place, the guards beside it stay.
+    let guards = all.get(1..).unwrap_or_default();
+    let heads = heads.into_iter().map(|(name, head)| (name, together(head, guards))).collect();
+    let scorer = all.first().map(|model| together(Arc::clone(model), guards)).ok_or("no model")?;
+    Ok(Prepared { scorer, heads, pools, state: Ok(state) })
+}
+
+fn together(model: Arc<ModelScorer>, guards: &[Arc<ModelScorer>]) -> Arc<dyn SemanticScorer> {
+    if guards.is_empty() {
+        return model;
+    }
+    Arc::new(Together::new(std::iter::once(model).chain(guards.iter().cloned()).collect()))
 }
 
 fn guard_of(folder: &Path) -> Result<Guard, String> {

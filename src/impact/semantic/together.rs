@@ -12,12 +12,12 @@ use crate::domain::Message;
 
 pub struct Together {
     /// The model first.
-    scorers: Vec<ModelScorer>,
+    scorers: Vec<Arc<ModelScorer>>,
     name: String,
 }
 
 impl Together {
-    pub fn new(scorers: Vec<ModelScorer>) -> Self {
+    pub fn new(scorers: Vec<Arc<ModelScorer>>) -> Self {
         let names: Vec<&str> = scorers.iter().map(|scorer| scorer.name()).collect();
         Self { name: names.join(" + "), scorers }
     }
