@@ -339,10 +339,8 @@ async fn serve(
         tracing::warn!("some requests did not finish in time; their senders ask again");
     }
     let model_ends = async {
-        match &model.pool {
-            Some(pool) => pool.close(TELL_LIMIT).await,
-            None => true,
-        }
+        let all = model.pools.iter().map(|pool| pool.close(TELL_LIMIT));
+        futures_util::future::join_all(all).await.into_iter().all(|ended| ended)
     };
     let (model_ended, cpu_ended, recorded, ()) = tokio::join!(
         model_ends,
@@ -404,7 +402,7 @@ async fn load_model(
         Err(cause) => tracing::error!(
             cause,
             "no impact model: messages whose words could matter are not delivered; mend impact.model_dir \
-             and restart, or set impact.scorer = \"keywords\""
+             or impact.guards and restart, or set impact.scorer = \"keywords\""
         ),
     }
     Ok(prepared)

@@ -19,8 +19,12 @@ use crate::{
 
 mod alone;
 #[cfg(feature = "model")]
+pub mod classifier;
+#[cfg(feature = "model")]
 pub mod distilbert;
 pub mod evaluate;
+#[cfg(feature = "model")]
+pub mod guard;
 mod history;
 mod keywords;
 #[cfg(feature = "model")]
@@ -41,10 +45,10 @@ pub use keywords::Keywords;
 
 use readers::Readers;
 pub use senders::{Past, Senders};
-pub use settings::{Precision, ScorerKind, Settings};
+pub use settings::{GUARDS_MAX, Precision, ScorerKind, Settings};
 pub use text::for_each_text;
 use text::is_light;
-pub use unscored::{Event, Meter, Unmetered, Unscored, highest};
+pub use unscored::{Event, Meter, OfGuard, Semantic, Unmetered, Unscored, highest};
 use weights::{Bounds, Others, Sum};
 
 /// How harmful the words of a message sound, from 0 to 1.
@@ -54,7 +58,13 @@ pub trait SemanticScorer: Send + Sync {
     fn read(&self, message: &Message) -> Result<Words, Unscored>;
 
     /// Answers or gives up within a time of its own.
-    async fn score(&self, words: Words) -> Result<f64, Unscored>;
+    async fn score(&self, words: Words) -> Result<Semantic, Unscored>;
+
+    /// As [`SemanticScorer::score`], and what stands in the verdict as `impact.model`: where several are
+    /// asked, it says which of them gave the score.
+    async fn score_and_name(&self, words: Words) -> Result<(Semantic, String), Unscored> {
+        Ok((self.score(words).await?, self.name().to_owned()))
+    }
 
     /// Scores without anybody waiting, if there is nothing better to do, and hands the score over.
     /// Only asked where [`SemanticScorer::cost`] is high.
@@ -62,7 +72,7 @@ pub trait SemanticScorer: Send + Sync {
 
     fn cost(&self) -> Cost;
 
-    /// Stands in verdicts as `impact.model`.
+    /// Stands in verdicts as `impact.model` where there is no score.
     fn name(&self) -> &str;
 }
 
@@ -70,7 +80,7 @@ pub trait SemanticScorer: Send + Sync {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Words {
     /// They need no model.
-    Scored(f64),
+    Scored(Semantic),
     /// For a model; the highest score of all counts.
     Texts(Vec<Texts>),
 }
@@ -181,21 +191,14 @@ impl Assessor {
             return Ok(unread(bounds, &others, NOT_NEEDED.to_owned(), None));
         };
         let scored = match words {
-            Ok(words) => self.scorer.score(words).await.and_then(|found| highest([found])),
+            Ok(words) => self.scorer.score_and_name(words).await,
             Err(why) => Err(why),
         };
+        let scored = scored.and_then(|(found, model)| Ok((highest([found])?, model)));
         self.note(&scored);
-        let semantic = scored.map_err(|why| self.unassessed(bounds, &others, why))?;
-        self.senders.record_semantic(message, semantic);
-        let score = sum.score(semantic);
-        Ok(Impact {
-            score,
-            score_max: None,
-            level: Level::of(score),
-            parts: parts(&others, Some(semantic), Some(sum.drift(semantic))),
-            model: self.scorer.name().to_owned(),
-            unscored: None,
-        })
+        let (semantic, model) = scored.map_err(|why| self.unassessed(bounds, &others, why))?;
+        self.senders.record_semantic(message, semantic.score);
+        Ok(assessed(&sum, &others, semantic, &model))
     }
 
     /// What is wrong with the scorer, by the last that it was asked, for people.
@@ -203,7 +206,7 @@ impl Assessor {
         self.trouble.told()
     }
 
-    fn note(&self, scored: &Result<f64, Unscored>) {
+    fn note<T>(&self, scored: &Result<T, Unscored>) {
         match scored {
             Ok(_) => self.trouble.is_over(),
             Err(
@@ -255,6 +258,20 @@ impl Assessor {
     }
 }
 
+/// What is known of a message whose words were read by `model`.
+fn assessed(sum: &Sum, others: &Others, semantic: Semantic, model: &str) -> Impact {
+    let score = sum.score(semantic.score);
+    Impact {
+        score,
+        score_max: None,
+        level: Level::of(score),
+        parts: parts(others, Some(semantic.score), Some(sum.drift(semantic.score))),
+        levels: semantic.levels_shown(),
+        model: model.to_owned(),
+        unscored: None,
+    }
+}
+
 /// What is known of a message whose words were not read.
 fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>) -> Impact {
     Impact {
@@ -262,6 +279,7 @@ fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>
         score_max: Some(bounds.high),
         level: Level::of(bounds.high),
         parts: parts(others, None, None),
+        levels: None,
         model,
         unscored: why.map(|why| why.word().to_owned()),
     }

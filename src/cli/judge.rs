@@ -9,11 +9,14 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     domain::Message,
-    impact::{Keywords, Precision},
+    impact::{Keywords, Precision, Semantic},
 };
 
 #[cfg(feature = "model")]
-use crate::impact::model::{Model, ModelError, Session, Source};
+use crate::impact::{
+    classifier::{Classifier, ClassifierError, ClassifierSession},
+    model::Source,
+};
 
 /// Which scorer, and how many of it.
 #[derive(Debug, Args)]
@@ -30,7 +33,8 @@ pub(super) struct JudgeArgs {
 /// Which model, and how it computes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
-    /// Folder of a model (config.json, model.safetensors, tokenizer.json, head.json), instead of the one inside
+    /// Folder of a model (config.json, model.safetensors, tokenizer.json, and head.json or guard.toml),
+    /// instead of the one inside
     #[arg(long, value_name = "DIR")]
     pub(super) model_dir: Option<PathBuf>,
     /// How to compute; auto is the fastest that this CPU has
@@ -71,7 +75,7 @@ impl JudgeArgs {
     pub(super) fn judge(&self) -> anyhow::Result<Judge> {
         match self.scorer {
             ScorerArg::Keywords => Ok(Judge::Keywords),
-            ScorerArg::Model => Ok(Judge::Model(Arc::new(self.model.load()?))),
+            ScorerArg::Model => Ok(Judge::Model(self.model.load()?)),
         }
     }
 
@@ -92,8 +96,8 @@ impl ModelArgs {
         self.model_dir.clone().map_or(Source::Embedded, Source::Dir)
     }
 
-    pub(super) fn load(&self) -> Result<Model, ModelError> {
-        Model::load(&self.source(), self.precision.asked())
+    pub(super) fn load(&self) -> Result<Classifier, ClassifierError> {
+        Classifier::load(&self.source(), self.precision.asked())
     }
 }
 
@@ -101,20 +105,20 @@ impl ModelArgs {
 pub(super) enum Judge {
     Keywords,
     #[cfg(feature = "model")]
-    Model(Arc<Model>),
+    Model(Classifier),
 }
 
 /// One thread's own.
 pub(super) enum Seat {
     Keywords,
     #[cfg(feature = "model")]
-    Model(Box<Session>),
+    Model(ClassifierSession),
 }
 
 /// What a scorer says of one message.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Semantic {
-    pub score: f64,
+pub(super) struct Said {
+    pub semantic: Semantic,
     /// Read, over all windows.
     pub tokens: usize,
     /// Its own tokenising, and its share of the batch by tokens.
@@ -133,7 +137,7 @@ pub(super) enum JudgeError {
     NoScore(crate::impact::Unscored),
     #[cfg(feature = "model")]
     #[error("{0}")]
-    Model(Arc<ModelError>),
+    Model(Arc<ClassifierError>),
 }
 
 impl Judge {
@@ -141,7 +145,7 @@ impl Judge {
         match self {
             Judge::Keywords => Seat::Keywords,
             #[cfg(feature = "model")]
-            Judge::Model(model) => Seat::Model(Box::new(model.session())),
+            Judge::Model(model) => Seat::Model(model.session()),
         }
     }
 
@@ -159,16 +163,16 @@ impl Seat {
         match self {
             Seat::Keywords => "keywords",
             #[cfg(feature = "model")]
-            Seat::Model(session) => session.model().name(),
+            Seat::Model(session) => session.name(),
         }
     }
 
     /// One answer for each message, in their order.
-    pub(super) fn semantics(&mut self, messages: &[Arc<Message>]) -> Vec<Result<Semantic, JudgeError>> {
+    pub(super) fn semantics(&mut self, messages: &[Arc<Message>]) -> Vec<Result<Said, JudgeError>> {
         match self {
             Seat::Keywords => messages
                 .iter()
-                .map(|message| Ok(Semantic { score: Keywords::of(message), tokens: 0, elapsed_us: 0 }))
+                .map(|message| Ok(Said { semantic: Keywords::of(message).into(), tokens: 0, elapsed_us: 0 }))
                 .collect(),
             #[cfg(feature = "model")]
             Seat::Model(session) => windows::semantics(session, messages),

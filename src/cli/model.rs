@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 mod bench;
 mod data;
 mod evaluate;
+mod guard;
 mod info;
 mod score_texts;
 mod train_head;

@@ -45,6 +45,8 @@ pub const KEYS: &[(&str, &str)] = &[
     ("durable.give_up_after", "Five attempts at a submitted message take so long, 1s to 10m"),
     ("impact.scorer", "model, or keywords: a poor judge that needs no model"),
     ("impact.model_dir", "Folder of another model and its head; not set: the one built in"),
+    ("impact.guards", "Folders of guards asked beside it, with a guard.toml; at most 4"),
+    ("impact.guard_threads", "That run each of them"),
     ("impact.precision", "f32, bf16, int8, or auto: the fastest that the processor has"),
     ("impact.threads", "That run the model; 0: one less than there are cores, at least 1"),
     ("impact.nice", "Their niceness, 0 to 19: how far the rest of the node goes first"),
@@ -225,7 +227,11 @@ mod tests {
             }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
-            impact: impact::Settings { model_dir: Some("model".into()), ..impact::Settings::default() },
+            impact: impact::Settings {
+                model_dir: Some("model".into()),
+                guards: vec!["guard".into()],
+                ..impact::Settings::default()
+            },
             webhook: Some(Webhook {
                 url: "https://example.org/hook".to_owned(),
                 secret_file: "webhook.secret".into(),

@@ -9,7 +9,8 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Texts, Unscored, Words, highest,
+    Cost, Event, Keywords, Meter, ScorerKind, Semantic, SemanticScorer, Settings, Texts, Unscored, Words,
+    highest,
     pool::Pool,
     text::{Passages, TooMuch, passages},
 };
@@ -17,15 +18,17 @@ use crate::domain::Message;
 
 #[cfg(feature = "model")]
 mod engine;
+#[cfg(feature = "model")]
+mod together;
 
 #[cfg(feature = "model")]
-pub use engine::{ModelEngine, windows_of};
+pub use engine::{ModelEngine, windows_by, windows_of};
 
 /// A model behind a pool and a cache.
 pub struct ModelScorer {
     pool: Arc<Pool>,
     /// By SHA-256 of what was read and of what read it.
-    known: Cache<[u8; 32], f64>,
+    known: Cache<[u8; 32], Semantic>,
     name: String,
     /// Of encoder, tokenizer and head.
     digest: [u8; 32],
@@ -54,7 +57,7 @@ impl ModelScorer {
         Texts { key: hash.finalize().into(), passages }
     }
 
-    async fn score_of(&self, Texts { key, passages }: Texts) -> Result<f64, Unscored> {
+    async fn score_of(&self, Texts { key, passages }: Texts) -> Result<Semantic, Unscored> {
         if let Some(score) = self.known.get(&key) {
             self.meter.see(Event::CacheHit);
             return Ok(score);
@@ -78,7 +81,7 @@ impl SemanticScorer for ModelScorer {
         Ok(Words::Texts(std::iter::once(content).chain(around).map(|it| self.texts(it)).collect()))
     }
 
-    async fn score(&self, words: Words) -> Result<f64, Unscored> {
+    async fn score(&self, words: Words) -> Result<Semantic, Unscored> {
         match words {
             Words::Scored(score) => Ok(score),
             Words::Texts(all) => {
@@ -113,7 +116,7 @@ impl SemanticScorer for NoModel {
         Err(Unscored::NoModel)
     }
 
-    async fn score(&self, _: Words) -> Result<f64, Unscored> {
+    async fn score(&self, _: Words) -> Result<Semantic, Unscored> {
         Err(Unscored::NoModel)
     }
 
@@ -132,7 +135,7 @@ impl SemanticScorer for NoModel {
 pub struct Prepared {
     pub scorer: Arc<dyn SemanticScorer>,
     /// To be closed when the node ends.
-    pub pool: Option<Arc<Pool>>,
+    pub pools: Vec<Arc<Pool>>,
     /// For people: what it is, or why it does not work and what to do.
     pub state: Result<String, String>,
 }
@@ -143,12 +146,12 @@ pub fn prepare(settings: &Settings, meter: &Arc<dyn Meter>) -> Prepared {
     match settings.scorer {
         ScorerKind::Keywords => Prepared {
             scorer: Arc::new(Keywords),
-            pool: None,
+            pools: Vec::new(),
             state: Ok("keywords, a poor judge; impact.scorer = \"model\" is better".to_owned()),
         },
         ScorerKind::Model => prepare_model(settings, meter).unwrap_or_else(|why| Prepared {
             scorer: Arc::new(NoModel),
-            pool: None,
+            pools: Vec::new(),
             state: Err(why),
         }),
     }

@@ -12,6 +12,11 @@ pub struct Settings {
     /// Absent: the model within the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_dir: Option<PathBuf>,
+    /// Folders of guards that are asked beside it.
+    #[serde(deserialize_with = "folders")]
+    pub guards: Vec<PathBuf>,
+    /// Of each guard.
+    pub guard_threads: usize,
     pub precision: Precision,
     /// 0: one less than the machine has cores, at least 1.
     pub threads: usize,
@@ -70,6 +75,8 @@ impl Default for Settings {
         Self {
             scorer: if cfg!(feature = "model") { ScorerKind::Model } else { ScorerKind::Keywords },
             model_dir: None,
+            guards: Vec::new(),
+            guard_threads: 1,
             precision: Precision::Auto,
             threads: 0,
             nice: 5,
@@ -82,4 +89,23 @@ impl Default for Settings {
             weights: Weights::default(),
         }
     }
+}
+
+/// Most guards of a node: each has threads and a copy of its weights.
+pub const GUARDS_MAX: usize = 4;
+
+/// A list; from the environment or a flag, names with commas between them.
+fn folders<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged, expecting = "a list of folders")]
+    enum Folders {
+        Text(String),
+        List(Vec<PathBuf>),
+    }
+    Ok(match serde::Deserialize::deserialize(deserializer)? {
+        Folders::Text(text) => {
+            text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
+        }
+        Folders::List(list) => list,
+    })
 }

@@ -2,7 +2,7 @@
 //! and takes nothing along when it is missing, slow or busy.
 #![cfg(feature = "model")]
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
@@ -11,6 +11,7 @@ use agentbus::{
 };
 use futures_util::StreamExt as _;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::{bus::Bus, model::failing};
 
@@ -109,6 +110,57 @@ async fn harm_is_deliberated_with_all_parts_and_the_harmless_delivered_by_a_name
     ] {
         assert!(numbers.contains(line), "{line} is not in\n{numbers}");
     }
+    bus.stop().await;
+}
+
+/// The guard of three labels, `read`, `act` and `harm`, with other levels.
+fn guard(levels: &str) -> TempDir {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards/bert");
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(golden.join(file), folder.path().join(file)).unwrap();
+    }
+    let written = format!("name = \"tiny-guard\"\n[levels]\n{levels}\n");
+    std::fs::write(folder.path().join("guard.toml"), written).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_is_asked_beside_the_model_and_the_verdict_names_both_and_whose_score_it_is() {
+    // Never below 0.6 and never above 0.95.
+    let guard = guard("read = 2\nact = 3\nharm = 3");
+    let bus = bus(&format!("deadline = \"8s\"\nguards = [{:?}]\n", guard.path().display().to_string())).await;
+    let note = health(&bus).await["parts"]["model"]["note"].as_str().unwrap().to_owned();
+    assert!(note.contains("minilm-l4@") && note.contains("tiny-guard@"), "{note}");
+    assert!(note.contains(" ms for 128 tokens"), "the time of a window is measured: {note}");
+
+    let (acme, _worker) = planner(&bus, "acme").await;
+    for (text, by) in [(HARMLESS, "tiny-guard@"), (HARMFUL, "minilm-l4@")] {
+        let impact = send(&acme, text).await.impact.unwrap();
+        let (asked, highest) = impact.model.split_once(": highest by ").unwrap();
+        assert!(asked.starts_with("minilm-l4@") && asked.contains(" + tiny-guard@"), "{asked}");
+        assert!(highest.starts_with(by), "{text}: {impact:?}");
+        assert!(impact.parts.semantic.unwrap() >= 0.6, "{impact:?}");
+    }
+    let numbers = get(&bus, "/metrics").await;
+    for line in
+        ["agentbus_guard_run_seconds_count{guard=\"tiny-guard@", "agentbus_guard_queue{guard=\"tiny-guard@"]
+    {
+        assert!(numbers.contains(line), "{line} is not in\n{numbers}");
+    }
+    let (calm, _worker) = planner(&bus, "calm").await;
+    passes_unread(&calm, HARMLESS).await;
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_one_of_its_guards_a_node_scores_nothing_and_says_which_is_missing() {
+    let bus = bus("guards = [\"/no/guard/here\"]").await;
+    let report = health(&bus).await;
+    let note = report["parts"]["model"]["note"].as_str().unwrap();
+    assert!(note.contains("impact.guards: /no/guard/here/config.json is missing"), "{note}");
+    let (acme, _worker) = planner(&bus, "acme").await;
+    assert_eq!(unscored(&send(&acme, HARMLESS).await), "no_model");
     bus.stop().await;
 }
 

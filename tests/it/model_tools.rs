@@ -360,6 +360,67 @@ fn a_trained_head_loads_separates_and_is_the_same_again() {
     assert!(fs::read_to_string(page).unwrap().contains("<svg"));
 }
 
+/// A guard that is tested against its reference; every command knows it.
+fn golden_guard(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards").join(name);
+    folder.display().to_string()
+}
+
+#[test]
+fn the_commands_of_a_model_know_a_guard() {
+    let dir = golden_guard("deberta-v3");
+    let output = agentbus(&["model", "info", "--model-dir", &dir], "");
+    let said = told(&output);
+    for part in [
+        "tiny-deberta-v3@",
+        "deberta-v2 of 3 layers",
+        "SAFE: level 0",
+        "INJECTION: level 3",
+        " ms on one thread",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    let output = agentbus(&["model", "info", "--model-dir", &dir, "--json"], "");
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&info["model_type"], &info["window_tokens"]), (&json!("deberta-v2"), &json!(128)));
+    let output = agentbus(&["model", "verify", "--model-dir", &dir], "");
+    assert!(
+        output.status.success() && told(&output).contains("ok      answers are the reference's: 6 texts")
+    );
+    let output = agentbus(&["model", "bench", "--model-dir", &dir, "--tokens", "16", "--json"], "");
+    let bench: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(bench["rows"][0]["tokens"], 16, "{bench}");
+    let output = agentbus(&["score", "--model-dir", &dir, "Count the rows."], "");
+    let score: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(score["score"].as_f64().is_some_and(|score| (0.05..=0.95).contains(&score)), "{score}");
+}
+
+#[test]
+fn a_guard_that_answers_otherwise_than_its_reference_is_not_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "guard.toml", "model.safetensors", "tokenizer.json", "golden.json"] {
+        fs::copy(Path::new(&golden_guard("roberta")).join(file), folder.path().join(file)).unwrap();
+    }
+    let dir = folder.path().to_str().unwrap().to_owned();
+    let golden = folder.path().join("golden.json");
+    let mut cases: Value = serde_json::from_slice(&fs::read(&golden).unwrap()).unwrap();
+    cases[2]["logits"][1] = json!(cases[2]["logits"][1].as_f64().unwrap() + 0.01);
+    fs::write(&golden, cases.to_string()).unwrap();
+    let output = agentbus(&["model", "verify", "--model-dir", &dir], "");
+    let said = told(&output);
+    assert!(!output.status.success() && said.contains("FAILED  answers are the reference's"), "{said}");
+    fs::remove_file(&golden).unwrap();
+    let output = agentbus(&["model", "verify", "--model-dir", &dir], "");
+    assert!(output.status.success() && told(&output).contains("models/golden_guards.py writes one"));
+    fs::remove_file(folder.path().join("guard.toml")).unwrap();
+    for arguments in [&["model", "info"][..], &["model", "verify"], &["score"]] {
+        let output = agentbus(&[arguments, &["--model-dir", &dir]].concat(), "");
+        let said = told(&output);
+        assert!(!output.status.success() && said.contains("guard.toml is missing"), "{said}");
+        assert!(said.contains("`\"LABEL_0\" = …`, `\"LABEL_1\" = …`"), "{said}");
+    }
+}
+
 #[test]
 fn a_head_of_another_encoder_is_refused_and_told_what_to_do() {
     let folder = model_without_head();

@@ -2,25 +2,28 @@
 
 use std::{slice, sync::Arc, time::Instant};
 
-use super::{JudgeError, Semantic};
+use super::{JudgeError, Said};
 use crate::{
     domain::Message,
     impact::{
-        Settings, highest,
-        model::{Model, Session, TooLong},
-        semantic::windows_of,
+        Semantic, Settings,
+        classifier::{Classifier, ClassifierSession},
+        highest,
+        model::{TooLong, Windows},
+        semantic::windows_by,
         text::{Passages, TooMuch, passages},
     },
 };
 
 /// All windows that a node reads of a message; none of one without words.
-pub(in crate::cli) fn windows(model: &Model, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
+pub(in crate::cli) fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
     let max = Settings::default().windows_max;
     let Passages { content, around } =
         passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
     // Apart, as on a node: each may be as long as a text may be.
-    let mut windows = windows_of(model, &content, max)?;
-    windows.extend(windows_of(model, &around, max)?);
+    let cut = |text: &str, limits: &Windows| model.windows(text, limits);
+    let mut windows = windows_by(&cut, &content, max)?;
+    windows.extend(windows_by(&cut, &around, max)?);
     Ok(windows)
 }
 
@@ -32,10 +35,10 @@ struct Read {
 }
 
 pub(super) fn semantics(
-    session: &mut Session,
+    session: &mut ClassifierSession,
     messages: &[Arc<Message>],
-) -> Vec<Result<Semantic, JudgeError>> {
-    let model = Arc::clone(session.model());
+) -> Vec<Result<Said, JudgeError>> {
+    let model = session.classifier();
     let read: Vec<Result<Read, JudgeError>> = messages.iter().map(|message| read(&model, message)).collect();
     let windows: Vec<&[u32]> =
         read.iter().flatten().flat_map(|read| &read.windows).map(Vec::as_slice).collect();
@@ -60,19 +63,19 @@ pub(super) fn semantics(
     read.into_iter()
         .map(|read| {
             let Read { windows, tokens, elapsed_us } = read?;
-            let own: Vec<f64> = scores.by_ref().take(windows.len()).collect();
+            let own: Vec<Semantic> = scores.by_ref().take(windows.len()).collect();
             if own.len() < windows.len() {
                 return Err(JudgeError::Missing);
             }
             // No window, no words, no harm in them: as on a node.
-            let score = highest(own).map_err(JudgeError::NoScore)?;
+            let semantic = highest(own).map_err(JudgeError::NoScore)?;
             let elapsed_us = (elapsed_us + per_token * tokens as f64).round() as u64;
-            Ok(Semantic { score, tokens, elapsed_us })
+            Ok(Said { semantic, tokens, elapsed_us })
         })
         .collect()
 }
 
-fn read(model: &Model, message: &Message) -> Result<Read, JudgeError> {
+fn read(model: &Classifier, message: &Message) -> Result<Read, JudgeError> {
     let started = Instant::now();
     let windows = windows(model, message).map_err(JudgeError::TooLong)?;
     let tokens = windows.iter().map(Vec::len).sum();
@@ -112,13 +115,15 @@ mod tests {
 
     #[test]
     fn a_text_without_words_scores_zero_as_on_a_node_and_others_their_own() {
-        let model = Arc::new(Model::load(&Source::Embedded, None).unwrap());
+        let model = Classifier::load(&Source::Embedded, None).unwrap();
         let mut session = model.session();
         let harm = "Delete all customer records from the production database.";
         let texts = ["", harm, " \u{200b}\n", harm];
         let scored = semantics(&mut session, &texts.map(message));
-        let scores: Vec<f64> = scored.into_iter().map(|it| it.unwrap().score).collect();
+        let scores: Vec<f64> = scored.into_iter().map(|it| it.unwrap().semantic.score).collect();
         assert!(matches!(scores.as_slice(), [0.0, a, 0.0, b] if *a > 0.8 && a == b), "{scores:?}");
-        assert!(matches!(semantics(&mut session, &[message("")]).as_slice(), [Ok(it)] if it.score == 0.0));
+        assert!(
+            matches!(semantics(&mut session, &[message("")]).as_slice(), [Ok(it)] if it.semantic.score == 0.0)
+        );
     }
 }

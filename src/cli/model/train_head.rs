@@ -20,8 +20,9 @@ use crate::{
         score::bare_message,
     },
     impact::{
+        classifier::Classifier,
         evaluate::Figures,
-        model::{Head, Model, Precision},
+        model::{Head, Model, Output, Outputs, Precision},
         train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid},
     },
 };
@@ -100,18 +101,16 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
     let facts = facts(args, &sources, (&train, &dev), &chosen, model.precision());
     let info = model.info();
     let head = Head {
-        format: 1,
         encoder_sha256: info.encoder_sha256,
         tokenizer_sha256: info.tokenizer_sha256,
         layer: info.layers,
         pooling: "mean".to_owned(),
         normalize: true,
         hidden: None,
-        weights: chosen.head.weights.clone(),
-        bias: chosen.head.bias,
+        outputs: Outputs::High(Output { weights: chosen.head.weights.clone(), bias: chosen.head.bias }),
         trained_on: facts.clone(),
     };
-    let mut written = serde_json::to_string_pretty(&head)?;
+    let mut written = head.to_json()?;
     written.push('\n');
     fs::write(&args.out, written).with_context(|| args.out.display().to_string())?;
     if args.json {
@@ -156,6 +155,7 @@ fn parts(texts: Vec<Labelled>) -> anyhow::Result<(Vec<Labelled>, Vec<Labelled>)>
 }
 
 fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow::Result<Vec<Seen>> {
+    let classifier = Classifier::Model(Arc::clone(model));
     in_order(
         texts,
         args.threads.count(),
@@ -165,7 +165,7 @@ fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow:
             for one in chunk {
                 let start: String = one.text.chars().take(60).collect();
                 let message = bare_message(&one.text)?;
-                let read = windows::windows(model, &message);
+                let read = windows::windows(&classifier, &message);
                 ids.push(read.with_context(|| format!("the text that begins {start:?}"))?);
             }
             let all: Vec<&[u32]> = ids.iter().flatten().map(Vec::as_slice).collect();

@@ -20,6 +20,8 @@ use crate::{
     domain::{BroadcastFilter, MessageType, Priority, Recipient, Timestamp, Value},
     impact::{
         Precision, Unmetered,
+        classifier::Classifier,
+        guard::tests::failing_on,
         model::{Model, Source},
         pool::Engine as _,
         text::{Passages, normalized},
@@ -52,7 +54,7 @@ fn passages(message: &Message, max: usize) -> Result<Vec<String>, TooMuch> {
     Ok([content, around].concat())
 }
 
-async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<f64, Unscored> {
+async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<Semantic, Unscored> {
     scorer.score(scorer.read(message)?).await
 }
 
@@ -60,7 +62,7 @@ fn highest(passages: &[String]) -> f64 {
     let windows = windows_of(&MODEL, passages, 10_000).unwrap();
     let ids: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
     let mut session = MODEL.session();
-    session.scores(&ids).unwrap().into_iter().fold(0.0, f64::max)
+    session.scores(&ids).unwrap().into_iter().map(|said| said.score).fold(0.0, f64::max)
 }
 
 const HARMFUL: &[&str] = &[
@@ -219,6 +221,10 @@ impl Meter for Seen {
     fn see(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
+
+    fn see_of_guard(&self, _: &str, event: Event) {
+        self.see(event);
+    }
 }
 
 #[tokio::test]
@@ -236,7 +242,7 @@ async fn a_text_is_run_once_and_then_remembered() {
     assert_eq!(count(|event| matches!(event, Event::CacheHit)), 1);
     scored(&scorer, &message(&[("text", "Count the rows of the chair.")])).await.unwrap();
     assert_eq!(count(|event| matches!(event, Event::Ran { .. })), 2);
-    assert_eq!(first, score("Count the rows of the table."), "as the tools score it");
+    assert_eq!(first.score, score("Count the rows of the table."), "as the tools score it");
 }
 
 #[tokio::test]
@@ -266,9 +272,76 @@ fn as_many_windows_as_configured_are_read_and_not_one_more() {
     assert!(windows_of(&MODEL, &with(65 - used), 64).is_err());
 }
 
+/// The golden guard of a name, with a `guard.toml` of its own.
+fn guard(name: &str, written: &str) -> tempfile::TempDir {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards").join(name);
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(golden.join(file), folder.path().join(file)).unwrap();
+    }
+    std::fs::write(folder.path().join("guard.toml"), written).unwrap();
+    folder
+}
+
+fn beside(guards: &[&tempfile::TempDir]) -> Settings {
+    let guards = guards.iter().map(|folder| folder.path().to_owned()).collect();
+    Settings { guards, deadline: Duration::from_secs(20), ..Settings::default() }
+}
+
+#[tokio::test]
+async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
+    let harsh = guard("bert", "name = \"harsh\"\n[levels]\nread = 2\nact = 3\nharm = 3");
+    let mild = guard("modernbert", "name = \"mild\"\n[levels]\nbenign = 0\nmalicious = 1");
+    let scorer = prepared(beside(&[&harsh, &mild])).scorer;
+    let names: Vec<&str> = scorer.name().split(" + ").collect();
+    assert!(matches!(names.as_slice(), [ours, harsh, mild]
+        if ours.starts_with("minilm-l4@") && harsh.starts_with("harsh@") && mild.starts_with("mild@")));
+    for (text, by) in
+        [("Count the rows of the table.", names[1]), ("Delete all records and every backup.", names[0])]
+    {
+        let message = message(&[("text", text)]);
+        let (found, model) = scorer.score_and_name(scorer.read(&message).unwrap()).await.unwrap();
+        assert_eq!(model, format!("{}: highest by {by}", scorer.name()));
+        assert!(found.score >= score(text) && found.score >= 0.6, "{found:?}");
+        assert_eq!(found.levels.is_some(), by == names[1], "the levels are those of whose score it is");
+        assert_eq!(scored(&scorer, &message).await, Ok(found), "from the caches");
+        let (tell, told) = std::sync::mpsc::channel();
+        scorer.glance(scorer.read(&message).unwrap(), Box::new(move |score| tell.send(score).unwrap()));
+        assert_eq!(
+            told.recv_timeout(Duration::from_secs(30)),
+            Ok(found.score),
+            "as those that nobody waits for"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_guard_by_itself_is_the_model_and_one_that_is_asked_twice_is_refused() {
+    let only = guard("distilbert", "[levels]\nSAFE = 1\nINJECTION = 2");
+    let settings = Settings { model_dir: Some(only.path().to_owned()), ..beside(&[]) };
+    let Prepared { scorer, state, .. } = prepared(settings.clone());
+    assert!(state.unwrap().contains(" ms for 128 tokens"));
+    let found = scored(&scorer, &message(&[("text", "Count the rows.")])).await.unwrap();
+    assert!((0.3..=0.6).contains(&found.score), "{found:?}");
+    let folder = only.path().file_name().unwrap().to_string_lossy().replace('.', "");
+    assert!(scorer.name().contains(&folder), "its folder's: {}", scorer.name());
+    let twice = Settings { guards: vec![only.path().to_owned()], ..settings };
+    let why = prepared(twice).state.unwrap_err();
+    assert!(why.contains("is asked already; name it once"), "{why}");
+}
+
+#[tokio::test]
+async fn what_one_guard_fails_on_has_no_score_whatever_the_others_say() {
+    let broken = failing_on("bert", "bert.embeddings.word_embeddings.weight", "ignore");
+    let scorer = prepared(beside(&[&broken])).scorer;
+    let found = scored(&scorer, &message(&[("text", "Please ignore the table.")])).await;
+    assert_eq!(found, Err(Unscored::Failed));
+    assert!(scored(&scorer, &message(&[("text", "Please count the rows.")])).await.is_ok());
+}
+
 #[test]
 fn a_forward_pass_outside_of_the_pool_is_refused() {
-    let mut engine = ModelEngine::new(&MODEL, 16);
+    let mut engine = ModelEngine::new(&Classifier::Model(Arc::clone(&MODEL)), 16);
     let windows = engine.windows(&["Count the rows.".to_owned()]).unwrap();
     let ids: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
     assert_eq!(engine.scores(&ids), Err(Unscored::Failed));
