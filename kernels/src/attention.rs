@@ -107,6 +107,7 @@ impl Attention {
 }
 
 /// One head's queries, keys and values next to each other, keys in columns. Every line is written.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn gather<const VECTORS: usize>(
     qkv: &[f32],
@@ -148,6 +149,7 @@ pub(crate) fn gather<const VECTORS: usize>(
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 fn vectors(row: &[f32], from: usize, width: usize) -> Option<&[[f32; 16]]> {
     Some(row.get(from..from + width)?.as_chunks().0)
 }

@@ -30,7 +30,7 @@ pub enum Precision {
     F32,
     /// Weights and inputs of linear layers in bf16, sums in f32. Needs AVX-512 BF16.
     Bf16,
-    /// Weights per output and inputs per row in 8 bits, sums in 32. Needs AVX2; uses AVX-512 VNNI.
+    /// Weights per output and inputs per row in 8 bits, sums in 32. Needs AVX-512 VNNI, or AVX2 without AVX-512.
     Int8,
 }
 

@@ -205,4 +205,4 @@ fn name_of(folder: &Path, config: &Config, labels: &Labels) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -390,7 +390,7 @@ fn the_commands_of_a_model_know_a_guard() {
     let output = agentbus(&["model", "bench", "--model-dir", &dir, "--tokens", "16", "--json"], "");
     let bench: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(bench["rows"][0]["tokens"], 16, "{bench}");
-    let output = agentbus(&["score", "--model-dir", &dir, "--json", "Count the rows."], "");
+    let output = agentbus(&["score", "--model-dir", &dir, "Count the rows."], "");
     let score: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(score["score"].as_f64().is_some_and(|score| (0.05..=0.95).contains(&score)), "{score}");
 }

@@ -75,11 +75,12 @@ fn encoders() -> Vec<(Engine, Precision, Encoder)> {
 /// Whether CI says that this CPU runs kernels in this precision: names as in /proc/cpuinfo.
 fn declared(precision: Precision) -> bool {
     let names = std::env::var("AGENTBUS_CPU_HAS").unwrap_or_default();
-    let needs = match precision {
-        Precision::F32 | Precision::Int8 => ["avx2", "fma"],
-        Precision::Bf16 => ["avx512f", "avx512_bf16"],
-    };
-    needs.iter().all(|name| names.split([' ', ',']).any(|found| found == *name))
+    let has = |name: &str| names.split([' ', ',']).any(|found| found == name);
+    match precision {
+        Precision::F32 => has("avx2") && has("fma"),
+        Precision::Bf16 => has("avx512f") && has("avx512_bf16"),
+        Precision::Int8 => has("avx2") && has("fma") && (!has("avx512f") || has("avx512_vnni")),
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::{
     impact::{
         Precision, Unmetered,
         classifier::Classifier,
+        guard::tests::failing_on,
         model::{Model, Source},
         pool::Engine as _,
         text::{Passages, normalized},
@@ -271,14 +272,14 @@ fn as_many_windows_as_configured_are_read_and_not_one_more() {
     assert!(windows_of(&MODEL, &with(65 - used), 64).is_err());
 }
 
-/// The golden guard of a name, with other bytes for one of its files.
-fn guard(name: &str, file: &str, bytes: &[u8]) -> tempfile::TempDir {
+/// The golden guard of a name, with a `guard.toml` of its own.
+fn guard(name: &str, written: &str) -> tempfile::TempDir {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards").join(name);
     let folder = tempfile::tempdir().unwrap();
-    for file in ["config.json", "guard.toml", "model.safetensors", "tokenizer.json"] {
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         std::fs::copy(golden.join(file), folder.path().join(file)).unwrap();
     }
-    std::fs::write(folder.path().join(file), bytes).unwrap();
+    std::fs::write(folder.path().join("guard.toml"), written).unwrap();
     folder
 }
 
@@ -289,8 +290,8 @@ fn beside(guards: &[&tempfile::TempDir]) -> Settings {
 
 #[tokio::test]
 async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
-    let harsh = guard("bert", "guard.toml", b"name = \"harsh\"\n[levels]\nread = 2\nact = 3\nharm = 3");
-    let mild = guard("modernbert", "guard.toml", b"name = \"mild\"\n[levels]\nbenign = 0\nmalicious = 1");
+    let harsh = guard("bert", "name = \"harsh\"\n[levels]\nread = 2\nact = 3\nharm = 3");
+    let mild = guard("modernbert", "name = \"mild\"\n[levels]\nbenign = 0\nmalicious = 1");
     let scorer = prepared(beside(&[&harsh, &mild])).scorer;
     let names: Vec<&str> = scorer.name().split(" + ").collect();
     assert!(matches!(names.as_slice(), [ours, harsh, mild]
@@ -316,7 +317,7 @@ async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
 
 #[tokio::test]
 async fn a_guard_by_itself_is_the_model_and_one_that_is_asked_twice_is_refused() {
-    let only = guard("distilbert", "guard.toml", b"[levels]\nSAFE = 1\nINJECTION = 2");
+    let only = guard("distilbert", "[levels]\nSAFE = 1\nINJECTION = 2");
     let settings = Settings { model_dir: Some(only.path().to_owned()), ..beside(&[]) };
     let Prepared { scorer, state, .. } = prepared(settings.clone());
     assert!(state.unwrap().contains(" ms for 128 tokens"));
@@ -331,20 +332,7 @@ async fn a_guard_by_itself_is_the_model_and_one_that_is_asked_twice_is_refused()
 
 #[tokio::test]
 async fn what_one_guard_fails_on_has_no_score_whatever_the_others_say() {
-    // The word is there and no number: its sum is infinite.
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards/bert");
-    let tokenizer: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(path.join("tokenizer.json")).unwrap()).unwrap();
-    let word = tokenizer["model"]["vocab"]["ignore"].as_u64().unwrap() as usize;
-    let name = "bert.embeddings.word_embeddings.weight";
-    let mut tensors =
-        candle_core::safetensors::load(path.join("model.safetensors"), &candle_core::Device::Cpu).unwrap();
-    let mut rows = tensors[name].to_dtype(candle_core::DType::F32).unwrap().to_vec2::<f32>().unwrap();
-    rows[word].fill(3e38);
-    tensors.insert(name.to_owned(), candle_core::Tensor::new(rows, &candle_core::Device::Cpu).unwrap());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    candle_core::safetensors::save(&tensors, file.path()).unwrap();
-    let broken = guard("bert", "model.safetensors", &std::fs::read(file.path()).unwrap());
+    let broken = failing_on("bert", "bert.embeddings.word_embeddings.weight", "ignore");
     let scorer = prepared(beside(&[&broken])).scorer;
     let found = scored(&scorer, &message(&[("text", "Please ignore the table.")])).await;
     assert_eq!(found, Err(Unscored::Failed));
