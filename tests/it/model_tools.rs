@@ -454,3 +454,37 @@ fn labels_that_make_no_sense_stop_training_and_name_their_line() {
         assert!(!Path::new(&head).exists());
     }
 }
+
+/// A record, as a node writes it, of a message whose words scored `semantic`.
+fn record(id: u32, kind: &str, status: &str, semantic: f64) -> String {
+    let parts = json!({ "semantic": semantic, "permission": 0.1, "volume": 0.1, "context": 0.2, "drift": 0.0,
+        "priority": 0.3, "type": 0.2 });
+    let impact = json!({ "score": semantic, "level": "high", "parts": parts, "model": "some" });
+    let verdict = json!({ "status": status, "decision_id": format!("d{id}"), "impact": impact });
+    let record = json!({ "schema": 1, "kind": kind, "at": 0, "tenant": "acme", "sender": "planner",
+        "message_type": "command", "verdict": verdict });
+    format!("{record}\n")
+}
+
+#[test]
+fn a_replay_says_what_another_threshold_would_have_parked() {
+    let mut input = record(1, "intent", "delivered", 0.82) + &record(1, "verdict", "delivered", 0.82);
+    input += &record(2, "verdict", "deliberating", 0.97);
+    input += &record(3, "verdict", "delivered", 0.1);
+    input += "{\"text\": \"Show me the menu of the canteen\", \"level\": 0}\nnonsense\n";
+    let replayed = agentbus(&["impact", "replay", "--file", "-", "--threshold", "0.8", "--json"], &input);
+    assert!(replayed.status.success(), "{}", told(&replayed));
+    assert!(told(&replayed).contains("line 6 is left out"), "{}", told(&replayed));
+    let figures: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(figures["all"]["messages"], 4, "an intent and its verdict are one: {figures}");
+    assert_eq!((&figures["all"]["newly"], &figures["all"]["no_longer"]), (&json!(1), &json!(0)), "{figures}");
+    assert_eq!(figures["by_level"]["level 0"]["parked_after"], 0, "{figures}");
+    assert_eq!(figures["newly"][0]["id"], "d1", "{figures}");
+
+    let strict = ["impact", "replay", "--file", "-", "--threshold", "0.8", "--fail-above", "0.1"];
+    let replayed = agentbus(&strict, &input);
+    assert_eq!(replayed.status.code(), Some(1), "{}", told(&replayed));
+    assert!(told(&replayed).contains("1 newly, 0 no longer; 25.0 % change"), "{}", told(&replayed));
+    let nothing = agentbus(&["impact", "replay", "--file", "-"], "{}\n");
+    assert!(told(&nothing).contains("neither a \"text\""), "{}", told(&nothing));
+}

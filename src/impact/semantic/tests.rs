@@ -339,6 +339,33 @@ async fn what_one_guard_fails_on_has_no_score_whatever_the_others_say() {
     assert!(scored(&scorer, &message(&[("text", "Please count the rows.")])).await.is_ok());
 }
 
+/// The model's own head in a file of its own, changed.
+fn head(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::NamedTempFile {
+    let mut head: serde_json::Value =
+        serde_json::from_slice(include_bytes!("../../../models/impact/head.json")).unwrap();
+    change(&mut head);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), head.to_string()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_head_of_a_tenant_is_run_over_the_models_encoder_and_only_over_that_one() {
+    let settings = |head: &tempfile::NamedTempFile| Settings {
+        heads: [("acme".to_owned(), head.path().to_owned())].into(),
+        ..beside(&[])
+    };
+    let other = head(|head| head["trained_on"] = serde_json::json!("judgements"));
+    let Prepared { scorer, heads, state, .. } = prepared(settings(&other));
+    let own = &heads["acme"];
+    assert!(own.name().starts_with("acme@") && state.unwrap().contains("; acme@"), "{}", own.name());
+    let text = message(&[("text", "Count the rows.")]);
+    assert_eq!(scored(own, &text).await, scored(&scorer, &text).await, "the numbers are the same");
+    let strange = head(|head| head["encoder_sha256"] = serde_json::json!("00".repeat(32)));
+    let why = prepared(settings(&strange)).state.unwrap_err();
+    assert!(why.contains("impact.heads.acme") && why.contains("trained on the encoder"), "{why}");
+}
+
 #[test]
 fn a_forward_pass_outside_of_the_pool_is_refused() {
     let mut engine = ModelEngine::new(&Classifier::Model(Arc::clone(&MODEL)), 16);
