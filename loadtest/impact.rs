@@ -37,9 +37,9 @@ use crate::{
 };
 
 const PLAN: &str = "\
-    [tenants.acme]\nlimits = { messages_per_minute = 10000000, deliberation_threshold = 0.95 }\n\
+    [tenants.acme]\nlimits = { messages_per_minute = 10000000, deliberation_threshold = 0.95, report_lift_max = 0.9 }\n\
     [tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n\
-    [tenants.idle]\nlimits = { messages_per_minute = 10000000, deliberation_threshold = 0.95 }\n\
+    [tenants.idle]\nlimits = { messages_per_minute = 10000000, deliberation_threshold = 0.95, report_lift_max = 0.9 }\n\
     [tenants.idle.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n\
     [tenants.busy]\nlimits = { messages_per_minute = 10000000 }\n\
     [tenants.busy.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }\n";

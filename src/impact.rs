@@ -46,7 +46,7 @@ pub use keywords::Keywords;
 use readers::Readers;
 use semantic::{Heads, NoModel};
 pub use senders::{Past, Senders};
-pub use settings::{GUARDS_MAX, HEADS_MAX, Precision, ScorerKind, Settings};
+pub use settings::{GUARDS_MAX, HEADS_MAX, LIFT_ALL, Precision, ScorerKind, Settings};
 pub use text::for_each_text;
 use text::is_light;
 pub use unscored::{Event, Meter, OfGuard, Semantic, Unmetered, Unscored, highest};
@@ -125,6 +125,7 @@ pub struct Assessor {
     scorer: Arc<dyn SemanticScorer>,
     heads: Heads,
     weights: Weights,
+    report_lift_max: f64,
     senders: Arc<Senders>,
     meter: Arc<dyn Meter>,
     readers: Readers,
@@ -148,6 +149,7 @@ impl Assessor {
             scorer,
             heads: Heads::new(),
             weights: settings.weights,
+            report_lift_max: settings.report_lift_max,
             senders,
             meter: Arc::new(Unmetered),
             readers: Readers::new(settings.deadline),
@@ -193,6 +195,7 @@ impl Assessor {
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let weights = tenant.limits.weights.unwrap_or(self.weights);
+        let lift_max = tenant.limits.report_lift_max.unwrap_or(self.report_lift_max);
         let threshold = tenant.limits.deliberation_threshold;
         let past = self.senders.record_message(message, now).await;
         let own = self.scorer_of(tenant);
@@ -200,7 +203,7 @@ impl Assessor {
         let (scorer, read) = (Arc::clone(&own), Arc::clone(message));
         let look = move || {
             let others = Others::of(&read, past.messages, now);
-            let sum = Sum::new(&weights, &others, read.priority, past.mean);
+            let sum = Sum::new(&weights, &others, read.priority, past.mean, lift_max);
             let needed = always || !sum.bounds().decide(threshold);
             (others, sum, needed.then(|| scorer.read(&read)))
         };
@@ -208,7 +211,7 @@ impl Assessor {
         let (others, sum, words) = looked.map_err(|why| {
             // What its numbers are is not known either, so the bounds are those of all of them.
             let [low, high] = Others::unread(message, past.messages, now);
-            let bounds = |others| Sum::new(&weights, others, message.priority, past.mean).bounds();
+            let bounds = |others| Sum::new(&weights, others, message.priority, past.mean, lift_max).bounds();
             let bounds = Bounds { low: bounds(&low).low, high: bounds(&high).high };
             self.unassessed(&*own, bounds, &high, why)
         })?;
@@ -326,7 +329,7 @@ fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>
 }
 
 fn parts(others: &Others, semantic: Option<f64>, drift: Option<f64>) -> Parts {
-    let Others { permission, volume, context, priority, message_type } = *others;
+    let Others { permission, volume, context, priority, message_type, asks: _ } = *others;
     Parts { semantic, permission, volume, context, drift, priority, message_type }
 }
 

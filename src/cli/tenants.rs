@@ -262,6 +262,9 @@ fn table(plan: &Plan, dir: &Path) -> Table {
             limits.deliberation_threshold,
             reviewers::numbers(tenant)
         );
+        if let Some(lift) = limits.report_lift_max {
+            bounds.push_str(&format!(", words lift reports to {lift} at most"));
+        }
         if let Some(weights) = &limits.weights {
             bounds.push_str(&format!(", {}", shown(weights)));
         }

@@ -120,6 +120,7 @@ impl NodeConfig {
         }
         within("impact.senders_max", impact.senders_max, 1, 1_000_000, |number| number.to_string())?;
         within("impact.cache_entries", impact.cache_entries, 0, 10_000_000, |number| number.to_string())?;
+        within("impact.report_lift_max", impact.report_lift_max, 0.0, 1.0, |share| share.to_string())?;
         if let Some(redis) = &self.redis {
             redis.check()?;
         }

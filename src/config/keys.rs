@@ -57,6 +57,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("impact.windows_max", "Pieces of one message that are read; one with more is not scored"),
     ("impact.audit_every", "One in so many that need no model is scored all the same; 0: none"),
     ("impact.senders_max", "Senders whose past is kept, about 1 KiB each"),
+    (
+        "impact.report_lift_max",
+        "How far words lift a message that asks for nothing, 0 to 1; 1: like all others",
+    ),
     ("impact.weights.semantic", "What the words count for; only proportions matter, 0 to 1000"),
     ("impact.weights.permission", "What the strongest tool asked for counts for"),
     ("impact.weights.volume", "What the number of a sender's messages counts for"),

@@ -67,6 +67,8 @@ fn what_is_wrong_is_named() {
         ("[cpu]\nqueue = 0", "cpu.queue: found 0, expected 1 to 65536"),
         ("[impact]\nsenders_max = 0", "impact.senders_max"),
         ("[impact]\nscorer = \"oracle\"", "oracle"),
+        ("[impact]\nreport_lift_max = 1.5", "impact.report_lift_max: found 1.5, expected 0 to 1"),
+        ("[impact]\nreport_lift_max = nan", "impact.report_lift_max: found NaN"),
         ("[impact]\nprecision = \"f16\"", "f16"),
         ("[impact]\nqueue = 0", "impact.queue: found 0, expected 1 to 65536"),
         ("[impact]\nguards = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "impact.guards"),

@@ -75,6 +75,10 @@ pub struct TenantLimits {
     /// own. Written only where it is said: the last version's nodes do not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
+    /// How far words may lift a message that asks for nothing, 0 to 1, instead of what the node's configuration
+    /// says. Written only where it is said, like the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_lift_max: Option<f64>,
     /// The capabilities that may be registered. Absent: what the agents say, if it is a label
     /// ([`CapabilityId::is_label`]). Written only where it is said: the last version's nodes do not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +94,7 @@ impl Default for TenantLimits {
             deliberation_threshold: 0.8,
             weights: None,
             head: None,
+            report_lift_max: None,
             capabilities: None,
         }
     }

@@ -1,13 +1,14 @@
 //! What does a message score by itself, when nothing is known of its sender?
 
-use super::{Others, Semantic, Sum, assessed, signals};
+use super::{Others, Semantic, Sum, assessed, settings::LIFT_ALL, signals};
 use crate::domain::{Impact, Message, MessageType, Parts, Priority, Timestamp, Weights};
 
 /// The impact of a message that is its sender's first, for a semantic part that is known. A node
 /// gives the same to such a message at the same time of day.
 pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weights, at: Timestamp) -> Impact {
     let others = Others::of(message, 1, at);
-    assessed(&Sum::new(weights, &others, message.priority, None), &others, semantic, model)
+    let sum = Sum::new(weights, &others, message.priority, None, LIFT_ALL);
+    assessed(&sum, &others, semantic, model)
 }
 
 /// The score that the parts of a message make by other weights or with another semantic part. Its drift
@@ -20,10 +21,14 @@ pub fn rescored(
     report_lift_max: f64,
 ) -> f64 {
     let Parts { permission, volume, context, priority, message_type: typed, drift, .. } = *parts;
-    let others = Others { permission, volume, context, priority, message_type: typed };
-    let _ = (message_type, report_lift_max);
-    let critical = if priority >= 1.0 { Priority::Critical } else { Priority::Normal };
-    Sum::new(weights, &others, critical, None).score_with(semantic, drift.unwrap_or_default())
+    let urgent = priority >= signals::priority(Priority::High);
+    let large_amount = context >= signals::context(false, true);
+    let asks = message_type.is_none_or(|it| signals::asks(it, urgent, permission, large_amount));
+    let others = Others { permission, volume, context, priority, message_type: typed, asks };
+    let critical = priority >= signals::priority(Priority::Critical);
+    let priority = if critical { Priority::Critical } else { Priority::Normal };
+    Sum::new(weights, &others, priority, None, report_lift_max)
+        .score_with(semantic, drift.unwrap_or_default())
 }
 
 impl Others {
@@ -38,12 +43,19 @@ impl Others {
     }
 
     fn with(message: &Message, messages: u32, now: Timestamp, large_amount: bool) -> Self {
+        let permission = signals::permission(&message.tools);
         Self {
-            permission: signals::permission(&message.tools),
+            permission,
             volume: signals::volume(messages),
             context: signals::context(signals::unusual_hour(now), large_amount),
             priority: signals::priority(message.priority),
             message_type: signals::message_type(message.message_type),
+            asks: signals::asks(
+                message.message_type,
+                message.priority >= Priority::High,
+                permission,
+                large_amount,
+            ),
         }
     }
 }

@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::domain::Weights;
 
+/// Words lift what only reports like all else: its type is the sender's own word.
+pub const LIFT_ALL: f64 = 1.0;
+
 /// How the assessor weighs, how many senders it remembers, and how it uses the model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,6 +39,8 @@ pub struct Settings {
     pub audit_every: u64,
     /// Senders whose past is kept, the least recently heard are forgotten first. About 1 KiB each.
     pub senders_max: u64,
+    /// How far words may lift a message that asks for nothing, 0 to 1.
+    pub report_lift_max: f64,
     pub weights: Weights,
 }
 
@@ -90,6 +95,7 @@ impl Default for Settings {
             windows_max: 64,
             audit_every: 1_000,
             senders_max: 65_536,
+            report_lift_max: LIFT_ALL,
             weights: Weights::default(),
         }
     }

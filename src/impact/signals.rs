@@ -64,16 +64,44 @@ pub fn unusual_hour(now: Timestamp) -> bool {
 // The keyword scorer's steps are exactly as wide as the tolerance; they are within it, whatever
 // binary fractions make of them.
 const DRIFT_TOLERANCE: f64 = 0.3 + 1e-9;
-/// Where drift jumps: at this distance from the mean, from the one value to the other.
-pub(super) const DRIFT_JUMP: (f64, [f64; 2]) = (DRIFT_TOLERANCE, [0.0, 0.5]);
-/// Where drift stops to grow: at this distance, with this value on both sides.
-pub(super) const DRIFT_FULL: (f64, [f64; 2]) = (0.6, [1.0, 1.0]);
+/// At this distance from the mean drift jumps.
+pub(super) const DRIFT_JUMP: f64 = DRIFT_TOLERANCE;
+/// At this distance drift stops to grow.
+pub(super) const DRIFT_FULL: f64 = 0.6;
 
 /// How far this message's semantic part is from the mean of the sender's last ones. Without a past
 /// there is nothing to drift from.
 pub fn drift(semantic: f64, mean: Option<f64>) -> f64 {
-    let distance = mean.map_or(0.0, |mean| (semantic - mean).abs());
-    if distance <= DRIFT_TOLERANCE { 0.0 } else { (distance / 0.3 * 0.5).min(1.0) }
+    if distance(semantic, mean) <= DRIFT_TOLERANCE { 0.0 } else { drifted(semantic, mean) }
+}
+
+/// As [`drift`] beyond its jump.
+pub(super) fn drifted(semantic: f64, mean: Option<f64>) -> f64 {
+    (distance(semantic, mean) / 0.3 * 0.5).min(1.0)
+}
+
+fn distance(semantic: f64, mean: Option<f64>) -> f64 {
+    mean.map_or(0.0, |mean| (semantic - mean).abs())
+}
+
+/// Whether a message asks for something: by its type, a tool that does more than read, its urgency or an amount
+/// of money. All others report, or say that they do.
+pub fn asks(message_type: MessageType, urgent: bool, permission: f64, large_amount: bool) -> bool {
+    let by_type = match message_type {
+        MessageType::Command
+        | MessageType::Query
+        | MessageType::TaskRequest
+        | MessageType::GovernanceRequest
+        | MessageType::GovernanceResponse
+        | MessageType::ConstitutionalValidation => true,
+        MessageType::TaskResponse
+        | MessageType::Response
+        | MessageType::Event
+        | MessageType::Notification
+        | MessageType::Heartbeat
+        | MessageType::AuditLog => false,
+    };
+    by_type || urgent || large_amount || permission > PERMISSION_READ
 }
 
 pub fn priority(priority: Priority) -> f64 {

@@ -8,7 +8,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{weights::LIFT_FROM, *};
 use crate::domain::{Adaptive, BroadcastFilter, MessageType, Priority, Recipient, Value};
 
 /// 2026-01-01 12:00 UTC, an ordinary hour.
@@ -162,12 +162,12 @@ async fn a_score_is_the_weighted_mean_of_its_parts() {
 }
 
 #[tokio::test]
-async fn alarming_words_and_critical_priority_lift_a_message_to_their_floors() {
+async fn alarming_words_lift_a_message_to_their_own_score_and_critical_priority_to_its_floor() {
     let assessor = assessor();
     let alarming = message("a", &text("critical security breach"));
     let impact =
         assessor.assess(&Arc::new(alarming.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
-    assert_eq!((impact.parts.semantic, impact.score), (Some(0.9), 0.8));
+    assert_eq!((impact.parts.semantic, impact.score), (Some(0.9), 0.9));
     let mut urgent = message("b", &text("hello"));
     urgent.priority = Priority::Critical;
     assert_eq!(
@@ -247,15 +247,34 @@ fn weights_that_make_no_mean_are_refused() {
 }
 
 fn others() -> impl Strategy<Value = Others> {
-    proptest::array::uniform5(0.0..=1.0_f64).prop_map(
-        |[permission, volume, context, priority, message_type]| Others {
+    (proptest::array::uniform5(0.0..=1.0_f64), any::<bool>()).prop_map(
+        |([permission, volume, context, priority, message_type], asks)| Others {
             permission,
             volume,
             context,
             priority,
             message_type,
+            asks,
         },
     )
+}
+
+/// How far words may lift a report.
+fn lifts() -> impl Strategy<Value = f64> {
+    prop_oneof![0.0..=1.0_f64, proptest::sample::select(vec![0.0, 0.5, 0.7, 1.0])]
+}
+
+/// Every part a message can have, but for its words.
+fn sums() -> impl Strategy<Value = (Sum, Option<f64>)> {
+    (weights(), others(), means(), proptest::sample::select(Priority::ALL), lifts()).prop_map(
+        |(weights, others, mean, priority, lift)| (Sum::new(&weights, &others, priority, mean, lift), mean),
+    )
+}
+
+/// The verdict, as a node finds it: without the words where they cannot matter.
+fn parked(sum: &Sum, semantic: f64, threshold: f64) -> bool {
+    let bounds = sum.bounds();
+    if bounds.decide(threshold) { bounds.low >= threshold } else { sum.score(semantic) >= threshold }
 }
 
 fn weights() -> impl Strategy<Value = Weights> {
@@ -280,10 +299,14 @@ fn means() -> impl Strategy<Value = Option<f64>> {
     proptest::option::of(prop_oneof![0.0..=1.0_f64, proptest::sample::select(special)])
 }
 
+fn thresholds() -> impl Strategy<Value = f64> {
+    prop_oneof![0.0..=1.0_f64, proptest::sample::select(vec![0.0, 0.5, 0.7, 0.8, 0.9, 1.0])]
+}
+
 /// Every hundredth of a percent, and both sides of where the formula jumps.
 fn semantics(mean: Option<f64>) -> impl Iterator<Item = f64> {
     let mean = mean.unwrap_or(0.5);
-    let jumps = [0.8, mean - 0.3, mean + 0.3, mean - 0.6, mean + 0.6];
+    let jumps = [LIFT_FROM, 0.7, mean - 0.3, mean + 0.3, mean - 0.6, mean + 0.6];
     let near = jumps.into_iter().flat_map(|at| [-3e-9, -1e-12, 0.0, 1e-12, 3e-9].map(|by| at + by));
     (0..=10_000).map(|n| f64::from(n) / 10_000.0).chain(near).filter(|s| (0.0..=1.0).contains(s))
 }
@@ -297,19 +320,19 @@ proptest! {
         mean in means(),
         priority in proptest::sample::select(Priority::ALL),
     ) {
-        let score = Sum::new(&weights, &others, priority, mean).score(semantic);
+        let score = Sum::new(&weights, &others, priority, mean, 1.0).score(semantic);
         prop_assert!((0.0..=1.0).contains(&score));
         prop_assert!(priority != Priority::Critical || score >= 0.9);
         // So no threshold that is learned under the default ceiling lets one pass its reviewers.
         prop_assert!(priority != Priority::Critical || score > Adaptive::default().ceiling);
-        prop_assert!(semantic <= 0.8 || score >= 0.8);
+        prop_assert!(semantic < LIFT_FROM || score >= semantic);
     }
 
     #[test]
     fn a_semantic_part_that_is_no_number_makes_the_highest_score(
         weights in weights(), others in others(), mean in means(),
     ) {
-        let score = Sum::new(&weights, &others, Priority::Low, mean).score(f64::NAN);
+        let score = Sum::new(&weights, &others, Priority::Low, mean, 0.5).score(f64::NAN);
         prop_assert_eq!(score, 1.0);
     }
 
@@ -335,19 +358,13 @@ proptest! {
             let _ = at;
             *part = part.max(more);
         }
-        let before = Sum::new(&weights, &others, priority, None).score(semantic);
+        let before = Sum::new(&weights, &others, priority, None, 0.7).score(semantic);
         // The same sum in another order of magnitude may differ in the last digit.
-        prop_assert!(Sum::new(&weights, &raised, priority, None).score(louder) >= before - 1e-12);
+        prop_assert!(Sum::new(&weights, &raised, priority, None, 0.7).score(louder) >= before - 1e-12);
     }
 
     #[test]
-    fn the_bounds_hold_every_score_and_are_reached(
-        weights in weights(),
-        others in others(),
-        mean in means(),
-        priority in proptest::sample::select(Priority::ALL),
-    ) {
-        let sum = Sum::new(&weights, &others, priority, mean);
+    fn the_bounds_hold_every_score_and_are_reached((sum, mean) in sums()) {
         let bounds = sum.bounds();
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for semantic in semantics(mean) {
@@ -360,20 +377,67 @@ proptest! {
     }
 
     #[test]
-    fn a_spared_message_has_the_verdict_that_any_score_gives(
-        weights in weights(),
-        others in others(),
-        mean in means(),
-        priority in proptest::sample::select(Priority::ALL),
-        threshold in prop_oneof![0.0..=1.0_f64, Just(0.8), Just(0.9), Just(1.0), Just(0.0)],
-    ) {
-        let sum = Sum::new(&weights, &others, priority, mean);
+    fn a_spared_message_has_the_verdict_that_any_score_gives((sum, mean) in sums(), threshold in thresholds()) {
         let bounds = sum.bounds();
         if bounds.decide(threshold) {
             for semantic in semantics(mean) {
                 prop_assert_eq!(sum.score(semantic) >= threshold, bounds.low >= threshold);
             }
         }
+    }
+
+    #[test]
+    fn what_is_parked_at_a_threshold_is_parked_at_every_lower_one(
+        (sum, _) in sums(),
+        semantic in 0.0..=1.0_f64,
+        thresholds in [thresholds(), thresholds()],
+    ) {
+        let (lower, higher) = (thresholds[0].min(thresholds[1]), thresholds[0].max(thresholds[1]));
+        prop_assert!(!parked(&sum, semantic, higher) || parked(&sum, semantic, lower));
+    }
+
+    #[test]
+    fn words_alone_park_what_asks_from_their_own_score_on_and_from_no_other(
+        quiet in proptest::array::uniform5(0.0..=0.5_f64),
+        semantic in LIFT_FROM..=1.0_f64,
+        threshold in 0.5..=0.95_f64,
+    ) {
+        let [permission, volume, context, priority, message_type] = quiet;
+        let others = Others { permission, volume, context, priority, message_type, asks: true };
+        let sum = Sum::new(&Weights::default(), &others, Priority::Normal, None, 0.0);
+        prop_assert_eq!(parked(&sum, semantic, threshold), semantic >= threshold);
+    }
+
+    #[test]
+    fn more_alarming_words_never_unpark_a_message_but_for_drift(
+        (sum, mean) in sums(),
+        words in [0.0..=1.0_f64, 0.0..=1.0_f64],
+        threshold in thresholds(),
+    ) {
+        let (calm, alarming) = (words[0].min(words[1]), words[0].max(words[1]));
+        // Drift counts what is unlike the sender's past, so calmer words than usual may score higher.
+        let unlike = mean.is_some_and(|mean| calm < mean);
+        let by_the_words_alone = sum.lift(calm, calm >= LIFT_FROM) >= threshold;
+        if by_the_words_alone || !unlike {
+            // The same sum in another order of magnitude may differ in the last digit.
+            let after = sum.score(alarming) + 1e-12;
+            prop_assert!(!parked(&sum, calm, threshold) || after >= threshold, "{calm} {alarming}");
+        }
+    }
+
+    #[test]
+    fn no_report_that_is_passed_unread_is_read_where_words_may_lift_it_less(
+        weights in weights(),
+        others in others(),
+        mean in means(),
+        lifts in [lifts(), lifts()],
+        threshold in thresholds(),
+    ) {
+        let report = Others { asks: false, ..others };
+        let (less, more) = (lifts[0].min(lifts[1]), lifts[0].max(lifts[1]));
+        let bounds = |lift| Sum::new(&weights, &report, Priority::Normal, mean, lift).bounds();
+        let passed = |bounds: Bounds| bounds.decide(threshold) && bounds.low < threshold;
+        prop_assert!(!passed(bounds(more)) || passed(bounds(less)));
     }
 
     #[test]
@@ -384,7 +448,7 @@ proptest! {
         semantic in 0.0..=1.0_f64,
         priority in proptest::sample::select(Priority::ALL),
     ) {
-        let sum = Sum::new(&weights, &others, priority, mean);
+        let sum = Sum::new(&weights, &others, priority, mean, 0.7);
         let Weights { permission, volume, context, priority: urgency, message_type, .. } = weights;
         let alone = permission * others.permission + volume * others.volume + context * others.context
             + urgency * others.priority + message_type * others.message_type;
@@ -481,29 +545,75 @@ async fn a_tenants_own_head_scores_its_messages_and_nothing_stands_in_for_one_th
 #[tokio::test]
 async fn the_model_is_asked_only_where_it_can_matter_or_is_demanded() {
     let scorer = Counting::new(Ok(0.1));
-    let assessor =
-        Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, Settings::default(), alone()).unwrap();
-    let plain = message("a", &text("hello"));
+    let settings = Settings { report_lift_max: 0.7, ..Settings::default() };
+    let assessor = Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, settings, alone()).unwrap();
+    let report = message("a", &text("hello"));
+    let mut asking = message("a", &text("hello"));
+    asking.message_type = MessageType::Command;
     let mut critical = message("b", &text("hello"));
     critical.priority = Priority::Critical;
 
-    let impact = assessor
-        .assess(&Arc::new(plain.clone()), &with_threshold(0.8), Need::IfItMatters, NOON)
-        .await
-        .unwrap();
+    // Alarming words alone would park it.
+    let impact =
+        assessor.assess(&Arc::new(asking), &with_threshold(0.95), Need::IfItMatters, NOON).await.unwrap();
     assert_eq!((scorer.asked(), impact.parts.semantic, impact.score_max), (1, Some(0.1), None));
-    // An alarming text would score 0.8 at most, and no text takes a critical message below 0.9.
-    for (message, threshold) in [(&plain, 0.85), (&critical, 0.8)] {
-        let tenant = with_threshold(threshold);
-        let impact =
-            assessor.assess(&Arc::new(message.clone()), &tenant, Need::IfItMatters, NOON).await.unwrap();
+    // No text lifts a report to this threshold, or takes a critical message below 0.9.
+    for message in [&report, &critical] {
+        let impact = assessor
+            .assess(&Arc::new(message.clone()), &with_threshold(0.8), Need::IfItMatters, NOON)
+            .await
+            .unwrap();
         assert_eq!(impact.model, "not needed");
         assert_eq!((impact.parts.semantic, impact.parts.drift, impact.unscored), (None, None, None));
         assert!(impact.score_max.is_some_and(|max| max >= impact.score));
     }
     assert_eq!(scorer.asked(), 1);
-    assessor.assess(&Arc::new(plain.clone()), &with_threshold(0.85), Need::Demanded, NOON).await.unwrap();
+    assessor.assess(&Arc::new(report.clone()), &with_threshold(0.8), Need::Demanded, NOON).await.unwrap();
     assert_eq!(scorer.asked(), 2);
+    let mut strict = with_threshold(0.8);
+    strict.limits.report_lift_max = Some(1.0);
+    assessor.assess(&Arc::new(report), &strict, Need::IfItMatters, NOON).await.unwrap();
+    assert_eq!(scorer.asked(), 3, "its tenant wants reports read like all else");
+}
+
+#[test]
+fn a_message_asks_by_its_type_its_tools_its_urgency_or_its_money() {
+    let asks = |change: &dyn Fn(&mut Message)| {
+        let mut message = message("a", &text("hello"));
+        change(&mut message);
+        Others::of(&message, 1, NOON).asks
+    };
+    assert!(!asks(&|_| {}), "an event of normal priority");
+    assert!(!asks(&|message| message.tools = tools(&["read_file"])), "that names a tool that reads");
+    for (change, why) in [
+        (&(|message: &mut Message| message.tools = tools(&["send_mail"])) as &dyn Fn(&mut Message), "a tool"),
+        (&|message| message.tools = tools(&["frobnicate"]), "a tool that nobody knows"),
+        (&|message| message.priority = Priority::High, "urgency"),
+        (&|message| message.priority = Priority::Critical, "much urgency"),
+        (&|message| drop(message.content.insert("amount".to_owned(), Value::Int(50_000))), "money"),
+    ] {
+        assert!(asks(change), "{why}");
+    }
+    let by_type = |message_type| asks(&|message: &mut Message| message.message_type = message_type);
+    for asking in [
+        MessageType::Command,
+        MessageType::Query,
+        MessageType::TaskRequest,
+        MessageType::GovernanceRequest,
+        MessageType::GovernanceResponse,
+        MessageType::ConstitutionalValidation,
+    ] {
+        assert!(by_type(asking), "{asking:?}");
+    }
+    for report in [
+        MessageType::Response,
+        MessageType::TaskResponse,
+        MessageType::Notification,
+        MessageType::Heartbeat,
+        MessageType::AuditLog,
+    ] {
+        assert!(!by_type(report), "{report:?}");
+    }
 }
 
 #[tokio::test]
@@ -535,7 +645,7 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
 #[tokio::test]
 async fn a_share_of_the_spared_messages_is_scored_all_the_same() {
     let (scorer, seen) = (Counting::new(Ok(1.0)), Arc::new(Seen::default()));
-    let settings = Settings { audit_every: 10, ..Settings::default() };
+    let settings = Settings { audit_every: 10, report_lift_max: 0.7, ..Settings::default() };
     let assessor =
         Assessor::new(scorer, settings, alone()).unwrap().metered(Arc::clone(&seen) as Arc<dyn Meter>);
     for _ in 0..40 {

@@ -181,9 +181,12 @@ fn read(key: &str, json: &[u8]) -> Result<Tenant, String> {
         return Err(format!("it says it is {}", tenant.id));
     }
     // As `Plan` checks it: whoever published this may have been another version, or no `apply` at all.
-    let TenantLimits { deliberation_threshold: threshold, weights, .. } = &tenant.limits;
+    let TenantLimits { deliberation_threshold: threshold, report_lift_max, weights, .. } = &tenant.limits;
     if !(0.0..=1.0).contains(threshold) {
         return Err(format!("limits.deliberation_threshold is {threshold}, expected 0 to 1"));
+    }
+    if let Some(found) = report_lift_max.filter(|found| !(0.0..=1.0).contains(found)) {
+        return Err(format!("limits.report_lift_max is {found}, expected 0 to 1"));
     }
     weights.as_ref().map_or(Ok(()), Weights::check).map_err(|cause| format!("limits.weights: {cause}"))?;
     tenant.deliberation.check().map_err(|cause| format!("deliberation.{cause}"))?;
@@ -208,6 +211,7 @@ mod tests {
             (r#"{"weights":{"words":1}}"#, "unknown field `words`"),
             (r#"{"weights":7}"#, "invalid type"),
             (r#"{"deliberation_threshold":1.5}"#, "1.5, expected 0 to 1"),
+            (r#"{"report_lift_max":-1}"#, "limits.report_lift_max is -1, expected 0 to 1"),
         ] {
             let cause = entry(limits).unwrap_err();
             assert!(cause.contains(expected), "{cause:?} does not say {expected:?}");

@@ -315,9 +315,14 @@ fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
     within(at("limits.agents"), limits.agents, 1, 100_000)?;
     within(at("limits.messages_per_minute"), limits.messages_per_minute as usize, 1, 10_000_000)?;
     within(at("limits.content_bytes"), limits.content_bytes, 1, CONTENT_BYTES_MAX)?;
-    let threshold = limits.deliberation_threshold;
-    if !(0.0..=1.0).contains(&threshold) {
-        return Err(out_of_bounds(at("limits.deliberation_threshold"), "0 to 1", threshold.to_string()));
+    let shares = [
+        ("deliberation_threshold", Some(limits.deliberation_threshold)),
+        ("report_lift_max", limits.report_lift_max),
+    ];
+    for (name, found) in shares {
+        if let Some(found) = found.filter(|found| !(0.0..=1.0).contains(found)) {
+            return Err(out_of_bounds(at(&format!("limits.{name}")), "0 to 1", found.to_string()));
+        }
     }
 
     if let Some(weights) = &limits.weights {
@@ -430,6 +435,10 @@ mod tests {
             ("[tenants.acme.limits]\ncontent_bytes = 262144".into(), "1 to 131072, found 262144"),
             ("[tenants.acme.limits]\ndeliberation_threshold = nan".into(), "0 to 1, found NaN"),
             ("[tenants.acme.limits]\ndeliberation_threshold = 1.1".into(), "0 to 1, found 1.1"),
+            (
+                "[tenants.acme.limits]\nreport_lift_max = nan".into(),
+                "limits.report_lift_max must be 0 to 1, found NaN",
+            ),
             (
                 "[tenants.acme.limits]\nweights = { semantic = -1 }".into(),
                 "tenants.acme.limits.weights: the weight of semantic is -1, expected 0 to 1000",

@@ -266,4 +266,5 @@ fn a_tenant_is_published_and_read_as_ever() {
          [tenants.acme.deliberation.adaptive]\nenabled = true\n",
     );
     stored("tenant-full.json", &all);
+    stored("tenant-lift.json", &plan("[tenants.acme.limits]\nreport_lift_max = 0.7\n"));
 }

@@ -20,7 +20,7 @@ const HARMLESS: &str = "Please count the rows of the attached table.";
 
 /// No words can take an event of `calm` to 0.95, nor one of `acme` safely past 0.8.
 const PLAN: &str = "[tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\n\
-    worker = { roles = [\"implementer\"] }\njudge = { roles = [\"judicial\"] }\n[tenants.calm.limits]\ndeliberation_threshold = 0.95\n\
+    worker = { roles = [\"implementer\"] }\njudge = { roles = [\"judicial\"] }\n[tenants.calm.limits]\ndeliberation_threshold = 0.95\nreport_lift_max = 0.9\n\
     [tenants.calm.agents]\nplanner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }";
 
 /// Time enough for a development build on a shared machine.

@@ -26,7 +26,7 @@ use crate::{
         printable,
     },
     domain::{Message, Tenant, TenantId, TenantLimits, Weights},
-    impact::{Semantic, alone, for_each_text, rescored},
+    impact::{LIFT_ALL, Semantic, alone, for_each_text, rescored},
     phrase::counted,
     tenants::Plan,
     text_file,
@@ -163,7 +163,7 @@ impl ReplayArgs {
         };
         Ok(By {
             weights: limits.weights.unwrap_or_default(),
-            report_lift_max: 1.0,
+            report_lift_max: limits.report_lift_max.unwrap_or(LIFT_ALL),
             threshold: self.threshold.unwrap_or(limits.deliberation_threshold),
         })
     }
