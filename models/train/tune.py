@@ -4,10 +4,9 @@
     python models/train/tune.py finish             # averages all runs, calibrates → models/impact
 
 Begins at the weights in --start (models/impact as it was before) and at a head that is fitted to
-them, and learns both on the part `train` of build.py's lines. The runs are averaged with one another
-and with where they began (Wortsman et al. 2022, robust fine-tuning), which keeps what the encoder
-knew of texts that are not among ours. The part `dev` calibrates the outputs. One thread and fixed
-seeds; the figures come out the same, the bytes only on a like processor with the same versions.
+them, and learns both on the part `train` of build.py's lines. The weights of all runs are averaged
+(Wortsman et al. 2022, model soups). The part `dev` calibrates the outputs. One thread and fixed seeds;
+the figures come out the same, the bytes only on a like processor with the same versions.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ SHIPPED = ROOT / "models" / "impact"
 RUNS = ROOT / ".models" / "runs"
 
 FIRST = 2  # the layers from here on learn, counted from 0
-SHARE = 0.75  # of the way from the first weights to the tuned ones
 EPOCHS, BATCH = 2, 32
 RATE, HEAD_RATE, WARM_UP = 1e-4, 5e-4, 0.1
 DROPOUT, DECAY, NORM_MAX = 0.1, 0.01, 1.0
@@ -108,12 +106,12 @@ def tune(texts: Texts, rows: list[dict], head: list[torch.Tensor], seed: int, ep
     return {n: w[n].detach() for n in names}, [part.detach() for part in head]
 
 
-def towards(start: torch.Tensor, ends: list[torch.Tensor], share: float = SHARE) -> torch.Tensor:
-    return start + share * (torch.stack(ends).mean(0) - start)
+def mean(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(parts).mean(0)
 
 
 def learn(data: Path, start: Path, seed: int, made=Texts) -> dict:
-    """One run: where it began and where it ended."""
+    """One run: what it began with and where it ended."""
     rows = [row for row in load(data) if row["part"] == "train"]
     encoder = Encoder(start)
     texts = made(encoder, [row["text"] for row in rows], FIRST)
@@ -122,13 +120,13 @@ def learn(data: Path, start: Path, seed: int, made=Texts) -> dict:
     windows, of = entries(first, plain)
     fitted = ordinal.fit(first.vectors(encoder.w)[windows], *ordinal.targets(of), seed=0)
     w, head = tune(texts, rows, fitted, seed)
-    return {"seed": seed, "start": encoder.sha256, "data": sha256(data), "fitted": fitted, "w": w, "head": head}
+    return {"start": encoder.sha256, "data": sha256(data), "w": w, "head": head}
 
 
-def averaged(encoder: Encoder, runs: list[dict], share: float = SHARE) -> tuple[dict, list[torch.Tensor]]:
+def averaged(encoder: Encoder, runs: list[dict]) -> tuple[dict, list[torch.Tensor]]:
     """Weights, rounded to what the file holds, and head."""
-    w = {**encoder.w, **{n: towards(encoder.w[n], [run["w"][n] for run in runs], share).half().float() for n in runs[0]["w"]}}
-    return w, [towards(part, [run["head"][i] for run in runs], share) for i, part in enumerate(runs[0]["fitted"])]
+    w = {**encoder.w, **{n: mean([run["w"][n] for run in runs]).half().float() for n in runs[0]["w"]}}
+    return w, [mean(list(parts)) for parts in zip(*(run["head"] for run in runs))]
 
 
 def write_weights(path: Path, start: Path, w: dict, names: list[str], data_sha256: str) -> None:
@@ -192,7 +190,7 @@ def finish(data: Path, start: Path, out: Path, runs: list[dict], made=Texts) -> 
         "sha256": data_sha256,
         "lines": len(train_rows),
         "dev_lines": len(dev),
-        "method": f"layers {FIRST} to 3 and {ordinal.UNITS} ReLUs, {EPOCHS} epochs, {len(runs)} runs averaged, {SHARE:g} of the way",
+        "method": f"layers {FIRST} to 3 and {ordinal.UNITS} ReLUs, {EPOCHS} epochs, {len(runs)} runs averaged",
         "prior": str(ordinal.PRIOR),
         "dev_auc_high": found["auc_high"],
         "dev_auc_worst": found["auc_worst"],
