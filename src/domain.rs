@@ -23,7 +23,7 @@ pub use deliberation::{
     Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
 };
 pub use id::{AgentId, CapabilityId, DeliberationId, IdError, MessageId, TenantId};
-pub use impact::{Impact, Level, Parts};
+pub use impact::{Impact, LEVELS, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient, Timestamp};
 pub use tenant::{Adaptive, AgentGrant, Deliberation, Electors, Tenant, TenantLimits, Terms};
 pub use terms::DeliberationError;

@@ -44,7 +44,7 @@ pub use senders::{Past, Senders};
 pub use settings::{Precision, ScorerKind, Settings};
 pub use text::for_each_text;
 use text::is_light;
-pub use unscored::{Event, Meter, Unmetered, Unscored, highest};
+pub use unscored::{Event, Meter, Semantic, Unmetered, Unscored, highest};
 use weights::{Bounds, Others, Sum};
 
 /// How harmful the words of a message sound, from 0 to 1.
@@ -54,7 +54,7 @@ pub trait SemanticScorer: Send + Sync {
     fn read(&self, message: &Message) -> Result<Words, Unscored>;
 
     /// Answers or gives up within a time of its own.
-    async fn score(&self, words: Words) -> Result<f64, Unscored>;
+    async fn score(&self, words: Words) -> Result<Semantic, Unscored>;
 
     /// Scores without anybody waiting, if there is nothing better to do, and hands the score over.
     /// Only asked where [`SemanticScorer::cost`] is high.
@@ -70,7 +70,7 @@ pub trait SemanticScorer: Send + Sync {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Words {
     /// They need no model.
-    Scored(f64),
+    Scored(Semantic),
     /// For a model; the highest score of all counts.
     Texts(Vec<Texts>),
 }
@@ -186,16 +186,8 @@ impl Assessor {
         };
         self.note(&scored);
         let semantic = scored.map_err(|why| self.unassessed(bounds, &others, why))?;
-        self.senders.record_semantic(message, semantic);
-        let score = sum.score(semantic);
-        Ok(Impact {
-            score,
-            score_max: None,
-            level: Level::of(score),
-            parts: parts(&others, Some(semantic), Some(sum.drift(semantic))),
-            model: self.scorer.name().to_owned(),
-            unscored: None,
-        })
+        self.senders.record_semantic(message, semantic.score);
+        Ok(assessed(&sum, &others, semantic, self.scorer.name()))
     }
 
     /// What is wrong with the scorer, by the last that it was asked, for people.
@@ -203,7 +195,7 @@ impl Assessor {
         self.trouble.told()
     }
 
-    fn note(&self, scored: &Result<f64, Unscored>) {
+    fn note(&self, scored: &Result<Semantic, Unscored>) {
         match scored {
             Ok(_) => self.trouble.is_over(),
             Err(
@@ -255,6 +247,20 @@ impl Assessor {
     }
 }
 
+/// What is known of a message whose words were read by `model`.
+fn assessed(sum: &Sum, others: &Others, semantic: Semantic, model: &str) -> Impact {
+    let score = sum.score(semantic.score);
+    Impact {
+        score,
+        score_max: None,
+        level: Level::of(score),
+        parts: parts(others, Some(semantic.score), Some(sum.drift(semantic.score))),
+        levels: semantic.levels_shown(),
+        model: model.to_owned(),
+        unscored: None,
+    }
+}
+
 /// What is known of a message whose words were not read.
 fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>) -> Impact {
     Impact {
@@ -262,6 +268,7 @@ fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>
         score_max: Some(bounds.high),
         level: Level::of(bounds.high),
         parts: parts(others, None, None),
+        levels: None,
         model,
         unscored: why.map(|why| why.word().to_owned()),
     }

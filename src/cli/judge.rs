@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     domain::Message,
-    impact::{Keywords, Precision},
+    impact::{Keywords, Precision, Semantic},
 };
 
 #[cfg(feature = "model")]
@@ -113,8 +113,8 @@ pub(super) enum Seat {
 
 /// What a scorer says of one message.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Semantic {
-    pub score: f64,
+pub(super) struct Said {
+    pub semantic: Semantic,
     /// Read, over all windows.
     pub tokens: usize,
     /// Its own tokenising, and its share of the batch by tokens.
@@ -164,11 +164,11 @@ impl Seat {
     }
 
     /// One answer for each message, in their order.
-    pub(super) fn semantics(&mut self, messages: &[Arc<Message>]) -> Vec<Result<Semantic, JudgeError>> {
+    pub(super) fn semantics(&mut self, messages: &[Arc<Message>]) -> Vec<Result<Said, JudgeError>> {
         match self {
             Seat::Keywords => messages
                 .iter()
-                .map(|message| Ok(Semantic { score: Keywords::of(message), tokens: 0, elapsed_us: 0 }))
+                .map(|message| Ok(Said { semantic: Keywords::of(message).into(), tokens: 0, elapsed_us: 0 }))
                 .collect(),
             #[cfg(feature = "model")]
             Seat::Model(session) => windows::semantics(session, messages),

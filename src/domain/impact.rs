@@ -1,5 +1,9 @@
 //! How much harm a message could do if it is wrong, from 0 to 1, with its parts.
 
+/// Of harm that a text can do if it is acted upon: 0 reads or computes, 1 small and reversible, 2 money, the
+/// outside, deletion, rights, production, 3 plainly harmful.
+pub const LEVELS: usize = 4;
+
 /// The score and where it came from. Every part is in 0..=1; `score` is the weighted mean with the
 /// floors applied (`docs/impact.md`).
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -11,6 +15,9 @@ pub struct Impact {
     /// Of the score; where the words were not read, of the most that it could be.
     pub level: Level,
     pub parts: Parts,
+    /// How likely each level of harm is, 0 to 3, to three digits. Absent where the scorer knows no levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<[f64; LEVELS]>,
     /// What gave the semantic part: `keywords`, a model's name and digest, or [`NOT_NEEDED`].
     pub model: String,
     /// Why the words were not read although it mattered, as a stable word.

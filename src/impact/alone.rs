@@ -1,22 +1,13 @@
 //! What does a message score by itself, when nothing is known of its sender?
 
-use super::{Others, Sum, parts, signals};
-use crate::domain::{Impact, Level, Message, Timestamp, Weights};
+use super::{Others, Semantic, Sum, assessed, signals};
+use crate::domain::{Impact, Message, Timestamp, Weights};
 
 /// The impact of a message that is its sender's first, for a semantic part that is known. A node
 /// gives the same to such a message at the same time of day.
-pub fn alone(message: &Message, semantic: f64, model: &str, weights: &Weights, at: Timestamp) -> Impact {
+pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weights, at: Timestamp) -> Impact {
     let others = Others::of(message, 1, at);
-    let sum = Sum::new(weights, &others, message.priority, None);
-    let score = sum.score(semantic);
-    Impact {
-        score,
-        score_max: None,
-        level: Level::of(score),
-        parts: parts(&others, Some(semantic), Some(sum.drift(semantic))),
-        model: model.to_owned(),
-        unscored: None,
-    }
+    assessed(&Sum::new(weights, &others, message.priority, None), &others, semantic, model)
 }
 
 impl Others {

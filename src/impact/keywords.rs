@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Cost, SemanticScorer, Unscored, Words,
+    Cost, Semantic, SemanticScorer, Unscored, Words,
     text::{for_each_text, words},
 };
 use crate::domain::Message;
@@ -21,10 +21,10 @@ const HITS_MAX: usize = 3;
 #[async_trait]
 impl SemanticScorer for Keywords {
     fn read(&self, message: &Message) -> Result<Words, Unscored> {
-        Ok(Words::Scored(Keywords::of(message)))
+        Ok(Words::Scored(Keywords::of(message).into()))
     }
 
-    async fn score(&self, words: Words) -> Result<f64, Unscored> {
+    async fn score(&self, words: Words) -> Result<Semantic, Unscored> {
         match words {
             Words::Scored(score) => Ok(score),
             Words::Texts(_) => Err(Unscored::NoModel),
@@ -33,7 +33,7 @@ impl SemanticScorer for Keywords {
 
     fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
         if let Words::Scored(score) = words {
-            then(score);
+            then(score.score);
         }
     }
 

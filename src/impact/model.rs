@@ -8,7 +8,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
-use super::distilbert::{Config, Encoder, Scratch};
+use super::{
+    Semantic,
+    distilbert::{Config, Encoder, Scratch},
+};
 
 mod error;
 mod files;
@@ -19,7 +22,7 @@ mod tokens;
 pub use super::distilbert::{Choice, Engine, Precision, RunError};
 pub use error::ModelError;
 pub use files::{FILES, sha256_of};
-pub use head::{Head, HeadError};
+pub use head::{Head, HeadError, Output, Outputs};
 pub use info::Info;
 pub use tokens::{TEXT_MAX, TokenizerError, TooLong, Windows};
 
@@ -163,11 +166,11 @@ impl Session {
         Ok(self.model.encoder.pooled(windows, &mut self.scratch)?)
     }
 
-    /// The score of each window, from 0 to 1.
-    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, ModelError> {
+    /// What the head says of each window.
+    pub fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, ModelError> {
         let head = self.model.head.as_ref().ok_or(ModelError::NoHead)?;
         let pooled = self.model.encoder.pooled(windows, &mut self.scratch)?;
-        Ok(pooled.iter().map(|pooled| head.score(pooled)).collect())
+        Ok(pooled.iter().map(|pooled| head.say(pooled)).collect())
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Meter, Unscored};
+use super::{Meter, Semantic, Unscored};
 
 mod pace;
 mod queue;
@@ -32,7 +32,7 @@ pub trait Engine {
     fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored>;
 
     /// How harmful each window sounds, 0 to 1, one for each.
-    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored>;
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, Unscored>;
 }
 
 /// Makes an instance, on the thread that is to use it.
@@ -65,7 +65,7 @@ struct Job {
 
 enum Answer {
     /// Somebody waits, until the other end is gone.
-    Reply(oneshot::Sender<Result<f64, Unscored>>),
+    Reply(oneshot::Sender<Result<Semantic, Unscored>>),
     /// Nobody waits, and only a score is worth telling.
     Then(Box<dyn FnOnce(f64) + Send>),
 }
@@ -107,7 +107,7 @@ impl Pool {
     }
 
     /// The highest score of all windows of all texts.
-    pub async fn score(&self, texts: Vec<String>) -> Result<f64, Unscored> {
+    pub async fn score(&self, texts: Vec<String>) -> Result<Semantic, Unscored> {
         let limit = self.deadline;
         let (reply, answer) = oneshot::channel();
         let (deadline, heavy) = self.submit(texts, Answer::Reply(reply))?;
@@ -184,12 +184,12 @@ impl Job {
         unheard || now >= self.deadline
     }
 
-    fn answer(self, scored: Result<f64, Unscored>) {
+    fn answer(self, scored: Result<Semantic, Unscored>) {
         match self.answer {
             // Gone in the meantime: nobody is left to tell.
             Answer::Reply(reply) => drop(reply.send(scored)),
             Answer::Then(then) => {
-                if let Ok(score) = scored {
+                if let Ok(Semantic { score, .. }) = scored {
                     then(score);
                 }
             }

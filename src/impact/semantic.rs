@@ -9,7 +9,8 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Cost, Event, Keywords, Meter, ScorerKind, SemanticScorer, Settings, Texts, Unscored, Words, highest,
+    Cost, Event, Keywords, Meter, ScorerKind, Semantic, SemanticScorer, Settings, Texts, Unscored, Words,
+    highest,
     pool::Pool,
     text::{Passages, TooMuch, passages},
 };
@@ -25,7 +26,7 @@ pub use engine::{ModelEngine, windows_of};
 pub struct ModelScorer {
     pool: Arc<Pool>,
     /// By SHA-256 of what was read and of what read it.
-    known: Cache<[u8; 32], f64>,
+    known: Cache<[u8; 32], Semantic>,
     name: String,
     /// Of encoder, tokenizer and head.
     digest: [u8; 32],
@@ -54,7 +55,7 @@ impl ModelScorer {
         Texts { key: hash.finalize().into(), passages }
     }
 
-    async fn score_of(&self, Texts { key, passages }: Texts) -> Result<f64, Unscored> {
+    async fn score_of(&self, Texts { key, passages }: Texts) -> Result<Semantic, Unscored> {
         if let Some(score) = self.known.get(&key) {
             self.meter.see(Event::CacheHit);
             return Ok(score);
@@ -78,7 +79,7 @@ impl SemanticScorer for ModelScorer {
         Ok(Words::Texts(std::iter::once(content).chain(around).map(|it| self.texts(it)).collect()))
     }
 
-    async fn score(&self, words: Words) -> Result<f64, Unscored> {
+    async fn score(&self, words: Words) -> Result<Semantic, Unscored> {
         match words {
             Words::Scored(score) => Ok(score),
             Words::Texts(all) => {
@@ -113,7 +114,7 @@ impl SemanticScorer for NoModel {
         Err(Unscored::NoModel)
     }
 
-    async fn score(&self, _: Words) -> Result<f64, Unscored> {
+    async fn score(&self, _: Words) -> Result<Semantic, Unscored> {
         Err(Unscored::NoModel)
     }
 

@@ -413,12 +413,12 @@ impl Counting {
 #[async_trait]
 impl SemanticScorer for Counting {
     fn read(&self, _: &Message) -> Result<Words, Unscored> {
-        Ok(Words::Scored(0.0))
+        Ok(Words::Scored(Semantic::from(0.0)))
     }
 
-    async fn score(&self, _: Words) -> Result<f64, Unscored> {
+    async fn score(&self, _: Words) -> Result<Semantic, Unscored> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        self.answer.clone()
+        self.answer.clone().map(Semantic::from)
     }
 
     fn glance(&self, _: Words, then: Box<dyn FnOnce(f64) + Send>) {
@@ -532,11 +532,11 @@ async fn large_messages_are_read_on_threads_of_their_own_and_small_ones_on_the_s
     impl SemanticScorer for Where {
         fn read(&self, _: &Message) -> Result<Words, Unscored> {
             self.0.lock().push(std::thread::current().name().unwrap_or_default().to_owned());
-            Ok(Words::Scored(0.0))
+            Ok(Words::Scored(Semantic::from(0.0)))
         }
 
-        async fn score(&self, _: Words) -> Result<f64, Unscored> {
-            Ok(0.0)
+        async fn score(&self, _: Words) -> Result<Semantic, Unscored> {
+            Ok(Semantic::from(0.0))
         }
 
         fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}

@@ -3,8 +3,34 @@
 
 use std::time::Duration;
 
+use crate::domain::LEVELS;
+
 /// Of English prose with sentences of some 110 bytes: each is a window, and so is every 96 tokens of the whole.
 const WINDOW_BYTES: usize = 90;
+
+/// How harmful words sound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Semantic {
+    /// The semantic part, 0 to 1.
+    pub score: f64,
+    /// How likely each level of harm is, if the scorer knows levels.
+    pub levels: Option<[f64; LEVELS]>,
+}
+
+/// Of a scorer that knows no levels.
+impl From<f64> for Semantic {
+    fn from(score: f64) -> Self {
+        Self { score, levels: None }
+    }
+}
+
+impl Semantic {
+    /// As a verdict shows them: to three digits.
+    pub(super) fn levels_shown(self) -> Option<[f64; LEVELS]> {
+        const DIGITS: f64 = 1e3;
+        self.levels.map(|levels| levels.map(|level| (level * DIGITS).round() / DIGITS))
+    }
+}
 
 /// Why there is no score. Not a low score: an unscored message may be severe.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -50,12 +76,13 @@ impl Unscored {
     }
 }
 
-/// Of the scores of one text's windows the highest counts. What is no number from 0 to 1 is no score,
-/// and leaves the text without one: `f64::max` would pass over a NaN. Of nothing it is 0.
-pub fn highest(scores: impl IntoIterator<Item = f64>) -> Result<f64, Unscored> {
-    scores.into_iter().try_fold(0.0, |highest: f64, found| match (0.0..=1.0).contains(&found) {
-        true => Ok(highest.max(found)),
-        false => Err(Unscored::OutOfRange { found }),
+/// Of what is said of one text's windows the highest counts, with its levels. What is no number from 0 to 1
+/// is no score, and leaves the text without one: `f64::max` would pass over a NaN. Of nothing it is 0.
+pub fn highest(said: impl IntoIterator<Item = Semantic>) -> Result<Semantic, Unscored> {
+    said.into_iter().try_fold(Semantic::from(0.0), |highest, found| match found.score {
+        score if !(0.0..=1.0).contains(&score) => Err(Unscored::OutOfRange { found: score }),
+        score if score >= highest.score => Ok(found),
+        _ => Ok(highest),
     })
 }
 
@@ -112,12 +139,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_highest_window_gives_the_levels() {
+        let of = |score, levels| Semantic { score, levels: Some(levels) };
+        let (calm, loud) = (of(0.1, [0.9, 0.1, 0.0, 0.0]), of(0.7, [0.1, 0.1, 0.5, 0.3]));
+        for windows in [[calm, loud], [loud, calm]] {
+            assert_eq!(highest(windows), Ok(loud));
+        }
+        assert_eq!(highest([of(0.0, [1.0, 0.0, 0.0, 0.0])]), Ok(of(0.0, [1.0, 0.0, 0.0, 0.0])));
+        assert_eq!(of(0.5, [0.123_456, 0.0, 1.0, 0.999_6]).levels_shown(), Some([0.123, 0.0, 1.0, 1.0]));
+    }
+
+    #[test]
     fn one_window_without_a_score_leaves_none_whatever_the_others_say() {
-        assert_eq!(highest([]), Ok(0.0));
-        assert_eq!(highest([0.2, 0.9, 0.4]), Ok(0.9));
+        let highest = |scores: &[f64]| highest(scores.iter().copied().map(Semantic::from));
+        assert_eq!(highest(&[]), Ok(Semantic::from(0.0)));
+        assert_eq!(highest(&[0.2, 0.9, 0.4]), Ok(Semantic::from(0.9)));
         for wrong in [f64::NAN, f64::INFINITY, -0.1, 1.1] {
             for scores in [[wrong, 0.3], [0.3, wrong], [wrong, wrong]] {
-                assert!(matches!(highest(scores), Err(Unscored::OutOfRange { .. })), "{scores:?}");
+                assert!(matches!(highest(&scores), Err(Unscored::OutOfRange { .. })), "{scores:?}");
             }
         }
     }

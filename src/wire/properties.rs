@@ -338,16 +338,17 @@ proptest! {
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
     let part = || option::of(0.0..=1.0_f64);
-    let impact = (0.0..=1.0_f64, [part(), part(), part()], ".{0,20}", option::of("[a-z_]{1,20}")).prop_map(
-        |(score, [score_max, semantic, drift], model, unscored)| Impact {
+    let levels = option::of([0.0..=1.0_f64, 0.0..=1.0, 0.0..=1.0, 0.0..=1.0]);
+    let impact = (0.0..=1.0_f64, [part(), part(), part()], levels, ".{0,20}", option::of("[a-z_]{1,20}"))
+        .prop_map(|(score, [score_max, semantic, drift], levels, model, unscored)| Impact {
             score,
             score_max,
             level: Level::of(score),
             parts: Parts { semantic, drift, permission: 0.1, volume: 0.4, ..Parts::default() },
+            levels,
             model,
             unscored,
-        },
-    );
+        });
     let missed = ("[a-z0-9_-]{1,64}", sample::select(Reason::ALL))
         .prop_map(|(agent, reason)| Missed { agent: agent.parse().unwrap(), reason });
     let reach = (

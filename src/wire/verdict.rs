@@ -15,7 +15,7 @@ use super::{
     reader::{Open, Read, Reader, skip},
     writer::Writer,
 };
-use crate::domain::{Encoding, Impact, Level, Missed, Parts, Reach, Status, Verdict};
+use crate::domain::{Encoding, Impact, LEVELS, Level, Missed, Parts, Reach, Status, Verdict};
 
 /// Writes a verdict. `code` follows from the reason.
 pub fn encode_verdict(verdict: &Verdict, encoding: Encoding) -> Vec<u8> {
@@ -116,7 +116,7 @@ pub(super) fn millis_up(duration: Duration) -> i128 {
 }
 
 pub(super) fn write_impact(w: &mut Writer, impact: &Impact) {
-    let Impact { score, score_max, level, parts, model, unscored } = impact;
+    let Impact { score, score_max, level, parts, levels, model, unscored } = impact;
     let Parts { semantic, permission, volume, context, drift, priority, message_type } = *parts;
     let parts = [
         ("semantic", semantic),
@@ -127,7 +127,11 @@ pub(super) fn write_impact(w: &mut Writer, impact: &Impact) {
         ("priority", Some(priority)),
         ("type", Some(message_type)),
     ];
-    w.map(4 + usize::from(score_max.is_some()) + usize::from(unscored.is_some()));
+    w.map(
+        4 + usize::from(score_max.is_some())
+            + usize::from(levels.is_some())
+            + usize::from(unscored.is_some()),
+    );
     w.key("score");
     w.float(*score);
     if let Some(score_max) = score_max {
@@ -145,6 +149,12 @@ pub(super) fn write_impact(w: &mut Writer, impact: &Impact) {
         }
     }
     w.end_map();
+    if let Some(levels) = levels {
+        w.key("levels");
+        w.list(levels.len());
+        levels.iter().for_each(|level| w.float(*level));
+        w.end_list();
+    }
     w.key("model");
     w.text(model);
     if let Some(unscored) = unscored {
@@ -265,15 +275,15 @@ fn owned<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
 
 fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact> {
     let (mut score, mut level, mut parts, mut model) = (None, None, None, None);
-    let (mut score_max, mut unscored) = (None, None);
+    let (mut score_max, mut levels, mut unscored) = (None, None, None);
     let mut fields = map(r, field)?;
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
             "score" => once(r, &mut fields, &mut score, "impact.score", |r, name| number(r, name))?,
             "level" => once(r, &mut fields, &mut level, "impact.level", |r, name| {
-                const LEVELS: [Level; 4] = [Level::Low, Level::Medium, Level::High, Level::Critical];
+                const WORDS: [Level; 4] = [Level::Low, Level::Medium, Level::High, Level::Critical];
                 word(r, name, &["low", "medium", "high", "critical"], |word| {
-                    LEVELS.into_iter().find(|level| level.as_str() == word)
+                    WORDS.into_iter().find(|level| level.as_str() == word)
                 })
             })?,
             "parts" => once(r, &mut fields, &mut parts, "impact.parts", |r, name| read_parts(r, name))?,
@@ -281,6 +291,7 @@ fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact>
             "score_max" => {
                 once(r, &mut fields, &mut score_max, "impact.score_max", |r, name| number(r, name))?
             }
+            "levels" => once(r, &mut fields, &mut levels, "impact.levels", read_levels)?,
             "unscored" => once(r, &mut fields, &mut unscored, "impact.unscored", |r, name| owned(r, name))?,
             _ => skip(r)?,
         }
@@ -290,9 +301,22 @@ fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact>
         score_max,
         level: required(level, "impact.level")?,
         parts: required(parts, "impact.parts")?,
+        levels: levels.flatten(),
         model: required(model, "impact.model")?,
         unscored,
     })
+}
+
+/// Of another version there may be more or fewer; what they mean is not known then.
+fn read_levels<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Option<[f64; LEVELS]>> {
+    const LEVELS_MAX: usize = 32;
+    let mut all = Vec::new();
+    let mut listed = list(r, field)?;
+    while r.more(&mut listed)? {
+        at_most(field, "levels", all.len() + 1, LEVELS_MAX)?;
+        all.push(number(r, field)?);
+    }
+    Ok(all.try_into().ok())
 }
 
 fn read_parts<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Parts> {

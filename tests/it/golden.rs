@@ -79,6 +79,7 @@ fn impact() -> Impact {
             priority: 0.7,
             message_type: 0.1,
         },
+        levels: None,
         model: "keywords".to_owned(),
         unscored: Some("slow".to_owned()),
     }
@@ -90,7 +91,9 @@ fn agent(id: &str) -> AgentId {
 
 #[test]
 fn verdicts_are_written_and_read_as_ever() {
-    for (name, verdict) in [("verdict-full", verdict()), ("verdict-least", least())] {
+    for (name, verdict) in
+        [("verdict-full", verdict()), ("verdict-graded", graded()), ("verdict-least", least())]
+    {
         for (encoding, ending) in BOTH {
             let written = wire::encode_verdict(&verdict, encoding);
             let committed = same(&format!("{name}.{ending}"), &written);
@@ -103,6 +106,12 @@ fn verdicts_are_written_and_read_as_ever() {
             same(&format!("asked.{ending}"), &wire::encode_asked(&least(), Some(answer), encoding));
         assert_eq!(wire::decode_verdict(&committed).unwrap(), least());
     }
+}
+
+/// Of a model that knows levels.
+fn graded() -> Verdict {
+    let levels = Some([0.05, 0.125, 0.7, 0.125]);
+    Verdict { impact: Some(Impact { levels, score_max: None, unscored: None, ..impact() }), ..verdict() }
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn case(tenant: &str, number: u32, why: Why, score: f64, judgement: Judgement) -
             score_max: None,
             level: Level::of(score),
             parts: Parts::default(),
+            levels: None,
             model: "keywords".to_owned(),
             unscored: None,
         }),

@@ -2,11 +2,11 @@
 
 use std::{slice, sync::Arc, time::Instant};
 
-use super::{JudgeError, Semantic};
+use super::{JudgeError, Said};
 use crate::{
     domain::Message,
     impact::{
-        Settings, highest,
+        Semantic, Settings, highest,
         model::{Model, Session, TooLong},
         semantic::windows_of,
         text::{Passages, TooMuch, passages},
@@ -31,10 +31,7 @@ struct Read {
     elapsed_us: f64,
 }
 
-pub(super) fn semantics(
-    session: &mut Session,
-    messages: &[Arc<Message>],
-) -> Vec<Result<Semantic, JudgeError>> {
+pub(super) fn semantics(session: &mut Session, messages: &[Arc<Message>]) -> Vec<Result<Said, JudgeError>> {
     let model = Arc::clone(session.model());
     let read: Vec<Result<Read, JudgeError>> = messages.iter().map(|message| read(&model, message)).collect();
     let windows: Vec<&[u32]> =
@@ -60,14 +57,14 @@ pub(super) fn semantics(
     read.into_iter()
         .map(|read| {
             let Read { windows, tokens, elapsed_us } = read?;
-            let own: Vec<f64> = scores.by_ref().take(windows.len()).collect();
+            let own: Vec<Semantic> = scores.by_ref().take(windows.len()).collect();
             if own.len() < windows.len() {
                 return Err(JudgeError::Missing);
             }
             // No window, no words, no harm in them: as on a node.
-            let score = highest(own).map_err(JudgeError::NoScore)?;
+            let semantic = highest(own).map_err(JudgeError::NoScore)?;
             let elapsed_us = (elapsed_us + per_token * tokens as f64).round() as u64;
-            Ok(Semantic { score, tokens, elapsed_us })
+            Ok(Said { semantic, tokens, elapsed_us })
         })
         .collect()
 }
@@ -117,8 +114,10 @@ mod tests {
         let harm = "Delete all customer records from the production database.";
         let texts = ["", harm, " \u{200b}\n", harm];
         let scored = semantics(&mut session, &texts.map(message));
-        let scores: Vec<f64> = scored.into_iter().map(|it| it.unwrap().score).collect();
+        let scores: Vec<f64> = scored.into_iter().map(|it| it.unwrap().semantic.score).collect();
         assert!(matches!(scores.as_slice(), [0.0, a, 0.0, b] if *a > 0.8 && a == b), "{scores:?}");
-        assert!(matches!(semantics(&mut session, &[message("")]).as_slice(), [Ok(it)] if it.score == 0.0));
+        assert!(
+            matches!(semantics(&mut session, &[message("")]).as_slice(), [Ok(it)] if it.semantic.score == 0.0)
+        );
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn judged(
                     let start: String = one.text.chars().take(60).collect();
                     let said = said.map_err(|error| anyhow!("the text that begins {start:?}: {error}"))?;
                     Ok(Judged {
-                        score: said.score,
+                        score: said.semantic.score,
                         high: one.high,
                         level: one.level,
                         group: one.group.clone(),

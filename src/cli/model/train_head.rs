@@ -21,7 +21,7 @@ use crate::{
     },
     impact::{
         evaluate::Figures,
-        model::{Head, Model, Precision},
+        model::{Head, Model, Output, Outputs, Precision},
         train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid},
     },
 };
@@ -100,18 +100,16 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
     let facts = facts(args, &sources, (&train, &dev), &chosen, model.precision());
     let info = model.info();
     let head = Head {
-        format: 1,
         encoder_sha256: info.encoder_sha256,
         tokenizer_sha256: info.tokenizer_sha256,
         layer: info.layers,
         pooling: "mean".to_owned(),
         normalize: true,
         hidden: None,
-        weights: chosen.head.weights.clone(),
-        bias: chosen.head.bias,
+        outputs: Outputs::High(Output { weights: chosen.head.weights.clone(), bias: chosen.head.bias }),
         trained_on: facts.clone(),
     };
-    let mut written = serde_json::to_string_pretty(&head)?;
+    let mut written = head.to_json()?;
     written.push('\n');
     fs::write(&args.out, written).with_context(|| args.out.display().to_string())?;
     if args.json {

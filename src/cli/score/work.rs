@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     cli::{
-        judge::{Judge, JudgeError, Seat, Semantic},
+        judge::{Judge, JudgeError, Said, Seat},
         printable,
     },
-    domain::{Impact, Weights},
+    domain::{Impact, LEVELS, Weights},
     impact::alone,
 };
 
@@ -83,6 +83,8 @@ struct Scored<'a> {
     id: Option<&'a Value>,
     score: f64,
     semantic: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    levels: Option<[f64; LEVELS]>,
     parts: Value,
     model: &'a str,
     tokens: usize,
@@ -102,7 +104,7 @@ fn answer(seat: &mut Seat, batch: &Batch) -> Answers {
         let value = match ask {
             Err(error) => Err((None, error.clone())),
             Ok(ask) => match semantics.next() {
-                Some(Ok(semantic)) => Ok(scored(ask, &semantic, &name, reading_us)),
+                Some(Ok(said)) => Ok(scored(ask, &said, &name, reading_us)),
                 Some(Err(error)) => Err((ask.id.as_ref(), error.to_string())),
                 None => Err((ask.id.as_ref(), JudgeError::Missing.to_string())),
             },
@@ -122,12 +124,14 @@ fn understood(line: &Line) -> Result<Ask, String> {
     ask(text, line.number).map_err(|error| error.to_string())
 }
 
-fn scored(ask: &Ask, read: &Semantic, model: &str, reading_us: u64) -> String {
+fn scored(ask: &Ask, said: &Said, model: &str, reading_us: u64) -> String {
+    let Impact { score, parts, levels, .. } =
+        alone(&ask.message, said.semantic, model, &Weights::default(), ask.at);
+    let semantic = said.semantic.score;
     let (score, parts) = if ask.bare {
         // Of the formula's parts a text has this one alone, and so its mean is that part.
-        (read.score, json!({ "semantic": read.score }))
+        (semantic, json!({ "semantic": semantic }))
     } else {
-        let Impact { score, parts, .. } = alone(&ask.message, read.score, model, &Weights::default(), ask.at);
         let parts = json!({
             "semantic": parts.semantic,
             "permission": parts.permission,
@@ -142,11 +146,12 @@ fn scored(ask: &Ask, read: &Semantic, model: &str, reading_us: u64) -> String {
     let line = Scored {
         id: ask.id.as_ref(),
         score,
-        semantic: read.score,
+        semantic,
+        levels,
         parts,
         model,
-        tokens: read.tokens,
-        elapsed_us: reading_us + read.elapsed_us,
+        tokens: said.tokens,
+        elapsed_us: reading_us + said.elapsed_us,
     };
     printable::json(&json!(line).to_string())
 }

@@ -87,6 +87,7 @@ fn case(why: Why, score: Option<(f64, Option<f64>)>, judgement: Option<Judgement
         score_max,
         level: Level::of(score),
         parts: Parts::default(),
+        levels: None,
         model: "keywords".to_owned(),
         unscored: None,
     });

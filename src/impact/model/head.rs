@@ -3,11 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::files::Digests;
-use crate::impact::distilbert::Config;
+use crate::impact::{Semantic, distilbert::Config};
 
-/// A logistic regression, and one over a hidden layer.
+mod outputs;
+
+pub use outputs::{Output, Outputs};
+
+/// A logistic regression, one over a hidden layer, and several that tell the levels apart.
 const LINEAR: u32 = 1;
 const WITH_HIDDEN: u32 = 2;
+const LEVELS: u32 = 3;
 /// Of a hidden layer: what it costs stays small beside the encoder.
 const UNITS_MAX: usize = 1_024;
 /// A trained weight is far below it, and no sum of weights up to it overflows: two infinities of
@@ -16,12 +21,9 @@ const WEIGHT_MAX: f64 = 1e6;
 /// Sums run side by side, so that the compiler can use the CPU's wide registers.
 const LANES: usize = 8;
 
-/// `head.json`: a logistic regression over the normalised mean of one encoder's layer (format 1), or
-/// over a hidden layer on top of that mean (format 2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Makes a score of the normalised mean of one encoder's layer, or of a hidden layer on top of it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Head {
-    pub format: u32,
     /// SHA-256 of the `model.safetensors` that it was trained on, in hex.
     pub encoder_sha256: String,
     /// SHA-256 of the `tokenizer.json`, in hex.
@@ -30,15 +32,35 @@ pub struct Head {
     pub layer: usize,
     pub pooling: String,
     pub normalize: bool,
-    /// Format 2 has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<Hidden>,
-    /// One for each value of the mean, or for each unit of the hidden layer.
-    pub weights: Vec<f64>,
-    pub bias: f64,
+    pub outputs: Outputs,
     /// Facts for people.
-    #[serde(default)]
     pub trained_on: serde_json::Value,
+}
+
+/// `head.json`. Formats 1 and 2 have `weights` and `bias`, format 3 has `outputs` and `values`; format 2
+/// has a hidden layer, format 3 may have one.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: u32,
+    encoder_sha256: String,
+    tokenizer_sha256: String,
+    layer: usize,
+    pooling: String,
+    normalize: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hidden: Option<Hidden>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<Vec<f64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bias: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outputs: Option<Vec<Output>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<Vec<f64>>,
+    #[serde(default)]
+    trained_on: serde_json::Value,
 }
 
 /// `relu(W · pooled + b)`
@@ -65,10 +87,17 @@ pub enum HeadError {
     #[error("not a head ({cause}); `agentbus model train-head` makes one")]
     Unreadable { cause: String },
     #[error(
-        "format {found}, expected {LINEAR} without a hidden layer or {WITH_HIDDEN} with one; this head is of \
-         another version of agentbus"
+        "format {found}, expected {LINEAR} (`weights` and `bias`), {WITH_HIDDEN} (the same over `hidden`) or \
+         {LEVELS} (`outputs` and `values`), with these fields and no others; this head is of another version \
+         of agentbus"
     )]
     Format { found: u32 },
+    #[error("{found} outputs, expected {expected}, for level 1, 2 and 3 or above")]
+    Outputs { found: usize, expected: usize },
+    #[error("the values of its levels are {found}, expected four that rise within 0 to 1")]
+    Values { found: String },
+    #[error("{found} weights for level {level}, expected {expected} as for level 1")]
+    OutputWidth { level: usize, found: usize, expected: usize },
     #[error(
         "a hidden layer of {units} units with {weights} weights and {biases} biases, expected 1 to \
          {UNITS_MAX} units with {width} weights and one bias each"
@@ -105,7 +134,56 @@ pub enum HeadError {
 
 impl Head {
     pub fn parse(bytes: &[u8]) -> Result<Self, HeadError> {
-        serde_json::from_slice(bytes).map_err(|error| HeadError::Unreadable { cause: error.to_string() })
+        let unreadable = |cause: serde_json::Error| HeadError::Unreadable { cause: cause.to_string() };
+        let written: Written = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let format = HeadError::Format { found: written.format };
+        let Written { weights, bias, outputs, values, hidden, .. } = written;
+        let outputs = match (written.format, &hidden, (weights, bias), (outputs, values)) {
+            (LINEAR, None, (Some(weights), Some(bias)), (None, None))
+            | (WITH_HIDDEN, Some(_), (Some(weights), Some(bias)), (None, None)) => {
+                Outputs::High(Output { weights, bias })
+            }
+            (LEVELS, _, (None, None), (Some(outputs), Some(values))) => Outputs::levels(outputs, &values)?,
+            _ => return Err(format),
+        };
+        Ok(Self {
+            encoder_sha256: written.encoder_sha256,
+            tokenizer_sha256: written.tokenizer_sha256,
+            layer: written.layer,
+            pooling: written.pooling,
+            normalize: written.normalize,
+            hidden,
+            outputs,
+            trained_on: written.trained_on,
+        })
+    }
+
+    /// As a file.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let Self { hidden, outputs, .. } = self.clone();
+        let (weights, bias, outputs, values) = match outputs {
+            Outputs::High(Output { weights, bias }) => (Some(weights), Some(bias), None, None),
+            Outputs::Levels { outputs, values } => (None, None, Some(outputs.into()), Some(values.into())),
+        };
+        let format = match (&outputs, &hidden) {
+            (Some(_), _) => LEVELS,
+            (None, Some(_)) => WITH_HIDDEN,
+            (None, None) => LINEAR,
+        };
+        serde_json::to_string_pretty(&Written {
+            format,
+            encoder_sha256: self.encoder_sha256.clone(),
+            tokenizer_sha256: self.tokenizer_sha256.clone(),
+            layer: self.layer,
+            pooling: self.pooling.clone(),
+            normalize: self.normalize,
+            hidden,
+            weights,
+            bias,
+            outputs,
+            values,
+            trained_on: self.trained_on.clone(),
+        })
     }
 
     /// A head is good for one encoder and one tokenizer. Asked last: of a damaged file its own error
@@ -130,16 +208,13 @@ impl Head {
 
     /// Whether it is a head, and for an encoder of these dimensions.
     pub(super) fn check(&self, config: &Config) -> Result<(), HeadError> {
-        match (self.format, &self.hidden) {
-            (LINEAR, None) | (WITH_HIDDEN, Some(_)) => {}
-            (found, _) => return Err(HeadError::Format { found }),
-        }
         if !(1..=config.n_layers).contains(&self.layer) {
             return Err(HeadError::OtherLayer { found: self.layer, max: config.n_layers });
         }
+        let readers = self.readers()?;
         let found = match &self.hidden {
-            None => self.weights.len(),
-            Some(hidden) => hidden.width(self.weights.len()).ok_or(HeadError::Hidden {
+            None => readers,
+            Some(hidden) => hidden.width(readers).ok_or(HeadError::Hidden {
                 units: hidden.units,
                 weights: hidden.weights.len(),
                 biases: hidden.bias.len(),
@@ -153,7 +228,9 @@ impl Head {
             return Err(HeadError::OtherPooling { found: self.pooling.clone() });
         }
         let hidden = self.hidden.iter().flat_map(|hidden| hidden.weights.iter().chain(&hidden.bias));
-        for value in self.weights.iter().chain([&self.bias]).copied().chain(hidden.copied().map(f64::from)) {
+        let outputs =
+            self.outputs.all().iter().flat_map(|output| output.weights.iter().chain([&output.bias]));
+        for value in outputs.copied().chain(hidden.copied().map(f64::from)) {
             if !value.is_finite() {
                 return Err(HeadError::NotFinite);
             }
@@ -164,15 +241,23 @@ impl Head {
         Ok(())
     }
 
-    /// `sigmoid(w · x + b)`, where `x` is the pooled mean or what the hidden layer makes of it.
-    pub fn score(&self, pooled: &[f32]) -> f64 {
-        let sum: f64 = match &self.hidden {
-            None => self.weights.iter().zip(pooled).map(|(weight, value)| weight * f64::from(*value)).sum(),
-            Some(hidden) => {
-                self.weights.iter().zip(hidden.units(pooled)).map(|(weight, unit)| weight * unit).sum()
-            }
+    /// What it says of a pooled mean.
+    pub fn say(&self, pooled: &[f32]) -> Semantic {
+        let state: Vec<f64> = match &self.hidden {
+            None => pooled.iter().copied().map(f64::from).collect(),
+            Some(hidden) => hidden.units(pooled).collect(),
         };
-        1.0 / (1.0 + (-(sum + self.bias)).exp())
+        self.outputs.say(&state)
+    }
+
+    /// How many weights each output has.
+    fn readers(&self) -> Result<usize, HeadError> {
+        let mut widths = self.outputs.all().iter().map(|output| output.weights.len());
+        let expected = widths.next().unwrap_or_default();
+        match widths.enumerate().find(|(_, found)| *found != expected) {
+            Some((at, found)) => Err(HeadError::OutputWidth { level: at + 2, found, expected }),
+            None => Ok(expected),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ fn embedded() -> Arc<Model> {
 fn score(model: &Arc<Model>, text: &str) -> f64 {
     let windows = model.windows(text, &Windows::default()).unwrap();
     let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
-    model.session().scores(&windows).unwrap().into_iter().fold(0.0, f64::max)
+    model.session().scores(&windows).unwrap().into_iter().map(|said| said.score).fold(0.0, f64::max)
 }
 
 #[test]
@@ -123,6 +123,22 @@ fn head(weights: &[u8], tokenizer: &[u8], width: usize) -> serde_json::Value {
     })
 }
 
+fn parsed(head: &serde_json::Value) -> super::Head {
+    super::Head::parse(head.to_string().as_bytes()).unwrap()
+}
+
+/// The same with an output for each boundary between levels.
+fn graded(head: &mut serde_json::Value) {
+    let output = |bias: f64| serde_json::json!({"weights": head["weights"], "bias": bias});
+    let outputs = [output(1.0), output(-0.5), output(-2.0)];
+    head["format"] = 3.into();
+    head["outputs"] = serde_json::json!(outputs);
+    head["values"] = serde_json::json!([0.05, 0.3, 0.6, 0.95]);
+    let fields = head.as_object_mut().unwrap();
+    fields.remove("weights");
+    fields.remove("bias");
+}
+
 fn load(folder: &Path) -> Result<Model, ModelError> {
     Model::load(&Source::Dir(folder.to_owned()), None)
 }
@@ -172,14 +188,32 @@ fn a_hidden_layer_reads_the_mean_and_the_weights_read_the_hidden_layer() {
     let mut rows = vec![vec![0.0_f32; 11]; 2];
     (rows[0][0], rows[0][10]) = (2.0, 4.0);
     rows[1][10] = -8.0;
-    let head: super::Head = serde_json::from_value(serde_json::json!({
+    let head = parsed(&serde_json::json!({
         "format": 2, "encoder_sha256": "", "tokenizer_sha256": "", "layer": 1, "pooling": "mean",
         "normalize": true, "weights": [1.0, 0.5], "bias": -0.25,
         "hidden": {"activation": "relu", "units": 2, "weights": rows.concat(), "bias": [-1.0, 1.0]},
-    }))
-    .unwrap();
+    }));
     // relu(2·0.5 − 4·0.25 − 1) = 0 and relu(8·0.25 + 1) = 3; 0.5·3 − 0.25 = 1.25
-    assert!((head.score(&pooled) - 1.0 / (1.0 + (-1.25_f64).exp())).abs() < 1e-12);
+    assert!((head.say(&pooled).score - 1.0 / (1.0 + (-1.25_f64).exp())).abs() < 1e-12);
+}
+
+#[test]
+fn a_graded_head_says_how_likely_each_level_is_and_is_written_as_it_was_read() {
+    let folder = folder();
+    let path = folder.path().join("head.json");
+    let mut head: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    graded(&mut head);
+    fs::write(&path, head.to_string()).unwrap();
+    let model = Arc::new(load(folder.path()).unwrap());
+    let said = model.session().scores(&[&[1, 4, 2], &[1, 3, 2]]).unwrap();
+    for said in said {
+        let levels = said.levels.unwrap();
+        assert!((levels.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{levels:?}");
+        let expected = 0.05 * levels[0] + 0.3 * levels[1] + 0.6 * levels[2] + 0.95 * levels[3];
+        assert!((said.score - expected).abs() < 1e-12);
+    }
+    let again: serde_json::Value = serde_json::from_str(&parsed(&head).to_json().unwrap()).unwrap();
+    assert_eq!(again, head);
 }
 
 #[test]
@@ -230,7 +264,45 @@ fn a_head_of_another_encoder_layer_or_width_is_refused() {
         },
         |e| *e == HeadError::Format { found: 1 },
     );
-    check(|head| head["bias"] = serde_json::Value::Null, |e| matches!(e, HeadError::Unreadable { .. }));
+    check(
+        |head| {
+            graded(head);
+            head["outputs"][1]["weights"] = vec![0.5; 63].into();
+        },
+        |e| *e == HeadError::OutputWidth { level: 2, found: 63, expected: 64 },
+    );
+    check(
+        |head| {
+            graded(head);
+            head["outputs"].as_array_mut().unwrap().pop();
+        },
+        |e| *e == HeadError::Outputs { found: 2, expected: 3 },
+    );
+    check(
+        |head| {
+            graded(head);
+            head["outputs"][2]["bias"] = 1e300.into();
+        },
+        |e| *e == HeadError::TooLarge { found: 1e300 },
+    );
+    for values in [&[0.1, 0.2, 0.3][..], &[0.1, 0.3, 0.3, 0.9], &[-0.1, 0.3, 0.6, 0.9], &[0.1, 0.3, 0.6, 1.1]]
+    {
+        let mut head: serde_json::Value = head(b"", b"", 64);
+        graded(&mut head);
+        head["values"] = values.into();
+        let error = super::Head::parse(head.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error, HeadError::Values { found: format!("{values:?}") });
+    }
+    check(
+        |head| {
+            graded(head);
+            head["weights"] = vec![0.5; 64].into();
+        },
+        |e| *e == HeadError::Format { found: 3 },
+    );
+    check(|head| head["format"] = 3.into(), |e| *e == HeadError::Format { found: 3 });
+    check(|head| head["bias"] = serde_json::Value::Null, |e| *e == HeadError::Format { found: 1 });
+    check(|head| head["bias"] = "much".into(), |e| matches!(e, HeadError::Unreadable { .. }));
 }
 
 #[test]
@@ -282,16 +354,15 @@ fn an_encoder_that_loads_and_is_not_the_heads_may_be_a_damaged_one() {
 
 #[test]
 fn a_state_that_is_no_number_gets_no_score() {
-    let head = |hidden: serde_json::Value| -> super::Head {
-        serde_json::from_value(serde_json::json!({
-            "format": 2, "encoder_sha256": "", "tokenizer_sha256": "", "layer": 1, "pooling": "mean",
+    let head = |format: u32, hidden: serde_json::Value| {
+        parsed(&serde_json::json!({
+            "format": format, "encoder_sha256": "", "tokenizer_sha256": "", "layer": 1, "pooling": "mean",
             "normalize": true, "weights": [1.0], "bias": 0.0, "hidden": hidden,
         }))
-        .unwrap()
     };
     let hidden = serde_json::json!({"activation": "relu", "units": 1, "weights": [1.0, 1.0], "bias": [0.0]});
-    assert!(head(hidden).score(&[f32::NAN, 1.0]).is_nan());
-    assert!(head(serde_json::Value::Null).score(&[f32::NAN, 1.0]).is_nan());
+    assert!(head(2, hidden).say(&[f32::NAN, 1.0]).score.is_nan());
+    assert!(head(1, serde_json::Value::Null).say(&[f32::NAN, 1.0]).score.is_nan());
 }
 
 #[test]

@@ -37,11 +37,11 @@ impl Engine for Plain {
         Ok(texts.iter().map(numbers).filter(|window: &Vec<u32>| !window.is_empty()).collect())
     }
 
-    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, Unscored> {
         assert!(is_pool_thread());
         self.0.threads.lock().unwrap().push(std::thread::current().name().unwrap_or_default().to_owned());
         self.0.passes.lock().unwrap().push(windows.iter().map(|window| window.to_vec()).collect());
-        Ok(windows.iter().map(|window| f64::from(*window.last().unwrap()) / 100.0).collect())
+        Ok(windows.iter().map(|window| Semantic::from(f64::from(*window.last().unwrap()) / 100.0)).collect())
     }
 }
 
@@ -84,8 +84,12 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
+fn said(score: f64) -> Result<Semantic, Unscored> {
+    Ok(Semantic::from(score))
+}
+
 /// Keeps the only thread busy and fills the queue behind it.
-fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<f64, Unscored>> {
+fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
     let (pool, wanted) = (Arc::clone(&rig.pool), texts(wanted));
     tokio::spawn(async move { pool.score(wanted).await })
 }
@@ -93,8 +97,8 @@ fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<f64, Unscor
 #[tokio::test]
 async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
     let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
-    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"])).await, Ok(0.9));
-    assert_eq!(rig.pool.score(texts(&["no numbers"])).await, Ok(0.0));
+    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"])).await, said(0.9));
+    assert_eq!(rig.pool.score(texts(&["no numbers"])).await, said(0.0));
     assert!(!is_pool_thread(), "a thread of the runtime");
     let threads = rig.log.threads.lock().unwrap();
     assert!(!threads.is_empty() && threads.iter().all(|name| name.starts_with("impact-")), "{threads:?}");
@@ -109,7 +113,7 @@ async fn what_waits_together_is_run_together_by_length_and_nothing_else_waits() 
     slow.await.unwrap().unwrap();
     let mut scores = Vec::new();
     for asked in waiting {
-        scores.push(asked.await.unwrap().unwrap());
+        scores.push(asked.await.unwrap().unwrap().score);
     }
     assert_eq!(scores, [0.4, 0.2, 0.6]);
     let passes = rig.log.passes.lock().unwrap();
@@ -122,7 +126,7 @@ async fn a_pass_holds_so_many_tokens_and_a_long_text_takes_several() {
     let rig = rig(SETTINGS);
     let window = vec!["1"; 128].join(" ");
     let many: Vec<String> = (0..9).map(|_| window.clone()).collect();
-    assert_eq!(rig.pool.score(many).await, Ok(0.01));
+    assert_eq!(rig.pool.score(many).await, said(0.01));
     let passes = rig.log.passes.lock().unwrap();
     assert_eq!(passes.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 1]);
 }
@@ -139,7 +143,7 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
         asked.abort();
         assert!(asked.await.is_err());
     }
-    assert_eq!(rig.pool.score(texts(&["4"])).await, Ok(0.04));
+    assert_eq!(rig.pool.score(texts(&["4"])).await, said(0.04));
     slow.await.unwrap().unwrap();
     assert!(rig.log.passes.lock().unwrap().iter().flatten().all(|window| window == &[4]));
 }
@@ -164,7 +168,7 @@ async fn what_nobody_waits_for_any_more_is_not_run() {
     assert_eq!(slow.await.unwrap(), Err(Unscored::TimedOut { limit }));
     assert_eq!(late.await.unwrap(), Err(Unscored::TimedOut { limit }));
     tokio::time::sleep(Duration::from_millis(900)).await;
-    assert_eq!(rig.pool.score(texts(&["5"])).await, Ok(0.05));
+    assert_eq!(rig.pool.score(texts(&["5"])).await, said(0.05));
     assert!(!rig.log.passes.lock().unwrap().iter().flatten().any(|window| window == &[77]));
     assert!(rig.seen.count(|event| matches!(event, Event::Skipped)) >= 1);
 }
@@ -172,9 +176,9 @@ async fn what_nobody_waits_for_any_more_is_not_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_costs_its_own_batch_a_score_and_the_thread_goes_on() {
     let rig = rig(SETTINGS);
-    assert_eq!(rig.pool.score(texts(&["1"])).await, Ok(0.01));
+    assert_eq!(rig.pool.score(texts(&["1"])).await, said(0.01));
     assert_eq!(rig.pool.score(texts(&["panic"])).await, Err(Unscored::Failed));
-    assert_eq!(rig.pool.score(texts(&["2"])).await, Ok(0.02));
+    assert_eq!(rig.pool.score(texts(&["2"])).await, said(0.02));
     assert_eq!(rig.log.made.load(Ordering::Relaxed), 2, "a fresh engine");
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 1);
     // A thread that does nothing but panic rests: what comes is refused at once, unrun.
@@ -197,7 +201,7 @@ async fn a_thread_that_rests_takes_nothing_away_from_one_that_works() {
     }
     assert_eq!(restarts(), 10);
     for n in 0..200 {
-        assert_eq!(rig.pool.score(texts(&["unlucky", "2"])).await, Ok(0.02), "text {n}");
+        assert_eq!(rig.pool.score(texts(&["unlucky", "2"])).await, said(0.02), "text {n}");
     }
     assert!(rig.pool.close(Duration::from_secs(2)).await, "one that rests ends as well");
 }
@@ -297,7 +301,7 @@ async fn an_engine_that_cannot_be_made_is_tried_again_with_the_next_text() {
     });
     let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
     assert_eq!(pool.score(texts(&["1"])).await, Err(Unscored::NoModel));
-    assert_eq!(pool.score(texts(&["1"])).await, Ok(0.01));
+    assert_eq!(pool.score(texts(&["1"])).await, said(0.01));
 }
 
 /// Too few scores, and scores that are none.
@@ -308,8 +312,8 @@ impl Engine for Wrong {
         Ok(texts.iter().map(|_| vec![1]).collect())
     }
 
-    fn scores(&mut self, _: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
-        Ok(self.0.clone())
+    fn scores(&mut self, _: &[&[u32]]) -> Result<Vec<Semantic>, Unscored> {
+        Ok(self.0.iter().copied().map(Semantic::from).collect())
     }
 }
 
@@ -338,7 +342,7 @@ async fn closing_works_off_what_waits_and_takes_no_more() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(rig.pool.close(Duration::from_secs(2)).await);
     let [slow, next] = asked;
-    assert_eq!((slow.await.unwrap(), next.await.unwrap()), (Ok(0.0), Ok(0.02)));
+    assert_eq!((slow.await.unwrap(), next.await.unwrap()), (said(0.0), said(0.02)));
     assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Stopping));
 }
 
@@ -372,11 +376,11 @@ impl Engine for Steady {
         Ok(texts.iter().map(|text| text.split(' ').map(|_| 1).collect()).collect())
     }
 
-    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, Unscored> {
         self.0.passes.lock().unwrap().push(windows.iter().map(|window| window.to_vec()).collect());
         let tokens: usize = windows.iter().map(|window| window.len()).sum();
         std::thread::sleep(Duration::from_millis(2) * u32::try_from(tokens).unwrap());
-        Ok(vec![0.5; windows.len()])
+        Ok(vec![Semantic::from(0.5); windows.len()])
     }
 }
 
@@ -400,5 +404,5 @@ async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_
     }
     assert_eq!(again, Err(Unscored::TooSlow { limit }));
     assert_eq!(log.passes.lock().unwrap().len(), 1, "it was run once");
-    assert_eq!(pool.score(words(5)).await, Ok(0.5), "what is short goes on");
+    assert_eq!(pool.score(words(5)).await, said(0.5), "what is short goes on");
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Engine, Job, MakeEngine, Pace, Unscored, WORKING, queue::Queue};
+use super::{Engine, Job, MakeEngine, Pace, Semantic, Unscored, WORKING, queue::Queue};
 use crate::impact::{Event, Meter, highest};
 
 /// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
@@ -21,7 +21,7 @@ const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 struct Ready {
     job: Job,
     windows: Vec<Vec<u32>>,
-    scored: Result<f64, Unscored>,
+    scored: Result<Semantic, Unscored>,
 }
 
 pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pace) {
@@ -157,7 +157,7 @@ fn pass_length(windows: &[(usize, Vec<u32>)]) -> usize {
 impl Ready {
     fn new(job: Job) -> Self {
         // No window, no words, no harm in them.
-        Self { job, windows: Vec::new(), scored: Ok(0.0) }
+        Self { job, windows: Vec::new(), scored: Ok(Semantic::from(0.0)) }
     }
 
     /// Whether what takes at least so long is worth a try.
@@ -177,8 +177,8 @@ impl Ready {
     }
 
     /// The highest counts; a window without a score leaves the whole text without one.
-    fn take(&mut self, found: Result<f64, Unscored>) {
-        self.scored = match (std::mem::replace(&mut self.scored, Ok(0.0)), found) {
+    fn take(&mut self, found: Result<Semantic, Unscored>) {
+        self.scored = match (std::mem::replace(&mut self.scored, Ok(Semantic::from(0.0))), found) {
             (Ok(so_far), Ok(score)) => highest([so_far, score]),
             (Err(why), _) | (Ok(_), Err(why)) => Err(why),
         };

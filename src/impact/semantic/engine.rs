@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ModelScorer, Prepared};
 use crate::impact::{
-    Meter, Settings, Unscored,
+    Meter, Semantic, Settings, Unscored,
     model::{Model, Session, Source, TooLong, Windows},
     pool::{self, Engine, MakeEngine, Pool, PoolSettings},
 };
@@ -28,7 +28,7 @@ impl Engine for ModelEngine {
             .map_err(|TooLong { windows, max }| Unscored::TooLong { windows, max })
     }
 
-    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<f64>, Unscored> {
+    fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, Unscored> {
         if !pool::is_pool_thread() {
             tracing::error!("a forward pass outside of the pool was refused");
             return Err(Unscored::Failed);

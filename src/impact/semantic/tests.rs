@@ -52,7 +52,7 @@ fn passages(message: &Message, max: usize) -> Result<Vec<String>, TooMuch> {
     Ok([content, around].concat())
 }
 
-async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<f64, Unscored> {
+async fn scored(scorer: &Arc<dyn SemanticScorer>, message: &Message) -> Result<Semantic, Unscored> {
     scorer.score(scorer.read(message)?).await
 }
 
@@ -60,7 +60,7 @@ fn highest(passages: &[String]) -> f64 {
     let windows = windows_of(&MODEL, passages, 10_000).unwrap();
     let ids: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
     let mut session = MODEL.session();
-    session.scores(&ids).unwrap().into_iter().fold(0.0, f64::max)
+    session.scores(&ids).unwrap().into_iter().map(|said| said.score).fold(0.0, f64::max)
 }
 
 const HARMFUL: &[&str] = &[
@@ -234,7 +234,7 @@ async fn a_text_is_run_once_and_then_remembered() {
     assert_eq!(count(|event| matches!(event, Event::CacheHit)), 1);
     scored(&scorer, &message(&[("text", "Count the rows of the chair.")])).await.unwrap();
     assert_eq!(count(|event| matches!(event, Event::Ran { .. })), 2);
-    assert_eq!(first, score("Count the rows of the table."), "as the tools score it");
+    assert_eq!(first.score, score("Count the rows of the table."), "as the tools score it");
 }
 
 #[tokio::test]
