@@ -6,10 +6,7 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::Labelled;
-use crate::{
-    cli::{judge::Judge, score::bare_message},
-    impact::evaluate::Judged,
-};
+use crate::{cli::judge::Judge, impact::evaluate::Judged};
 
 /// Texts that a thread takes at a time.
 const CHUNK: usize = 32;
@@ -68,8 +65,7 @@ pub(super) fn judged(
         threads,
         || judge.seat(),
         |seat, chunk| {
-            let messages =
-                chunk.iter().map(|one| bare_message(&one.text)).collect::<Result<Vec<Arc<_>>, _>>()?;
+            let messages = chunk.iter().map(|one| one.spoken()).collect::<Result<Vec<Arc<_>>, _>>()?;
             let said = seat.semantics(&messages);
             chunk
                 .iter()

@@ -15,10 +15,7 @@ use super::{
     score_texts::in_order,
 };
 use crate::{
-    cli::{
-        judge::{ModelArgs, ThreadArgs, windows},
-        score::bare_message,
-    },
+    cli::judge::{ModelArgs, ThreadArgs, windows},
     impact::{
         classifier::Classifier,
         evaluate::Figures,
@@ -165,7 +162,7 @@ fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow:
             let mut ids = Vec::new();
             for one in chunk {
                 let start: String = one.text.chars().take(60).collect();
-                let message = bare_message(&one.text)?;
+                let message = one.spoken()?;
                 let read = windows::windows(&classifier, &message);
                 ids.push(read.with_context(|| format!("the text that begins {start:?}"))?);
             }
