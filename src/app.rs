@@ -176,7 +176,8 @@ async fn serve(
         content_bytes: CONTENT_BYTES_MAX,
         ..wire::Limits::default()
     };
-    let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
+    let senders = Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts));
+    let senders = Arc::new(senders.scored_by(model.scorer.name()));
     let (kept, stop) = (Arc::clone(&senders), background.token().clone());
     supervisor.keep("senders", background.tracker(), background.token().clone(), move || {
         Arc::clone(&kept).keep(clock, stop.clone())

@@ -18,7 +18,7 @@ pub(super) async fn contract(store: &dyn Pasts, time: &Time) {
 
 fn seen(teller: u64, sequence: u64, messages: &[(u64, u64)], scores: &[f64]) -> Seen {
     let messages = messages.iter().map(|&(age, messages)| Count { age, messages }).collect();
-    Seen { teller, sequence, messages, scores: scores.to_vec() }
+    Seen { teller, sequence, messages, scores: scores.to_vec(), ..Seen::default() }
 }
 
 async fn share(store: &dyn Pasts, sender: &str, seen: &Seen) -> Shared {
