@@ -176,7 +176,8 @@ async fn serve(
         content_bytes: CONTENT_BYTES_MAX,
         ..wire::Limits::default()
     };
-    let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
+    let senders = Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts));
+    let senders = Arc::new(senders.scored_by(model.scorer.name()));
     let (kept, stop) = (Arc::clone(&senders), background.token().clone());
     supervisor.keep("senders", background.tracker(), background.token().clone(), move || {
         Arc::clone(&kept).keep(clock, stop.clone())
@@ -211,6 +212,7 @@ async fn serve(
         gate: Gate::new(Arc::new(OffRuntime::new(engine, Arc::clone(&cpu)))),
         cpu: Arc::clone(&cpu),
         assessor: Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&senders))?
+            .with_heads(model.heads.clone())
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
         questions,
@@ -339,10 +341,8 @@ async fn serve(
         tracing::warn!("some requests did not finish in time; their senders ask again");
     }
     let model_ends = async {
-        match &model.pool {
-            Some(pool) => pool.close(TELL_LIMIT).await,
-            None => true,
-        }
+        let all = model.pools.iter().map(|pool| pool.close(TELL_LIMIT));
+        futures_util::future::join_all(all).await.into_iter().all(|ended| ended)
     };
     let (model_ended, cpu_ended, recorded, ()) = tokio::join!(
         model_ends,
@@ -404,7 +404,7 @@ async fn load_model(
         Err(cause) => tracing::error!(
             cause,
             "no impact model: messages whose words could matter are not delivered; mend impact.model_dir \
-             and restart, or set impact.scorer = \"keywords\""
+             or impact.guards and restart, or set impact.scorer = \"keywords\""
         ),
     }
     Ok(prepared)

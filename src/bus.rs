@@ -318,7 +318,9 @@ impl Bus {
     /// No requests are taken while this node's clock is off: others of the queue group get them. When the node
     /// stops: no more requests, and no more answers when nobody waits for one.
     async fn attend(&self, intake: &Intake, sources: &[Source], shutdown: &Shutdown) {
-        let is_request = |index: usize| matches!(sources.get(index), Some(Source::Requests(_)));
+        // What is heard of any verb is of the same queue group: while it is, requests come by it.
+        let is_request =
+            |index: usize| matches!(sources.get(index), Some(Source::Requests(_) | Source::AnyRequests));
         let mut off = self.pipeline.skew.changes();
         while !shutdown.is_requested() {
             if *off.borrow_and_update() {
@@ -484,7 +486,12 @@ impl Bus {
             Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find => {
                 let (payload, reason) = self.agents.handle(verb, &request).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
-                self.reply(&reply, &payload, reason, Vec::new());
+                // What a sender must agree with, for whoever looks around.
+                let told = (verb == Verb::Find).then(|| self.pipeline.in_force());
+                let told = told.iter().flat_map(|(hashes, now)| {
+                    [("Agentbus-Constitution", hashes.as_str()), ("Agentbus-Time", now.as_str())]
+                });
+                self.reply(&reply, &payload, reason, told.collect());
             }
         }
     }
@@ -511,7 +518,7 @@ impl Bus {
     fn reply(&self, reply: &[u8], payload: &[u8], reason: Reason, headers: Vec<(&str, &str)>) {
         let code = reason.code().to_string();
         let mut headers = headers;
-        if headers.is_empty() {
+        if !headers.iter().any(|(name, _)| *name == "Agentbus-Verdict") {
             headers.push(("Agentbus-Verdict", if reason.code() < 300 { "ok" } else { "rejected" }));
         }
         if reason.code() >= 300 {

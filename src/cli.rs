@@ -19,12 +19,15 @@ mod deliberations;
 mod demo;
 mod doctor;
 mod durable;
+#[cfg(feature = "model")]
+mod impact;
 mod inbox;
 mod input;
 mod judge;
 #[cfg(feature = "model")]
 mod model;
 mod node;
+mod operator;
 mod printable;
 mod score;
 mod send;
@@ -73,6 +76,9 @@ enum Command {
     /// Look at the impact model, measure it, and make a head for another one
     #[cfg(feature = "model")]
     Model(model::ModelArgs),
+    /// Try another head, other weights or another threshold on messages that are known
+    #[cfg(feature = "model")]
+    Impact(impact::ImpactArgs),
     /// Check or show a node's configuration
     Config(config::ConfigArgs),
 }
@@ -104,6 +110,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]
         Command::Model(args) => model::run(args),
+        #[cfg(feature = "model")]
+        Command::Impact(args) => impact::run(args),
         Command::Config(args) => config::run(args).await,
     }
 }

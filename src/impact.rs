@@ -19,8 +19,12 @@ use crate::{
 
 mod alone;
 #[cfg(feature = "model")]
+pub mod classifier;
+#[cfg(feature = "model")]
 pub mod distilbert;
 pub mod evaluate;
+#[cfg(feature = "model")]
+pub mod guard;
 mod history;
 mod keywords;
 #[cfg(feature = "model")]
@@ -36,15 +40,16 @@ pub mod train;
 mod unscored;
 mod weights;
 
-pub use alone::alone;
+pub use alone::{alone, rescored};
 pub use keywords::Keywords;
 
 use readers::Readers;
+use semantic::{Heads, NoModel};
 pub use senders::{Past, Senders};
-pub use settings::{Precision, ScorerKind, Settings};
+pub use settings::{GUARDS_MAX, HEADS_MAX, LIFT_ALL, Precision, ScorerKind, Settings};
 pub use text::for_each_text;
 use text::is_light;
-pub use unscored::{Event, Meter, Semantic, Unmetered, Unscored, highest};
+pub use unscored::{Event, Meter, OfGuard, Semantic, Unmetered, Unscored, highest};
 use weights::{Bounds, Others, Sum};
 
 /// How harmful the words of a message sound, from 0 to 1.
@@ -56,13 +61,19 @@ pub trait SemanticScorer: Send + Sync {
     /// Answers or gives up within a time of its own.
     async fn score(&self, words: Words) -> Result<Semantic, Unscored>;
 
+    /// As [`SemanticScorer::score`], and what stands in the verdict as `impact.model`: where several are
+    /// asked, it says which of them gave the score.
+    async fn score_and_name(&self, words: Words) -> Result<(Semantic, String), Unscored> {
+        Ok((self.score(words).await?, self.name().to_owned()))
+    }
+
     /// Scores without anybody waiting, if there is nothing better to do, and hands the score over.
     /// Only asked where [`SemanticScorer::cost`] is high.
     fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>);
 
     fn cost(&self) -> Cost;
 
-    /// Stands in verdicts as `impact.model`.
+    /// Stands in verdicts as `impact.model` where there is no score.
     fn name(&self) -> &str;
 }
 
@@ -112,6 +123,7 @@ pub struct Unassessed {
 /// Scores messages. One for a node.
 pub struct Assessor {
     scorer: Arc<dyn SemanticScorer>,
+    heads: Heads,
     weights: Weights,
     report_lift_max: f64,
     senders: Arc<Senders>,
@@ -121,6 +133,8 @@ pub struct Assessor {
     /// Messages that needed no scorer so far.
     spared: AtomicU64,
     trouble: Trouble,
+    /// A tenant's head is missing.
+    headless: Trouble,
 }
 
 impl Assessor {
@@ -133,6 +147,7 @@ impl Assessor {
         settings.weights.check()?;
         Ok(Self {
             scorer,
+            heads: Heads::new(),
             weights: settings.weights,
             report_lift_max: settings.report_lift_max,
             senders,
@@ -141,12 +156,33 @@ impl Assessor {
             audit_every: settings.audit_every,
             spared: AtomicU64::new(0),
             trouble: Trouble::default(),
+            headless: Trouble::default(),
         })
     }
 
     /// Tells `meter` what it sees.
     pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
         Self { meter, ..self }
+    }
+
+    /// Scores the messages of tenants that name one of these by it.
+    pub fn with_heads(self, heads: Heads) -> Self {
+        Self { heads, ..self }
+    }
+
+    /// The tenant's own. One that this node does not have is never stood in for by another.
+    fn scorer_of(&self, tenant: &Tenant) -> Arc<dyn SemanticScorer> {
+        let Some(name) = &tenant.limits.head else { return Arc::clone(&self.scorer) };
+        match self.heads.get(name) {
+            Some(head) => Arc::clone(head),
+            None => {
+                self.headless.begins(format!(
+                    "tenant {} asks for the head {name}, which this node does not have; name its file in impact.heads",
+                    tenant.id
+                ));
+                Arc::new(NoModel)
+            }
+        }
     }
 
     /// Scores one message by its tenant's weights and remembers it as part of its sender's past. A
@@ -162,8 +198,9 @@ impl Assessor {
         let lift_max = tenant.limits.report_lift_max.unwrap_or(self.report_lift_max);
         let threshold = tenant.limits.deliberation_threshold;
         let past = self.senders.record_message(message, now).await;
-        let always = need == Need::Demanded || self.scorer.cost() == Cost::Low;
-        let (scorer, read) = (Arc::clone(&self.scorer), Arc::clone(message));
+        let own = self.scorer_of(tenant);
+        let always = need == Need::Demanded || own.cost() == Cost::Low;
+        let (scorer, read) = (Arc::clone(&own), Arc::clone(message));
         let look = move || {
             let others = Others::of(&read, past.messages, now);
             let sum = Sum::new(&weights, &others, read.priority, past.mean, lift_max);
@@ -176,29 +213,30 @@ impl Assessor {
             let [low, high] = Others::unread(message, past.messages, now);
             let bounds = |others| Sum::new(&weights, others, message.priority, past.mean, lift_max).bounds();
             let bounds = Bounds { low: bounds(&low).low, high: bounds(&high).high };
-            self.unassessed(bounds, &high, why)
+            self.unassessed(&*own, bounds, &high, why)
         })?;
         let bounds = sum.bounds();
         let Some(words) = words else {
-            self.spare(message, sum, bounds, threshold);
+            self.spare(own, message, sum, bounds, threshold);
             return Ok(unread(bounds, &others, NOT_NEEDED.to_owned(), None));
         };
         let scored = match words {
-            Ok(words) => self.scorer.score(words).await.and_then(|found| highest([found])),
+            Ok(words) => own.score_and_name(words).await,
             Err(why) => Err(why),
         };
+        let scored = scored.and_then(|(found, model)| Ok((highest([found])?, model)));
         self.note(&scored);
-        let semantic = scored.map_err(|why| self.unassessed(bounds, &others, why))?;
+        let (semantic, model) = scored.map_err(|why| self.unassessed(&*own, bounds, &others, why))?;
         self.senders.record_semantic(message, semantic.score);
-        Ok(assessed(&sum, &others, semantic, self.scorer.name()))
+        Ok(assessed(&sum, &others, semantic, &model))
     }
 
     /// What is wrong with the scorer, by the last that it was asked, for people.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.told()
+        self.trouble.told().or_else(|| self.headless.told())
     }
 
-    fn note(&self, scored: &Result<Semantic, Unscored>) {
+    fn note<T>(&self, scored: &Result<T, Unscored>) {
         match scored {
             Ok(_) => self.trouble.is_over(),
             Err(
@@ -214,21 +252,34 @@ impl Assessor {
         }
     }
 
-    fn unassessed(&self, bounds: Bounds, others: &Others, why: Unscored) -> Unassessed {
+    fn unassessed(
+        &self,
+        scorer: &dyn SemanticScorer,
+        bounds: Bounds,
+        others: &Others,
+        why: Unscored,
+    ) -> Unassessed {
         self.meter.see(Event::Unscored { why: why.word() });
-        let impact = unread(bounds, others, self.scorer.name().to_owned(), Some(&why));
+        let impact = unread(bounds, others, scorer.name().to_owned(), Some(&why));
         Unassessed { why, impact: Box::new(impact) }
     }
 
     /// Counts a message whose verdict no words could change, and has a few of them scored in the
     /// background to see that they did not.
-    fn spare(&self, message: &Arc<Message>, sum: Sum, bounds: Bounds, threshold: f64) {
+    fn spare(
+        &self,
+        scorer: Arc<dyn SemanticScorer>,
+        message: &Arc<Message>,
+        sum: Sum,
+        bounds: Bounds,
+        threshold: f64,
+    ) {
         self.meter.see(Event::NotNeeded);
         let spared = self.spared.fetch_add(1, Ordering::Relaxed);
         if self.audit_every == 0 || !spared.is_multiple_of(self.audit_every) {
             return;
         }
-        let (meter, scorer) = (Arc::clone(&self.meter), Arc::clone(&self.scorer));
+        let meter = Arc::clone(&self.meter);
         let read = Arc::clone(message);
         let audit = move || {
             let Ok(words) = scorer.read(&read) else { return };

@@ -226,6 +226,12 @@ impl Pipeline {
 }
 
 impl Pipeline {
+    /// The constitutions in force, by commas, and the milliseconds since 1970 by this node's clock.
+    pub fn in_force(&self) -> (String, String) {
+        let now = (self.clock)();
+        (constitution::in_force(&self.constitutions, now), now.0.to_string())
+    }
+
     /// For a request that found no room: told so at once, undecoded.
     pub fn shed(&self, verb: Verb, request: &Request, reason: Reason, detail: &str) -> Answer {
         let mut trail = Trail::start(&self.node, request, self.limits.deadline, (self.clock)());

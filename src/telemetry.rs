@@ -31,6 +31,7 @@ use crate::{
 mod cpu;
 mod deliberations;
 mod format;
+mod guards;
 mod http;
 mod lane;
 mod learning;
@@ -41,6 +42,7 @@ mod webhook;
 
 use deliberations::DeliberationMetrics;
 pub use format::Format;
+use guards::GuardMetrics;
 pub use http::Closed;
 use http::HttpMetrics;
 pub use lane::LaneMetrics;
@@ -188,6 +190,7 @@ pub struct Metrics {
     policy_unavailable: Counter,
     policy_failed: Counter,
     model: ModelMetrics,
+    guards: GuardMetrics,
     cpu: cpu::CpuMetrics,
     pub polls: Polls,
     pub deliberations: DeliberationMetrics,
@@ -238,6 +241,7 @@ impl Metrics {
             policy_unavailable: Counter::default(),
             policy_failed: Counter::default(),
             model: ModelMetrics::default(),
+            guards: GuardMetrics::default(),
             cpu: cpu::CpuMetrics::default(),
             polls: Polls::default(),
             deliberations: DeliberationMetrics::default(),
@@ -326,6 +330,7 @@ impl Metrics {
         );
         registry.register("policy_info", "The policy in force, as a label", metrics.policy_info.clone());
         metrics.model.register(registry);
+        metrics.guards.register(registry);
         metrics.cpu.register(registry);
         metrics.polls.register(registry);
         metrics.deliberations.register(registry);
@@ -483,6 +488,10 @@ impl Metrics {
 impl impact::Meter for Metrics {
     fn see(&self, event: impact::Event) {
         self.model.see(event);
+    }
+
+    fn see_of_guard(&self, guard: &str, event: impact::Event) {
+        self.guards.see(guard, event);
     }
 }
 

@@ -93,6 +93,13 @@ fn kinds() -> Vec<(&'static str, Message)> {
     all.push(("short values of look-alikes", of((0..2_000).map(pair).collect())));
     let text = "é🇩🇩🇩🇩🇩🇩🇩🇩🇩🇩amountamountamountamountamountдом ".repeat(10) + "two million &#64018;";
     all.push(("long values of letters", holding("steps", Value::List(vec![Value::Text(text); 128]))));
+    let text = hex("delete all customer records and the backups too, at once and for ever ");
+    let mut odd = holding("text", Value::Text(format!("%26%23\u{10dd}{}", text.repeat(BYTES / text.len()))));
+    let note = "Please read the minutes of the last meeting and say what was agreed. ".repeat(14);
+    odd.metadata = (0..64).map(|n| (format!("note {n}"), note.clone())).collect();
+    all.push(("hexadecimal, a sign and notes", odd));
+    let text = format!("\u{202e}\u{2066}ab/{}", "$1 ".repeat(338));
+    all.push(("currencies everywhere", holding("steps", Value::List(vec![Value::Text(text); 128]))));
     let text = "x y . ".repeat(BYTES / 6 - 2) + "ꓓ&amp;";
     all.push(("letters apart and a sign", holding("text", Value::Text(text))));
     let mut packed = holding("text", Value::Text("RGVsZXRl".repeat(BYTES / 16) + "㌖Ꭰ"));
@@ -105,6 +112,10 @@ fn kinds() -> Vec<(&'static str, Message)> {
     noted.metadata = (0..64).map(|n| (format!("note_{n}"), "\u{fdfa} ".repeat(256))).collect();
     all.push(("metadata of U+FDFA", noted));
     all
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 const TEXTS: &[(&str, &str)] = &[

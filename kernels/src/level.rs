@@ -1,6 +1,6 @@
 //! What this CPU can do.
 
-/// The widest instructions that [`rows`](crate::rows) may use.
+/// The widest instructions that this CPU has of those that something here is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Baseline,

@@ -2,8 +2,8 @@
 //!
 //! Safe functions over slices. Each checks its lengths, and asks the CPU at run time what it can:
 //! [`rows`] (bias, GELU, normalisation, softmax) and [`matmul`] run on any CPU; [`Linear`] and
-//! [`Attention`] need AVX-512, and cannot be made where it is missing. Knows nothing of models, files
-//! or messages, and starts no threads.
+//! [`Attention`] need AVX-512 or AVX2 with FMA, and cannot be made where both are missing. Knows
+//! nothing of models, files or messages, and starts no threads.
 
 pub mod attention;
 pub mod linear;
@@ -12,7 +12,11 @@ pub mod packed;
 pub mod rows;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(test)]
+mod declared;
 mod level;
 mod math;
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! `x · wᵀ + b` for many rows at once, and what follows it, in one pass.
 
 use crate::{
-    Mismatch, expect,
-    packed::{Format, Linear},
+    Level, Mismatch, expect,
+    packed::{Format, Line, Linear},
 };
+#[cfg(target_arch = "x86_64")]
+use crate::{avx2, avx512};
 
 /// What happens to a value before it is written.
 #[derive(Debug, Clone, Copy)]
@@ -43,23 +45,37 @@ impl Linear {
         if let After::BiasAndAdd(add) = after {
             expect("what is added", add.len(), out.len())?;
         }
-        expect("the packed steps", self.steps.len() * crate::packed::PANEL, self.depth() * self.outputs)?;
+        let lanes = Line::ZERO.0.len();
+        expect("the packed steps", self.steps.len() * lanes, self.depth() * self.outputs)?;
         rounded.words.clear();
         rounded.units.clear();
         #[cfg(target_arch = "x86_64")]
-        match self.format {
-            // SAFETY: a `Linear` of this format exists only where `Format::missing` found nothing
-            // missing, so the CPU has what each function enables. The lengths have been checked.
-            Format::F32 => unsafe { crate::avx512::linear::run_f32(self, x, after, out) },
+        match (self.level, self.format) {
+            // SAFETY: a `Linear` of this level and format exists only where `Format::missing` found
+            // nothing missing, so the CPU has what each function enables. The lengths have been checked.
+            (Level::Avx512, Format::F32) => unsafe { avx512::linear::run_f32(self, x, after, out) },
             // SAFETY: as above.
-            Format::Bf16 => unsafe { crate::avx512::linear::run_bf16(self, x, after, out, rounded) },
+            (Level::Avx512, Format::Bf16) => unsafe {
+                avx512::linear::run_bf16(self, x, after, out, rounded);
+            },
             // SAFETY: as above.
-            Format::Int8 => unsafe { crate::avx512::linear::run_int8(self, x, after, out, rounded) },
+            (Level::Avx512, Format::Int8) => unsafe {
+                avx512::linear::run_int8(self, x, after, out, rounded);
+            },
+            // SAFETY: as above.
+            (Level::Avx2, Format::F32) => unsafe { avx2::linear::run_f32(self, x, after, out) },
+            // SAFETY: as above.
+            (Level::Avx2, Format::Int8) => unsafe {
+                avx2::linear::run_int8(self, x, after, out, rounded);
+            },
+            // No `Linear` can be made of these.
+            (Level::Avx2, Format::Bf16) | (Level::Baseline, _) => {}
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
             // No `Linear` can be made on this architecture.
-            let (_, Format::F32 | Format::Bf16 | Format::Int8) = (after, self.format);
+            let (_, Level::Baseline | Level::Avx2 | Level::Avx512) = (after, self.level);
+            let (Format::F32 | Format::Bf16 | Format::Int8) = self.format;
         }
         Ok(())
     }

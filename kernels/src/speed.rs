@@ -5,8 +5,9 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Attention, Format, Linear,
+    Attention, Level, Linear,
     attention::Buffers,
+    declared::LAYERS,
     linear::{After, Rounded},
     matmul::{View, matmul},
     rows,
@@ -38,14 +39,14 @@ fn speed() {
             matmul((&x, a), (&w, b), (&mut out, View::dense(tokens, outputs)), 1.0).unwrap();
         });
         println!("gemm {inputs}×{outputs}: {took:?}, {:.0} G/s", flops / took.as_nanos() as f64);
-        for format in [Format::F32, Format::Bf16, Format::Int8] {
-            let Ok(layer) = Linear::pack(&w, &bias, inputs, outputs, format) else { continue };
+        for (level, format) in LAYERS {
+            let Ok(layer) = Linear::pack_for(level, &w, &bias, inputs, outputs, format) else { continue };
             let mut rounded = Rounded::default();
             for after in [After::Bias, After::BiasAndGelu] {
                 let took = least(|| layer.run(&x, after, &mut out, &mut rounded).unwrap());
                 let gelu = matches!(after, After::BiasAndGelu);
                 println!(
-                    "{format:?} gelu {gelu} {inputs}×{outputs}: {took:?}, {:.0} G/s",
+                    "{level:?} {format:?} gelu {gelu} {inputs}×{outputs}: {took:?}, {:.0} G/s",
                     flops / took.as_nanos() as f64
                 );
             }
@@ -61,12 +62,13 @@ fn speed() {
     println!("gelu of {tokens}×1536: {:?}", least(|| rows::bias_gelu(&mut wide, &bias).unwrap()));
     let mut scores = vec![0.5; tokens * tokens * 12];
     println!("softmax of 12×{tokens}×{tokens}: {:?}", least(|| rows::softmax(&mut scores, tokens).unwrap()));
-    if let Ok(attention) = Attention::new(384, 12) {
+    for level in [Level::Avx512, Level::Avx2] {
+        let Ok(attention) = Attention::new_for(level, 384, 12) else { continue };
         let qkv = vec![0.1; tokens * 1152];
         let mut buffers = Buffers::default();
         for lengths in [vec![16; 4], vec![32; 2], vec![64]] {
             let took = least(|| attention.run(&qkv, &lengths, &mut out, &mut buffers).unwrap());
-            println!("attention {lengths:?}: {took:?}");
+            println!("{level:?} attention {lengths:?}: {took:?}");
         }
     }
 }

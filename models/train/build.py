@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from encoder import normalized
+from wordy import joined, wordy
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -24,7 +25,9 @@ DEV_SHARE = 0.15  # of our own families; the given lines keep the part they came
 FAMILY_OVERLAP = 0.5  # of words and pairs of words, from which on two texts are of one family
 NEAR_DOUBLE = 0.8  # the same, from which on a line of train is a double of one in dev
 WORDS_MIN = 3  # of a sentence that is read on its own; as src/impact/text/sentences.rs
+SENTENCE_WORDS, PIECE_WORDS, PIECE_STEP = 32, 16, 8  # a longer one is read in such pieces as well
 COMMON_MAX = 200  # a pair of words in more texts than this says nothing about kinship
+WORDY_TURNS = 2  # of a line out of domains where people talk much; of others every third gets one
 VARIED_WEIGHT = 0.5  # of a line that is a variation of another
 
 
@@ -36,8 +39,8 @@ def read() -> list[dict]:
     """All lines, in the order of file names; a text that comes again is dropped."""
     rows, seen = [], set()
     for path in sorted((HERE / "data").glob("*.jsonl")):
-        if path.name == "corrections.jsonl":
-            continue
+        if path.name == "corrections.jsonl" or path.name.startswith("eval_"):
+            continue  # eval_*.jsonl are kept aside: nothing is learned from them or chosen by them
         for number, line in enumerate(path.read_text().splitlines(), 1):
             row = json.loads(line)
             where = f"{path.name}:{number}"
@@ -146,16 +149,23 @@ def rendered_json(text: str) -> str | None:
 
 
 def sentences(text: str) -> list[str]:
+    """As src/impact/text/sentences.rs: a long one also in pieces."""
     found, open_words = [], []
+
+    def end() -> None:
+        nonlocal open_words
+        if len(open_words) >= WORDS_MIN:
+            found.append(" ".join(open_words))
+            if len(open_words) > SENTENCE_WORDS:
+                found.extend(" ".join(open_words[at : at + PIECE_WORDS]) for at in range(0, len(open_words) - PIECE_STEP, PIECE_STEP))
+            open_words = []
+
     for line in text.splitlines():
         for word in normalized(line).split():
             open_words.append(word)
-            if word.rstrip("\"')]}”’»").endswith((".", "!", "?", ";", ":", "…")) and len(open_words) >= WORDS_MIN:
-                found.append(" ".join(open_words))
-                open_words = []
-        if len(open_words) >= WORDS_MIN:
-            found.append(" ".join(open_words))
-            open_words = []
+            if word.rstrip("\"')]}”’»").endswith((".", "!", "?", ";", ":", "…")):
+                end()
+        end()
     return found
 
 
@@ -167,30 +177,37 @@ def vary(rows: list[dict]) -> list[dict]:
     """Other shapes of the same request, for train only. Each is chosen by the text's digest."""
     out = []
 
-    def add(row: dict, text: str, how: str, high: int) -> None:
-        out.append({**row, "text": text, "high": high, "varied": how, "weight": VARIED_WEIGHT})
+    def add(row: dict, text: str, how: str, **more) -> None:
+        out.append({**row, "text": text, "varied": how, "weight": VARIED_WEIGHT, **more})
 
-    low = [row for row in rows if not row["high"]]
+    low = [row for row in rows if row["level"] < 2]
     for row in rows:
         text, n = row["text"], digest(row["text"])
         lowered = text[:1].lower() + text[1:] if text[:2].istitle() else text
         as_call = rendered_json(text)
         if as_call:
-            add(row, as_call, "call", row["high"])
-        elif n % 4 == 0:
-            add(row, POLITE[n // 4 % len(POLITE)].format(lowered), "polite", row["high"])
-        elif n % 4 == 1:
-            add(row, KEYS[n // 4 % len(KEYS)].format(text), "keys", row["high"])
+            add(row, as_call, "call")
+        elif n % 8 == 0:
+            add(row, POLITE[n // 8 % len(POLITE)].format(lowered), "polite")
+        elif n % 8 == 1:
+            add(row, KEYS[n // 8 % len(KEYS)].format(text), "keys")
         pieces = sentences(text)
-        # Each sentence is scored alone as well: those of a harmless text are harmless.
-        if not row["high"] and len(pieces) > 1:
-            for piece in pieces[:4]:
-                add(row, piece, "sentence", 0)
-        # Two harmless requests are harmless; a harmful one beside a harmless one is not.
-        other = low[n // 64 % len(low)]["text"]
-        if n % 8 == 2 and len(text) + len(other) < 400:
-            both = f"{text} {other}" if n // 8 % 2 else f"{other} {text}"
-            add(row, both, "beside", row["high"])
+        if as_call is None and len(text) < 300:
+            for turn in range(WORDY_TURNS if row["set"].endswith("_5") else n // 5 % 3 == 0):
+                add(row, wordy(text, digest(f"{turn} {text}")), "wordy")
+        mate = rows[n // 11 % len(rows)]
+        both = joined(text, mate["text"], n // 13)
+        if both and n // 17 % 4 == 0:
+            add(row, both, "joined", level=max(row["level"], mate["level"]))
+        # Each sentence is scored alone as well, and none can be worse than its text.
+        if row["level"] < 3 and len(pieces) > 1:
+            for piece in sorted(pieces, key=digest)[:4]:
+                add(row, piece, "sentence", at_most=True)
+        # Two requests are as bad as the worse of them.
+        other = low[n // 64 % len(low)]
+        if n % 16 == 2 and len(text) + len(other["text"]) < 400:
+            both = f"{text} {other['text']}" if n // 16 % 2 else f"{other['text']} {text}"
+            add(row, both, "beside", level=max(row["level"], other["level"]))
     return out
 
 
@@ -213,7 +230,7 @@ def main() -> None:
     out = arguments.parse_args().out
     rows = build()
     out.parent.mkdir(parents=True, exist_ok=True)
-    keep = ("text", "high", "level", "part", "weight", "group", "family", "set", "trap", "varied")
+    keep = ("text", "level", "part", "weight", "group", "family", "set", "trap", "varied", "at_most")
     body = "".join(json.dumps({k: row[k] for k in keep if k in row}, ensure_ascii=False) + "\n" for row in rows)
     out.write_text(body)
     for part in ("train", "dev"):

@@ -1,27 +1,30 @@
-"""What does the frozen encoder make of a text? Windows of tokens in, pooled vectors out.
+"""What does the encoder make of a text? Passages and windows of tokens in, pooled vectors out.
 
-The shipped model in plain numpy and f32, so that training needs no deep-learning framework and does
-not depend on one's version. It is the arithmetic of DistilBERT (post-norm, erf GELU, layer-norm
-epsilon 1e-12); `tests/golden/model` holds the product's encoder to the same values.
+DistilBERT in PyTorch and f32 (post-norm, erf GELU, layer-norm epsilon 1e-12), its layers apart so
+that the lower ones are computed once; `tests/golden/model` holds the product's encoder to the same
+values.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from safetensors.numpy import load_file
-from scipy.special import erf
 from tokenizers import Tokenizer
 
 TOKENS_MAX = 128  # of a window, [CLS] and [SEP] included
 OVERLAP = 32  # tokens that two neighbouring windows share
+WINDOWS_MAX = 64  # of a text; a longer one is not scored
 EPSILON = 1e-12
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 4096
 
 # Default-ignorable characters: they show nothing, so they must not change what is read.
 _IGNORED = re.compile(
@@ -50,7 +53,7 @@ class Encoder:
         self.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         self.tokenizer_sha256 = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
         raw = load_file(str(folder / "model.safetensors"))
-        self.w = {k.removeprefix("distilbert."): v.astype(np.float32) for k, v in raw.items()}
+        self.w = {k.removeprefix("distilbert."): torch.tensor(v.astype(np.float32)) for k, v in raw.items()}
 
     def windows(self, text: str) -> list[list[int]]:
         """Token ids with [CLS] and [SEP]; a long text gives several that overlap."""
@@ -61,59 +64,73 @@ class Encoder:
             starts.append(starts[-1] + room - OVERLAP)
         return [[self.cls, *ids[s : s + room], self.sep] for s in starts]
 
-    def pooled(self, windows: list[list[int]], layers: tuple[int, ...] | None = None) -> np.ndarray:
-        """Normalised mean over all tokens of each window at each layer asked for: [layers, windows, width]."""
-        layers = layers or (self.layers,)
-        out = np.zeros((len(layers), len(windows), self.width), np.float32)
-        order = sorted(range(len(windows)), key=lambda i: len(windows[i]))
-        at = 0
-        while at < len(order):
-            # Only windows of one length share a batch: no padding, no mask, nothing to get wrong.
-            length = len(windows[order[at]])
-            end = at
-            while (
-                end < len(order)
-                and len(windows[order[end]]) == length
-                and (end - at) * length < BATCH_TOKENS
-            ):
-                end += 1
-            batch = order[at:end]
-            for n, hidden in self._forward(np.array([windows[i] for i in batch])):
-                if n in layers:
-                    mean = hidden.mean(axis=1)
-                    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-                    out[layers.index(n), batch] = mean
-                if n == max(layers):
-                    break
-            at = end
+    def embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.w["embeddings.word_embeddings.weight"][ids]
+        x = x + self.w["embeddings.position_embeddings.weight"][: ids.shape[1]]
+        return self._norm(x, self.w, "embeddings.LayerNorm")
+
+    def run(self, x: torch.Tensor, w: dict, layers: range, dropout: float = 0.0) -> torch.Tensor:
+        for n in layers:
+            x = self._layer(x, w, f"transformer.layer.{n}.", dropout)
+        return x
+
+    def _layer(self, x, w, p, dropout):
+        batch, length, _ = x.shape
+        split = (batch, length, self.heads, self.width // self.heads)
+        linear = lambda x, name: F.linear(x, w[f"{p}{name}.weight"], w[f"{p}{name}.bias"])
+        q, k, v = (linear(x, f"attention.{name}_lin").view(split).transpose(1, 2) for name in "qkv")
+        shares = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(split[3]), -1)
+        heads = (F.dropout(shares, dropout) @ v).transpose(1, 2).reshape(batch, length, self.width)
+        x = self._norm(x + linear(heads, "attention.out_lin"), w, f"{p}sa_layer_norm")
+        h = linear(F.gelu(linear(x, "ffn.lin1")), "ffn.lin2")
+        return self._norm(x + F.dropout(h, dropout), w, f"{p}output_layer_norm")
+
+    def _norm(self, x, w, name):
+        return F.layer_norm(x, (self.width,), w[f"{name}.weight"], w[f"{name}.bias"], EPSILON)
+
+
+def pooled(x: torch.Tensor) -> torch.Tensor:
+    """The mean over all tokens of each window, divided by its length."""
+    return F.normalize(x.float().mean(1), dim=1)
+
+
+class Texts:
+    """Each text's windows, and what the layers below `first` make of them: only the others learn."""
+
+    def __init__(self, encoder: Encoder, texts: list[str], first: int):
+        self.encoder, self.upper, self.ids, self.places = encoder, range(first, encoder.layers), [], {}
+        for text in dict.fromkeys(map(normalized, texts)):
+            windows = encoder.windows(text)[:WINDOWS_MAX]
+            self.places[text] = range(len(self.ids), len(self.ids) + len(windows))
+            self.ids += windows
+        self.lower: list = [None] * len(self.ids)
+        with torch.no_grad():
+            for batch in self.batches(np.arange(len(self.ids))):
+                made = encoder.embedded(torch.tensor([self.ids[i] for i in batch]))
+                for i, hidden in zip(batch, encoder.run(made, encoder.w, range(first))):
+                    self.lower[i] = hidden.half()  # half the memory; far finer than what learning can tell
+
+    def batches(self, windows: np.ndarray, size: int = 64) -> list[np.ndarray]:
+        """Only windows of one length share a batch: no padding, no mask. The order within stays."""
+        by_length: dict[int, list[int]] = {}
+        for i in windows:
+            by_length.setdefault(len(self.ids[i]), []).append(i)
+        made = []
+        for length in sorted(by_length):
+            step = max(1, min(size, BATCH_TOKENS // length))
+            made += [np.array(by_length[length][at : at + step]) for at in range(0, len(by_length[length]), step)]
+        return made
+
+    def hidden(self, batch: np.ndarray) -> torch.Tensor:
+        return torch.stack([self.lower[i] for i in batch]).float()
+
+    def vectors(self, w: dict) -> np.ndarray:
+        """The pooled vector of each window under these weights."""
+        out = np.zeros((len(self.ids), self.encoder.width), np.float32)
+        with torch.no_grad():
+            for batch in self.batches(np.arange(len(self.ids))):
+                out[batch] = pooled(self.encoder.run(self.hidden(batch), w, self.upper)).numpy()
         return out
 
-    def _forward(self, ids: np.ndarray):
-        w, (batch, length) = self.w, ids.shape
-        x = w["embeddings.word_embeddings.weight"][ids]
-        x = x + w["embeddings.position_embeddings.weight"][:length]
-        x = self._norm(x, "embeddings.LayerNorm")
-        split = (batch, length, self.heads, self.width // self.heads)
-        for n in range(self.layers):
-            p = f"transformer.layer.{n}."
-            q, k, v = (
-                self._linear(x, f"{p}attention.{name}_lin").reshape(split).transpose(0, 2, 1, 3)
-                for name in "qkv"
-            )
-            scores = q @ k.transpose(0, 1, 3, 2) / np.float32(np.sqrt(split[3]))
-            scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            scores /= scores.sum(axis=-1, keepdims=True)
-            heads = (scores @ v).transpose(0, 2, 1, 3).reshape(batch, length, self.width)
-            x = self._norm(x + self._linear(heads, f"{p}attention.out_lin"), f"{p}sa_layer_norm")
-            h = self._linear(x, f"{p}ffn.lin1")
-            h = h * np.float32(0.5) * (1 + erf(h * np.float32(np.sqrt(0.5))))
-            x = self._norm(x + self._linear(h, f"{p}ffn.lin2"), f"{p}output_layer_norm")
-            yield n + 1, x
-
-    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
-
-    def _norm(self, x: np.ndarray, name: str) -> np.ndarray:
-        x = x - x.mean(axis=-1, keepdims=True)
-        x = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(EPSILON))
-        return x * self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+    def of(self, text: str) -> range:
+        return self.places[normalized(text)]

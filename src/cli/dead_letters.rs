@@ -1,7 +1,6 @@
 //! `agentbus dead-letters`: what could not be governed, for an operator to try again or to give up.
 
 use std::{
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -12,13 +11,12 @@ use serde_json::{Value, json};
 
 use super::{
     context::{Paint, Tone, safe, say},
+    operator::Operator,
     printable::{self, Page},
-    server::ServerArgs,
 };
 use crate::{
     domain::TenantId,
     phrase::{causes, counted},
-    tenants::{BusUser, connect},
 };
 
 mod letters;
@@ -51,16 +49,6 @@ enum Command {
     Redrive(RedriveArgs),
     /// Delete them for good
     Drop(DropArgs),
-}
-
-/// Where the bus is, as its operator sees it.
-#[derive(Debug, Args)]
-struct Operator {
-    /// Data folder of `agentbus up`, or of `agentbus tenants`; holds keys/bus/operator.nk
-    #[arg(long, value_name = "DIR", default_value = ".agentbus", env = "AGENTBUS_DIR")]
-    dir: PathBuf,
-    #[command(flatten)]
-    server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -142,15 +130,12 @@ pub(super) async fn run(args: DeadLettersArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-impl Operator {
-    async fn letters(&self) -> anyhow::Result<Letters> {
-        let url = self.server.url(&self.dir)?;
-        Ok(Letters::new(connect(&url, &self.dir, BusUser::Operator).await?))
-    }
+async fn letters_of(operator: &Operator) -> anyhow::Result<Letters> {
+    Ok(Letters::new(operator.connect().await?))
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let letters = args.operator.letters().await?;
+    let letters = letters_of(&args.operator).await?;
     let tenants = letters.tenants(args.tenant.as_ref()).await?;
     let total = letters.count(&tenants).await?;
     let found = letters.oldest(&tenants, args.limit).await?;
@@ -166,7 +151,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
-    let letters = args.operator.letters().await?;
+    let letters = letters_of(&args.operator).await?;
     let letter = letters.read(&args.address).await?;
     let text = match args.json {
         true => format!("{}\n", printable::json(&whole(&letter).to_string())),
@@ -177,7 +162,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
-    let letters = args.operator.letters().await?;
+    let letters = letters_of(&args.operator).await?;
     let found = match &args.all_of {
         Some(tenant) => letters.oldest(std::slice::from_ref(tenant), LETTERS_MAX).await?,
         None => {
@@ -206,7 +191,7 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
-    let letters = args.operator.letters().await?;
+    let letters = letters_of(&args.operator).await?;
     if let Some(tenant) = &args.all_of {
         return give_up_all(&letters, tenant, args.yes).await;
     }

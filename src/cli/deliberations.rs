@@ -20,6 +20,7 @@ use crate::{
     domain::{DeliberationId, Reason, Verb},
 };
 
+mod export;
 mod reply;
 mod shown;
 mod watch;
@@ -57,6 +58,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Approve or reject one
     Vote(VoteArgs),
+    /// For the operator: write what reviewers decided as labelled lines, to learn from
+    Export(export::ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +138,7 @@ pub(super) async fn run(args: DeliberationsArgs) -> anyhow::Result<ExitCode> {
         Command::Show(args) => show(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Vote(args) => vote(args).await,
+        Command::Export(args) => export::run(args).await,
     }
 }
 

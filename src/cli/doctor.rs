@@ -1,7 +1,10 @@
 //! `agentbus doctor`: does the way there and back work with an agent's key? It sends no message, and
 //! registers and renews nothing: the agent may run elsewhere.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use async_nats::{ConnectErrorKind, Message, Request, RequestError, RequestErrorKind};
 use clap::Args;
@@ -13,10 +16,15 @@ use super::{
 };
 use crate::{
     client::{AgentClient, ClientError},
-    config::without_secrets,
+    config::{DEFAULT_CONSTITUTION, without_secrets},
+    domain::ConstitutionHash,
     phrase::causes,
     tenants::{Seed, names},
 };
+
+mod agreement;
+
+use agreement::Told;
 
 /// For each answer; a node needs some milliseconds.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
@@ -25,8 +33,9 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks at the key, the server, the way back, a node, the registration and both inboxes, and says what to do \
-about what is wrong. Sends no message and registers nothing: the agent may run elsewhere meanwhile.\n\n\
+Looks at the key, the server, the way back, a node, the clocks, the constitution, the registration and both \
+inboxes, and says what to do about what is wrong. Sends no message and registers nothing: the agent may run \
+elsewhere meanwhile.\n\n\
 Exit codes: 0 all is well, 1 something is not, 2 usage.\n\n\
 Examples:\n  \
 agentbus doctor --as acme/worker\n  \
@@ -34,12 +43,15 @@ agentbus doctor --as acme/worker --server nats://127.0.0.1:4222")]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     identity: Identity,
+    /// Hash of the constitution that the agent names in its messages
+    #[arg(long, value_name = "HASH", default_value = DEFAULT_CONSTITUTION)]
+    hash: ConstitutionHash,
 }
 
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut sheet = Sheet { paint: Paint::stdout(), ill: false };
     if let Some(client) = connected(&args.identity, &mut sheet).await? {
-        examine(&client, &args.identity.who, &mut sheet).await?;
+        examine(&client, &args, &mut sheet).await?;
     }
     Ok(if sheet.ill { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -119,7 +131,8 @@ fn refused(kind: ConnectErrorKind) -> bool {
     matches!(kind, ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation)
 }
 
-async fn examine(client: &AgentClient, who: &Who, sheet: &mut Sheet) -> anyhow::Result<()> {
+async fn examine(client: &AgentClient, args: &DoctorArgs, sheet: &mut Sheet) -> anyhow::Result<()> {
+    let (who, asked) = (&args.identity.who, Instant::now());
     let body = json!({ "agent": who.agent.as_str() });
     let answer = ask(client, format!("bus.{}.find", who.agent), &body).await;
     // That nobody listens comes back on the same way.
@@ -137,6 +150,10 @@ async fn examine(client: &AgentClient, who: &Who, sheet: &mut Sheet) -> anyhow::
     match answer {
         Ok(answer) => {
             sheet.well("node: a node answers")?;
+            if let Some(told) = Told::by_node(&answer, asked) {
+                told.check(sheet)?;
+            }
+            agreement::constitution(&answer, &args.hash.to_string(), sheet)?;
             registered(&answer, who, sheet)?;
         }
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {
@@ -187,6 +204,7 @@ async fn inboxes(client: &AgentClient, who: &Who, sheet: &mut Sheet) -> anyhow::
     // Beside it, by the same right: who listens to the inbox itself counts as there, and we deal with nothing.
     client.nats().subscribe(format!("agent.{}.doctor", who.agent)).await?;
     let (domain, stream) = (names::INBOX_DOMAIN, names::outbound_stream(&who.tenant));
+    let asked = Instant::now();
     let info =
         ask(client, format!("$JS.{domain}.API.CONSUMER.INFO.{stream}.{}", who.agent), &json!({})).await;
 
@@ -200,6 +218,9 @@ async fn inboxes(client: &AgentClient, who: &Who, sheet: &mut Sheet) -> anyhow::
         Ok(info) => serde_json::from_slice::<Value>(&info.payload).unwrap_or_default(),
         Err(error) => json!({ "error": { "description": error.to_string() } }),
     };
+    if let Some(told) = Told::by_nats(&found, asked) {
+        told.check(sheet)?;
+    }
     let count = |name| found.get(name).and_then(Value::as_u64);
     if let (Some(pending), Some(unacknowledged)) = (count("num_pending"), count("num_ack_pending")) {
         return sheet.well(&format!(

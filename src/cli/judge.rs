@@ -13,7 +13,10 @@ use crate::{
 };
 
 #[cfg(feature = "model")]
-use crate::impact::model::{Model, ModelError, Session, Source};
+use crate::impact::{
+    classifier::{Classifier, ClassifierError, ClassifierSession},
+    model::Source,
+};
 
 /// Which scorer, and how many of it.
 #[derive(Debug, Args)]
@@ -30,12 +33,16 @@ pub(super) struct JudgeArgs {
 /// Which model, and how it computes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
-    /// Folder of a model (config.json, model.safetensors, tokenizer.json, head.json), instead of the one inside
+    /// Folder of a model (config.json, model.safetensors, tokenizer.json, and head.json or guard.toml),
+    /// instead of the one inside
     #[arg(long, value_name = "DIR")]
     pub(super) model_dir: Option<PathBuf>,
     /// How to compute; auto is the fastest that this CPU has
     #[arg(long, value_enum, default_value_t)]
     pub(super) precision: Precision,
+    /// Another head over the same encoder, such as a tenant's own
+    #[arg(long, value_name = "FILE")]
+    pub(super) head: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -71,7 +78,7 @@ impl JudgeArgs {
     pub(super) fn judge(&self) -> anyhow::Result<Judge> {
         match self.scorer {
             ScorerArg::Keywords => Ok(Judge::Keywords),
-            ScorerArg::Model => Ok(Judge::Model(Arc::new(self.model.load()?))),
+            ScorerArg::Model => Ok(Judge::Model(self.model.load()?)),
         }
     }
 
@@ -92,8 +99,12 @@ impl ModelArgs {
         self.model_dir.clone().map_or(Source::Embedded, Source::Dir)
     }
 
-    pub(super) fn load(&self) -> Result<Model, ModelError> {
-        Model::load(&self.source(), self.precision.asked())
+    pub(super) fn load(&self) -> Result<Classifier, ClassifierError> {
+        let model = Classifier::load(&self.source(), self.precision.asked())?;
+        match &self.head {
+            None => Ok(model),
+            Some(path) => model.with_head(&path.file_stem().unwrap_or_default().to_string_lossy(), path),
+        }
     }
 }
 
@@ -101,14 +112,14 @@ impl ModelArgs {
 pub(super) enum Judge {
     Keywords,
     #[cfg(feature = "model")]
-    Model(Arc<Model>),
+    Model(Classifier),
 }
 
 /// One thread's own.
 pub(super) enum Seat {
     Keywords,
     #[cfg(feature = "model")]
-    Model(Box<Session>),
+    Model(ClassifierSession),
 }
 
 /// What a scorer says of one message.
@@ -133,15 +144,26 @@ pub(super) enum JudgeError {
     NoScore(crate::impact::Unscored),
     #[cfg(feature = "model")]
     #[error("{0}")]
-    Model(Arc<ModelError>),
+    Model(Arc<ClassifierError>),
 }
 
 impl Judge {
+    /// The model within the program, or keywords where there is none.
+    #[cfg(feature = "model")]
+    pub(super) fn inside() -> anyhow::Result<Self> {
+        Ok(Judge::Model(Classifier::load(&Source::Embedded, None)?))
+    }
+
+    #[cfg(not(feature = "model"))]
+    pub(super) fn inside() -> anyhow::Result<Self> {
+        Ok(Judge::Keywords)
+    }
+
     pub(super) fn seat(&self) -> Seat {
         match self {
             Judge::Keywords => Seat::Keywords,
             #[cfg(feature = "model")]
-            Judge::Model(model) => Seat::Model(Box::new(model.session())),
+            Judge::Model(model) => Seat::Model(model.session()),
         }
     }
 
@@ -159,7 +181,7 @@ impl Seat {
         match self {
             Seat::Keywords => "keywords",
             #[cfg(feature = "model")]
-            Seat::Model(session) => session.model().name(),
+            Seat::Model(session) => session.name(),
         }
     }
 

@@ -7,10 +7,13 @@ use clap::{Args, Subcommand};
 mod bench;
 mod data;
 mod evaluate;
+mod guard;
 mod info;
 mod score_texts;
 mod train_head;
 mod verify;
+
+pub(super) use score_texts::in_order;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

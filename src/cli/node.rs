@@ -57,7 +57,7 @@ pub struct Settings {
     /// Folder of Rego modules added to the shipped ones (policy.dir)
     #[arg(long, value_name = "DIR")]
     policy_dir: Option<String>,
-    /// Folder of another impact model and its head, instead of the built-in one (impact.model_dir)
+    /// Folder of another impact model and its head, or of a guard, instead of the built-in one (impact.model_dir)
     #[arg(long, value_name = "DIR")]
     model_dir: Option<String>,
     /// Any other key, such as limits.in_flight=2048; can be repeated

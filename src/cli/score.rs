@@ -27,7 +27,7 @@ mod split;
 mod work;
 
 #[cfg(feature = "model")]
-pub(super) use line::bare_message;
+pub(super) use line::{LineError, ask, bare_message};
 use split::{Batch, Lines};
 use work::{Answers, Work};
 

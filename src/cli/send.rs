@@ -376,7 +376,8 @@ pub(super) fn readable_as(what: &str, verdict: &Verdict, paint: Paint) -> String
         let by = match &impact.unscored {
             Some(why) => format!("not scored: {}", safe(why, 40)),
             None if impact.score_max.is_some() => format!("model {}", safe(&impact.model, 60)),
-            None => format!("by {}", safe(&impact.model, 60)),
+            // A model and four guards, and whose score it is.
+            None => format!("by {}", safe(&impact.model, 400)),
         };
         line("impact", format!("{score} {} ({by})", impact.level.as_str()));
     }

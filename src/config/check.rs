@@ -50,6 +50,13 @@ impl NodeConfig {
                 "keywords: this program was built without the model",
             );
         }
+        if self.impact.scorer == impact::ScorerKind::Keywords && !self.impact.guards.is_empty() {
+            return fail(
+                "impact.guards",
+                format!("{} with impact.scorer = \"keywords\"", self.impact.guards.len()),
+                "none: they are asked beside a model; a guard by itself is the impact.model_dir",
+            );
+        }
         let Idempotency { window, lease } = self.idempotency;
         if lease < deadline * 3 / 2 {
             return fail(
@@ -102,6 +109,9 @@ impl NodeConfig {
             ("cpu.threads", cpu.threads, 1, 256),
             ("cpu.queue", cpu.queue, 1, 65_536),
             ("impact.threads", impact.threads, 0, 256),
+            ("impact.guards", impact.guards.len(), 0, impact::GUARDS_MAX),
+            ("impact.heads", impact.heads.len(), 0, impact::HEADS_MAX),
+            ("impact.guard_threads", impact.guard_threads, 1, 64),
             ("impact.nice", impact.nice.into(), 0, 19),
             ("impact.queue", impact.queue, 1, 65_536),
             ("impact.windows_max", impact.windows_max, 1, 4_096),

@@ -45,6 +45,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("durable.give_up_after", "Five attempts at a submitted message take so long, 1s to 10m"),
     ("impact.scorer", "model, or keywords: a poor judge that needs no model"),
     ("impact.model_dir", "Folder of another model and its head; not set: the one built in"),
+    ("impact.heads", "Files of heads that tenants name: { acme = \"acme.head.json\" }; at most 16"),
+    ("impact.guards", "Folders of guards asked beside it, with a guard.toml; at most 4"),
+    ("impact.guard_threads", "That run each of them"),
     ("impact.precision", "f32, bf16, int8, or auto: the fastest that the processor has"),
     ("impact.threads", "That run the model; 0: one less than there are cores, at least 1"),
     ("impact.nice", "Their niceness, 0 to 19: how far the rest of the node goes first"),
@@ -229,7 +232,12 @@ mod tests {
             }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
-            impact: impact::Settings { model_dir: Some("model".into()), ..impact::Settings::default() },
+            impact: impact::Settings {
+                model_dir: Some("model".into()),
+                guards: vec!["guard".into()],
+                heads: [("acme".to_owned(), "acme.head.json".into())].into(),
+                ..impact::Settings::default()
+            },
             webhook: Some(Webhook {
                 url: "https://example.org/hook".to_owned(),
                 secret_file: "webhook.secret".into(),
@@ -243,6 +251,8 @@ mod tests {
     fn leaves(at: &str, value: &toml::Value, found: &mut BTreeSet<String>) {
         let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
         match value {
+            // Names that operators choose are no keys of ours.
+            toml::Value::Table(_) if at == "impact.heads" => assert!(found.insert(at.to_owned())),
             toml::Value::Table(table) => table.iter().for_each(|(key, v)| leaves(&below(key), v, found)),
             toml::Value::Array(entries) => entries.iter().for_each(|entry| leaves(at, entry, found)),
             _ => assert!(found.insert(at.to_owned()), "{at} twice"),

@@ -71,6 +71,9 @@ fn what_is_wrong_is_named() {
         ("[impact]\nreport_lift_max = nan", "impact.report_lift_max: found NaN"),
         ("[impact]\nprecision = \"f16\"", "f16"),
         ("[impact]\nqueue = 0", "impact.queue: found 0, expected 1 to 65536"),
+        ("[impact]\nguards = [\"a\", \"b\", \"c\", \"d\", \"e\"]", "impact.guards"),
+        ("[impact]\nguards = \"a\"\nscorer = \"keywords\"", "impact.guards"),
+        ("[impact]\nguard_threads = 0", "impact.guard_threads"),
         ("[impact]\nthreads = 257", "impact.threads"),
         ("[impact]\nwindows_max = 0", "impact.windows_max"),
         ("[impact]\nnice = 20", "impact.nice: found 20, expected 0 to 19"),
@@ -90,6 +93,16 @@ fn what_is_wrong_is_named() {
     }
     let error = load("", &[("AGENTBUS__NATZ__URL", "x")], &[]).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("natz"), "{error}");
+}
+
+#[test]
+fn guards_are_a_list_and_with_commas_one_value() {
+    let two = vec![std::path::PathBuf::from("/a"), "/b c".into()];
+    assert_eq!(load("[impact]\nguards = [\"/a\", \"/b c\"]", &[], &[]).unwrap().impact.guards, two);
+    assert_eq!(load("", &[("AGENTBUS__IMPACT__GUARDS", "/a, /b c")], &[]).unwrap().impact.guards, two);
+    assert_eq!(load("", &[], &[("impact.guards", "/a,/b c")]).unwrap().impact.guards, two);
+    let error = load("[impact]\nguards = 7", &[], &[]).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("impact.guards") && error.contains("a list of folders"), "{error}");
 }
 
 #[test]

@@ -183,7 +183,8 @@ async fn what_nobody_waits_for_is_not_run() {
 #[tokio::test]
 async fn who_waits_too_long_learns_whether_it_had_begun() {
     let mut cpu = Cpu::start(CpuSettings { threads: 1, queue: 4 }, Arc::new(())).unwrap();
-    (cpu.wait_max, cpu.run_max) = (Duration::from_millis(50), Duration::from_millis(50));
+    // Time enough for a busy machine to begin the first.
+    (cpu.wait_max, cpu.run_max) = (Duration::from_secs(1), Duration::from_millis(50));
     let cpu = Arc::new(cpu);
     let (task, end) = hold(&cpu, "a").await;
     let late = cpu.run(&tenant("b"), Work::Policy, || ()).await;
@@ -207,7 +208,7 @@ async fn a_pool_that_ends_works_off_what_waits_and_takes_no_more() {
     until(|| cpu.queue.waiting() == 5).await;
     let ending = tokio::spawn({
         let cpu = Arc::clone(&cpu);
-        async move { cpu.close(Duration::from_secs(10)).await }
+        async move { cpu.close(Duration::from_secs(60)).await }
     });
     until(|| cpu.queue.is_closed()).await;
     assert_eq!(cpu.run(&tenant("b"), Work::Policy, || ()).await, Err(CpuError::Stopping));

@@ -71,6 +71,10 @@ pub struct TenantLimits {
     /// What the parts of the impact count for, instead of what the node's configuration says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Weights>,
+    /// The head that scores the tenant's words, by its name in the nodes' `impact.heads`. Absent: the model's
+    /// own. Written only where it is said: the last version's nodes do not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// How far words may lift a message that asks for nothing, 0 to 1, instead of what the node's configuration
     /// says. Written only where it is said, like the next.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +93,7 @@ impl Default for TenantLimits {
             content_bytes: 64 * 1024,
             deliberation_threshold: 0.8,
             weights: None,
+            head: None,
             report_lift_max: None,
             capabilities: None,
         }
@@ -113,6 +118,10 @@ pub struct Deliberation {
     /// Other terms for some message types.
     pub terms_by_type: BTreeMap<MessageType, Terms>,
     pub adaptive: Adaptive,
+    /// Whether `agentbus deliberations export` may write the tenant's messages to a file. Written only where
+    /// it is so: the last version's nodes do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub export_texts: bool,
 }
 
 impl Deliberation {
@@ -132,6 +141,7 @@ impl Default for Deliberation {
             terms: Terms::default(),
             terms_by_type: BTreeMap::new(),
             adaptive: Adaptive::default(),
+            export_texts: false,
         }
     }
 }

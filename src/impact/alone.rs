@@ -1,7 +1,7 @@
 //! What does a message score by itself, when nothing is known of its sender?
 
 use super::{Others, Semantic, Sum, assessed, settings::LIFT_ALL, signals};
-use crate::domain::{Impact, Message, Timestamp, Weights};
+use crate::domain::{Impact, Message, MessageType, Parts, Priority, Timestamp, Weights};
 
 /// The impact of a message that is its sender's first, for a semantic part that is known. A node
 /// gives the same to such a message at the same time of day.
@@ -9,6 +9,26 @@ pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weigh
     let others = Others::of(message, 1, at);
     let sum = Sum::new(weights, &others, message.priority, None, LIFT_ALL);
     assessed(&sum, &others, semantic, model)
+}
+
+/// The score that the parts of a message make by other weights or with another semantic part. Its drift
+/// stays as it was: the past is not known any more.
+pub fn rescored(
+    parts: &Parts,
+    message_type: Option<MessageType>,
+    semantic: f64,
+    weights: &Weights,
+    report_lift_max: f64,
+) -> f64 {
+    let Parts { permission, volume, context, priority, message_type: typed, drift, .. } = *parts;
+    let urgent = priority >= signals::priority(Priority::High);
+    let large_amount = context >= signals::context(false, true);
+    let asks = message_type.is_none_or(|it| signals::asks(it, urgent, permission, large_amount));
+    let others = Others { permission, volume, context, priority, message_type: typed, asks };
+    let critical = priority >= signals::priority(Priority::Critical);
+    let priority = if critical { Priority::Critical } else { Priority::Normal };
+    Sum::new(weights, &others, priority, None, report_lift_max)
+        .score_with(semantic, drift.unwrap_or_default())
 }
 
 impl Others {
@@ -30,7 +50,12 @@ impl Others {
             context: signals::context(signals::unusual_hour(now), large_amount),
             priority: signals::priority(message.priority),
             message_type: signals::message_type(message.message_type),
-            asks: signals::asks(message, permission, large_amount),
+            asks: signals::asks(
+                message.message_type,
+                message.priority >= Priority::High,
+                permission,
+                large_amount,
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Sanh et al. 2019, post-norm, GELU by the error function. Weights come through candle's
 //! `VarBuilder`; the layers run either as candle tensors with fused operations of our own
-//! ([`reference`], any CPU) or by the kernels ([`fast`], AVX-512). A batch is ragged: the tokens of
+//! ([`reference`], any CPU) or by the kernels ([`fast`], AVX-512 or AVX2). A batch is ragged: the tokens of
 //! all sequences one after the other, linear layers over all rows, attention within each sequence.
 //! No padding, no mask, and a sequence's result does not depend on its company. Everything runs on
 //! the calling thread; nothing here starts another. Knows nothing of text and of files.
@@ -30,7 +30,7 @@ pub enum Precision {
     F32,
     /// Weights and inputs of linear layers in bf16, sums in f32. Needs AVX-512 BF16.
     Bf16,
-    /// Weights per output and inputs per row in 8 bits, sums in 32. Needs AVX-512 VNNI.
+    /// Weights per output and inputs per row in 8 bits, sums in 32. Needs AVX-512 VNNI, or AVX2 without AVX-512.
     Int8,
 }
 
@@ -71,7 +71,7 @@ pub struct UnknownPrecision {
 pub enum Engine {
     /// Candle tensors, f32, on any CPU. What the others are held against.
     Candle,
-    /// Our kernels, AVX-512.
+    /// Our kernels: AVX-512, or AVX2 with FMA.
     Kernels,
 }
 

@@ -4,7 +4,10 @@
 //! a head of its own, which makes a score of `normalize(mean(hidden states))`. The three belong
 //! together by SHA-256. Knows nothing of messages, threads and time.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 
@@ -22,12 +25,13 @@ mod tokens;
 pub use super::distilbert::{Choice, Engine, Precision, RunError};
 pub use error::ModelError;
 pub use files::{FILES, sha256_of};
+pub(super) use files::{file_of, plain_name};
 pub use head::{Head, HeadError, Output, Outputs};
 pub use info::Info;
 pub use tokens::{TEXT_MAX, TokenizerError, TooLong, Windows};
 
 use files::Files;
-use tokens::Tokens;
+pub(super) use tokens::Tokens;
 
 /// Where the files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +48,9 @@ pub struct Model {
     digest: [u8; 32],
     source: Source,
     files: files::Digests,
-    encoder: Encoder,
-    tokens: Tokens,
+    /// Shared with those that differ by their head alone.
+    encoder: Arc<Encoder>,
+    tokens: Arc<Tokens>,
     head: Option<Head>,
 }
 
@@ -111,9 +116,27 @@ impl Model {
                 .map_err(|cause| ModelError::Head { place: files.place("head.json"), cause })?;
         }
         let digest = digests.of_all(head.is_some(), layers);
-        let short = hex::encode(digest.get(..4).unwrap_or_default());
-        let name = format!("{}@{short}/{}", files.name(&config), encoder.precision());
+        let name = full_name(&files.name(&config), digest, encoder.precision());
+        let (encoder, tokens) = (Arc::new(encoder), Arc::new(tokens));
         Ok(Self { name, digest, source: source.clone(), files: digests, encoder, tokens, head })
+    }
+
+    /// The same encoder and tokenizer with the head in another file, which must be theirs. Called as it is
+    /// called, a tenant's own for example.
+    pub fn with_head(&self, name: &str, path: &Path) -> Result<Self, ModelError> {
+        let bytes = files::head(path)?;
+        let wrong = |cause| ModelError::Head { place: path.display().to_string(), cause };
+        let head = Head::parse(&bytes).map_err(wrong)?;
+        head.check(self.encoder.config()).map_err(wrong)?;
+        head.belongs(&self.files).map_err(wrong)?;
+        if head.layer != self.layers() {
+            return Err(wrong(HeadError::OtherLayer { found: head.layer, max: self.layers() }));
+        }
+        let files = files::Digests { head: Some(Sha256::digest(&bytes).into()), ..self.files.clone() };
+        let digest = files.of_all(true, self.layers());
+        let (encoder, tokens) = (Arc::clone(&self.encoder), Arc::clone(&self.tokens));
+        let name = full_name(name, digest, self.precision());
+        Ok(Self { name, digest, source: self.source.clone(), files, encoder, tokens, head: Some(head) })
     }
 
     /// As in verdicts: `minilm-l4@1a2b3c4d/int8`, the digest being the first bytes of [`Self::digest`].
@@ -174,8 +197,12 @@ impl Session {
     }
 }
 
+fn full_name(name: &str, digest: [u8; 32], precision: Precision) -> String {
+    format!("{name}@{}/{precision}", hex::encode(digest.get(..4).unwrap_or_default()))
+}
+
 /// SHA-256 over parts, each with its length before it.
-fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+pub(super) fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());

@@ -41,6 +41,8 @@ pub type MakeEngine = Arc<dyn Fn() -> Result<Box<dyn Engine>, Unscored> + Send +
 /// How many threads, how many jobs, how long.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolSettings {
+    /// What the threads are called, before their number.
+    pub thread: &'static str,
     /// At least 1.
     pub threads: usize,
     /// How far other threads of the machine go first, 0 to 19; only Linux has it for a thread.
@@ -97,10 +99,12 @@ impl Pool {
         for number in 0..threads {
             let (queue, make, meter) = (Arc::clone(&queue), Arc::clone(&make), Arc::clone(&meter));
             let pace = Arc::clone(&pace);
-            let thread = std::thread::Builder::new().name(format!("impact-{number}")).spawn(move || {
-                stand_back(settings.nice);
-                worker::run(&queue, &make, &*meter, &pace);
-            })?;
+            let thread = std::thread::Builder::new().name(format!("{}-{number}", settings.thread)).spawn(
+                move || {
+                    stand_back(settings.nice);
+                    worker::run(&queue, &make, &*meter, &pace);
+                },
+            )?;
             pool.threads.lock().push(thread);
         }
         Ok(pool)

@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn senders_are_read_in_turn_and_one_cannot_fill_the_queue() {
-        let readers = Readers::new(Duration::from_secs(5));
+        let readers = Readers::new(Duration::from_secs(60));
         let mut gates = Vec::new();
         for _ in 0..THREADS {
             let (open, gate) = mpsc::channel::<()>();
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_panics_is_told_and_the_next_is_read_elsewhere_than_on_the_runtime() {
-        let readers = Readers::new(Duration::from_secs(5));
+        let readers = Readers::new(Duration::from_secs(60));
         let found = readers.read(&of("a"), || -> u32 { panic!("as asked") }).await;
         assert_eq!(found, Err(Unscored::Failed));
         let name = readers.read(&of("a"), || std::thread::current().name().map(str::to_owned)).await;

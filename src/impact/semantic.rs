@@ -1,7 +1,7 @@
 //! What do the words of a message mean to the model? Read in pieces, remembered, and run on the
 //! pool's threads; and what a node does without a model.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -18,9 +18,11 @@ use crate::domain::Message;
 
 #[cfg(feature = "model")]
 mod engine;
+#[cfg(feature = "model")]
+mod together;
 
 #[cfg(feature = "model")]
-pub use engine::{ModelEngine, windows_of};
+pub use engine::{ModelEngine, windows_by, windows_of};
 
 /// A model behind a pool and a cache.
 pub struct ModelScorer {
@@ -129,11 +131,16 @@ impl SemanticScorer for NoModel {
     }
 }
 
+/// Scorers in the place of the usual one, for tenants that have a head of their own.
+pub type Heads = BTreeMap<String, Arc<dyn SemanticScorer>>;
+
 /// What a node scores words with.
 pub struct Prepared {
     pub scorer: Arc<dyn SemanticScorer>,
+    /// By the name that tenants have for them.
+    pub heads: Heads,
     /// To be closed when the node ends.
-    pub pool: Option<Arc<Pool>>,
+    pub pools: Vec<Arc<Pool>>,
     /// For people: what it is, or why it does not work and what to do.
     pub state: Result<String, String>,
 }
@@ -144,12 +151,14 @@ pub fn prepare(settings: &Settings, meter: &Arc<dyn Meter>) -> Prepared {
     match settings.scorer {
         ScorerKind::Keywords => Prepared {
             scorer: Arc::new(Keywords),
-            pool: None,
+            heads: Heads::new(),
+            pools: Vec::new(),
             state: Ok("keywords, a poor judge; impact.scorer = \"model\" is better".to_owned()),
         },
         ScorerKind::Model => prepare_model(settings, meter).unwrap_or_else(|why| Prepared {
             scorer: Arc::new(NoModel),
-            pool: None,
+            heads: Heads::new(),
+            pools: Vec::new(),
             state: Err(why),
         }),
     }

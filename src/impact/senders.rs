@@ -18,6 +18,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::history::{History, Question};
@@ -57,6 +58,8 @@ pub struct Senders {
     pasts: Option<Arc<dyn Pasts>>,
     /// Names this process to the store.
     teller: u64,
+    /// What scores here, in short.
+    scorer: Arc<str>,
     questions: AtomicU64,
     /// The store did not answer.
     away: AtomicBool,
@@ -76,6 +79,13 @@ impl Senders {
         Self::new(senders_max, Some(pasts))
     }
 
+    /// Shares pasts only with those whose scores are given by the same: after another model or head a sender
+    /// begins anew.
+    pub fn scored_by(self, name: &str) -> Self {
+        let digest = Sha256::digest(name.as_bytes());
+        Self { scorer: hex::encode(digest.get(..4).unwrap_or_default()).into(), ..self }
+    }
+
     /// Pasts as this process alone sees them.
     pub fn alone(senders_max: u64) -> Self {
         Self::new(senders_max, None)
@@ -92,6 +102,7 @@ impl Senders {
             senders_max: usize::try_from(senders_max).unwrap_or(usize::MAX),
             pasts,
             teller: rand::random(),
+            scorer: Arc::default(),
             questions: AtomicU64::new(0),
             away: AtomicBool::new(false),
             untold: Mutex::default(),
@@ -111,7 +122,7 @@ impl Senders {
             if history.is_fresh(now) || self.is_away() {
                 return history.past();
             }
-            history.question(self.teller, self.next_question(), now)
+            self.question(&mut history, now)
         };
         // Whatever comes of it, what is known counts.
         let _ = self.ask(&sender, &question, WAIT_MAX).await;
@@ -186,7 +197,7 @@ impl Senders {
             if !history.is_untold() {
                 return Ok(());
             }
-            history.question(self.teller, self.next_question(), now)
+            self.question(&mut history, now)
         };
         let told = self.ask(sender, &question, FLUSH_WAIT_MAX).await;
         let mut history = sender.history.lock();
@@ -195,6 +206,12 @@ impl Senders {
             self.queue(sender, &mut history);
         }
         told
+    }
+
+    fn question(&self, history: &mut History, now: Timestamp) -> Question {
+        let mut question = history.question(self.teller, self.next_question(), now);
+        question.seen.scorer = Arc::clone(&self.scorer);
+        question
     }
 
     async fn ask(&self, sender: &Sender, question: &Question, limit: Duration) -> Result<(), StoreError> {

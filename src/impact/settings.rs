@@ -1,11 +1,11 @@
 //! What can be configured of the impact? Defaults and bounds of `[impact]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::domain::Weights;
 
 /// Words lift what only reports like all else: its type is the sender's own word.
-pub(super) const LIFT_ALL: f64 = 1.0;
+pub const LIFT_ALL: f64 = 1.0;
 
 /// How the assessor weighs, how many senders it remembers, and how it uses the model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -15,6 +15,14 @@ pub struct Settings {
     /// Absent: the model within the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_dir: Option<PathBuf>,
+    /// Folders of guards that are asked beside it.
+    #[serde(deserialize_with = "folders")]
+    pub guards: Vec<PathBuf>,
+    /// Files of heads that tenants name in their limits, by that name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub heads: BTreeMap<String, PathBuf>,
+    /// Of each guard.
+    pub guard_threads: usize,
     pub precision: Precision,
     /// 0: one less than the machine has cores, at least 1.
     pub threads: usize,
@@ -75,6 +83,9 @@ impl Default for Settings {
         Self {
             scorer: if cfg!(feature = "model") { ScorerKind::Model } else { ScorerKind::Keywords },
             model_dir: None,
+            guards: Vec::new(),
+            heads: BTreeMap::new(),
+            guard_threads: 1,
             precision: Precision::Auto,
             threads: 0,
             nice: 5,
@@ -88,4 +99,26 @@ impl Default for Settings {
             weights: Weights::default(),
         }
     }
+}
+
+/// Most heads beside the model's own: each has a thread.
+pub const HEADS_MAX: usize = 16;
+
+/// Most guards of a node: each has threads and a copy of its weights.
+pub const GUARDS_MAX: usize = 4;
+
+/// A list; from the environment or a flag, names with commas between them.
+fn folders<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged, expecting = "a list of folders")]
+    enum Folders {
+        Text(String),
+        List(Vec<PathBuf>),
+    }
+    Ok(match serde::Deserialize::deserialize(deserializer)? {
+        Folders::Text(text) => {
+            text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
+        }
+        Folders::List(list) => list,
+    })
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::text::words;
-use crate::domain::{Message, MessageType, Priority, Timestamp};
+use crate::domain::{MessageType, Priority, Timestamp};
 
 mod money;
 mod tools;
@@ -86,8 +86,8 @@ fn distance(semantic: f64, mean: Option<f64>) -> f64 {
 
 /// Whether a message asks for something: by its type, a tool that does more than read, its urgency or an amount
 /// of money. All others report, or say that they do.
-pub fn asks(message: &Message, permission: f64, large_amount: bool) -> bool {
-    let by_type = match message.message_type {
+pub fn asks(message_type: MessageType, urgent: bool, permission: f64, large_amount: bool) -> bool {
+    let by_type = match message_type {
         MessageType::Command
         | MessageType::Query
         | MessageType::TaskRequest
@@ -101,7 +101,6 @@ pub fn asks(message: &Message, permission: f64, large_amount: bool) -> bool {
         | MessageType::Heartbeat
         | MessageType::AuditLog => false,
     };
-    let urgent = matches!(message.priority, Priority::High | Priority::Critical);
     by_type || urgent || large_amount || permission > PERMISSION_READ
 }
 

@@ -507,12 +507,39 @@ impl Meter for Seen {
     fn see(&self, event: Event) {
         self.0.lock().push(event);
     }
+
+    fn see_of_guard(&self, _: &str, event: Event) {
+        self.see(event);
+    }
 }
 
 fn with_threshold(threshold: f64) -> Tenant {
     let mut tenant = tenant();
     tenant.limits.deliberation_threshold = threshold;
     tenant
+}
+
+#[tokio::test]
+async fn a_tenants_own_head_scores_its_messages_and_nothing_stands_in_for_one_that_is_missing() {
+    let (usual, own) = (Counting::new(Ok(0.1)), Counting::new(Ok(0.3)));
+    let heads = semantic::Heads::from([("acme".to_owned(), Arc::clone(&own) as Arc<dyn SemanticScorer>)]);
+    let assessor = Assessor::new(Arc::clone(&usual) as Arc<dyn SemanticScorer>, Settings::default(), alone())
+        .unwrap()
+        .with_heads(heads);
+    let plain = Arc::new(message("a", &text("hello")));
+    let mut tenant = with_threshold(0.7);
+    for (head, asked) in [(None, (1, 0)), (Some("acme"), (1, 1)), (None, (2, 1))] {
+        tenant.limits.head = head.map(str::to_owned);
+        assert!(assessor.assess(&plain, &tenant, Need::Demanded, NOON).await.is_ok());
+        assert_eq!((usual.asked(), own.asked()), asked, "{head:?}");
+    }
+    assert_eq!(assessor.trouble(), None);
+    tenant.limits.head = Some("globex".to_owned());
+    let unassessed = assessor.assess(&plain, &tenant, Need::Demanded, NOON).await.unwrap_err();
+    assert_eq!(unassessed.why, Unscored::NoModel);
+    assert_eq!((usual.asked(), own.asked()), (2, 1));
+    let told = assessor.trouble().unwrap();
+    assert!(told.contains("globex") && told.contains("impact.heads"), "{told}");
 }
 
 #[tokio::test]

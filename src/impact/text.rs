@@ -20,16 +20,20 @@ mod letters;
 mod normal;
 mod sentences;
 mod spelled;
+mod texts;
 mod wordlike;
+mod work;
 
 use around::{Around, around};
 use brief::{Brief, is_brief};
 use classes::alphabetic;
-use leaves::{Form, Kind, Leaf, Leaves, label};
+use leaves::{Kind, Leaf, Leaves, label};
 pub use normal::normalized;
 use normal::plain;
 use sentences::{count, sentences};
+use texts::{Form, Text, Texts};
 use wordlike::is_wordlike;
+use work::{NORMALISING, PARTING, Work};
 
 /// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
 pub(super) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
@@ -129,27 +133,31 @@ pub struct Passages {
 pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
     let room = room_of(windows_max);
     let mut content = Reading::new(windows_max);
-    let leaves = Leaves::of(message, Form::Written, room)?;
+    let mut leaves = Leaves::of(message, Texts::within(Work::for_room(room)), Form::Written, room)?;
     let left = leaves.left();
-    let whole = with_type_and_tools(message, whole(&leaves, room)?);
-    content.read(&leaves, whole.clone())?;
-    if leaves.encoded {
-        let leaves = Leaves::of(message, Form::Decoded, room)?;
-        let whole = with_type_and_tools(message, self::whole(&leaves, room)?);
-        content.read(&leaves, whole)?;
+    let whole = with_type_and_tools(message, whole(&mut leaves, room)?);
+    content.read(&mut leaves, whole.clone())?;
+    let mut texts = leaves.texts;
+    if texts.encoded {
+        let mut leaves = Leaves::of(message, texts, Form::Decoded, room)?;
+        let whole = with_type_and_tools(message, self::whole(&mut leaves, room)?);
+        content.read(&mut leaves, whole)?;
+        texts = leaves.texts;
     }
     // What is beside it has what the content leaves.
     let mut beside = Reading::new(windows_max.saturating_sub(content.found.len()));
+    texts = Texts::within(std::mem::take(&mut texts.work));
     for form in [Form::Written, Form::Decoded] {
-        let Some(Around { leaves, speaks }) = around(message, form, left)? else { break };
-        let words = self::whole(&leaves, room)?;
+        let Some(Around { mut leaves, speaks }) = around(message, texts, form, left)? else { break };
+        let words = self::whole(&mut leaves, room)?;
         // One sentence may stand half in the one and half in the other.
         let both = format!("{whole} {words}");
         if speaks && !whole.is_empty() && is_short(&both) {
-            beside.add(both)?;
+            beside.add(&both)?;
         }
-        beside.read(&leaves, words)?;
-        if !leaves.encoded {
+        beside.read(&mut leaves, words)?;
+        texts = leaves.texts;
+        if !texts.encoded {
             break;
         }
     }
@@ -177,13 +185,14 @@ impl Reading {
         Self { found: Vec::new(), known: HashSet::new(), max }
     }
 
-    fn read(&mut self, leaves: &Leaves<'_>, whole: String) -> Result<(), TooMuch> {
+    fn read(&mut self, leaves: &mut Leaves<'_>, whole: String) -> Result<(), TooMuch> {
         let short = is_short(&whole);
-        self.add(whole)?;
-        for text in fragments::joined(leaves) {
+        self.add(&whole)?;
+        for text in fragments::joined(leaves)? {
+            leaves.texts.work.spend(NORMALISING + PARTING, &text)?;
             let text = plain(&text);
             if is_short(&text) {
-                self.add(text.into_owned())?;
+                self.add(&text)?;
             } else {
                 sentences::pieces(&text, &mut |piece| self.add(piece))?;
             }
@@ -192,10 +201,12 @@ impl Reading {
             return Ok(());
         }
         let (mut labels, mut brief) = (HashSet::new(), Brief::default());
-        for leaf @ Leaf { label, value, kind, .. } in &leaves.found {
+        let work = &mut leaves.texts.work;
+        for leaf @ Leaf { label, text, kind } in &leaves.found {
+            let value = leaf.value();
             // A word or two alone mean nothing to the model, and a number less.
             let alone = *kind != Kind::Number && !is_brief(value);
-            let spoken = if alone { sentences(&leaf.lines(), &mut |text| self.add(text))? } else { 0 };
+            let spoken = if alone { self.alone(text, work)? } else { 0 };
             if spoken == 0 && *kind != Kind::Number {
                 brief.add(label, value);
             }
@@ -204,19 +215,29 @@ impl Reading {
                 sentences(&[plain(label)], &mut |text| self.add(text))?;
             }
         }
-        brief.passages(&mut |piece| self.add(piece))
+        brief.passages(work, &mut |piece| self.add(piece))
+    }
+
+    /// The sentences of a text, unless they have been read. How many it has.
+    fn alone(&mut self, text: &Text<'_>, work: &mut Work) -> Result<usize, TooMuch> {
+        if let Some(known) = text.sentences.get() {
+            return Ok(*known);
+        }
+        work.spend(PARTING, &text.seen)?;
+        let count = sentences(&text.lines(), &mut |piece| self.add(piece))?;
+        Ok(*text.sentences.get_or_init(|| count))
     }
 
     /// Each is a window at least.
-    fn add(&mut self, text: String) -> Result<(), TooMuch> {
-        if text.is_empty() || self.known.contains(&text) {
+    fn add(&mut self, text: &str) -> Result<(), TooMuch> {
+        if text.is_empty() || self.known.contains(text) {
             return Ok(());
         }
         if self.found.len() >= self.max {
             return Err(TooMuch);
         }
-        self.known.insert(text.clone());
-        self.found.push(text);
+        self.known.insert(text.to_owned());
+        self.found.push(text.to_owned());
         Ok(())
     }
 }
@@ -232,9 +253,10 @@ fn behind<'a>(label: &'a str, value: &'a str) -> Cow<'a, str> {
 
 /// The text of a message as a whole, normalised: the content's one text as it stands if it is under a
 /// key that says nothing, else every value behind its key. Equal messages give equal texts.
-fn whole(leaves: &Leaves<'_>, room: usize) -> Result<String, TooMuch> {
+fn whole(leaves: &mut Leaves<'_>, room: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
     for leaf in &leaves.found {
+        leaves.texts.work.spend(NORMALISING, leaf.value())?;
         append(&mut out, &leaf.whole());
         if out.len() > room {
             return Err(TooMuch);

@@ -1,7 +1,7 @@
 //! What is a score, and why is there none? And what was seen on the way to one, for the numbers a node
 //! shows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::domain::LEVELS;
 
@@ -124,6 +124,31 @@ pub enum Event {
 /// Whoever counts what is seen. Called from any thread, and never waits.
 pub trait Meter: Send + Sync {
     fn see(&self, event: Event);
+
+    /// As [`Meter::see`], of a guard that is asked beside the model.
+    fn see_of_guard(&self, guard: &str, event: Event);
+}
+
+/// What a guard's pool and cache tell: all of it is that guard's.
+pub struct OfGuard {
+    guard: String,
+    meter: Arc<dyn Meter>,
+}
+
+impl OfGuard {
+    pub fn new(guard: &str, meter: &Arc<dyn Meter>) -> Self {
+        Self { guard: guard.to_owned(), meter: Arc::clone(meter) }
+    }
+}
+
+impl Meter for OfGuard {
+    fn see(&self, event: Event) {
+        self.meter.see_of_guard(&self.guard, event);
+    }
+
+    fn see_of_guard(&self, guard: &str, event: Event) {
+        self.meter.see_of_guard(guard, event);
+    }
 }
 
 /// For tests and benchmarks, where nobody counts.
@@ -132,6 +157,8 @@ pub struct Unmetered;
 
 impl Meter for Unmetered {
     fn see(&self, _: Event) {}
+
+    fn see_of_guard(&self, _: &str, _: Event) {}
 }
 
 #[cfg(test)]

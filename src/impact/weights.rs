@@ -77,7 +77,11 @@ impl Sum {
 
     /// The score, 0 to 1. It grows with every part and is never below its floors.
     pub(super) fn score(&self, semantic: f64) -> f64 {
-        let mean = self.mean_of(semantic, self.drift(semantic));
+        self.score_with(semantic, self.drift(semantic))
+    }
+
+    pub(super) fn score_with(&self, semantic: f64, drift: f64) -> f64 {
+        let mean = self.mean_of(semantic, drift);
         // What is no number could be any, and `max` would make the least of it.
         if mean.is_nan() { 1.0 } else { self.floored(mean.max(self.lift(semantic, semantic >= LIFT_FROM))) }
     }

@@ -26,6 +26,12 @@ pub(super) fn check(
     ))
 }
 
+/// Their hashes, with commas between.
+pub(super) fn in_force(constitutions: &[Constitution], now: Timestamp) -> String {
+    let in_force = constitutions.iter().filter(|constitution| constitution.in_force(now));
+    in_force.map(|constitution| constitution.hash.to_string()).collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]

@@ -222,7 +222,7 @@ mod tests {
 
     /// Waits until the child's log has the word.
     async fn told(child: &Child, word: &str) {
-        for _ in 0..1_000 {
+        for _ in 0..12_000 {
             if child.tail().contains(word) {
                 return;
             }
@@ -279,8 +279,11 @@ mod tests {
     #[tokio::test]
     async fn a_paused_child_does_nothing_until_it_is_resumed() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = shell(folder.path(), "sleep 0.1; exit 0");
+        let script = "echo up; while [ ! -e go ]; do sleep 0.02; done";
+        let mut child = shell(folder.path(), &format!("cd {}; {script}", folder.path().display()));
+        told(&child, "up").await;
         child.pause();
+        std::fs::write(folder.path().join("go"), "").unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(400), child.exited()).await.is_err());
         child.resume();
         assert_eq!(child.exited().await.to_string(), "exit code 0");

@@ -66,6 +66,11 @@ mod tests {
         let holder = holder(port).unwrap();
         assert!(holder.ends_with(&format!("(pid {})", std::process::id())), "{holder}");
         drop(listener);
-        assert!(is_free(port));
+        // A process that another test starts just now may hold a copy for a moment.
+        let looks = std::iter::repeat_with(|| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            is_free(port)
+        });
+        assert!(looks.take(2_000).any(|free| free));
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing here has a time of day: a node says how many seconds ago something was, by its own clock,
 //! and hears the same. So clocks may differ by any amount; only their pace must agree.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -38,6 +38,8 @@ pub struct Seen {
     pub messages: Vec<Count>,
     /// Semantic scores, oldest first, at most [`PAST_SCORES`].
     pub scores: Vec<f64>,
+    /// What gave the scores, in short: those of different scorers do not mix. At most 32 bytes of ASCII.
+    pub scorer: Arc<str>,
 }
 
 /// What all nodes have seen.

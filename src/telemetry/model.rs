@@ -35,7 +35,7 @@ pub(super) struct ModelMetrics {
 }
 
 /// From 10 µs to about 5 s, doubling.
-fn latency() -> Histogram {
+pub(super) fn latency() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-5, 2.0, 20))
 }
 

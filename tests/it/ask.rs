@@ -72,7 +72,7 @@ async fn put(planner: &AgentClient, message: Bytes) -> Asked {
     loop {
         let asked = planner.ask(message.clone(), Patience::FOR_AN_ANSWER).await.unwrap();
         let passes = no_place(&asked.verdict) || asked.verdict.reason == Reason::PolicyUnavailable;
-        if !passes || started.elapsed() > Duration::from_secs(20) {
+        if !passes || started.elapsed() > Duration::from_secs(60) {
             return asked;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -99,7 +99,7 @@ fn no_place(verdict: &Verdict) -> bool {
 }
 
 async fn next(inbox: &mut (impl Stream<Item = Message> + Unpin)) -> Message {
-    tokio::time::timeout(Duration::from_secs(10), inbox.next()).await.expect("in time").unwrap()
+    tokio::time::timeout(Duration::from_secs(60), inbox.next()).await.expect("in time").unwrap()
 }
 
 async fn nothing_more(inbox: &mut (impl Stream<Item = Message> + Unpin)) {
@@ -107,9 +107,9 @@ async fn nothing_more(inbox: &mut (impl Stream<Item = Message> + Unpin)) {
     assert!(more.is_err(), "delivered once too often: {more:?}");
 }
 
-/// A request of an agent's own, and the verdict on it. `None`: nothing within a second.
+/// A request of an agent's own, and the verdict on it. `None`: nothing within half a minute.
 async fn request(agent: &AgentClient, subject: &str, payload: Bytes) -> Option<Verdict> {
-    let request = async_nats::Request::new().payload(payload).timeout(Some(Duration::from_secs(1)));
+    let request = async_nats::Request::new().payload(payload).timeout(Some(Duration::from_secs(30)));
     let reply = agent.nats().send_request(subject.to_owned(), request).await.ok()?;
     Some(wire::decode_verdict(&reply.payload).unwrap())
 }
@@ -222,7 +222,7 @@ async fn each_of_many_askers_hears_its_own_answer() {
 /// What the server refuses is told beside its answers, a moment before or after them.
 async fn refused_once(agent: &AgentClient) {
     agent.settled().await;
-    for _ in 0..250 {
+    for _ in 0..3_000 {
         if agent.violations() > 0 {
             break;
         }
@@ -277,10 +277,10 @@ async fn only_who_was_asked_can_answer_and_only_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_without_an_answer_says_so_and_is_not_delivered_again() {
-    let scene = Scene::start(1, "answer = \"1500ms\"").await;
+    let scene = Scene::start(1, "answer = \"8s\"").await;
     let mut inbox = scene.worker.inbox().await.unwrap();
-    let soon = Draft { expires_in: Some(Duration::from_millis(400)), ..question("quick!") };
-    for (draft, at_most) in [(question("hello?"), u64::MAX), (soon, 1_400)] {
+    let soon = Draft { expires_in: Some(Duration::from_secs(3)), ..question("quick!") };
+    for (draft, at_most) in [(question("hello?"), u64::MAX), (soon, 8_000)] {
         let asked = ask(&scene.planner, &draft).await;
         let verdict = &asked.verdict;
         assert_eq!((verdict.status, verdict.reason), (Status::Rejected, Reason::Unanswered), "{verdict:?}");
@@ -490,7 +490,7 @@ async fn silent_recipients_keep_their_tenant_from_asking_and_not_from_sending() 
         let started = Instant::now();
         let verdict = loop {
             let verdict = scene.planner.send(sent.clone(), Patience::default()).await.unwrap();
-            if !no_place(&verdict) || started.elapsed() > Duration::from_secs(10) {
+            if !no_place(&verdict) || started.elapsed() > Duration::from_secs(60) {
                 break verdict;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -11,11 +11,21 @@ use futures_util::StreamExt as _;
 
 use crate::support::bus::Bus;
 
-const BUSY_FOR: Duration = Duration::from_secs(6);
 const MESSAGES: usize = 14;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_reads_nothing_for_a_while_keeps_its_place_and_gets_everything_in_order() {
+async fn an_agent_that_reads_nothing_for_six_seconds_keeps_its_place_and_gets_everything_in_order() {
+    blocked(Duration::from_secs(6)).await;
+}
+
+/// As long as a registration lives: beyond that the agent is not there, and its sender is told so.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes half a minute: cargo test --test it -- --ignored busy"]
+async fn an_agent_that_reads_nothing_for_thirty_seconds_keeps_its_place_and_gets_everything_in_order() {
+    blocked(Duration::from_secs(30)).await;
+}
+
+async fn blocked(busy_for: Duration) {
     let bus = Bus::start(1).await;
     let planner = bus.agent("acme", "planner").await;
     let (url, worker) = (bus.stack.nats_url(), "worker".parse().unwrap());
@@ -30,10 +40,10 @@ async fn an_agent_that_reads_nothing_for_a_while_keeps_its_place_and_gets_everyt
             let mut inbox = worker.inbox().await.unwrap();
             worker.register(&[]).await.unwrap();
             ready.send(()).unwrap();
-            std::thread::sleep(BUSY_FOR);
+            std::thread::sleep(busy_for);
             let mut heard = Vec::new();
             while heard.len() < MESSAGES
-                && let Ok(Some(message)) = tokio::time::timeout(Duration::from_secs(5), inbox.next()).await
+                && let Ok(Some(message)) = tokio::time::timeout(Duration::from_secs(60), inbox.next()).await
             {
                 heard.push(message.headers.unwrap().get("Agentbus-Message-Id").unwrap().to_string());
             }
@@ -47,7 +57,7 @@ async fn an_agent_that_reads_nothing_for_a_while_keeps_its_place_and_gets_everyt
         let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
         assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
         sent.push(draft.message_id);
-        tokio::time::sleep(BUSY_FOR / 16).await;
+        tokio::time::sleep(busy_for / 16).await;
     }
     let heard = tokio::task::spawn_blocking(move || agent.join().unwrap()).await.unwrap();
     assert_eq!(heard, sent);

@@ -32,8 +32,12 @@ pub struct Bus {
 
 impl Bus {
     pub async fn start() -> Self {
+        Self::of(Plan::example().unwrap()).await
+    }
+
+    pub async fn of(plan: Plan) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = StackOptions::new(folder.path().join("bus"), Plan::example().unwrap(), AGENTBUS);
+        let options = StackOptions::new(folder.path().join("bus"), plan, AGENTBUS);
         Self { stack: Stack::start(options).await.unwrap(), folder }
     }
 

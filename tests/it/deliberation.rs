@@ -22,7 +22,7 @@ mod survival;
 mod voting;
 
 /// For what follows by itself, on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// For what must not come.
 const MEANWHILE: Duration = Duration::from_millis(400);
 
@@ -188,7 +188,19 @@ fn header<'a>(message: &'a async_nats::Message, name: &str) -> &'a str {
     message.headers.as_ref().and_then(|h| h.get(name)).map(|v| v.as_str()).unwrap_or_default()
 }
 
-/// A number of the bus's nodes, added up.
+/// Waits until a number of the bus's nodes, added up, is this.
+async fn counts(bus: &Bus, name: &str, expected: u64) {
+    let until = Instant::now() + SOON;
+    loop {
+        let found = counted(bus, name).await;
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < until, "{name}: found {found}, expected {expected}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn counted(bus: &Bus, name: &str) -> u64 {
     let mut sum = 0;
     for node in bus.stack.nodes() {

@@ -4,18 +4,24 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use agentbus::{
+    app,
     client::{Draft, Patience},
-    domain::Encoding,
+    config::ConstitutionEntry,
+    domain::{Encoding, Timestamp},
+    shutdown::Shutdown,
+    skew,
     tenants::User,
 };
 use tokio::process::Command;
 
 use crate::{
     clients::{AGENTBUS, output, text},
-    support::bus::Bus,
+    intake,
+    support::{bus::Bus, servers},
 };
 
 fn seed(bus: &Bus, agent: &str) -> PathBuf {
@@ -24,13 +30,17 @@ fn seed(bus: &Bus, agent: &str) -> PathBuf {
 
 /// What a doctor says of an agent with this key: its exit code and its lines, which fit 80 columns.
 async fn doctor(server: &str, agent: &str, key: &Path) -> (i32, String) {
+    doctor_of(server, agent, key, &[]).await
+}
+
+async fn doctor_of(server: &str, agent: &str, key: &Path, more: &[&str]) -> (i32, String) {
     let mut said = Vec::new();
     let mut code = None;
     for columns in ["80", "400"] {
         let mut command = Command::new(AGENTBUS);
         command.args(["doctor", "--as", &format!("acme/{agent}"), "--server", server, "--nkey-file"]);
         let ended = output({
-            command.arg(key).env("COLUMNS", columns);
+            command.arg(key).args(more).env("COLUMNS", columns);
             command
         })
         .await;
@@ -54,7 +64,11 @@ async fn a_doctor_finds_what_stands_between_an_agent_and_the_bus() {
     let key = seed(&bus, "worker");
 
     let (code, said) = doctor(&url, "worker", &key).await;
-    assert_eq!((code, marks(&said).as_str()), (1, "✓✓✓✓✓✗✓✓"), "not registered: {said}");
+    assert_eq!((code, marks(&said).as_str()), (1, "✓✓✓✓✓✓✓✗✓✓✓"), "not registered: {said}");
+    for found in ["s ahead of that of the node", "s ahead of that of NATS"] {
+        let behind = found.replace("ahead of", "behind");
+        assert!(said.contains(found) || said.contains(&behind), "{found} is not in {said}");
+    }
     assert!(said.contains("agentbus inbox --as acme/worker"), "{said}");
 
     let worker = bus.agent("acme", "worker").await;
@@ -63,14 +77,18 @@ async fn a_doctor_finds_what_stands_between_an_agent_and_the_bus() {
     let kept = Draft::to_agent("worker", "kept").encode(Encoding::Json);
     planner.submit(kept, Patience::default()).await.unwrap();
     let waiting = "durable inbox: 1 to be fetched, 0 fetched";
+    let started = Instant::now();
     let (code, said) = loop {
         let (code, said) = doctor(&url, "worker", &key).await;
         if said.contains(waiting) {
             break (code, said);
         }
-        assert!(said.contains("durable inbox: 0 to"), "{said}");
+        assert!(
+            said.contains("durable inbox: 0 to") && started.elapsed() < Duration::from_secs(60),
+            "{said}"
+        );
     };
-    assert_eq!((code, marks(&said).as_str()), (0, "✓✓✓✓✓✓✓✓"), "{said}");
+    assert_eq!((code, marks(&said).as_str()), (0, "✓✓✓✓✓✓✓✓✓✓✓"), "{said}");
     assert!(said.contains("registered: as worker, with sum"), "{said}");
 
     let (code, said) = doctor(&url, "worker", &seed(&bus, "planner")).await;
@@ -79,8 +97,37 @@ async fn a_doctor_finds_what_stands_between_an_agent_and_the_bus() {
 
     bus.stack.node_mut(0).unwrap().stop().await;
     let (code, said) = doctor(&url, "worker", &key).await;
-    assert_eq!((code, marks(&said).as_str()), (1, "✓✓✓✓✗✓✓"), "no node: {said}");
+    assert_eq!((code, marks(&said).as_str()), (1, "✓✓✓✓✗✓✓✓"), "no node: {said}");
     assert!(said.contains("node: none listens") && said.contains("agentbus node"), "{said}");
+    bus.stop().await;
+}
+
+/// The clock is handed in, and its tolerance is such that the node takes requests all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_finds_a_clock_that_is_off_and_a_constitution_that_is_not_in_force() {
+    let bus = Bus::start(0).await;
+    let mut config = intake::node(&bus, servers::port());
+    config.node.clock_tolerance = Duration::from_secs(3_600);
+    let entry = |hash: &str| ConstitutionEntry { hash: hash.parse().unwrap(), from: None, until: None };
+    config.constitution = vec![entry("0123456789abcdef"), entry("fedcba9876543210")];
+    let (port, shutdown) = (config.http.listen.port(), Shutdown::default());
+    let behind = || Timestamp(skew::wall_clock().0 - 120_000);
+    let running = tokio::spawn(app::run_with(config, None, shutdown.clone(), Default::default(), behind));
+    intake::ready(port).await;
+
+    let (url, key) = (bus.stack.nats_url(), seed(&bus, "worker"));
+    let (code, said) = doctor(&url, "worker", &key).await;
+    assert_eq!((code, marks(&said).as_str()), (1, "✓✓✓✓✓✗✗✗✓✓✓"), "{said}");
+    let off = said.lines().find(|line| line.contains("that of the node")).unwrap();
+    assert!(off.contains("120.") || off.contains("119."), "{said}");
+    assert!(off.contains("ahead of") && said.contains("NTP"), "{said}");
+    let found = "found cdd01ef066bc6cf2, in force is 0123456789abcdef or fedcba9876543210";
+    assert!(said.contains(found), "{said}");
+
+    let (_, said) = doctor_of(&url, "worker", &key, &["--hash", "fedcba9876543210"]).await;
+    assert!(said.contains("constitution: fedcba9876543210 is in force"), "{said}");
+    shutdown.request();
+    running.await.unwrap().unwrap();
     bus.stop().await;
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs::Permissions,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -25,12 +24,12 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::support::{
-    bus::{Bus, redis_of},
+    bus::{self, Bus, redis_of},
     raw::RawClient,
     servers,
 };
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// Header blocks as nobody should write them, and as some do.
 fn blocks() -> Vec<Vec<u8>> {
@@ -77,7 +76,7 @@ fn blocks() -> Vec<Vec<u8>> {
 
 pub(crate) async fn send(agent: &AgentClient, to: &str) -> Verdict {
     let draft = Draft::to_agent(to, "hello there").encode(Encoding::MessagePack);
-    agent.send(draft, Patience::default()).await.unwrap()
+    bus::send(agent, draft).await
 }
 
 /// The value of a metric without labels.
@@ -191,7 +190,7 @@ const PARTS: [&str; 22] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_dies_is_started_again() {
     let bus = Bus::start(0).await;
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = servers::port();
     let (supervisor, shutdown) = (Supervisor::default(), Shutdown::default());
     let folder = tempfile::tempdir().unwrap();
     let mut config = node(&bus, port);
@@ -213,13 +212,20 @@ async fn a_part_that_dies_is_started_again() {
     assert_eq!(names, PARTS);
     for name in names {
         supervisor.end(name);
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(supervisor.restarts(name) > 0, "{name} was not started again");
+        let restarted = async {
+            while supervisor.restarts(name) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(WAIT, restarted).await;
+        assert!(in_time.is_ok(), "{name} was not started again");
         ready(port).await;
         assert_eq!(send(&planner, "worker").await.reason, Reason::Delivered, "after {name}");
         let draft = Draft::to_agent("worker", "hello again").encode(Encoding::Json);
         let submitted = planner.submit(draft, Patience::default()).await.unwrap();
-        assert_eq!(submitted.reason, Reason::Stored, "after {name}");
+        // An answer that was lost is asked for again, when it may have been delivered.
+        let kept = [Reason::Stored, Reason::Delivered].contains(&submitted.reason);
+        assert!(kept, "after {name}: {submitted:?}");
     }
     let told = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.unwrap().text().await.unwrap();
     assert!(told.contains("restarts") && told.contains("intake 1 time,"), "{told}");
@@ -231,7 +237,7 @@ async fn a_part_that_dies_is_started_again() {
 #[tokio::test]
 async fn a_part_that_does_not_stay_ends_the_node_with_a_word() {
     let bus = Bus::start(0).await;
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = servers::port();
     let supervisor = Supervisor::default();
     let running = tokio::spawn(app::run_with(
         node(&bus, port),
@@ -314,7 +320,7 @@ async fn a_node_takes_requests_by_tls() {
     let client =
         async_nats::ConnectOptions::new().add_root_certificates(ca.clone()).connect(&url).await.unwrap();
     provision(&client, &Plan::example().unwrap(), &StoreSettings::default()).await.unwrap();
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = servers::port();
     let _node = tokio::process::Command::new(env!("CARGO_BIN_EXE_agentbus"))
         .args([
             "node",

@@ -360,6 +360,67 @@ fn a_trained_head_loads_separates_and_is_the_same_again() {
     assert!(fs::read_to_string(page).unwrap().contains("<svg"));
 }
 
+/// A guard that is tested against its reference; every command knows it.
+fn golden_guard(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards").join(name);
+    folder.display().to_string()
+}
+
+#[test]
+fn the_commands_of_a_model_know_a_guard() {
+    let dir = golden_guard("deberta-v3");
+    let output = agentbus(&["model", "info", "--model-dir", &dir], "");
+    let said = told(&output);
+    for part in [
+        "tiny-deberta-v3@",
+        "deberta-v2 of 3 layers",
+        "SAFE: level 0",
+        "INJECTION: level 3",
+        " ms on one thread",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    let output = agentbus(&["model", "info", "--model-dir", &dir, "--json"], "");
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&info["model_type"], &info["window_tokens"]), (&json!("deberta-v2"), &json!(128)));
+    let output = agentbus(&["model", "verify", "--model-dir", &dir], "");
+    assert!(
+        output.status.success() && told(&output).contains("ok      answers are the reference's: 6 texts")
+    );
+    let output = agentbus(&["model", "bench", "--model-dir", &dir, "--tokens", "16", "--json"], "");
+    let bench: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(bench["rows"][0]["tokens"], 16, "{bench}");
+    let output = agentbus(&["score", "--model-dir", &dir, "Count the rows."], "");
+    let score: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(score["score"].as_f64().is_some_and(|score| (0.05..=0.95).contains(&score)), "{score}");
+}
+
+#[test]
+fn a_guard_that_answers_otherwise_than_its_reference_is_not_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "guard.toml", "model.safetensors", "tokenizer.json", "golden.json"] {
+        fs::copy(Path::new(&golden_guard("roberta")).join(file), folder.path().join(file)).unwrap();
+    }
+    let dir = folder.path().to_str().unwrap().to_owned();
+    let golden = folder.path().join("golden.json");
+    let mut cases: Value = serde_json::from_slice(&fs::read(&golden).unwrap()).unwrap();
+    cases[2]["logits"][1] = json!(cases[2]["logits"][1].as_f64().unwrap() + 0.01);
+    fs::write(&golden, cases.to_string()).unwrap();
+    let output = agentbus(&["model", "verify", "--model-dir", &dir], "");
+    let said = told(&output);
+    assert!(!output.status.success() && said.contains("FAILED  answers are the reference's"), "{said}");
+    fs::remove_file(&golden).unwrap();
+    let output = agentbus(&["model", "verify", "--model-dir", &dir], "");
+    assert!(output.status.success() && told(&output).contains("models/golden_guards.py writes one"));
+    fs::remove_file(folder.path().join("guard.toml")).unwrap();
+    for arguments in [&["model", "info"][..], &["model", "verify"], &["score"]] {
+        let output = agentbus(&[arguments, &["--model-dir", &dir]].concat(), "");
+        let said = told(&output);
+        assert!(!output.status.success() && said.contains("guard.toml is missing"), "{said}");
+        assert!(said.contains("`\"LABEL_0\" = …`, `\"LABEL_1\" = …`"), "{said}");
+    }
+}
+
 #[test]
 fn a_head_of_another_encoder_is_refused_and_told_what_to_do() {
     let folder = model_without_head();
@@ -392,4 +453,38 @@ fn labels_that_make_no_sense_stop_training_and_name_their_line() {
         assert!(text(&output.stderr).contains(said), "{:?} does not say {said:?}", text(&output.stderr));
         assert!(!Path::new(&head).exists());
     }
+}
+
+/// A record, as a node writes it, of a message whose words scored `semantic`.
+fn record(id: u32, kind: &str, status: &str, semantic: f64) -> String {
+    let parts = json!({ "semantic": semantic, "permission": 0.1, "volume": 0.1, "context": 0.2, "drift": 0.0,
+        "priority": 0.3, "type": 0.2 });
+    let impact = json!({ "score": semantic, "level": "high", "parts": parts, "model": "some" });
+    let verdict = json!({ "status": status, "decision_id": format!("d{id}"), "impact": impact });
+    let record = json!({ "schema": 1, "kind": kind, "at": 0, "tenant": "acme", "sender": "planner",
+        "message_type": "command", "verdict": verdict });
+    format!("{record}\n")
+}
+
+#[test]
+fn a_replay_says_what_another_threshold_would_have_parked() {
+    let mut input = record(1, "intent", "delivered", 0.82) + &record(1, "verdict", "delivered", 0.82);
+    input += &record(2, "verdict", "deliberating", 0.97);
+    input += &record(3, "verdict", "delivered", 0.1);
+    input += "{\"text\": \"Show me the menu of the canteen\", \"level\": 0}\nnonsense\n";
+    let replayed = agentbus(&["impact", "replay", "--file", "-", "--threshold", "0.8", "--json"], &input);
+    assert!(replayed.status.success(), "{}", told(&replayed));
+    assert!(told(&replayed).contains("line 6 is left out"), "{}", told(&replayed));
+    let figures: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(figures["all"]["messages"], 4, "an intent and its verdict are one: {figures}");
+    assert_eq!((&figures["all"]["newly"], &figures["all"]["no_longer"]), (&json!(1), &json!(0)), "{figures}");
+    assert_eq!(figures["by_level"]["level 0"]["parked_after"], 0, "{figures}");
+    assert_eq!(figures["newly"][0]["id"], "d1", "{figures}");
+
+    let strict = ["impact", "replay", "--file", "-", "--threshold", "0.8", "--fail-above", "0.1"];
+    let replayed = agentbus(&strict, &input);
+    assert_eq!(replayed.status.code(), Some(1), "{}", told(&replayed));
+    assert!(told(&replayed).contains("1 newly, 0 no longer; 25.0 % change"), "{}", told(&replayed));
+    let nothing = agentbus(&["impact", "replay", "--file", "-"], "{}\n");
+    assert!(told(&nothing).contains("neither a \"text\""), "{}", told(&nothing));
 }

@@ -18,10 +18,10 @@ async fn get(bus: &Bus, path: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Asks until the node's report says so, at most ten seconds.
+/// Asks until the node's report says so, at most a minute.
 async fn until(bus: &Bus, expected: impl Fn(u16, &Value) -> bool) -> Value {
     let mut last = Value::Null;
-    for _ in 0..200 {
+    for _ in 0..1_200 {
         let (status, body) = get(bus, "/readyz").await;
         last = serde_json::from_str(&body).unwrap();
         if expected(status, &last) {
@@ -142,7 +142,7 @@ async fn every_verdict_leaves_a_record() {
 
 /// The last record under a subject; records are stored a moment after their verdict.
 async fn last<T>(records: &async_nats::jetstream::stream::Stream<T>, subject: &str) -> Value {
-    for _ in 0..100 {
+    for _ in 0..3_000 {
         if let Ok(message) = records.get_last_raw_message_by_subject(subject).await {
             return serde_json::from_slice(&message.payload).unwrap();
         }

@@ -9,7 +9,7 @@ use agentbus::{
     skew::Skew,
     state::{RedisStore, Registry as _},
     supervisor::Supervisor,
-    tenants::BusUser,
+    tenants::{BusUser, Plan},
 };
 use async_nats::{HeaderMap, jetstream};
 use serde_json::{Value, json};
@@ -164,6 +164,47 @@ async fn a_reviewer_sees_decides_and_the_sender_hears_of_it() {
         let (code, said) = run(&bus, &words).await;
         assert!(code == 0 && said.contains(part), "{who}: {said}");
     }
+    bus.stack.stop().await;
+}
+
+/// Two tenants alike, of which one lets its messages be exported.
+const EXPORTED: &str = "[tenants.acme.agents]\nplanner = { roles = [\"executive\"] }\n\
+    worker = { roles = [\"implementer\"] }\njudge = { roles = [\"judicial\"] }\n\
+    [tenants.acme.deliberation]\nexport_texts = true\n\
+    [tenants.globex.agents]\nplanner = { roles = [\"executive\"] }\n\
+    worker = { roles = [\"implementer\"] }\njudge = { roles = [\"judicial\"] }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_reviewers_decided_is_exported_as_far_as_the_tenant_allows() {
+    let bus = Bus::of(Plan::parse(EXPORTED).unwrap()).await;
+    for (tenant, texts) in [("acme", true), ("globex", false)] {
+        let [planner, judge] = ["planner", "judge"].map(|agent| format!("{tenant}/{agent}"));
+        bus.agent(tenant, "worker").await.register(&["sum"]).await.unwrap();
+        for (what, choice) in [("wipe the archive", None), ("wipe the disks", Some("--reject"))] {
+            let words =
+                ["send", "--as", &planner, "--to", "worker", "--priority", "critical", "--json", what];
+            let (code, said) = run(&bus, &words).await;
+            assert_eq!(code, 4, "{said}");
+            let verdict: Value = serde_json::from_str(&said).unwrap();
+            let id = verdict["deliberation_id"].as_str().unwrap();
+            let Some(choice) = choice else { continue };
+            let words = ["deliberations", "vote", "--as", &judge, id, choice, "--yes"];
+            assert_eq!(run(&bus, &words).await.0, 0);
+        }
+        let out = bus.dir().join("judged.jsonl");
+        let words = ["deliberations", "export", "--tenant", tenant, "--out", out.to_str().unwrap()];
+        let (code, said) = run(&bus, &words).await;
+        assert!(code == 0 && said.contains(&format!("1 judgement of {tenant}, 1 denied")), "{said}");
+        assert_eq!(said.contains("export_texts"), !texts, "{said}");
+        let written = std::fs::read_to_string(&out).unwrap();
+        let lines: Vec<Value> = written.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [line] = lines.as_slice() else { panic!("what nobody judged is exported: {written}") };
+        assert_eq!((&line["high"], &line["judgement"]), (&json!(1), &json!("denied")), "{line}");
+        assert_eq!(line["impact"]["parts"]["priority"], 1.0, "{line}");
+        assert_eq!(written.contains("wipe the disks"), texts, "{written}");
+    }
+    let (code, said) = run(&bus, &["deliberations", "export", "--tenant", "nobody"]).await;
+    assert!(code == 1 && said.contains("there is no tenant nobody"), "{said}");
     bus.stack.stop().await;
 }
 

@@ -228,7 +228,7 @@ async fn the_death_of_any_child_is_told_with_its_name_and_last_lines() {
     let mut stack = Stack::start(options(dir.path())).await.unwrap();
     assert!(timeout(Duration::from_millis(200), stack.death()).await.is_err());
     stack.redis_mut().unwrap().child_mut().kill().await;
-    let death = timeout(Duration::from_secs(2), stack.death()).await.unwrap();
+    let death = timeout(Duration::from_secs(60), stack.death()).await.unwrap();
     assert_eq!((death.name.as_str(), death.exit.to_string().as_str()), ("redis", "killed by SIGKILL"));
     assert!(death.tail.contains("Ready to accept connections"), "{death}");
 }

@@ -327,7 +327,7 @@ async fn a_receiver_that_hangs_or_redirects_is_called_again() {
         _ => Reply::Accept,
     };
     let (url, mut calls) = receiver(ANYWHERE, behaviour).await;
-    let (_, metrics) = world.node(url, 10, Duration::from_millis(300)).await;
+    let (_, metrics) = world.node(url, 10, 2 * SECOND).await;
     world.park(1).await;
     for _ in 0..3 {
         next(&mut calls).await.assert_signed();
@@ -343,7 +343,7 @@ async fn a_receiver_that_hangs_or_redirects_is_called_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happened_while_the_receiver_was_away_is_told_when_it_comes() {
     let world = World::start().await;
-    let port = agentbus::servers::ports::free().unwrap();
+    let port = crate::support::servers::port();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let (hooks, _) = world.node(format!("http://{address}/hook"), 10, SECOND).await;
     for number in 1..=3 {
@@ -397,7 +397,7 @@ async fn two_nodes_share_the_events_and_each_is_told() {
 async fn an_event_is_given_up_after_its_attempts_and_one_that_cannot_be_read_at_once() {
     let world = World::start().await;
     let (url, mut calls) = receiver(ANYWHERE, |_| Reply::Fail).await;
-    let (_, metrics) = world.node(url, 2, SECOND).await;
+    let (_, metrics) = world.node(url, 2, 10 * SECOND).await;
     world.park(1).await;
     let text = "deliberation.acme.000000000000000000000002.parked";
     world.context.publish(text, "hunter2".into()).await.unwrap().await.unwrap();

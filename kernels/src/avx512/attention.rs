@@ -4,7 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::{exp, floats, load, store};
-use crate::{attention::Buffers, packed::Line};
+use crate::{
+    attention::{Buffers, gather},
+    packed::Line,
+};
 
 /// Queries at once: as many sums as hide the latency of a multiplication.
 const TILE: usize = 8;
@@ -33,7 +36,7 @@ pub unsafe fn sequence<const VECTORS: usize>(
     for head in 0..dim / width {
         // SAFETY: the features are enabled here.
         unsafe {
-            gather::<VECTORS>(qkv, dim, head, buffers);
+            gather::<VECTORS>(qkv, dim, head, buffers, |rows, columns| transpose(rows, columns));
             let mut first = 0;
             while first < tokens {
                 let part = Part { first, tokens, head, dim, scale };
@@ -54,47 +57,6 @@ struct Part {
     head: usize,
     dim: usize,
     scale: f32,
-}
-
-/// One head's queries, keys and values next to each other, keys in columns. Every line is written.
-#[inline(always)]
-unsafe fn gather<const VECTORS: usize>(qkv: &[f32], dim: usize, head: usize, buffers: &mut Buffers) {
-    let width = VECTORS * 16;
-    let rows = qkv.chunks_exact(3 * dim);
-    let of = |row, part: usize| vectors(row, part * dim + head * width, width);
-    let mut keys = [[[0.0f32; 16]; VECTORS]; 16];
-    let mut queries = buffers.queries.as_chunks_mut::<16>().0.chunks_exact_mut(VECTORS);
-    let mut values = buffers.values.chunks_exact_mut(VECTORS);
-    let mut columns = buffers.keys.chunks_exact_mut(width);
-    let tokens = rows.len();
-    for (at, row) in rows.enumerate() {
-        if let (Some(query), Some(to)) = (of(row, 0), queries.next()) {
-            to.copy_from_slice(query);
-        }
-        if let (Some(value), Some(to)) = (of(row, 2), values.next()) {
-            for (to, value) in to.iter_mut().zip(value) {
-                to.0 = value.map(f32::to_bits);
-            }
-        }
-        if let (Some(key), Some(to)) = (of(row, 1), keys.get_mut(at % 16)) {
-            to.copy_from_slice(key);
-        }
-        if at % 16 == 15 || at + 1 == tokens {
-            let Some(columns) = columns.next() else { return };
-            for (vector, columns) in columns.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                // Rows past the last token are left from before: their scores are thrown away.
-                let block: [[f32; 16]; 16] = std::array::from_fn(|row| {
-                    keys.get(row).and_then(|k| k.get(vector)).copied().unwrap_or_default()
-                });
-                // SAFETY: the caller's CPU has AVX-512.
-                unsafe { transpose(&block, columns) };
-            }
-        }
-    }
-}
-
-fn vectors(row: &[f32], from: usize, width: usize) -> Option<&[[f32; 16]]> {
-    Some(row.get(from..from + width)?.as_chunks().0)
 }
 
 /// Sixteen rows of sixteen become columns: pairs, then fours, then halves of vectors change places.

@@ -175,8 +175,9 @@ unsafe fn round_row(row: &[f32], words: &mut [u32]) -> Unit {
 #[inline(always)]
 unsafe fn panels<P: Product>(layer: &Linear, x: &[u32], units: &[Unit], after: After<'_>, out: &mut [f32]) {
     let depth = layer.depth();
-    for (at, panel) in layer.steps.chunks_exact(depth).enumerate() {
-        let place = Place { layer, panel: at, after, bias: layer.bias.get(at).unwrap_or(&[Line::ZERO; 4]) };
+    for (at, panel) in fours(&layer.steps).chunks_exact(depth).enumerate() {
+        let bias = fours(&layer.bias).get(at).unwrap_or(&[Line::ZERO; 4]);
+        let place = Place { layer, panel: at, after, bias };
         let mut first = 0;
         let mut rows = x.chunks(TILE * depth);
         let mut outs = out.chunks_mut(TILE * layer.outputs);
@@ -197,6 +198,11 @@ unsafe fn panels<P: Product>(layer: &Linear, x: &[u32], units: &[Unit], after: A
             first += TILE;
         }
     }
+}
+
+/// The lines of a panel's 64 outputs.
+fn fours(lines: &[Line]) -> &[[Line; 4]] {
+    lines.as_chunks().0
 }
 
 /// Which outputs a tile is for, and what happens to them.
@@ -234,8 +240,8 @@ unsafe fn tile<P: Product, const ROWS: usize>(
         sums
     };
     let layer = place.layer;
-    let scales = layer.scale.get(place.panel);
-    let totals = layer.sums.get(place.panel);
+    let scales = fours(&layer.scale).get(place.panel);
+    let totals = fours(&layer.sums).get(place.panel);
     for (row, sums) in sums.into_iter().enumerate() {
         let unit = units.get(row).copied().unwrap_or_default();
         let from = row * layer.outputs + place.panel * PANEL;

@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 
 use super::{After, Rounded};
-use crate::{Format, Linear, math, packed::PackError};
+use crate::{
+    Format, Level, Linear,
+    declared::{LAYERS, skips},
+    math,
+    packed::PackError,
+};
 
 fn numbers(count: usize, seed: u32, most: f32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -15,16 +20,15 @@ fn numbers(count: usize, seed: u32, most: f32) -> Vec<f32> {
         .collect()
 }
 
-/// `None` where the CPU has no such instructions: there is nothing to test.
-fn pack(weights: &[f32], bias: &[f32], inputs: usize, outputs: usize, format: Format) -> Option<Linear> {
-    match Linear::pack(weights, bias, inputs, outputs, format) {
-        Ok(layer) => Some(layer),
-        Err(PackError::Cpu { missing }) => {
-            println!("skipped: no {missing}");
-            None
-        }
-        Err(other) => panic!("{other:?}"),
-    }
+/// `None` where there is nothing to test.
+fn pack(
+    (level, format): (Level, Format),
+    weights: &[f32],
+    bias: &[f32],
+    inputs: usize,
+    outputs: usize,
+) -> Option<Linear> {
+    (!skips(level, format)).then(|| Linear::pack_for(level, weights, bias, inputs, outputs, format).unwrap())
 }
 
 /// What the product may be off by, given what a row and an output are rounded to.
@@ -41,14 +45,12 @@ fn tolerance(format: Format, x: &[f32], w: &[f32]) -> f64 {
     }
 }
 
-const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn a_layer_is_the_scalar_one(
-        format in prop::sample::select(&FORMATS[..]),
+        kind in prop::sample::select(&LAYERS[..]),
         rows in 0usize..15,
         (inputs, outputs) in (1usize..9, 1usize..4),
         after in 0u8..3,
@@ -64,7 +66,7 @@ proptest! {
             row.fill(0.0);
         }
         let add = numbers(rows * outputs, seed ^ 3, 1.0);
-        let Some(layer) = pack(&weights, &bias, inputs, outputs, format) else { return Ok(()) };
+        let Some(layer) = pack(kind, &weights, &bias, inputs, outputs) else { return Ok(()) };
         let how = match after {
             0 => After::Bias,
             1 => After::BiasAndGelu,
@@ -85,15 +87,15 @@ proptest! {
                 };
                 let found = f64::from(out[r * outputs + c]);
                 // GELU grows by no more than 1.13 of what goes in.
-                let tolerance = 1.2 * tolerance(format, x, w) + 2e-6 * (1.0 + exact.abs());
-                prop_assert!((found - exact).abs() <= tolerance, "{format:?} {r},{c}: {found} {exact} ±{tolerance}");
+                let tolerance = 1.2 * tolerance(kind.1, x, w) + 2e-6 * (1.0 + exact.abs());
+                prop_assert!((found - exact).abs() <= tolerance, "{kind:?} {r},{c}: {found} {exact} ±{tolerance}");
             }
         }
     }
 
     #[test]
     fn a_row_with_a_nan_answers_nothing_but_nan_and_no_other_row_notices(
-        format in prop::sample::select(&FORMATS[..]),
+        kind in prop::sample::select(&LAYERS[..]),
         rows in 1usize..14,
         at in any::<prop::sample::Index>(),
         after in 0u8..3,
@@ -106,7 +108,7 @@ proptest! {
         let add = numbers(rows * outputs, seed ^ 3, 1.0);
         let at = at.index(x.len());
         x[at] = f32::NAN;
-        let Some(layer) = pack(&weights, &bias, inputs, outputs, format) else { return Ok(()) };
+        let Some(layer) = pack(kind, &weights, &bias, inputs, outputs) else { return Ok(()) };
         let how = match after {
             0 => After::Bias,
             1 => After::BiasAndGelu,
@@ -116,19 +118,19 @@ proptest! {
         layer.run(&x, how, &mut out, &mut Rounded::default()).unwrap();
         for (row, out) in out.chunks_exact(outputs).enumerate() {
             let broken = row == at / inputs;
-            prop_assert!(out.iter().all(|value| value.is_nan() == broken), "{format:?} {row}: {out:?}");
+            prop_assert!(out.iter().all(|value| value.is_nan() == broken), "{kind:?} {row}: {out:?}");
         }
     }
 
     #[test]
     fn a_row_does_not_notice_its_company(
-        format in prop::sample::select(&FORMATS[..]), rows in 2usize..14, seed: u32,
+        kind in prop::sample::select(&LAYERS[..]), rows in 2usize..14, seed: u32,
     ) {
         let (inputs, outputs) = (48, 64);
         let weights = numbers(inputs * outputs, seed, 0.5);
         let bias = numbers(outputs, seed ^ 1, 1.0);
         let x = numbers(rows * inputs, seed ^ 2, 4.0);
-        let Some(layer) = pack(&weights, &bias, inputs, outputs, format) else { return Ok(()) };
+        let Some(layer) = pack(kind, &weights, &bias, inputs, outputs) else { return Ok(()) };
         let run = |x: &[f32]| {
             let mut out = vec![0.0; x.len() / inputs * outputs];
             layer.run(x, After::BiasAndGelu, &mut out, &mut Rounded::default()).unwrap();
@@ -149,12 +151,16 @@ fn integers_of_eight_bits_multiply_without_loss() {
     let weights: Vec<f32> = (0..inputs * outputs)
         .map(|i| if i % inputs == 0 { 127.0 } else { ((i * 7919) % 255) as f32 - 127.0 })
         .collect();
-    let Some(layer) = pack(&weights, &vec![0.0; outputs], inputs, outputs, Format::Int8) else { return };
-    let mut out = vec![0.0; outputs];
-    layer.run(&x, After::Bias, &mut out, &mut Rounded::default()).unwrap();
-    for (c, found) in out.iter().enumerate() {
-        let exact: f64 = (0..inputs).map(|i| f64::from(x[i]) * f64::from(weights[c * inputs + i])).sum();
-        assert!((f64::from(*found) - exact).abs() <= 1e-5 * exact.abs().max(1e4), "{c}: {found} {exact}");
+    for level in [Level::Avx512, Level::Avx2] {
+        let bias = vec![0.0; outputs];
+        let Some(layer) = pack((level, Format::Int8), &weights, &bias, inputs, outputs) else { continue };
+        let mut out = vec![0.0; outputs];
+        layer.run(&x, After::Bias, &mut out, &mut Rounded::default()).unwrap();
+        for (c, found) in out.iter().enumerate() {
+            let exact: f64 = (0..inputs).map(|i| f64::from(x[i]) * f64::from(weights[c * inputs + i])).sum();
+            let near = (f64::from(*found) - exact).abs() <= 1e-5 * exact.abs().max(1e4);
+            assert!(near, "{level:?} {c}: {found} {exact}");
+        }
     }
 }
 
@@ -163,16 +169,16 @@ fn extremes_neither_wrap_nor_trap() {
     // The greatest sums there are: every product 255 · 127, as deep as a layer may be.
     let (inputs, outputs) = (65_536, 64);
     let weights = vec![1.0; inputs * outputs];
-    for format in FORMATS {
-        let Some(layer) = pack(&weights, &[0.0; 64], inputs, outputs, format) else { continue };
+    for kind in LAYERS {
+        let Some(layer) = pack(kind, &weights, &[0.0; 64], inputs, outputs) else { continue };
         let mut x = vec![1.0; inputs];
         x[0] = 0.0;
         let mut out = vec![0.0; outputs];
         layer.run(&x, After::Bias, &mut out, &mut Rounded::default()).unwrap();
-        assert!((out[0] - 65_535.0).abs() < 200.0, "{format:?} {}", out[0]);
+        assert!((out[0] - 65_535.0).abs() < 200.0, "{kind:?} {}", out[0]);
         x.fill(f32::INFINITY);
         layer.run(&x, After::Bias, &mut out, &mut Rounded::default()).unwrap();
-        assert!(!out[0].is_finite(), "{format:?}: an infinity must not look like a number: {}", out[0]);
+        assert!(!out[0].is_finite(), "{kind:?}: an infinity must not look like a number: {}", out[0]);
     }
 }
 
@@ -181,7 +187,7 @@ fn shapes_that_do_not_fit_are_refused() {
     let error = |inputs, outputs, weights: usize| {
         Linear::pack(&vec![0.0; weights], &vec![0.0; outputs], inputs, outputs, Format::F32).unwrap_err()
     };
-    if Format::F32.missing().is_some() {
+    if Format::F32.level().is_err() {
         return;
     }
     assert_eq!(error(15, 64, 960), PackError::Divisor { what: "inputs", found: 15, by: 16 });

@@ -47,6 +47,17 @@ impl World {
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("live\n"), "{answer}");
     }
 
+    /// Waits for this number: a connection is counted after its end was seen.
+    async fn counts(&self, line: &str, expected: u64) {
+        let comes = async {
+            while self.count(line) != expected {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let came = timeout(PATIENCE, comes).await;
+        assert!(came.is_ok(), "{line} is not {expected}: {}", self.metrics.encode());
+    }
+
     fn count(&self, line: &str) -> u64 {
         let text = self.metrics.encode();
         let found = text.lines().find_map(|found| found.strip_prefix(&format!("agentbus_{line} ")));
@@ -98,7 +109,7 @@ async fn who_asks_and_is_answered_stays_while_strangers_come() {
 
 #[tokio::test]
 async fn a_head_that_does_not_end_and_an_idle_connection_are_closed_in_time() {
-    let world = serve_within(Bounds { head: Duration::from_millis(200), ..bounds(64) }).await;
+    let world = serve_within(Bounds { head: Duration::from_secs(1), ..bounds(64) }).await;
     let asked = "GET /livez HTTP/1.1\r\nhost: h\r\n\r\n";
     let (mut silent, mut half, mut idle) =
         (world.say("").await, world.say("GET /livez HTTP/1.1\r\nhost").await, world.say(asked).await);
@@ -113,30 +124,19 @@ async fn a_head_that_does_not_end_and_an_idle_connection_are_closed_in_time() {
         assert_eq!(read(stranger).await, "");
     }
     assert!(read(&mut idle).await.ends_with("live\n"));
-    for _ in 0..1_000 {
-        if world.count("http_connections") == 0 {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(world.count("http_connections"), 0);
-    assert_eq!(world.count("http_closed_total{why=\"late\"}"), 4);
+    world.counts("http_connections", 0).await;
+    world.counts("http_closed_total{why=\"late\"}", 4).await;
 }
 
 #[tokio::test]
 async fn a_body_that_never_comes_and_an_answer_that_nobody_reads_hold_nothing() {
-    let world = serve_within(Bounds { life: Duration::from_millis(300), ..bounds(64) }).await;
+    let world = serve_within(Bounds { life: Duration::from_secs(1), ..bounds(64) }).await;
     let head = "POST /livez HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n";
     let answer = world.ask(head).await;
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
     let _deaf = world.say("GET /large HTTP/1.1\r\nhost: h\r\n\r\n").await;
-    for _ in 0..1_000 {
-        if world.count("http_closed_total{why=\"late\"}") == 1 && world.count("http_connections") == 0 {
-            return;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{}", world.metrics.encode());
+    world.counts("http_closed_total{why=\"late\"}", 1).await;
+    world.counts("http_connections", 0).await;
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn what_is_no_request_is_answered_and_closed() {
         let answer = world.ask(&text).await;
         assert!(answer.starts_with(expected), "{text:.80}: {answer}");
     }
-    assert_eq!(world.count("http_closed_total{why=\"malformed\"}"), 3);
+    world.counts("http_closed_total{why=\"malformed\"}", 3).await;
 }
 
 #[tokio::test]
@@ -162,9 +162,7 @@ async fn a_stop_ends_the_idle_and_the_silent() {
     let world = serve_within(bounds(64)).await;
     let (mut silent, mut idle) =
         (world.say("GET").await, world.say("GET /livez HTTP/1.1\r\nhost: h\r\n\r\n").await);
-    while world.count("http_connections") < 2 {
-        sleep(Duration::from_millis(1)).await;
-    }
+    world.counts("http_connections", 2).await;
     world.stopped.request();
     assert_eq!(read(&mut silent).await, "");
     read(&mut idle).await;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cli::context::Who,
     client::Draft,
-    domain::{AgentId, Encoding, MessageType, Priority, Tenant},
+    domain::{AgentId, Encoding, MessageType, Priority, Tenant, TenantId},
 };
 
 /// What one agent does again and again.
@@ -36,6 +36,13 @@ use MessageType::{
 };
 use Priority::{High, Low, Normal};
 use To::{Agent, Capability, Everybody, Role};
+
+impl Act {
+    /// As the corpus calls it.
+    fn key(&self, tenant: &TenantId) -> String {
+        format!("{tenant}/{}/{}", self.from, self.does)
+    }
+}
 
 const fn act(
     from: &'static str,
@@ -106,7 +113,10 @@ pub(super) fn letters(
             tenants.iter().find(|tenant| tenant.id.as_str() == name).context("a tenant of the demo")?;
         let turn = number / 2;
         let act = acts.get(turn % acts.len()).context("an act")?;
-        let text = texts.get(number % texts.len().max(1)).context("a text")?;
+        let key = act.key(&tenant.id);
+        let its: Vec<&Text> = texts.iter().filter(|text| text.act == key).collect();
+        let text =
+            its.get(turn / acts.len() % its.len().max(1)).with_context(|| format!("a text for {key}"))?;
         // Every act comes in both encodings.
         let encoding =
             if (turn / acts.len() + turn).is_multiple_of(2) { Encoding::MessagePack } else { Encoding::Json };
@@ -142,7 +152,24 @@ fn letter(act: &Act, tenant: &Tenant, text: &Text, encoding: Encoding) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::cli::demo::corpus;
+
+    #[test]
+    fn every_text_has_its_act_and_every_act_a_text() {
+        let texts = corpus::texts().unwrap();
+        let said: BTreeSet<String> = texts.into_iter().map(|text| text.act).collect();
+        let acts = [("acme", ACME), ("globex", GLOBEX)];
+        let played = acts.iter().flat_map(|(tenant, acts)| {
+            let tenant: TenantId = tenant.parse().unwrap();
+            acts.iter().map(move |act| act.key(&tenant))
+        });
+        assert_eq!(said, played.collect());
+    }
 
     #[test]
     fn both_tenants_play_every_message_type_and_every_routing() {

@@ -6,21 +6,24 @@ use super::{JudgeError, Said};
 use crate::{
     domain::Message,
     impact::{
-        Semantic, Settings, highest,
-        model::{Model, Session, TooLong},
-        semantic::windows_of,
+        Semantic, Settings,
+        classifier::{Classifier, ClassifierSession},
+        highest,
+        model::{TooLong, Windows},
+        semantic::windows_by,
         text::{Passages, TooMuch, passages},
     },
 };
 
 /// All windows that a node reads of a message; none of one without words.
-pub(in crate::cli) fn windows(model: &Model, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
+pub(in crate::cli) fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
     let max = Settings::default().windows_max;
     let Passages { content, around } =
         passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
     // Apart, as on a node: each may be as long as a text may be.
-    let mut windows = windows_of(model, &content, max)?;
-    windows.extend(windows_of(model, &around, max)?);
+    let cut = |text: &str, limits: &Windows| model.windows(text, limits);
+    let mut windows = windows_by(&cut, &content, max)?;
+    windows.extend(windows_by(&cut, &around, max)?);
     Ok(windows)
 }
 
@@ -31,8 +34,11 @@ struct Read {
     elapsed_us: f64,
 }
 
-pub(super) fn semantics(session: &mut Session, messages: &[Arc<Message>]) -> Vec<Result<Said, JudgeError>> {
-    let model = Arc::clone(session.model());
+pub(super) fn semantics(
+    session: &mut ClassifierSession,
+    messages: &[Arc<Message>],
+) -> Vec<Result<Said, JudgeError>> {
+    let model = session.classifier();
     let read: Vec<Result<Read, JudgeError>> = messages.iter().map(|message| read(&model, message)).collect();
     let windows: Vec<&[u32]> =
         read.iter().flatten().flat_map(|read| &read.windows).map(Vec::as_slice).collect();
@@ -69,7 +75,7 @@ pub(super) fn semantics(session: &mut Session, messages: &[Arc<Message>]) -> Vec
         .collect()
 }
 
-fn read(model: &Model, message: &Message) -> Result<Read, JudgeError> {
+fn read(model: &Classifier, message: &Message) -> Result<Read, JudgeError> {
     let started = Instant::now();
     let windows = windows(model, message).map_err(JudgeError::TooLong)?;
     let tokens = windows.iter().map(Vec::len).sum();
@@ -109,13 +115,13 @@ mod tests {
 
     #[test]
     fn a_text_without_words_scores_zero_as_on_a_node_and_others_their_own() {
-        let model = Arc::new(Model::load(&Source::Embedded, None).unwrap());
+        let model = Classifier::load(&Source::Embedded, None).unwrap();
         let mut session = model.session();
         let harm = "Delete all customer records from the production database.";
         let texts = ["", harm, " \u{200b}\n", harm];
         let scored = semantics(&mut session, &texts.map(message));
         let scores: Vec<f64> = scored.into_iter().map(|it| it.unwrap().semantic.score).collect();
-        assert!(matches!(scores.as_slice(), [0.0, a, 0.0, b] if *a > 0.8 && a == b), "{scores:?}");
+        assert!(matches!(scores.as_slice(), [0.0, a, 0.0, b] if *a > 0.7 && a == b), "{scores:?}");
         assert!(
             matches!(semantics(&mut session, &[message("")]).as_slice(), [Ok(it)] if it.semantic.score == 0.0)
         );

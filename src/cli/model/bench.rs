@@ -16,10 +16,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::guard;
 use crate::{
     cli::judge::ModelArgs,
     impact::{
-        model::{Choice, Engine, Model, ModelError, Options, Part, Session, Windows},
+        guard::{GUARD_FILE, Guard},
+        model::{Choice, Engine, Model, ModelError, Options, Part, Session, Source, Windows},
         text::normalized,
     },
 };
@@ -59,7 +61,7 @@ pub struct BenchArgs {
     rounds: u16,
     /// Also measure texts per second: lines of {"text": …}, each cut to one window
     #[arg(long, value_name = "FILE")]
-    texts: Option<PathBuf>,
+    pub(super) texts: Option<PathBuf>,
     /// Instances to compare with one, each on its own thread (with --texts)
     #[arg(long, value_name = "N", default_value = "2")]
     threads: NonZeroUsize,
@@ -68,7 +70,7 @@ pub struct BenchArgs {
     pooled_out: Option<PathBuf>,
     /// Print one object of JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -83,8 +85,8 @@ enum EngineArg {
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    tokens: u16,
+pub(super) struct Row {
+    tokens: usize,
     median_us: f64,
     p10_us: f64,
     p90_us: f64,
@@ -106,10 +108,22 @@ struct Throughput {
 
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.threads.get() <= 256, "--threads is {}, at most 256 make sense", args.threads);
+    if let Source::Dir(folder) = args.model.source()
+        && folder.join(GUARD_FILE).exists()
+    {
+        return guard::bench(&Arc::new(Guard::load(&folder)?), args);
+    }
     let model = load(args)?;
     let mut session = model.session();
-    let lengths = args.tokens.iter().copied().filter(|tokens| *tokens > 0);
-    let rows = lengths.map(|tokens| row(&mut session, tokens, args.rounds)).collect::<Result<Vec<_>, _>>()?;
+    let ends = model.windows("", &Windows::default()).unwrap_or_default().concat();
+    let mut rows = Vec::new();
+    for tokens in args.lengths() {
+        let window = window_of(&ends, model.info().vocabulary, tokens);
+        rows.push(row(&window, args.rounds, &mut |window| {
+            std::hint::black_box(session.pooled(&[window])?);
+            Ok(())
+        })?);
+    }
     let mut throughput = None;
     if let Some(path) = &args.texts {
         let windows = texts(&model, path)?;
@@ -123,10 +137,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         sayln!("{}", as_json(args, &model, info.layers, &rows, throughput.as_ref()))?;
     } else {
         sayln!("{}, {} layers, in {} by {}", model.name(), info.layers, info.precision, info.engine)?;
-        sayln!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90")?;
-        for Row { tokens, median_us, p10_us, p90_us } in &rows {
-            sayln!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us")?;
-        }
+        say_rows(&rows)?;
         if let Some(Throughput { texts, tokens, batch1, batch8, threads, batch8_threads, threads_ratio }) =
             throughput
         {
@@ -137,6 +148,24 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl BenchArgs {
+    pub(super) fn lengths(&self) -> impl Iterator<Item = u16> {
+        self.tokens.iter().copied().filter(|tokens| *tokens > 0)
+    }
+
+    pub(super) fn rounds(&self) -> u16 {
+        self.rounds
+    }
+}
+
+pub(super) fn say_rows(rows: &[Row]) -> anyhow::Result<()> {
+    sayln!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90")?;
+    for Row { tokens, median_us, p10_us, p90_us } in rows {
+        sayln!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us")?;
+    }
+    Ok(())
 }
 
 /// With its head, which says how many layers run; an encoder without one runs all of them.
@@ -186,45 +215,43 @@ fn as_json(
     all
 }
 
-fn row(session: &mut Session, tokens: u16, rounds: u16) -> anyhow::Result<Row> {
-    let window = window_of(session.model(), tokens);
+/// One forward pass.
+type Run<'a> = dyn FnMut(&[u32]) -> anyhow::Result<()> + 'a;
+
+pub(super) fn row(window: &[u32], rounds: u16, run: &mut Run<'_>) -> anyhow::Result<Row> {
     for _ in 0..WARM_UP {
-        session.pooled(&[&window])?;
+        run(window)?;
     }
     let mut measured = Vec::new();
     for _ in 0..rounds {
-        measured.push(times(session, &window)?);
+        measured.push(times(window, run)?);
     }
     let at = |share: f64| {
         let each: Vec<f64> = measured.iter().map(|times| quantile(times, share)).collect();
         quantile(&sorted(each), 0.5)
     };
-    Ok(Row { tokens, median_us: at(0.5), p10_us: at(0.1), p90_us: at(0.9) })
+    Ok(Row { tokens: window.len(), median_us: at(0.5), p10_us: at(0.1), p90_us: at(0.9) })
 }
 
 /// As long as was asked for, begun and ended as every window is.
-fn window_of(model: &Model, tokens: u16) -> Vec<u32> {
-    let ends =
-        model.windows("", &Windows::default()).unwrap_or_default().into_iter().next().unwrap_or_default();
+pub(super) fn window_of(ends: &[u32], vocabulary: usize, tokens: u16) -> Vec<u32> {
     // A model with fewer words than ours gets those it has.
-    let count = u32::try_from(model.info().vocabulary)
-        .unwrap_or(u32::MAX)
-        .saturating_sub(WORDS.from)
-        .clamp(1, WORDS.count);
-    let inner =
-        (0..u32::from(tokens).saturating_sub(2)).map(|at| WORDS.from + at.wrapping_mul(7_919) % count);
+    let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX);
+    let from = if vocabulary > WORDS.from { WORDS.from } else { 0 };
+    let count = vocabulary.saturating_sub(from).clamp(1, WORDS.count);
+    let inner = (0..u32::from(tokens).saturating_sub(2)).map(|at| from + at.wrapping_mul(7_919) % count);
     let first = ends.first().copied().into_iter();
     let last = ends.last().copied().into_iter();
     first.chain(inner).chain(last).take(tokens.into()).collect()
 }
 
 /// Microseconds of each run, sorted.
-fn times(session: &mut Session, window: &[u32]) -> anyhow::Result<Vec<f64>> {
+fn times(window: &[u32], run: &mut Run<'_>) -> anyhow::Result<Vec<f64>> {
     let mut times = Vec::new();
     let started = Instant::now();
     while (times.len() < RUNS_MIN || started.elapsed() < TIME_MIN) && started.elapsed() < TIME_MAX {
         let before = Instant::now();
-        std::hint::black_box(session.pooled(&[window])?);
+        run(window)?;
         times.push(before.elapsed().as_secs_f64() * 1e6);
     }
     Ok(sorted(times))

@@ -5,10 +5,18 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use crate::{
+    cli::score::{self, ask, bare_message},
+    domain::Message,
+    impact::for_each_text,
+};
 
 /// Of one file. Labels are made by people or from benchmarks; this is more than a thousand times
 /// what the bus ships with.
@@ -18,13 +26,26 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// A text and the right answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Labelled {
+    /// Its words; of a whole message the first of them, to know it by.
     pub text: String,
+    /// As it was sent, if the line holds a message instead of a text.
+    pub message: Option<Arc<Message>>,
     pub high: bool,
     pub level: Option<u8>,
     pub group: String,
     pub part: Option<Part>,
     /// How much it counts in training.
     pub weight: f64,
+}
+
+impl Labelled {
+    /// What a node would read.
+    pub(super) fn spoken(&self) -> Result<Arc<Message>, LineError> {
+        match &self.message {
+            Some(message) => Ok(Arc::clone(message)),
+            None => Ok(bare_message(&self.text)?),
+        }
+    }
 }
 
 /// What a text is for.
@@ -75,14 +96,18 @@ pub(super) enum LineError {
     Contradiction { high: bool, level: u8 },
     #[error("\"weight\" is {0}, expected a number above 0 and at most 1000")]
     Weight(f64),
-    #[error("\"text\" is empty")]
+    #[error("neither a \"text\" nor a \"message\" with words")]
     NoText,
+    #[error("\"message\": {0}")]
+    Message(#[from] score::LineError),
 }
 
 /// As it is written. Other fields (source, licence, …) are for people.
 #[derive(Deserialize)]
 struct Written {
+    #[serde(default)]
     text: String,
+    message: Option<Value>,
     high: Option<High>,
     level: Option<u8>,
     group: Option<String>,
@@ -139,7 +164,7 @@ fn parse(line: &[u8]) -> Result<Labelled, LineError> {
     if line.len() > LINE_BYTES_MAX {
         return Err(LineError::TooLong);
     }
-    let Written { text, high, level, group, source, part, weight } = serde_json::from_slice(line)?;
+    let Written { text, message, high, level, group, source, part, weight } = serde_json::from_slice(line)?;
     let high = match high {
         None => None,
         Some(High::Said(high)) => Some(high),
@@ -160,11 +185,24 @@ fn parse(line: &[u8]) -> Result<Labelled, LineError> {
     if !(weight > 0.0 && weight <= 1_000.0) {
         return Err(LineError::Weight(weight));
     }
+    let message = message.map(|it| ask(it.to_string().as_bytes(), 0)).transpose()?.map(|asked| asked.message);
+    let text = message.as_deref().map_or(text, first_words);
     if text.trim().is_empty() {
         return Err(LineError::NoText);
     }
     let group = group.or(source).unwrap_or_else(|| "all".to_owned());
-    Ok(Labelled { text, high, level, group, part, weight })
+    Ok(Labelled { text, message, high, level, group, part, weight })
+}
+
+fn first_words(message: &Message) -> String {
+    const BYTES: usize = 200;
+    let mut words = String::new();
+    for_each_text(message, &mut |text| {
+        if words.len() < BYTES {
+            words.extend([text, " "]);
+        }
+    });
+    words
 }
 
 /// Which part a text belongs to if no line says so: by its own bytes, so that the same text is
@@ -200,6 +238,7 @@ mod tests {
             (r#"{"text": "a", "high": false}"#, false),
             (r#"{"text": "a", "level": 2}"#, true),
             (r#"{"text": "a", "level": 1}"#, false),
+            (r#"{"message": {"content": {"text": "wipe it"}, "tools": ["delete"]}, "high": 1}"#, true),
             (r#"{"text": "a", "level": 3, "high": 1, "license": "CC0", "part": "dev"}"#, true),
         ] {
             assert_eq!(parse(line.as_bytes()).unwrap().high, high, "{line}");
@@ -214,8 +253,9 @@ mod tests {
             (r#"{"text": "a", "level": 4}"#, "\"level\" is 4"),
             (r#"{"text": "a", "level": 3, "high": 0}"#, "\"high\" is 0 but \"level\" is 3"),
             (r#"{"text": "a", "high": 1, "weight": 0}"#, "\"weight\" is 0"),
-            (r#"{"text": " ", "high": 1}"#, "empty"),
-            (r#"{"high": 1}"#, "missing field `text`"),
+            (r#"{"text": " ", "high": 1}"#, "neither a \"text\" nor"),
+            (r#"{"high": 1}"#, "neither a \"text\" nor a \"message\""),
+            (r#"{"high": 1, "message": {"to": 7}}"#, "\"message\": "),
             (r#"{"text": "a", "high": 1, "part": "exam"}"#, "exam"),
             ("nonsense", "expected"),
         ] {

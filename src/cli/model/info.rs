@@ -2,13 +2,17 @@
 
 use std::process::ExitCode;
 
+use crate::{
+    cli::{context::Paint, judge::ModelArgs, output::say, printable::Page},
+    impact::{
+        classifier::Classifier,
+        model::{Info, Model, ModelError, Precision, Source},
+    },
+};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{
-    cli::{context::Paint, judge::ModelArgs, output::say, printable::Page},
-    impact::model::{Info, Model, ModelError, Precision, Source},
-};
+use super::guard;
 
 /// What says where the model inside comes from; written when it was converted.
 const MANIFEST: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/impact/manifest.toml"));
@@ -27,7 +31,10 @@ pub struct InfoArgs {
 }
 
 pub(super) fn run(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let model = args.model.load()?;
+    let model = match args.model.load()? {
+        Classifier::Guard(guard) => return guard::info(&guard, args.json),
+        Classifier::Model(model) => model,
+    };
     let info = model.info();
     let manifest = manifest(&args.model.source());
     let available = precisions(&args.model.source());

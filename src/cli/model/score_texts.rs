@@ -6,16 +6,13 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::Labelled;
-use crate::{
-    cli::{judge::Judge, score::bare_message},
-    impact::evaluate::Judged,
-};
+use crate::{cli::judge::Judge, impact::evaluate::Judged};
 
 /// Texts that a thread takes at a time.
 const CHUNK: usize = 32;
 
 /// `work` on every item, by threads that make their own state with `seat`. The first error ends it.
-pub(super) fn in_order<T: Sync, S, R: Send>(
+pub(in crate::cli) fn in_order<T: Sync, S, R: Send>(
     items: &[T],
     threads: NonZeroUsize,
     seat: impl Fn() -> S + Sync,
@@ -68,8 +65,7 @@ pub(super) fn judged(
         threads,
         || judge.seat(),
         |seat, chunk| {
-            let messages =
-                chunk.iter().map(|one| bare_message(&one.text)).collect::<Result<Vec<Arc<_>>, _>>()?;
+            let messages = chunk.iter().map(|one| one.spoken()).collect::<Result<Vec<Arc<_>>, _>>()?;
             let said = seat.semantics(&messages);
             chunk
                 .iter()

@@ -15,11 +15,9 @@ use super::{
     score_texts::in_order,
 };
 use crate::{
-    cli::{
-        judge::{ModelArgs, ThreadArgs, windows},
-        score::bare_message,
-    },
+    cli::judge::{ModelArgs, ThreadArgs, windows},
     impact::{
+        classifier::Classifier,
         evaluate::Figures,
         model::{Head, Model, Output, Outputs, Precision},
         train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid},
@@ -87,7 +85,8 @@ struct Chosen {
 
 pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
     let (texts, sources) = data::read(&args.data)?;
-    let source = ModelArgs { model_dir: args.model_dir.clone(), precision: args.precision }.source();
+    let source =
+        ModelArgs { model_dir: args.model_dir.clone(), precision: args.precision, head: None }.source();
     let model = Arc::new(Model::load_encoder(&source, args.precision.asked())?);
     let (train, dev) = parts(texts)?;
     let mut learned = seen(&model, &train, args)?;
@@ -154,6 +153,7 @@ fn parts(texts: Vec<Labelled>) -> anyhow::Result<(Vec<Labelled>, Vec<Labelled>)>
 }
 
 fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow::Result<Vec<Seen>> {
+    let classifier = Classifier::Model(Arc::clone(model));
     in_order(
         texts,
         args.threads.count(),
@@ -162,8 +162,8 @@ fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow:
             let mut ids = Vec::new();
             for one in chunk {
                 let start: String = one.text.chars().take(60).collect();
-                let message = bare_message(&one.text)?;
-                let read = windows::windows(model, &message);
+                let message = one.spoken()?;
+                let read = windows::windows(&classifier, &message);
                 ids.push(read.with_context(|| format!("the text that begins {start:?}"))?);
             }
             let all: Vec<&[u32]> = ids.iter().flatten().map(Vec::as_slice).collect();

@@ -6,10 +6,13 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::info::manifest;
+use super::{guard, info::manifest};
 use crate::{
     cli::output::OutputError,
-    impact::model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of},
+    impact::{
+        guard::is_guard,
+        model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of},
+    },
     phrase::{causes, counted},
 };
 
@@ -50,12 +53,12 @@ fn cosine_min(precision: Precision) -> f64 {
 }
 
 #[derive(Default)]
-struct Checks {
+pub(super) struct Checks {
     failed: usize,
 }
 
 impl Checks {
-    fn check(&mut self, what: &str, found: Result<String, String>) -> Result<(), OutputError> {
+    pub(super) fn check(&mut self, what: &str, found: Result<String, String>) -> Result<(), OutputError> {
         match found {
             Ok(fact) => sayln!("ok      {what}: {fact}"),
             Err(fault) => {
@@ -64,10 +67,24 @@ impl Checks {
             }
         }
     }
+
+    pub(super) fn conclude(&self, model: &str) -> anyhow::Result<ExitCode> {
+        if self.failed == 0 {
+            sayln!("ok: {model}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        sayln!("failed: {} of the checks above; do not score with this model", self.failed)?;
+        Ok(ExitCode::FAILURE)
+    }
 }
 
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let source = args.model_dir.clone().map_or(Source::Embedded, Source::Dir);
+    if let Source::Dir(folder) = &source
+        && is_guard(folder)
+    {
+        return guard::verify(folder);
+    }
     let mut checks = Checks::default();
     // First: a damaged file is told as one, whatever it does to the loading.
     digests(&mut checks, &source)?;
@@ -112,13 +129,7 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    if checks.failed == 0 {
-        sayln!("ok: {}", reference.name())?;
-        Ok(ExitCode::SUCCESS)
-    } else {
-        sayln!("failed: {} of the checks above; do not score with this model", checks.failed)?;
-        Ok(ExitCode::FAILURE)
-    }
+    checks.conclude(reference.name())
 }
 
 /// What the manifest says of each file, held against the file.

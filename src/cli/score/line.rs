@@ -20,7 +20,7 @@ const NOBODY: &str = "local";
 
 /// One line, understood.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(in crate::cli) struct Ask {
     pub id: Option<Value>,
     pub message: Arc<Message>,
     /// Words without a message around them: there is nothing else to score.
@@ -47,7 +47,7 @@ pub(in crate::cli) enum LineError {
     Message(#[from] DecodeError),
 }
 
-pub(super) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
+pub(in crate::cli) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
     let read = serde_json::from_slice(line).map_err(|error| match error.is_data() {
         true => LineError::Twice(error),
         false => LineError::Json(error),

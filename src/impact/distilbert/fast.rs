@@ -60,9 +60,7 @@ pub enum FastError {
 
 /// Whether the kernels can run such a model in this precision on this CPU.
 pub fn available(config: &Config, precision: Precision) -> Result<(), Unavailable> {
-    if let Some(missing) = format(precision).missing() {
-        return Err(Unavailable::Cpu { missing });
-    }
+    format(precision).level().map_err(|missing| Unavailable::Cpu { missing })?;
     for (what, found) in [("dim", config.dim), ("hidden_dim", config.hidden_dim)] {
         let by = INPUTS.max(PANEL);
         if !found.is_multiple_of(by) {

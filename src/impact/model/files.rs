@@ -122,13 +122,18 @@ impl Files {
             .or_else(|| config.name.as_ref().and_then(|name| name.rsplit('/').next()).map(str::to_owned))
             .or_else(|| folder.map(|name| name.to_string_lossy().into_owned()))
             .unwrap_or_default();
-        let name: String = name
-            .chars()
-            .take(NAME_MAX)
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
-            .collect();
-        if name.is_empty() { "model".to_owned() } else { name }
+        plain_name(&name)
     }
+}
+
+/// A name as it may stand in a verdict: characters that have no place in one become `-`.
+pub fn plain_name(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .take(NAME_MAX)
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .collect();
+    if name.is_empty() { "model".to_owned() } else { name }
 }
 
 impl Digests {
@@ -145,8 +150,14 @@ pub fn sha256_of(source: &Source, file: &str) -> Result<Option<String>, ModelErr
     let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     match source {
         Source::Embedded => Ok(Files::read(source, true)?.of(file).map(sha256)),
-        Source::Dir(folder) => Ok(read(&folder.join(file), bytes_max(file))?.as_deref().map(sha256)),
+        Source::Dir(folder) => Ok(file_of(folder, file)?.as_deref().map(sha256)),
     }
+}
+
+/// A head that lies by itself.
+pub fn head(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let hint = "; `agentbus model train-head` makes a head";
+    read(path, OTHER_MAX)?.ok_or(ModelError::Missing { path: path.to_owned(), hint })
 }
 
 fn bytes_max(file: &str) -> u64 {
@@ -156,6 +167,11 @@ fn bytes_max(file: &str) -> u64 {
 fn needed(folder: &Path, file: &str, hint: &'static str) -> Result<Vec<u8>, ModelError> {
     let path = folder.join(file);
     read(&path, bytes_max(file))?.ok_or(ModelError::Missing { path, hint })
+}
+
+/// One of a folder's files; `None`: there is no such file.
+pub fn file_of(folder: &Path, file: &str) -> Result<Option<Vec<u8>>, ModelError> {
+    read(&folder.join(file), bytes_max(file))
 }
 
 /// `None`: there is no such file.

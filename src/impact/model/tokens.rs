@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 
 use crate::impact::distilbert::Config;
@@ -48,6 +48,11 @@ pub enum TokenizerError {
     #[error("no token `{token}`; take the tokenizer.json that came with the encoder")]
     NoToken { token: &'static str },
     #[error(
+        "{found} tokens around a text, expected one before and one after it; take the tokenizer.json that came \
+         with the model"
+    )]
+    Ends { found: usize },
+    #[error(
         "token ids up to {found}, this encoder's vocabulary ends at {max}; take the tokenizer.json that \
          came with the encoder"
     )]
@@ -59,32 +64,51 @@ pub enum TokenizerError {
 /// A tokenizer that neither pads nor cuts.
 pub struct Tokens {
     tokenizer: Tokenizer,
-    /// Letters that may stand within a word.
-    letters: HashSet<char>,
+    /// Letters that may stand within a word; of others than WordPiece it does not matter.
+    letters: Option<HashSet<char>>,
     first: u32,
     last: u32,
+    /// Tokens that no text can mean, and what stands for them.
+    special: HashSet<u32>,
+    unknown: Option<u32>,
 }
 
 impl Tokens {
     pub fn load(bytes: &[u8], config: &Config) -> Result<Self, TokenizerError> {
-        let unreadable = |error: tokenizers::Error| TokenizerError::Unreadable { cause: error.to_string() };
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(unreadable)?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(unreadable)?;
-        // `[SEP]` in a text is five letters that somebody wrote, not the end of it.
-        tokenizer.set_encode_special_tokens(true);
+        let tokenizer = plain(bytes)?;
         let token = |token| tokenizer.token_to_id(token).ok_or(TokenizerError::NoToken { token });
         let (first, last) = (token("[CLS]")?, token("[SEP]")?);
         token("[UNK]")?;
-        let max = config.vocab_size;
+        Self::of(tokenizer, config.vocab_size, first, last)
+    }
+
+    /// Of any kind; what stands around a text is as the file says.
+    pub fn load_any(bytes: &[u8], vocabulary: usize) -> Result<Self, TokenizerError> {
+        let tokenizer = plain(bytes)?;
+        let ends = tokenizer.encode("", true).map_err(encode)?;
+        let mut tokens = match *ends.get_ids() {
+            [first, last] => Self::of(tokenizer, vocabulary, first, last)?,
+            ref found => return Err(TokenizerError::Ends { found: found.len() }),
+        };
+        // The pieces of SentencePiece have them among them, so that letters could become one.
+        tokens.unknown = ["[UNK]", "<unk>"].into_iter().find_map(|it| tokens.tokenizer.token_to_id(it));
+        let added = tokens.tokenizer.get_added_tokens_decoder();
+        tokens.special = added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        tokens.special.extend([tokens.first, tokens.last]);
+        Ok(tokens)
+    }
+
+    fn of(tokenizer: Tokenizer, max: usize, first: u32, last: u32) -> Result<Self, TokenizerError> {
         let vocabulary = tokenizer.get_vocab(true);
         let within = |token: &String| token.strip_prefix("##").and_then(single);
-        let letters = vocabulary.keys().filter_map(within).collect();
+        let letters = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_))
+            .then(|| vocabulary.keys().filter_map(within).collect());
         match vocabulary.into_values().max() {
             Some(found) if found as usize >= max => return Err(TokenizerError::Vocabulary { found, max }),
             _ => {}
         }
-        let tokens = Self { tokenizer, letters, first, last };
+        let (special, unknown) = (HashSet::new(), None);
+        let tokens = Self { tokenizer, letters, first, last, special, unknown };
         // What cannot be read is found out now and not with a message at hand.
         tokens
             .encode("a \u{1F980} word \u{4E2D}\u{0301}")
@@ -122,18 +146,20 @@ impl Tokens {
     fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
         let text = self.apart(text);
         let encoding = self.tokenizer.encode_fast(&*text, false).map_err(|error| error.to_string())?;
-        Ok(encoding.get_ids().to_vec())
+        let meant = |id: &u32| if self.special.contains(id) { self.unknown } else { Some(*id) };
+        Ok(encoding.get_ids().iter().filter_map(meant).collect())
     }
 
     /// The text with spaces around what the vocabulary does not know. Within a word, one such character makes
     /// the whole word unknown, after every beginning and end of it was tried.
     fn apart<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if text.chars().all(|c| self.knows(c)) {
+        let Some(letters) = &self.letters else { return Cow::Borrowed(text) };
+        if text.chars().all(|c| knows(letters, c)) {
             return Cow::Borrowed(text);
         }
         let mut out = String::with_capacity(text.len());
         for c in text.chars() {
-            if self.knows(c) {
+            if knows(letters, c) {
                 out.push(c);
             } else {
                 out.extend([' ', c, ' ']);
@@ -141,17 +167,32 @@ impl Tokens {
         }
         Cow::Owned(out)
     }
+}
 
-    /// As the tokenizer sees it: lowercase, without accents.
-    fn knows(&self, c: char) -> bool {
-        if c.is_ascii() || is_combining_mark(c) || c.is_whitespace() {
-            return true;
-        }
-        let mut known = true;
-        let letter = |c: char| is_combining_mark(c) || c.to_lowercase().all(|c| self.letters.contains(&c));
-        decompose_canonical(c, |part| known &= letter(part));
-        known
+/// A tokenizer that neither pads nor cuts.
+fn plain(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
+    let unreadable = |error: tokenizers::Error| TokenizerError::Unreadable { cause: error.to_string() };
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(unreadable)?;
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(unreadable)?;
+    // `[SEP]` in a text is five letters that somebody wrote, not the end of it.
+    tokenizer.set_encode_special_tokens(true);
+    Ok(tokenizer)
+}
+
+fn encode(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Encode { cause: error.to_string() }
+}
+
+/// As the tokenizer sees it: lowercase, without accents.
+fn knows(letters: &HashSet<char>, c: char) -> bool {
+    if c.is_ascii() || is_combining_mark(c) || c.is_whitespace() {
+        return true;
     }
+    let mut known = true;
+    let letter = |c: char| is_combining_mark(c) || c.to_lowercase().all(|c| letters.contains(&c));
+    decompose_canonical(c, |part| known &= letter(part));
+    known
 }
 
 /// The character that a text is.

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use super::*;
@@ -16,10 +16,13 @@ struct Log {
     passes: Mutex<Vec<Vec<Vec<u32>>>>,
     threads: Mutex<Vec<String>>,
     made: AtomicUsize,
+    /// Texts that are held run now, and go on when this is told.
+    held: AtomicUsize,
+    go_on: AtomicBool,
 }
 
 /// A window is the numbers in a text; the score of a window is its last number in hundredths.
-/// `slow` takes 30 ms, `slower` 900 ms, `panic` panics, `unlucky` on the first thread alone.
+/// `held` runs until it may go on, `panic` panics, `unlucky` on the first thread alone.
 struct Plain(Arc<Log>);
 
 impl Engine for Plain {
@@ -27,11 +30,11 @@ impl Engine for Plain {
         assert!(!texts.iter().any(|text| text == "panic"), "as asked");
         let first = std::thread::current().name() == Some("impact-0");
         assert!(!(first && texts.iter().any(|text| text == "unlucky")), "as asked");
-        if texts.iter().any(|text| text == "slow") {
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        if texts.iter().any(|text| text == "slower") {
-            std::thread::sleep(Duration::from_millis(900));
+        if texts.iter().any(|text| text == "held") {
+            self.0.held.fetch_add(1, Ordering::SeqCst);
+            while !self.0.go_on.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         let numbers = |text: &String| text.split(' ').filter_map(|word| word.parse().ok()).collect();
         Ok(texts.iter().map(numbers).filter(|window: &Vec<u32>| !window.is_empty()).collect())
@@ -58,6 +61,10 @@ impl Meter for Seen {
     fn see(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
+
+    fn see_of_guard(&self, _: &str, event: Event) {
+        self.see(event);
+    }
 }
 
 impl Seen {
@@ -67,7 +74,7 @@ impl Seen {
 }
 
 const SETTINGS: PoolSettings =
-    PoolSettings { threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(5) };
+    PoolSettings { thread: "impact", threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(60) };
 
 fn rig(settings: PoolSettings) -> Rig {
     let (log, seen) = (Arc::new(Log::default()), Arc::new(Seen::default()));
@@ -88,7 +95,35 @@ fn said(score: f64) -> Result<Semantic, Unscored> {
     Ok(Semantic::from(score))
 }
 
-/// Keeps the only thread busy and fills the queue behind it.
+/// For a minute at most, so that what never comes about fails.
+async fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..60_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("it never came to that");
+}
+
+impl Rig {
+    /// Keeps a thread busy until [`Rig::go_on`].
+    async fn hold(&self) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
+        let asked = ask(self, &["held"]);
+        until(|| self.log.held.load(Ordering::SeqCst) == 1).await;
+        asked
+    }
+
+    fn go_on(&self) {
+        self.log.go_on.store(true, Ordering::SeqCst);
+    }
+
+    /// Until so many wait.
+    async fn waiting(&self, count: usize) {
+        until(|| self.pool.queue.len() == count).await;
+    }
+}
+
 fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
     let (pool, wanted) = (Arc::clone(&rig.pool), texts(wanted));
     tokio::spawn(async move { pool.score(wanted).await })
@@ -107,10 +142,11 @@ async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_together_is_run_together_by_length_and_nothing_else_waits() {
     let rig = rig(SETTINGS);
-    let slow = ask(&rig, &["slow"]);
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    let held = rig.hold().await;
     let waiting = [ask(&rig, &["1 2 3 40"]), ask(&rig, &["20"]), ask(&rig, &["5 60"])];
-    slow.await.unwrap().unwrap();
+    rig.waiting(3).await;
+    rig.go_on();
+    held.await.unwrap().unwrap();
     let mut scores = Vec::new();
     for asked in waiting {
         scores.push(asked.await.unwrap().unwrap().score);
@@ -134,17 +170,19 @@ async fn a_pass_holds_so_many_tokens_and_a_long_text_takes_several() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() {
     let rig = rig(PoolSettings { queue: 2, ..SETTINGS });
-    let slow = ask(&rig, &["slow"]);
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    let held = rig.hold().await;
     let waiting = [ask(&rig, &["1"]), ask(&rig, &["2"])];
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    rig.waiting(2).await;
     assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Busy { waiting: 2 }));
     for asked in waiting {
         asked.abort();
         assert!(asked.await.is_err());
     }
-    assert_eq!(rig.pool.score(texts(&["4"])).await, said(0.04));
-    slow.await.unwrap().unwrap();
+    let next = ask(&rig, &["4"]);
+    rig.waiting(1).await;
+    rig.go_on();
+    assert_eq!(next.await.unwrap(), said(0.04));
+    held.await.unwrap().unwrap();
     assert!(rig.log.passes.lock().unwrap().iter().flatten().all(|window| window == &[4]));
 }
 
@@ -160,14 +198,13 @@ async fn what_is_passed_over_for_being_late_is_late_whoever_sees_it_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_is_not_run() {
-    let limit = Duration::from_millis(150);
+    let limit = Duration::from_secs(1);
     let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
-    let slow = ask(&rig, &["slower"]);
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    let held = rig.hold().await;
     let late = ask(&rig, &["77"]);
-    assert_eq!(slow.await.unwrap(), Err(Unscored::TimedOut { limit }));
+    assert_eq!(held.await.unwrap(), Err(Unscored::TimedOut { limit }));
     assert_eq!(late.await.unwrap(), Err(Unscored::TimedOut { limit }));
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    rig.go_on();
     assert_eq!(rig.pool.score(texts(&["5"])).await, said(0.05));
     assert!(!rig.log.passes.lock().unwrap().iter().flatten().any(|window| window == &[77]));
     assert!(rig.seen.count(|event| matches!(event, Event::Skipped)) >= 1);
@@ -203,7 +240,7 @@ async fn a_thread_that_rests_takes_nothing_away_from_one_that_works() {
     for n in 0..200 {
         assert_eq!(rig.pool.score(texts(&["unlucky", "2"])).await, said(0.02), "text {n}");
     }
-    assert!(rig.pool.close(Duration::from_secs(2)).await, "one that rests ends as well");
+    assert!(rig.pool.close(Duration::from_secs(60)).await, "one that rests ends as well");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,20 +306,31 @@ async fn a_failure_is_logged_for_each_message_of_the_batch_by_its_own_span() {
     // which may be another test's, and remembered for all.
     let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let here = tracing::dispatcher::set_default(&log);
+    let held = Arc::new(Log::default());
+    let shared = Arc::clone(&held);
     let make: MakeEngine = Arc::new(move || {
         // For as long as the pool's thread lives.
         std::mem::forget(tracing::dispatcher::set_default(&log));
-        Ok(Box::new(Plain(Arc::default())) as Box<dyn Engine>)
+        Ok(Box::new(Plain(Arc::clone(&shared))) as Box<dyn Engine>)
     });
     let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
+    let together = async {
+        until(|| pool.queue.len() == 2).await;
+        held.go_on.store(true, Ordering::SeqCst);
+    };
     let ask = |id: &str, text: &str| {
         pool.score(texts(&[text])).instrument(tracing::info_span!("message", decision_id = id))
     };
-    // While it is slow the others come, and join its batch.
-    let scored = tokio::join!(ask("fair", "slow"), ask("one", "1"), ask("two", "panic"));
+    // While it is held the others come, and join its batch.
+    let first = ask("fair", "held");
+    let others = async {
+        until(|| held.held.load(Ordering::SeqCst) == 1).await;
+        tokio::join!(ask("one", "1"), ask("two", "panic"), together)
+    };
+    let (first, (one, two, ())) = tokio::join!(first, others);
     drop(here);
     let failed = Err(Unscored::Failed);
-    assert_eq!(scored, (failed.clone(), failed.clone(), failed));
+    assert_eq!((first, one, two), (failed.clone(), failed.clone(), failed));
     let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     let told = |id: &str| {
         let named = |line: &&str| line.contains("the model failed") && line.contains(&format!("\"{id}\""));
@@ -338,11 +386,13 @@ async fn an_answer_that_is_no_score_is_never_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_works_off_what_waits_and_takes_no_more() {
     let rig = rig(SETTINGS);
-    let asked = [ask(&rig, &["slow"]), ask(&rig, &["2"])];
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    assert!(rig.pool.close(Duration::from_secs(2)).await);
-    let [slow, next] = asked;
-    assert_eq!((slow.await.unwrap(), next.await.unwrap()), (said(0.0), said(0.02)));
+    let held = rig.hold().await;
+    let next = ask(&rig, &["2"]);
+    rig.waiting(1).await;
+    rig.pool.queue.close();
+    rig.go_on();
+    assert!(rig.pool.close(Duration::from_secs(60)).await);
+    assert_eq!((held.await.unwrap(), next.await.unwrap()), (said(0.0), said(0.02)));
     assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Stopping));
 }
 
@@ -358,12 +408,12 @@ async fn a_glance_is_taken_only_where_nothing_waits() {
     };
     rig.pool.glance(texts(&["9"]), tell(&told));
     assert_eq!(scores.recv().await, Some(0.09));
-    let slow = ask(&rig, &["slow"]);
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    let held = rig.hold().await;
     let waiting = ask(&rig, &["1"]);
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    rig.waiting(1).await;
     rig.pool.glance(texts(&["8"]), tell(&told));
-    slow.await.unwrap().unwrap();
+    rig.go_on();
+    held.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
     assert!(scores.try_recv().is_err());
 }
@@ -404,5 +454,13 @@ async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_
     }
     assert_eq!(again, Err(Unscored::TooSlow { limit }));
     assert_eq!(log.passes.lock().unwrap().len(), 1, "it was run once");
-    assert_eq!(pool.score(words(5)).await, said(0.5), "what is short goes on");
+    let mut short = pool.score(words(5)).await;
+    for _ in 0..20 {
+        if short.is_ok() {
+            break;
+        }
+        assert_eq!(short, Err(Unscored::TimedOut { limit }), "a busy machine");
+        short = pool.score(words(5)).await;
+    }
+    assert_eq!(short, said(0.5), "what is short goes on");
 }

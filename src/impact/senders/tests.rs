@@ -40,6 +40,21 @@ fn at(ms: u64) -> Timestamp {
 }
 
 #[tokio::test]
+async fn scores_of_two_models_do_not_mix() {
+    let store = store();
+    let [old, new, like_new] = ["minilm@1/int8", "minilm@2/int8", "minilm@2/int8"]
+        .map(|name| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>).scored_by(name));
+    let loud = message("loud");
+    for (node, score) in [(&old, 0.9), (&new, 0.1)] {
+        node.record_message(&loud, at(0)).await;
+        node.record_semantic(&loud, score);
+        node.flush(at(400)).await;
+    }
+    let Past { mean, .. } = like_new.record_message(&loud, at(1_000)).await;
+    assert!((mean.unwrap() - 0.1).abs() < 1e-9, "{mean:?}");
+}
+
+#[tokio::test]
 async fn two_nodes_see_each_others_messages_and_scores() {
     let store = store();
     let [one, two] = [(); 2].map(|()| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>));

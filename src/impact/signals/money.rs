@@ -76,7 +76,7 @@ const CURRENCIES: &[&str] = &[
 /// beside a currency in any text. Such a key covers all that is nested below it; a text that is a number
 /// counts as one.
 pub fn large_amount(content: &BTreeMap<String, Value>) -> bool {
-    let mut look = Look { room: ROOM };
+    let mut look = Look { room: ROOM, looks: LOOKS };
     content.iter().any(|(key, value)| {
         let money = look.names_money(key);
         look.large(value, money)
@@ -86,9 +86,13 @@ pub fn large_amount(content: &BTreeMap<String, Value>) -> bool {
 /// Weight of keys and texts beyond ASCII that are normalised. What finds no room is money, and large: nobody
 /// writes so much of it by chance.
 const ROOM: usize = 64 << 10;
+/// Currencies in texts that are looked at. A text names its large amount early, or it has hundreds; of what has
+/// more in all its texts, one is large.
+const LOOKS: usize = 2_048;
 
 struct Look {
     room: usize,
+    looks: usize,
 }
 
 impl Look {
@@ -266,12 +270,12 @@ impl Look {
     fn in_text(&mut self, text: &str) -> bool {
         /// As far as an amount reaches from its currency.
         const REACH: usize = 24;
-        /// A text names its large amount early, or it has hundreds.
-        const LOOKS_MAX: usize = 256;
         let sign = |c: char| matches!(c, '$' | '€' | '£' | '¥' | '₹' | '₽' | '₩' | '₿' | '￥' | '＄' | '￡');
         let signs = text.char_indices().filter(|(_, c)| sign(*c)).map(|(at, c)| (at, at + c.len_utf8()));
         let codes = codes(text);
-        signs.chain(codes).take(LOOKS_MAX).any(|(from, to)| {
+        signs.chain(codes).any(|(from, to)| {
+            let Some(left) = self.looks.checked_sub(1) else { return true };
+            self.looks = left;
             let start = text.floor_char_boundary(from.saturating_sub(REACH));
             let end = text.ceil_char_boundary(to + REACH);
             let after = text.get(to..end).unwrap_or_default();
@@ -399,6 +403,14 @@ mod tests {
         assert!(!large_amount(&(0..20).map(|n| wide(n, 50_000)).collect()));
         assert!(large_amount(&(0..4_000).map(|n| wide(n, 50_000)).collect()));
         assert!(!large_amount(&(0..4_000).map(|n| wide(n, 5)).collect()));
+    }
+
+    #[test]
+    fn small_amounts_before_a_large_one_do_not_hide_it_however_many_they_are() {
+        for times in [300, LOOKS - 1, LOOKS + 1] {
+            assert!(under("text", &format!("{}and $25,000", "$1 ".repeat(times))), "{times}");
+        }
+        assert!(!under("text", &"$1 ".repeat(LOOKS)));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use super::{
     TooMuch,
     classes::alphabetic,
     decoded::decoded,
-    leaves::{Form, Kind, Leaves},
+    leaves::{Kind, Leaves},
     signals,
+    texts::{Form, Texts},
     wordlike::{is_wordlike, spelled_words},
 };
 use crate::domain::{Message, Recipient};
@@ -26,9 +27,14 @@ pub(super) struct Around<'a> {
     pub(super) speaks: bool,
 }
 
-pub(super) fn around(message: &Message, form: Form, room: usize) -> Result<Option<Around<'_>>, TooMuch> {
+pub(super) fn around<'a>(
+    message: &'a Message,
+    texts: Texts<'a>,
+    form: Form,
+    room: usize,
+) -> Result<Option<Around<'a>>, TooMuch> {
     let top: Rc<str> = Rc::from("");
-    let mut leaves = Leaves::new(form, room);
+    let mut leaves = Leaves::new(texts, form, room);
     let (mut words, mut speaks) = (0, false);
     for (key, value) in &message.metadata {
         let label = leaves.below(&top, key)?;
@@ -64,7 +70,7 @@ impl Leaves<'_> {
     /// The words that a name is made of, if it is made of words, written as they are or encoded. How many.
     fn name(&mut self, label: &Rc<str>, name: &str) -> Result<usize, TooMuch> {
         let written: Vec<&str> = spelled_words(name).collect();
-        let decoded = decoded(name).unwrap_or_default();
+        let decoded = decoded(name, &mut self.texts.work)?.unwrap_or_default();
         let decoded: Vec<&str> = spelled_words(&decoded).collect();
         let words = if decoded.len() > written.len() { decoded } else { written };
         // Of one word only, it is one among many, and nothing without a key.

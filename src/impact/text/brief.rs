@@ -9,6 +9,7 @@ use super::{
     humps,
     normal::plain,
     sentences::{count, pieces},
+    work::{NORMALISING, PARTING, Work},
 };
 
 /// Values of fewer words between spaces are no sentence,
@@ -53,9 +54,14 @@ impl Brief {
     /// Nothing of a single value.
     pub(super) fn passages(
         &self,
-        take: &mut impl FnMut(String) -> Result<(), TooMuch>,
+        work: &mut Work,
+        take: &mut impl FnMut(&str) -> Result<(), TooMuch>,
     ) -> Result<(), TooMuch> {
-        if self.values < 2 { Ok(()) } else { pieces(&plain(&self.text), take) }
+        if self.values < 2 {
+            return Ok(());
+        }
+        work.spend(NORMALISING + PARTING, &self.text)?;
+        pieces(&plain(&self.text), take)
     }
 }
 

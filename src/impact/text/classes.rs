@@ -27,19 +27,24 @@ fn has(table: &[u64], c: char) -> Option<bool> {
 /// As [`char::is_alphabetic`].
 #[inline]
 pub(super) fn alphabetic(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_ascii_alphabetic();
-    }
-    has(&LETTERS, c).unwrap_or_else(|| c.is_alphabetic())
+    if c.is_ascii() { c.is_ascii_alphabetic() } else { letter(c) }
 }
 
 /// As [`char::is_alphanumeric`].
 #[inline]
 pub(super) fn alphanumeric(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_ascii_alphanumeric();
-    }
-    alphabetic(c) || has(&NUMBERS, c).unwrap_or_else(|| c.is_numeric())
+    if c.is_ascii() { c.is_ascii_alphanumeric() } else { letter(c) || number(c) }
+}
+
+// Apart, so that the few instructions for ASCII stand where they are needed.
+#[inline(never)]
+fn letter(c: char) -> bool {
+    has(&LETTERS, c).unwrap_or_else(|| c.is_alphabetic())
+}
+
+#[inline(never)]
+fn number(c: char) -> bool {
+    has(&NUMBERS, c).unwrap_or_else(|| c.is_numeric())
 }
 
 #[cfg(test)]

@@ -3,29 +3,29 @@
 //! What comes out is read beside what was written, never instead of it, so that a wrong guess can only
 //! raise a score. Linear, never longer than what went in, and a fixed number of layers deep.
 
-use super::{classes::alphabetic, guises};
+use super::{TooMuch, classes::alphabetic, guises, work::Work};
 
 /// An encoding within an encoding, so deep.
 const LAYERS_MAX: usize = 3;
 
 /// The text without its encodings, and without a guise below or above them; nothing if it has none.
-pub(super) fn decoded(text: &str) -> Option<String> {
+pub(super) fn decoded(text: &str, work: &mut Work) -> Result<Option<String>, TooMuch> {
     let mut found: Option<String> = None;
     let (mut layers, mut guises) = (LAYERS_MAX, 1);
     loop {
         let text = found.as_deref().unwrap_or(text);
         let mut next = None;
         if layers > 0 {
-            next = encoded(text);
+            next = encoded(text, work);
             layers -= 1;
         }
         // Digits of an encoding are no letters in disguise.
         if next.is_none() && guises > 0 {
-            next = guises::undone(text);
+            next = guises::undone(text, work);
             guises -= 1;
         }
         if next.is_none() {
-            return found;
+            return work.all(found);
         }
         found = next;
     }
@@ -33,72 +33,70 @@ pub(super) fn decoded(text: &str) -> Option<String> {
 
 /// What a text says that is hardly more than `&#100;`, `%64` and their like: nobody reads it as it is written, and
 /// it would be many times as long. What is not encoded stays in it as it is.
-pub(super) fn plainly(text: &str) -> Option<String> {
+pub(super) fn plainly(text: &str, work: &mut Work) -> Result<Option<String>, TooMuch> {
     /// The shortest of such marks, `%64`, for one letter.
     const TIMES: usize = 3;
-    let mut found = marked(text)?;
-    for _ in 1..LAYERS_MAX {
-        let Some(next) = marked(&found) else { break };
-        found = next;
+    let mut found: Option<String> = None;
+    for _ in 0..LAYERS_MAX {
+        let Some(next) = marked(found.as_deref().unwrap_or(text), work) else { break };
+        found = Some(next);
     }
-    (TIMES * found.len() <= text.len() && is_text(&found)).then_some(found)
-}
-
-/// Whether [`decoded`] gives something.
-pub(super) fn is_encoded(text: &str) -> bool {
-    encoded(text).or_else(|| guises::undone(text)).is_some()
+    work.all(found.filter(|found| TIMES * found.len() <= text.len() && is_text(found)))
 }
 
 /// What is encoded in one of the ways, or in one of each.
-fn encoded(text: &str) -> Option<String> {
+fn encoded(text: &str, work: &mut Work) -> Option<String> {
     // Packed ones first as well: a plus among them is no space.
-    const STEPS: [fn(&str) -> Option<String>; 4] = [packed, marked, numbered, packed];
+    let unpacked = packed(text, work);
     let mut found: Option<String> = None;
-    for step in STEPS {
-        if let Some(next) = step(found.as_deref().unwrap_or(text)) {
-            found = Some(next);
-        }
+    for step in [marked, numbered] {
+        let text = found.as_deref().or(unpacked.as_deref()).unwrap_or(text);
+        found = step(text, work).or(found);
     }
-    found
+    let Some(text) = found.as_deref().or(unpacked.as_deref()) else { return None };
+    packed(text, work).or(found).or(unpacked)
 }
 
 /// `&#100;`, `%64`, `\u0064` and their like, and a plus for a space among them.
-fn marked(text: &str) -> Option<String> {
-    if !text.bytes().any(|b| matches!(b, b'&' | b'%' | b'\\' | b'+')) {
+fn marked(text: &str, work: &mut Work) -> Option<String> {
+    /// What looking at one takes.
+    const MARK: usize = 8;
+    let is_mark = |b: u8| matches!(b, b'&' | b'%' | b'\\');
+    let marks = text.bytes().map(|b| usize::from(is_mark(b))).sum::<usize>();
+    let any_plus = || text.bytes().any(|b| b == b'+');
+    if !work.allows(text.len() + MARK * marks) || marks == 0 && !any_plus() {
         return None;
     }
+    let mut out = String::with_capacity(if marks > 0 { text.len() } else { 0 });
     // Up to `written` it is in `out`.
-    let (mut out, mut written, mut at) = (String::new(), 0, 0);
-    let mut meant = String::new();
-    while let Some(next) = text.get(at..)?.bytes().position(|b| matches!(b, b'&' | b'%' | b'\\')) {
+    let (mut any, mut written, mut at) = (false, 0, 0);
+    while let Some(next) = text.as_bytes().get(at..)?.iter().position(|b| is_mark(*b)) {
         at += next;
+        out.push_str(text.get(written..at)?);
+        written = at;
         let from = text.get(at..)?;
         let taken = match from.as_bytes().first() {
-            Some(b'&') => entity(from, &mut meant),
-            Some(b'%') => percents(from, &mut meant),
-            _ => escape(from, &mut meant),
+            Some(b'&') => entity(from, &mut out),
+            Some(b'%') => percents(from, &mut out),
+            _ => escape(from, &mut out),
         };
-        let Some(taken) = taken else {
-            at += 1;
-            continue;
-        };
-        out.push_str(text.get(written..at)?);
-        out.push_str(&meant);
-        meant.clear();
-        at += taken;
-        written = at;
+        any |= taken.is_some();
+        at += taken.unwrap_or(1);
+        if taken.is_some() {
+            written = at;
+        }
     }
-    let any = written > 0;
-    let instead_of_spaces = !text.contains(char::is_whitespace) && text.matches('+').nth(1).is_some();
-    if text.contains('+') && (any || instead_of_spaces) {
+    let instead_of_spaces =
+        || !text.contains(char::is_whitespace) && text.bytes().filter(|b| *b == b'+').nth(1).is_some();
+    if any_plus() && (any || instead_of_spaces()) {
         let spaced = text.replace('+', " ");
-        return Some(marked(&spaced).unwrap_or(spaced));
+        return Some(marked(&spaced, work).unwrap_or(spaced));
     }
     out.push_str(text.get(written..)?);
     any.then_some(out)
 }
 
-/// Each gives the bytes it took from the beginning of a text, and what they stand for.
+/// Each gives the bytes it took from the beginning of a text, and writes what they stand for.
 fn entity(text: &str, out: &mut String) -> Option<usize> {
     /// Of a name or of digits.
     const LENGTH_MAX: usize = 10;
@@ -210,11 +208,13 @@ fn put(c: char, out: &mut String) {
 }
 
 /// The codes of letters, if the text is nothing else: `64 65 6c`, `0x64,0x65`, `100 101`, `01100100 …`.
-fn numbered(text: &str) -> Option<String> {
+fn numbered(text: &str, work: &mut Work) -> Option<String> {
     /// Fewer are numbers that happen to be letters' codes.
     const CODES_MIN: usize = 6;
+    /// Three ways to read them, each with a look at every code.
+    const READING: usize = 8;
     let bare = |b: u8| b.is_ascii_hexdigit() || matches!(b, b' ' | b',' | b':' | b'-' | b'x' | b'\n');
-    if !text.bytes().all(bare) {
+    if !text.bytes().all(bare) || !work.allows(READING * text.len()) {
         return None;
     }
     let codes = || text.split([' ', ',', ':', '-', '\n']).filter(|code| !code.is_empty());
@@ -232,27 +232,30 @@ fn numbered(text: &str) -> Option<String> {
     lettered.max_by_key(|it| it.bytes().filter(u8::is_ascii_lowercase).count())
 }
 
+/// Shorter ones are words by chance.
+const PACKED_MIN: usize = 12;
+
+/// Whether it may stand in what is packed.
+fn is_digit(b: u8) -> bool {
+    SEXTETS.get(usize::from(b)).is_some_and(|sextet| *sextet < NO_SEXTET)
+}
+
 /// Base64 of any kind, and hexadecimal digits without a gap, where words come out, or what is encoded again.
-fn packed(text: &str) -> Option<String> {
-    /// Shorter ones are words by chance.
-    const LENGTH_MIN: usize = 12;
-    let digit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
-    // A line has an end, and the whole may be of several.
-    let long = |line: &str| line.len() > 4 * LENGTH_MIN;
-    if text.contains(char::is_whitespace) && text.split_whitespace().any(long) {
-        let one: String = text.split_whitespace().collect();
-        if let Some(found) = unpacked(&one) {
-            return Some(found);
-        }
+fn packed(text: &str, work: &mut Work) -> Option<String> {
+    if !work.allows(text.len()) {
+        return None;
+    }
+    if let Some(found) = in_lines(text).and_then(|one| unpacked(&one, work)) {
+        return Some(found);
     }
     // Up to `written` it is in `out`.
     let (mut out, mut written, mut at) = (String::new(), 0, 0);
-    while let Some(next) = text.get(at..)?.bytes().position(digit) {
+    while let Some(next) = text.as_bytes().get(at..)?.iter().position(|b| is_digit(*b)) {
         let from = text.get(at + next..)?;
-        let length = from.bytes().position(|b| !digit(b)).unwrap_or(from.len());
+        let length = from.bytes().position(|b| !is_digit(b)).unwrap_or(from.len());
         let (run, after) = from.split_at_checked(length)?;
         at += next + length;
-        if let Some(found) = Some(run).filter(|run| run.len() >= LENGTH_MIN).and_then(unpacked) {
+        if let Some(found) = unpacked(run, work) {
             out.push_str(text.get(written..at - length)?);
             out.push_str(&found);
             at += after.len() - after.trim_start_matches('=').len();
@@ -263,30 +266,56 @@ fn packed(text: &str) -> Option<String> {
     (written > 0).then_some(out)
 }
 
-fn unpacked(run: &str) -> Option<String> {
+/// What is packed may have been broken into lines: without the white space, if nothing else is in it.
+fn in_lines(text: &str) -> Option<String> {
+    // A line has an end, and the whole may be of several.
+    let long = |line: &str| line.len() > 4 * PACKED_MIN;
+    let spaced = |text: &str| text.contains(char::is_whitespace) && text.split_whitespace().any(long);
+    let other = |c: char| !(c.is_ascii() && (is_digit(c as u8) || c == '=') || c.is_whitespace());
+    (!text.contains(other) && spaced(text)).then(|| text.split_whitespace().collect())
+}
+
+fn unpacked(run: &str, work: &mut Work) -> Option<String> {
+    /// Twice undone, and looked at.
+    const TRIES: usize = 3;
+    if run.len() < PACKED_MIN || !work.allows(TRIES * run.len()) {
+        return None;
+    }
     let said = |bytes: Vec<u8>| String::from_utf8(bytes).ok().filter(|it| is_text(it) || is_printable(it));
     hex::decode(run).ok().and_then(said).or_else(|| base64(run.trim_end_matches('=')).and_then(said))
 }
 
+/// What each byte stands for in Base64 of either alphabet.
+const SEXTETS: [u8; 256] = {
+    const DIGITS: &[u8; 66] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_";
+    let mut all = [NO_SEXTET; 256];
+    let mut at = 0;
+    while at < DIGITS.len() {
+        // The second signs mean the same as the first.
+        all[DIGITS[at] as usize] = if at < 64 { at as u8 } else { at as u8 - 2 };
+        at += 1;
+    }
+    all
+};
+const NO_SEXTET: u8 = 64;
+
 /// Of either alphabet and without padding, whatever is left over at the end: meant to be lenient, where
 /// the crate of that name is strict.
 fn base64(run: &str) -> Option<Vec<u8>> {
-    let (mut out, mut bits, mut held) = (Vec::with_capacity(run.len() / 4 * 3), 0u32, 0);
-    for b in run.bytes() {
-        let digit = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from(bits >> held & 0xff).ok()?);
+    let mut out = Vec::with_capacity(run.len() / 4 * 3 + 2);
+    for four in run.as_bytes().chunks(4) {
+        let (mut bits, mut other) = (0, 0);
+        for at in 0..4 {
+            let sextet =
+                four.get(at).map_or(0, |b| SEXTETS.get(usize::from(*b)).copied().unwrap_or(NO_SEXTET));
+            other |= sextet;
+            bits = bits << 6 | u32::from(sextet);
         }
+        if other >= NO_SEXTET {
+            return None;
+        }
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        out.extend_from_slice(bytes.get(..four.len() * 3 / 4)?);
     }
     Some(out)
 }
@@ -294,6 +323,15 @@ fn base64(run: &str) -> Option<Vec<u8>> {
 /// Whether this is what somebody wrote: bytes that were none are hardly ever letters and spaces.
 fn is_text(text: &str) -> bool {
     let (mut all, mut lettered) = (0, 0);
+    if text.is_ascii() {
+        let control = |b: u8| b.is_ascii_control() && !char::from(b).is_whitespace();
+        if text.bytes().any(control) {
+            return false;
+        }
+        let letter = |b: u8| usize::from(b.is_ascii_alphabetic() || char::from(b).is_whitespace());
+        let lettered = text.bytes().map(letter).sum::<usize>();
+        return lettered * 4 >= text.len() * 3 && lettered > 0;
+    }
     for c in text.chars() {
         if c.is_control() && !c.is_whitespace() {
             return false;
@@ -314,6 +352,14 @@ fn is_printable(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn decoded(text: &str) -> Option<String> {
+        super::decoded(text, &mut Work::for_room(1 << 20)).unwrap()
+    }
+
+    fn plainly(text: &str) -> Option<String> {
+        super::plainly(text, &mut Work::for_room(1 << 20)).unwrap()
+    }
 
     #[test]
     fn what_any_agent_reads_without_being_told_is_decoded() {

@@ -4,9 +4,11 @@
 //! Each is read together once more, beside what it is read as anyway.
 
 use super::{
+    TooMuch,
     brief::is_brief,
     decoded::decoded,
     leaves::{Kind, Leaf, Leaves},
+    work::Work,
 };
 
 /// Fewer values of a list, or keys, are read well enough where they stand.
@@ -15,42 +17,46 @@ const PIECES_MIN: usize = 3;
 const LIST_BYTES_MAX: usize = 1_024;
 
 /// What the pieces say together, in their order.
-pub(super) fn joined(leaves: &Leaves<'_>) -> Vec<String> {
+pub(super) fn joined(leaves: &mut Leaves<'_>) -> Result<Vec<String>, TooMuch> {
     let mut found = Vec::new();
+    let work = &mut leaves.texts.work;
     for run in leaves.found.chunk_by(|a, b| a.label == b.label && a.kind == b.kind) {
-        let bytes: usize = run.iter().map(|leaf| leaf.value.len() + 1).sum();
+        let bytes: usize = run.iter().map(|leaf| leaf.value().len() + 1).sum();
         if run.len() < PIECES_MIN || bytes > LIST_BYTES_MAX {
             continue;
         }
         match run.first().map(|leaf| leaf.kind) {
-            Some(Kind::Number) => found.extend(decoded(&together(run, " "))),
-            Some(Kind::Text) if run.iter().all(|leaf| is_brief(&leaf.value)) => words(run, &mut found),
+            Some(Kind::Number) => found.extend(decoded(&together(run, " "), work)?),
+            Some(Kind::Text) if run.iter().all(|leaf| is_brief(leaf.value())) => {
+                words(run, &mut found, work)?;
+            }
             _ => {}
         }
     }
     found.extend(keys(leaves));
-    found
+    Ok(found)
 }
 
 /// The values of a list as words of one text; or, if most are hardly more than letters, as its letters.
-fn words(run: &[Leaf<'_>], found: &mut Vec<String>) {
+fn words(run: &[Leaf<'_>], found: &mut Vec<String>, work: &mut Work) -> Result<(), TooMuch> {
     const SYLLABLE: usize = 3;
-    let letters: usize = run.iter().map(|leaf| leaf.value.trim().chars().count()).sum();
+    let letters: usize = run.iter().map(|leaf| leaf.value().trim().chars().count()).sum();
     if letters <= SYLLABLE * run.len() {
         found.push(together(run, ""));
     }
     let spaced = together(run, " ");
-    found.extend(decoded(&spaced));
+    found.extend(decoded(&spaced, work)?);
     found.push(spaced);
+    Ok(())
 }
 
 fn together(run: &[Leaf<'_>], by: &str) -> String {
-    run.iter().map(|leaf| &*leaf.value).collect::<Vec<_>>().join(by)
+    run.iter().map(Leaf::value).collect::<Vec<_>>().join(by)
 }
 
 /// The words of all keys, if what is below them says less than they do.
 fn keys(leaves: &Leaves<'_>) -> Option<String> {
-    let speaks = |leaf: &&Leaf<'_>| leaf.kind == Kind::Text && leaf.value.chars().nth(2).is_some();
+    let speaks = |leaf: &&Leaf<'_>| leaf.kind == Kind::Text && leaf.value().chars().nth(2).is_some();
     if leaves.keys.len() < PIECES_MIN || leaves.found.iter().filter(speaks).count() * 2 > leaves.keys.len() {
         return None;
     }

@@ -3,10 +3,15 @@
 //! Only where the text itself tells: by the small words that every English text has, or by digits
 //! within words. Read beside what was written.
 
-use super::is_wordlike;
+use super::{is_wordlike, work::Work};
 
 /// The text without such a guise; nothing if it has none.
-pub(super) fn undone(text: &str) -> Option<String> {
+pub(super) fn undone(text: &str, work: &mut Work) -> Option<String> {
+    /// Every word is looked at, and a text turned round.
+    const LOOKS: usize = 4;
+    if !work.allows(LOOKS * text.len()) {
+        return None;
+    }
     let mut backwards = false;
     for word in text.as_bytes().split(|b| !b.is_ascii_alphabetic()) {
         match small_word(word) {

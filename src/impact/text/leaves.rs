@@ -1,13 +1,13 @@
 //! Which values does a message hold, each behind which words, and when is it too much?
 
-use std::{borrow::Cow, cell::OnceCell, collections::HashSet, rc::Rc};
+use std::{borrow::Cow, collections::HashSet, rc::Rc};
 
 use super::{
     TooMuch, behind,
     classes::alphanumeric,
-    decoded::{decoded, is_encoded, plainly},
     humps,
-    normal::{WORD_WEIGHT, plain, seen_within, weight_of},
+    normal::{WORD_WEIGHT, plain, weight_of},
+    texts::{Form, Text, Texts},
 };
 use crate::domain::{Message, Value};
 
@@ -17,42 +17,25 @@ pub(super) const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 pub(super) struct Leaf<'a> {
     /// The words of its keys, from the outermost; empty where they say nothing.
     pub(super) label: Rc<str>,
-    /// As it is seen: compatibility forms and what is invisible are undone.
-    pub(super) value: Cow<'a, str>,
+    pub(super) text: Rc<Text<'a>>,
     pub(super) kind: Kind,
-    /// See [`Leaf::line`].
-    line: OnceCell<Option<String>>,
 }
 
-impl<'a> Leaf<'a> {
-    fn new(label: &Rc<str>, value: Cow<'a, str>, kind: Kind) -> Self {
-        Self { label: Rc::clone(label), value, kind, line: OnceCell::new() }
-    }
-
-    /// The value normalised, if it is one line.
-    fn line(&self) -> Option<&str> {
-        let one = || !self.value.contains(LINE_ENDS);
-        self.line.get_or_init(|| one().then(|| plain(&self.value).into_owned())).as_deref()
+impl Leaf<'_> {
+    /// As it is seen.
+    pub(super) fn value(&self) -> &str {
+        &self.text.seen
     }
 
     /// The value behind its label, normalised.
     pub(super) fn whole(&self) -> Cow<'_, str> {
-        match self.line() {
+        match self.text.line() {
             Some(line) if self.label.is_empty() => Cow::Borrowed(line),
             // Beyond ASCII it counts what is beside it.
-            Some(line) if !line.is_empty() && self.value.is_ascii() => {
+            Some(line) if !line.is_empty() && self.value().is_ascii() => {
                 Cow::Owned(format!("{}: {line}", plain(&self.label)))
             }
-            _ => Cow::Owned(plain(&behind(&self.label, &self.value)).into_owned()),
-        }
-    }
-
-    /// The lines of the value, normalised. They end sentences, and white space is collapsed by normalising, so lines
-    /// come first.
-    pub(super) fn lines(&self) -> Vec<Cow<'_, str>> {
-        match self.line() {
-            Some(line) => vec![Cow::Borrowed(line)],
-            None => self.value.split(LINE_ENDS).map(plain).collect(),
+            _ => Cow::Owned(plain(&behind(&self.label, self.value())).into_owned()),
         }
     }
 }
@@ -65,13 +48,6 @@ pub(super) enum Kind {
     Number,
     /// A key that is too long to be a label.
     Key,
-}
-
-/// How texts are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Written,
-    Decoded,
 }
 
 /// Keys that say no more than that a text follows.
@@ -87,8 +63,7 @@ pub(super) struct Leaves<'a> {
     pub(super) found: Vec<Leaf<'a>>,
     /// The words of every key, each once, in order.
     pub(super) keys: Vec<Rc<str>>,
-    /// Whether a text would be another if it were decoded.
-    pub(super) encoded: bool,
+    pub(super) texts: Texts<'a>,
     form: Form,
     known: HashSet<&'a str>,
     /// Labels that had to give way to the ones below them.
@@ -101,11 +76,11 @@ pub(super) struct Leaves<'a> {
 
 impl<'a> Leaves<'a> {
     /// None yet; at most of so much weight.
-    pub(super) fn new(form: Form, room: usize) -> Self {
+    pub(super) fn new(texts: Texts<'a>, form: Form, room: usize) -> Self {
         Self {
             found: Vec::new(),
             keys: Vec::new(),
-            encoded: false,
+            texts,
             form,
             known: HashSet::new(),
             dropped: HashSet::new(),
@@ -115,8 +90,13 @@ impl<'a> Leaves<'a> {
     }
 
     /// All of a message's content, unless it comes to more than so much.
-    pub(super) fn of(message: &'a Message, form: Form, room: usize) -> Result<Self, TooMuch> {
-        let mut leaves = Self::new(form, room);
+    pub(super) fn of(
+        message: &'a Message,
+        texts: Texts<'a>,
+        form: Form,
+        room: usize,
+    ) -> Result<Self, TooMuch> {
+        let mut leaves = Self::new(texts, form, room);
         let top = Rc::from("");
         for (key, value) in &message.content {
             let label = leaves.below(&top, key)?;
@@ -148,29 +128,22 @@ impl<'a> Leaves<'a> {
 
     /// A text behind a label.
     pub(super) fn text(&mut self, label: &Rc<str>, text: &'a str) -> Result<(), TooMuch> {
-        let (value, weight) = read(self.form, text, self.left, &mut self.encoded)?;
-        self.put(label, value, weight, Kind::Text)
+        let text = self.texts.read(text, self.form, self.left)?;
+        self.put(label, text, Kind::Text)
     }
 
     pub(super) fn add(&mut self, label: &Rc<str>, value: Cow<'a, str>, kind: Kind) -> Result<(), TooMuch> {
-        let weight = weight_of(&value);
-        self.put(label, value, weight, kind)
+        self.put(label, Rc::new(Text::new(value)), kind)
     }
 
-    fn put(
-        &mut self,
-        label: &Rc<str>,
-        value: Cow<'a, str>,
-        weight: usize,
-        kind: Kind,
-    ) -> Result<(), TooMuch> {
-        if label.is_empty() && value.is_empty() {
+    fn put(&mut self, label: &Rc<str>, text: Rc<Text<'a>>, kind: Kind) -> Result<(), TooMuch> {
+        if label.is_empty() && text.seen.is_empty() {
             return Ok(());
         }
         // The colon after its label, and what separates it from the next.
         let signs = if label.is_empty() { WORD_WEIGHT } else { 2 * WORD_WEIGHT };
-        self.left = self.left.checked_sub(weight_of(label) + weight + signs).ok_or(TooMuch)?;
-        self.found.push(Leaf::new(label, value, kind));
+        self.left = self.left.checked_sub(weight_of(label) + text.weight + signs).ok_or(TooMuch)?;
+        self.found.push(Leaf { label: Rc::clone(label), text, kind });
         Ok(())
     }
 
@@ -179,12 +152,12 @@ impl<'a> Leaves<'a> {
         if above.is_empty() && NEUTRAL.contains(&key) {
             return Ok(Rc::clone(above));
         }
-        let (seen, weight) = read(self.form, key, self.keys_left, &mut self.encoded)?;
-        self.keys_left = self.keys_left.checked_sub(weight).ok_or(TooMuch)?;
-        let (own, whole) = label(&seen, LABEL_BYTES_MAX);
+        let text = self.texts.read(key, self.form, self.keys_left)?;
+        self.keys_left = self.keys_left.checked_sub(text.weight).ok_or(TooMuch)?;
+        let (own, whole) = label(&text.seen, LABEL_BYTES_MAX);
         if self.known.insert(key) {
             if !whole {
-                let (all, _) = label(&seen, usize::MAX);
+                let (all, _) = label(&text.seen, usize::MAX);
                 self.add(&Rc::from(""), Cow::Owned(all), Kind::Key)?;
             }
             self.keys.push(Rc::from(own.as_str()));
@@ -200,35 +173,6 @@ impl<'a> Leaves<'a> {
             self.add(above, Cow::Borrowed(""), Kind::Key)?;
         }
         Ok(own.into())
-    }
-}
-
-/// A text as it is seen, and what it weighs.
-fn read<'a>(
-    form: Form,
-    text: &'a str,
-    room: usize,
-    encoded: &mut bool,
-) -> Result<(Cow<'a, str>, usize), TooMuch> {
-    let mut left = room;
-    let seen = seen_within(text, &mut left)?;
-    let weight = room - left;
-    match form {
-        Form::Written => {
-            let Some(meant) = plainly(&seen) else {
-                *encoded = *encoded || is_encoded(&seen);
-                return Ok((seen, weight));
-            };
-            let again = seen_within(&meant, &mut left)?.into_owned();
-            *encoded = *encoded || is_encoded(&again);
-            Ok((Cow::Owned(again), room - weight - left))
-        }
-        // What was encoded may be many more characters to the eye as well.
-        Form::Decoded => {
-            let Some(plain) = decoded(&seen) else { return Ok((seen, weight)) };
-            let again = seen_within(&plain, &mut left)?.into_owned();
-            Ok((Cow::Owned(again), room - weight - left))
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which Latin letter is a character drawn as? Look-alikes of other alphabets, small capitals, letters
 //! with a stroke and letters in signs.
 
+use std::sync::LazyLock;
+
 use unicode_normalization::char::{compose, decompose_canonical, is_combining_mark};
 
 use super::classes::alphabetic;
@@ -119,9 +121,13 @@ pub(super) fn unsigned(c: char) -> Option<char> {
 
 /// The letters and marks of English braille of grade 1; its capital sign says nothing that we need.
 fn braille(c: char) -> Option<char> {
-    const CELLS: &str = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵⠂⠲⠦⠖⠤⠀⠠";
-    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz,.?!- \u{ad}";
-    CELLS.chars().zip(LETTERS.chars()).find(|(cell, _)| *cell == c).map(|(_, letter)| letter)
+    static LETTERS: LazyLock<Vec<Option<char>>> = LazyLock::new(|| {
+        const CELLS: &str = "⠁⠃⠉⠙⠑⠋⠛⠓⠊⠚⠅⠇⠍⠝⠕⠏⠟⠗⠎⠞⠥⠧⠺⠭⠽⠵⠂⠲⠦⠖⠤⠀⠠";
+        let letters = || CELLS.chars().zip("abcdefghijklmnopqrstuvwxyz,.?!- \u{ad}".chars());
+        let of = |cell| letters().find(|pair| pair.0 == cell).map(|(_, letter)| letter);
+        ('\u{2800}'..='\u{283f}').map(of).collect()
+    });
+    LETTERS.get(u32::from(c).checked_sub(0x2800)? as usize).copied()?
 }
 
 /// The Latin letter that a Cyrillic, Greek or Armenian one, a small capital or a letter with a stroke is

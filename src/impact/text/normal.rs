@@ -106,6 +106,11 @@ impl Scale {
         const IN_A_ROW: usize = 5;
         /// A line is looked at by itself.
         const LINE: usize = 4;
+        // Within a long word, as most characters are.
+        if self.letters > 1 && self.weight >= WORD_WEIGHT && c.is_ascii_alphanumeric() {
+            (self.letters, self.weight) = (self.letters + 1, self.weight + 1);
+            return 1;
+        }
         let own = match c {
             '\n' | '\r' => LINE,
             'a'..='z' | 'A'..='Z' | ' ' | '\t'..='\x0c' => 1,
@@ -186,7 +191,8 @@ fn collapsed(text: &str) -> String {
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
         let mut rest = word;
         while !rest.is_empty() {
-            let end = rest.char_indices().nth(WORD_MAX).map_or(rest.len(), |(at, _)| at);
+            let cut = if rest.len() > WORD_MAX { rest.char_indices().nth(WORD_MAX) } else { None };
+            let end = cut.map_or(rest.len(), |(at, _)| at);
             let (part, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
             if !out.is_empty() {
                 out.push(' ');

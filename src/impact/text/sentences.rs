@@ -20,7 +20,7 @@ const WORD_CHARS: usize = 16;
 /// A text that is one sentence gives that one. How many there were; no more are made than are taken.
 pub(super) fn sentences(
     lines: &[Cow<'_, str>],
-    take: &mut impl FnMut(String) -> Result<(), TooMuch>,
+    take: &mut impl FnMut(&str) -> Result<(), TooMuch>,
 ) -> Result<usize, TooMuch> {
     let mut found =
         Sentences { open: Open::of(Taken { take, count: 0, last: String::new() }), short: vec![] };
@@ -37,10 +37,7 @@ pub(super) fn sentences(
 }
 
 /// What has no sentences, normalised, in pieces that are short enough.
-pub(super) fn pieces(
-    text: &str,
-    take: &mut impl FnMut(String) -> Result<(), TooMuch>,
-) -> Result<(), TooMuch> {
+pub(super) fn pieces(text: &str, take: &mut impl FnMut(&str) -> Result<(), TooMuch>) -> Result<(), TooMuch> {
     let mut open = Open::of(Taken { take, count: 0, last: String::new() });
     words(text).try_for_each(|word| open.push(word))?;
     open.end().map(drop)
@@ -112,7 +109,7 @@ struct Sentences<'a, 't, T> {
     short: Vec<Word<'a>>,
 }
 
-impl<T: FnMut(String) -> Result<(), TooMuch>> Sentences<'_, '_, T> {
+impl<T: FnMut(&str) -> Result<(), TooMuch>> Sentences<'_, '_, T> {
     fn end(&mut self) -> Result<(), TooMuch> {
         // Alone, so that no short one before it dilutes it; and with it, so that none is unread.
         let alone = self.open.words.len() >= WORDS_MIN;
@@ -135,7 +132,9 @@ impl<T: FnMut(String) -> Result<(), TooMuch>> Sentences<'_, '_, T> {
             let last = std::mem::take(&mut taken.last);
             let last: Vec<Word<'_>> = words(&last).collect();
             let tail = last.get(last.len().saturating_sub(PIECE_WORDS)..).unwrap_or_default();
-            taken.one(format!("{} {}", join(tail), join(&self.short)))?;
+            let short = self.short.iter().enumerate();
+            let short = short.map(|(at, word)| Word { glued: word.glued && at > 0, ..*word });
+            taken.one(&tail.iter().copied().chain(short).collect::<Vec<_>>())?;
         }
         Ok(taken.count)
     }
@@ -146,15 +145,13 @@ fn ends(word: &str) -> bool {
     bare.ends_with(['.', '!', '?', ';', ':', '。', '।', '؟', '…'])
 }
 
-fn join(words: &[Word<'_>]) -> String {
-    let mut out = String::new();
+fn join(words: &[Word<'_>], out: &mut String) {
     for word in words {
         if !word.glued && !out.is_empty() {
             out.push(' ');
         }
         out.push_str(word.text);
     }
-    out
 }
 
 /// A sentence whose end has not come. A long one is handed over as it comes, so that no more of it is looked
@@ -166,7 +163,7 @@ struct Open<'a, 't, T> {
     next: usize,
 }
 
-impl<'a, 't, T: FnMut(String) -> Result<(), TooMuch>> Open<'a, 't, T> {
+impl<'a, 't, T: FnMut(&str) -> Result<(), TooMuch>> Open<'a, 't, T> {
     fn of(taken: Taken<'t, T>) -> Self {
         Self { taken, words: Vec::new(), next: 0 }
     }
@@ -187,7 +184,7 @@ impl<'a, 't, T: FnMut(String) -> Result<(), TooMuch>> Open<'a, 't, T> {
     fn end(&mut self) -> Result<Vec<Word<'a>>, TooMuch> {
         match self.words.len() {
             0 => {}
-            1..=SENTENCE_WORDS => self.taken.one(join(&self.words))?,
+            1..=SENTENCE_WORDS => self.taken.one(&self.words)?,
             _ => self.piece()?,
         }
         self.next = 0;
@@ -197,14 +194,15 @@ impl<'a, 't, T: FnMut(String) -> Result<(), TooMuch>> Open<'a, 't, T> {
     fn piece(&mut self) -> Result<(), TooMuch> {
         let rest = self.words.get(self.next..).unwrap_or_default();
         self.next += PIECE_STEP;
-        self.taken.one(join(rest.get(..PIECE_WORDS).unwrap_or(rest)))
+        self.taken.one(rest.get(..PIECE_WORDS).unwrap_or(rest))
     }
 }
 
-impl<T: FnMut(String) -> Result<(), TooMuch>> Taken<'_, T> {
-    fn one(&mut self, text: String) -> Result<(), TooMuch> {
-        self.last.clone_from(&text);
+impl<T: FnMut(&str) -> Result<(), TooMuch>> Taken<'_, T> {
+    fn one(&mut self, words: &[Word<'_>]) -> Result<(), TooMuch> {
+        self.last.clear();
+        join(words, &mut self.last);
         self.count += 1;
-        (self.take)(text)
+        (self.take)(&self.last)
     }
 }

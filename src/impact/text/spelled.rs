@@ -39,12 +39,22 @@ pub(super) fn joined(text: &str, word_max: usize) -> Option<String> {
 /// Whether there are as many letters that stand alone in a row, whatever stands between: most texts
 /// have not, and are spared the closer look.
 pub(super) fn has_apart(text: &str) -> bool {
+    if text.is_ascii() {
+        let of = |b: u8| (b.is_ascii_alphanumeric(), b.is_ascii_alphabetic());
+        are_apart(text.bytes().map(of))
+    } else {
+        are_apart(text.chars().map(|c| (in_word(c), is_letter(c))))
+    }
+}
+
+/// Of characters that are in a word, or letters.
+fn are_apart(text: impl Iterator<Item = (bool, bool)>) -> bool {
     // How long the run of letters and digits is that ends here, and how many of one letter came before.
     let (mut length, mut alone, mut letter) = (0usize, 0usize, false);
-    for c in text.chars() {
-        if in_word(c) {
+    for (inside, lettered) in text {
+        if inside {
             length += 1;
-            letter = is_letter(c);
+            letter = lettered;
             continue;
         }
         if length > 0 {

@@ -16,7 +16,8 @@ const TELLERS_MAX: usize = 64;
 /// Bounded: the sender least recently heard is forgotten first.
 #[derive(Debug)]
 pub(super) struct AllPasts {
-    known: Cache<(TenantId, AgentId), Arc<Mutex<OnePast>>>,
+    /// By tenant, sender and what scores.
+    known: Cache<(TenantId, AgentId, Arc<str>), Arc<Mutex<OnePast>>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +38,8 @@ impl AllPasts {
     }
 
     pub(super) fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen, now_ms: u64) -> Shared {
-        let past = self.known.get_with((tenant.clone(), sender.clone()), Arc::default);
+        let past =
+            self.known.get_with((tenant.clone(), sender.clone(), Arc::clone(&seen.scorer)), Arc::default);
         past.lock().share(seen, now_ms)
     }
 

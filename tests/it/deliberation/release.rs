@@ -70,9 +70,9 @@ async fn the_policy_is_asked_again_and_has_the_last_word() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_expired_meanwhile_is_not_delivered() {
     let court = Court::sit(1, ONE_OF_TWO).await;
-    let draft = Draft { expires_in: Some(Duration::from_secs(2)), ..severe("now or never") };
+    let draft = Draft { expires_in: Some(Duration::from_secs(5)), ..severe("now or never") };
     let parked = court.park(&draft).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
     assert_eq!(told(&court.planner).await.reason, Reason::Expired);
     nothing_for(&court.worker).await;

@@ -36,7 +36,7 @@ pub(super) const PATIENT: Patience =
     Patience { attempt: Duration::from_millis(1500), deadline: Duration::from_secs(20) };
 /// Nothing comes within this.
 pub(super) const SILENCE: Duration = Duration::from_millis(400);
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Dropping it ends every process of it.
 pub(super) struct Desk {

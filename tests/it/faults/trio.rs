@@ -58,7 +58,7 @@ impl Trio {
                 tokio::time::sleep(Duration::from_secs(3)).await;
             }
         });
-        serving_again(&planner, SOON).await;
+        serving_again(&planner).await;
         Self { servers, node, planner, worker, receipts, _redis: redis }
     }
 

@@ -1,22 +1,28 @@
 //! A node whose clock is wrong. The clock is handed in: the machine's own cannot be set.
 
 use std::{
-    net::TcpListener,
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
 use agentbus::{
     app,
-    client::{AgentClient, Draft, Patience},
+    client::{AgentClient, Draft},
     domain::{Encoding, Reason, Timestamp},
     shutdown::Shutdown,
     skew,
 };
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 
-use super::{numbers, report, until};
-use crate::{intake, support::bus::Bus};
+use super::{numbers, until};
+use crate::{
+    intake,
+    support::{
+        bus::{self, Bus},
+        servers,
+    },
+};
 
 const MINUTES: i64 = 120_000;
 
@@ -27,28 +33,61 @@ fn wall(off: i64) -> Timestamp {
 /// Sends many messages at once, half of which expire within a minute: every one is delivered, whichever node
 /// takes it, and none hears that its times are wrong. Which nodes delivered.
 async fn all_delivered(planner: &AgentClient) -> Vec<String> {
-    let patience = Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(10) };
     let sends = (0..40).map(|number| async move {
         let mut draft = Draft::to_agent("worker", "hello");
         if number % 2 == 0 {
             draft.expires_in = Some(Duration::from_secs(60));
         }
-        let bytes = draft.encode(Encoding::Json);
-        loop {
-            let verdict = planner.send(bytes.clone(), patience).await.unwrap();
-            // Nothing is said of its times: another node will know.
-            if verdict.reason != Reason::ClockUncertain {
-                return verdict;
-            }
-            assert!(verdict.retryable);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        // Of its times nothing is said by the node that is off: another will know.
+        bus::send(planner, draft.encode(Encoding::Json)).await
     });
     let verdicts = join_all(sends).await;
     for verdict in &verdicts {
         assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
     }
     verdicts.into_iter().map(|verdict| verdict.node).collect()
+}
+
+/// Registers it, and again and again: a registration lives for half a minute.
+async fn stays(worker: &AgentClient) -> JoinHandle<()> {
+    worker.register(&[]).await.unwrap();
+    let worker = worker.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let _ = worker.register(&[]).await;
+        }
+    })
+}
+
+/// Sends until those who deliver are these.
+async fn delivered_by(planner: &AgentClient, expected: impl Fn(&[String]) -> bool) {
+    let mut by = Vec::new();
+    for _ in 0..200 {
+        by = all_delivered(planner).await;
+        if expected(&by) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it never came to that: {by:?}");
+}
+
+/// Sends until no message comes to this node any more.
+async fn left_alone(planner: &AgentClient, http: &str) {
+    for _ in 0..200 {
+        let before = refused(http).await;
+        all_delivered(planner).await;
+        if refused(http).await == before {
+            return;
+        }
+    }
+    panic!("it goes on taking messages");
+}
+
+/// How often this node could tell nothing of a message's times.
+async fn refused(http: &str) -> Option<String> {
+    numbers(http).await.lines().find(|line| line.contains("clock_uncertain")).map(str::to_owned)
 }
 
 static OFF: AtomicI64 = AtomicI64::new(0);
@@ -60,15 +99,14 @@ fn shifted() -> Timestamp {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_right() {
     let bus = Bus::start(1).await;
-    let mut config =
-        intake::node(&bus, TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port());
+    let mut config = intake::node(&bus, servers::port());
     config.node.name = "shifted".to_owned();
     let (http, shutdown) = (config.http.listen.to_string(), Shutdown::default());
     let running = tokio::spawn(app::run_with(config, None, shutdown.clone(), Default::default(), shifted));
     intake::ready(http.rsplit(':').next().unwrap().parse().unwrap()).await;
     let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
-    worker.register(&[]).await.unwrap();
     let _inbox = worker.inbox().await.unwrap();
+    let alive = stays(&worker).await;
     for off in [-MINUTES, MINUTES, -4_000, 4_000] {
         OFF.store(off, Ordering::Relaxed);
         // Also what comes before the node has asked what time it is.
@@ -82,15 +120,13 @@ async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_r
             assert!(numbers.contains(line), "{line} is not in\n{numbers}");
         }
         // Told to the server a moment later.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let by = all_delivered(&planner).await;
-        assert!(by.iter().all(|node| node == "node-1"), "{by:?}");
+        left_alone(&planner, &http).await;
         OFF.store(0, Ordering::Relaxed);
         until(&http, |status, _| status == 200).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let by = all_delivered(&planner).await;
-        assert!(by.iter().any(|node| node == "shifted"), "it takes its share again: {by:?}");
+        // It takes its share again.
+        delivered_by(&planner, |by| by.iter().any(|node| node == "shifted")).await;
     }
+    alive.abort();
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;
@@ -99,8 +135,7 @@ async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_with_a_wrong_clock_takes_nothing() {
     let bus = Bus::start(1).await;
-    let mut config =
-        intake::node(&bus, TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port());
+    let mut config = intake::node(&bus, servers::port());
     config.node.name = "behind".to_owned();
     let (http, shutdown) = (config.http.listen.to_string(), Shutdown::default());
     let behind = || wall(-MINUTES);
@@ -108,11 +143,15 @@ async fn a_node_that_starts_with_a_wrong_clock_takes_nothing() {
     let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
     worker.register(&[]).await.unwrap();
     let _inbox = worker.inbox().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let by = all_delivered(&planner).await;
-    assert!(by.iter().all(|node| node == "node-1"), "{by:?}");
-    let (status, told) = report(&http).await;
-    assert_eq!((status, &told["parts"]["clock"]["state"]), (503, &"down".into()), "{told}");
+    while reqwest::get(format!("http://{http}/readyz")).await.is_err() {
+        assert!(!running.is_finished(), "it has ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    until(&http, |status, told| status == 503 && told["parts"]["clock"]["state"] == "down").await;
+    for _ in 0..3 {
+        let by = all_delivered(&planner).await;
+        assert!(by.iter().all(|node| node == "node-1"), "{by:?}");
+    }
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;

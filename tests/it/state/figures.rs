@@ -26,7 +26,7 @@ async fn figures_of_claims() {
                 settings.connections = connections;
                 settings.command_timeout = Duration::from_secs(2);
             });
-            assert!(node.store.ready(Duration::from_secs(5)).await);
+            assert!(node.store.ready(super::SOON).await);
             claims(&node, connections, in_flight).await;
         }
     }
@@ -108,7 +108,7 @@ async fn figures_of_the_cache() {
         settings.lifetimes.agent = Duration::from_secs(600);
         settings.command_timeout = Duration::from_secs(5);
     });
-    assert!(node.store.ready(Duration::from_secs(5)).await);
+    assert!(node.store.ready(super::SOON).await);
     for agents in [1_000_u64, 100_000] {
         let crowd = tenant(&format!("crowd-{agents}"));
         let start = Instant::now();
@@ -169,7 +169,7 @@ async fn filled(node: &Node, crowd: &TenantId, agents: u64) -> Arc<CachedRegistr
     let ttl = Duration::from_secs(600);
     let limits = CacheLimits { ttl, wait: Duration::from_secs(5), ..CacheLimits::default() };
     let cached = Arc::new(CachedRegistry::with(Arc::clone(&node.store), limits, Clock::machine()));
-    eventually(Duration::from_secs(5), async || cached.is_trusted()).await;
+    eventually(async || cached.is_trusted()).await;
     let tasks: Vec<_> = (0..64)
         .map(|task| {
             let (cached, crowd) = (Arc::clone(&cached), crowd.clone());

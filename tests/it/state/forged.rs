@@ -23,7 +23,7 @@ fn key(id: &str) -> String {
 
 async fn node_with(server: &Server, trust: Trust) -> Node {
     let node = Node::start_with(server, |settings| settings.trust = trust);
-    assert!(node.store.ready(Duration::from_secs(5)).await);
+    assert!(node.store.ready(super::SOON).await);
     node
 }
 
@@ -231,8 +231,13 @@ async fn a_past_that_cannot_be_is_none_and_the_next_one_is() {
     ]) {
         server.tell(&format!("DEL {past}"));
         assert!(!server.tell(&write).starts_with('-'), "{write}");
-        let seen =
-            Seen { teller: 1, sequence, messages: vec![Count { age: 0, messages: 3 }], scores: vec![0.5] };
+        let seen = Seen {
+            teller: 1,
+            sequence,
+            messages: vec![Count { age: 0, messages: 3 }],
+            scores: vec![0.5],
+            ..Seen::default()
+        };
         let shared = node.store.share(&acme, &planner, &seen).await.unwrap();
         assert_eq!((shared.applied, shared.scores.as_slice()), (sequence, &[0.5][..]), "{write}");
         assert_eq!(shared.messages.iter().map(|count| count.messages).sum::<u64>(), 3, "{write}");

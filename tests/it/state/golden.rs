@@ -36,7 +36,7 @@ async fn node(server: &Server, trust: Trust) -> Node {
         settings.lifetimes = LIFE;
         settings.trust = trust;
     });
-    assert!(node.store.ready(Duration::from_secs(5)).await);
+    assert!(node.store.ready(super::SOON).await);
     node
 }
 
@@ -156,6 +156,7 @@ async fn a_senders_past_and_the_names_of_keys_are_written_and_read_as_ever() {
         sequence: 3,
         messages: vec![Count { age: 0, messages: 5 }],
         scores: vec![0.25, 0.7],
+        ..Seen::default()
     };
     let told = node.store.share(&tenant("acme"), &agent("planner"), &seen).await.unwrap();
     let past = same("redis-past.hex", &but_for_seconds(get(&server, PAST), now, COMMITTED));

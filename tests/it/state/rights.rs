@@ -13,7 +13,7 @@ use super::{DIGEST, LIFETIMES, Node, Server, agent, capability, eventually, mess
 async fn all(node: &Node) {
     let (acme, store) = (tenant("acme"), &node.store);
     let cached = CachedRegistry::new(std::sync::Arc::clone(store));
-    eventually(Duration::from_secs(5), async || cached.is_trusted()).await;
+    eventually(async || cached.is_trusted()).await;
     store.register(&acme, &record("writer", &["nlp"]), 1).await.unwrap();
     store.register(&acme, &record("writer", &["sql"]), 1).await.unwrap();
     store.register(&acme, &record("editor", &["nlp"]), 1).await.unwrap();
@@ -99,14 +99,14 @@ async fn a_right_that_is_missing_is_told_at_the_start_and_when_it_is_missed() {
     for (right, told) in [("-getrange", "getrange"), ("-zadd", "zadd"), ("-eval", "eval")] {
         server.tell(&format!("ACL SETUSER {NODE_USER} {right}"));
         let node = Node::ready(&server, LIFETIMES).await;
-        eventually(Duration::from_secs(5), async || node.store.refusal().is_some()).await;
+        eventually(async || node.store.refusal().is_some()).await;
         let refusal = node.store.refusal().unwrap();
         assert!(refusal.contains("NOPERM") && refusal.contains(told), "{right}: {refusal}");
         server.tell(&format!("ACL SETUSER {NODE_USER} {}", right.replace('-', "+")));
     }
     let node = Node::ready(&server, LIFETIMES).await;
-    eventually(Duration::from_secs(5), async || node.store.refusal().is_none()).await;
+    eventually(async || node.store.refusal().is_none()).await;
     server.tell(&format!("ACL SETUSER {NODE_USER} -evalsha"));
     assert!(node.store.agents(&tenant("acme")).await.is_err());
-    eventually(Duration::from_secs(5), async || node.store.refusal().is_some()).await;
+    eventually(async || node.store.refusal().is_some()).await;
 }

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -11,6 +11,8 @@ use std::{
 };
 
 use agentbus::servers::redis::{NODE_RIGHTS, NODE_USER};
+
+use crate::support::servers;
 
 /// Of Redis' user `default`, who may do everything.
 const OPERATOR: &str = "of-the-operator";
@@ -26,7 +28,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
-        let port = free_port();
+        let port = servers::port();
         let folder = tempfile::tempdir().unwrap();
         Self { child: launch(port, folder.path()), port, folder }
     }
@@ -83,10 +85,6 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn launch(port: u16, folder: &Path) -> Child {
     let config = folder.join("redis.conf");
     let users =
@@ -104,7 +102,7 @@ fn launch(port: u16, folder: &Path) -> Child {
     let start = Instant::now();
     while ask(port, "PING").is_none_or(|answer| !answer.starts_with(b"+PONG")) {
         assert!(child.try_wait().unwrap().is_none(), "redis-server ended");
-        assert!(start.elapsed() < Duration::from_secs(10), "redis-server does not answer");
+        assert!(start.elapsed() < Duration::from_secs(60), "redis-server does not answer");
         sleep(Duration::from_millis(10));
     }
     child
@@ -121,7 +119,7 @@ fn program() -> PathBuf {
 
 fn ask(port: u16, command: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     stream.write_all(format!("AUTH {OPERATOR}\r\n").as_bytes()).ok()?;
     let mut ok = [0; 5];
     stream.read_exact(&mut ok).ok()?;

@@ -1,9 +1,11 @@
 //! How does a test get a whole bus of its own? A stack on free ports, in a folder that goes with it.
 
+use std::time::Duration;
+
 use agentbus::{
-    client::AgentClient,
+    client::{AgentClient, Patience},
     config,
-    domain::AgentId,
+    domain::{AgentId, Reason, Verdict},
     servers::{Stack, StackOptions, redis::NODE_USER},
     state::RedisSettings,
     tenants::{Plan, Seed, User},
@@ -65,3 +67,24 @@ pub(crate) fn redis_of(stack: &Stack) -> config::Redis {
 pub(crate) fn keywords() -> toml::Table {
     "impact.scorer = \"keywords\"\ndurable.give_up_after = \"9s\"".parse().unwrap()
 }
+
+/// Sends until a node has time for it: on a busy machine Redis or the policy may miss their limits, which the
+/// sender of a message is told to wait for.
+pub(crate) async fn send(agent: &AgentClient, message: bytes::Bytes) -> Verdict {
+    let patience = Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(60) };
+    for _ in 0..200 {
+        let verdict = agent.send(message.clone(), patience).await.unwrap();
+        if !BUSY.contains(&verdict.reason) {
+            return verdict;
+        }
+        tokio::time::sleep(verdict.retry_after.unwrap_or(Duration::from_millis(50))).await;
+    }
+    panic!("the nodes have no time");
+}
+
+const BUSY: [Reason; 4] = [
+    Reason::PolicyUnavailable,
+    Reason::IdempotencyUnavailable,
+    Reason::RegistryUnavailable,
+    Reason::ClockUncertain,
+];

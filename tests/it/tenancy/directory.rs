@@ -20,7 +20,7 @@ async fn holds(directory: &Directory, ids: &[&str]) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(Duration::from_secs(15), arrives).await.is_err() {
+    if timeout(SOON, arrives).await.is_err() {
         panic!("{:?}, not {ids:?}", seen());
     }
 }
@@ -39,7 +39,7 @@ async fn a_node_waits_for_provisioning_and_then_follows_every_change() {
     let provisioner = server.bus(BusUser::Provisioner).await;
     let settings = StoreSettings::default();
     provision(&provisioner.client, &plan, &settings).await.unwrap();
-    timeout(Duration::from_secs(10), directory.ready()).await.unwrap();
+    timeout(SOON, directory.ready()).await.unwrap();
     holds(&directory, &["acme", "globex"]).await;
     let acme = directory.tenant(&"acme".parse().unwrap()).unwrap();
     assert_eq!(*acme, plan.tenants()[0]);

@@ -77,7 +77,7 @@ async fn the_nats_tool_reads_an_agents_durable_inbox() {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = timeout(Duration::from_secs(30), output).await.unwrap().unwrap();
+    let output = timeout(SOON, output).await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("hello from afar"), "{text}{}", String::from_utf8_lossy(&output.stderr));
     // The tool does not wait for the server to have taken its acknowledgement.

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// For what should happen.
-pub(super) const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 /// For what should not happen: round trips on loopback take well under a millisecond, and every
 /// use comes after a flush through the server.
 pub(super) const NEVER: Duration = Duration::from_millis(150);
@@ -82,7 +82,7 @@ impl Server {
             .spawn()
             .expect("nats-server: set AGENTBUS_NATS_SERVER or put it on the PATH");
         let mut server = Server { child, dir, url: String::new() };
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + SOON;
         loop {
             let file = fs::read_dir(&ports).unwrap().next().and_then(|e| fs::read(e.unwrap().path()).ok());
             let found = file.and_then(|json| serde_json::from_slice::<serde_json::Value>(&json).ok());
@@ -163,16 +163,21 @@ impl Login {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    pub(super) fn events(&self) -> Vec<String> {
-        self.refused.lock().unwrap().clone()
+    /// Waits until something that happened to the connection has all these words, in any case.
+    pub(super) async fn told(&self, words: &[&str]) -> bool {
+        let comes = async {
+            while !self.events().iter().any(|event| {
+                let event = event.to_lowercase();
+                words.iter().all(|word| event.contains(&word.to_lowercase()))
+            }) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, comes).await.is_ok()
     }
 
-    /// The server's complaints that mention the subject.
-    pub(super) fn refused(&self, subject: &str) -> bool {
-        self.events().iter().any(|event| {
-            let event = event.to_lowercase();
-            event.contains("permissions violation") && event.contains(&subject.to_lowercase())
-        })
+    pub(super) fn events(&self) -> Vec<String> {
+        self.refused.lock().unwrap().clone()
     }
 
     pub(super) async fn subscribe(&self, subject: &str) -> Subscriber {

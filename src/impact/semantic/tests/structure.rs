@@ -27,8 +27,8 @@ fn words_joined_by_other_than_spaces_are_no_better_padding() {
     let (mut whole, mut pieces) = (0, 0);
     for text in HARMFUL {
         let glued = format!("{} {text}", padding(60).replace(' ', "-").replace(['.', '?'], ""));
-        whole += usize::from(highest(&[normalized(&glued)]) >= 0.8);
-        pieces += usize::from(score(&glued) >= 0.8);
+        whole += usize::from(highest(&[normalized(&glued)]) >= 0.5);
+        pieces += usize::from(score(&glued) >= 0.5);
     }
     assert!(whole + 10 <= pieces && pieces >= 17, "{whole} by the whole, {pieces} by pieces");
 }
@@ -48,7 +48,7 @@ fn names_beside_a_harmless_text_alarm_nobody_by_themselves() {
             let more: Vec<String> = all
                 .into_iter()
                 .skip(1)
-                .filter(|passage| !passage.starts_with("corpus: handover-"))
+                .filter(|passage| !passage.starts_with("corpus: day-"))
                 .filter(|passage| !alone.contains(passage) && !text.contains(passage.as_str()))
                 .collect();
             assert!(highest(&more) < 0.5, "{more:?}");
@@ -94,13 +94,14 @@ fn harm_is_heard_in_metadata_ids_and_pieces_as_in_the_text() {
             ("letters' codes", codes),
         ] {
             let heard = score_of(&message);
-            if heard < plain - 0.05 && heard < 0.8 {
+            if heard < plain - 0.12 && heard < 0.8 {
                 missed.push(format!("{plain:.2} became {heard:.2}: {place}: {text}"));
             }
         }
-        for (place, message) in [("a metadata key", key), ("an id", id)] {
+        let cut = score(&id.id.to_string().replace('-', " "));
+        for (place, message, plain) in [("a metadata key", key, plain), ("an id", id, plain.min(cut))] {
             let heard = score_of(&message);
-            // Without its punctuation, or cut to what an id holds.
+            // Without its punctuation.
             if heard < plain - 0.3 {
                 missed.push(format!("{plain:.2} became {heard:.2}: {place}: {text}"));
             }
