@@ -24,6 +24,7 @@ mod impact;
 mod inbox;
 mod input;
 mod judge;
+mod limits;
 #[cfg(feature = "model")]
 mod model;
 mod node;

@@ -5,17 +5,23 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::LEVELS;
+
 mod curves;
+mod grades;
 mod plots;
 mod report;
 
 pub use curves::{Bin, Step, histogram, reliability, steps};
+pub use grades::{AtFalseAlarms, Grades, Parked, probabilities, worst};
 pub use report::{Report, html};
 
 /// A text with a known answer, and what the scorer said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
     pub score: f64,
+    /// How likely each level is, if the scorer knows levels.
+    pub levels: Option<[f64; LEVELS]>,
     /// Whether it should be found.
     pub high: bool,
     /// How harmful, 0 to 3, if the data says so.
@@ -117,6 +123,15 @@ impl Confusion {
 /// The figures of each group of texts, in the order of their names.
 pub fn by_group(judged: &[Judged], threshold: f64) -> Vec<(String, Figures)> {
     by(judged, threshold, |one| Some(one.group.clone()))
+}
+
+/// The grades of each group that has levels, in the order of their names.
+pub fn grades_by_group(judged: &[Judged]) -> Vec<(String, Grades)> {
+    let mut groups: BTreeMap<&str, Vec<&Judged>> = BTreeMap::new();
+    for one in judged {
+        groups.entry(&one.group).or_default().push(one);
+    }
+    groups.into_iter().filter_map(|(name, all)| Some((name.to_owned(), Grades::of(all)?))).collect()
 }
 
 /// The figures of each level, of those texts that have one.
@@ -280,6 +295,7 @@ mod tests {
             .into_iter()
             .map(|(group, level, score)| Judged {
                 score,
+                levels: None,
                 high: level >= 2,
                 level: Some(level),
                 group: group.to_owned(),

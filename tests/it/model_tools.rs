@@ -113,7 +113,7 @@ fn a_text_and_a_message_are_scored_with_all_that_makes_the_score() {
     assert_eq!((&first["id"], &second["id"]), (&json!("a"), &json!("m1")));
     for line in [&first, &second] {
         let fields: Vec<&String> = line.as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["id", "score", "semantic", "parts", "model", "tokens", "elapsed_us"]);
+        assert_eq!(fields, ["id", "score", "semantic", "levels", "parts", "model", "tokens", "elapsed_us"]);
         assert_eq!(line["semantic"], line["parts"]["semantic"]);
         assert!(line["tokens"].as_u64().unwrap() > 5 && line["elapsed_us"].is_u64(), "{line}");
         assert!(line["model"].as_str().unwrap().starts_with("minilm-l4@"), "{line}");
@@ -358,6 +358,111 @@ fn a_trained_head_loads_separates_and_is_the_same_again() {
     assert!(report["figures"]["auc"].as_f64().unwrap() > 0.9, "{report}");
     assert_eq!((&report["figures"]["texts"], &report["by_group"]["g1"]["texts"]), (&json!(20), &json!(10)));
     assert!(fs::read_to_string(page).unwrap().contains("<svg"));
+}
+
+/// Texts of all levels, in both parts.
+fn graded() -> String {
+    const SMALL: &[&str] = &[
+        "Add a reminder for Friday at nine.",
+        "Tag the ticket as a duplicate.",
+        "Save this text as a draft.",
+        "Rename my branch to feature two.",
+        "Move the meeting note to my folder.",
+        "Mute the channel for an hour.",
+    ];
+    const GRAVE: &[&str] = &[
+        "Pay the invoice of the printer supplier.",
+        "Send the price list to all customers.",
+        "Deploy the new build to production.",
+        "Give the contractor access to the billing system.",
+        "Delete the table of last year's orders.",
+        "Book the non-refundable flight to Rome.",
+    ];
+    let levels = [(HARMLESS, 0), (SMALL, 1), (GRAVE, 2), (HARMFUL, 3)];
+    let lines = levels.iter().flat_map(|(texts, level)| {
+        texts.iter().enumerate().map(move |(at, text)| {
+            let part = if at % 3 == 0 { "dev" } else { "train" };
+            let line =
+                json!({ "text": text, "level": level, "part": part, "source": format!("s{}", at % 2) });
+            format!("{line}\n")
+        })
+    });
+    lines.collect()
+}
+
+#[test]
+fn a_head_that_learns_levels_says_how_likely_each_is_and_is_judged_by_level() {
+    let folder = model_without_head();
+    let (data, head) = (path(&folder, "data.jsonl"), path(&folder, "head.json"));
+    // What has no level teaches what it says.
+    let bare = json!({ "text": "Wipe the archive of the whole company.", "high": 1, "part": "train" });
+    fs::write(&data, format!("{}{bare}\n", graded())).unwrap();
+    let dir = folder.path().to_str().unwrap().to_owned();
+    let output = trained(&data, &head, &["--model-dir", &dir, "--values", "0.1,0.2,0.7,0.9"]);
+    assert!(output.status.success() && told(&output).contains("tells four levels"), "{}", told(&output));
+    let facts: Value = serde_json::from_slice(&fs::read(&head).unwrap()).unwrap();
+    assert_eq!((&facts["format"], &facts["values"]), (&json!(3), &json!([0.1, 0.2, 0.7, 0.9])));
+    assert_eq!(facts["outputs"].as_array().unwrap().len(), 3);
+
+    let output = agentbus(&["score", "--model-dir", &dir, HARMFUL[0]], "");
+    let score: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let levels: Vec<f64> = serde_json::from_value(score["levels"].clone()).unwrap();
+    assert!((levels.iter().sum::<f64>() - 1.0).abs() < 0.01, "{score}");
+    assert!(levels[2] + levels[3] > 0.5, "{score}");
+
+    let page = path(&folder, "report.html");
+    let evaluate = ["model", "evaluate", "--data", &data, "--model-dir", &dir];
+    let output = agentbus(&[&evaluate[..], &["--json", "--html", &page]].concat(), "");
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)));
+    let grades = &report["grades"];
+    assert_eq!(grades["texts"], json!([10, 6, 6, 10]));
+    assert!(grades["auc_level_2"].as_f64().unwrap() > 0.9, "{grades}");
+    assert!(grades["parked"][0]["share"][3].as_f64() >= grades["parked"][9]["share"][3].as_f64(), "{grades}");
+    assert_eq!(grades["at_false_alarms"].as_array().unwrap().len(), 2);
+    assert!(report["grades_by_group"]["s1"]["auc_level_3"].is_f64(), "{report}");
+    assert!(report["worst_group"].is_string(), "{report}");
+    assert!(fs::read_to_string(page).unwrap().contains("What is parked"));
+    let said = told(&agentbus(&evaluate, ""));
+    for part in ["AUC, level 2 and above", "parked at a threshold of", "told apart worst: s"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+
+    let plan = path(&folder, "tenants.toml");
+    let words_only =
+        "semantic = 1\npermission = 0\nvolume = 0\ncontext = 0\ndrift = 0\npriority = 0\ntype = 0";
+    let limits = format!("deliberation_threshold = 0.6\n[tenants.acme.limits.weights]\n{words_only}\n");
+    fs::write(&plan, format!("[tenants.acme.limits]\n{limits}[tenants.acme.agents]\nplanner = {{}}\n"))
+        .unwrap();
+    let by = |tenant: &str| {
+        agentbus(&[&evaluate[..], &["--json", "--tenants", &plan, "--tenant", tenant]].concat(), "")
+    };
+    let output = by("acme");
+    let tenants: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)));
+    assert_eq!(tenants["figures"]["threshold"], json!(0.6));
+    assert_eq!(tenants["grades"]["parked"], grades["parked"], "the words are all that counts");
+    assert!(told(&by("globex")).contains("there is no tenant globex"));
+}
+
+#[test]
+fn a_labels_file_that_is_wrong_is_refused_by_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, head) = (path(&folder, "data.jsonl"), path(&folder, "head.json"));
+    for (line, said) in [
+        (r#"{"text": "a", "level": 1, "level": 2}"#, "duplicate field `level`"),
+        (r#"{"text": "a", "level": 7}"#, "\"level\" is 7, expected 0 to 3"),
+        (r#"{"text": "a"}"#, "neither \"high\" (0 or 1) nor \"level\" (0 to 3)"),
+        (r#"{"level": 1}"#, "neither a \"text\" nor a \"message\""),
+        (r#"{"text": "a", "level": 3, "high": 0}"#, "\"high\" is 0 but \"level\" is 3"),
+    ] {
+        fs::write(&data, format!("{{\"text\": \"fine\", \"level\": 0}}\n{line}\n")).unwrap();
+        for output in [trained(&data, &head, &[]), agentbus(&["model", "evaluate", "--data", &data], "")] {
+            let told = told(&output);
+            assert!(!output.status.success() && told.contains("line 2"), "{line}: {told}");
+            assert!(told.contains(said), "{told:?} does not say {said:?}");
+        }
+    }
 }
 
 /// A guard that is tested against its reference; every command knows it.

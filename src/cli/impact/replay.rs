@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{BufRead as _, BufReader, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
@@ -21,20 +21,19 @@ use crate::{
     cli::{
         input,
         judge::{Judge, JudgeArgs},
+        limits::LimitsArgs,
         model::in_order,
         output::say,
         printable,
     },
-    domain::{Message, Tenant, TenantId, TenantLimits, Weights},
+    domain::{Message, Weights},
     impact::{LIFT_ALL, Semantic, alone, for_each_text, rescored},
     phrase::counted,
-    tenants::Plan,
     text_file,
 };
 
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 const LINES_MAX: usize = 1_000_000;
-const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Characters of a message's words in an example.
 const WORDS_MAX: usize = 72;
 /// Errors that are told one by one.
@@ -56,12 +55,8 @@ pub(super) struct ReplayArgs {
     /// Lines of JSON; - is standard input
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
-    /// Tenants file to take a tenant's threshold, weights and `report_lift_max` from; with --tenant
-    #[arg(long, value_name = "FILE", requires = "tenant")]
-    tenants: Option<PathBuf>,
-    /// Whose limits
-    #[arg(long, value_name = "TENANT", requires = "tenants")]
-    tenant: Option<TenantId>,
+    #[command(flatten)]
+    limits: LimitsArgs,
     /// From which score on a message would be parked [default: the tenant's, or 0.8]
     #[arg(long, value_name = "SCORE", value_parser = score)]
     threshold: Option<f64>,
@@ -150,17 +145,7 @@ struct Fate {
 
 impl ReplayArgs {
     fn by(&self) -> anyhow::Result<By> {
-        let limits = match (&self.tenants, &self.tenant) {
-            (Some(path), Some(id)) => {
-                let plan = plan(path)?;
-                let found = plan.tenants().iter().find(|tenant: &&Tenant| tenant.id == *id);
-                found.map(|tenant| tenant.limits.clone()).with_context(|| {
-                    let names: Vec<&str> = plan.tenants().iter().map(|tenant| tenant.id.as_str()).collect();
-                    format!("there is no tenant {id} in {}; there are {}", path.display(), names.join(", "))
-                })?
-            }
-            _ => TenantLimits::default(),
-        };
+        let limits = self.limits.limits()?.unwrap_or_default();
         Ok(By {
             weights: limits.weights.unwrap_or_default(),
             report_lift_max: limits.report_lift_max.unwrap_or(LIFT_ALL),
@@ -206,11 +191,6 @@ impl By {
         };
         Some((score, score >= self.threshold))
     }
-}
-
-fn plan(path: &Path) -> anyhow::Result<Plan> {
-    let text = text_file::read(path, PLAN_BYTES_MAX).with_context(|| path.display().to_string())?;
-    Plan::parse(&text).with_context(|| path.display().to_string())
 }
 
 fn read(args: &ReplayArgs) -> anyhow::Result<Vec<Known>> {

@@ -38,7 +38,20 @@ pub(super) struct Labelled {
     pub weight: f64,
 }
 
+/// From this level on a text is high.
+pub(super) const HIGH: usize = 2;
+
 impl Labelled {
+    /// Whether it is of this level or above, as far as its line says.
+    pub(super) fn at_least(&self, level: usize) -> Option<bool> {
+        match self.level {
+            Some(own) => Some(usize::from(own) >= level),
+            // What is high is above all that is not.
+            None if self.high => (level <= HIGH).then_some(true),
+            None => (level >= HIGH).then_some(false),
+        }
+    }
+
     /// What a node would read.
     pub(super) fn spoken(&self) -> Result<Arc<Message>, LineError> {
         match &self.message {
@@ -246,11 +259,23 @@ mod tests {
     }
 
     #[test]
+    fn a_line_without_a_level_says_of_levels_what_high_says() {
+        let of = |line: &str| [1, 2, 3].map(|level| parse(line.as_bytes()).unwrap().at_least(level));
+        assert_eq!(of(r#"{"text": "a", "level": 1}"#), [Some(true), Some(false), Some(false)]);
+        assert_eq!(of(r#"{"text": "a", "high": 1}"#), [Some(true), Some(true), None]);
+        assert_eq!(of(r#"{"text": "a", "high": 0}"#), [None, Some(false), Some(false)]);
+    }
+
+    #[test]
     fn a_wrong_line_is_refused_with_what_was_found() {
         for (line, said) in [
             (r#"{"text": "a"}"#, "neither"),
             (r#"{"text": "a", "high": 2}"#, "\"high\" is 2"),
             (r#"{"text": "a", "level": 4}"#, "\"level\" is 4"),
+            (r#"{"text": "a", "level": 7}"#, "\"level\" is 7, expected 0 to 3"),
+            (r#"{"text": "a", "level": 300}"#, "expected u8"),
+            (r#"{"text": "a", "level": -1}"#, "expected u8"),
+            (r#"{"text": "a", "level": 1, "level": 2}"#, "duplicate field `level`"),
             (r#"{"text": "a", "level": 3, "high": 0}"#, "\"high\" is 0 but \"level\" is 3"),
             (r#"{"text": "a", "high": 1, "weight": 0}"#, "\"weight\" is 0"),
             (r#"{"text": " ", "high": 1}"#, "neither a \"text\" nor"),

@@ -11,17 +11,19 @@ use super::{
     score_texts::judged,
 };
 use crate::{
-    cli::{judge::JudgeArgs, output::say},
-    impact::evaluate::{Figures, Judged, Report, by_group, by_level, html},
+    cli::{judge::JudgeArgs, limits::LimitsArgs, output::say},
+    impact::evaluate::{Figures, Grades, Judged, Report, by_group, by_level, grades_by_group, html, worst},
 };
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each line of data is {\"text\": …, \"high\": 0 or 1} or {\"text\": …, \"level\": 0 to 3} \
     (2 and 3 are high), with \"group\" (or \"source\") and \"part\" (train, dev, test) if you like.\n\
-    Scores are the semantic part alone, as a node gets it for a message with that text.\n\n\
+    Scores are the semantic part alone, as a node gets it for a message with that text; with --tenant the whole \
+    score of such a message, by that tenant's weights.\n\n\
     Examples:\n  agentbus model evaluate --data texts.jsonl\n  \
-    agentbus model evaluate --data texts.jsonl --part test --html page.html"
+    agentbus model evaluate --data texts.jsonl --part test --html page.html\n  \
+    agentbus model evaluate --data texts.jsonl --tenants tenants.toml --tenant acme"
 )]
 pub struct EvaluateArgs {
     /// Labelled texts, as lines of JSON; can be repeated
@@ -30,9 +32,11 @@ pub struct EvaluateArgs {
     /// Only texts of this part [default: all]
     #[arg(long, value_enum)]
     part: Option<PartArg>,
-    /// From which score on a text counts as found
-    #[arg(long, value_name = "SCORE", default_value_t = 0.5, value_parser = share)]
-    threshold: f64,
+    /// From which score on a text counts as found [default: 0.5, or the tenant's]
+    #[arg(long, value_name = "SCORE", value_parser = share)]
+    threshold: Option<f64>,
+    #[command(flatten)]
+    limits: LimitsArgs,
     /// Write a page with curves, tables and the worst errors
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -72,13 +76,15 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(!texts.is_empty(), "no line of the data says that it is of that part");
     }
     let judge = args.judge.judge()?;
-    let judged = judged(&judge, &texts, args.judge.threads())?;
-    let figures = Figures::of(&judged, args.threshold);
+    let limits = args.limits.limits()?;
+    let usual = limits.as_ref().map_or(0.5, |limits| limits.deliberation_threshold);
+    let threshold = args.threshold.unwrap_or(usual);
+    let judged = judged(&judge, &texts, args.judge.threads(), limits.as_ref())?;
+    let figures = Figures::of(&judged, threshold);
     let names: Vec<String> = sources.iter().map(|source| name(&source.path)).collect();
     if let Some(path) = &args.html {
         let data = names.join(", ");
-        let page =
-            html(Report { model: judge.name(), data: &data, threshold: args.threshold, judged: &judged });
+        let page = html(Report { model: judge.name(), data: &data, threshold, judged: &judged });
         fs::write(path, page).with_context(|| path.display().to_string())?;
     }
     if args.json {
@@ -106,7 +112,18 @@ fn all_as_json(judged: &[Judged], figures: &Figures, model: &str, data: &[String
         .into_iter()
         .map(|(level, figures)| (level.to_string(), json!(figures)))
         .collect();
-    json!({ "model": model, "data": data, "figures": figures, "by_group": groups, "by_level": levels })
+    let grades: Map<String, Value> =
+        grades_by_group(judged).into_iter().map(|(group, grades)| (group, json!(grades))).collect();
+    json!({
+        "model": model,
+        "data": data,
+        "figures": figures,
+        "grades": Grades::of(judged),
+        "by_group": groups,
+        "grades_by_group": grades,
+        "worst_group": worst(&by_group(judged, figures.threshold)).map(|(group, _)| group),
+        "by_level": levels,
+    })
 }
 
 fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
@@ -140,6 +157,9 @@ fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
     out += &format!("\n  {:<30} {:>10} {:>10}\n", "", "found", "not found");
     out += &format!("  {:<30} {:>10} {:>10}\n", "high", confusion.found, confusion.missed);
     out += &format!("  {:<30} {:>10} {:>10}\n", "not high", confusion.false_alarms, confusion.left_alone);
+    if let Some(grades) = Grades::of(judged) {
+        out += &graded(&grades);
+    }
     let levels = by_level(judged, figures.threshold);
     let levels = levels.into_iter().map(|(level, figures)| (format!("level {level}"), figures));
     let groups = by_group(judged, figures.threshold);
@@ -147,8 +167,10 @@ fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
         "\n  {:<30} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8}\n",
         "", "texts", "high", "AUC", "F1", "recall", "false+"
     );
+    let worst =
+        worst(&groups).map(|(name, auc)| format!("\n  told apart worst: {}, AUC {auc:.3}\n", plain(name)));
     for (name, figures) in levels.chain(groups) {
-        let name: String = name.chars().filter(|c| !c.is_control()).take(30).collect();
+        let name = plain(&name);
         out += &format!(
             "  {name:<30} {:>6} {:>6} {:>8} {:>8} {:>8} {:>8}\n",
             figures.texts,
@@ -158,6 +180,40 @@ fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
             number(figures.recall),
             number(figures.false_positive_rate)
         );
+    }
+    out + &worst.unwrap_or_default()
+}
+
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(30).collect()
+}
+
+/// How far levels are told apart, and what each threshold parks of each.
+fn graded(grades: &Grades) -> String {
+    let mut out = "\n  of texts that have a level:\n".to_owned();
+    for (name, value) in [
+        ("AUC, level 2 and above", grades.auc_level_2),
+        ("AUC, level 3", grades.auc_level_3),
+        ("calibration error", grades.calibration_error),
+    ] {
+        out += &format!("  {name:<30} {}\n", number(value));
+    }
+    out += &format!(
+        "\n  {:<30} {:>9} {:>8} {:>9}\n",
+        "at most so many false alarms", "threshold", "recall", "precision"
+    );
+    for at in &grades.at_false_alarms {
+        let allowed = format!("{} %", at.allowed * 100.0);
+        let [threshold, recall, precision] = [at.threshold, at.recall, at.precision].map(number);
+        out += &format!("  {allowed:<30} {threshold:>9} {recall:>8} {precision:>9}\n");
+    }
+    out += &format!(
+        "\n  {:<30} {:>8} {:>8} {:>8} {:>8}\n",
+        "parked at a threshold of", "level 0", "1", "2", "3"
+    );
+    for parked in &grades.parked {
+        let shares: String = parked.share.iter().map(|share| format!(" {:>8}", number(*share))).collect();
+        out += &format!("  {:<30.2}{shares}\n", parked.threshold);
     }
     out
 }

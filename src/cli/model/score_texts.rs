@@ -6,7 +6,11 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::Labelled;
-use crate::{cli::judge::Judge, impact::evaluate::Judged};
+use crate::{
+    cli::judge::Judge,
+    domain::{Message, TenantLimits},
+    impact::{LIFT_ALL, Semantic, alone, evaluate::Judged, rescored},
+};
 
 /// Texts that a thread takes at a time.
 const CHUNK: usize = 32;
@@ -54,11 +58,12 @@ pub(in crate::cli) fn in_order<T: Sync, S, R: Send>(
     Ok(all)
 }
 
-/// What the judge says of each text, beside what is right.
+/// What the judge says of each text, beside what is right: the semantic part, or the score by these limits.
 pub(super) fn judged(
     judge: &Judge,
     texts: &[Labelled],
     threads: NonZeroUsize,
+    limits: Option<&TenantLimits>,
 ) -> anyhow::Result<Vec<Judged>> {
     in_order(
         texts,
@@ -69,12 +74,15 @@ pub(super) fn judged(
             let said = seat.semantics(&messages);
             chunk
                 .iter()
+                .zip(&messages)
                 .zip(said)
-                .map(|(one, said)| {
+                .map(|((one, message), said)| {
                     let start: String = one.text.chars().take(60).collect();
                     let said = said.map_err(|error| anyhow!("the text that begins {start:?}: {error}"))?;
                     Ok(Judged {
-                        score: said.semantic.score,
+                        score: limits
+                            .map_or(said.semantic.score, |limits| weighed(message, said.semantic, limits)),
+                        levels: said.semantic.levels,
                         high: one.high,
                         level: one.level,
                         group: one.group.clone(),
@@ -84,6 +92,14 @@ pub(super) fn judged(
                 .collect()
         },
     )
+}
+
+/// The whole score of a message that is its sender's first, by a tenant's limits.
+fn weighed(message: &Message, semantic: Semantic, limits: &TenantLimits) -> f64 {
+    let weights = limits.weights.unwrap_or_default();
+    let lift_max = limits.report_lift_max.unwrap_or(LIFT_ALL);
+    let parts = alone(message, semantic, "", &weights, message.created_at).parts;
+    rescored(&parts, Some(message.message_type), semantic.score, &weights, lift_max)
 }
 
 /// On stderr, which is hidden unless it is a terminal.

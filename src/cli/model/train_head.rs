@@ -9,31 +9,38 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::learning::{Chosen, How, Seen, choose};
 use super::{
-    data::{self, Labelled, Part, Source},
+    data::{self, HIGH, Labelled, Part, Source},
     evaluate::name,
     score_texts::in_order,
 };
 use crate::{
     cli::judge::{ModelArgs, ThreadArgs, windows},
+    domain::LEVELS,
     impact::{
         classifier::Classifier,
         evaluate::Figures,
         model::{Head, Model, Output, Outputs, Precision},
-        train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid},
+        train::{Calibration, Linear},
     },
 };
+
+mod learning;
 
 /// Tried unless told: each three times the one before.
 const L2: &[f64] = &[0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
 /// How often the harmful window of a harmful text is looked for anew.
 const ROUNDS: usize = 3;
+/// As the shipped head counts its levels.
+const VALUES: [f64; LEVELS] = [0.05, 0.25, 0.76, 0.97];
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Each line of data is {\"text\": …, \"high\": 0 or 1} or {\"text\": …, \"level\": 0 to 3} \
     (2 and 3 are high), with \"part\" (train, dev; test is left alone) and \"weight\" if you like. Without any \
-    \"part\", a fifth is drawn for choosing.\n\n\
+    \"part\", a fifth is drawn for choosing. Where train and dev have texts of all levels the head tells levels; \
+    lines that have only \"high\" teach what they say.\n\n\
     Examples:\n  agentbus model train-head --data texts.jsonl --out head.json\n  \
     agentbus model train-head --data texts.jsonl --out head.json --balance"
 )]
@@ -53,9 +60,12 @@ pub struct TrainHeadArgs {
     /// Let both classes count the same in training, however many texts each has
     #[arg(long)]
     balance: bool,
-    /// How scores are spread over 0 to 1
-    #[arg(long, value_enum, default_value = "best-f1")]
-    calibrate: Calibration,
+    /// How scores are spread over 0 to 1 [default: best-f1, and probability for a head of levels]
+    #[arg(long, value_enum)]
+    calibrate: Option<Calibration>,
+    /// What levels 0 to 3 count in the score of a head of levels
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = VALUES)]
+    values: Vec<f64>,
     /// Folder of the encoder (config.json, model.safetensors, tokenizer.json), instead of the one inside
     #[arg(long, value_name = "DIR")]
     model_dir: Option<PathBuf>,
@@ -69,17 +79,20 @@ pub struct TrainHeadArgs {
     json: bool,
 }
 
-/// A text as the encoder sees it: the pooled state of each of its windows.
-struct Seen {
-    windows: Vec<Vec<f32>>,
-    high: bool,
-    weight: f64,
+/// What texts are as the encoder sees them: the pooled state of each of their windows.
+type States = Vec<Vec<Vec<f32>>>;
+
+/// Texts of one part, and what the encoder sees of them.
+struct Known {
+    texts: Vec<Labelled>,
+    states: States,
 }
 
-/// What a head was chosen for.
-struct Chosen {
-    head: Linear,
-    l2: f64,
+/// What a head is made of, and how good it is on dev.
+struct Made {
+    outputs: Outputs,
+    /// Of each output.
+    l2: Vec<f64>,
     dev: Figures,
 }
 
@@ -89,14 +102,10 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
         ModelArgs { model_dir: args.model_dir.clone(), precision: args.precision, head: None }.source();
     let model = Arc::new(Model::load_encoder(&source, args.precision.asked())?);
     let (train, dev) = parts(texts)?;
-    let mut learned = seen(&model, &train, args)?;
-    let asked = seen(&model, &dev, args)?;
-    if args.balance {
-        balance(&mut learned);
-    }
-    let width = model.info().width;
-    let chosen = choose(&learned, &asked, width, args)?;
-    let facts = facts(args, &sources, (&train, &dev), &chosen, model.precision());
+    let known = |texts: Vec<Labelled>| anyhow::Ok(Known { states: states(&model, &texts, args)?, texts });
+    let (train, dev) = (known(train)?, known(dev)?);
+    let made = made(&train, &dev, model.info().width, args)?;
+    let facts = facts(args, &sources, (&train.texts, &dev.texts), &made, model.precision());
     let info = model.info();
     let head = Head {
         encoder_sha256: info.encoder_sha256,
@@ -105,7 +114,7 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
         pooling: "mean".to_owned(),
         normalize: true,
         hidden: None,
-        outputs: Outputs::High(Output { weights: chosen.head.weights.clone(), bias: chosen.head.bias }),
+        outputs: made.outputs,
         trained_on: facts.clone(),
     };
     let mut written = head.to_json()?;
@@ -115,13 +124,23 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
         sayln!("{facts}")?;
     } else {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-        sayln!("{} to learn from, {} to choose by", crate::phrase::counted(train.len(), "text"), dev.len())?;
+        let l2: Vec<String> = made.l2.iter().map(ToString::to_string).collect();
+        sayln!(
+            "{} to learn from, {} to choose by",
+            crate::phrase::counted(train.texts.len(), "text"),
+            dev.texts.len()
+        )?;
+        if l2.len() == 1 {
+            sayln!("  tells high from low; to tell levels, train and dev need texts of all four")?;
+        } else {
+            sayln!("  tells four levels")?;
+        }
         sayln!(
             "  l2 {}: on dev AUC {}, F1 at 0.5 {}, log loss {}",
-            chosen.l2,
-            number(chosen.dev.auc),
-            number(chosen.dev.f1),
-            number(chosen.dev.log_loss)
+            l2.join(", "),
+            number(made.dev.auc),
+            number(made.dev.f1),
+            number(made.dev.log_loss)
         )?;
         sayln!("  {}", args.out.display())?;
     }
@@ -152,7 +171,7 @@ fn parts(texts: Vec<Labelled>) -> anyhow::Result<(Vec<Labelled>, Vec<Labelled>)>
     Ok((train, dev))
 }
 
-fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow::Result<Vec<Seen>> {
+fn states(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow::Result<States> {
     let classifier = Classifier::Model(Arc::clone(model));
     in_order(
         texts,
@@ -168,87 +187,60 @@ fn seen(model: &Arc<Model>, texts: &[Labelled], args: &TrainHeadArgs) -> anyhow:
             }
             let all: Vec<&[u32]> = ids.iter().flatten().map(Vec::as_slice).collect();
             let mut pooled = session.pooled(&all)?.into_iter();
-            let seen = chunk.iter().zip(&ids).map(|(one, ids)| Seen {
-                windows: pooled.by_ref().take(ids.len()).collect(),
-                high: one.high,
-                weight: one.weight,
-            });
-            Ok(seen.collect())
+            Ok(ids.iter().map(|ids| pooled.by_ref().take(ids.len()).collect()).collect())
         },
     )
 }
 
-/// Scales the weights so that both classes have the same sum, and all together the same as before.
-fn balance(learned: &mut [Seen]) {
-    let sum = |learned: &[Seen], high: bool| -> f64 {
-        learned.iter().filter(|one| one.high == high).map(|one| one.weight).sum()
+/// A head of levels where the labels tell them all apart, else one that tells high from low.
+fn made(train: &Known, dev: &Known, width: usize, args: &TrainHeadArgs) -> anyhow::Result<Made> {
+    let graded = (1..LEVELS).all(|level| [train, dev].iter().all(|known| known.tells(level)));
+    let boundaries = if graded { 1..LEVELS } else { HIGH..HIGH + 1 };
+    let calibrate =
+        args.calibrate.unwrap_or(if graded { Calibration::Probability } else { Calibration::BestF1 });
+    let how = How { l2: &args.l2, steps_max: args.epochs.into(), balance: args.balance, calibrate };
+    let chosen = boundaries
+        .map(|level| choose(train.seen(level), &dev.seen(level), width, how))
+        .collect::<anyhow::Result<Vec<Chosen>>>()?;
+    let l2 = chosen.iter().map(|one| one.l2).collect();
+    let mut outputs: Vec<Output> = chosen
+        .into_iter()
+        .map(|Chosen { output: Linear { weights, bias }, .. }| Output { weights, bias })
+        .collect();
+    let outputs = match (graded, outputs.pop()) {
+        (false, Some(output)) => Outputs::High(output),
+        (_, last) => Outputs::levels(outputs.into_iter().chain(last).collect(), &args.values)?,
     };
-    let (high, low) = (sum(learned, true), sum(learned, false));
-    for one in learned {
-        one.weight *= (high + low) / 2.0 / if one.high { high } else { low };
+    let dev = Figures::of_pairs(&dev.scores(&outputs), 0.5);
+    Ok(Made { outputs, l2, dev })
+}
+
+impl Known {
+    /// The texts whose labels say whether they are of this level or above.
+    fn seen(&self, level: usize) -> Vec<Seen<'_>> {
+        let all = self.texts.iter().zip(&self.states);
+        all.filter_map(|(text, windows)| {
+            Some(Seen { windows, high: text.at_least(level)?, weight: text.weight })
+        })
+        .collect()
     }
-}
 
-fn choose(learned: &[Seen], asked: &[Seen], width: usize, args: &TrainHeadArgs) -> anyhow::Result<Chosen> {
-    let tried = if args.l2.is_empty() { L2 } else { &args.l2 };
-    let mut best: Option<(f64, Chosen)> = None;
-    let mut start = Linear::zero(width);
-    for &l2 in tried {
-        let raw = learn(learned, l2, start.clone(), args.epochs.into())?;
-        start = raw.clone();
-        let margins = margins(&raw, asked);
-        // As probabilities: whatever the calibration, a head is better if it knows more.
-        let probable = calibrate(&raw, &margins, Calibration::Probability)?;
-        let loss = loss_of(&scores(&probable, asked));
-        if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-            let head = calibrate(&raw, &margins, args.calibrate)?;
-            let dev = Figures::of_pairs(&scores(&head, asked), 0.5);
-            best = Some((loss, Chosen { head, l2, dev }));
-        }
+    /// Whether there are texts on both sides of this level.
+    fn tells(&self, level: usize) -> bool {
+        let is = |wanted| self.texts.iter().any(|text| text.at_least(level) == Some(wanted));
+        is(true) && is(false)
     }
-    best.map(|(_, chosen)| chosen).context("no l2 to try")
-}
 
-/// The highest score of a text's windows counts, so a harmless text is harmless in each of them, and
-/// a harmful one is harmful in that which the head so far finds most harmful. At first, its whole.
-fn learn(learned: &[Seen], l2: f64, start: Linear, steps_max: usize) -> anyhow::Result<Linear> {
-    // The longest stands last: that of the whole text.
-    let mut harmful: Vec<usize> = learned.iter().map(|one| one.windows.len().saturating_sub(1)).collect();
-    let mut head = start;
-    for _ in 0..ROUNDS {
-        head = fit(&rows(learned, &harmful), l2, head, steps_max)?;
-        let now: Vec<usize> = learned.iter().map(|one| most_harmful(&head, one)).collect();
-        if now == harmful {
-            break;
-        }
-        harmful = now;
+    fn scores(&self, outputs: &Outputs) -> Vec<(f64, bool)> {
+        let score = |windows: &Vec<Vec<f32>>| {
+            let said = windows
+                .iter()
+                .map(|window| outputs.say(&window.iter().copied().map(f64::from).collect::<Vec<_>>()));
+            said.map(|said| said.score).reduce(f64::max)
+        };
+        let all = self.texts.iter().zip(&self.states);
+        all.filter_map(|(text, windows)| Some((score(windows)?, text.high))).collect()
     }
-    Ok(head)
-}
-
-fn rows<'a>(learned: &'a [Seen], harmful: &[usize]) -> Vec<Row<'a>> {
-    let mut rows = Vec::with_capacity(learned.len());
-    for (one, &harmful) in learned.iter().zip(harmful) {
-        // All windows of a harmless text together count as much as one harmful one.
-        let weight = if one.high { one.weight } else { one.weight / one.windows.len() as f64 };
-        let counted = one.windows.iter().enumerate().filter(|(at, _)| !one.high || *at == harmful);
-        rows.extend(counted.map(|(_, features)| Row { features, high: one.high, weight }));
-    }
-    rows
-}
-
-fn most_harmful(head: &Linear, one: &Seen) -> usize {
-    let margins = one.windows.iter().map(|window| head.margin(window)).enumerate();
-    margins.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0))).map_or(0, |(at, _)| at)
-}
-
-fn margins(head: &Linear, texts: &[Seen]) -> Vec<(f64, bool)> {
-    let highest = |one: &Seen| one.windows.iter().map(|window| head.margin(window)).reduce(f64::max);
-    texts.iter().filter_map(|one| Some((highest(one)?, one.high))).collect()
-}
-
-fn scores(head: &Linear, texts: &[Seen]) -> Vec<(f64, bool)> {
-    margins(head, texts).into_iter().map(|(margin, high)| (sigmoid(margin), high)).collect()
 }
 
 /// What stands in the head for people: no paths and no time, so that it can be made again.
@@ -256,7 +248,7 @@ fn facts(
     args: &TrainHeadArgs,
     sources: &[Source],
     (train, dev): (&[Labelled], &[Labelled]),
-    chosen: &Chosen,
+    made: &Made,
     precision: Precision,
 ) -> Value {
     let data: Vec<Value> = sources
@@ -264,29 +256,31 @@ fn facts(
         .map(|source| json!({ "file": name(&source.path), "sha256": source.sha256, "lines": source.lines }))
         .collect();
     let counts = |texts: &[Labelled]| -> BTreeMap<&'static str, usize> { data::counts(texts) };
+    let graded = made.l2.len() > 1;
     let calibrated = match args.calibrate {
-        Calibration::BestF1 => "best F1 on dev at 0.5",
-        Calibration::Probability => "as probabilities on dev",
-        Calibration::None => "not",
+        None if graded => "as probabilities on dev",
+        None | Some(Calibration::BestF1) => "best F1 on dev at 0.5",
+        Some(Calibration::Probability) => "as probabilities on dev",
+        Some(Calibration::None) => "not",
     };
     let rounded = |value: Option<f64>| value.map(|value| (value * 1e4).round() / 1e4);
     json!({
-        "method": "logistic regression",
+        "method": if graded { "logistic regression for each level or above" } else { "logistic regression" },
         "made_by": concat!("agentbus model train-head ", env!("CARGO_PKG_VERSION")),
         "data": data,
         "train": counts(train),
         "dev": counts(dev),
-        "l2": chosen.l2,
+        "l2": if graded { json!(made.l2) } else { json!(made.l2.first()) },
         "balanced": args.balance,
         "calibrated": calibrated,
         "precision": precision.to_string(),
         "dev_figures": {
-            "auc": rounded(chosen.dev.auc),
-            "average_precision": rounded(chosen.dev.average_precision),
-            "f1": rounded(chosen.dev.f1),
-            "recall_at_5_percent": rounded(chosen.dev.recall_at_5_percent),
-            "false_positive_rate": rounded(chosen.dev.false_positive_rate),
-            "log_loss": rounded(chosen.dev.log_loss),
+            "auc": rounded(made.dev.auc),
+            "average_precision": rounded(made.dev.average_precision),
+            "f1": rounded(made.dev.f1),
+            "recall_at_5_percent": rounded(made.dev.recall_at_5_percent),
+            "false_positive_rate": rounded(made.dev.false_positive_rate),
+            "log_loss": rounded(made.dev.log_loss),
         },
     })
 }

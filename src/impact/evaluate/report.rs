@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Figures, Judged, by_group, by_level, plots};
+use super::{Figures, Grades, Judged, by_group, by_level, plots, probabilities, worst};
 
 /// What the page is about.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ pub fn html(report: Report<'_>) -> String {
         "<h2>Curves</h2><div class=\"plots\">{}{}{}{}</div>",
         plots::roc(&pairs, threshold),
         plots::precision_recall(&pairs, threshold),
-        plots::calibration(&pairs),
+        plots::calibration(&probabilities(judged)),
         plots::scores(&pairs, threshold)
     );
     matrix(&mut page, &figures);
@@ -80,7 +80,14 @@ pub fn html(report: Report<'_>) -> String {
         .map(|(level, figures)| (format!("{level}: {}", level_name(level)), figures))
         .collect();
     table(&mut page, "By level", "level", &levels);
-    table(&mut page, "By group", "group", &by_group(judged, threshold));
+    if let Some(grades) = Grades::of(judged) {
+        grades_of(&mut page, &grades);
+    }
+    let groups = by_group(judged, threshold);
+    table(&mut page, "By group", "group", &groups);
+    if let Some((name, auc)) = worst(&groups) {
+        let _ = write!(page, "<p>Told apart worst: {}, AUC {auc:.3}</p>", escaped(name));
+    }
     let missed = judged.iter().filter(|one| one.high && one.score < threshold);
     errors(&mut page, "High, and scored lowest", missed, |one| one.score);
     let alarms = judged.iter().filter(|one| !one.high && one.score >= threshold);
@@ -155,6 +162,39 @@ fn table(page: &mut String, title: &str, what: &str, groups: &[(String, Figures)
     page.push_str("</table></div>");
 }
 
+fn grades_of(page: &mut String, grades: &Grades) {
+    let _ = write!(
+        page,
+        "<h2>What is parked</h2><p>AUC of level 2 and above {}, of level 3 {}; calibration error {}</p>\
+        <div class=\"scroll\"><table><tr><th>threshold</th><th>level 0</th><th>1</th><th>2</th><th>3</th></tr>",
+        number(grades.auc_level_2),
+        number(grades.auc_level_3),
+        number(grades.calibration_error)
+    );
+    for parked in &grades.parked {
+        let _ = write!(page, "<tr><td>{:.2}</td>", parked.threshold);
+        for share in parked.share {
+            let _ = write!(page, "<td>{}</td>", number(share));
+        }
+        page.push_str("</tr>");
+    }
+    page.push_str(
+        "</table></div><h2>What is found of level 2 and above</h2><div class=\"scroll\"><table>\
+        <tr><th>false alarms allowed</th><th>threshold</th><th>recall</th><th>precision</th></tr>",
+    );
+    for at in &grades.at_false_alarms {
+        let _ = write!(
+            page,
+            "<tr><td>{} %</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            at.allowed * 100.0,
+            number(at.threshold),
+            number(at.recall),
+            number(at.precision)
+        );
+    }
+    page.push_str("</table></div>");
+}
+
 fn errors<'a>(
     page: &mut String,
     title: &str,
@@ -224,6 +264,7 @@ mod tests {
     fn judged(score: f64, high: bool, text: &str) -> Judged {
         Judged {
             score,
+            levels: None,
             high,
             level: Some(if high { 3 } else { 0 }),
             group: "<b>".to_owned(),
@@ -256,6 +297,13 @@ mod tests {
         }
         assert_eq!(page.matches("<svg").count(), 4);
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    }
+
+    #[test]
+    fn the_page_says_what_each_threshold_parks_and_which_group_is_worst() {
+        let page = page(&[judged(0.1, true, "a"), judged(0.9, false, "b"), judged(0.8, true, "c")]);
+        assert!(page.contains("<td>0.80</td><td>1.000</td><td>–</td><td>–</td><td>0.500</td>"), "{page}");
+        assert!(page.contains("Told apart worst: &lt;b&gt;, AUC 0.000"), "{page}");
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub enum Outputs {
 }
 
 impl Outputs {
-    /// From a file's lists.
-    pub(super) fn levels(outputs: Vec<Output>, values: &[f64]) -> Result<Self, HeadError> {
+    /// Of outputs and values as many as there must be, which rise.
+    pub fn levels(outputs: Vec<Output>, values: &[f64]) -> Result<Self, HeadError> {
         let outputs = outputs
             .try_into()
             .map_err(|found: Vec<Output>| HeadError::Outputs { found: found.len(), expected: BOUNDARIES })?;
@@ -51,7 +51,7 @@ impl Outputs {
         }
     }
 
-    pub(super) fn say(&self, state: &[f64]) -> Semantic {
+    pub fn say(&self, state: &[f64]) -> Semantic {
         match self {
             Outputs::High(output) => Semantic::from(output.probability(state)),
             Outputs::Levels { outputs, values } => {
