@@ -113,7 +113,7 @@ fn a_text_and_a_message_are_scored_with_all_that_makes_the_score() {
     assert_eq!((&first["id"], &second["id"]), (&json!("a"), &json!("m1")));
     for line in [&first, &second] {
         let fields: Vec<&String> = line.as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["id", "score", "semantic", "parts", "model", "tokens", "elapsed_us"]);
+        assert_eq!(fields, ["id", "score", "semantic", "levels", "parts", "model", "tokens", "elapsed_us"]);
         assert_eq!(line["semantic"], line["parts"]["semantic"]);
         assert!(line["tokens"].as_u64().unwrap() > 5 && line["elapsed_us"].is_u64(), "{line}");
         assert!(line["model"].as_str().unwrap().starts_with("minilm-l4@"), "{line}");
