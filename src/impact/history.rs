@@ -117,6 +117,7 @@ impl History {
                 .map(|(then, messages)| Count { age: second.saturating_sub(then), messages })
                 .collect(),
             scores: told.scores.clone(),
+            ..Seen::default()
         });
         Question { seen: Seen { teller, ..seen }, number, asked: now }
     }
