@@ -20,7 +20,7 @@ use crate::{
     cpu::{self, Cpu},
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
-    impact::{self, Assessor, Meter, Senders, semantic},
+    impact::{self, Assessor, Meter, Scales, Senders, semantic},
     pipeline::{
         Admission, AdmissionLimits, DurableLane, Hindered, Limits, Pipeline, QuestionLimits, Questions,
         Rotation, Tenants,
@@ -154,6 +154,7 @@ async fn serve(
         &config.node.name,
         clock,
         Arc::clone(&metrics),
+        Scales::of(&*model.scorer, &model.heads),
     );
     thresholds.start(&background, &supervisor);
     let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;
@@ -176,8 +177,7 @@ async fn serve(
         content_bytes: CONTENT_BYTES_MAX,
         ..wire::Limits::default()
     };
-    let senders = Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts));
-    let senders = Arc::new(senders.scored_by(model.scorer.name()));
+    let senders = Arc::new(Senders::sharing(config.impact.senders_max, Arc::clone(&stores.pasts)));
     let (kept, stop) = (Arc::clone(&senders), background.token().clone());
     supervisor.keep("senders", background.tracker(), background.token().clone(), move || {
         Arc::clone(&kept).keep(clock, stop.clone())

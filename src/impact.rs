@@ -5,9 +5,12 @@
 //! from it. Where no words could change the verdict the scorer is not asked. Decides nothing: what a
 //! score leads to is the pipeline's business. The formula with its source is `docs/impact.md`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -31,6 +34,7 @@ mod keywords;
 pub mod model;
 pub mod pool;
 mod readers;
+mod scale;
 pub mod semantic;
 mod senders;
 mod settings;
@@ -44,6 +48,7 @@ pub use alone::{alone, rescored};
 pub use keywords::Keywords;
 
 use readers::Readers;
+pub use scale::{Scales, scale};
 use semantic::{Heads, NoModel};
 pub use senders::{Past, Senders};
 pub use settings::{GUARDS_MAX, HEADS_MAX, LIFT_ALL, Precision, ScorerKind, Settings};
@@ -120,10 +125,24 @@ pub struct Unassessed {
     pub impact: Box<Impact>,
 }
 
+/// What scores a tenant's words.
+#[derive(Clone)]
+struct Scorer {
+    it: Arc<dyn SemanticScorer>,
+    scale: Arc<str>,
+}
+
+impl Scorer {
+    fn new(it: Arc<dyn SemanticScorer>) -> Self {
+        Self { scale: scale(it.name()).into(), it }
+    }
+}
+
 /// Scores messages. One for a node.
 pub struct Assessor {
-    scorer: Arc<dyn SemanticScorer>,
-    heads: Heads,
+    scorer: Scorer,
+    /// By the name that tenants have for them.
+    heads: BTreeMap<String, Scorer>,
     weights: Weights,
     report_lift_max: f64,
     senders: Arc<Senders>,
@@ -146,8 +165,8 @@ impl Assessor {
     ) -> Result<Self, WeightsError> {
         settings.weights.check()?;
         Ok(Self {
-            scorer,
-            heads: Heads::new(),
+            scorer: Scorer::new(scorer),
+            heads: BTreeMap::new(),
             weights: settings.weights,
             report_lift_max: settings.report_lift_max,
             senders,
@@ -167,20 +186,20 @@ impl Assessor {
 
     /// Scores the messages of tenants that name one of these by it.
     pub fn with_heads(self, heads: Heads) -> Self {
-        Self { heads, ..self }
+        Self { heads: heads.into_iter().map(|(name, head)| (name, Scorer::new(head))).collect(), ..self }
     }
 
     /// The tenant's own. One that this node does not have is never stood in for by another.
-    fn scorer_of(&self, tenant: &Tenant) -> Arc<dyn SemanticScorer> {
-        let Some(name) = &tenant.limits.head else { return Arc::clone(&self.scorer) };
+    fn scorer_of(&self, tenant: &Tenant) -> Scorer {
+        let Some(name) = &tenant.limits.head else { return self.scorer.clone() };
         match self.heads.get(name) {
-            Some(head) => Arc::clone(head),
+            Some(head) => head.clone(),
             None => {
                 self.headless.begins(format!(
                     "tenant {} asks for the head {name}, which this node does not have; name its file in impact.heads",
                     tenant.id
                 ));
-                Arc::new(NoModel)
+                Scorer::new(Arc::new(NoModel))
             }
         }
     }
@@ -197,8 +216,8 @@ impl Assessor {
         let weights = tenant.limits.weights.unwrap_or(self.weights);
         let lift_max = tenant.limits.report_lift_max.unwrap_or(self.report_lift_max);
         let threshold = tenant.limits.deliberation_threshold;
-        let past = self.senders.record_message(message, now).await;
-        let own = self.scorer_of(tenant);
+        let Scorer { it: own, scale } = self.scorer_of(tenant);
+        let past = self.senders.record_message(message, &scale, now).await;
         let always = need == Need::Demanded || own.cost() == Cost::Low;
         let (scorer, read) = (Arc::clone(&own), Arc::clone(message));
         let look = move || {
@@ -227,7 +246,7 @@ impl Assessor {
         let scored = scored.and_then(|(found, model)| Ok((highest([found])?, model)));
         self.note(&scored);
         let (semantic, model) = scored.map_err(|why| self.unassessed(&*own, bounds, &others, why))?;
-        self.senders.record_semantic(message, semantic.score);
+        self.senders.record_semantic(message, &scale, semantic.score);
         Ok(assessed(&sum, &others, semantic, &model))
     }
 

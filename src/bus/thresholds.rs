@@ -28,6 +28,7 @@ use tokio::sync::{Notify, watch};
 use self::entry::{Reading, ReadingError};
 use crate::{
     domain::{Tenant, TenantId, Timestamp},
+    impact::Scales,
     pipeline::Tenants,
     shutdown::Shutdown,
     supervisor::Supervisor,
@@ -58,6 +59,8 @@ pub struct Thresholds {
     node: String,
     clock: fn() -> Timestamp,
     metrics: Arc<Metrics>,
+    /// What is learned on another scale is not in force here.
+    scales: Scales,
     known: ArcSwap<Known>,
     /// Of tenants whose threshold is another than the configured one. A lock, as it is written only
     /// when a threshold or a tenant has changed; never more entries than the directory has.
@@ -95,6 +98,7 @@ impl Thresholds {
         node: &str,
         clock: fn() -> Timestamp,
         metrics: Arc<Metrics>,
+        scales: Scales,
     ) -> Arc<Self> {
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER_TIMEOUT);
@@ -104,6 +108,7 @@ impl Thresholds {
             node: node.to_owned(),
             clock,
             metrics,
+            scales,
             known: ArcSwap::default(),
             in_force: RwLock::default(),
             wanted: Notify::new(),
@@ -145,7 +150,9 @@ impl Thresholds {
             add("configured", configured.into());
             add("floor", adaptive.floor.into());
             add("ceiling", adaptive.ceiling.into());
-            if let Some(entry) = known.readings.get(&tenant.id).and_then(|reading| reading.of(configured)) {
+            let scale = self.scales.of_tenant(&tenant);
+            let reading = known.readings.get(&tenant.id);
+            if let Some(entry) = reading.and_then(|reading| reading.of(configured, scale)) {
                 add("judged", entry.learned.judged.len().into());
                 add("changes", entry.learned.changes.into());
                 if let Some(change) = &entry.last_change {
@@ -169,7 +176,8 @@ impl Thresholds {
         let fresh = known.at.is_some_and(|at| at.elapsed() < FRESH);
         match known.readings.get(&tenant.id).filter(|_| fresh) {
             Some(reading @ (Reading::Nothing | Reading::Entry(_))) => {
-                let learned = reading.of(configured).map(|entry| &entry.learned);
+                let scale = self.scales.of_tenant(tenant);
+                let learned = reading.of(configured, scale).map(|entry| &entry.learned);
                 crate::deliberation::learning::threshold(configured, learned, adaptive)
             }
             Some(Reading::Unreadable) => strictest(tenant),

@@ -106,6 +106,9 @@ impl SemanticScorer for ModelScorer {
     }
 }
 
+/// The name of [`NoModel`].
+pub const NO_MODEL: &str = "none";
+
 /// In a model's place when there is none that works: never a score.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoModel;
@@ -127,7 +130,7 @@ impl SemanticScorer for NoModel {
     }
 
     fn name(&self) -> &str {
-        "none"
+        NO_MODEL
     }
 }
 

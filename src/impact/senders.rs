@@ -18,7 +18,6 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::history::{History, Question};
@@ -52,14 +51,12 @@ pub struct Past {
 pub struct Senders {
     // A lock for each sender: messages of different senders never wait for each other, and none is
     // held for longer than a few additions.
-    known: Cache<(TenantId, AgentId), Arc<Sender>>,
+    known: Cache<(TenantId, AgentId, Arc<str>), Arc<Sender>>,
     senders_max: usize,
     /// Absent: this node's own view is all there is.
     pasts: Option<Arc<dyn Pasts>>,
     /// Names this process to the store.
     teller: u64,
-    /// What scores here, in short.
-    scorer: Arc<str>,
     questions: AtomicU64,
     /// The store did not answer.
     away: AtomicBool,
@@ -70,6 +67,8 @@ pub struct Senders {
 struct Sender {
     tenant: TenantId,
     agent: AgentId,
+    /// Of its scores.
+    scale: Arc<str>,
     history: Mutex<History>,
 }
 
@@ -77,13 +76,6 @@ impl Senders {
     /// Pasts that are true over all nodes of the store. [`Senders::keep`] must run beside.
     pub fn sharing(senders_max: u64, pasts: Arc<dyn Pasts>) -> Self {
         Self::new(senders_max, Some(pasts))
-    }
-
-    /// Shares pasts only with those whose scores are given by the same: after another model or head a sender
-    /// begins anew.
-    pub fn scored_by(self, name: &str) -> Self {
-        let digest = Sha256::digest(name.as_bytes());
-        Self { scorer: hex::encode(digest.get(..4).unwrap_or_default()).into(), ..self }
     }
 
     /// Pasts as this process alone sees them.
@@ -102,16 +94,15 @@ impl Senders {
             senders_max: usize::try_from(senders_max).unwrap_or(usize::MAX),
             pasts,
             teller: rand::random(),
-            scorer: Arc::default(),
             questions: AtomicU64::new(0),
             away: AtomicBool::new(false),
             untold: Mutex::default(),
         }
     }
 
-    /// Counts a message of its sender; the past it comes after.
-    pub async fn record_message(&self, message: &Message, now: Timestamp) -> Past {
-        let sender = self.of(message);
+    /// Counts a message of its sender; the past it comes after, as far as it was scored on this scale.
+    pub async fn record_message(&self, message: &Message, scale: &Arc<str>, now: Timestamp) -> Past {
+        let sender = self.of(message, scale);
         let question = {
             let mut history = sender.history.lock();
             history.record_message(now);
@@ -122,7 +113,7 @@ impl Senders {
             if history.is_fresh(now) || self.is_away() {
                 return history.past();
             }
-            self.question(&mut history, now)
+            self.question(&sender, &mut history, now)
         };
         // Whatever comes of it, what is known counts.
         let _ = self.ask(&sender, &question, WAIT_MAX).await;
@@ -130,8 +121,8 @@ impl Senders {
     }
 
     /// Remembers how a message of its sender was scored.
-    pub fn record_semantic(&self, message: &Message, semantic: f64) {
-        let sender = self.of(message);
+    pub fn record_semantic(&self, message: &Message, scale: &Arc<str>, semantic: f64) {
+        let sender = self.of(message, scale);
         let mut history = sender.history.lock();
         history.record_semantic(semantic);
         self.queue(&sender, &mut history);
@@ -197,7 +188,7 @@ impl Senders {
             if !history.is_untold() {
                 return Ok(());
             }
-            self.question(&mut history, now)
+            self.question(sender, &mut history, now)
         };
         let told = self.ask(sender, &question, FLUSH_WAIT_MAX).await;
         let mut history = sender.history.lock();
@@ -208,9 +199,9 @@ impl Senders {
         told
     }
 
-    fn question(&self, history: &mut History, now: Timestamp) -> Question {
+    fn question(&self, sender: &Sender, history: &mut History, now: Timestamp) -> Question {
         let mut question = history.question(self.teller, self.next_question(), now);
-        question.seen.scorer = Arc::clone(&self.scorer);
+        question.seen.scale = Arc::clone(&sender.scale);
         question
     }
 
@@ -267,12 +258,13 @@ impl Senders {
         self.questions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn of(&self, message: &Message) -> Arc<Sender> {
-        let key = (message.tenant.clone(), message.sender.clone());
+    fn of(&self, message: &Message, scale: &Arc<str>) -> Arc<Sender> {
+        let key = (message.tenant.clone(), message.sender.clone(), Arc::clone(scale));
         self.known.get_with(key, || {
             Arc::new(Sender {
                 tenant: message.tenant.clone(),
                 agent: message.sender.clone(),
+                scale: Arc::clone(scale),
                 history: Mutex::default(),
             })
         })

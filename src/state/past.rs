@@ -38,8 +38,8 @@ pub struct Seen {
     pub messages: Vec<Count>,
     /// Semantic scores, oldest first, at most [`PAST_SCORES`].
     pub scores: Vec<f64>,
-    /// What gave the scores, in short: those of different scorers do not mix. At most 32 bytes of ASCII.
-    pub scorer: Arc<str>,
+    /// Of the scores: pasts on different scales do not mix. At most 32 bytes of ASCII.
+    pub scale: Arc<str>,
 }
 
 /// What all nodes have seen.

@@ -12,7 +12,7 @@
 //! | `agentbus:{<tenant>}:cap:<capability>` | sorted set of a capability's holders by expiry |
 //! | `agentbus:epoch:{<tenant>}` | when the tenant's agents last changed, in µs of server time |
 //! | `agentbus:{<tenant>}:msg:<sender>:<message_id>` | a claim or a verdict (`claim.lua`) |
-//! | `agentbus:{<tenant>}:past:<agent>:<scorer>` | how often it sent of late, and how it was scored (`past.lua`) |
+//! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
     fmt,

@@ -11,8 +11,12 @@ use agentbus::{
     client::{Draft, Patience},
     deliberation::{Case, Decision},
     domain::{
-        Encoding, Impact, Judgement, Level, Parked, Parts, Priority, Reason, Rule, RuleKind, TenantId,
-        Timestamp, Voter, Why,
+        Encoding, Impact, Judgement, Level, Message, Parked, Parts, Priority, Reason, Rule, RuleKind,
+        TenantId, Timestamp, Voter, Why,
+    },
+    impact::{
+        Cost, Keywords, Scales, Semantic, SemanticScorer, Unscored, Words,
+        semantic::{Heads, NoModel},
     },
     pipeline::Tenants,
     shutdown::Shutdown,
@@ -21,6 +25,7 @@ use agentbus::{
     tenants::{BusUser, Directory, Plan, names},
 };
 use async_nats::jetstream;
+use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::support::bus::Bus;
@@ -50,10 +55,22 @@ struct Learner {
 
 impl Learner {
     async fn start(bus: &Bus) -> Self {
+        Self::with(bus, &Keywords).await
+    }
+
+    /// Of a node with this scorer.
+    async fn with(bus: &Bus, scorer: &dyn SemanticScorer) -> Self {
         let client = bus.stack.connect(BusUser::Node).await.unwrap();
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::new("learner")));
         let directory = Directory::watch(&client, shutdown.token().clone(), shutdown.tracker());
-        let thresholds = Thresholds::new(client, directory, "learner", now, Arc::clone(&metrics));
+        let thresholds = Thresholds::new(
+            client,
+            directory,
+            "learner",
+            now,
+            Arc::clone(&metrics),
+            Scales::of(scorer, &Heads::new()),
+        );
         thresholds.start(&shutdown, &Supervisor::default());
         tokio::time::timeout(PATIENCE, thresholds.ready()).await.expect("thresholds are not read");
         Self { thresholds, metrics, shutdown }
@@ -192,6 +209,57 @@ async fn fifty_that_were_parked_in_vain_raise_the_threshold_on_all_nodes_up_to_t
     assert!(text.contains("threshold_changes_total{direction=\"up\"} 2"), "{text}");
     assert!(text.contains("threshold_lessons_lost_total 0"), "{text}");
     learner.stop().await;
+    bus.stop().await;
+}
+
+/// A head that nodes change over to.
+struct NewHead;
+
+#[async_trait]
+impl SemanticScorer for NewHead {
+    fn read(&self, _: &Message) -> Result<Words, Unscored> {
+        Err(Unscored::NoModel)
+    }
+
+    async fn score(&self, _: Words) -> Result<Semantic, Unscored> {
+        Err(Unscored::NoModel)
+    }
+
+    fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
+
+    fn cost(&self) -> Cost {
+        Cost::High
+    }
+
+    fn name(&self) -> &str {
+        "minilm@00000002/int8"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nodes_change_over_to_another_head_what_the_two_learn_does_not_mix() {
+    let bus = start(0).await;
+    let (old, new) = (Learner::start(&bus).await, Learner::with(&bus, &NewHead).await);
+    old.teach((1..=50).map(missed)).await;
+    old.reaches(0.65).await;
+    let modelless = Learner::with(&bus, &NoModel).await;
+    modelless.reaches(0.65).await;
+    assert_eq!(new.threshold("acme"), 0.7, "as configured, until it has learned itself");
+    // Parked by the old head's score, and concluded by a node with the new one.
+    new.teach((51..=200).map(missed)).await;
+    assert_eq!(entry(&bus, "acme").await.unwrap()["learned"]["changes"], 1);
+    let mut own = missed(201);
+    own.parked.impact.as_mut().unwrap().model = "minilm@00000002/f32".to_owned();
+    new.teach([own]).await;
+    let begun = entry(&bus, "acme").await.unwrap();
+    assert_eq!(
+        (&begun["learned"]["changes"], begun["learned"]["judged"].as_array().unwrap().len()),
+        (&Value::from(0), 1)
+    );
+    old.reaches(0.7).await;
+    for learner in [old, new, modelless] {
+        learner.stop().await;
+    }
     bus.stop().await;
 }
 

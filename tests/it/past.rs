@@ -161,21 +161,22 @@ fn connect(server: &Server, stop: &CancellationToken) -> Arc<RedisStore> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_stands_still_costs_one_message_fifty_milliseconds_and_nothing_is_counted_twice() {
     let (server, stop, message) = (Server::start(), CancellationToken::new(), message());
+    let scale = Arc::from("any");
     let store = connect(&server, &stop);
     assert!(store.ready(SOON).await);
     let [one, two] = [(); 2].map(|()| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>));
     let now = Timestamp(1_767_268_800_000);
-    assert_eq!(one.record_message(&message, now).await.messages, 1);
+    assert_eq!(one.record_message(&message, &scale, now).await.messages, 1);
 
     server.pause();
     let later = now.plus(Duration::from_millis(700));
     let asked = Instant::now();
-    assert_eq!(one.record_message(&message, later).await.messages, 2, "the node's own view");
+    assert_eq!(one.record_message(&message, &scale, later).await.messages, 2, "the node's own view");
     println!("a Redis that stands still cost {:?}", asked.elapsed());
     let asked = Instant::now();
     for count in 3..=50 {
         let even_later = now.plus(Duration::from_millis(700 * (count - 1)));
-        let seen = u64::from(one.record_message(&message, even_later).await.messages);
+        let seen = u64::from(one.record_message(&message, &scale, even_later).await.messages);
         assert_eq!(seen, count, "the node's own view");
     }
     // Fifty milliseconds each would be more.
@@ -188,7 +189,7 @@ async fn a_redis_that_stands_still_costs_one_message_fifty_milliseconds_and_noth
         one.flush_all(last, Duration::from_secs(1)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(two.record_message(&message, last).await.messages, 51);
+    assert_eq!(two.record_message(&message, &scale, last).await.messages, 51);
     stop.cancel();
 }
 
@@ -196,6 +197,7 @@ async fn a_redis_that_stands_still_costs_one_message_fifty_milliseconds_and_noth
 #[ignore = "prints figures"]
 async fn figures_of_a_refresh() {
     let (server, stop, message) = (Server::start(), CancellationToken::new(), message());
+    let scale = Arc::from("any");
     let store = connect(&server, &stop);
     assert!(store.ready(SOON).await);
     let senders = Senders::sharing(100, store);
@@ -204,9 +206,9 @@ async fn figures_of_a_refresh() {
         // A second later each time, so that each message waits for the store.
         let now = Timestamp(1_767_268_800_000 + at * 1_000);
         let start = Instant::now();
-        senders.record_message(&message, now).await;
+        senders.record_message(&message, &scale, now).await;
         took.push(start.elapsed());
-        senders.record_semantic(&message, 0.5);
+        senders.record_semantic(&message, &scale, 0.5);
     }
     took.sort_unstable();
     println!("a message that refreshes: P50 {:?}, P99 {:?}", took[2_500], took[4_950]);

@@ -20,6 +20,10 @@ pub(super) struct Entry {
     /// The threshold that the operator had configured. With another, learning begins anew: the
     /// operator's word is the last.
     pub(super) configured: f64,
+    /// Whose scores it is about. With another head learning begins anew. Absent: of a node without a model, or of
+    /// a version that knew one head alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scale: Option<String>,
     pub(super) learned: Learned,
     /// The last that taught, so that none does twice.
     pub(super) taught: VecDeque<DeliberationId>,
@@ -39,9 +43,15 @@ pub(super) struct LastChange {
 }
 
 impl Entry {
-    pub(super) fn new(configured: f64) -> Self {
+    pub(super) fn new(configured: f64, scale: Option<&str>) -> Self {
         let learned = Learned::new(configured);
-        Self { configured, learned, taught: VecDeque::new(), last_change: None }
+        Self {
+            configured,
+            scale: scale.map(str::to_owned),
+            learned,
+            taught: VecDeque::new(),
+            last_change: None,
+        }
     }
 
     pub(super) fn note(&mut self, deliberation: &DeliberationId) {
@@ -62,12 +72,12 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    /// What was learned from this configured threshold.
-    pub(super) fn of(&self, configured: f64) -> Option<&Entry> {
-        match self {
-            Reading::Entry(entry) if entry.configured.total_cmp(&configured).is_eq() => Some(entry),
-            Reading::Nothing | Reading::Entry(_) | Reading::Unreadable => None,
-        }
+    /// What was learned from this configured threshold on this scale; on any, where the node has none.
+    pub(super) fn of(&self, configured: f64, scale: Option<&str>) -> Option<&Entry> {
+        let Reading::Entry(entry) = self else { return None };
+        let from_here = entry.configured.total_cmp(&configured).is_eq();
+        let comparable = scale.is_none() || entry.scale.as_deref() == scale;
+        (from_here && comparable).then_some(&**entry)
     }
 }
 
@@ -122,7 +132,7 @@ mod tests {
     #[test]
     fn what_was_learned_is_written_and_read_as_other_versions_do() {
         let id: DeliberationId = "0123456789abcdef01234567".parse().unwrap();
-        let mut entry = Entry::new(0.8);
+        let mut entry = Entry::new(0.8, None);
         entry.learned.judged.push_back(Sample::FalseNegative);
         entry.note(&id);
         entry.last_change = Some(LastChange {
@@ -134,5 +144,19 @@ mod tests {
         });
         let committed = crate::golden::same("threshold.json", &serde_json::to_vec(&entry).unwrap());
         assert_eq!(serde_json::from_slice::<Entry>(&committed).unwrap(), entry);
+        entry.scale = Some("0123abcd".to_owned());
+        let committed = crate::golden::same("threshold-scale.json", &serde_json::to_vec(&entry).unwrap());
+        assert_eq!(serde_json::from_slice::<Entry>(&committed).unwrap(), entry);
+    }
+
+    #[test]
+    fn what_was_learned_of_one_heads_scores_is_nothing_to_another() {
+        let reading = Reading::Entry(Box::new(Entry::new(0.8, Some("old"))));
+        assert!(reading.of(0.8, Some("old")).is_some());
+        assert!(reading.of(0.8, Some("new")).is_none());
+        assert!(reading.of(0.8, None).is_some(), "a node without a model is not laxer than those with one");
+        assert!(reading.of(0.7, Some("old")).is_none());
+        let before = Reading::Entry(Box::new(Entry::new(0.8, None)));
+        assert!(before.of(0.8, Some("new")).is_none(), "nobody knows whose scores they were");
     }
 }

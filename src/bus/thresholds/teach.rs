@@ -16,7 +16,8 @@ use crate::{
         Case,
         learning::{self, Change, SAMPLES, Sample},
     },
-    domain::Tenant,
+    domain::{Tenant, impact::NOT_NEEDED},
+    impact,
     tenants::{Directory, names::THRESHOLDS_STREAM},
     wire::{ThresholdRecord, encode_threshold_record},
 };
@@ -51,6 +52,10 @@ impl Thresholds {
         let bucket = self.context.get_stream_no_info(THRESHOLDS_STREAM).await.map_err(|e| e.to_string())?;
         let configured = tenant.limits.deliberation_threshold;
         let adaptive = &tenant.deliberation.adaptive;
+        let scale = self.scales.of_tenant(tenant);
+        if on_another_scale(case, scale) {
+            return Ok(());
+        }
         let id = &case.parked.id;
         // Of a write that may have been stored although nobody said so.
         let mut tried = None;
@@ -70,7 +75,8 @@ impl Thresholds {
             if matches!(reading, Reading::Unreadable) {
                 return Err(format!("what was learned before cannot be read; delete the key {}", tenant.id));
             }
-            let mut next = reading.of(configured).cloned().unwrap_or_else(|| Entry::new(configured));
+            let known = reading.of(configured, scale).cloned();
+            let mut next = known.unwrap_or_else(|| Entry::new(configured, scale));
             if next.taught.contains(id) {
                 self.announce(tenant, tried.as_ref()).await;
                 return Ok(());
@@ -153,6 +159,15 @@ impl Thresholds {
                 Err(_) => tokio::time::sleep(Duration::from_millis(200) * attempt).await,
             }
         }
+    }
+}
+
+/// Whether another head told its impact, which says nothing about a threshold for this one.
+fn on_another_scale(case: &Case, scale: Option<&str>) -> bool {
+    let told = case.parked.impact.as_ref().map(|impact| impact.model.as_str());
+    match (told, scale) {
+        (Some(model), Some(own)) if model != NOT_NEEDED => impact::scale(model) != own,
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Instant};
 use super::*;
 use crate::{
     domain::{BroadcastFilter, MessageType, Priority, Recipient},
+    impact::scale,
     state::{Clock, Lifetimes, MemoryStore},
 };
 
@@ -39,19 +40,26 @@ fn at(ms: u64) -> Timestamp {
     NOON.plus(Duration::from_millis(ms))
 }
 
+/// The scale of a head that is not changed.
+fn usual() -> Arc<str> {
+    "usual".into()
+}
+
 #[tokio::test]
-async fn scores_of_two_models_do_not_mix() {
+async fn scores_of_two_heads_do_not_mix_on_one_node_or_several() {
     let store = store();
-    let [old, new, like_new] = ["minilm@1/int8", "minilm@2/int8", "minilm@2/int8"]
-        .map(|name| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>).scored_by(name));
+    let [old, new, other] = [(); 3].map(|()| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>));
+    let [before, after] = ["minilm@1/int8", "minilm@2/int8"].map(|model| Arc::from(scale(model)));
     let loud = message("loud");
-    for (node, score) in [(&old, 0.9), (&new, 0.1)] {
-        node.record_message(&loud, at(0)).await;
-        node.record_semantic(&loud, score);
+    for (node, head, score) in [(&old, &before, 0.9), (&new, &after, 0.1), (&new, &before, 0.7)] {
+        node.record_message(&loud, head, at(0)).await;
+        node.record_semantic(&loud, head, score);
         node.flush(at(400)).await;
     }
-    let Past { mean, .. } = like_new.record_message(&loud, at(1_000)).await;
-    assert!((mean.unwrap() - 0.1).abs() < 1e-9, "{mean:?}");
+    for (head, expected) in [(&before, 0.8), (&after, 0.1)] {
+        let Past { mean, .. } = other.record_message(&loud, head, at(1_000)).await;
+        assert!((mean.unwrap() - expected).abs() < 1e-9, "{mean:?}");
+    }
 }
 
 #[tokio::test]
@@ -61,19 +69,22 @@ async fn two_nodes_see_each_others_messages_and_scores() {
     let loud = message("loud");
     for step in 0..9 {
         // The clocks of two nodes may be hours apart.
-        one.record_message(&loud, at(step)).await;
-        one.record_semantic(&loud, 0.9);
-        two.record_message(&loud, at(7_200_000 + step)).await;
-        two.record_semantic(&loud, 0.1);
+        one.record_message(&loud, &usual(), at(step)).await;
+        one.record_semantic(&loud, &usual(), 0.9);
+        two.record_message(&loud, &usual(), at(7_200_000 + step)).await;
+        two.record_semantic(&loud, &usual(), 0.1);
     }
     one.flush(at(400)).await;
     two.flush(at(7_200_400)).await;
     for (node, now) in [(&one, at(1_000)), (&two, at(7_201_000))] {
-        let Past { messages, mean } = node.record_message(&loud, now).await;
+        let Past { messages, mean } = node.record_message(&loud, &usual(), now).await;
         assert!((19..=20).contains(&messages), "{messages}");
         assert!((mean.unwrap() - 0.5).abs() < 1e-9, "{mean:?}");
     }
-    assert_eq!(one.record_message(&message("quiet"), at(1_000)).await, Past { messages: 1, mean: None });
+    assert_eq!(
+        one.record_message(&message("quiet"), &usual(), at(1_000)).await,
+        Past { messages: 1, mean: None }
+    );
 }
 
 #[tokio::test]
@@ -81,12 +92,12 @@ async fn a_node_that_starts_again_knows_what_was_told_before_it_stopped() {
     let store = store();
     let first = Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>);
     for _ in 0..30 {
-        first.record_message(&message("loud"), NOON).await;
-        first.record_semantic(&message("loud"), 0.4);
+        first.record_message(&message("loud"), &usual(), NOON).await;
+        first.record_semantic(&message("loud"), &usual(), 0.4);
     }
     first.flush_all(NOON, Duration::from_secs(1)).await;
     let second = Senders::sharing(100, store);
-    let Past { messages, mean } = second.record_message(&message("loud"), NOON).await;
+    let Past { messages, mean } = second.record_message(&message("loud"), &usual(), NOON).await;
     assert_eq!(messages, 31);
     assert!((mean.unwrap() - 0.4).abs() < 1e-9);
 }
@@ -96,13 +107,13 @@ async fn a_fresh_copy_asks_nobody() {
     let store = store();
     let [one, two] = [(); 2].map(|()| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>));
     let loud = message("loud");
-    one.record_message(&loud, at(0)).await;
+    one.record_message(&loud, &usual(), at(0)).await;
     for _ in 0..5 {
-        two.record_message(&loud, at(0)).await;
+        two.record_message(&loud, &usual(), at(0)).await;
         two.flush(at(0)).await;
     }
-    assert_eq!(one.record_message(&loud, at(599)).await.messages, 2, "as heard before");
-    assert_eq!(one.record_message(&loud, at(600)).await.messages, 8);
+    assert_eq!(one.record_message(&loud, &usual(), at(599)).await.messages, 2, "as heard before");
+    assert_eq!(one.record_message(&loud, &usual(), at(600)).await.messages, 8);
 }
 
 #[tokio::test]
@@ -111,15 +122,19 @@ async fn senders_without_end_are_remembered_within_the_bounds() {
     let senders = Senders::sharing(500, Arc::clone(&store) as Arc<dyn Pasts>);
     // Nothing is flushed, as if the flush were behind.
     for sender in 0..100_000 {
-        senders.record_message(&message(&sender.to_string()), NOON).await;
+        senders.record_message(&message(&sender.to_string()), &usual(), NOON).await;
     }
     assert!(senders.count() <= 500);
     assert!(senders.untold.lock().len() <= 500);
     assert!(store.senders() <= MemoryStore::SENDERS_MAX);
     for _ in 0..11 {
-        senders.record_message(&message("new"), NOON).await;
+        senders.record_message(&message("new"), &usual(), NOON).await;
     }
-    assert_eq!(senders.record_message(&message("new"), NOON).await.messages, 12, "a new one is not refused");
+    assert_eq!(
+        senders.record_message(&message("new"), &usual(), NOON).await.messages,
+        12,
+        "a new one is not refused"
+    );
 }
 
 #[tokio::test]
@@ -131,16 +146,16 @@ async fn figures_of_a_message() {
     {
         let known: Vec<Message> = (0..1_000).map(|n| message(&format!("agent-{n}"))).collect();
         for message in &known {
-            senders.record_message(message, NOON).await;
+            senders.record_message(message, &usual(), NOON).await;
         }
         let start = Instant::now();
         for message in known.iter().cycle().take(MESSAGES as usize) {
-            std::hint::black_box(senders.record_message(message, NOON).await);
+            std::hint::black_box(senders.record_message(message, &usual(), NOON).await);
         }
         let record = start.elapsed() / MESSAGES;
         let start = Instant::now();
         for message in known.iter().cycle().take(MESSAGES as usize) {
-            senders.record_semantic(message, 0.5);
+            senders.record_semantic(message, &usual(), 0.5);
         }
         println!("{name}: record_message {record:?}, record_semantic {:?}", start.elapsed() / MESSAGES);
     }

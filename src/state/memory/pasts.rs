@@ -16,7 +16,7 @@ const TELLERS_MAX: usize = 64;
 /// Bounded: the sender least recently heard is forgotten first.
 #[derive(Debug)]
 pub(super) struct AllPasts {
-    /// By tenant, sender and what scores.
+    /// By tenant, sender and scale.
     known: Cache<(TenantId, AgentId, Arc<str>), Arc<Mutex<OnePast>>>,
 }
 
@@ -39,7 +39,7 @@ impl AllPasts {
 
     pub(super) fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen, now_ms: u64) -> Shared {
         let past =
-            self.known.get_with((tenant.clone(), sender.clone(), Arc::clone(&seen.scorer)), Arc::default);
+            self.known.get_with((tenant.clone(), sender.clone(), Arc::clone(&seen.scale)), Arc::default);
         past.lock().share(seen, now_ms)
     }
 

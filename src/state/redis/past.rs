@@ -19,10 +19,10 @@ use crate::{
 /// A past without scores is nothing once its counts are out of the window.
 const COUNTS_LIFE: Duration = Duration::from_secs(2 * PAST_SECONDS);
 
-fn past_key(tenant: &TenantId, sender: &AgentId, scorer: &str) -> Key {
-    match scorer {
+fn past_key(tenant: &TenantId, sender: &AgentId, scale: &str) -> Key {
+    match scale {
         "" => format!("agentbus:{{{tenant}}}:past:{sender}").into(),
-        scorer => format!("agentbus:{{{tenant}}}:past:{sender}:{scorer}").into(),
+        scale => format!("agentbus:{{{tenant}}}:past:{sender}:{scale}").into(),
     }
 }
 
@@ -41,7 +41,7 @@ fn counts(flat: &[u64]) -> Vec<Count> {
 #[async_trait]
 impl Pasts for RedisStore {
     async fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen) -> Result<Shared, StoreError> {
-        let Seen { teller, sequence, messages, scores, scorer } = seen;
+        let Seen { teller, sequence, messages, scores, scale } = seen;
         let mut args = vec![
             Value::Bytes(Bytes::from(format!("{teller:x}"))),
             number(*sequence),
@@ -54,7 +54,7 @@ impl Pasts for RedisStore {
         args.extend(messages.iter().flat_map(|count| [number(count.age), number(count.messages)]));
         // As text that gives back the very number.
         args.extend(scores.iter().map(|score| Value::from(score.to_string())));
-        let answer = self.run_for_message(&self.scripts.past, past_key(tenant, sender, scorer), args).await?;
+        let answer = self.run_for_message(&self.scripts.past, past_key(tenant, sender, scale), args).await?;
         let unreadable = || unexpected("a past that cannot be read");
         let Value::Array(parts) = answer else { return Err(unreadable()) };
         let [applied, messages, scores, spoiled] = <[Value; 4]>::try_from(parts).map_err(|_| unreadable())?;
