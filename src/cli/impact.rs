@@ -12,7 +12,7 @@ mod tally;
 #[command(after_help = "\
 Examples:\n  \
 agentbus impact replay --file judged.jsonl --threshold 0.85\n  \
-agentbus impact replay --file judged.jsonl --head acme.head.json")]
+agentbus impact replay --file judged.jsonl --head acme.json")]
 pub struct ImpactArgs {
     #[command(subcommand)]
     command: Command,

@@ -148,15 +148,10 @@ pub(super) enum JudgeError {
 }
 
 impl Judge {
-    /// The model within the program, or keywords where there is none.
+    /// The model within the program.
     #[cfg(feature = "model")]
     pub(super) fn inside() -> anyhow::Result<Self> {
         Ok(Judge::Model(Classifier::load(&Source::Embedded, None)?))
-    }
-
-    #[cfg(not(feature = "model"))]
-    pub(super) fn inside() -> anyhow::Result<Self> {
-        Ok(Judge::Keywords)
     }
 
     pub(super) fn seat(&self) -> Seat {

@@ -49,7 +49,7 @@ const ERRORS_MAX: usize = 5;
     threshold alone. A line's volume, context and drift stay as they were.\n\n\
     Exit codes: 0 done, 1 failure, or more changed than --fail-above, 2 usage.\n\n\
     Examples:\n  agentbus impact replay --file judged.jsonl --threshold 0.85\n  \
-    agentbus impact replay --file judged.jsonl --head acme.head.json --fail-above 0.02"
+    agentbus impact replay --file judged.jsonl --head acme.json"
 )]
 pub(super) struct ReplayArgs {
     /// Lines of JSON; - is standard input

@@ -53,7 +53,7 @@ fn encoded(text: &str, work: &mut Work) -> Option<String> {
         let text = found.as_deref().or(unpacked.as_deref()).unwrap_or(text);
         found = step(text, work).or(found);
     }
-    let Some(text) = found.as_deref().or(unpacked.as_deref()) else { return None };
+    let text = found.as_deref().or(unpacked.as_deref())?;
     packed(text, work).or(found).or(unpacked)
 }
 
@@ -286,7 +286,8 @@ fn unpacked(run: &str, work: &mut Work) -> Option<String> {
 }
 
 /// What each byte stands for in Base64 of either alphabet.
-const SEXTETS: [u8; 256] = {
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
+static SEXTETS: [u8; 256] = {
     const DIGITS: &[u8; 66] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_";
     let mut all = [NO_SEXTET; 256];
     let mut at = 0;
@@ -437,6 +438,7 @@ mod tests {
             "01JGF3Z8Q4-0001",
             "0123456789abcdef0123456789abcdef01234567",
             "internationalization of misunderstandings",
+            "Find the DNA sequence of it and the RNA.",
             "eyJhbGciOiJIUzI1NiJ9", // A key's header: signs, hardly a word.
             "10 20 30 40 50 60 70",
             "web03, k8s and sha256 of order2",

@@ -32,7 +32,8 @@ enum Guise {
 /// word of its own.
 fn small_word(word: &[u8]) -> Option<Guise> {
     let lower = |at: usize| word.get(at).map_or(b' ', u8::to_ascii_lowercase);
-    if !(3..=4).contains(&word.len()) {
+    // Of chemistry, and `and` backwards.
+    if !(3..=4).contains(&word.len()) || word == b"DNA" {
         return None;
     }
     match &[lower(0), lower(1), lower(2), lower(3)] {

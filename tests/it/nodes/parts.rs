@@ -16,6 +16,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("bus/outbox.rs", 1, "the thread of the part `outbox`, which begins anew there"),
     ("cli/node.rs", 1, "the node itself"),
     ("cpu.rs", 1, "catches the panics of what it computes"),
+    ("impact/guard.rs", 1, "one measurement at the start, which waits for it"),
     ("impact/pool.rs", 1, "catches the panics of the model"),
     ("impact/readers.rs", 1, "catches the panics of what it reads"),
     ("pipeline/once.rs", 1, "what follows one answer"),
