@@ -24,6 +24,7 @@ mod impact;
 mod inbox;
 mod input;
 mod judge;
+#[cfg(feature = "model")]
 mod limits;
 #[cfg(feature = "model")]
 mod model;
