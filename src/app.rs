@@ -20,7 +20,7 @@ use crate::{
     cpu::{self, Cpu},
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
-    impact::{self, Assessor, Meter, Scales, Senders, semantic},
+    impact::{self, Assessor, Meter, Senders, semantic},
     pipeline::{
         Admission, AdmissionLimits, DurableLane, Hindered, Limits, Pipeline, QuestionLimits, Questions,
         Rotation, Tenants,
@@ -154,7 +154,7 @@ async fn serve(
         &config.node.name,
         clock,
         Arc::clone(&metrics),
-        Scales::of(&*model.scorer, &model.heads),
+        semantic::scales(&*model.scorer, &model.heads),
     );
     thresholds.start(&background, &supervisor);
     let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;

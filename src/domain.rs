@@ -9,6 +9,7 @@ pub mod deliberation;
 pub mod id;
 pub mod impact;
 pub mod message;
+pub mod scale;
 pub mod tenant;
 pub mod terms;
 pub mod unseen;
@@ -25,6 +26,7 @@ pub use deliberation::{
 pub use id::{AgentId, CapabilityId, DeliberationId, IdError, MessageId, TenantId};
 pub use impact::{Impact, LEVELS, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient, Timestamp};
+pub use scale::{Scales, scale};
 pub use tenant::{Adaptive, AgentGrant, Deliberation, Electors, Tenant, TenantLimits, Terms};
 pub use terms::DeliberationError;
 pub use value::Value;

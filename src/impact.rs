@@ -16,7 +16,9 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    domain::{Impact, Level, Message, Parts, Tenant, Timestamp, Weights, WeightsError, impact::NOT_NEEDED},
+    domain::{
+        Impact, Level, Message, Parts, Tenant, Timestamp, Weights, WeightsError, impact::NOT_NEEDED, scale,
+    },
     trouble::Trouble,
 };
 
@@ -34,7 +36,6 @@ mod keywords;
 pub mod model;
 pub mod pool;
 mod readers;
-mod scale;
 pub mod semantic;
 mod senders;
 mod settings;
@@ -48,7 +49,6 @@ pub use alone::{alone, rescored};
 pub use keywords::Keywords;
 
 use readers::Readers;
-pub use scale::{Scales, scale};
 use semantic::{Heads, NoModel};
 pub use senders::{Past, Senders};
 pub use settings::{GUARDS_MAX, HEADS_MAX, LIFT_ALL, Precision, ScorerKind, Settings};

@@ -27,8 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use self::entry::{Reading, ReadingError};
 use crate::{
-    domain::{Tenant, TenantId, Timestamp},
-    impact::Scales,
+    domain::{Scales, Tenant, TenantId, Timestamp},
     pipeline::Tenants,
     shutdown::Shutdown,
     supervisor::Supervisor,

@@ -14,7 +14,7 @@ use super::{
     pool::Pool,
     text::{Passages, TooMuch, passages},
 };
-use crate::domain::Message;
+use crate::domain::{Message, Scales, scale};
 
 #[cfg(feature = "model")]
 mod engine;
@@ -136,6 +136,12 @@ impl SemanticScorer for NoModel {
 
 /// Scorers in the place of the usual one, for tenants that have a head of their own.
 pub type Heads = BTreeMap<String, Arc<dyn SemanticScorer>>;
+
+/// Which scores compare with which.
+pub fn scales(scorer: &dyn SemanticScorer, heads: &Heads) -> Scales {
+    let of = |it: &dyn SemanticScorer| (it.name() != NO_MODEL).then(|| scale(it.name()));
+    Scales::new(of(scorer), heads.iter().map(|(name, head)| (name.clone(), of(&**head))).collect())
+}
 
 /// What a node scores words with.
 pub struct Prepared {

@@ -15,8 +15,8 @@ use agentbus::{
         TenantId, Timestamp, Voter, Why,
     },
     impact::{
-        Cost, Keywords, Scales, Semantic, SemanticScorer, Unscored, Words,
-        semantic::{Heads, NoModel},
+        Cost, Keywords, Semantic, SemanticScorer, Unscored, Words,
+        semantic::{self, Heads, NoModel},
     },
     pipeline::Tenants,
     shutdown::Shutdown,
@@ -69,7 +69,7 @@ impl Learner {
             "learner",
             now,
             Arc::clone(&metrics),
-            Scales::of(scorer, &Heads::new()),
+            semantic::scales(scorer, &Heads::new()),
         );
         thresholds.start(&shutdown, &Supervisor::default());
         tokio::time::timeout(PATIENCE, thresholds.ready()).await.expect("thresholds are not read");

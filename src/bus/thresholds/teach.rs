@@ -16,8 +16,7 @@ use crate::{
         Case,
         learning::{self, Change, SAMPLES, Sample},
     },
-    domain::{Tenant, impact::NOT_NEEDED},
-    impact,
+    domain::{Tenant, impact::NOT_NEEDED, scale as scale_of},
     tenants::{Directory, names::THRESHOLDS_STREAM},
     wire::{ThresholdRecord, encode_threshold_record},
 };
@@ -166,7 +165,7 @@ impl Thresholds {
 fn on_another_scale(case: &Case, scale: Option<&str>) -> bool {
     let told = case.parked.impact.as_ref().map(|impact| impact.model.as_str());
     match (told, scale) {
-        (Some(model), Some(own)) if model != NOT_NEEDED => impact::scale(model) != own,
+        (Some(model), Some(own)) if model != NOT_NEEDED => scale_of(model) != own,
         _ => false,
     }
 }

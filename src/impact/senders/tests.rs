@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::*;
 use crate::{
-    domain::{BroadcastFilter, MessageType, Priority, Recipient},
-    impact::scale,
+    domain::{BroadcastFilter, MessageType, Priority, Recipient, scale},
     state::{Clock, Lifetimes, MemoryStore},
 };
 

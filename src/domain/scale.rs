@@ -7,11 +7,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    SemanticScorer,
-    semantic::{Heads, NO_MODEL},
-};
-use crate::domain::Tenant;
+use super::Tenant;
 
 /// Of each tenant's scores on one node.
 #[derive(Debug, Clone, Default)]
@@ -21,10 +17,9 @@ pub struct Scales {
 }
 
 impl Scales {
-    pub fn of(scorer: &dyn SemanticScorer, heads: &Heads) -> Self {
-        let scale = |scorer: &dyn SemanticScorer| (scorer.name() != NO_MODEL).then(|| scale(scorer.name()));
-        let heads = heads.iter().map(|(name, head)| (name.clone(), scale(&**head))).collect();
-        Self { usual: scale(scorer), heads }
+    /// Of the usual scores, and of those of each head that tenants name; absent where a node has none.
+    pub fn new(usual: Option<String>, heads: BTreeMap<String, Option<String>>) -> Self {
+        Self { usual, heads }
     }
 
     /// Nothing if this node cannot score the tenant's messages.
