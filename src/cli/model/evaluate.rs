@@ -23,7 +23,7 @@ use crate::{
     score of such a message, by that tenant's weights.\n\n\
     Examples:\n  agentbus model evaluate --data texts.jsonl\n  \
     agentbus model evaluate --data texts.jsonl --part test --html page.html\n  \
-    agentbus model evaluate --data texts.jsonl --tenants tenants.toml --tenant acme"
+    agentbus model evaluate --data a.jsonl --tenants t.toml --tenant acme"
 )]
 pub struct EvaluateArgs {
     /// Labelled texts, as lines of JSON; can be repeated
