@@ -70,8 +70,11 @@ impl Expected {
                         impact.unscored.is_some() && impact.score_max.is_some_and(|max| max >= *threshold)
                     }
                     (Some(impact), Reason::Deliberating) => {
-                        let parked = verdict.deliberation_id.is_some();
-                        parked && impact.score >= *threshold && impact.level >= Level::High
+                        let alarming = impact.score >= *threshold && impact.level >= Level::High;
+                        // Too slow for this machine at this moment: nobody knows, so people look.
+                        let unknown = impact.unscored.is_some()
+                            && impact.score_max.is_some_and(|max| max >= *threshold);
+                        verdict.deliberation_id.is_some() && (alarming || unknown)
                     }
                     _ => false,
                 },
