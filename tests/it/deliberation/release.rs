@@ -210,7 +210,8 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
     let stack = &mut court.bus.stack;
     stack.node_mut(0).unwrap().child_mut().pause();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let mut attempts = 0;
+    // What is given back last may be with the node again before anybody can ask how often it was handed out.
+    let (mut attempts, mut begun) = (0, 0);
     while attempts < agentbus::pipeline::RELEASES_MAX {
         let mut batch =
             effects.batch().max_messages(1).expires(Duration::from_secs(5)).messages().await.unwrap();
@@ -220,13 +221,14 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
                 message.ack().await.unwrap();
                 continue;
             }
-            attempts = u64::try_from(message.info().unwrap().delivered).unwrap();
+            let info = message.info().unwrap();
+            (attempts, begun) = (u64::try_from(info.delivered).unwrap(), info.consumer_sequence);
             message.ack_with(AckKind::Nak(None)).await.unwrap();
         }
     }
     stack.node_mut(0).unwrap().child_mut().resume();
     let tried = async |effects: &PullConsumer| effects.get_info().await.unwrap().delivered.consumer_sequence;
-    let (begun, until) = (tried(&effects).await, Instant::now() + SOON);
+    let until = Instant::now() + SOON;
     while tried(&effects).await == begun {
         assert!(Instant::now() < until, "it is not tried again");
         tokio::time::sleep(Duration::from_millis(100)).await;
