@@ -14,6 +14,7 @@ mod brief;
 mod classes;
 mod decoded;
 mod fragments;
+mod glued;
 mod guises;
 mod leaves;
 mod letters;

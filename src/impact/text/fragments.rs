@@ -20,7 +20,7 @@ const LIST_BYTES_MAX: usize = 1_024;
 pub(super) fn joined(leaves: &mut Leaves<'_>) -> Result<Vec<String>, TooMuch> {
     let mut found = Vec::new();
     let work = &mut leaves.texts.work;
-    for run in leaves.found.chunk_by(|a, b| a.label == b.label && a.kind == b.kind) {
+    for run in leaves.found.chunk_by(|a, b| a.kind == b.kind && alike(&a.label, &b.label)) {
         let bytes: usize = run.iter().map(|leaf| leaf.value().len() + 1).sum();
         if run.len() < PIECES_MIN || bytes > LIST_BYTES_MAX {
             continue;
@@ -35,6 +35,15 @@ pub(super) fn joined(leaves: &mut Leaves<'_>) -> Result<Vec<String>, TooMuch> {
     }
     found.extend(keys(leaves));
     Ok(found)
+}
+
+/// Whether two labels are one: numbers put what is below them in order, and say nothing.
+fn alike(one: &str, other: &str) -> bool {
+    one == other || said(one).eq(said(other))
+}
+
+fn said(label: &str) -> impl Iterator<Item = &str> {
+    label.split(' ').filter(|word| !word.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The values of a list as words of one text; or, if most are hardly more than letters, as its letters.
@@ -60,8 +69,6 @@ fn keys(leaves: &Leaves<'_>) -> Option<String> {
     if leaves.keys.len() < PIECES_MIN || leaves.found.iter().filter(speaks).count() * 2 > leaves.keys.len() {
         return None;
     }
-    // Numbers put keys in order, and say nothing.
-    let said = |word: &&str| !word.bytes().all(|b| b.is_ascii_digit());
-    let words: Vec<&str> = leaves.keys.iter().flat_map(|key| key.split(' ').filter(said)).collect();
+    let words: Vec<&str> = leaves.keys.iter().flat_map(|key| said(key)).collect();
     (words.len() >= PIECES_MIN).then(|| words.join(" "))
 }

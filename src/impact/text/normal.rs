@@ -5,13 +5,14 @@ use std::borrow::Cow;
 
 use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining_class};
 
-use super::{TooMuch, letters, spelled};
+use super::{TooMuch, glued, letters, spelled};
 use crate::domain::unseen::unseen;
 
 /// NFKC (UAX #15), without default-ignorable characters (UAX #44), letters in signs and look-alikes of
 /// Latin letters in Latin words as those letters, at most [`MARKS_MAX`] marks on a letter, words spelled
-/// letter by letter as words, every run of white space or control characters one space, none at the
-/// ends; a space within longer words than [`WORD_MAX`]. Normalising twice changes nothing.
+/// letter by letter as words, words that only capitals part as words, every run of white space or control
+/// characters one space, none at the ends; a space within longer words than [`WORD_MAX`]. Normalising twice changes
+/// nothing.
 pub fn normalized(text: &str) -> String {
     plain(&seen(text)).into_owned()
 }
@@ -157,9 +158,10 @@ fn few_marks(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
 /// Letters may stand apart by more white space than one space, and then words by more than that;
 /// or by any white space.
 fn spaced(text: &str) -> String {
-    let single = match spelled::joined(text, WORD_MAX) {
+    let text = glued::parted(text);
+    let single = match spelled::joined(&text, WORD_MAX) {
         Some(apart) => collapsed(&apart),
-        None => collapsed(text),
+        None => collapsed(&text),
     };
     match spelled::joined(&single, WORD_MAX) {
         // A word that was joined may be a longer one with what stands beside it.
@@ -180,7 +182,7 @@ fn is_spaced(text: &str) -> bool {
         }
         gap = space;
     }
-    (!gap || text.is_empty()) && !spelled::has_apart(text)
+    (!gap || text.is_empty()) && !spelled::has_apart(text) && !glued::has_glued(text)
 }
 
 /// WordPiece makes one unknown token of a longer run of characters, whatever is in it.

@@ -83,6 +83,13 @@ fn harm_is_heard_in_metadata_ids_and_pieces_as_in_the_text() {
         let mut keys = harmless();
         keys.content =
             words.iter().enumerate().map(|(at, word)| (format!("{at:02} {word}"), Value::Null)).collect();
+        let under = |at: usize, word: &str| (format!("{at:02}"), word.to_owned());
+        let numbered: BTreeMap<_, _> = words.iter().enumerate().map(|(at, word)| under(at, word)).collect();
+        let mut values = harmless();
+        values.content =
+            numbered.iter().map(|(key, word)| (key.clone(), Value::Text(word.clone()))).collect();
+        let mut entries = harmless();
+        entries.metadata = numbered;
         let mut codes = harmless();
         let code = |c: char| Value::Int(i128::from(u32::from(c)));
         codes.content = BTreeMap::from([("data".to_owned(), Value::List(bare.chars().map(code).collect()))]);
@@ -90,6 +97,7 @@ fn harm_is_heard_in_metadata_ids_and_pieces_as_in_the_text() {
             ("metadata", metadata),
             ("a list of words", listed),
             ("a list of letters", lettered),
+            ("values under numbers", values),
             ("keys", keys),
             ("letters' codes", codes),
         ] {
@@ -99,9 +107,14 @@ fn harm_is_heard_in_metadata_ids_and_pieces_as_in_the_text() {
             }
         }
         let cut = score(&id.id.to_string().replace('-', " "));
-        for (place, message, plain) in [("a metadata key", key, plain), ("an id", id, plain.min(cut))] {
+        let loose = [
+            ("a metadata key", key, plain),
+            ("metadata under numbers", entries, plain),
+            ("an id", id, plain.min(cut)),
+        ];
+        for (place, message, plain) in loose {
             let heard = score_of(&message);
-            // Without its punctuation.
+            // Without its punctuation, and words without vowels.
             if heard < plain - 0.3 {
                 missed.push(format!("{plain:.2} became {heard:.2}: {place}: {text}"));
             }
