@@ -26,6 +26,7 @@ mod forged;
 mod garbage;
 mod guises;
 mod headers;
+mod health;
 mod heavy;
 mod http;
 mod lanes;

@@ -30,12 +30,14 @@ mod limits;
 mod model;
 mod node;
 mod operator;
+mod paint;
 mod printable;
 mod score;
 mod send;
 mod server;
 pub mod tenants;
 pub mod up;
+mod verdict;
 
 /// A governed message bus for AI agents on NATS.
 #[derive(Debug, Parser)]

@@ -20,8 +20,9 @@ mod electorate;
 pub mod learning;
 mod rules;
 
-pub use case::{COMMENT_BYTES_MAX, Case, Conclusion, Decision, ReplayError, Tally, VoteRefused};
+pub use case::{COMMENT_BYTES_MAX, Case, Conclusion, Decision, ReplayError, VoteRefused};
 pub use electorate::{Electorate, NoReviewers, VOTERS_MAX, electorate};
+pub use rules::Tally;
 
 /// The deliberation of a message, the same whenever it is asked for: a repeat finds the first one.
 pub fn id_of(key: &MessageKey) -> DeliberationId {

@@ -20,6 +20,7 @@ mod place;
 mod reader;
 mod record;
 mod registry;
+mod shown;
 mod verdict;
 mod votes;
 mod writer;

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ATTACKED_FROM, NODES, http,
+    ATTACKED_FROM, NODES, health,
     victim::{Answer, Victim},
 };
 
@@ -77,7 +77,7 @@ impl Watch {
     pub(super) async fn hurt(&mut self, stack: &mut Stack) -> Option<String> {
         let probes = join_all(self.victims.iter().flat_map(|victim| (0..LOOKS).map(move |_| victim.probe())));
         let addresses = addresses(stack);
-        let healths = join_all(addresses.iter().map(|address| http::health(address)));
+        let healths = join_all(addresses.iter().map(|address| health::health(address)));
         let (answers, healths) = tokio::join!(probes, healths);
         let mut found: Vec<String> = answers.into_iter().filter_map(Answer::wrong).collect();
         for (index, (health, address)) in healths.into_iter().zip(&addresses).enumerate() {
@@ -149,7 +149,7 @@ impl Watch {
 
     async fn take_stock(&mut self, stack: &Stack) -> anyhow::Result<()> {
         let addresses = addresses(stack);
-        let healths = join_all(addresses.iter().map(|address| http::health(address))).await;
+        let healths = join_all(addresses.iter().map(|address| health::health(address))).await;
         self.reconnects = healths.into_iter().collect::<anyhow::Result<_>>()?;
         self.pids = stack.nodes().iter().map(|node| node.child().pid()).collect();
         Ok(())

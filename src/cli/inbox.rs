@@ -15,8 +15,8 @@ use super::{
     context::{Identity, Paint, Tone, Who, at, safe},
     durable::DurableInbox,
     output::{Reader, offer},
-    printable::{self, Page},
-    send,
+    printable::{self, CONTENT_MAX, Page},
+    verdict,
 };
 use crate::{
     client::{self, AgentClient, Draft, is_delivery, is_hint},
@@ -29,8 +29,6 @@ use crate::{
 /// A third of the shortest sensible time to live; renewed twice before an entry could lapse.
 const HEARTBEAT_MAX: Duration = Duration::from_secs(10);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
-/// Characters of a content that people are shown; `--json` prints all of it.
-pub(super) const CONTENT_MAX: usize = 2000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -231,7 +229,7 @@ fn told_outcome(outcome: &Delivery, who: &Who, paint: Paint, json: bool) -> Stri
         let line = wire::encode_verdict(&verdict, Encoding::Json);
         return format!("{{\"outcome\":{}}}\n", printable::json(&String::from_utf8_lossy(&line)));
     }
-    send::readable_as("outcome ", &verdict, paint)
+    verdict::readable_as("outcome ", &verdict, paint)
 }
 
 /// For people; standard output is for the messages.

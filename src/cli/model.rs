@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 mod bench;
+mod checks;
 mod data;
 mod evaluate;
 mod guard;
 mod info;
+mod rows;
 mod score_texts;
 mod train_head;
 mod verify;

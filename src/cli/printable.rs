@@ -11,8 +11,8 @@ use rustix::termios::{Winsize, tcgetwinsize};
 use serde_json::Value;
 
 use super::{
-    context::{Paint, Tone},
     output,
+    paint::{Paint, Tone},
 };
 
 mod marks;
@@ -21,6 +21,8 @@ mod wrap;
 use marks::{Form, marked};
 use wrap::wrapped;
 
+/// Characters of a content that people are shown; `--json` prints all of it.
+pub(super) const CONTENT_MAX: usize = 2000;
 /// Columns where nothing says how many there are.
 const COLUMNS: usize = 80;
 /// Of whatever says so: below it not even labels have room, above it nobody reads.

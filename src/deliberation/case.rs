@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::rules;
+use super::rules::{self, Tally};
 use crate::domain::{
     AgentId, Approval, Approver, Choice, Event, Judgement, Parked, Reason, Timestamp, Vote, id::shown,
 };
@@ -38,16 +38,6 @@ pub struct Conclusion {
     pub reason: String,
     pub decision_id: String,
     pub detail: String,
-}
-
-/// Where a deliberation stands, for people: `1 of 2 approvals`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tally {
-    pub approvals: u32,
-    pub rejections: u32,
-    /// In the rule's own unit (heads, weight or roles), what approves and what denies.
-    pub approves: String,
-    pub denies: String,
 }
 
 /// A log that no run of the rules can have written.

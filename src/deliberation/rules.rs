@@ -2,8 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Tally;
 use crate::domain::{AgentId, Choice, Judgement, Parked, RuleKind, Vote, Voter};
+
+/// Where a deliberation stands, for people: `1 of 2 approvals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub approvals: u32,
+    pub rejections: u32,
+    /// In the rule's own unit (heads, weight or roles), what approves and what denies.
+    pub approves: String,
+    pub denies: String,
+}
 
 /// What the votes come to, without regard to time. Of an open case only the last vote can have decided.
 pub(super) fn judgement(parked: &Parked, votes: &[Vote]) -> Option<Judgement> {

@@ -1,22 +1,8 @@
 //! A message between agents, decoded and stamped, before and after it is judged.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AgentId, CapabilityId, ConstitutionHash, MessageId, TenantId, Value};
-
-/// Milliseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(pub u64);
-
-impl Timestamp {
-    pub fn plus(self, duration: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
-    }
-}
+use super::{AgentId, CapabilityId, ConstitutionHash, MessageId, TenantId, Timestamp, Value};
 
 /// One message. Made only by `wire::decode`, which ties it to the tenant and the sender that NATS
 /// stamped into the subject.

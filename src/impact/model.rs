@@ -16,6 +16,7 @@ use super::{
     distilbert::{Config, Encoder, Scratch},
 };
 
+mod digests;
 mod error;
 mod files;
 mod head;
@@ -30,6 +31,7 @@ pub use head::{Head, HeadError, Output, Outputs};
 pub use info::Info;
 pub use tokens::{TEXT_MAX, TokenizerError, TooLong, Windows};
 
+use digests::Digests;
 use files::Files;
 pub(super) use tokens::Tokens;
 
@@ -47,7 +49,7 @@ pub struct Model {
     name: String,
     digest: [u8; 32],
     source: Source,
-    files: files::Digests,
+    files: Digests,
     /// Shared with those that differ by their head alone.
     encoder: Arc<Encoder>,
     tokens: Arc<Tokens>,
@@ -132,7 +134,7 @@ impl Model {
         if head.layer != self.layers() {
             return Err(wrong(HeadError::OtherLayer { found: head.layer, max: self.layers() }));
         }
-        let files = files::Digests { head: Some(Sha256::digest(&bytes).into()), ..self.files.clone() };
+        let files = Digests { head: Some(Sha256::digest(&bytes).into()), ..self.files.clone() };
         let digest = files.of_all(true, self.layers());
         let (encoder, tokens) = (Arc::clone(&self.encoder), Arc::clone(&self.tokens));
         let name = full_name(name, digest, self.precision());

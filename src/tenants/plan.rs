@@ -5,18 +5,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use crate::{
-    domain::{
-        AgentGrant, AgentId, Deliberation, DeliberationError, Encoding, Tenant, TenantId, TenantLimits,
-        WeightsError, id::shown,
-    },
+    domain::{AgentGrant, AgentId, Deliberation, Encoding, Tenant, TenantId, TenantLimits, id::shown},
     text_file,
 };
+
+mod error;
+
+pub use error::PlanError;
+pub(super) use error::out_of_bounds;
 
 use super::{
     names::{BusUser, RESERVED_TENANTS, User},
@@ -111,32 +112,6 @@ impl Default for TenantStore {
 const STORE_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
 const INBOX_AGE_MIN: Duration = Duration::from_secs(3600);
 const INBOX_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// Why a tenants file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    #[error("cannot read the tenants file {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("a tenants file has at most {limit} bytes")]
-    FileTooLarge { limit: u64 },
-    /// Not TOML, a key that does not exist, a name that is not allowed, a value of the wrong type.
-    #[error("{message}")]
-    Syntax { message: String },
-    #[error("the file names no tenant; applied, it would remove all")]
-    NoTenants,
-    #[error("{at} must be {expected}, found {found}")]
-    OutOfBounds { at: String, expected: String, found: String },
-    #[error("at most {limit} {what}, found {found}")]
-    TooMany { what: String, limit: usize, found: usize },
-    #[error("tenants.{tenant}.limits.weights: {cause}")]
-    Weights { tenant: TenantId, cause: WeightsError },
-    #[error("tenants.{tenant}.deliberation.{cause}")]
-    Deliberation { tenant: TenantId, cause: DeliberationError },
-    #[error("{one} and {other} have the same key {key}; a key says who it is")]
-    SharedKey { key: String, one: User, other: User },
-    #[error("tenant {tenant}: the name is the bus's own, choose another")]
-    ReservedName { tenant: TenantId },
-}
 
 impl Plan {
     /// Reads and checks a tenants file. Blocks.
@@ -379,10 +354,6 @@ fn within(at: String, found: usize, min: usize, max: usize) -> Result<(), PlanEr
         return Ok(());
     }
     Err(out_of_bounds(at, &format!("{min} to {max}"), found.to_string()))
-}
-
-pub(super) fn out_of_bounds(at: String, expected: &str, found: String) -> PlanError {
-    PlanError::OutOfBounds { at, expected: expected.to_owned(), found }
 }
 
 fn at_most(limit: usize, found: usize, what: impl FnOnce() -> String) -> Result<(), PlanError> {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, str::FromStr, time::Duration};
 
 use super::{
     DecodeError,
-    error::{Found, Place, Shown},
+    error::{Place, Shown},
     json,
     reader::{Open, Read, Reader, Token},
 };
@@ -39,17 +39,16 @@ pub(super) fn unknown<T>(of: &'static str, field: &str) -> Read<T> {
 }
 
 fn wrong(field: Place<'_>, expected: &'static str, found: &Token<'_>) -> DecodeError {
-    DecodeError::WrongType { field: field.into(), expected, found: Found::of(found) }
+    DecodeError::WrongType { field: field.into(), expected, found: found.found() }
 }
 
 /// The map that a body must be.
 pub(super) fn body<'a>(reader: &mut impl Reader<'a>) -> Read<Open> {
     match reader.token()? {
         Token::Map(map) => Ok(map),
-        other => Err(DecodeError::NotAMap {
-            found: Found::of(&other),
-            taken_for_msgpack: reader.taken_for_msgpack(),
-        }),
+        other => {
+            Err(DecodeError::NotAMap { found: other.found(), taken_for_msgpack: reader.taken_for_msgpack() })
+        }
     }
 }
 

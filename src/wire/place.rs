@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{error::Shown, reader::Token};
+use super::shown::Shown;
 
 /// Where a value stands, while it is read.
 #[derive(Debug, Clone, Copy)]
@@ -72,17 +72,6 @@ pub enum Found {
 }
 
 impl Found {
-    pub(super) fn of(token: &Token<'_>) -> Found {
-        match token {
-            Token::Text(text) => Found::Text(Shown::new(text)),
-            Token::Bool(it) => Found::Plain(it.to_string()),
-            Token::Int(it) => Found::Plain(format!("the integer {it}")),
-            Token::Float(it, _) => Found::Plain(format!("the float {it:?}")),
-            Token::Null => Found::Plain("null".to_owned()),
-            Token::List(_) | Token::Map(_) => Found::Plain(format!("a {}", token.kind())),
-        }
-    }
-
     /// For the sender.
     pub(super) fn told(&self) -> String {
         match self {

@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
 };
 
-use super::{DecodeError, Limits, error::Shown};
+use super::{
+    DecodeError, Limits,
+    error::{Found, Shown},
+};
 use crate::domain::Value;
 
 pub(super) type Read<T> = Result<T, DecodeError>;
@@ -58,6 +61,18 @@ impl Token<'_> {
             Token::Text(_) => "text",
             Token::List(_) => "list",
             Token::Map(_) => "map",
+        }
+    }
+
+    /// What an error says that it is.
+    pub(super) fn found(&self) -> Found {
+        match self {
+            Token::Text(text) => Found::Text(Shown::new(text)),
+            Token::Bool(it) => Found::Plain(it.to_string()),
+            Token::Int(it) => Found::Plain(format!("the integer {it}")),
+            Token::Float(it, _) => Found::Plain(format!("the float {it:?}")),
+            Token::Null => Found::Plain("null".to_owned()),
+            Token::List(_) | Token::Map(_) => Found::Plain(format!("a {}", self.kind())),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     cli::{
         context::{Paint, Tone, Who, safe},
         printable::{self, Page, quoted},
-        send,
+        verdict,
     },
     domain::impact::NOT_NEEDED,
 };
@@ -323,7 +323,7 @@ fn impact_line(impact: &Value) -> String {
     let word = |name: &str| impact.get(name).and_then(Value::as_str).map(|text| safe(text, 64));
     let score = |name: &str| impact.get(name).and_then(Value::as_f64);
     let mut out = match (score("score"), score("score_max")) {
-        (Some(from), Some(to)) => send::range(from, to),
+        (Some(from), Some(to)) => verdict::range(from, to),
         (Some(score), None) => format!("{score:.2}"),
         (None, _) => "not known".to_owned(),
     };

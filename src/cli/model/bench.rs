@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, Barrier},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::guard;
+use super::rows::{Row, row, say_rows, window_of};
 use crate::{
     cli::judge::ModelArgs,
     impact::{
@@ -26,21 +26,7 @@ use crate::{
     },
 };
 
-/// A row is measured at least so often, and at least so long.
-const RUNS_MIN: usize = 50;
-const TIME_MIN: Duration = Duration::from_secs(1);
-/// And no longer than this, however slow it is.
-const TIME_MAX: Duration = Duration::from_secs(60);
-const WARM_UP: usize = 5;
 const TEXTS_MAX: usize = 100_000;
-/// Any word will do: what a token says does not change what it costs.
-const WORDS: Range = Range { from: 1_996, count: 20_000 };
-
-struct Range {
-    from: u32,
-    count: u32,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:\n  \
@@ -61,7 +47,7 @@ pub struct BenchArgs {
     rounds: u16,
     /// Also measure texts per second: lines of {"text": …}, each cut to one window
     #[arg(long, value_name = "FILE")]
-    pub(super) texts: Option<PathBuf>,
+    texts: Option<PathBuf>,
     /// Instances to compare with one, each on its own thread (with --texts)
     #[arg(long, value_name = "N", default_value = "2")]
     threads: NonZeroUsize,
@@ -70,7 +56,7 @@ pub struct BenchArgs {
     pooled_out: Option<PathBuf>,
     /// Print one object of JSON
     #[arg(long)]
-    pub(super) json: bool,
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -82,14 +68,6 @@ enum EngineArg {
     Candle,
     /// The kernels, or nothing
     Kernels,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct Row {
-    tokens: usize,
-    median_us: f64,
-    p10_us: f64,
-    p90_us: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,7 +89,7 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if let Source::Dir(folder) = args.model.source()
         && folder.join(GUARD_FILE).exists()
     {
-        return guard::bench(&Arc::new(Guard::load(&folder)?), args);
+        return run_guard(&Arc::new(Guard::load(&folder)?), args);
     }
     let model = load(args)?;
     let mut session = model.session();
@@ -150,22 +128,38 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl BenchArgs {
-    pub(super) fn lengths(&self) -> impl Iterator<Item = u16> {
-        self.tokens.iter().copied().filter(|tokens| *tokens > 0)
+fn run_guard(guard: &Arc<Guard>, args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    ensure!(args.texts.is_none(), "a guard is measured by lengths; leave --texts out");
+    let mut session = guard.session();
+    let ends = guard.windows("", &Windows::default())?.concat();
+    let longest = guard.info().positions;
+    let mut rows = Vec::new();
+    for tokens in args.lengths() {
+        ensure!(usize::from(tokens) <= longest, "--tokens has {tokens}, this guard reads {longest} at once");
+        let window = window_of(&ends, guard.info().vocabulary, tokens);
+        rows.push(row(&window, args.rounds, &mut |window| {
+            std::hint::black_box(session.logits(&[window])?);
+            Ok(())
+        })?);
     }
-
-    pub(super) fn rounds(&self) -> u16 {
-        self.rounds
+    if args.json {
+        let info = guard.info();
+        sayln!(
+            "{}",
+            json!({"model": info.name, "precision": info.precision, "engine": info.engine,
+                "layers": info.layers, "threads": 1, "rows": rows})
+        )?;
+    } else {
+        sayln!("{}, in f32 by {}", guard.name(), guard.engine())?;
+        say_rows(&rows)?;
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn say_rows(rows: &[Row]) -> anyhow::Result<()> {
-    sayln!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90")?;
-    for Row { tokens, median_us, p10_us, p90_us } in rows {
-        sayln!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us")?;
+impl BenchArgs {
+    fn lengths(&self) -> impl Iterator<Item = u16> {
+        self.tokens.iter().copied().filter(|tokens| *tokens > 0)
     }
-    Ok(())
 }
 
 /// With its head, which says how many layers run; an encoder without one runs all of them.
@@ -213,58 +207,6 @@ fn as_json(
         }
     }
     all
-}
-
-/// One forward pass.
-type Run<'a> = dyn FnMut(&[u32]) -> anyhow::Result<()> + 'a;
-
-pub(super) fn row(window: &[u32], rounds: u16, run: &mut Run<'_>) -> anyhow::Result<Row> {
-    for _ in 0..WARM_UP {
-        run(window)?;
-    }
-    let mut measured = Vec::new();
-    for _ in 0..rounds {
-        measured.push(times(window, run)?);
-    }
-    let at = |share: f64| {
-        let each: Vec<f64> = measured.iter().map(|times| quantile(times, share)).collect();
-        quantile(&sorted(each), 0.5)
-    };
-    Ok(Row { tokens: window.len(), median_us: at(0.5), p10_us: at(0.1), p90_us: at(0.9) })
-}
-
-/// As long as was asked for, begun and ended as every window is.
-pub(super) fn window_of(ends: &[u32], vocabulary: usize, tokens: u16) -> Vec<u32> {
-    // A model with fewer words than ours gets those it has.
-    let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX);
-    let from = if vocabulary > WORDS.from { WORDS.from } else { 0 };
-    let count = vocabulary.saturating_sub(from).clamp(1, WORDS.count);
-    let inner = (0..u32::from(tokens).saturating_sub(2)).map(|at| from + at.wrapping_mul(7_919) % count);
-    let first = ends.first().copied().into_iter();
-    let last = ends.last().copied().into_iter();
-    first.chain(inner).chain(last).take(tokens.into()).collect()
-}
-
-/// Microseconds of each run, sorted.
-fn times(window: &[u32], run: &mut Run<'_>) -> anyhow::Result<Vec<f64>> {
-    let mut times = Vec::new();
-    let started = Instant::now();
-    while (times.len() < RUNS_MIN || started.elapsed() < TIME_MIN) && started.elapsed() < TIME_MAX {
-        let before = Instant::now();
-        run(window)?;
-        times.push(before.elapsed().as_secs_f64() * 1e6);
-    }
-    Ok(sorted(times))
-}
-
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
-    sorted.get(at).copied().unwrap_or(f64::NAN)
 }
 
 #[derive(serde::Deserialize)]
@@ -354,18 +296,4 @@ fn write_pooled(session: &mut Session, windows: &[Vec<u32>], out: &Path) -> anyh
         }
     }
     file.flush().with_context(at)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_of_what_was_measured() {
-        let times = sorted(vec![5.0, 1.0, 4.0, 2.0, 3.0]);
-        for (share, expected) in [(0.0, 1.0), (0.5, 3.0), (1.0, 5.0)] {
-            assert!((quantile(&times, share) - expected).abs() < 1e-12);
-        }
-        assert!(quantile(&[], 0.5).is_nan());
-    }
 }

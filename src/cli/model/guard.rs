@@ -1,21 +1,15 @@
-//! `agentbus model` on the folder of a guard: what it is, whether it answers as its reference, how fast.
+//! `agentbus model` on the folder of a guard: what it is, whether it answers as its reference.
 
-use std::{hint::black_box, path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::ensure;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
-    bench::{self, BenchArgs},
-    verify::Checks,
-};
+use super::checks::Checks;
 use crate::{
     cli::{context::Paint, output::say, printable::Page},
-    impact::{
-        guard::{Guard, GuardSession},
-        model::Windows,
-    },
+    impact::guard::{Guard, GuardSession},
     phrase::{causes, counted},
 };
 
@@ -104,32 +98,4 @@ fn answers(session: &mut GuardSession, golden: &[u8]) -> anyhow::Result<String> 
     );
     ensure!(furthest <= LOGIT_APART_MAX, "{fact}");
     Ok(fact)
-}
-
-pub(super) fn bench(guard: &Arc<Guard>, args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    ensure!(args.texts.is_none(), "a guard is measured by lengths; leave --texts out");
-    let mut session = guard.session();
-    let ends = guard.windows("", &Windows::default())?.concat();
-    let longest = guard.info().positions;
-    let mut rows = Vec::new();
-    for tokens in args.lengths() {
-        ensure!(usize::from(tokens) <= longest, "--tokens has {tokens}, this guard reads {longest} at once");
-        let window = bench::window_of(&ends, guard.info().vocabulary, tokens);
-        rows.push(bench::row(&window, args.rounds(), &mut |window| {
-            black_box(session.logits(&[window])?);
-            Ok(())
-        })?);
-    }
-    if args.json {
-        let info = guard.info();
-        sayln!(
-            "{}",
-            json!({"model": info.name, "precision": info.precision, "engine": info.engine,
-                "layers": info.layers, "threads": 1, "rows": rows})
-        )?;
-    } else {
-        sayln!("{}, in f32 by {}", guard.name(), guard.engine())?;
-        bench::say_rows(&rows)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

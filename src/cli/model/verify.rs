@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{guard, info::manifest};
+use super::{checks::Checks, guard, info::manifest};
 use crate::{
     cli::output::OutputError,
     impact::{
@@ -49,32 +49,6 @@ fn cosine_min(precision: Precision) -> f64 {
         Precision::F32 => 0.999_999,
         Precision::Bf16 => 0.999,
         Precision::Int8 => 0.98,
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Checks {
-    failed: usize,
-}
-
-impl Checks {
-    pub(super) fn check(&mut self, what: &str, found: Result<String, String>) -> Result<(), OutputError> {
-        match found {
-            Ok(fact) => sayln!("ok      {what}: {fact}"),
-            Err(fault) => {
-                self.failed += 1;
-                sayln!("FAILED  {what}: {fault}")
-            }
-        }
-    }
-
-    pub(super) fn conclude(&self, model: &str) -> anyhow::Result<ExitCode> {
-        if self.failed == 0 {
-            sayln!("ok: {model}")?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        sayln!("failed: {} of the checks above; do not score with this model", self.failed)?;
-        Ok(ExitCode::FAILURE)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{ModelError, Source, sha256};
+use super::{ModelError, Source, digests::Digests};
 use crate::impact::distilbert::Config;
 
 /// Most bytes of `model.safetensors`. The largest DistilBERT in f32 has 0.6 GB.
@@ -36,15 +36,6 @@ pub struct Files {
     pub tokenizer: Cow<'static, [u8]>,
     pub head: Option<Cow<'static, [u8]>>,
     manifest: Option<Cow<'static, [u8]>>,
-}
-
-/// SHA-256 of each file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Digests {
-    pub config: [u8; 32],
-    pub encoder: [u8; 32],
-    pub tokenizer: [u8; 32],
-    pub head: Option<[u8; 32]>,
 }
 
 impl Files {
@@ -134,15 +125,6 @@ pub fn plain_name(name: &str) -> String {
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
         .collect();
     if name.is_empty() { "model".to_owned() } else { name }
-}
-
-impl Digests {
-    /// One digest for what decides a score.
-    pub fn of_all(&self, with_head: bool, layers: usize) -> [u8; 32] {
-        let head = self.head.as_ref().filter(|_| with_head).map_or(&[][..], |head| head.as_slice());
-        let layers = (layers as u64).to_le_bytes();
-        sha256([&self.config[..], &self.encoder, &self.tokenizer, head, &layers])
-    }
 }
 
 /// SHA-256 of one of [`FILES`] in hex, whether or not the file is of any use; `None`: there is none.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::files::Digests;
+use super::digests::Digests;
 use crate::impact::{Semantic, distilbert::Config};
 
 mod outputs;

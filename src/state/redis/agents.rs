@@ -14,7 +14,11 @@ use fred::{
     types::Key,
 };
 
-use super::{Forgery, RedisStore, tracking, unexpected};
+use super::{
+    Forgery, RedisStore,
+    tracking::{self, epoch_key},
+    unexpected,
+};
 use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, TenantId},
     state::{
@@ -26,7 +30,6 @@ use crate::{
 
 /// An index that nobody touches for so long is empty of live agents, and goes. In milliseconds.
 const INDEX_LIFE: i64 = 3_600_000;
-pub(super) const EPOCH_PREFIX: &str = "agentbus:epoch:";
 
 /// Bytes of an entry. One as large as can be registered has a tenth of it.
 const ENTRY_MAX: i64 = 64 * 1024;
@@ -52,17 +55,6 @@ fn index_key(tenant: &TenantId) -> Key {
 
 fn capability_prefix(tenant: &TenantId) -> String {
     format!("agentbus:{{{tenant}}}:cap:")
-}
-
-/// Apart from the other keys by its prefix, so that it alone can be listened to; in the same slot.
-fn epoch_key(tenant: &TenantId) -> Key {
-    format!("{EPOCH_PREFIX}{{{tenant}}}").into()
-}
-
-/// The tenant of an epoch's key.
-pub(super) fn tenant_of(key: &Key) -> Option<TenantId> {
-    let tenant = key.as_str()?.strip_prefix(EPOCH_PREFIX)?.strip_prefix('{')?.strip_suffix('}')?;
-    tenant.parse().ok()
 }
 
 impl RedisStore {

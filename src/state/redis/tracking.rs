@@ -10,7 +10,7 @@ use fred::{
     clients::Client,
     interfaces::TrackingInterface as _,
     prelude::{ClientLike as _, EventInterface as _},
-    types::client::Invalidation,
+    types::{Key, client::Invalidation},
 };
 use tokio::{
     sync::{Notify, broadcast::error::RecvError},
@@ -18,16 +18,28 @@ use tokio::{
 };
 
 use super::{
-    agents::{EPOCH_PREFIX, tenant_of},
     alarm::{Alarm, Forgery},
     refusal::Refusals,
 };
-use crate::state::Invalidator;
+use crate::{domain::TenantId, state::Invalidator};
+
+const EPOCH_PREFIX: &str = "agentbus:epoch:";
 
 /// A connection that broke silently is noticed after this time and the command timeout.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Tracking is tried again after this time while it fails.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Apart from the other keys by its prefix, so that it alone can be listened to; in the same slot.
+pub(super) fn epoch_key(tenant: &TenantId) -> Key {
+    format!("{EPOCH_PREFIX}{{{tenant}}}").into()
+}
+
+/// The tenant of an epoch's key.
+fn tenant_of(key: &Key) -> Option<TenantId> {
+    let tenant = key.as_str()?.strip_prefix(EPOCH_PREFIX)?.strip_prefix('{')?.strip_suffix('}')?;
+    tenant.parse().ok()
+}
 
 /// Whoever listens no more, for whatever reason, is not to be trusted.
 struct Distrusted<'a>(&'a Invalidator);

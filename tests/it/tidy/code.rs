@@ -1,0 +1,266 @@
+//! Which files of a crate name which others, and which foreign crates? Read by syn from whole files, without what is
+//! compiled for tests alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use syn::visit::{self, Visit};
+
+/// A path as it is written down, from the root of the crate or from a foreign one: `["crate", "wire", "Limits"]`.
+type Names = Vec<String>;
+
+/// The sources of one crate by their path below its root, such as `policy/rego.rs`.
+pub struct Code {
+    files: BTreeMap<String, File>,
+}
+
+struct File {
+    module: Names,
+    /// What it names, and under which name it brings that in.
+    named: BTreeSet<Names>,
+    brought_in: BTreeMap<String, Names>,
+}
+
+impl Code {
+    pub fn of(root: &Path) -> Self {
+        let mut files = BTreeMap::new();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                    files.insert(name, path);
+                }
+            }
+        }
+        let known: BTreeSet<Names> = files.keys().map(|name| module_of(name)).collect();
+        let read = |(name, path): (String, std::path::PathBuf)| {
+            let syntax = syn::parse_file(&fs::read_to_string(&path).unwrap());
+            let syntax = syntax.unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+            let mut reader = Reader::of(module_of(&name), &known);
+            reader.visit_file(&syntax);
+            (name, reader)
+        };
+        let mut read: BTreeMap<String, Reader<'_>> = files.into_iter().map(read).collect();
+        // What is declared for tests alone is none of the program's.
+        let test: BTreeSet<Names> =
+            read.values_mut().flat_map(|file| std::mem::take(&mut file.test)).collect();
+        read.retain(|_, file| !test.iter().any(|module| file.file.module.starts_with(module)));
+        Self { files: read.into_iter().map(|(name, reader)| (name, reader.file)).collect() }
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// Whether a file names something of a foreign crate.
+    pub fn names_crate(&self, file: &str, name: &str) -> bool {
+        self.files[file].named.iter().any(|path| path[0] == name)
+    }
+
+    /// The files that each file names something of, itself left out.
+    pub fn arrows(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let by_module: BTreeMap<&[String], &str> =
+            self.files.iter().map(|(name, file)| (file.module.as_slice(), name.as_str())).collect();
+        let of = |(name, file): (&'_ String, &'_ File)| -> BTreeSet<&str> {
+            let found = file.named.iter().filter_map(|path| self.home(&by_module, path));
+            found.filter(|other| other != name).collect()
+        };
+        self.files.iter().map(|(name, file)| (name.as_str(), of((name, file)))).collect()
+    }
+
+    /// The file in which what a path names is made. Where a module only hands it on, that is followed.
+    fn home<'a>(&self, by_module: &BTreeMap<&[String], &'a str>, path: &[String]) -> Option<&'a str> {
+        const HANDED_ON_MAX: usize = 8;
+        let mut path = path.to_vec();
+        for _ in 0..HANDED_ON_MAX {
+            let depth = (1..=path.len()).rev().find(|depth| by_module.contains_key(&path[..*depth]))?;
+            let file = by_module[&path[..depth]];
+            let Some(next) = path.get(depth).and_then(|name| self.files[file].brought_in.get(name)) else {
+                return Some(file);
+            };
+            path = next.iter().chain(&path[depth + 1..]).cloned().collect();
+        }
+        None
+    }
+}
+
+/// `policy/rego.rs` is `crate::policy::rego`.
+fn module_of(file: &str) -> Names {
+    let path = file.trim_end_matches(".rs").split('/').filter(|part| !["lib", "main", "mod"].contains(part));
+    std::iter::once("crate").chain(path).map(str::to_owned).collect()
+}
+
+struct Reader<'a> {
+    file: File,
+    known: &'a BTreeSet<Names>,
+    /// The module that is read, which may stand within the file.
+    at: Names,
+    /// Modules that are there for tests alone.
+    test: BTreeSet<Names>,
+}
+
+impl<'a> Reader<'a> {
+    fn of(module: Names, known: &'a BTreeSet<Names>) -> Self {
+        let file = File { module: module.clone(), named: BTreeSet::new(), brought_in: BTreeMap::new() };
+        Self { file, known, at: module, test: BTreeSet::new() }
+    }
+
+    /// From the root, if a path's first name says where it begins: a keyword, a module below, or a foreign crate.
+    fn absolute(&self, path: &[String]) -> Option<Names> {
+        let (first, rest) = path.split_first()?;
+        let begin = match first.as_str() {
+            "crate" => vec!["crate".to_owned()],
+            "self" => self.at.clone(),
+            "super" => {
+                let mut above = self.at.clone();
+                above.pop();
+                let mut rest = rest;
+                while let Some(("super", more)) = rest.split_first().map(|(name, more)| (name.as_str(), more))
+                {
+                    above.pop();
+                    rest = more;
+                }
+                return Some(above.into_iter().chain(rest.iter().cloned()).collect());
+            }
+            name => {
+                let below: Names = self.at.iter().cloned().chain([name.to_owned()]).collect();
+                if self.known.contains(&below) { below } else { vec![name.to_owned()] }
+            }
+        };
+        Some(begin.into_iter().chain(rest.iter().cloned()).collect())
+    }
+
+    fn name(&mut self, path: &[String]) {
+        if path.len() > 1 {
+            self.file.named.extend(self.absolute(path));
+        }
+    }
+
+    fn bring_in(&mut self, before: &[String], tree: &syn::UseTree) {
+        let with = |name: &syn::Ident| before.iter().cloned().chain([name.to_string()]).collect::<Names>();
+        match tree {
+            syn::UseTree::Path(path) => self.bring_in(&with(&path.ident), &path.tree),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.bring_in(before, tree)),
+            syn::UseTree::Glob(_) => self.file.named.extend(self.absolute(before)),
+            syn::UseTree::Name(name) if name.ident == "self" => self.brought(before.to_vec(), before.last()),
+            syn::UseTree::Name(name) => self.brought(with(&name.ident), Some(&name.ident.to_string())),
+            syn::UseTree::Rename(name) => self.brought(with(&name.ident), Some(&name.rename.to_string())),
+        }
+    }
+
+    fn brought(&mut self, path: Names, name: Option<&String>) {
+        if let (Some(path), Some(name)) = (self.absolute(&path), name) {
+            self.file.brought_in.insert(name.clone(), path.clone());
+            self.file.named.insert(path);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader<'_> {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        if let syn::Item::Mod(module) = item {
+            let below: Names = self.at.iter().cloned().chain([module.ident.to_string()]).collect();
+            if for_tests(&module.attrs) {
+                self.test.insert(below);
+                return;
+            }
+            let above = std::mem::replace(&mut self.at, below);
+            visit::visit_item_mod(self, module);
+            self.at = above;
+        } else if !for_tests(attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        if !for_tests(&function.attrs) {
+            visit::visit_impl_item_fn(self, function);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.bring_in(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.name(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Names>());
+        visit::visit_path(self, path);
+    }
+
+    /// What a macro is given is no syntax that syn knows: its paths are looked for.
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.visit_path(&call.path);
+        let tokens = call.tokens.to_string().replace(" :: ", "::");
+        let names = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        for path in tokens.split(|c| !names(c)).filter(|word| word.contains("::")) {
+            self.name(&path.split("::").map(str::to_owned).collect::<Names>());
+        }
+    }
+}
+
+/// `#[cfg(test)]`, alone or with other conditions that must hold.
+fn for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        let syn::Meta::List(list) = &attribute.meta else { return false };
+        let said = list.tokens.to_string();
+        list.path.is_ident("cfg") && (said == "test" || said.starts_with("all") && said.contains("test"))
+    })
+}
+
+fn attributes(item: &syn::Item) -> &[syn::Attribute] {
+    match item {
+        syn::Item::Const(it) => &it.attrs,
+        syn::Item::Enum(it) => &it.attrs,
+        syn::Item::Fn(it) => &it.attrs,
+        syn::Item::Impl(it) => &it.attrs,
+        syn::Item::Macro(it) => &it.attrs,
+        syn::Item::Static(it) => &it.attrs,
+        syn::Item::Struct(it) => &it.attrs,
+        syn::Item::Trait(it) => &it.attrs,
+        syn::Item::Type(it) => &it.attrs,
+        syn::Item::Use(it) => &it.attrs,
+        _ => &[],
+    }
+}
+
+/// Files that lead to themselves through others of the same room, and the ones between them. A file says what
+/// its folder has in common (`policy.rs` for `policy/`), so that what stands below may name it, and it those.
+pub fn circles<'a>(arrows: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = arrows
+        .iter()
+        .map(|(&file, named)| {
+            let counts = |other: &&str| room(other) == room(file) && !is_below(file, other);
+            (file, named.iter().copied().filter(counts).collect())
+        })
+        .collect();
+    loop {
+        let before = left.len();
+        // Who names nobody who is left, or is named by nobody, is on no circle.
+        let ends: BTreeSet<&str> =
+            left.iter().filter(|(_, named)| named.is_empty()).map(|(&file, _)| file).collect();
+        let named: BTreeSet<&str> = left.values().flatten().copied().collect();
+        left.retain(|file, _| !ends.contains(file) && named.contains(file));
+        for named in left.values_mut() {
+            named.retain(|other| !ends.contains(other));
+        }
+        if left.len() == before {
+            return left;
+        }
+    }
+}
+
+fn is_below(file: &str, other: &str) -> bool {
+    file.strip_prefix(other.trim_end_matches(".rs")).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The first part of a path: `policy` of `policy/rego.rs` and of `policy.rs`.
+pub fn room(file: &str) -> &str {
+    file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
