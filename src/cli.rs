@@ -30,6 +30,7 @@ mod limits;
 mod model;
 mod node;
 mod operator;
+mod parked;
 mod printable;
 mod score;
 mod send;
