@@ -31,6 +31,7 @@ mod model;
 mod node;
 mod operator;
 mod paint;
+mod parked;
 mod printable;
 mod score;
 mod send;

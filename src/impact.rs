@@ -36,6 +36,7 @@ mod keywords;
 pub mod model;
 pub mod pool;
 mod readers;
+pub mod reference;
 pub mod semantic;
 mod senders;
 mod settings;
@@ -45,7 +46,7 @@ pub mod train;
 mod unscored;
 mod weights;
 
-pub use alone::{alone, rescored};
+pub use alone::{alone, needs_no_words, rescored, words_alone};
 pub use keywords::Keywords;
 
 use readers::Readers;

@@ -7,6 +7,7 @@
 .models/traces.jsonl    unlabelled messages in the order agents sent them, by desk; agentdojo's office
                         is replayed here, the others are read where the benchmarks' repositories are:
                         tau-bench's historical_trajectories/gpt-4o-airline.json, SWE-agent's trajectories
+.models/messages.jsonl  the same as messages with a type and their tool, for `agentbus impact replay`
 
 Packages: agentdojo==0.1.35 and, without its old numpy, `pip install --no-deps bfcl-eval==2026.3.23`.
 A label is the highest class of the calls that the benchmark holds right; a request is left out where its
@@ -21,6 +22,7 @@ import importlib.resources
 import json
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from agentdojo.functions_runtime import FunctionsRuntime
 from agentdojo.task_suite.load_suites import get_suites
@@ -49,6 +51,14 @@ INJECTIONS = {
     "banking": {0: 3, 1: 3, 2: 3, 3: 3, 4: 3, 5: 3, 6: 3, 8: 3},
     "slack": {2: 3, 3: 0, 4: 3},
 }
+
+
+class Said(NamedTuple):
+    """What one agent says to another."""
+
+    text: str
+    kind: str
+    tool: str = ""
 
 
 def level(names: list[str]) -> int | None:
@@ -81,7 +91,7 @@ def call_text(name: str, arguments: dict) -> str:
     return json.dumps({"tool": name, "args": arguments}, ensure_ascii=False, default=str)
 
 
-def office_tasks() -> tuple[list[dict], list[str]]:
+def office_tasks() -> tuple[list[dict], list[Said]]:
     """agentdojo: labelled tasks, calls and injections of four suites; what the office's agents sent."""
     source = f"agentdojo=={importlib.metadata.version('agentdojo')}"
     made, trace, calls_seen = [], [], set()
@@ -93,7 +103,7 @@ def office_tasks() -> tuple[list[dict], list[str]]:
             its_level = level([call.function for call in calls])
             if its_level is not None:
                 made.append(line(task.PROMPT, its_level, f"{source}:{suite_name}", "MIT", f"tasks {suite_name}", "class of the right calls"))
-            said = [task.PROMPT]
+            said = [Said(task.PROMPT, "task_request")]
             for call in calls:
                 text = call_text(call.function, call.args)
                 its_level = level([call.function])
@@ -101,8 +111,8 @@ def office_tasks() -> tuple[list[dict], list[str]]:
                     made.append(line(text, its_level, f"{source}:{suite_name}", "MIT", f"calls {suite_name}", "class of the call"))
                 calls_seen.add(text)
                 result, error = runtime.run_function(environment, call.function, call.args)
-                said += [text, error or as_sent(result)]
-            said.append(task.GROUND_TRUTH_OUTPUT or "Done.")
+                said += [Said(text, "command", call.function), Said(error or as_sent(result), "task_response")]
+            said.append(Said(task.GROUND_TRUTH_OUTPUT or "Done.", "response"))
             trace += said if suite_name == "workspace" else []
         for number, its_level in INJECTIONS[suite_name].items():
             goal = suite.injection_tasks[f"injection_task_{number}"].GOAL
@@ -117,40 +127,53 @@ def as_sent(result) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False, default=str)
 
 
-def airline_desk(path: Path) -> list[str]:
+def airline_desk(path: Path) -> list[Said]:
+    kinds = {"user": "task_request", "assistant": "response", "tool": "task_response"}
     said = []
     for run in json.loads(path.read_text()):
         for message in run["traj"]:
-            said += chat(message)
+            said += chat(message, kinds)
     return said
 
 
-def coding_agent(folder: Path) -> list[str]:
+def coding_agent(folder: Path) -> list[Said]:
     said = []
     for path in sorted(folder.rglob("*.traj")):
+        # What the agent writes is a command to its shell. The first that it is told is its task, the rest is output.
+        kinds = {"user": "task_request", "assistant": "command", "tool": "task_response"}
         for message in json.loads(path.read_text()).get("history", []):
-            said += chat(message)
+            said += chat(message, kinds)
+            if message["role"] == "assistant":
+                kinds["user"] = "task_response"
     return said
 
 
-def chat(message: dict) -> list[str]:
+def chat(message: dict, kinds: dict[str, str]) -> list[Said]:
     """What of one message of a chat goes over the bus: its text, and its calls."""
     if message["role"] == "system" or message.get("is_demo"):
         return []
     content = message.get("content")
     if isinstance(content, list):
         content = "\n".join(part.get("text", "") for part in content)
-    said = [content] if content and content.strip() else []
+    said = [Said(content, kinds[message["role"]])] if content and content.strip() else []
     for call in message.get("tool_calls") or []:
-        said.append(call_text(call["function"]["name"], json.loads(call["function"]["arguments"])))
+        name = call["function"]["name"]
+        said.append(Said(call_text(name, json.loads(call["function"]["arguments"])), "command", name))
     return said
 
 
-def some(texts: list[str]) -> list[str]:
+def some(said: list[Said]) -> list[Said]:
     """An even share of what was said, in its order, each text once."""
-    texts = list(dict.fromkeys(texts))
-    chosen = set(sorted(texts, key=digest)[:TRACE_SHARE])
-    return [text for text in texts if text in chosen]
+    firsts: dict[str, Said] = {}
+    for it in said:
+        firsts.setdefault(it.text, it)
+    chosen = set(sorted(firsts, key=digest)[:TRACE_SHARE])
+    return [it for it in firsts.values() if it.text in chosen]
+
+
+def as_message(said: Said, desk: str) -> dict:
+    message = {"from_agent": desk, "message_type": said.kind, "content": {"text": said.text}}
+    return {"message": message | ({"tools": [said.tool]} if said.tool else {})}
 
 
 def write(path: Path, rows: list[dict]) -> None:
@@ -173,8 +196,10 @@ def main() -> None:
         desks["airline"] = airline_desk(given.airline)
     if given.coding:
         desks["coding"] = coding_agent(given.coding)
-    traces = [{"text": text, "desk": desk} for desk, texts in desks.items() for text in some(texts)]
+    said = [(it, desk) for desk, all_said in desks.items() for it in some(all_said)]
+    traces = [{"text": it.text, "desk": desk} for it, desk in said]
     write(OUT / "traces.jsonl", traces)
+    write(OUT / "messages.jsonl", [as_message(it, desk) for it, desk in said])
     print("traces", dict(Counter(t["desk"] for t in traces)))
 
 

@@ -12,6 +12,7 @@ use super::{load_model, load_policy, redis_settings};
 use crate::{
     admin, bus,
     config::{Http, NodeConfig},
+    impact::semantic::Prepared,
     policy::RegoEngine,
     state::RedisSettings,
     telemetry::Metrics,
@@ -58,8 +59,8 @@ pub(super) async fn listen(http: &Http) -> anyhow::Result<TcpListener> {
     admin::listen(http).await.with_context(|| format!("http.listen {}", http.listen))
 }
 
-/// All that can be said of a configuration without connecting.
-pub async fn check(config: &NodeConfig) -> anyhow::Result<Checked> {
+/// All that can be said of a configuration without connecting, and what would score.
+pub async fn check(config: &NodeConfig) -> anyhow::Result<(Checked, Prepared)> {
     let checked = Checked::read(config).await?;
     if let Err(error) = listen(&config.http).await
         && !listens_itself(config).await
@@ -67,8 +68,10 @@ pub async fn check(config: &NodeConfig) -> anyhow::Result<Checked> {
         return Err(error);
     }
     let model = load_model(&config.impact, &std::sync::Arc::new(Metrics::new(&config.node.name))).await?;
-    model.state.map_err(|cause| anyhow!("no impact model: {cause}"))?;
-    Ok(checked)
+    if let Err(cause) = &model.state {
+        return Err(anyhow!("no impact model: {cause}"));
+    }
+    Ok((checked, model))
 }
 
 /// Whether the socket is taken by this very node, which runs.

@@ -1,11 +1,14 @@
 //! `agentbus config`: checks and shows what a node would run with.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{node::Settings, output::say};
-use crate::{app, config::keys, phrase::causes};
+use crate::{app, config::keys, phrase::causes, tenants::Plan};
+
+mod scores;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -19,9 +22,10 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Say whether a node would start with it: reads all sources and files, and loads the model
+    /// Say whether a node would start with it, and what thresholds would park: reads all sources and files, and
+    /// loads the model
     #[command(
-        after_help = "Examples:\n  agentbus config check --config node.toml\n  agentbus config check --config node.toml --connect"
+        after_help = "Examples:\n  agentbus config check --config node.toml --tenants tenants.toml\n  agentbus config check --config node.toml --connect"
     )]
     Check(CheckArgs),
     /// Print the configuration that `agentbus node` would run with, as TOML with the meaning of each key
@@ -38,14 +42,27 @@ struct CheckArgs {
     /// Go on: connect to NATS, Redis and the webhook, and look for the streams
     #[arg(long)]
     connect: bool,
+    /// Say what the thresholds of these tenants would park, by this node's weights, model and heads [default: the
+    /// usual threshold]
+    #[arg(long, value_name = "FILE")]
+    tenants: Option<PathBuf>,
 }
 
 pub async fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     match args.command {
         ConfigCommand::Check(args) => {
             let config = args.settings.load()?;
-            let checked = app::check(&config).await?;
+            let plan = args
+                .tenants
+                .as_ref()
+                .map(|path| Plan::load(path).with_context(|| format!("in {}", path.display())));
+            let plan = plan.transpose()?;
+            let (checked, model) = app::check(&config).await?;
             sayln!("configuration of node {} is good", config.node.name)?;
+            let gauge = scores::gauge(&config.impact, &model).await;
+            for line in plan.map_or_else(|| gauge.tell_usual(), |plan| gauge.tell(plan.tenants())) {
+                sayln!("{line}")?;
+            }
             if args.connect {
                 return reached(app::reach(&config, checked).await);
             }

@@ -12,6 +12,7 @@ use comfy_table::Table;
 
 use super::{
     output::{OutputError, say},
+    parked::Gauge,
     printable,
     server::ServerArgs,
 };
@@ -65,8 +66,8 @@ enum Command {
         after_help = "Examples:\n  agentbus tenants example\n  agentbus tenants example > tenants.toml"
     )]
     Example,
-    /// Parse a tenants file and report what it says, with a warning where nobody could decide on what is
-    /// deliberated; changes nothing.
+    /// Parse a tenants file and report what it says and what each threshold would park, with a warning where nobody
+    /// could decide on what is deliberated, or no words reach a threshold; changes nothing.
     #[command(
         after_help = "Examples:\n  agentbus tenants check\n  agentbus tenants check --file tenants.toml"
     )]
@@ -159,6 +160,9 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
                 counted(plan.tenants().len(), "tenant"),
                 counted(agents, "agent")
             )?;
+            for line in Gauge::usual().tell(plan.tenants()) {
+                sayln!("{line}")?;
+            }
             for warning in plan.tenants().iter().flat_map(reviewers::warnings) {
                 sayln!("{warning}")?;
             }

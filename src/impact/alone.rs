@@ -1,5 +1,7 @@
 //! What does a message score by itself, when nothing is known of its sender?
 
+use std::collections::BTreeSet;
+
 use super::{Others, Semantic, Sum, assessed, settings::LIFT_ALL, signals};
 use crate::domain::{Impact, Message, MessageType, Parts, Priority, Timestamp, Weights};
 
@@ -11,6 +13,21 @@ pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weigh
     assessed(&sum, &others, semantic, model)
 }
 
+/// The score of a message that has nothing but words: a command of normal priority without a tool, by day, its
+/// sender's first. The words lift it to `lift_max` at most.
+pub fn words_alone(semantic: f64, weights: &Weights, lift_max: f64) -> f64 {
+    let priority = Priority::Normal;
+    let others = Others {
+        permission: signals::permission(&BTreeSet::new()),
+        volume: signals::volume(1),
+        context: signals::context(false, false),
+        priority: signals::priority(priority),
+        message_type: signals::message_type(MessageType::Command),
+        asks: false,
+    };
+    Sum::new(weights, &others, priority, None, lift_max).score(semantic)
+}
+
 /// The score that the parts of a message make by other weights or with another semantic part. Its drift
 /// stays as it was: the past is not known any more.
 pub fn rescored(
@@ -20,7 +37,24 @@ pub fn rescored(
     weights: &Weights,
     report_lift_max: f64,
 ) -> f64 {
-    let Parts { permission, volume, context, priority, message_type: typed, drift, .. } = *parts;
+    sum_of(parts, message_type, weights, report_lift_max)
+        .score_with(semantic, parts.drift.unwrap_or_default())
+}
+
+/// Whether no words could change what the threshold makes of a message with these parts, so that a node would
+/// not read them. Of its sender's past nothing is known.
+pub fn needs_no_words(
+    parts: &Parts,
+    message_type: Option<MessageType>,
+    weights: &Weights,
+    report_lift_max: f64,
+    threshold: f64,
+) -> bool {
+    sum_of(parts, message_type, weights, report_lift_max).bounds().decide(threshold)
+}
+
+fn sum_of(parts: &Parts, message_type: Option<MessageType>, weights: &Weights, report_lift_max: f64) -> Sum {
+    let Parts { permission, volume, context, priority, message_type: typed, .. } = *parts;
     let urgent = priority >= signals::priority(Priority::High);
     let large_amount = context >= signals::context(false, true);
     let asks = message_type.is_none_or(|it| signals::asks(it, urgent, permission, large_amount));
@@ -28,7 +62,6 @@ pub fn rescored(
     let critical = priority >= signals::priority(Priority::Critical);
     let priority = if critical { Priority::Critical } else { Priority::Normal };
     Sum::new(weights, &others, priority, None, report_lift_max)
-        .score_with(semantic, drift.unwrap_or_default())
 }
 
 impl Others {

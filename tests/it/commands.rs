@@ -9,6 +9,7 @@ use crate::clients::{AGENTBUS, text};
 
 mod config;
 mod printing;
+mod thresholds;
 
 const COLUMNS: usize = 80;
 

@@ -455,6 +455,7 @@ fn a_labels_file_that_is_wrong_is_refused_by_its_line() {
         (r#"{"text": "a"}"#, "neither \"high\" (0 or 1) nor \"level\" (0 to 3)"),
         (r#"{"level": 1}"#, "neither a \"text\" nor a \"message\""),
         (r#"{"text": "a", "level": 3, "high": 0}"#, "\"high\" is 0 but \"level\" is 3"),
+        (r#"{"text": "fine", "level": 2}"#, "for the text of data.jsonl, line 1, which has \"level\": 0"),
     ] {
         fs::write(&data, format!("{{\"text\": \"fine\", \"level\": 0}}\n{line}\n")).unwrap();
         for output in [trained(&data, &head, &[]), agentbus(&["model", "evaluate", "--data", &data], "")] {
@@ -592,4 +593,66 @@ fn a_replay_says_what_another_threshold_would_have_parked() {
     assert!(told(&replayed).contains("1 newly, 0 no longer; 25.0 % change"), "{}", told(&replayed));
     let nothing = agentbus(&["impact", "replay", "--file", "-"], "{}\n");
     assert!(told(&nothing).contains("neither a \"text\""), "{}", told(&nothing));
+}
+
+#[test]
+fn a_replay_says_how_many_messages_a_node_would_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = path(&folder, "tenants.toml");
+    fs::write(&plan, "[tenants.acme]\n[tenants.trusting.limits]\nreport_lift_max = 0.6\n").unwrap();
+    let message = |kind: &str, tools: &[&str]| {
+        let content = json!({ "text": "The backup of last night is complete." });
+        format!("{}\n", json!({ "content": content, "message_type": kind, "tools": tools }))
+    };
+    let mut input = message("event", &[]) + &message("command", &[]) + &message("task_response", &["delete"]);
+    input += &record(1, "verdict", "delivered", 0.2).replace("command", "notification");
+    for (tenant, not_read) in [("acme", 0), ("trusting", 2)] {
+        let limits = ["--tenants", &plan, "--tenant", tenant];
+        let replay = |more: &[&str]| {
+            agentbus(&[&["impact", "replay", "--file", "-"], &limits[..], more].concat(), &input)
+        };
+        let figures: Value = serde_json::from_slice(&replay(&["--json"]).stdout).unwrap();
+        assert_eq!(
+            (&figures["all"]["messages"], &figures["not_read"]),
+            (&json!(4), &json!(not_read)),
+            "{figures}"
+        );
+        let said = told(&replay(&[]));
+        assert!(said.contains(&format!("  {not_read} would not be read (")), "{said}");
+    }
+}
+
+#[test]
+fn strange_texts_have_a_score_or_say_why_there_is_none() {
+    let giant = "a".repeat(200_000);
+    let (long, emoji) = ("Show me the menu of the canteen. ".repeat(20_000), "😀🎉🧨 ".repeat(50));
+    let (mixed, strange) = (format!("{giant} delete all customer records"), "㍿\u{200b}ﬃ".repeat(20_000));
+    let texts =
+        ["", " \n\t ", "\u{200b}\u{feff}", "😀", &emoji, &giant, &mixed, &long, &strange, "....", "7"];
+    let input: String = texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect();
+    let output = agentbus(&["score", "--file", "-"], &input);
+    let said = lines(&output);
+    assert_eq!(said.len(), texts.len(), "{}", text(&output.stderr));
+    for (words, said) in texts.iter().zip(&said) {
+        let start: String = words.chars().take(20).collect();
+        match said["score"].as_f64() {
+            Some(score) => assert!((0.0..=1.0).contains(&score), "{start:?}: {said}"),
+            None => assert!(said["error"].as_str().is_some_and(|why| !why.is_empty()), "{start:?}: {said}"),
+        }
+    }
+    // Nothing that says nothing alarms, and what is too long to be read is no pass.
+    let score = |at: usize| said[at]["score"].as_f64();
+    assert!([0, 1, 2, 3, 4, 9, 10].iter().all(|at| score(*at).is_some_and(|score| score < 0.5)), "{said:?}");
+    assert!(score(6).is_none_or(|score| score >= 0.8), "{}", said[6]);
+    assert!(score(7).is_none_or(|score| score < 0.5), "{}", said[7]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let (data, head) = (path(&folder, "data.jsonl"), path(&folder, "head.json"));
+    for words in ["😀", &giant, &long] {
+        fs::write(&data, format!("{}{}\n", labelled(), json!({ "text": words, "high": 0 }))).unwrap();
+        for output in [trained(&data, &head, &[]), agentbus(&["model", "evaluate", "--data", &data], "")] {
+            let said = told(&output);
+            assert!(output.status.success() || said.contains("the text that begins \""), "{said}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ use crate::{
         printable,
     },
     domain::{Message, Weights},
-    impact::{LIFT_ALL, Semantic, alone, for_each_text, rescored},
+    impact::{LIFT_ALL, Semantic, alone, for_each_text, needs_no_words, rescored},
     phrase::counted,
     text_file,
 };
@@ -115,7 +115,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
                         }
                         (None, None) => None,
                     };
-                    Ok(Fate { before, after: by.after(known, semantic) })
+                    Ok(Fate { before, after: by.after(known, semantic), spared: by.spares(known) })
                 })
                 .collect()
         },
@@ -141,6 +141,8 @@ struct By {
 struct Fate {
     before: Option<bool>,
     after: Option<(f64, bool)>,
+    /// A node would not read its words.
+    spared: bool,
 }
 
 impl ReplayArgs {
@@ -159,6 +161,15 @@ impl ReplayArgs {
 }
 
 impl By {
+    fn spares(&self, known: &Known) -> bool {
+        let fresh =
+            |message: &Arc<Message>| alone(message, Semantic::from(0.0), "", &self.weights, known.at).parts;
+        let before = known.before.as_ref().and_then(|before| before.parts);
+        before.or_else(|| known.message.as_ref().map(fresh)).is_some_and(|parts| {
+            needs_no_words(&parts, known.message_type, &self.weights, self.report_lift_max, self.threshold)
+        })
+    }
+
     /// `semantic`: of the words, if there are any; inside it, what was found.
     fn after(&self, known: &Known, semantic: Option<Option<Semantic>>) -> Option<(f64, bool)> {
         let before = known.before.as_ref();
@@ -258,6 +269,8 @@ struct Told<'a> {
     all: Tally,
     /// Nobody knows what became of them, or what would.
     unknown: usize,
+    /// Their words would not be read.
+    spared: usize,
     types: ByName,
     senders: ByName,
     levels: ByName,
@@ -270,6 +283,7 @@ impl<'a> Told<'a> {
         let mut told = Self {
             all: Tally::default(),
             unknown: 0,
+            spared: 0,
             types: ByName::default(),
             senders: ByName::default(),
             levels: ByName::default(),
@@ -282,6 +296,7 @@ impl<'a> Told<'a> {
                 continue;
             };
             told.all.add(before, after);
+            told.spared += usize::from(fate.spared);
             told.types.add(known.message_type.map_or("unknown", |it| it.as_str()), before, after);
             told.senders.add(&known.sender, before, after);
             if let Some(level) = known.level {
@@ -319,6 +334,7 @@ impl<'a> Told<'a> {
             "all": self.all,
             "changed": self.all.changed(),
             "unknown": self.unknown,
+            "not_read": self.spared,
             "newly": self.newly.iter().map(Example::as_json).collect::<Vec<_>>(),
             "no_longer": self.no_longer.iter().map(Example::as_json).collect::<Vec<_>>(),
         });
@@ -339,6 +355,11 @@ impl<'a> Told<'a> {
             share(parked_after),
             by.threshold,
             100.0 * self.all.changed(),
+        );
+        out += &format!(
+            "  {} would not be read ({:.1} %): no words could change their fate\n",
+            self.spared,
+            share(self.spared)
         );
         if self.unknown > 0 {
             out += &format!(

@@ -14,9 +14,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     cli::score::{self, ask, bare_message},
-    domain::Message,
+    domain::{Judgement, Message},
     impact::for_each_text,
 };
+
+mod twice;
+
+use twice::{Labels, Twice};
 
 /// Of one file. Labels are made by people or from benchmarks; this is more than a thousand times
 /// what the bus ships with.
@@ -36,6 +40,8 @@ pub(super) struct Labelled {
     pub part: Option<Part>,
     /// How much it counts in training.
     pub weight: f64,
+    /// Its label is what people decided of a message that was parked.
+    pub judged: bool,
 }
 
 /// From this level on a text is high.
@@ -91,6 +97,8 @@ pub(super) enum DataError {
     Line { path: PathBuf, line: usize, cause: LineError },
     #[error("{} has no lines", .path.display())]
     Empty { path: PathBuf },
+    #[error("{0}")]
+    Twice(Twice),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +135,7 @@ struct Written {
     source: Option<String>,
     part: Option<Part>,
     weight: Option<f64>,
+    judgement: Option<Judgement>,
 }
 
 #[derive(Deserialize)]
@@ -139,7 +148,8 @@ enum High {
 /// All lines of all files, in their order.
 pub(super) fn read(paths: &[PathBuf]) -> Result<(Vec<Labelled>, Vec<Source>), DataError> {
     let (mut all, mut sources) = (Vec::new(), Vec::new());
-    for path in paths {
+    let mut labels = Labels::default();
+    for (file, path) in paths.iter().enumerate() {
         let bytes = bytes_of(path)?;
         let before = all.len();
         for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
@@ -151,6 +161,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<(Vec<Labelled>, Vec<Source>), Da
                 line: number + 1,
                 cause,
             })?;
+            labels.add(&labelled, file, number + 1);
             all.push(labelled);
         }
         if all.len() == before {
@@ -159,7 +170,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<(Vec<Labelled>, Vec<Source>), Da
         let sha256 = hex::encode(Sha256::digest(&bytes));
         sources.push(Source { path: path.clone(), sha256, lines: all.len() - before });
     }
-    Ok((all, sources))
+    match labels.twice(paths) {
+        Some(twice) => Err(DataError::Twice(twice)),
+        None => Ok((all, sources)),
+    }
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, DataError> {
@@ -177,7 +191,8 @@ fn parse(line: &[u8]) -> Result<Labelled, LineError> {
     if line.len() > LINE_BYTES_MAX {
         return Err(LineError::TooLong);
     }
-    let Written { text, message, high, level, group, source, part, weight } = serde_json::from_slice(line)?;
+    let Written { text, message, high, level, group, source, part, weight, judgement } =
+        serde_json::from_slice(line)?;
     let high = match high {
         None => None,
         Some(High::Said(high)) => Some(high),
@@ -204,7 +219,7 @@ fn parse(line: &[u8]) -> Result<Labelled, LineError> {
         return Err(LineError::NoText);
     }
     let group = group.or(source).unwrap_or_else(|| "all".to_owned());
-    Ok(Labelled { text, message, high, level, group, part, weight })
+    Ok(Labelled { text, message, high, level, group, part, weight, judged: judgement.is_some() })
 }
 
 fn first_words(message: &Message) -> String {
