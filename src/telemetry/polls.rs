@@ -66,16 +66,23 @@ impl Polls {
 
     /// Runs `task` and measures each of its polls.
     pub async fn watch<F: Future>(&self, name: &'static str, task: F) -> F::Output {
+        // Looked up once for all of its polls.
+        let took = self.took.get_or_create(&TaskLabel { task: name }).clone();
         let mut task = pin!(task);
-        poll_fn(|context| self.time(name, || task.as_mut().poll(context))).await
+        poll_fn(|context| self.measure(name, &took, || task.as_mut().poll(context))).await
     }
 
     /// Measures one poll.
     pub fn time<T>(&self, task: &'static str, poll: impl FnOnce() -> T) -> T {
+        let took = self.took.get_or_create(&TaskLabel { task }).clone();
+        self.measure(task, &took, poll)
+    }
+
+    fn measure<T>(&self, task: &'static str, took: &Histogram, poll: impl FnOnce() -> T) -> T {
         let started = self.now();
         let polled = poll();
         let elapsed = self.now().saturating_sub(started);
-        self.took.get_or_create(&TaskLabel { task }).observe(elapsed.as_secs_f64());
+        took.observe(elapsed.as_secs_f64());
         if elapsed > LONG {
             self.long(task, elapsed);
         }
