@@ -21,7 +21,7 @@ mod bodies;
 mod calls;
 mod claims;
 mod cli;
-mod field;
+pub(crate) mod field;
 mod forged;
 mod garbage;
 mod guises;
@@ -52,7 +52,7 @@ const LASTS_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(options: &AttackOptions) -> anyhow::Result<()> {
     let agentbus = options.agentbus.clone().map_or_else(beside_this_program, Ok)?;
-    let mut field = Field::start(options.full, agentbus, Instant::now() + LASTS_MAX).await?;
+    let mut field = Field::start(options.full, agentbus, "", Instant::now() + LASTS_MAX).await?;
     play(&mut field, &options.only).await;
     field.tell();
     let ledger = field.stop().await;
@@ -70,7 +70,7 @@ macro_rules! kinds {
         /// As `--only` calls them, in the order in which they are played.
         pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
 
-        async fn play(field: &mut Field, only: &[String]) {
+        pub(crate) async fn play(field: &mut Field, only: &[String]) {
             $(if only.is_empty() || only.iter().any(|kind| kind == stringify!($kind)) {
                 let began = Instant::now();
                 field.ledger.begin(stringify!($kind));

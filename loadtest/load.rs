@@ -299,3 +299,6 @@ pub(crate) async fn count_arrivals(recipient: &AgentClient) -> anyhow::Result<Ar
 fn inbox_of(agent: &AgentId) -> String {
     format!("agent.{agent}.inbox")
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 //! - [`durable`]: the durable lane beside JetStream alone.
 //! - [`chaos`]: whether the durable lane keeps its promise while its servers die.
 //! - [`attack`]: whether hostile bytes hurt the bus, or anybody on it.
+//! - [`polls`]: how long tasks keep a thread of the runtime.
 //! - [`cpu`], [`stages`], [`parts`]: where the time goes. [`micro`]: single stages in this process.
 //! - [`report`]: all of it into `docs/benchmarks.md`.
 
@@ -42,6 +43,7 @@ mod message;
 mod micro;
 mod options;
 mod parts;
+mod polls;
 mod report;
 mod rig;
 mod rounds;
@@ -76,6 +78,7 @@ fn run(arguments: options::Arguments) -> anyhow::Result<()> {
             Command::Send(options) => rounds::send(&options).await.map(drop),
             Command::Impact(options) => impact::run(&options).await.map(|text| println!("{text}")),
             Command::Attack(options) => attack::run(&options).await,
+            Command::Polls(options) => polls::run(&options).await.map(|text| println!("{text}")),
             Command::Chaos(options) => chaos::run(&options).await,
             Command::Stops(options) => chaos::stops(&options).await,
             Command::Durable(options) => durable::run(&options).await.map(|text| println!("{text}")),

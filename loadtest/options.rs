@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Durable(DurableOptions),
     /// Hostile tries by real clients and raw sockets: none may succeed
     Attack(AttackOptions),
+    /// For how long a task keeps a thread of the runtime: under honest load, and under hostile bodies
+    Polls(PollsOptions),
     /// A bus whose servers are killed while messages are submitted: nothing lost, nothing doubled
     Chaos(ChaosOptions),
     /// Nodes that are stopped with SIGTERM under load: nothing lost, nothing doubled
@@ -237,6 +239,19 @@ pub(crate) struct AttackOptions {
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(KINDS))]
     pub(crate) only: Vec<String>,
     /// The program under attack; unless said, the one beside this
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PollsOptions {
+    /// Of honest load
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Kinds of hostile tries
+    #[arg(long, value_name = "KIND", value_delimiter = ',', default_values = ["headers", "bodies", "texts", "guises", "votes", "lanes", "garbage", "heavy"], value_parser = PossibleValuesParser::new(KINDS))]
+    pub(crate) only: Vec<String>,
+    /// The bus's program; the one beside this one unless said
     #[arg(long, value_name = "FILE")]
     pub(crate) agentbus: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use axum::{
         HeaderMap, StatusCode,
         header::{ACCEPT, CONTENT_TYPE},
     },
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::{Value, json};
@@ -138,12 +138,19 @@ async fn readyz(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
     (status, Json(report.json()))
 }
 
-async fn thresholds(State(health): State<Arc<dyn Health>>) -> impl IntoResponse {
-    Json(health.thresholds())
+async fn thresholds(State(health): State<Arc<dyn Health>>) -> Response {
+    page(move || Json(health.thresholds()).into_response()).await
 }
 
-async fn metrics_text(State(health): State<Arc<dyn Health>>, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics_text(State(health): State<Arc<dyn Health>>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
-    ([(CONTENT_TYPE, format.content_type())], health.metrics(format))
+    page(move || ([(CONTENT_TYPE, format.content_type())], health.metrics(format)).into_response()).await
+}
+
+/// Writes what takes longer than messages should wait for a thread of the runtime. As many at one time as there
+/// are connections at most.
+async fn page(write: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let written = tokio::task::spawn_blocking(write).await;
+    written.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }

@@ -112,6 +112,9 @@ async fn serve(
     // What messages in flight still need lives longer than the intake.
     let background = Shutdown::default();
     let metrics = Arc::new(Metrics::new(&config.node.name));
+    metrics.polls.time_by(config.node.poll_clock);
+    let timing = Arc::clone(&metrics);
+    supervisor.timed_by(Box::new(move |part, poll| timing.polls.time(part, poll)));
     let Checked { engine, webhook, redis } = Checked::read(&config).await?;
     let listener = check::listen(&config.http).await?;
     metrics.governed_by(engine.revision());

@@ -55,6 +55,17 @@ pub struct Node {
     /// By so much this machine's clock may differ from those of the servers.
     #[serde(with = "humantime_serde")]
     pub clock_tolerance: Duration,
+    pub poll_clock: PollClock,
+}
+
+/// By which clock it is measured how long a task keeps a thread of the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PollClock {
+    /// Costs next to nothing, and runs while something else has the processor.
+    Wall,
+    /// The thread's own, which costs a call of the system.
+    Processor,
 }
 
 #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]

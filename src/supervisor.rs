@@ -4,8 +4,11 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     panic::{AssertUnwindSafe, resume_unwind},
-    sync::Arc,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    task::Poll,
     time::Duration,
 };
 
@@ -20,6 +23,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Before the first restart; the double before the second, and so on.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Runs one poll of a part, and may look at the clock before and after it.
+pub type PollTimer = Box<dyn Fn(&'static str, &mut dyn FnMut()) + Send + Sync>;
+
 /// The parts of a node. Clones share them.
 #[derive(Clone, Default)]
 pub struct Supervisor(Arc<Inner>);
@@ -30,6 +36,7 @@ struct Inner {
     failed: Mutex<Option<String>>,
     /// Something cannot be mended.
     fatal: CancellationToken,
+    timer: OnceLock<PollTimer>,
 }
 
 struct Part {
@@ -40,6 +47,11 @@ struct Part {
 }
 
 impl Supervisor {
+    /// Whoever is named first times the polls of all parts.
+    pub fn timed_by(&self, timer: PollTimer) {
+        let _ = self.0.timer.set(timer);
+    }
+
     /// Keeps what `make` makes running until `stop`, and drops it then: a future that ends or panics before is
     /// made anew.
     ///
@@ -75,7 +87,7 @@ impl Supervisor {
         let (supervisor, part) = (self.clone(), self.part(name));
         tracker.spawn(async move {
             loop {
-                let ended = AssertUnwindSafe(part.endable(make())).catch_unwind().await;
+                let ended = AssertUnwindSafe(supervisor.timed(&part, make())).catch_unwind().await;
                 if stop.is_cancelled() || supervisor.0.fatal.is_cancelled() {
                     return;
                 }
@@ -95,7 +107,7 @@ impl Supervisor {
 
     /// Runs within a part on a thread of its own, so that [`Supervisor::end`] reaches it.
     pub async fn within<T>(&self, name: &'static str, run: impl Future<Output = T>) -> T {
-        self.part(name).endable(run).await
+        self.timed(&self.part(name), run).await
     }
 
     /// The node cannot go on; the first reason counts.
@@ -132,6 +144,17 @@ impl Supervisor {
         for part in self.0.parts.lock().iter().filter(|part| part.name == name) {
             part.end.notify_waiters();
         }
+    }
+
+    async fn timed<T>(&self, part: &Part, run: impl Future<Output = T>) -> T {
+        let mut run = pin!(part.endable(run));
+        let Some(timer) = self.0.timer.get() else { return run.await };
+        poll_fn(|context| {
+            let mut polled = Poll::Pending;
+            timer(part.name, &mut || polled = run.as_mut().poll(context));
+            polled
+        })
+        .await
     }
 
     fn part(&self, name: &'static str) -> Arc<Part> {

@@ -93,10 +93,17 @@ pub(crate) struct Field {
 type Clients = BTreeMap<(&'static str, &'static str), AgentClient>;
 
 impl Field {
-    pub(crate) async fn start(full: bool, agentbus: PathBuf, ends: Instant) -> anyhow::Result<Self> {
+    /// Its nodes are configured by `NODE` and by `more`.
+    pub(crate) async fn start(
+        full: bool,
+        agentbus: PathBuf,
+        more: &str,
+        ends: Instant,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("agentbus-attack-").tempdir()?;
         let options = StackOptions::new(folder.path().join("bus"), Plan::parse(PLAN)?, &agentbus);
-        let options = StackOptions { nodes: NODES, node_overrides: NODE.parse()?, ..options };
+        let options =
+            StackOptions { nodes: NODES, node_overrides: format!("{NODE}\n{more}").parse()?, ..options };
         let own = getrlimit(Resource::Nofile);
         // As few as a service may be given, so that sockets can be held that use them up.
         setrlimit(Resource::Nofile, Rlimit { current: Some(NODE_FILES), ..own })?;

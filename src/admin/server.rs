@@ -134,7 +134,7 @@ pub(super) async fn serve(
         };
         stopped.tracker().spawn(async move {
             connection.metrics.http_opened();
-            connection.serve(stream).await;
+            connection.metrics.polls.watch("http", connection.serve(stream)).await;
             connection.metrics.http_ended();
             // After the socket, whose room it is.
             drop(place);

@@ -1,7 +1,11 @@
-//! Does JetStream take records? Asked the way that they go, by one that it has to refuse, so that nothing is
-//! stored of it.
+//! Does JetStream take records? Asked the way that they go: each second by one that it has to refuse, so that
+//! nothing is stored of it, and now and then by one that is stored. A stream that is full, or a server whose disk
+//! is, still refuses what it has to.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::{Client, HeaderMap, header::NATS_EXPECTED_LAST_SEQUENCE};
 use parking_lot::Mutex;
@@ -9,12 +13,16 @@ use parking_lot::Mutex;
 use crate::{shutdown::Shutdown, supervisor::Supervisor};
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Some 100 bytes each: a node's take one in a thousand of the stream's default size.
+const STORED_EVERY: Duration = Duration::from_secs(10);
 /// No stream gets so far.
 const NEVER_LAST: &str = "1000000000000000000";
 /// "Wrong last sequence": older servers name the sequence that it has, newer ones do not.
 const REFUSALS: [u64; 2] = [10_071, 10_164];
 /// A subject that no record has.
 const SUBJECT: &str = "record.~.probe";
+/// What a reader of records passes over.
+const PROBE: &str = r#"{"kind":"probe"}"#;
 
 /// What JetStream last said.
 #[derive(Default)]
@@ -41,9 +49,17 @@ impl RecordsProbe {
         supervisor.keep("records", background.tracker(), background.token().clone(), move || {
             let (probe, client) = (Arc::clone(&watched), client.clone());
             async move {
+                let mut stored: Option<Instant> = None;
                 loop {
-                    let trouble = ask(&client).await.err();
-                    *probe.trouble.lock() = trouble;
+                    // What is in trouble is well again when one is stored.
+                    let store = stored.is_none_or(|at| at.elapsed() >= STORED_EVERY);
+                    let answer = ask(&client, store).await;
+                    match (&answer, store) {
+                        (Ok(()), true) => stored = Some(Instant::now()),
+                        (Ok(()), false) => {}
+                        (Err(_), _) => stored = None,
+                    }
+                    *probe.trouble.lock() = answer.err();
                     tokio::time::sleep(PROBE_EVERY).await;
                 }
             }
@@ -57,15 +73,16 @@ impl RecordsProbe {
     }
 }
 
-async fn ask(client: &Client) -> Result<(), String> {
+async fn ask(client: &Client, store: bool) -> Result<(), String> {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_EXPECTED_LAST_SEQUENCE, NEVER_LAST);
-    let answer = client.request_with_headers(SUBJECT, headers, "".into()).await;
+    if !store {
+        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, NEVER_LAST);
+    }
+    let answer = client.request_with_headers(SUBJECT, headers, PROBE.into()).await;
     let answer = answer.map_err(|error| format!("it does not answer ({})", error.kind()))?;
     match serde_json::from_slice::<Answer>(&answer.payload) {
         Ok(Answer { error: Some(refusal) }) if REFUSALS.contains(&refusal.err_code) => Ok(()),
         Ok(Answer { error: Some(refusal) }) => Err(refusal.description),
-        // It was stored after all.
         Ok(Answer { error: None }) => Ok(()),
         Err(_) => Err("what answers is no JetStream".to_owned()),
     }

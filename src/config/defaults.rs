@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats,
-    Node, NodeConfig, Policy, Registry,
+    Node, NodeConfig, Policy, PollClock, Registry,
 };
 use crate::{impact, skew};
 
@@ -36,7 +36,12 @@ impl Default for NodeConfig {
 impl Default for Node {
     fn default() -> Self {
         let drain = Duration::from_secs(8);
-        Self { name: "node-1".to_owned(), drain, clock_tolerance: skew::TOLERANCE }
+        Self {
+            name: "node-1".to_owned(),
+            drain,
+            clock_tolerance: skew::TOLERANCE,
+            poll_clock: PollClock::Wall,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("node.name", "Shown in verdicts, records and logs; 1 to 64 of [a-z0-9_-]"),
     ("node.drain", "How long messages in flight may take after SIGTERM; at most 1m"),
     ("node.clock_tolerance", "How far the clock may differ from Redis' and JetStream's; 100ms to 1h"),
+    ("node.poll_clock", "wall; or processor, for measurements: some µs more for each poll"),
     ("nats.url", "nats://host:port, several separated by commas"),
     ("nats.nkey_file", "File with the NKey seed of the user node of account BUS"),
     ("nats.kicker_nkey_file", "Of the user kicker of account SYS, to put a stalled node out of service"),

@@ -1,12 +1,14 @@
 //! For how long at a time does a task keep a thread of the runtime? What watches that none does for long.
 //!
 //! Between two awaits a task has its thread for itself, and whatever else is ready on it waits. By the
-//! clock on the wall: on a machine that is busy with other things every task has long polls now and then.
+//! clock on the wall, unless told otherwise: on a machine that is busy with other things every task has
+//! long polls now and then. The thread's own clock of the processor does not run meanwhile, but a look at it
+//! is a call of the system, some microseconds on a virtual machine.
 
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,8 +17,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Latency;
+use crate::config::PollClock;
 
 /// A poll above this is a long one: beyond it, the work belongs on threads of its own (`crate::cpu`).
 pub const LONG: Duration = Duration::from_micros(200);
@@ -29,9 +33,10 @@ struct TaskLabel {
     task: &'static str,
 }
 
-/// Polls of the tasks that work on messages.
+/// Polls of the tasks that work on messages, and of a node's parts.
 #[derive(Debug)]
 pub struct Polls {
+    by_processor: AtomicBool,
     took: Family<TaskLabel, Histogram, Latency>,
     long: Family<TaskLabel, Counter>,
     longest: Family<TaskLabel, Gauge<f64, AtomicU64>>,
@@ -43,6 +48,7 @@ pub struct Polls {
 impl Default for Polls {
     fn default() -> Self {
         Self {
+            by_processor: AtomicBool::new(false),
             took: Family::new_with_constructor(Latency),
             long: Family::default(),
             longest: Family::default(),
@@ -53,21 +59,44 @@ impl Default for Polls {
 }
 
 impl Polls {
+    /// By which clock polls are measured from now on.
+    pub fn time_by(&self, clock: PollClock) {
+        self.by_processor.store(clock == PollClock::Processor, Ordering::Relaxed);
+    }
+
     /// Runs `task` and measures each of its polls.
     pub async fn watch<F: Future>(&self, name: &'static str, task: F) -> F::Output {
+        // Looked up once for all of its polls.
         let took = self.took.get_or_create(&TaskLabel { task: name }).clone();
         let mut task = pin!(task);
-        poll_fn(|context| {
-            let started = Instant::now();
-            let polled = task.as_mut().poll(context);
-            let elapsed = started.elapsed();
-            took.observe(elapsed.as_secs_f64());
-            if elapsed > LONG {
-                self.long(name, elapsed);
-            }
-            polled
-        })
-        .await
+        poll_fn(|context| self.measure(name, &took, || task.as_mut().poll(context))).await
+    }
+
+    /// Measures one poll.
+    pub fn time<T>(&self, task: &'static str, poll: impl FnOnce() -> T) -> T {
+        let took = self.took.get_or_create(&TaskLabel { task }).clone();
+        self.measure(task, &took, poll)
+    }
+
+    fn measure<T>(&self, task: &'static str, took: &Histogram, poll: impl FnOnce() -> T) -> T {
+        let started = self.now();
+        let polled = poll();
+        let elapsed = self.now().saturating_sub(started);
+        took.observe(elapsed.as_secs_f64());
+        if elapsed > LONG {
+            self.long(task, elapsed);
+        }
+        polled
+    }
+
+    /// Since some moment; comparable on one thread only.
+    fn now(&self) -> Duration {
+        if !self.by_processor.load(Ordering::Relaxed) {
+            return self.started.elapsed();
+        }
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+        Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
     }
 
     #[cold]
@@ -130,6 +159,23 @@ mod tests {
             text.lines().find(|line| line.starts_with("agentbus_longest_poll_seconds{task=\"send\"}"));
         let longest: f64 = longest.unwrap().split(' ').next_back().unwrap().parse().unwrap();
         assert!(longest >= VERY_LONG.as_secs_f64(), "{longest}");
+    }
+
+    #[test]
+    fn by_the_processors_clock_a_task_is_not_blamed_for_the_time_that_others_had() {
+        let long = |polls: &Polls| polls.long.get_or_create(&TaskLabel { task: "send" }).get();
+        let polls = Polls::default();
+        polls.time_by(PollClock::Processor);
+        polls.time("send", || std::thread::sleep(VERY_LONG));
+        assert_eq!(long(&polls), 0);
+        polls.time("send", || {
+            let started = polls.now();
+            while polls.now() - started < 2 * LONG {}
+        });
+        assert_eq!(long(&polls), 1);
+        polls.time_by(PollClock::Wall);
+        polls.time("send", || std::thread::sleep(VERY_LONG));
+        assert_eq!(long(&polls), 2);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{logged, numbers, until};
-use crate::support::bus::{Bus, keywords};
+use crate::support::bus::{self, Bus, keywords};
 
 async fn send(planner: &AgentClient, content: Value) -> Verdict {
     let draft = Draft::new(json!({ "agent": "worker" }), content);
@@ -95,6 +95,25 @@ async fn while_jetstream_takes_no_records_nothing_is_delivered_and_with_it_the_n
     bus.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_records_that_is_full_is_told_though_nobody_sends_anything() {
+    let bus = Bus::start(1).await;
+    let http = bus.stack.nodes()[0].http();
+    is_well(&http, "records").await;
+    let provisioner = jetstream::new(bus.stack.connect(BusUser::Provisioner).await.unwrap());
+    let records = provisioner.get_stream(names::RECORDS_STREAM).await.unwrap().cached_info().config.clone();
+    let in_number = Config { max_messages: 1, discard: DiscardPolicy::New, ..records.clone() };
+    for (change, why) in
+        [(full(&records), "maximum bytes exceeded"), (in_number, "maximum messages exceeded")]
+    {
+        provisioner.update_stream(&change).await.unwrap();
+        is_degraded(&http, "records", why).await;
+        provisioner.update_stream(&records).await.unwrap();
+        is_well(&http, "records").await;
+    }
+    bus.stop().await;
+}
+
 /// What a rule fails on is a message's own fault; that nobody was asked is the node's.
 const MODULE: &str = "package agentbus.modules.own
 default allow := false
@@ -125,7 +144,8 @@ async fn a_policy_that_has_no_time_for_a_question_is_told_and_a_rule_that_fails_
     let _inbox = worker.inbox().await.unwrap();
     delivers(&planner).await;
 
-    let failed = send(&planner, json!({ "two_answers": true })).await;
+    let draft = Draft::new(json!({ "agent": "worker" }), json!({ "two_answers": true }));
+    let failed = bus::send(&planner, draft.encode(Encoding::Json)).await;
     assert_eq!(failed.reason, Reason::PolicyFailed, "{failed:?}");
     logged(bus.stack.nodes()[0].child().log(), "no policy decision").await;
     is_well(&http, "policy").await;

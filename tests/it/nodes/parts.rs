@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 /// Where a node starts tasks and threads beside its `Supervisor`, how often, and why each may.
 const OTHERS: &[(&str, usize, &str)] = &[
+    ("admin.rs", 1, "writes one page, which its connection waits for"),
     ("admin/server.rs", 1, "one connection of an operator"),
     ("app.rs", 1, "loads the model for the start, which waits for it"),
     ("app/check.rs", 1, "reads files for the start, which waits for it"),

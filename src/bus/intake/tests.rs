@@ -1,0 +1,32 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{future::Future as _, pin::pin, task::Context};
+
+use futures_util::task::noop_waker;
+
+use super::*;
+
+#[tokio::test]
+async fn messages_that_come_together_are_taken_some_at_a_time() {
+    const MESSAGES: usize = 1_000;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let subscription = Subscription { subject: "s".to_owned(), queue: None, source: () };
+    let handler = move |(): &(), _: Incoming| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    };
+    let settings = config::Nats::default();
+    let metrics = Arc::new(Metrics::new("node"));
+    let (_, life) = Intake::new("node", &settings, vec![subscription], handler, metrics).unwrap();
+    let mut servers = Servers::parse(&settings.url).unwrap();
+    let read = BytesMut::from(format!("MSG s {FIRST_SID} 0\r\n\r\n").repeat(MESSAGES).as_bytes());
+    let mut reader = tokio::io::empty();
+    let mut reading = pin!(life.read(&mut reader, read, &mut servers));
+    let mut before = 0;
+    while reading.as_mut().poll(&mut Context::from_waker(&noop_waker())).is_pending() {
+        let at_once = taken.load(Ordering::Relaxed) - before;
+        assert!(at_once <= TAKEN_AT_ONCE, "{at_once} at once");
+        before += at_once;
+    }
+    assert_eq!(taken.load(Ordering::Relaxed), MESSAGES);
+}
