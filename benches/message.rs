@@ -53,7 +53,14 @@ fn main() {
         Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536))).unwrap();
     let directory = Tenant::new(tenant.clone());
     let now = Timestamp(1_767_268_800_000);
-    let keywords = || ready(assessor.assess(&decoded.message, &directory, Need::IfItMatters, now)).unwrap();
+    let keywords = || {
+        let observation = ready(assessor.observe(&decoded.message, &directory, now));
+        let past = observation.past();
+        let impact =
+            ready(assessor.assess(&decoded.message, &directory, past, Need::IfItMatters, now)).unwrap();
+        observation.count(impact.parts.semantic);
+        impact
+    };
 
     let mut table: Vec<(&str, Work<'_>)> = vec![
         (

@@ -117,17 +117,18 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
 
     let assessor = Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536)))?;
     let noon = Timestamp(1_767_268_800_000);
+    let assess = async |message: &Arc<agentbus::domain::Message>| {
+        let observation = assessor.observe(message, &directory, noon).await;
+        let impact =
+            assessor.assess(message, &directory, observation.past(), Need::IfItMatters, noon).await.ok();
+        observation.count(impact.as_ref().and_then(|impact| impact.parts.semantic));
+        impact
+    };
     add("impact, keywords", None, &mut || {
-        let _ = black_box(pollster(assessor.assess(
-            black_box(&decoded.message),
-            &directory,
-            Need::IfItMatters,
-            noon,
-        )));
+        let _ = black_box(pollster(assess(black_box(&decoded.message))));
     });
 
-    let impact =
-        runtime.block_on(assessor.assess(&decoded.message, &directory, Need::IfItMatters, noon)).ok();
+    let impact = runtime.block_on(assess(&decoded.message));
     let verdict = agentbus::domain::Verdict {
         message_id: Some(decoded.message.id.clone()),
         status: agentbus::domain::Status::Delivered,

@@ -51,7 +51,7 @@ pub use keywords::Keywords;
 
 use readers::Readers;
 use semantic::{Heads, NoModel};
-pub use senders::{Past, Senders};
+pub use senders::{Observation, Past, Senders};
 pub use settings::{GUARDS_MAX, HEADS_MAX, LIFT_ALL, Precision, ScorerKind, Settings};
 pub use text::for_each_text;
 use text::is_light;
@@ -205,20 +205,24 @@ impl Assessor {
         }
     }
 
-    /// Scores one message by its tenant's weights and remembers it as part of its sender's past. A
-    /// message without a score still counts for the sender's volume.
+    /// Begins with a message: what it comes after in its sender's past, by the scale of what scores it.
+    pub async fn observe(&self, message: &Message, tenant: &Tenant, now: Timestamp) -> Observation {
+        self.senders.observe(message, &self.scorer_of(tenant).scale, now).await
+    }
+
+    /// Scores one message by its tenant's weights and its sender's past, and changes neither.
     pub async fn assess(
         &self,
         message: &Arc<Message>,
         tenant: &Tenant,
+        past: Past,
         need: Need,
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let weights = tenant.limits.weights.unwrap_or(self.weights);
         let lift_max = tenant.limits.report_lift_max.unwrap_or(self.report_lift_max);
         let threshold = tenant.limits.deliberation_threshold;
-        let Scorer { it: own, scale } = self.scorer_of(tenant);
-        let past = self.senders.record_message(message, &scale, now).await;
+        let Scorer { it: own, scale: _ } = self.scorer_of(tenant);
         let always = need == Need::Demanded || own.cost() == Cost::Low;
         let (scorer, read) = (Arc::clone(&own), Arc::clone(message));
         let look = move || {
@@ -247,7 +251,6 @@ impl Assessor {
         let scored = scored.and_then(|(found, model)| Ok((highest([found])?, model)));
         self.note(&scored);
         let (semantic, model) = scored.map_err(|why| self.unassessed(&*own, bounds, &others, why))?;
-        self.senders.record_semantic(message, &scale, semantic.score);
         Ok(assessed(&sum, &others, semantic, &model))
     }
 

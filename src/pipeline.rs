@@ -13,8 +13,8 @@ use tracing::Instrument as _;
 use crate::{
     cpu::Cpu,
     deliberation::DeliberationLog,
-    domain::{AgentId, Constitution, Encoding, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
-    impact::Assessor,
+    domain::{AgentId, Constitution, Encoding, Message, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
+    impact::{Assessor, Past},
     policy::Gate,
     rejection::Rejection,
     skew::Skew,
@@ -201,11 +201,23 @@ impl Pipeline {
         trail.passed(Stage::Policy);
 
         // 6. impact: a score from 0 to 1, which says whether reviewers see it first
-        let impact = self.assessor.assess(message, tenant, route::need(&judged), trail.now()).await;
+        let past = self.past(message, tenant, trail).await;
+        let impact = self.assessor.assess(message, tenant, past, route::need(&judged), trail.now()).await;
         trail.assessed(&impact);
         trail.passed(Stage::Impact);
         let way = route::way(&judged, &impact, tenant, patience)?;
         Ok(Judged { way, ..judged })
+    }
+
+    /// What the message comes after in its sender's past, however often it is judged.
+    async fn past(&self, message: &Message, tenant: &Tenant, trail: &mut Trail) -> Past {
+        let observation = match trail.take_observation() {
+            Some(observation) => observation,
+            None => self.assessor.observe(message, tenant, trail.now()).await,
+        };
+        let past = observation.past();
+        trail.observed(observation);
+        past
     }
 
     fn check(&self, letter: &wire::Decoded, tenant: &Tenant, trail: &mut Trail) -> Result<(), Rejection> {

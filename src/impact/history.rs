@@ -20,6 +20,9 @@ use window::Window;
 /// for longer than the pause between two flushes, and this, make the second within which pasts are true.
 const FRESH_MS: u64 = 600;
 
+/// Messages that are remembered by name: more would not raise the volume.
+const IN_DOUBT_MAX: usize = 100;
+
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Of all nodes, `told` and `untold` included.
@@ -27,6 +30,11 @@ pub(super) struct History {
     /// Of all nodes, own ones last; oldest first.
     scores: VecDeque<f64>,
     untold: Window,
+    /// Messages that are being judged, and how many have ever been.
+    judged: u32,
+    begun: u32,
+    /// Messages that were counted and may come again as if for the first time, oldest first.
+    in_doubt: VecDeque<u64>,
     /// As many of the last of `scores` are not told.
     untold_scores: usize,
     /// Told and not confirmed. Told again unchanged until it is, so that it is added once.
@@ -58,24 +66,52 @@ pub(super) struct Question {
 }
 
 impl History {
-    /// Counts a message.
-    pub(super) fn record_message(&mut self, now: Timestamp) {
+    /// A message is being judged: it counts for those that come after it, and no other node hears of it. Its
+    /// number among those of this sender.
+    pub(super) fn reserve(&mut self, now: Timestamp) -> u32 {
+        self.advance(now);
+        self.judged = self.judged.saturating_add(1);
+        self.begun = self.begun.wrapping_add(1);
+        self.begun
+    }
+
+    /// It was none, or came to nothing.
+    pub(super) fn undo(&mut self) {
+        self.judged = self.judged.saturating_sub(1);
+    }
+
+    /// A message counts from now on, and its score if it has one; the same message counts once.
+    pub(super) fn count(&mut self, message: u64, now: Timestamp, score: Option<f64>, in_doubt: bool) {
+        self.undo();
+        let counted = self.in_doubt.iter().position(|it| *it == message);
+        if let Some(at) = counted {
+            if !in_doubt {
+                self.in_doubt.remove(at);
+            }
+            return;
+        }
+        if in_doubt {
+            self.in_doubt.push_back(message);
+            trim(&mut self.in_doubt, IN_DOUBT_MAX);
+        }
         self.advance(now);
         self.messages.count(1);
         self.untold.count(1);
+        if let Some(score) = score {
+            self.scores.push_back(score);
+            trim(&mut self.scores, PAST_SCORES);
+            self.untold_scores = (self.untold_scores + 1).min(PAST_SCORES);
+        }
     }
 
-    pub(super) fn record_semantic(&mut self, score: f64) {
-        self.scores.push_back(score);
-        trim(&mut self.scores);
-        self.untold_scores = (self.untold_scores + 1).min(PAST_SCORES);
-    }
-
-    /// Messages within the window and the mean of the last scores, if there were any.
-    pub(super) fn past(&self) -> Past {
+    /// Messages within the window, with those that are being judged and came no later than this one, and the
+    /// mean of the last scores, if there were any.
+    pub(super) fn past_of(&self, number: u32) -> Past {
         let sum: f64 = self.scores.iter().sum();
         let mean = (!self.scores.is_empty()).then(|| sum / self.scores.len() as f64);
-        Past { messages: self.messages.messages(), mean }
+        let later = self.begun.wrapping_sub(number).min(self.judged.saturating_sub(1));
+        let judged = self.judged.saturating_sub(later);
+        Past { messages: self.messages.messages().saturating_add(judged), mean }
     }
 
     /// Whether what was heard of the other nodes is new enough. Not after the clock was set back.
@@ -145,7 +181,7 @@ impl History {
             scores.extend(&told.scores);
         }
         scores.extend(self.scores.iter().skip(untold));
-        trim(&mut scores);
+        trim(&mut scores, PAST_SCORES);
         // Others may have recorded since the question, in a later second.
         messages.advance(self.untold_second(second));
         if let Some(told) = &self.told {
@@ -171,9 +207,10 @@ impl History {
     }
 }
 
-fn trim(scores: &mut VecDeque<f64>) {
-    let excess = scores.len().saturating_sub(PAST_SCORES);
-    scores.drain(..excess);
+/// The newest alone, at most so many.
+fn trim<T>(items: &mut VecDeque<T>, max: usize) {
+    let excess = items.len().saturating_sub(max);
+    items.drain(..excess);
 }
 
 #[cfg(test)]
@@ -188,31 +225,74 @@ mod tests {
         messages.iter().map(|&(age, messages)| Count { age, messages }).collect()
     }
 
+    impl History {
+        fn past(&self) -> Past {
+            self.past_of(self.begun)
+        }
+
+        fn record(&mut self, now: Timestamp, score: Option<f64>) {
+            self.reserve(now);
+            self.count(0, now, score, false);
+        }
+    }
+
+    #[test]
+    fn what_is_judged_counts_for_others_until_it_is_undone_and_is_told_to_nobody() {
+        let mut history = History::default();
+        for burst in 1..=512 {
+            history.reserve(at(0));
+            assert_eq!(history.past().messages, burst);
+        }
+        assert!(!history.is_untold());
+        // What other nodes saw comes on top.
+        let question = history.question(7, 1, at(0));
+        history.answer(&question, &Shared { applied: 0, messages: counts(&[(0, 100)]), scores: vec![] });
+        assert_eq!(history.past().messages, 612);
+        for message in 0..512 {
+            if message % 2 == 0 { history.undo() } else { history.count(message, at(0), Some(0.5), false) }
+        }
+        assert_eq!(history.past().messages, 356);
+        assert_eq!(history.question(7, 2, at(0)).seen.messages, counts(&[(0, 256)]));
+    }
+
+    #[test]
+    fn a_message_in_doubt_counts_once_however_often_it_comes() {
+        let mut history = History::default();
+        for in_doubt in [true, true, true, false] {
+            history.reserve(at(0));
+            history.count(1, at(0), Some(0.5), in_doubt);
+        }
+        assert_eq!((history.past(), history.in_doubt.len()), (Past { messages: 1, mean: Some(0.5) }, 0));
+        for message in 0..1_000 {
+            history.reserve(at(0));
+            history.count(message, at(0), None, true);
+        }
+        assert_eq!((history.past().messages, history.in_doubt.len()), (1_001, IN_DOUBT_MAX));
+    }
+
     #[test]
     fn the_mean_is_of_the_last_twenty() {
         let mut history = History::default();
         assert_eq!(history.past().mean, None);
-        history.record_semantic(0.8);
+        history.record(at(0), Some(0.8));
         assert_eq!(history.past().mean, Some(0.8));
         for _ in 0..19 {
-            history.record_semantic(0.0);
+            history.record(at(0), Some(0.0));
         }
         assert!(history.past().mean.is_some_and(|mean| (mean - 0.04).abs() < 1e-12));
-        history.record_semantic(0.5);
+        history.record(at(0), Some(0.5));
         assert!(history.past().mean.is_some_and(|mean| (mean - 0.025).abs() < 1e-12));
     }
 
     #[test]
     fn what_others_have_seen_is_added_to_what_they_were_not_told() {
         let mut history = History::default();
-        history.record_message(at(0));
-        history.record_semantic(0.2);
+        history.record(at(0), Some(0.2));
         let question = history.question(7, 1, at(0));
         assert_eq!(question.seen.messages, counts(&[(0, 1)]));
         assert_eq!(question.seen.scores, [0.2]);
         // While the question is under way.
-        history.record_message(at(1_100));
-        history.record_semantic(0.4);
+        history.record(at(1_100), Some(0.4));
         let shared = Shared { applied: 1, messages: counts(&[(3, 5), (0, 1)]), scores: vec![0.6, 0.2] };
         history.answer(&question, &shared);
         assert_eq!(history.past().messages, 7);
@@ -225,11 +305,11 @@ mod tests {
     #[test]
     fn what_nobody_confirmed_is_told_again_unchanged_and_still_counts_here() {
         let mut history = History::default();
-        history.record_message(at(0));
+        history.record(at(0), None);
         let first = history.question(7, 1, at(0));
         history.unanswered(&first);
         assert!(history.is_fresh(at(FRESH_MS - 1)) && !history.is_fresh(at(FRESH_MS)));
-        history.record_message(at(2_000));
+        history.record(at(2_000), None);
         let second = history.question(7, 2, at(2_000));
         assert_eq!((second.seen.sequence, &second.seen.messages), (1, &counts(&[(2, 1)])));
         // The store had not heard the first, and not yet the second.
@@ -243,7 +323,7 @@ mod tests {
     #[test]
     fn an_answer_that_was_overtaken_changes_nothing() {
         let mut history = History::default();
-        history.record_message(at(0));
+        history.record(at(0), None);
         let (early, late) = (history.question(7, 1, at(0)), history.question(7, 2, at(10)));
         history.answer(&late, &Shared { applied: 1, messages: counts(&[(0, 9)]), scores: vec![] });
         history.answer(&early, &Shared { applied: 0, messages: vec![], scores: vec![] });
@@ -254,8 +334,7 @@ mod tests {
     #[test]
     fn what_was_not_confirmed_for_a_minute_is_not_told_for_ever() {
         let mut history = History::default();
-        history.record_message(at(0));
-        history.record_semantic(0.5);
+        history.record(at(0), Some(0.5));
         assert_eq!(history.question(7, 1, at(0)).seen.sequence, 1);
         assert_eq!(history.question(7, 2, at(61_000)).seen.sequence, 0);
         assert!(!history.is_untold());

@@ -1,6 +1,7 @@
 //! What is remembered of senders: how many messages of late, and how they were scored, over all nodes.
 //!
-//! A message asks its node's memory alone, which is a lock and a few additions. What the other nodes
+//! A message counts for those after it while it is judged ([`Observation`]), and stays counted once it has
+//! its verdict. It asks its node's memory alone, which is a lock and a few additions. What the other nodes
 //! saw is fetched when the copy here is older than 0.6 s; then the first message waits, for the time
 //! limit at most. What this node saw is told with each such question, and by a flush every 0.4 s. So
 //! volume and drift are true within a second. Without the store this node's own view counts, and only
@@ -8,6 +9,7 @@
 
 use std::{
     collections::VecDeque,
+    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -45,6 +47,50 @@ pub struct Past {
     pub mean: Option<f64>,
 }
 
+/// A message that is being judged. Dropped, it leaves its sender's past as it was.
+pub struct Observation {
+    senders: Arc<Senders>,
+    sender: Arc<Sender>,
+    past: Past,
+    /// Names the message to this node.
+    message: u64,
+    at: Timestamp,
+    /// Whether it is among those that are being judged.
+    reserved: bool,
+}
+
+impl Observation {
+    /// What it comes after.
+    pub fn past(&self) -> Past {
+        self.past
+    }
+
+    /// It has the verdict that repeats get: it counts, and its score with it.
+    pub fn count(self, semantic: Option<f64>) {
+        self.record(semantic, false);
+    }
+
+    /// It may come again as if for the first time: it counts, and the next time it does not.
+    pub fn count_in_doubt(self, semantic: Option<f64>) {
+        self.record(semantic, true);
+    }
+
+    fn record(mut self, semantic: Option<f64>, in_doubt: bool) {
+        self.reserved = false;
+        let mut history = self.sender.history.lock();
+        history.count(self.message, self.at, semantic, in_doubt);
+        self.senders.queue(&self.sender, &mut history);
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if self.reserved {
+            self.sender.history.lock().undo();
+        }
+    }
+}
+
 /// The pasts of all senders heard of late. One for a node.
 ///
 /// Bounded by `senders_max`; the sender least recently heard is forgotten first.
@@ -57,6 +103,8 @@ pub struct Senders {
     pasts: Option<Arc<dyn Pasts>>,
     /// Names this process to the store.
     teller: u64,
+    /// So that no sender can make two messages look like one.
+    hasher: RandomState,
     questions: AtomicU64,
     /// The store did not answer.
     away: AtomicBool,
@@ -94,38 +142,43 @@ impl Senders {
             senders_max: usize::try_from(senders_max).unwrap_or(usize::MAX),
             pasts,
             teller: rand::random(),
+            hasher: RandomState::new(),
             questions: AtomicU64::new(0),
             away: AtomicBool::new(false),
             untold: Mutex::default(),
         }
     }
 
-    /// Counts a message of its sender; the past it comes after, as far as it was scored on this scale.
-    pub async fn record_message(&self, message: &Message, scale: &Arc<str>, now: Timestamp) -> Past {
+    /// Begins with a message; the past it comes after, as far as it was scored on this scale.
+    pub async fn observe(
+        self: &Arc<Self>,
+        message: &Message,
+        scale: &Arc<str>,
+        now: Timestamp,
+    ) -> Observation {
         let sender = self.of(message, scale);
-        let question = {
+        let (number, past, question) = {
             let mut history = sender.history.lock();
-            history.record_message(now);
-            if self.pasts.is_none() {
-                return history.past();
-            }
-            self.queue(&sender, &mut history);
-            if history.is_fresh(now) || self.is_away() {
-                return history.past();
-            }
-            self.question(&sender, &mut history, now)
+            let number = history.reserve(now);
+            let known = self.pasts.is_none() || history.is_fresh(now) || self.is_away();
+            let question = (!known).then(|| self.question(&sender, &mut history, now));
+            (number, history.past_of(number), question)
         };
-        // Whatever comes of it, what is known counts.
-        let _ = self.ask(&sender, &question, WAIT_MAX).await;
-        sender.history.lock().past()
-    }
-
-    /// Remembers how a message of its sender was scored.
-    pub fn record_semantic(&self, message: &Message, scale: &Arc<str>, semantic: f64) {
-        let sender = self.of(message, scale);
-        let mut history = sender.history.lock();
-        history.record_semantic(semantic);
-        self.queue(&sender, &mut history);
+        let mut observation = Observation {
+            senders: Arc::clone(self),
+            sender,
+            past,
+            message: self.hasher.hash_one(&message.id),
+            at: now,
+            reserved: true,
+        };
+        if let Some(question) = question {
+            // Whatever comes of it, what is known counts.
+            let _ = self.ask(&observation.sender, &question, WAIT_MAX).await;
+            let heard = observation.sender.history.lock().past_of(number);
+            observation.past = Past { messages: past.messages.max(heard.messages), ..heard };
+        }
+        observation
     }
 
     /// Tells the other nodes what this one saw, every now and then, until told to stop.

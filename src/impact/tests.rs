@@ -58,6 +58,22 @@ fn remembering(senders_max: u64) -> Assessor {
     Assessor::new(Arc::new(Keywords), Settings::default(), senders).unwrap()
 }
 
+impl Assessor {
+    /// As the first and only time that the message comes.
+    async fn judged(
+        &self,
+        message: &Arc<Message>,
+        tenant: &Tenant,
+        need: Need,
+        now: Timestamp,
+    ) -> Result<Impact, Unassessed> {
+        let observation = self.observe(message, tenant, now).await;
+        let impact = self.assess(message, tenant, observation.past(), need, now).await;
+        observation.count(impact.as_ref().ok().and_then(|impact| impact.parts.semantic));
+        impact
+    }
+}
+
 #[test]
 fn the_parts_are_those_of_the_table() {
     for (asked, expected) in [
@@ -153,7 +169,7 @@ fn keywords_count_whole_words_once_in_any_case_wherever_they_are() {
 #[tokio::test]
 async fn a_score_is_the_weighted_mean_of_its_parts() {
     let impact = assessor()
-        .assess(&Arc::new(message("a", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+        .judged(&Arc::new(message("a", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
         .await
         .unwrap();
     // 0.3·0 + 0.2·0.1 + 0.1·0.1 + 0.1·0.2 + 0.15·0 + 0.1·0.3 + 0.05·0.2
@@ -166,12 +182,12 @@ async fn alarming_words_lift_a_message_to_their_own_score_and_critical_priority_
     let assessor = assessor();
     let alarming = message("a", &text("critical security breach"));
     let impact =
-        assessor.assess(&Arc::new(alarming.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
+        assessor.judged(&Arc::new(alarming.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
     assert_eq!((impact.parts.semantic, impact.score), (Some(0.9), 0.9));
     let mut urgent = message("b", &text("hello"));
     urgent.priority = Priority::Critical;
     assert_eq!(
-        assessor.assess(&Arc::new(urgent.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap().score,
+        assessor.judged(&Arc::new(urgent.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap().score,
         0.9
     );
 }
@@ -181,12 +197,12 @@ async fn a_senders_past_counts_for_that_sender_alone() {
     let assessor = assessor();
     for _ in 0..120 {
         assessor
-            .assess(&Arc::new(message("loud", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+            .judged(&Arc::new(message("loud", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
             .await
             .unwrap();
     }
     let loud = assessor
-        .assess(&Arc::new(message("loud", &text("attack, breach"))), &tenant(), Need::IfItMatters, NOON)
+        .judged(&Arc::new(message("loud", &text("attack, breach"))), &tenant(), Need::IfItMatters, NOON)
         .await
         .unwrap();
     assert_eq!((loud.parts.volume, loud.parts.drift), (1.0, Some(1.0)));
@@ -194,15 +210,32 @@ async fn a_senders_past_counts_for_that_sender_alone() {
     namesake.tenant = "globex".parse().unwrap();
     for quiet in [message("quiet", &text("attack, breach")), namesake] {
         let impact =
-            assessor.assess(&Arc::new(quiet.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
+            assessor.judged(&Arc::new(quiet.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap();
         assert_eq!((impact.parts.volume, impact.parts.drift), (0.1, Some(0.0)));
     }
     let later = NOON.plus(Duration::from_secs(61));
     let rested = assessor
-        .assess(&Arc::new(message("loud", &text("hello"))), &tenant(), Need::IfItMatters, later)
+        .judged(&Arc::new(message("loud", &text("hello"))), &tenant(), Need::IfItMatters, later)
         .await
         .unwrap();
     assert_eq!(rested.parts.volume, 0.1);
+}
+
+#[tokio::test]
+async fn judging_leaves_the_senders_past_as_it_was() {
+    let assessor = assessor();
+    let message = Arc::new(message("calm", &text("hello")));
+    let alarming = Arc::new(self::message("calm", &text("attack, breach")));
+    assessor.judged(&message, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+    let before = assessor.observe(&message, &tenant(), NOON).await.past();
+    for _ in 0..30 {
+        let observation = assessor.observe(&alarming, &tenant(), NOON).await;
+        for _ in 0..3 {
+            let past = observation.past();
+            assessor.assess(&alarming, &tenant(), past, Need::IfItMatters, NOON).await.unwrap();
+        }
+    }
+    assert_eq!(assessor.observe(&message, &tenant(), NOON).await.past(), before);
 }
 
 #[tokio::test]
@@ -210,7 +243,7 @@ async fn senders_beyond_the_limit_are_forgotten_and_new_ones_are_not_refused() {
     let assessor = remembering(8);
     for sender in 0..1_000 {
         assessor
-            .assess(
+            .judged(
                 &Arc::new(message(&sender.to_string(), &text("hello"))),
                 &tenant(),
                 Need::IfItMatters,
@@ -222,12 +255,12 @@ async fn senders_beyond_the_limit_are_forgotten_and_new_ones_are_not_refused() {
     assert!(assessor.senders.count() <= 8);
     for _ in 0..12 {
         assessor
-            .assess(&Arc::new(message("new", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+            .judged(&Arc::new(message("new", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
             .await
             .unwrap();
     }
     let impact = assessor
-        .assess(&Arc::new(message("new", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
+        .judged(&Arc::new(message("new", &text("hello"))), &tenant(), Need::IfItMatters, NOON)
         .await
         .unwrap();
     assert_eq!(impact.parts.volume, 0.4);
@@ -530,12 +563,12 @@ async fn a_tenants_own_head_scores_its_messages_and_nothing_stands_in_for_one_th
     let mut tenant = with_threshold(0.7);
     for (head, asked) in [(None, (1, 0)), (Some("acme"), (1, 1)), (None, (2, 1))] {
         tenant.limits.head = head.map(str::to_owned);
-        assert!(assessor.assess(&plain, &tenant, Need::Demanded, NOON).await.is_ok());
+        assert!(assessor.judged(&plain, &tenant, Need::Demanded, NOON).await.is_ok());
         assert_eq!((usual.asked(), own.asked()), asked, "{head:?}");
     }
     assert_eq!(assessor.trouble(), None);
     tenant.limits.head = Some("globex".to_owned());
-    let unassessed = assessor.assess(&plain, &tenant, Need::Demanded, NOON).await.unwrap_err();
+    let unassessed = assessor.judged(&plain, &tenant, Need::Demanded, NOON).await.unwrap_err();
     assert_eq!(unassessed.why, Unscored::NoModel);
     assert_eq!((usual.asked(), own.asked()), (2, 1));
     let told = assessor.trouble().unwrap();
@@ -555,12 +588,12 @@ async fn the_model_is_asked_only_where_it_can_matter_or_is_demanded() {
 
     // Alarming words alone would park it.
     let impact =
-        assessor.assess(&Arc::new(asking), &with_threshold(0.95), Need::IfItMatters, NOON).await.unwrap();
+        assessor.judged(&Arc::new(asking), &with_threshold(0.95), Need::IfItMatters, NOON).await.unwrap();
     assert_eq!((scorer.asked(), impact.parts.semantic, impact.score_max), (1, Some(0.1), None));
     // No text lifts a report to this threshold, or takes a critical message below 0.9.
     for message in [&report, &critical] {
         let impact = assessor
-            .assess(&Arc::new(message.clone()), &with_threshold(0.8), Need::IfItMatters, NOON)
+            .judged(&Arc::new(message.clone()), &with_threshold(0.8), Need::IfItMatters, NOON)
             .await
             .unwrap();
         assert_eq!(impact.model, "not needed");
@@ -568,11 +601,11 @@ async fn the_model_is_asked_only_where_it_can_matter_or_is_demanded() {
         assert!(impact.score_max.is_some_and(|max| max >= impact.score));
     }
     assert_eq!(scorer.asked(), 1);
-    assessor.assess(&Arc::new(report.clone()), &with_threshold(0.8), Need::Demanded, NOON).await.unwrap();
+    assessor.judged(&Arc::new(report.clone()), &with_threshold(0.8), Need::Demanded, NOON).await.unwrap();
     assert_eq!(scorer.asked(), 2);
     let mut strict = with_threshold(0.8);
     strict.limits.report_lift_max = Some(1.0);
-    assessor.assess(&Arc::new(report), &strict, Need::IfItMatters, NOON).await.unwrap();
+    assessor.judged(&Arc::new(report), &strict, Need::IfItMatters, NOON).await.unwrap();
     assert_eq!(scorer.asked(), 3, "its tenant wants reports read like all else");
 }
 
@@ -627,7 +660,7 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
         let assessor = Assessor::new(Counting::new(answer), Settings::default(), alone()).unwrap();
         let plain = message("a", &text("hello"));
         let found =
-            assessor.assess(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap_err();
+            assessor.judged(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap_err();
         assert_eq!(found.why, why);
         assert_eq!(found.impact.unscored.as_deref(), Some(why.word()));
         assert_eq!((found.impact.parts.semantic, found.impact.parts.priority), (None, 0.3));
@@ -637,7 +670,7 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
     let assessor = Assessor::new(Counting::new(Ok(f64::NAN)), Settings::default(), alone()).unwrap();
     let plain = message("a", &text("hello"));
     assert!(
-        assessor.assess(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.is_err(),
+        assessor.judged(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.is_err(),
         "not a number"
     );
 }
@@ -651,7 +684,7 @@ async fn a_share_of_the_spared_messages_is_scored_all_the_same() {
     for _ in 0..40 {
         let plain = message("a", &text("hello"));
         assessor
-            .assess(&Arc::new(plain.clone()), &with_threshold(0.9), Need::IfItMatters, NOON)
+            .judged(&Arc::new(plain.clone()), &with_threshold(0.9), Need::IfItMatters, NOON)
             .await
             .unwrap();
     }
@@ -692,7 +725,7 @@ async fn large_messages_are_read_on_threads_of_their_own_and_small_ones_on_the_s
         Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, Settings::default(), alone()).unwrap();
     for said in ["hello", "\u{fdfa}", &"word ".repeat(1_000)] {
         let message = Arc::new(message("a", &text(said)));
-        assessor.assess(&message, &tenant(), Need::IfItMatters, NOON).await.unwrap();
+        assessor.judged(&message, &tenant(), Need::IfItMatters, NOON).await.unwrap();
     }
     let threads = scorer.0.lock().clone();
     assert!(!threads.first().unwrap().starts_with("reader-"), "{threads:?}");

@@ -177,6 +177,7 @@ impl Pipeline {
                 tracing::warn!(%error, "a verdict could not be stored; the message is governed again");
                 return again;
             }
+            trail.count();
         }
         trail.observe(&self.metrics, Verb::Submit, &answer);
         Settled::Done { given_up }
@@ -214,6 +215,7 @@ impl Pipeline {
                 let (judged, letter, tenant) = (&judged, &letter, &*tenant);
                 let parking = Parking { judged, why, letter, tenant, request };
                 let parked = park::park(&*self.deliberations, &self.cpu, parking, trail).await?;
+                trail.count();
                 self.parked_durably(parked, letter, tenant, trail).await
             }
             Way::Durable | Way::Live => self.store(judged, &letter, request, trail, unless).await,

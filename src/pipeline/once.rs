@@ -220,13 +220,14 @@ fn told_by_record(verdict: Verdict) -> Verdict {
 }
 
 /// Settles or gives back what the trail has claimed, after the verdict is known and without keeping
-/// the sender waiting.
+/// the sender waiting. Unless it is a repeat, the message counts for its sender from here on.
 pub(super) fn conclude(
     store: &Arc<dyn Idempotency>,
     tasks: &TaskTracker,
     trail: &mut Trail,
     answer: &Answer,
 ) {
+    trail.count_after_claim(answer);
     let Some(Claimed { key, digest, token, longer }) = trail.take_claim() else { return };
     // The slot goes along, so that work that waits for the store counts as in flight.
     let slot = trail.release_slot();
@@ -252,7 +253,7 @@ pub(super) fn conclude(
 /// Whether every repeat must hear the same: because something was done, or because it was judged.
 /// Other rejections follow from the message's bytes, or may pass, as that of a message that found the
 /// model busy.
-fn lasting(verdict: &Verdict) -> bool {
+pub(super) fn lasting(verdict: &Verdict) -> bool {
     matches!(
         verdict.reason,
         Reason::Delivered | Reason::Deliberating | Reason::PolicyDenied | Reason::NoReviewers

@@ -123,9 +123,11 @@ impl Pipeline {
         match stored {
             Stored::Now { last } => {
                 trail.stored(last);
+                trail.count();
                 Ok(Outcome::Delivered(reach))
             }
             Stored::Before(evidence) => {
+                drop(trail.take_observation());
                 same_content(&evidence, letter)?;
                 trail.stored(evidence.last);
                 trail.goes_on(evidence.decision_id.as_deref());

@@ -9,13 +9,19 @@ use std::{
 use bytes::Bytes;
 use rand::Rng as _;
 
-use super::{Answer, Courier, Request, admission::Slot, courier::RecordPlace, once::Claimed, route::Way};
+use super::{
+    Answer, Courier, Request,
+    admission::Slot,
+    courier::RecordPlace,
+    once::{Claimed, lasting},
+    route::Way,
+};
 use crate::{
     domain::{
         AgentId, CapabilityId, DeliberationId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason,
         Status, TenantId, Timestamp, Verb, Verdict,
     },
-    impact::Unassessed,
+    impact::{Observation, Unassessed},
     phrase::counted,
     policy::Permit,
     rejection::Rejection,
@@ -79,6 +85,8 @@ pub(super) struct Trail {
     digest: Option<[u8; 32]>,
     policy_revision: Option<Arc<str>>,
     impact: Option<Impact>,
+    /// Not counted for its sender yet.
+    observation: Option<Observation>,
     claim: Option<Claimed>,
     took_over: bool,
     /// An intent to deliver is on record.
@@ -109,6 +117,7 @@ impl Trail {
             digest: None,
             policy_revision: None,
             impact: None,
+            observation: None,
             claim: None,
             took_over: false,
             intended: false,
@@ -229,6 +238,36 @@ impl Trail {
             Ok(impact) => impact.clone(),
             Err(unassessed) => (*unassessed.impact).clone(),
         });
+    }
+
+    pub(super) fn observed(&mut self, observation: Observation) {
+        self.observation = Some(observation);
+    }
+
+    pub(super) fn take_observation(&mut self) -> Option<Observation> {
+        self.observation.take()
+    }
+
+    /// The message counts for its sender: something was done with it, or its verdict stands.
+    pub(super) fn count(&mut self) {
+        if let Some(observation) = self.observation.take() {
+            observation.count(self.semantic());
+        }
+    }
+
+    /// The same after the claim, unless it is a repeat. What came to nothing may come again as if for the
+    /// first time, and is remembered by name.
+    pub(super) fn count_after_claim(&mut self, answer: &Answer) {
+        let Some(observation) = self.observation.take() else { return };
+        match answer.verdict.reason {
+            _ if answer.repeat => {}
+            _ if lasting(&answer.verdict) => observation.count(self.semantic()),
+            _ => observation.count_in_doubt(self.semantic()),
+        }
+    }
+
+    fn semantic(&self) -> Option<f64> {
+        self.impact.as_ref().and_then(|impact| impact.parts.semantic)
     }
 
     pub(super) fn claimed(&mut self, claim: Claimed) {

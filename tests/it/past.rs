@@ -23,6 +23,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{state::server::Server, support::bus::Bus};
 
+mod once;
+
 /// Within a second what one node saw is known to all; a busy machine may be late.
 const TRUE_WITHIN: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(60);
@@ -158,25 +160,32 @@ fn connect(server: &Server, stop: &CancellationToken) -> Arc<RedisStore> {
     )
 }
 
+/// Its sender's messages, when it has its verdict at once.
+async fn counted(senders: &Arc<Senders>, message: &Message, now: Timestamp) -> u32 {
+    let observation = senders.observe(message, &Arc::from("any"), now).await;
+    let messages = observation.past().messages;
+    observation.count(None);
+    messages
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_stands_still_costs_one_message_fifty_milliseconds_and_nothing_is_counted_twice() {
     let (server, stop, message) = (Server::start(), CancellationToken::new(), message());
-    let scale = Arc::from("any");
     let store = connect(&server, &stop);
     assert!(store.ready(SOON).await);
-    let [one, two] = [(); 2].map(|()| Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>));
+    let [one, two] = [(); 2].map(|()| Arc::new(Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>)));
     let now = Timestamp(1_767_268_800_000);
-    assert_eq!(one.record_message(&message, &scale, now).await.messages, 1);
+    assert_eq!(counted(&one, &message, now).await, 1);
 
     server.pause();
     let later = now.plus(Duration::from_millis(700));
     let asked = Instant::now();
-    assert_eq!(one.record_message(&message, &scale, later).await.messages, 2, "the node's own view");
+    assert_eq!(counted(&one, &message, later).await, 2, "the node's own view");
     println!("a Redis that stands still cost {:?}", asked.elapsed());
     let asked = Instant::now();
     for count in 3..=50 {
         let even_later = now.plus(Duration::from_millis(700 * (count - 1)));
-        let seen = u64::from(one.record_message(&message, &scale, even_later).await.messages);
+        let seen = u64::from(counted(&one, &message, even_later).await);
         assert_eq!(seen, count, "the node's own view");
     }
     // Fifty milliseconds each would be more.
@@ -189,7 +198,7 @@ async fn a_redis_that_stands_still_costs_one_message_fifty_milliseconds_and_noth
         one.flush_all(last, Duration::from_secs(1)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(two.record_message(&message, &scale, last).await.messages, 51);
+    assert_eq!(counted(&two, &message, last).await, 51);
     stop.cancel();
 }
 
@@ -200,15 +209,15 @@ async fn figures_of_a_refresh() {
     let scale = Arc::from("any");
     let store = connect(&server, &stop);
     assert!(store.ready(SOON).await);
-    let senders = Senders::sharing(100, store);
+    let senders = Arc::new(Senders::sharing(100, store));
     let mut took: Vec<Duration> = Vec::new();
     for at in 0..5_000 {
         // A second later each time, so that each message waits for the store.
         let now = Timestamp(1_767_268_800_000 + at * 1_000);
         let start = Instant::now();
-        senders.record_message(&message, &scale, now).await;
+        let observation = senders.observe(&message, &scale, now).await;
         took.push(start.elapsed());
-        senders.record_semantic(&message, &scale, 0.5);
+        observation.count(Some(0.5));
     }
     took.sort_unstable();
     println!("a message that refreshes: P50 {:?}, P99 {:?}", took[2_500], took[4_950]);
