@@ -1,6 +1,7 @@
 //! What reading, hashing and scoring one 512-byte message costs: `cargo bench --bench message`.
 //!
-//! After it, what the worst known message of each kind costs to read at the largest size.
+//! After it, what the worst known message of each kind costs to read at the largest size, and the worst mix of them
+//! that a search of half a minute finds; only these with `-- worst`.
 //!
 //! Prints the median and the range of several rounds in nanoseconds of the thread per message; the rounds of all
 //! measurements alternate, so that a slow moment of the machine does not fall on one of them.
@@ -22,6 +23,8 @@ use agentbus::{
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 
+#[path = "message/search.rs"]
+mod search;
 #[path = "message/worst.rs"]
 mod worst;
 
@@ -37,6 +40,14 @@ const ROUND: usize = 20_000;
 const BYTES: usize = 512;
 
 fn main() {
+    if !std::env::args().any(|argument| argument == "worst") {
+        of_512_bytes();
+    }
+    worst::print();
+    search::print();
+}
+
+fn of_512_bytes() {
     let tenant: TenantId = "acme".parse().unwrap();
     let sender: AgentId = "planner".parse().unwrap();
     let stamp = Stamp { tenant: &tenant, sender: &sender };
@@ -126,7 +137,6 @@ fn main() {
         let at = |place: usize| times.get(place).copied().unwrap_or(f64::NAN);
         println!("{name:<42} {:>8.0} {:>8.0} {:>8.0}", at(ROUNDS / 2), at(0), at(ROUNDS - 1));
     }
-    worst::print();
 }
 
 /// A task request of all usual fields, its text as long as it takes to fill 512 bytes.

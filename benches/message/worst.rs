@@ -10,7 +10,7 @@ use agentbus::{
     impact::{Keywords, signals::large_amount, text::passages},
 };
 
-const BYTES: usize = 128 * 1_024;
+pub(super) const BYTES: usize = 128 * 1_024;
 const VALUES: usize = 4_000;
 const ROUNDS: usize = 9;
 const WINDOWS: usize = 64;
@@ -24,12 +24,7 @@ pub(super) fn print() {
             let read = least(|| passages(&message, WINDOWS));
             let amounts = least(|| large_amount(&message.content));
             let keywords = least(|| Keywords::of(&message));
-            let said = match passages(&message, WINDOWS) {
-                Ok(read) => format!("{} passages", read.content.len() + read.around.len()),
-                // Too much is an answer as well.
-                Err(_) => "too long".to_owned(),
-            };
-            let row = format!("{read:>9.0} {amounts:>9.0} {keywords:>9.0}  {name:<30} {said}");
+            let row = format!("{read:>9.0} {amounts:>9.0} {keywords:>9.0}  {name:<30} {}", outcome(&message));
             (read + amounts, row)
         })
         .collect();
@@ -41,13 +36,30 @@ pub(super) fn print() {
     }
 }
 
+/// What reading a message for the model takes, in µs: the least of some rounds.
+pub(super) fn cost(message: &Message, rounds: usize) -> f64 {
+    least_of(rounds, || (passages(message, WINDOWS), large_amount(&message.content)))
+}
+
+pub(super) fn outcome(message: &Message) -> String {
+    match passages(message, WINDOWS) {
+        Ok(read) => format!("{} passages", read.content.len() + read.around.len()),
+        // Too much is an answer as well.
+        Err(_) => "too long".to_owned(),
+    }
+}
+
 fn least<T>(run: impl Fn() -> T) -> f64 {
+    least_of(ROUNDS, run)
+}
+
+fn least_of<T>(rounds: usize, run: impl Fn() -> T) -> f64 {
     let round = || {
         let start = on_this_thread();
         black_box(run());
         on_this_thread() - start
     };
-    (0..ROUNDS).map(|_| round()).fold(f64::MAX, f64::min)
+    (0..rounds).map(|_| round()).fold(f64::MAX, f64::min)
 }
 
 /// Microseconds that this thread has had of a processor.
@@ -114,8 +126,13 @@ fn kinds() -> Vec<(&'static str, Message)> {
     all
 }
 
-fn hex(text: &str) -> String {
+pub(super) fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the texts are made of.
+pub(super) fn pieces() -> impl Iterator<Item = String> {
+    TEXTS.iter().map(|(_, unit)| (*unit).to_owned())
 }
 
 const TEXTS: &[(&str, &str)] = &[
@@ -147,11 +164,11 @@ const TEXTS: &[(&str, &str)] = &[
     ("currencies", "$1 "),
 ];
 
-fn holding(key: &str, value: Value) -> Message {
+pub(super) fn holding(key: &str, value: Value) -> Message {
     of([(key.to_owned(), value)].into())
 }
 
-fn of(content: BTreeMap<String, Value>) -> Message {
+pub(super) fn of(content: BTreeMap<String, Value>) -> Message {
     Message {
         id: "m".parse().unwrap(),
         tenant: "acme".parse().unwrap(),

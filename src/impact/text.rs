@@ -38,7 +38,7 @@ use work::{NORMALISING, PARTING, Work};
 
 /// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
 pub(super) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
-    normal::seen_within(text, room).ok().map(|seen| plain(&seen).into_owned())
+    normal::seen_within(text, room, &mut Work::of(usize::MAX)).ok().map(|seen| plain(&seen).into_owned())
 }
 
 /// Calls `read` with every text of a message: of the content, by key, each key before its value
@@ -134,7 +134,8 @@ pub struct Passages {
 pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
     let room = room_of(windows_max);
     let mut content = Reading::new(windows_max);
-    let mut leaves = Leaves::of(message, Texts::within(Work::for_room(room)), Form::Written, room)?;
+    let texts = Texts::within(Work::of_one_message());
+    let mut leaves = Leaves::of(message, texts, Form::Written, room)?;
     let left = leaves.left();
     let whole = with_type_and_tools(message, whole(&mut leaves, room)?);
     content.read(&mut leaves, whole.clone())?;
@@ -209,10 +210,12 @@ impl Reading {
             let alone = *kind != Kind::Number && !is_brief(value);
             let spoken = if alone { self.alone(text, work)? } else { 0 };
             if spoken == 0 && *kind != Kind::Number {
+                work.spend(NORMALISING + PARTING, value)?;
                 brief.add(label, value);
             }
             // Of keys of few words nobody's harm is made.
             if labels.insert(label) {
+                work.spend(NORMALISING + PARTING, label)?;
                 sentences(&[plain(label)], &mut |text| self.add(text))?;
             }
         }
@@ -258,6 +261,7 @@ fn whole(leaves: &mut Leaves<'_>, room: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
     for leaf in &leaves.found {
         leaves.texts.work.spend(NORMALISING, leaf.value())?;
+        leaves.texts.work.spend(NORMALISING, &leaf.label)?;
         append(&mut out, &leaf.whole());
         if out.len() > room {
             return Err(TooMuch);
@@ -337,4 +341,4 @@ fn humps(mut rest: &str) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

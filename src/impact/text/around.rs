@@ -13,6 +13,7 @@ use super::{
     signals,
     texts::{Form, Texts},
     wordlike::{is_wordlike, spelled_words},
+    work::PARTING,
 };
 use crate::domain::{Message, Recipient};
 
@@ -69,8 +70,11 @@ pub(super) fn around<'a>(
 impl Leaves<'_> {
     /// The words that a name is made of, if it is made of words, written as they are or encoded. How many.
     fn name(&mut self, label: &Rc<str>, name: &str) -> Result<usize, TooMuch> {
+        let work = &mut self.texts.work;
+        let decoded = decoded(name, work)?.unwrap_or_default();
+        work.spend(PARTING, name)?;
+        work.spend(PARTING, &decoded)?;
         let written: Vec<&str> = spelled_words(name).collect();
-        let decoded = decoded(name, &mut self.texts.work)?.unwrap_or_default();
         let decoded: Vec<&str> = spelled_words(&decoded).collect();
         let words = if decoded.len() > written.len() { decoded } else { written };
         // Of one word only, it is one among many, and nothing without a key.

@@ -60,7 +60,7 @@ fn encoded(text: &str, work: &mut Work) -> Option<String> {
 /// `&#100;`, `%64`, `\u0064` and their like, and a plus for a space among them.
 fn marked(text: &str, work: &mut Work) -> Option<String> {
     /// What looking at one takes.
-    const MARK: usize = 8;
+    const MARK: usize = 12;
     let is_mark = |b: u8| matches!(b, b'&' | b'%' | b'\\');
     let marks = text.bytes().map(|b| usize::from(is_mark(b))).sum::<usize>();
     let any_plus = || text.bytes().any(|b| b == b'+');
@@ -355,11 +355,11 @@ mod tests {
     use super::*;
 
     fn decoded(text: &str) -> Option<String> {
-        super::decoded(text, &mut Work::for_room(1 << 20)).unwrap()
+        super::decoded(text, &mut Work::of(1 << 26)).unwrap()
     }
 
     fn plainly(text: &str) -> Option<String> {
-        super::plainly(text, &mut Work::for_room(1 << 20)).unwrap()
+        super::plainly(text, &mut Work::of(1 << 26)).unwrap()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{is_wordlike, work::Work};
 /// The text without such a guise; nothing if it has none.
 pub(super) fn undone(text: &str, work: &mut Work) -> Option<String> {
     /// Every word is looked at, and a text turned round.
-    const LOOKS: usize = 4;
+    const LOOKS: usize = 6;
     if !work.allows(LOOKS * text.len()) {
         return None;
     }
@@ -20,7 +20,7 @@ pub(super) fn undone(text: &str, work: &mut Work) -> Option<String> {
             None => {}
         }
     }
-    if backwards { Some(text.chars().rev().collect()) } else { lettered(text) }
+    if backwards { Some(text.chars().rev().collect()) } else { lettered(text, work) }
 }
 
 enum Guise {
@@ -54,7 +54,9 @@ fn thirteen_on(c: char) -> char {
 }
 
 /// `d3l3te` as `delete`: with one such digit, a text needs two such words, for `k8s` is a name.
-fn lettered(text: &str) -> Option<String> {
+fn lettered(text: &str, work: &mut Work) -> Option<String> {
+    /// A word with digits is written anew.
+    const WRITING: usize = 12;
     if !text.bytes().any(|b| matches!(b, b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'8' | b'@' | b'$')) {
         return None;
     }
@@ -65,7 +67,14 @@ fn lettered(text: &str) -> Option<String> {
         let from = text.get(at + next..)?;
         let length = from.bytes().position(|b| !inside(b)).unwrap_or(from.len());
         at += next + length;
-        if let Some((plain, digits)) = plain(from.get(..length)?) {
+        let word = from.get(..length)?;
+        if !may_be_lettered(word) {
+            continue;
+        }
+        if !work.allows(WRITING * length) {
+            return None;
+        }
+        if let Some((plain, digits)) = plain(word) {
             found += digits;
             out.push_str(text.get(written..at - length)?);
             out.push_str(&plain);
@@ -76,12 +85,13 @@ fn lettered(text: &str) -> Option<String> {
     (found >= 2).then_some(out)
 }
 
+fn may_be_lettered(word: &str) -> bool {
+    const LENGTHS: std::ops::RangeInclusive<usize> = 3..=20;
+    LENGTHS.contains(&word.len()) && !word.bytes().all(|b| b.is_ascii_alphabetic())
+}
+
 /// A word without digits, and how many groups of them stood between its letters.
 fn plain(word: &str) -> Option<(String, usize)> {
-    const LENGTH_MAX: usize = 20;
-    if !(3..=LENGTH_MAX).contains(&word.len()) || word.bytes().all(|b| b.is_ascii_alphabetic()) {
-        return None;
-    }
     let (mut out, mut letters, mut groups, mut open) = (String::new(), 0usize, 0, false);
     for b in word.bytes() {
         let vowel = out.ends_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);

@@ -8,6 +8,7 @@ use super::{
     humps,
     normal::{WORD_WEIGHT, plain, weight_of},
     texts::{Form, Text, Texts},
+    work::{HOLDING, PARTING, SEEING},
 };
 use crate::domain::{Message, Value};
 
@@ -140,6 +141,8 @@ impl<'a> Leaves<'a> {
         if label.is_empty() && text.seen.is_empty() {
             return Ok(());
         }
+        self.texts.work.allows(HOLDING + SEEING * label.len());
+        self.texts.work.all(())?;
         // The colon after its label, and what separates it from the next.
         let signs = if label.is_empty() { WORD_WEIGHT } else { 2 * WORD_WEIGHT };
         self.left = self.left.checked_sub(weight_of(label) + text.weight + signs).ok_or(TooMuch)?;
@@ -154,9 +157,11 @@ impl<'a> Leaves<'a> {
         }
         let text = self.texts.read(key, self.form, self.keys_left)?;
         self.keys_left = self.keys_left.checked_sub(text.weight).ok_or(TooMuch)?;
+        self.texts.work.allows(PARTING * text.seen.len().min(LABEL_BYTES_MAX));
         let (own, whole) = label(&text.seen, LABEL_BYTES_MAX);
         if self.known.insert(key) {
             if !whole {
+                self.texts.work.spend(PARTING + SEEING, &text.seen)?;
                 let (all, _) = label(&text.seen, usize::MAX);
                 self.add(&Rc::from(""), Cow::Owned(all), Kind::Key)?;
             }

@@ -35,6 +35,11 @@ fn latin(run: &str, out: &mut String) {
     // The letter that marks may still join.
     let mut open: Option<char> = None;
     for c in rest.chars() {
+        // It is no mark, and joins nothing before it.
+        if c.is_ascii() {
+            out.extend(open.replace(c));
+            continue;
+        }
         decompose_canonical(c, |part| {
             let part = latin_like(part).unwrap_or(part);
             match open.and_then(|letter| compose(letter, part)) {

@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining_class};
 
-use super::{TooMuch, glued, letters, spelled};
+use super::{
+    TooMuch, glued, letters, spelled,
+    work::{DRAWING, SEEING, Work},
+};
 use crate::domain::unseen::unseen;
 
 /// NFKC (UAX #15), without default-ignorable characters (UAX #44), letters in signs and look-alikes of
@@ -25,14 +28,20 @@ pub(super) fn plain(seen: &str) -> Cow<'_, str> {
 
 /// The first and costly half: compatibility forms and what is not seen. White space stays.
 pub(super) fn seen(text: &str) -> Cow<'_, str> {
-    // Room that is never used up.
+    // Room that is never used up, nor work.
     let mut room = usize::MAX;
-    seen_within(text, &mut room).unwrap_or(Cow::Borrowed(text))
+    seen_within(text, &mut room, &mut Work::of(usize::MAX)).unwrap_or(Cow::Borrowed(text))
 }
 
-/// As [`seen`], which stops where the room is used up: a character may stand for eighteen, and what
+/// As [`seen`], which stops where the room or the work is used up: a character may stand for eighteen, and what
 /// they cost is counted as they come. Takes from `room` what the text weighs.
-pub(super) fn seen_within<'a>(text: &'a str, room: &mut usize) -> Result<Cow<'a, str>, TooMuch> {
+pub(super) fn seen_within<'a>(
+    text: &'a str,
+    room: &mut usize,
+    work: &mut Work,
+) -> Result<Cow<'a, str>, TooMuch> {
+    work.allows(SEEING * text.len());
+    work.all(())?;
     if text.is_ascii() {
         let weight = if text.len() > *room { usize::MAX } else { weight_of(text) };
         *room = room.checked_sub(weight).ok_or(TooMuch)?;
@@ -50,6 +59,9 @@ pub(super) fn seen_within<'a>(text: &'a str, room: &mut usize) -> Result<Cow<'a,
         let drawn = few_marks(drawn).nfkc().filter(|c| !unseen(*c));
         *room = room.checked_sub(if other.is_empty() { 0 } else { LOOK_WEIGHT }).ok_or(TooMuch)?;
         for c in few_marks(drawn) {
+            if !work.allows(DRAWING) {
+                return Err(TooMuch);
+            }
             *room = room.checked_sub(scale.put(c).max(LOOKED_AT_WEIGHT)).ok_or(TooMuch)?;
             out.push(c);
         }

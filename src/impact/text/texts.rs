@@ -13,7 +13,7 @@ use super::{
     decoded::{decoded, plainly},
     leaves::LINE_ENDS,
     normal::{plain, seen_within, weight_of},
-    work::{SEEING, Work},
+    work::Work,
 };
 
 /// How texts are read.
@@ -97,16 +97,14 @@ struct Forms<'a> {
 impl<'a> Forms<'a> {
     fn of(text: &'a str, room: usize, work: &mut Work) -> Result<Self, TooMuch> {
         let mut left = room;
-        work.spend(SEEING, text)?;
-        let seen = seen_within(text, &mut left)?;
+        let seen = seen_within(text, &mut left, work)?;
         let found = decoded(&seen, work)?;
         let marks = if found.is_some() { plainly(&seen, work)? } else { None };
         let weight = room - left;
         let (written, plain) = match marks {
             None => (Text::weighing(seen, weight), found),
             Some(marks) => {
-                work.spend(SEEING, &marks)?;
-                let again = seen_within(&marks, &mut left)?.into_owned();
+                let again = seen_within(&marks, &mut left, work)?.into_owned();
                 let other = found.filter(|found| *found != marks);
                 (Text::weighing(Cow::Owned(again), room - weight - left), other)
             }
@@ -120,8 +118,7 @@ impl<'a> Forms<'a> {
             return Ok(Rc::clone(known));
         }
         let mut left = room;
-        work.spend(SEEING, plain)?;
-        let seen = seen_within(plain, &mut left)?.into_owned();
+        let seen = seen_within(plain, &mut left, work)?.into_owned();
         let text = Rc::new(Text::weighing(Cow::Owned(seen), room - left));
         Ok(Rc::clone(self.decoded.insert(text)))
     }

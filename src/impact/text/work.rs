@@ -1,11 +1,12 @@
-//! How much may be done to read one message? Told before it is done, whatever the message is made of.
+//! How much may be done to read one message? Told before it is done, whatever the message is made of, and the same
+//! for every message, however much of it may be read.
 //!
 //! Each way to look at a text is linear in it, but there are many: a text that is encoded and disguised in
 //! several ways goes through all of them, and what is beside it as well.
 
 use super::TooMuch;
 
-/// What may still be done, in bytes of ASCII that are looked at once: about a nanosecond each.
+/// What may still be done, in about a nanosecond each.
 #[derive(Default)]
 pub(super) struct Work {
     left: usize,
@@ -13,16 +14,19 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// For a message of so much weight: enough for a text of that size in two encodings within each other.
-    pub(super) fn for_room(room: usize) -> Self {
-        const TIMES: usize = 24;
-        Self { left: room.saturating_mul(TIMES), over: false }
+    /// Enough to read 64 KiB of plain text with escapes in it, written and without them.
+    pub(super) fn of_one_message() -> Self {
+        Self::of(3_700_000)
+    }
+
+    pub(super) fn of(left: usize) -> Self {
+        Self { left, over: false }
     }
 
     /// Whether so much more may be done.
-    pub(super) fn allows(&mut self, bytes: usize) -> bool {
-        self.over = self.over || bytes > self.left;
-        self.left = self.left.saturating_sub(bytes);
+    pub(super) fn allows(&mut self, work: usize) -> bool {
+        self.over = self.over || work > self.left;
+        self.left = self.left.saturating_sub(work);
         !self.over
     }
 
@@ -31,17 +35,21 @@ impl Work {
         if self.over { Err(TooMuch) } else { Ok(found) }
     }
 
-    /// Goes so many times through a text.
-    pub(super) fn spend(&mut self, times: usize, text: &str) -> Result<(), TooMuch> {
-        /// Beyond ASCII every character is looked up in tables.
-        const BEYOND_ASCII: usize = 4;
-        let each = if text.is_ascii() { 1 } else { BEYOND_ASCII };
-        self.allows(times * each * text.len());
+    /// Goes through a text, for each byte so long.
+    pub(super) fn spend(&mut self, each: usize, text: &str) -> Result<(), TooMuch> {
+        // Beyond ASCII every character is looked up in tables, and those beside it are looked at one by one.
+        let other = text.bytes().map(|b| usize::from(!b.is_ascii())).sum::<usize>();
+        let looked_at = if other == 0 { text.len() } else { 2 * (text.len() + other) };
+        self.allows(each * looked_at);
         self.all(())
     }
 }
 
-/// How often is a text gone through to see, to normalise, and to part it?
-pub(super) const SEEING: usize = 2;
-pub(super) const NORMALISING: usize = 3;
-pub(super) const PARTING: usize = 5;
+/// What it takes for a byte to see, to normalise, and to part a text,
+pub(super) const SEEING: usize = 4;
+pub(super) const NORMALISING: usize = 5;
+pub(super) const PARTING: usize = 10;
+/// for a character to be drawn as another, or put together,
+pub(super) const DRAWING: usize = 80;
+/// and for a value to be held.
+pub(super) const HOLDING: usize = 120;
