@@ -13,8 +13,8 @@ use async_nats::{Client, ConnectErrorKind};
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Agents, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Lists,
-        Micro, Outbox, Peers, RecordsProbe, Reviewers, RoundTrips, Thresholds,
+        self, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Micro, Outbox,
+        Peers, RecordsProbe, RoundTrips, Thresholds,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -26,6 +26,7 @@ use crate::{
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
+    review::{Agents, Lists, Reviewers},
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{

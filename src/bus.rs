@@ -20,7 +20,7 @@ use crate::{
         Answer, Pipeline, Request,
         backoff::{doubling, jittered},
     },
-    rejection::Rejection,
+    review::{Agents, Reviewers},
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -28,7 +28,6 @@ use crate::{
     wire,
 };
 
-mod agents;
 mod answers;
 mod clerk;
 mod deliberations;
@@ -40,13 +39,11 @@ mod hooks;
 mod inbound;
 mod intake;
 mod lane;
-mod lists;
 mod micro;
 mod outbox;
 mod peers;
 mod pulls;
 mod records_probe;
-mod reviewers;
 mod round_trips;
 mod server_list;
 mod server_time;
@@ -56,19 +53,16 @@ mod thresholds;
 use intake::{Headers, Incoming, Intake, Subscription};
 use server_list::Servers;
 
-pub use agents::Agents;
 pub use clerk::Clerk;
 pub use deliberations::Deliberations;
 pub use fill::Fill;
 pub use hooks::Hooks;
 pub use inbound::Inbound;
 pub use lane::JetStreamLane;
-pub use lists::Lists;
 pub use micro::Micro;
 pub use outbox::Outbox;
 pub use peers::{Link, Peers};
 pub use records_probe::RecordsProbe;
-pub use reviewers::Reviewers;
 pub use round_trips::RoundTrips;
 pub use server_time::watch_server_time;
 pub use thresholds::Thresholds;
@@ -180,27 +174,6 @@ async fn fence(client: &Client) -> Option<bool> {
     client.publish(inbox, Bytes::new()).await.ok()?;
     let echoed = tokio::time::timeout(Duration::from_secs(2), echo.next()).await;
     Some(echoed.is_ok_and(|echo| echo.is_some()))
-}
-
-/// Acts on a request that is not a message within its deadline, and counts how that ended.
-async fn answered<T>(
-    verb: Verb,
-    request: &Request,
-    acting: impl Future<Output = Result<T, Rejection>>,
-    deadline: Duration,
-    metrics: &Metrics,
-) -> (Result<T, Rejection>, Reason) {
-    let outcome = tokio::time::timeout(deadline, acting).await.unwrap_or_else(|_| {
-        let limit = deadline.as_millis();
-        Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
-    });
-    let elapsed = request.received.elapsed();
-    match &outcome {
-        Ok(_) => metrics.done(verb, elapsed),
-        Err(rejection) => metrics.answered(verb, rejection.status(), rejection.reason, elapsed),
-    }
-    let reason = outcome.as_ref().err().map_or(Reason::Delivered, |rejection| rejection.reason);
-    (outcome, reason)
 }
 
 /// What the intake hands requests to.

@@ -10,6 +10,7 @@
 //! - [`impact`]: how much harm a message could do.
 //! - [`deliberation`]: reviewers judge what is parked: rules, votes, decisions.
 //! - [`state`]: what nodes share, as traits; memory and Redis.
+//! - [`review`]: what agents and reviewers ask for besides sending: registrations, what waits, votes.
 //! - [`bus`]: NATS: requests in, deliveries, records and verdicts out.
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
@@ -37,6 +38,7 @@ pub mod phrase;
 pub mod pipeline;
 pub mod policy;
 pub mod rejection;
+pub mod review;
 pub mod secret_file;
 pub mod servers;
 pub mod shutdown;

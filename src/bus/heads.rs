@@ -13,7 +13,6 @@ use crate::{
     domain::{
         AgentId, BroadcastFilter, CapabilityId, DeliberationId, MessageType, Recipient, TenantId, Voter,
     },
-    wire,
 };
 
 /// About 30,000 with a few voters each.
@@ -117,18 +116,4 @@ fn address(case: &Case) -> Result<(MessageType, Recipient), LogError> {
         }
     };
     Ok((message.message_type, to))
-}
-
-/// The parked message, as it was decoded when it was parked.
-pub(super) fn message(case: &Case) -> Result<wire::Decoded, LogError> {
-    let parked = &case.parked;
-    let stamp = wire::Stamp { tenant: &parked.tenant, sender: &parked.sender };
-    // Nothing but a node has written it, and JetStream bounds it.
-    let limits = wire::Limits {
-        request_bytes: parked.message.len(),
-        content_bytes: parked.message.len(),
-        ..wire::Limits::default()
-    };
-    wire::decode(parked.message.as_bytes(), stamp, &limits)
-        .map_err(|failure| LogError::Unreadable(failure.to_string()))
 }

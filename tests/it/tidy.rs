@@ -47,6 +47,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "review",
+        &["phrase", "cpu", "deliberation", "domain", "pipeline", "rejection", "state", "telemetry", "wire"],
+    ),
+    (
         "bus",
         &[
             "phrase",
@@ -56,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "domain",
             "pipeline",
             "rejection",
+            "review",
             "shutdown",
             "skew",
             "state",
@@ -85,6 +90,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "impact",
             "pipeline",
             "policy",
+            "review",
             "shutdown",
             "skew",
             "state",

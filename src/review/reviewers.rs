@@ -9,11 +9,14 @@ use bytes::Bytes;
 use rand::Rng as _;
 use tokio::time::Instant;
 
-use super::{answered, heads, lists::Lists};
+use super::{answered, lists::Lists, parked};
 use crate::{
     cpu::{Cpu, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
-    domain::{AgentId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant, Timestamp, Verb},
+    domain::{
+        AgentId, DeliberationId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant,
+        Timestamp, Verb,
+    },
     pipeline::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
@@ -45,14 +48,14 @@ pub struct Reviewers {
 }
 
 /// A vote that counted.
-struct Voted {
-    judgement: Option<Judgement>,
-    tally: Tally,
+pub struct Voted {
+    pub judgement: Option<Judgement>,
+    pub tally: Tally,
 }
 
 impl Reviewers {
     /// The answer in the encoding of the request, and its reason.
-    pub(super) async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
+    pub async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
         let mut encoding = wire::encoding_of(&request.payload);
         let acting = self.act(verb, request, &mut encoding);
         let (outcome, reason) = answered(verb, request, acting, self.deadline, &self.metrics).await;
@@ -86,20 +89,14 @@ impl Reviewers {
                 let asked = wire::decode_deliberations(&request.payload, &self.limits)?;
                 *encoding = asked.encoding;
                 match &asked.request.id {
-                    Some(id) => {
-                        let case = self.log.load(&tenant.id, id).await.map_err(unavailable)?;
-                        let case = case.filter(|case| sees(case, reader)).ok_or_else(unknown)?;
-                        self.show(case, reader).await
-                    }
-                    None => self.list(&tenant, reader, request).await,
+                    Some(id) => self.show(&tenant, reader, id).await,
+                    None => self.list(&tenant, reader, Instant::from_std(request.received)).await,
                 }
             }
             Verb::Vote => {
                 let asked = wire::decode_vote(&request.payload, &self.limits)?;
                 *encoding = asked.encoding;
-                let voted = self.vote(&tenant, reader, &asked.request).await;
-                self.record(&tenant, reader, &asked.request, &voted);
-                let Voted { judgement, tally } = voted?;
+                let Voted { judgement, tally } = self.vote(&tenant, reader, &asked.request).await?;
                 Ok(ReviewReply::Voted { judgement, count: count(tally) })
             }
             Verb::Send
@@ -115,13 +112,13 @@ impl Reviewers {
         }
     }
 
-    async fn list(
+    /// What waits for this reviewer, and what of it is its own; as it was no earlier than `asked`.
+    pub async fn list(
         &self,
         tenant: &Tenant,
         reader: &AgentId,
-        request: &Request,
+        asked: Instant,
     ) -> Result<ReviewReply, Rejection> {
-        let asked = Instant::from_std(request.received);
         let open = self.lists.share(&tenant.id, asked, || self.log.open(&tenant.id, READ_MAX));
         let open = open.await.map_err(unavailable)?;
         let seen: Vec<&Arc<Head>> = open.iter().filter(|head| sees(&head.case, reader)).collect();
@@ -130,10 +127,18 @@ impl Reviewers {
         Ok(ReviewReply::List { listed: listed.collect(), total: seen.len() })
     }
 
-    async fn show(&self, case: Case, reader: &AgentId) -> Result<ReviewReply, Rejection> {
+    /// One deliberation with its message, for who takes part in it.
+    pub async fn show(
+        &self,
+        tenant: &Tenant,
+        reader: &AgentId,
+        id: &DeliberationId,
+    ) -> Result<ReviewReply, Rejection> {
+        let case = self.log.load(&tenant.id, id).await.map_err(unavailable)?;
+        let case = case.filter(|case| sees(case, reader)).ok_or_else(unknown)?;
         let (bytes, tenant) = (case.parked.message.len(), case.parked.tenant.clone());
         let read = move || {
-            let message = heads::message(&case);
+            let message = parked::message(&case);
             (case, message)
         };
         let read = self.cpu.run_sized(bytes, &tenant, Work::Decode, read).await;
@@ -182,7 +187,19 @@ impl Reviewers {
         }
     }
 
-    async fn vote(&self, tenant: &Tenant, voter: &AgentId, vote: &VoteRequest) -> Result<Voted, Rejection> {
+    /// Counts a vote, and records what came of it.
+    pub async fn vote(
+        &self,
+        tenant: &Tenant,
+        voter: &AgentId,
+        vote: &VoteRequest,
+    ) -> Result<Voted, Rejection> {
+        let voted = self.cast(tenant, voter, vote).await;
+        self.record(tenant, voter, vote, &voted);
+        voted
+    }
+
+    async fn cast(&self, tenant: &Tenant, voter: &AgentId, vote: &VoteRequest) -> Result<Voted, Rejection> {
         // What was appended without a confirmation.
         let mut unconfirmed: Option<Timestamp> = None;
         for attempt in 0..CONFLICTS_MAX {

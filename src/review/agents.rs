@@ -29,7 +29,7 @@ pub struct Agents {
 
 impl Agents {
     /// The answer in the encoding of the request, and its reason.
-    pub(super) async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
+    pub async fn handle(&self, verb: Verb, request: &Request) -> (Bytes, Reason) {
         let mut encoding = wire::encoding_of(&request.payload);
         let acting = self.act(verb, request, &mut encoding);
         let (outcome, reason) = answered(verb, request, acting, self.deadline, &self.metrics).await;
@@ -54,27 +54,17 @@ impl Agents {
             Verb::Register => {
                 let asked = wire::decode_register(body, &self.limits)?;
                 *encoding = asked.encoding;
-                owns(sender, asked.request.agent.as_ref())?;
-                asked.request.check(tenant.limits.capabilities.as_ref())?;
-                self.register(&tenant, asked.request.into_record(sender.clone())).await
+                self.register(&tenant, sender, asked.request).await
             }
             Verb::Heartbeat => {
                 let asked = wire::decode_heartbeat(body, &self.limits)?;
                 *encoding = asked.encoding;
-                owns(sender, asked.request.agent.as_ref())?;
-                match self.registry.heartbeat(&tenant.id, sender).await.map_err(unavailable)? {
-                    true => Ok(RegistryReply::Live { ttl: self.ttl }),
-                    false => Err(not_registered(sender)),
-                }
+                self.heartbeat(&tenant, sender, asked.request.agent.as_ref()).await
             }
             Verb::Unregister => {
                 let asked = wire::decode_unregister(body, &self.limits)?;
                 *encoding = asked.encoding;
-                owns(sender, asked.request.agent.as_ref())?;
-                match self.registry.unregister(&tenant.id, sender).await.map_err(unavailable)? {
-                    true => Ok(RegistryReply::Done),
-                    false => Err(not_registered(sender)),
-                }
+                self.unregister(&tenant, sender, asked.request.agent.as_ref()).await
             }
             Verb::Find => {
                 let asked = wire::decode_find(body, &self.limits)?;
@@ -87,11 +77,16 @@ impl Agents {
         }
     }
 
-    async fn register(
+    /// Makes an agent live, with what it can do. `named` in these is the agent that the request names, if it does.
+    pub async fn register(
         &self,
         tenant: &Tenant,
-        record: crate::domain::AgentRecord,
+        sender: &AgentId,
+        request: RegisterRequest,
     ) -> Result<RegistryReply, Rejection> {
+        owns(sender, request.agent.as_ref())?;
+        request.check(tenant.limits.capabilities.as_ref())?;
+        let record = request.into_record(sender.clone());
         match self.registry.register(&tenant.id, &record, tenant.limits.agents).await.map_err(unavailable)? {
             Registration::Registered { ttl } => Ok(RegistryReply::Live { ttl }),
             Registration::QuotaExceeded { agents } => Err(Rejection::new(
@@ -106,7 +101,35 @@ impl Agents {
         }
     }
 
-    async fn find(&self, tenant: &Tenant, asked: FindRequest) -> Result<RegistryReply, Rejection> {
+    /// Keeps an agent live.
+    pub async fn heartbeat(
+        &self,
+        tenant: &Tenant,
+        sender: &AgentId,
+        named: Option<&AgentId>,
+    ) -> Result<RegistryReply, Rejection> {
+        owns(sender, named)?;
+        match self.registry.heartbeat(&tenant.id, sender).await.map_err(unavailable)? {
+            true => Ok(RegistryReply::Live { ttl: self.ttl }),
+            false => Err(not_registered(sender)),
+        }
+    }
+
+    pub async fn unregister(
+        &self,
+        tenant: &Tenant,
+        sender: &AgentId,
+        named: Option<&AgentId>,
+    ) -> Result<RegistryReply, Rejection> {
+        owns(sender, named)?;
+        match self.registry.unregister(&tenant.id, sender).await.map_err(unavailable)? {
+            true => Ok(RegistryReply::Done),
+            false => Err(not_registered(sender)),
+        }
+    }
+
+    /// Who is live, of those that were asked for.
+    pub async fn find(&self, tenant: &Tenant, asked: FindRequest) -> Result<RegistryReply, Rejection> {
         let ids = match &asked.capability {
             Some(capability) => self.registry.holders(&tenant.id, capability).await,
             None => self.registry.agents(&tenant.id).await,
@@ -151,4 +174,65 @@ fn unavailable(error: StoreError) -> Rejection {
     tracing::warn!(%error, "registry unavailable");
     Rejection::new(Reason::RegistryUnavailable, "the registry of agents does not answer")
         .after(Duration::from_millis(500))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::{
+        domain::{TenantId, TenantLimits},
+        pipeline::AdmissionLimits,
+        state::{Lifetimes, MemoryStore},
+    };
+
+    struct One(Arc<Tenant>);
+
+    impl Tenants for One {
+        fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+            (self.0.id == *id).then(|| Arc::clone(&self.0))
+        }
+    }
+
+    fn agents(tenant: &Arc<Tenant>) -> Agents {
+        Agents {
+            registry: Arc::new(MemoryStore::new(Lifetimes::default())),
+            tenants: Arc::new(One(Arc::clone(tenant))),
+            admission: Arc::new(Admission::new(AdmissionLimits { in_flight: 8, in_flight_per_tenant: 8 })),
+            metrics: Arc::new(Metrics::new("node-1")),
+            limits: wire::Limits::default(),
+            ttl: Duration::from_secs(30),
+            deadline: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_registers_is_found_until_it_leaves_and_nobody_does_it_for_another() {
+        let id: TenantId = "acme".parse().unwrap();
+        let tenant = Arc::new(Tenant {
+            id,
+            labels: Default::default(),
+            limits: TenantLimits::default(),
+            agents: Default::default(),
+            deliberation: Default::default(),
+        });
+        let agents = agents(&tenant);
+        let worker: AgentId = "worker".parse().unwrap();
+        let other: AgentId = "other".parse().unwrap();
+        let asked = wire::decode_register(br#"{"capabilities":["add"]}"#, &agents.limits).unwrap().request;
+        assert!(matches!(agents.register(&tenant, &worker, asked).await, Ok(RegistryReply::Live { .. })));
+        let adders = || FindRequest { capability: Some("add".parse().unwrap()), agent: None };
+        let found = async || match agents.find(&tenant, adders()).await.unwrap() {
+            RegistryReply::Found { agents, .. } => agents.into_iter().map(|it| it.id).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found().await, [worker.clone()]);
+        let refused = agents.unregister(&tenant, &other, Some(&worker)).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::NotOwner);
+        assert!(agents.heartbeat(&tenant, &worker, None).await.is_ok());
+        assert!(agents.unregister(&tenant, &worker, None).await.is_ok());
+        assert!(found().await.is_empty());
+        assert_eq!(agents.heartbeat(&tenant, &worker, None).await.unwrap_err().reason, Reason::NotRegistered);
+    }
 }

@@ -1,0 +1,44 @@
+//! What do agents and reviewers ask of the bus besides sending? To be registered and to find others; what waits for
+//! people, and their votes on it.
+//!
+//! Knows nothing of NATS: a request is bytes with a sender, whoever brings it, and each use case stands by itself for
+//! who has its words already.
+
+use std::{future::Future, time::Duration};
+
+use crate::{
+    domain::{Reason, Verb},
+    pipeline::Request,
+    rejection::Rejection,
+    telemetry::Metrics,
+};
+
+mod agents;
+mod lists;
+mod parked;
+mod reviewers;
+
+pub use agents::Agents;
+pub use lists::Lists;
+pub use reviewers::{Reviewers, Voted};
+
+/// Acts on a request that is not a message within its deadline, and counts how that ended.
+async fn answered<T>(
+    verb: Verb,
+    request: &Request,
+    acting: impl Future<Output = Result<T, Rejection>>,
+    deadline: Duration,
+    metrics: &Metrics,
+) -> (Result<T, Rejection>, Reason) {
+    let outcome = tokio::time::timeout(deadline, acting).await.unwrap_or_else(|_| {
+        let limit = deadline.as_millis();
+        Err(Rejection::new(Reason::TimedOut, format!("not done within {limit} ms")))
+    });
+    let elapsed = request.received.elapsed();
+    match &outcome {
+        Ok(_) => metrics.done(verb, elapsed),
+        Err(rejection) => metrics.answered(verb, rejection.status(), rejection.reason, elapsed),
+    }
+    let reason = outcome.as_ref().err().map_or(Reason::Delivered, |rejection| rejection.reason);
+    (outcome, reason)
+}
