@@ -224,7 +224,8 @@ async fn example_agents_talk(command: impl Fn(&str) -> Command) {
     let mut lines = [worker.line().await, worker.line().await];
     lines.sort();
     assert_eq!(lines, ["acme/packer is ready", "not read: application/msgpack"]);
-    send(&planner, Draft::to_agent("packer", "and 4").encode(Encoding::MessagePack)).await;
+    let sent = send(&planner, Draft::to_agent("packer", "and 4").encode(Encoding::MessagePack)).await;
+    assert_eq!(sent.status, Status::Delivered, "{sent:?}");
     // What it left comes again now and then.
     let mut heard = worker.line().await;
     while heard.starts_with("not read") {
