@@ -45,8 +45,17 @@ demo: servers ## Watch governed messages between agents of two tenants; ends by 
 up: servers build ## Run everything here until Ctrl-C, to play with
 	target/release/agentbus up $(UP)
 
-test: clients last ## All tests, against real servers and real clients
-	$(CARGO) test --workspace
+# The harness tells how long each test took by an option that a stable one takes with this variable only. It is
+# set for the tests alone: cargo would build everything anew with it.
+TIMED := target."cfg(all())".runner = ["env", "RUSTC_BOOTSTRAP=1"]
+
+test: clients last ## All tests, against real servers and real clients; names the slowest
+	@mkdir -p target
+	$(CARGO) --config '$(TIMED)' test --workspace --lib --bins --tests -- -Z unstable-options --report-time \
+	  | tee target/tests.log || failed=1; \
+	printf '\nThe slowest twenty, in seconds:\n'; \
+	sed -n 's/^test \(.*\) \.\.\. [a-zA-Z]* <\([0-9.]*\)s>$$/\2 \1/p' target/tests.log | sort -rn | sed 20q; \
+	exit $${failed:-0}
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --all --check

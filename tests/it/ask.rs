@@ -20,7 +20,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::bus::{Bus, keywords};
+use crate::support::bus::{self, Bus, keywords};
 
 /// Refuses, hides or delays what an answer says of itself.
 const MODULE: &str = r#"package agentbus.modules.answers
@@ -71,7 +71,10 @@ async fn put(planner: &AgentClient, message: Bytes) -> Asked {
     let started = Instant::now();
     loop {
         let asked = planner.ask(message.clone(), Patience::FOR_AN_ANSWER).await.unwrap();
-        let passes = no_place(&asked.verdict) || asked.verdict.reason == Reason::PolicyUnavailable;
+        let passes = match asked.verdict.reason {
+            Reason::Overloaded => no_place(&asked.verdict),
+            _ => bus::is_busy(&asked.verdict),
+        };
         if !passes || started.elapsed() > Duration::from_secs(60) {
             return asked;
         }
@@ -170,7 +173,7 @@ async fn an_asker_hears_the_answer_in_the_encoding_of_the_question() {
     for encoding in [Encoding::Json, Encoding::MessagePack] {
         for to in [json!({"agent": "worker"}), json!({"capability": "sum"})] {
             let draft = Draft { to, ..question("what is it?") };
-            let asked = scene.planner.ask(draft.encode(encoding), Patience::FOR_AN_ANSWER).await.unwrap();
+            let asked = put(&scene.planner, draft.encode(encoding)).await;
             assert_eq!((asked.verdict.status, asked.verdict.reason), (Status::Delivered, Reason::Delivered));
             assert_eq!(asked.verdict.message_id.unwrap().as_str(), draft.message_id);
             let heard = asked.answer.unwrap();

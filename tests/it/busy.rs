@@ -3,13 +3,13 @@
 use std::{sync::mpsc, time::Duration};
 
 use agentbus::{
-    client::{AgentClient, Draft, Patience},
+    client::{AgentClient, Draft},
     domain::{Encoding, Status},
     tenants::{Seed, User},
 };
 use futures_util::StreamExt as _;
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 const MESSAGES: usize = 14;
 
@@ -54,7 +54,7 @@ async fn blocked(busy_for: Duration) {
     let mut sent = Vec::new();
     for number in 0..MESSAGES {
         let draft = Draft::to_agent("worker", &format!("number {number}"));
-        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        let verdict = bus::send(&planner, draft.encode(Encoding::Json)).await;
         assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
         sent.push(draft.message_id);
         tokio::time::sleep(busy_for / 16).await;

@@ -21,8 +21,8 @@ mod release;
 mod survival;
 mod voting;
 
-/// For what follows by itself, on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+/// For what follows by itself, on a busy machine: what is tried again may wait for 90 s.
+const SOON: Duration = Duration::from_secs(180);
 /// For what must not come.
 const MEANWHILE: Duration = Duration::from_millis(400);
 

@@ -15,7 +15,7 @@ use agentbus::{
 };
 use futures_util::{Stream, StreamExt as _};
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 /// One command in Redis' inline form, by one who may do everything; all of the answer.
 pub(crate) fn intrude(bus: &Bus, command: &str) -> Vec<u8> {
@@ -35,8 +35,7 @@ fn key(draft: &Draft) -> String {
 }
 
 async fn send(planner: &AgentClient, draft: &Draft) -> Verdict {
-    let patience = Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(20) };
-    planner.send(draft.encode(Encoding::Json).to_vec().into(), patience).await.unwrap()
+    bus::send(planner, draft.encode(Encoding::Json)).await
 }
 
 async fn arrived(inbox: &mut (impl Stream<Item = async_nats::Message> + Unpin)) -> bool {
@@ -88,7 +87,7 @@ async fn who_writes_to_redis_makes_the_bus_neither_lie_nor_deliver_twice() {
             "EVAL \"local v = redis.call('GET', KEYS[1]) redis.call('SET', KEYS[2], {patch}, 'PX', 60000)\" 2"
         );
         intrude(&bus, &format!("{copy} {} {}", key(&real), key(&other)));
-        let answer = send(&planner, &other).await;
+        let answer = planner.send(other.encode(Encoding::Json), Patience::default()).await.unwrap();
         assert_eq!(answer.reason, Reason::IdempotencyUnavailable, "{answer:?}");
         assert!(answer.retryable && is_silent(&mut inbox).await);
     }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use agentbus::{
-    client::{Draft, Patience},
+    client::Draft,
     domain::{Encoding, Status},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 const AGAIN: &str = "SIGHUP: the configuration was read again";
 const NOT_TAKEN: &str = "SIGHUP: the configuration is not taken over";
@@ -49,7 +49,7 @@ async fn a_node_reads_its_configuration_again_under_traffic_and_goes_on() {
     let good = fs::read_to_string(config(&bus)).unwrap();
     let send = async || {
         let draft = Draft::to_agent("worker", "the report is ready").encode(Encoding::Json);
-        planner.send(draft, Patience::default()).await.unwrap()
+        bus::send(&planner, draft).await
     };
 
     for (number, (text, words, expected)) in [

@@ -168,15 +168,15 @@ async fn a_repeat_gets_the_stored_verdict_and_no_second_delivery() {
 
     let draft = Draft { expires_in: Some(Duration::from_secs(3)), ..Draft::to_agent("worker", "once") };
     let message = draft.encode(Encoding::MessagePack);
-    let first = planner.send(message.clone(), Patience::default()).await.unwrap();
+    let first = bus::send(&planner, message.clone()).await;
     assert_eq!(first.reason, Reason::Delivered);
     for _ in 0..8 {
-        assert_eq!(planner.send(message.clone(), Patience::default()).await.unwrap(), first);
+        assert_eq!(bus::send(&planner, message.clone()).await, first);
     }
     // Later its recipient is gone and it has expired, and still it was delivered.
     worker.json(Verb::Unregister, "{}".to_owned()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(3_100)).await;
-    assert_eq!(planner.send(message.clone(), Patience::default()).await.unwrap(), first);
+    assert_eq!(bus::send(&planner, message.clone()).await, first);
     assert!(next(&mut inbox).await.is_some());
     nothing_more(&mut inbox).await;
 
@@ -189,13 +189,9 @@ async fn a_repeat_gets_the_stored_verdict_and_no_second_delivery() {
         ..Draft::to_agent("worker", "I validate myself")
     };
     let bytes = denied.encode(Encoding::Json);
-    let verdict = planner.send(bytes.clone(), Patience::default()).await.unwrap();
+    let verdict = bus::send(&planner, bytes.clone()).await;
     assert_eq!(verdict.reason, Reason::PolicyDenied);
-    assert_eq!(
-        planner.send(bytes, Patience::default()).await.unwrap(),
-        verdict,
-        "a judgement is kept as well"
-    );
+    assert_eq!(bus::send(&planner, bytes).await, verdict, "a judgement is kept as well");
     bus.stop().await;
 }
 
@@ -253,7 +249,7 @@ async fn every_refusal_names_its_reason_and_the_node_lives_on() {
     ];
     for (reason, message) in cases {
         for bytes in [message.to_string().into_bytes(), rmp_serde::to_vec_named(&message).unwrap()] {
-            let verdict = planner.send(bytes.into(), Patience::default()).await.unwrap();
+            let verdict = bus::send(&planner, bytes.into()).await;
             assert_eq!(verdict.reason, reason, "{verdict:?}");
             assert_eq!(verdict.status, Status::Rejected);
             assert!(!verdict.detail.is_empty());
@@ -265,7 +261,7 @@ async fn every_refusal_names_its_reason_and_the_node_lives_on() {
         (Reason::Malformed, b"{"),
         (Reason::DuplicateKey, b"{\"schema\":1,\"schema\":1}"),
     ] {
-        let verdict = planner.send(bytes.into(), Patience::default()).await.unwrap();
+        let verdict = bus::send(&planner, bytes.into()).await;
         assert_eq!(verdict.reason, reason, "{verdict:?}");
     }
     nothing_more(&mut inbox).await;

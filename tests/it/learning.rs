@@ -8,7 +8,7 @@ use std::{
 
 use agentbus::{
     bus::Thresholds,
-    client::{Draft, Patience},
+    client::Draft,
     deliberation::{Case, Decision},
     domain::{
         Encoding, Impact, Judgement, Level, Message, Parked, Parts, Priority, Reason, Rule, RuleKind,
@@ -28,7 +28,7 @@ use async_nats::jetstream;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 /// Long enough for any machine; nothing waits so long that goes well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -165,7 +165,7 @@ async fn entry(bus: &Bus, tenant: &str) -> Option<Value> {
 async fn urgent(bus: &Bus) -> Reason {
     let draft = Draft { priority: Priority::High, ..Draft::to_agent("worker", "hello") };
     let planner = bus.agent("acme", "planner").await;
-    planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap().reason
+    bus::send(&planner, draft.encode(Encoding::Json)).await.reason
 }
 
 #[tokio::test(flavor = "multi_thread")]

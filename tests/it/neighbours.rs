@@ -19,7 +19,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::support::bus::{Bus, keywords};
+use crate::support::bus::{self, Bus, keywords};
 
 /// Expensive over each content, and without an end where it says so.
 const MODULE: &str = "package agentbus.modules.own
@@ -127,7 +127,7 @@ obligations := {\"redact\": [other | some other in [\"scribe\", \"judge\", \"wor
             content[name] = json!(format!("for {name} alone"));
         }
         let draft = Draft::new(json!({"broadcast": {}}), content);
-        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        let verdict = bus::send(&planner, draft.encode(Encoding::Json)).await;
         let reached = verdict.reach.as_ref().map(|reach| reach.delivered);
         assert_eq!(reached, Some(4), "{verdict:?}");
         for (name, inbox, _) in &mut inboxes {
@@ -162,18 +162,7 @@ async fn one_tenants_runaway_rules_and_large_messages_keep_no_other_tenant_waiti
         // Every third is large itself, and each content is another, so none is remembered.
         let text = format!("{number} {}", "x".repeat(if number % 3 == 0 { 20_000 } else { 20 }));
         let draft = Draft::to_agent("builder", &text);
-        // As the protocol says to: a machine that is busy with other things may be late.
-        let mut verdict = None;
-        for _ in 0..50 {
-            let found = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
-            let again = found.retryable;
-            tokio::time::sleep(found.retry_after.unwrap_or_default()).await;
-            verdict = Some(found);
-            if !again {
-                break;
-            }
-        }
-        let verdict = verdict.unwrap();
+        let verdict = bus::send(&planner, draft.encode(Encoding::Json)).await;
         assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
         let delivered = inbox.next().await.unwrap();
         let delivered: serde_json::Value = serde_json::from_slice(&delivered.payload).unwrap();

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use agentbus::{
-    client::{Draft, Patience},
+    client::Draft,
     domain::{Encoding, Reason},
     tenants::Plan,
 };
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 async fn get(bus: &Bus, path: &str) -> (u16, String) {
     let url = format!("http://{}{path}", bus.stack.nodes()[0].http());
@@ -40,12 +40,12 @@ async fn the_numbers_count_every_verdict_and_name_nobody() {
     let mut inbox = worker.inbox().await.unwrap();
     for _ in 0..3 {
         let draft = Draft::to_agent("worker", "secret-canary-text");
-        planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        bus::send(&planner, draft.encode(Encoding::Json)).await;
         inbox.next().await.unwrap();
     }
     let nobody = Draft::to_agent("nobody", "secret-canary-text").encode(Encoding::MessagePack);
-    assert_eq!(planner.send(nobody, Patience::default()).await.unwrap().reason, Reason::RecipientUnknown);
-    planner.send(b"\xc1secret-canary-text"[..].into(), Patience::default()).await.unwrap();
+    assert_eq!(bus::send(&planner, nobody).await.reason, Reason::RecipientUnknown);
+    bus::send(&planner, b"\xc1secret-canary-text"[..].into()).await;
 
     let (status, numbers) = get(&bus, "/metrics").await;
     assert_eq!(status, 200);
@@ -105,7 +105,7 @@ async fn the_content_limit_of_the_tenants_file_is_the_one_that_counts() {
     let mut inbox = worker.inbox().await.unwrap();
     for (bytes, reason) in [(131_000, Reason::Delivered), (131_073, Reason::TooLarge)] {
         let draft = Draft::to_agent("worker", &"x".repeat(bytes));
-        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        let verdict = bus::send(&planner, draft.encode(Encoding::Json)).await;
         assert_eq!(verdict.reason, reason, "{bytes} bytes: {verdict:?}");
     }
     assert!(inbox.next().await.is_some());
@@ -121,11 +121,11 @@ async fn every_verdict_leaves_a_record() {
     let mut expected = Vec::new();
     for to in ["worker", "nobody", "worker"] {
         let draft = Draft::to_agent(to, "hello");
-        let verdict = planner.send(draft.encode(Encoding::Json), Patience::default()).await.unwrap();
+        let verdict = bus::send(&planner, draft.encode(Encoding::Json)).await;
         let kind = if verdict.reason == Reason::Delivered { "intent" } else { "verdict" };
         expected.push((format!("record.acme.planner.{}.{kind}", draft.message_id), verdict.decision_id));
     }
-    planner.send(b"\xc1"[..].into(), Patience::default()).await.unwrap();
+    bus::send(&planner, b"\xc1"[..].into()).await;
 
     let operator = bus.stack.connect(agentbus::tenants::BusUser::Operator).await.unwrap();
     let records = async_nats::jetstream::new(operator).get_stream_no_info("RECORDS").await.unwrap();

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    clients::{Bus, Running, output, python, root, text},
+    clients::{Bus, Running, answered, output, python, root, text},
     support::bus::redis_of,
 };
 
 /// Runs `agentbus` to its end: its exit code and all it said.
 async fn run(bus: &Bus, words: &[&str]) -> (i32, String) {
-    let ended = output(bus.agentbus(words)).await;
+    let ended = answered(bus, words).await;
     (ended.status.code().unwrap(), text(&ended.stdout) + &text(&ended.stderr))
 }
 

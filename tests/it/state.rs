@@ -78,7 +78,11 @@ struct Node {
 
 impl Node {
     fn start(server: &Server, lifetimes: Lifetimes) -> Self {
-        Self::start_with(server, |settings| settings.lifetimes = lifetimes)
+        Self::start_with(server, |settings| {
+            settings.lifetimes = lifetimes;
+            // A busy machine may be late.
+            settings.command_timeout = Duration::from_secs(2);
+        })
     }
 
     fn start_with(server: &Server, set: impl FnOnce(&mut RedisSettings)) -> Self {

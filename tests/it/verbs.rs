@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use agentbus::{
-    client::{Draft, Patience},
+    client::Draft,
     domain::{Encoding, Reason, Verb, Verdict},
     wire::decode_verdict,
 };
 use futures_util::StreamExt as _;
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistyped_verb_is_told_with_the_verbs_that_there_are_once_and_by_one_node() {
@@ -43,7 +43,7 @@ async fn each_request_is_taken_by_one_node_and_once() {
     const MESSAGES: usize = 100;
     for _ in 0..MESSAGES {
         let draft = Draft::to_agent("worker", "the report is ready").encode(Encoding::Json);
-        assert_eq!(planner.send(draft, Patience::default()).await.unwrap().reason, Reason::Delivered);
+        assert_eq!(bus::send(&planner, draft).await.reason, Reason::Delivered);
     }
     for _ in 0..MESSAGES {
         tokio::time::timeout(Duration::from_secs(60), inbox.next()).await.unwrap().unwrap();
@@ -56,7 +56,7 @@ async fn each_request_is_taken_by_one_node_and_once() {
             reqwest::get(format!("http://{}/metrics", node.http())).await.unwrap().text().await.unwrap();
         let sent = text
             .lines()
-            .filter(|line| line.starts_with("agentbus_requests_total") && line.contains("verb=\"send\""));
+            .filter(|line| line.starts_with("agentbus_requests_total{verb=\"send\",status=\"delivered\""));
         taken += sent.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as usize;
     }
     assert_eq!(taken, MESSAGES, "requests that both nodes have counted");

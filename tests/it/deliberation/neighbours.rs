@@ -4,6 +4,7 @@ use agentbus::tenants::BusUser;
 use async_nats::jetstream::{self, Context};
 
 use super::*;
+use crate::support::bus;
 
 /// Bytes of a stream that is soon full.
 const LITTLE: u64 = 1 << 20;
@@ -65,7 +66,7 @@ async fn a_full_log_keeps_room_for_its_ends_and_fills_for_its_own_tenant_alone()
         loop {
             let draft = severe(&"x".repeat(bytes));
             let message = draft.encode(Encoding::Json);
-            let verdict = court.planner.send(message, Patience::default()).await.unwrap();
+            let verdict = bus::send(&court.planner, message).await;
             let Some(id) = verdict.deliberation_id else {
                 assert_eq!(verdict.reason, Reason::TooManyParked, "{verdict:?}");
                 assert!(verdict.detail.contains("store of deliberations has no room"), "{}", verdict.detail);

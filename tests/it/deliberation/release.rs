@@ -145,6 +145,26 @@ async fn a_broadcast_that_was_stored_in_part_and_then_refused_is_told_as_deliver
     court.stop().await;
 }
 
+/// By which nodes learn of decisions.
+async fn effects(court: &Court) -> PullConsumer {
+    let node = jetstream::new(court.bus.stack.connect(BusUser::Node).await.unwrap());
+    let name = agentbus::tenants::names::CLERK_CONSUMER;
+    node.get_consumer_from_stream(name, "DELIBERATIONS_acme").await.unwrap()
+}
+
+async fn handed_out(effects: &PullConsumer) -> u64 {
+    effects.get_info().await.unwrap().delivered.consumer_sequence
+}
+
+/// Waits until so many were handed out.
+async fn comes_to(effects: &PullConsumer, many: u64) {
+    let until = Instant::now() + SOON;
+    while handed_out(effects).await < many {
+        assert!(Instant::now() < until, "it is not tried again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The store is full when the sender is to be told: tried again, and recorded once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_that_cannot_be_told_for_a_while_is_recorded_once() {
@@ -174,10 +194,12 @@ async fn a_decision_that_cannot_be_told_for_a_while_is_recorded_once() {
         counts.iter().map(|(_, count)| count).sum::<usize>()
     };
     let before = recorded().await;
+    let effects = effects(&court).await;
+    let begun = handed_out(&effects).await;
     parked.vote(&court.judge, "reject").await;
     parked.vote(&court.agent("arbiter").await, "reject").await;
-    // Some attempts.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // The first attempts have come to nothing when it is handed out again.
+    comes_to(&effects, begun + 3).await;
     assert!(court.show(&court.judge, &parked.id).await["conclusion"].is_null(), "concluded, and told nobody");
     assert_eq!(recorded().await, before, "recorded before it could be told");
     let provisioner = court.bus.stack.connect(BusUser::Provisioner).await.unwrap();
@@ -196,11 +218,7 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
     court.worker.register(&["gates"]).await.unwrap();
     let to_one = Draft::new(json!({ "capability": "gates" }), json!({ "text": "open" }));
     let parked = court.park(&Draft { priority: Priority::Critical, ..to_one }).await;
-    let node = court.bus.stack.connect(BusUser::Node).await.unwrap();
-    let effects: PullConsumer = jetstream::new(node)
-        .get_consumer_from_stream(agentbus::tenants::names::CLERK_CONSUMER, "DELIBERATIONS_acme")
-        .await
-        .unwrap();
+    let effects = effects(&court).await;
     court.bus.stack.redis_mut().unwrap().child_mut().kill().await;
     // The registrations that a node remembers are forgotten.
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -227,12 +245,7 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
         }
     }
     stack.node_mut(0).unwrap().child_mut().resume();
-    let tried = async |effects: &PullConsumer| effects.get_info().await.unwrap().delivered.consumer_sequence;
-    let until = Instant::now() + SOON;
-    while tried(&effects).await == begun {
-        assert!(Instant::now() < until, "it is not tried again");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    comes_to(&effects, begun + 1).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let shown = court.show(&court.judge, &parked.id).await;
     assert!(shown["conclusion"].is_null(), "an approval is thrown away: {shown}");

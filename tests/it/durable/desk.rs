@@ -6,10 +6,14 @@ use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason, Status, Verdict},
     servers::StackOptions,
-    tenants::{BusUser, Plan},
+    tenants::{BusUser, Plan, names},
     wire::decode_verdict,
 };
-use async_nats::jetstream::{self, consumer::pull, message::StreamMessage};
+use async_nats::jetstream::{
+    self,
+    consumer::{FromConsumer as _, pull},
+    message::StreamMessage,
+};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use tempfile::TempDir;
 
@@ -33,10 +37,11 @@ const MODULE: &str = "package agentbus.modules.desk\n\n\
     obligations := {\"lane\": \"durable\"} if input.message.content.text == \"for later\"\n";
 
 pub(super) const PATIENT: Patience =
-    Patience { attempt: Duration::from_millis(1500), deadline: Duration::from_secs(20) };
+    Patience { attempt: Duration::from_millis(1500), deadline: Duration::from_secs(60) };
 /// Nothing comes within this.
 pub(super) const SILENCE: Duration = Duration::from_millis(400);
-const SOON: Duration = Duration::from_secs(60);
+/// On a busy machine: what a node had in hand comes again after 30 s, and then one at a time, each 15 s later.
+const SOON: Duration = Duration::from_secs(180);
 
 /// Dropping it ends every process of it.
 pub(super) struct Desk {
@@ -100,6 +105,15 @@ impl Desk {
         provisioner.update_stream(jetstream::stream::Config { max_bytes: 1, ..config }).await.unwrap();
     }
 
+    /// What a node has in hand and does not settle is handed out again after so long; unless said, after 30 s.
+    pub(super) async fn come_again_after(&self, ack_wait: Duration) {
+        let provisioner = jetstream::new(self.bus.stack.connect(BusUser::Provisioner).await.unwrap());
+        let stream = self.operator.get_stream("IN_acme").await.unwrap();
+        let nodes = stream.consumer_info(names::NODES_CONSUMER).await.unwrap();
+        let config = pull::Config::try_from_consumer_config(nodes.config).unwrap();
+        provisioner.create_consumer_on_stream(pull::Config { ack_wait, ..config }, "IN_acme").await.unwrap();
+    }
+
     /// A number of the first node.
     pub(super) async fn number(&self, name: &str) -> i64 {
         let node = self.bus.stack.nodes().first().unwrap();
@@ -123,9 +137,9 @@ impl Desk {
     }
 
     /// Waits until nothing is left to be governed.
-    pub(super) async fn is_empty(&self, limit: Duration) -> bool {
+    pub(super) async fn is_empty(&self) -> bool {
         let started = std::time::Instant::now();
-        while started.elapsed() < limit {
+        while started.elapsed() < SOON {
             let stream = self.operator.get_stream("IN_acme").await.unwrap();
             if stream.cached_info().state.messages == 0 {
                 return true;

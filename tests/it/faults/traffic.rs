@@ -11,7 +11,7 @@ use std::{
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
-    domain::{Encoding, Verdict},
+    domain::{Encoding, Status, Verdict},
 };
 use futures_util::StreamExt as _;
 use rand::Rng as _;
@@ -28,9 +28,9 @@ pub(super) struct Persistence {
     pub(super) deadline: Duration,
 }
 
-/// Any node's death costs at most a lease of two seconds, so this is enough for several.
+/// Any node's death costs at most a lease of two seconds, so this is enough for several, on a busy machine too.
 pub(super) const PERSISTENT: Persistence =
-    Persistence { attempt: Duration::from_millis(400), deadline: Duration::from_secs(12) };
+    Persistence { attempt: Duration::from_millis(400), deadline: Duration::from_secs(40) };
 
 /// One attempt and no other.
 pub(super) const ONCE: Persistence =
@@ -146,7 +146,7 @@ impl Traffic {
 impl Heard {
     /// Compares with what was received, when nothing more is on its way.
     pub(super) async fn faults(&self, receipts: &Receipts) -> Vec<Fault> {
-        quiet(receipts).await;
+        self.quiet(receipts).await;
         let mut ledger = Ledger::new();
         for (id, verdict) in &self.verdicts {
             ledger.entry(id.clone()).or_default().verdicts.push(verdict.clone());
@@ -155,6 +155,24 @@ impl Heard {
             ledger.entry(id).or_default().receipts = decisions;
         }
         checker::check(&self.sent, &ledger)
+    }
+
+    /// All that was said to be delivered has come, or ten seconds have passed; and nothing more comes.
+    async fn quiet(&self, receipts: &Receipts) {
+        let delivered = || self.verdicts.iter().filter(|(_, verdict)| verdict.status == Status::Delivered);
+        let all_came = || {
+            let came = receipts.all();
+            delivered().all(|(id, _)| came.contains_key(id))
+        };
+        let (started, mut last) = (Instant::now(), (receipts.count(), Instant::now()));
+        while started.elapsed() < Duration::from_secs(10)
+            && (last.1.elapsed() < Duration::from_millis(500) || !all_came())
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if receipts.count() != last.0 {
+                last = (receipts.count(), Instant::now());
+            }
+        }
     }
 
     /// How many verdicts each node gave.
@@ -172,17 +190,5 @@ impl Heard {
             *reasons.entry(verdict.reason.as_str()).or_default() += 1;
         }
         reasons
-    }
-}
-
-/// Nothing was received for half a second, or five have passed.
-async fn quiet(receipts: &Receipts) {
-    let started = Instant::now();
-    let mut last = (receipts.count(), Instant::now());
-    while last.1.elapsed() < Duration::from_millis(500) && started.elapsed() < Duration::from_secs(5) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if receipts.count() != last.0 {
-            last = (receipts.count(), Instant::now());
-        }
     }
 }

@@ -31,7 +31,7 @@ fn lines(headers: &HeaderMap, draft: &Draft) -> String {
 }
 
 async fn next(inbox: &mut (impl Stream<Item = Message> + Unpin)) -> HeaderMap {
-    let message = tokio::time::timeout(Duration::from_secs(20), inbox.next()).await.unwrap().unwrap();
+    let message = tokio::time::timeout(Duration::from_secs(60), inbox.next()).await.unwrap().unwrap();
     message.headers.unwrap()
 }
 

@@ -21,7 +21,9 @@ use super::{
 #[tokio::test]
 async fn a_redis_that_stands_still_is_a_timeout_and_then_no_wait() {
     let server = Server::start();
-    let node = Node::ready(&server, LIFETIMES).await;
+    // With the time that a node gives it.
+    let node = Node::start_with(&server, |settings| settings.lifetimes = LIFETIMES);
+    assert!(node.store.ready(super::SOON).await);
     server.pause();
     let start = Instant::now();
     let error = node.store.claim(&message("stuck"), &DIGEST).await.unwrap_err();

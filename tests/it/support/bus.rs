@@ -63,18 +63,24 @@ pub(crate) fn redis_of(stack: &Stack) -> config::Redis {
     }
 }
 
-/// A node's configuration that loads no model, and gives up sooner than a test does.
+/// A node's configuration that loads no model, gives up sooner than a test does, and forgets no agent that has no
+/// heartbeat as long as one lasts.
 pub(crate) fn keywords() -> toml::Table {
-    "impact.scorer = \"keywords\"\ndurable.give_up_after = \"9s\"".parse().unwrap()
+    "impact.scorer = \"keywords\"\ndurable.give_up_after = \"9s\"\nregistry.ttl = \"10m\"".parse().unwrap()
 }
 
-/// Sends until a node has time for it: on a busy machine Redis or the policy may miss their limits, which the
-/// sender of a message is told to wait for.
+/// Sends until a node has time for it: on a busy machine Redis, JetStream or the policy may miss their limits,
+/// which the sender of a message is told to wait for.
 pub(crate) async fn send(agent: &AgentClient, message: bytes::Bytes) -> Verdict {
-    let patience = Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(60) };
+    sent(agent, message, Patience { attempt: Duration::from_secs(2), deadline: Duration::from_secs(60) })
+        .await
+}
+
+/// The same, of those whose answer may take its time.
+pub(crate) async fn sent(agent: &AgentClient, message: bytes::Bytes, patience: Patience) -> Verdict {
     for _ in 0..200 {
         let verdict = agent.send(message.clone(), patience).await.unwrap();
-        if !BUSY.contains(&verdict.reason) {
+        if !is_busy(&verdict) {
             return verdict;
         }
         tokio::time::sleep(verdict.retry_after.unwrap_or(Duration::from_millis(50))).await;
@@ -82,9 +88,17 @@ pub(crate) async fn send(agent: &AgentClient, message: bytes::Bytes) -> Verdict 
     panic!("the nodes have no time");
 }
 
-const BUSY: [Reason; 4] = [
+/// Whether a node had no time for it, or what it needs had none.
+pub(crate) fn is_busy(verdict: &Verdict) -> bool {
+    BUSY.contains(&verdict.reason)
+}
+
+pub(crate) const BUSY: [Reason; 7] = [
+    Reason::Overloaded,
+    Reason::AuditUnavailable,
     Reason::PolicyUnavailable,
     Reason::IdempotencyUnavailable,
     Reason::RegistryUnavailable,
     Reason::ClockUncertain,
+    Reason::DeliberationUnavailable,
 ];

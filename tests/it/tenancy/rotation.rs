@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use tokio::{process::Command, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::bus::Bus;
+use crate::support::bus::{self, Bus};
 
 const ASKERS: usize = 8;
 const PATIENCE: Patience =
@@ -100,7 +100,7 @@ async fn an_agents_and_the_nodes_keys_are_changed_under_load_and_no_message_fail
             while !stop.is_cancelled() {
                 let planner = current.lock().unwrap().clone();
                 let draft = Draft::to_agent("worker", "the weekly summary is ready");
-                let verdict = planner.send(draft.encode(Encoding::Json), PATIENCE).await.unwrap();
+                let verdict = bus::sent(&planner, draft.encode(Encoding::Json), PATIENCE).await;
                 assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
                 delivered.push(draft.message_id);
             }
