@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn weights_and_the_lift_of_reports_and_a_threshold_that_learns_have_their_say() {
-        let heavy = limits("deliberation_threshold = 0.3\nweights = { permission = 100.0 }");
+        let heavy = limits("deliberation_threshold = 0.3\nweights = { semantic = 100.0 }");
         let usual = limits("deliberation_threshold = 0.3");
         assert_ne!(heavy.first(), usual.first(), "the mean is another");
         let reports = limits("report_lift_max = 0.3").join("\n");

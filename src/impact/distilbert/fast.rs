@@ -15,6 +15,10 @@ use super::{
     weights::{self, Weights, WeightsError, values},
 };
 
+/// Rows of a layer between which the thread gives way: with AVX2 the widest layer takes 5 ms for the 512 of a full
+/// pass, and less than one for these, at the same speed.
+const ROWS: usize = 64;
+
 /// An encoder's layers as the kernels read them.
 pub struct Fast {
     dim: usize,
@@ -132,22 +136,45 @@ impl Fast {
         rows::norm(x, self.norm.borrow())?;
         for layer in &self.layers {
             let qkv = wide.get_mut(..3 * rows).unwrap_or_default();
-            layer.qkv.run(x, After::Bias, qkv, rounded)?;
+            in_turns(&layer.qkv, x, After::Bias, qkv, rounded)?;
             give_way();
             self.attention.run(qkv, lengths, context, attention)?;
             give_way();
-            layer.out.run(context, After::BiasAndAdd(x), y, rounded)?;
+            in_turns(&layer.out, context, After::BiasAndAdd(x), y, rounded)?;
             rows::norm(y, layer.attention_norm.borrow())?;
             let up = wide.get_mut(..tokens * self.hidden).unwrap_or_default();
             give_way();
-            layer.up.run(y, After::BiasAndGelu, up, rounded)?;
+            in_turns(&layer.up, y, After::BiasAndGelu, up, rounded)?;
             give_way();
-            layer.down.run(up, After::BiasAndAdd(y), x, rounded)?;
+            in_turns(&layer.down, up, After::BiasAndAdd(y), x, rounded)?;
             rows::norm(x, layer.output_norm.borrow())?;
             give_way();
         }
         Ok(x)
     }
+}
+
+/// A layer for some rows at a time, between which it gives way. Rows do not notice each other, so nothing else
+/// comes of it.
+fn in_turns(
+    linear: &Linear,
+    x: &[f32],
+    after: After<'_>,
+    out: &mut [f32],
+    rounded: &mut Rounded,
+) -> Result<(), Mismatch> {
+    let (inputs, outputs) = (ROWS * linear.inputs().max(1), ROWS * linear.outputs().max(1));
+    for (turn, (x, out)) in x.chunks(inputs).zip(out.chunks_mut(outputs)).enumerate() {
+        if turn > 0 {
+            give_way();
+        }
+        let after = match after {
+            After::Bias | After::BiasAndGelu => after,
+            After::BiasAndAdd(add) => After::BiasAndAdd(add.chunks(outputs).nth(turn).unwrap_or_default()),
+        };
+        linear.run(x, after, out, rounded)?;
+    }
+    Ok(())
 }
 
 /// A pass takes milliseconds, and a system lets a thread keep its core for about three. What reads and
