@@ -13,6 +13,7 @@ mod config;
 mod fast;
 mod ops;
 mod reference;
+mod turns;
 mod weights;
 
 pub use config::{Config, ConfigError};

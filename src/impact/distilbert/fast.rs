@@ -12,10 +12,11 @@ use candle_core::Tensor;
 use super::{
     Config, Precision, Unavailable,
     ops::EPSILON,
+    turns::Turns,
     weights::{self, Weights, WeightsError, values},
 };
 
-/// Rows of a layer between which the thread gives way: with AVX2 the widest layer takes 5 ms for the 512 of a full
+/// Rows of a layer between which the thread may give way: with AVX2 the widest layer takes 5 ms for the 512 of a full
 /// pass, and less than one for these, at the same speed.
 const ROWS: usize = 64;
 
@@ -54,6 +55,7 @@ pub struct Buffers {
     lengths: Vec<usize>,
     rounded: Rounded,
     attention: attention::Buffers,
+    turns: Turns,
 }
 
 /// Why the kernels cannot run this model.
@@ -117,7 +119,8 @@ impl Fast {
     /// The last hidden states of all tokens, sequence after sequence. The ids are known to be of the
     /// vocabulary, and the lengths to have positions.
     pub fn run<'a>(&self, sequences: &[&[u32]], buffers: &'a mut Buffers) -> Result<&'a [f32], Mismatch> {
-        let Buffers { x, y, wide, context, lengths, rounded, attention } = buffers;
+        let Buffers { x, y, wide, context, lengths, rounded, attention, turns } = buffers;
+        turns.begin();
         lengths.clear();
         lengths.extend(sequences.iter().map(|ids| ids.len()));
         let tokens: usize = lengths.iter().sum();
@@ -136,51 +139,39 @@ impl Fast {
         rows::norm(x, self.norm.borrow())?;
         for layer in &self.layers {
             let qkv = wide.get_mut(..3 * rows).unwrap_or_default();
-            in_turns(&layer.qkv, x, After::Bias, qkv, rounded)?;
-            give_way();
+            in_turns(&layer.qkv, x, After::Bias, qkv, rounded, turns)?;
             self.attention.run(qkv, lengths, context, attention)?;
-            give_way();
-            in_turns(&layer.out, context, After::BiasAndAdd(x), y, rounded)?;
+            in_turns(&layer.out, context, After::BiasAndAdd(x), y, rounded, turns)?;
             rows::norm(y, layer.attention_norm.borrow())?;
             let up = wide.get_mut(..tokens * self.hidden).unwrap_or_default();
-            give_way();
-            in_turns(&layer.up, y, After::BiasAndGelu, up, rounded)?;
-            give_way();
-            in_turns(&layer.down, up, After::BiasAndAdd(y), x, rounded)?;
+            in_turns(&layer.up, y, After::BiasAndGelu, up, rounded, turns)?;
+            in_turns(&layer.down, up, After::BiasAndAdd(y), x, rounded, turns)?;
             rows::norm(x, layer.output_norm.borrow())?;
-            give_way();
         }
         Ok(x)
     }
 }
 
-/// A layer for some rows at a time, between which it gives way. Rows do not notice each other, so nothing else
-/// comes of it.
+/// A layer for some rows at a time, after which others may have the core. Rows do not notice each other, so nothing
+/// else comes of it.
 fn in_turns(
     linear: &Linear,
     x: &[f32],
     after: After<'_>,
     out: &mut [f32],
     rounded: &mut Rounded,
+    turns: &mut Turns,
 ) -> Result<(), Mismatch> {
     let (inputs, outputs) = (ROWS * linear.inputs().max(1), ROWS * linear.outputs().max(1));
     for (turn, (x, out)) in x.chunks(inputs).zip(out.chunks_mut(outputs)).enumerate() {
-        if turn > 0 {
-            give_way();
-        }
         let after = match after {
             After::Bias | After::BiasAndGelu => after,
             After::BiasAndAdd(add) => After::BiasAndAdd(add.chunks(outputs).nth(turn).unwrap_or_default()),
         };
         linear.run(x, after, out, rounded)?;
+        turns.computed(x.len() * linear.outputs());
     }
     Ok(())
-}
-
-/// A pass takes milliseconds, and a system lets a thread keep its core for about three. What reads and
-/// answers messages needs microseconds, and should not wait that long for them.
-fn give_way() {
-    std::thread::yield_now();
 }
 
 impl Norm {
