@@ -4,6 +4,7 @@
 //!
 //! - [`domain`]: the words of the bus as types. [`rejection`]: every way to say no.
 //! - [`wire`]: bytes to domain and back, under hard limits.
+//! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
 //! - [`pipeline`]: the way of a message, on one screen.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
@@ -32,6 +33,7 @@ pub mod config;
 pub mod cpu;
 pub mod deliberation;
 pub mod domain;
+pub mod governance;
 pub mod impact;
 pub mod phrase;
 pub mod pipeline;

@@ -13,8 +13,9 @@ use tracing::Instrument as _;
 use crate::{
     cpu::Cpu,
     deliberation::DeliberationLog,
-    domain::{AgentId, Constitution, Encoding, Message, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
-    impact::{Assessor, Past},
+    domain::{AgentId, Constitution, Encoding, Impact, Reason, Tenant, TenantId, Timestamp, Verb, Verdict},
+    governance::{self, Checked, Decoded, Effect, Judging, Plan, Purpose, RetryMode, Rules},
+    impact::{Assessor, Need, Unassessed},
     policy::Gate,
     rejection::Rejection,
     skew::Skew,
@@ -27,7 +28,6 @@ mod admission;
 mod ask;
 mod attempts;
 pub mod backoff;
-mod constitution;
 mod courier;
 mod deliver;
 mod keep;
@@ -37,14 +37,10 @@ mod park;
 mod questions;
 mod read;
 mod recipients;
-mod redact;
 mod release;
-mod route;
 mod stored;
-mod structure;
 mod tell;
 mod trail;
-mod units;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
 pub use ask::{Ask, Heard, Waiting};
@@ -55,13 +51,11 @@ pub use lane::{
     Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored,
     Unless,
 };
-use park::Parking;
 pub use questions::{Asked, QuestionLimits, Questions};
 pub use read::not_computed;
 pub use recipients::Rotation;
 pub use release::{Hindered, RELEASES_MAX};
-use route::{Patience, Way};
-use trail::{Judged, Outcome, Trail};
+use trail::{Outcome, Trail};
 
 /// One request as it came from the wire, with what NATS stamped into its subject.
 #[derive(Debug)]
@@ -152,88 +146,100 @@ impl Pipeline {
         trail.passed(Stage::Admit);
 
         // 2. decode: under hard limits, tied to the sender that NATS stamped
-        let letter = self.read(request, trail, &self.limits.wire).await?;
+        let decoded = tenant.decoded(self.read(request, trail, &self.limits.wire).await?)?;
         trail.passed(Stage::Decode);
 
         // 3.–6. may it go, and to whom? A repeat gets its stored verdict instead, also when the
         // judgement would be another by now.
-        let judged = self.judge(&letter, &tenant, trail, Patience::Sender).await;
-        if let Some(earlier) = once::enter(self, &letter, &judged, trail).await? {
+        let plan = self.judge(&decoded, trail, Purpose { mode: RetryMode::Sender, approval: None }).await;
+        if let Some(earlier) = once::enter(self, decoded.letter(), &plan, trail).await? {
             return Ok(earlier);
         }
         trail.passed(Stage::Claim);
 
         // 7. deliver, each recipient by its own permit: now, durably, or once its reviewers approve
-        let judged = judged?;
-        match &judged.way {
-            Way::Live => {
-                let reach = deliver::hand_over(self, judged, &letter, request, trail, None).await?;
+        match plan?.effect {
+            Effect::Deliver(to) => {
+                let reach = deliver::hand_over(self, to, decoded.letter(), request, trail, None).await?;
                 trail.passed(Stage::Deliver);
                 Ok(Outcome::Delivered(reach))
             }
-            Way::Durable => self.store_recorded(judged, &letter, request, trail).await,
-            Way::Parked(why) => {
-                let (judged, letter, tenant) = (&judged, &letter, &*tenant);
-                let parking = Parking { judged, why, letter, tenant, request };
-                once::park(self, parking, trail).await
+            Effect::Store(to) => self.store_recorded(to, decoded.letter(), request, trail).await,
+            Effect::Park(parking) => once::park(self, &parking, request, trail).await,
+        }
+    }
+
+    /// What is to be done with the message: the core judges, and names what it needs; that is looked up here.
+    async fn judge<'a>(
+        &self,
+        decoded: &'a Decoded,
+        trail: &mut Trail,
+        purpose: Purpose<'a>,
+    ) -> Result<Plan<'a>, Rejection> {
+        let mut judging = self.check(decoded, trail)?.judge(purpose);
+        loop {
+            judging = match judging {
+                Judging::NeedsRegistry(asks) => {
+                    let view = recipients::find(&*self.registry, &self.rotation, &asks).await?;
+                    let next = asks.found(view)?;
+                    trail.passed(Stage::Recipient);
+                    next
+                }
+                // 5. policy: a permit for each recipient, or the reason why there is none
+                Judging::NeedsPolicy(asks) => {
+                    let answers = recipients::ask(&self.gate, &asks).await;
+                    let next = asks.answered(answers)?;
+                    trail.passed(Stage::Policy);
+                    next
+                }
+                // 6. impact: a score from 0 to 1, which says whether reviewers see it first
+                Judging::NeedsModel(permitted) => {
+                    trail.permitted(&permitted);
+                    let impact = match permitted.need() {
+                        Some(need) => Some(self.score(decoded, need, trail).await),
+                        None => None,
+                    };
+                    Judging::Routed(permitted.scored(impact).route()?)
+                }
+                Judging::Routed(routed) => {
+                    let plan = routed.plan();
+                    trail.planned(&plan);
+                    return Ok(plan);
+                }
             }
         }
     }
 
-    async fn judge(
-        &self,
-        letter: &wire::Decoded,
-        tenant: &Tenant,
-        trail: &mut Trail,
-        patience: Patience,
-    ) -> Result<Judged, Rejection> {
-        let message = &letter.message;
-        self.check(letter, tenant, trail)?;
-
-        // The policy judges a message *to somebody*, so whom it would reach comes first.
-        let durable = patience != Patience::Sender;
-        let candidates = recipients::find(&*self.registry, &self.rotation, tenant, message, durable).await?;
-        trail.passed(Stage::Recipient);
-
-        // 5. policy: a permit for each recipient, or the reason why there is none
-        let judged = recipients::permit(&self.gate, letter, tenant, candidates, None).await?;
-        trail.permitted(&judged);
-        trail.passed(Stage::Policy);
-
-        // 6. impact: a score from 0 to 1, which says whether reviewers see it first
-        let past = self.past(message, tenant, trail).await;
-        let impact = self.assessor.assess(message, tenant, past, route::need(&judged), trail.now()).await;
-        trail.assessed(&impact);
-        trail.passed(Stage::Impact);
-        let way = route::way(&judged, &impact, tenant, patience)?;
-        Ok(Judged { way, ..judged })
-    }
-
-    /// What the message comes after in its sender's past, however often it is judged.
-    async fn past(&self, message: &Message, tenant: &Tenant, trail: &mut Trail) -> Past {
+    /// How much harm it could do, after what its sender has sent; judged twice, it is observed once.
+    async fn score(&self, decoded: &Decoded, need: Need, trail: &mut Trail) -> Result<Impact, Unassessed> {
+        let (message, tenant) = (decoded.message(), decoded.tenant());
         let observation = match trail.take_observation() {
             Some(observation) => observation,
             None => self.assessor.observe(message, tenant, trail.now()).await,
         };
         let past = observation.past();
         trail.observed(observation);
-        past
+        let impact = self.assessor.assess(message, tenant, past, need, trail.now()).await;
+        trail.assessed(&impact);
+        trail.passed(Stage::Impact);
+        impact
     }
 
-    fn check(&self, letter: &wire::Decoded, tenant: &Tenant, trail: &mut Trail) -> Result<(), Rejection> {
-        // By a wrong clock nothing can be told of its times, neither that they are good nor that they are not.
-        if self.skew.is_off() {
-            return Err(Rejection::new(Reason::ClockUncertain, "the clock of this node is off; ask again"));
-        }
-
+    fn check<'a>(&self, decoded: &'a Decoded, trail: &mut Trail) -> Result<Checked<'a>, Rejection> {
+        let rules = Rules {
+            constitutions: &self.constitutions,
+            clock_skew: self.limits.clock_skew,
+            clock_is_off: self.skew.is_off(),
+            now: trail.now(),
+        };
         // 3. constitution: the message names one that is in force
-        constitution::check(&letter.message, &self.constitutions, trail.now())?;
+        let in_force = decoded.in_force(&rules)?;
         trail.passed(Stage::Constitution);
 
         // 4. structure: its times and its size
-        structure::check(letter, tenant, trail.now(), self.limits.clock_skew)?;
+        let checked = in_force.checked(&rules)?;
         trail.passed(Stage::Structure);
-        Ok(())
+        Ok(checked)
     }
 }
 
@@ -241,7 +247,7 @@ impl Pipeline {
     /// The constitutions in force, by commas, and the milliseconds since 1970 by this node's clock.
     pub fn in_force(&self) -> (String, String) {
         let now = (self.clock)();
-        (constitution::in_force(&self.constitutions, now), now.0.to_string())
+        (governance::in_force(&self.constitutions, now), now.0.to_string())
     }
 
     /// For a request that found no room: told so at once, undecoded.

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Tenants, backoff::jittered};
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
+    governance::Admitted,
     rejection::Rejection,
 };
 
@@ -76,8 +77,8 @@ impl Admission {
         tenants: &dyn Tenants,
         tenant: &TenantId,
         sender: &AgentId,
-    ) -> Result<(Arc<Tenant>, Slot), Rejection> {
-        let tenant = known(tenants, tenant, sender)?;
+    ) -> Result<(Admitted, Slot), Rejection> {
+        let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
         let slot = self.rated(&tenant)?;
         Ok((tenant, slot))
     }
@@ -89,8 +90,8 @@ impl Admission {
         tenants: &dyn Tenants,
         tenant: &TenantId,
         sender: &AgentId,
-    ) -> Result<(Arc<Tenant>, Slot), Rejection> {
-        let tenant = known(tenants, tenant, sender)?;
+    ) -> Result<(Admitted, Slot), Rejection> {
+        let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
         let slot = self.slot(self.usage(&tenant))?;
         Ok((tenant, slot))
     }
@@ -158,28 +159,6 @@ impl Usage {
             in_flight: AtomicUsize::new(0),
         }
     }
-}
-
-/// The tenant, if the directory has it and lists the sender.
-///
-/// NATS let the sender in, and this does not rely on it: a user that was removed, or a server that
-/// checks nothing, meets the directory here.
-fn known(tenants: &dyn Tenants, tenant: &TenantId, sender: &AgentId) -> Result<Arc<Tenant>, Rejection> {
-    let known = tenants.tenant(tenant).ok_or_else(|| {
-        Rejection::new(
-            Reason::TenantUnknown,
-            format!("found tenant {tenant}, expected one that `agentbus tenants apply` has published"),
-        )
-        .after(Duration::from_secs(1))
-    })?;
-    if known.agents.contains_key(sender) {
-        return Ok(known);
-    }
-    Err(Rejection::new(
-        Reason::SenderUnknown,
-        format!("found sender {sender}, expected an agent that the tenant's directory lists"),
-    )
-    .after(Duration::from_secs(1)))
 }
 
 #[cfg(test)]

@@ -15,13 +15,12 @@ use tracing::Instrument as _;
 
 use super::{
     Answer, Parcel, Pipeline, Request, deliver, once,
-    park::Parking,
     questions::{Asked, Expected, Given, Open},
-    route::{Patience, Way},
     trail::{self, Outcome, Trail},
 };
 use crate::{
     domain::{AgentId, Message, Reason, Recipient, Status, Verb, Verdict},
+    governance::{Effect, Purpose, RetryMode},
     rejection::Rejection,
     telemetry::Stage,
     wire::Decoded,
@@ -96,33 +95,29 @@ impl Pipeline {
         let (tenant, slot) = self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = self.read(request, trail, &self.limits.wire).await?;
-        let expected = expected(&letter)?;
+        let decoded = tenant.decoded(self.read(request, trail, &self.limits.wire).await?)?;
+        let letter = decoded.letter();
+        let expected = expected(letter)?;
         trail.passed(Stage::Decode);
 
-        let judged = self.judge(&letter, &tenant, trail, Patience::Sender).await;
-        if let Some(earlier) = once::enter(self, &letter, &judged, trail).await? {
+        let plan = self.judge(&decoded, trail, Purpose { mode: RetryMode::Sender, approval: None }).await;
+        if let Some(earlier) = once::enter(self, letter, &plan, trail).await? {
             return Ok((earlier, None));
         }
         trail.passed(Stage::Claim);
-        let judged = judged?;
-        match &judged.way {
-            Way::Live => {
+        match plan?.effect {
+            Effect::Deliver(to) => {
                 let open = self.questions.open(expected)?;
-                let reach = deliver::hand_over(self, judged, &letter, request, trail, Some(&open)).await?;
+                let reach = deliver::hand_over(self, to, letter, request, trail, Some(&open)).await?;
                 trail.passed(Stage::Deliver);
-                let until = self.until(&letter.message, request.received, trail);
+                let until = self.until(decoded.message(), request.received, trail);
                 Ok((Outcome::Delivered(reach), Some((open, until))))
             }
-            Way::Durable => Err(Rejection::new(
+            Effect::Store(_) => Err(Rejection::new(
                 Reason::PolicyDenied,
                 "the policy lets this message go by the durable lane only, where no answer is waited for",
             )),
-            Way::Parked(why) => {
-                let (judged, letter, tenant) = (&judged, &letter, &*tenant);
-                let parking = Parking { judged, why, letter, tenant, request };
-                Ok((once::park(self, parking, trail).await?, None))
-            }
+            Effect::Park(parking) => Ok((once::park(self, &parking, request, trail).await?, None)),
         }
     }
 
@@ -180,40 +175,33 @@ impl Pipeline {
         };
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = self.read(request, trail, &self.limits.wire).await?;
-        fits(&letter.message, expected)?;
+        let decoded = tenant.decoded(self.read(request, trail, &self.limits.wire).await?)?;
+        let letter = decoded.letter();
+        fits(decoded.message(), expected)?;
         trail.passed(Stage::Decode);
 
-        let mut judged = self.judge(&letter, &tenant, trail, Patience::Asker).await;
+        let purpose = Purpose { mode: RetryMode::Asker, approval: None };
+        let mut plan = self.judge(&decoded, trail, purpose).await;
         for _ in 1..JUDGED_MAX {
-            match &judged {
+            match &plan {
                 Err(passing) if passing.reason.retryable() => tokio::time::sleep(TRY_AGAIN).await,
                 _ => break,
             }
-            judged = self.judge(&letter, &tenant, trail, Patience::Asker).await;
+            plan = self.judge(&decoded, trail, purpose).await;
         }
-        if let Some(earlier) = once::enter(self, &letter, &judged, trail).await? {
+        if let Some(earlier) = once::enter(self, letter, &plan, trail).await? {
             return Ok((earlier, None));
         }
         trail.passed(Stage::Claim);
-        let judged = judged?;
-        match &judged.way {
-            Way::Live => {
+        match plan?.effect {
+            Effect::Deliver(to) => {
                 let encoding = expected.encoding;
-                let (parcel, reach) =
-                    deliver::hand_back(self, judged, &letter, encoding, request, trail).await?;
+                let (parcel, reach) = deliver::hand_back(self, to, letter, encoding, request, trail).await?;
                 trail.passed(Stage::Deliver);
                 Ok((Outcome::Delivered(reach), Some(parcel)))
             }
-            Way::Durable => {
-                let stored = self.store_recorded(judged, &letter, request, trail).await?;
-                Ok((stored, None))
-            }
-            Way::Parked(why) => {
-                let (judged, letter, tenant) = (&judged, &letter, &*tenant);
-                let parking = Parking { judged, why, letter, tenant, request };
-                Ok((once::park(self, parking, trail).await?, None))
-            }
+            Effect::Store(to) => Ok((self.store_recorded(to, letter, request, trail).await?, None)),
+            Effect::Park(parking) => Ok((once::park(self, &parking, request, trail).await?, None)),
         }
     }
 

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use super::{
     CourierError, Dispatch, Handover, Parcel, Pipeline, Request,
     questions::Open,
-    read, redact,
-    trail::{self, Judged, Manner, Trail},
+    read,
+    trail::{self, Trail},
 };
 use crate::{
     cpu::{Cpu, Work},
     domain::{AgentId, Encoding, Message, Missed, Reach, Reason},
+    governance::{Addressees, Fanout, redact},
     policy::Permit,
     rejection::Rejection,
     wire::{self, Decoded},
@@ -25,23 +26,21 @@ const VERDICT_BYTES_MAX: usize = 16 * 1024;
 /// whoever gets it.
 pub(super) async fn hand_over(
     pipeline: &Pipeline,
-    judged: Judged,
+    to: Addressees,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
     question: Option<&Open>,
 ) -> Result<Reach, Rejection> {
-    match judged.manner {
-        Manner::FirstThatListens => {
-            first_that_listens(pipeline, judged, letter, request, trail, question).await
-        }
-        Manner::EachOfThem => each_of_them(pipeline, judged, letter, request, trail).await,
+    match to.fanout {
+        Fanout::FirstThatListens => first_that_listens(pipeline, to, letter, request, trail, question).await,
+        Fanout::EachOfThem => each_of_them(pipeline, to, letter, request, trail).await,
     }
 }
 
 async fn first_that_listens(
     pipeline: &Pipeline,
-    judged: Judged,
+    to: Addressees,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
@@ -51,10 +50,10 @@ async fn first_that_listens(
     let mut packer = Packer::new(&pipeline.cpu, letter, courier.payload_max());
     let mut offline = Vec::new();
     let mut reached = None;
-    for permit in judged.permits {
+    for permit in to.permits {
         let agent = permit.recipient().clone();
         let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
-        let parcel = packer.pack(permit, judged.encodings.get(&agent).copied()).await?;
+        let parcel = packer.pack(permit, to.encodings.get(&agent).copied()).await?;
         // Before it leaves: the answer can be back before the delivery is confirmed.
         if let Some(question) = question {
             question.goes_to(&agent);
@@ -72,7 +71,7 @@ async fn first_that_listens(
             Some(Handover::NobodyListens) | None => offline.push(agent),
         }
     }
-    if let Some(capability) = judged.capability.filter(|_| !offline.is_empty()) {
+    if let Some(capability) = to.capability.filter(|_| !offline.is_empty()) {
         pipeline.rotation.passed_over(&letter.message.tenant, &capability, &offline);
     }
     reached.ok_or_else(|| {
@@ -83,18 +82,18 @@ async fn first_that_listens(
 
 async fn each_of_them(
     pipeline: &Pipeline,
-    judged: Judged,
+    to: Addressees,
     letter: &Decoded,
     request: &Request,
     trail: &mut Trail,
 ) -> Result<Reach, Rejection> {
     let courier = &*pipeline.courier;
     let mut packer = Packer::new(&pipeline.cpu, letter, courier.payload_max());
-    let (mut parcels, mut missed) = (Vec::with_capacity(judged.permits.len()), judged.missed);
-    let matched = judged.permits.len() + missed.len();
-    for permit in judged.permits {
+    let (mut parcels, mut missed) = (Vec::with_capacity(to.permits.len()), to.missed);
+    let matched = to.permits.len() + missed.len();
+    for permit in to.permits {
         let agent = permit.recipient().clone();
-        match packer.pack(permit, judged.encodings.get(&agent).copied()).await {
+        match packer.pack(permit, to.encodings.get(&agent).copied()).await {
             Ok(parcel) => parcels.push(parcel),
             // Nothing has left yet: the sender asks again, for all of them.
             Err(rejection) if rejection.reason != Reason::TooLarge => return Err(rejection),
@@ -122,7 +121,7 @@ async fn each_of_them(
 /// of the courier says that NATS has the record.
 pub(super) async fn hand_back(
     pipeline: &Pipeline,
-    judged: Judged,
+    to: Addressees,
     letter: &Decoded,
     encoding: Encoding,
     request: &Request,
@@ -131,7 +130,7 @@ pub(super) async fn hand_back(
     let courier = &*pipeline.courier;
     let payload_max = courier.payload_max().saturating_sub(VERDICT_BYTES_MAX);
     let mut packer = Packer::new(&pipeline.cpu, letter, payload_max);
-    let permit = judged.permits.into_iter().next();
+    let permit = to.permits.into_iter().next();
     let permit = permit.ok_or_else(|| nobody_listens("nobody may get the answer".to_owned()))?;
     let agent = permit.recipient().clone();
     let parcel = packer.pack(permit, Some(encoding)).await?;
@@ -144,24 +143,24 @@ pub(super) async fn hand_back(
 /// recipient, or for each of them. At least one, or why there is none.
 pub(super) async fn pack(
     cpu: &Cpu,
-    judged: Judged,
+    to: Addressees,
     letter: &Decoded,
     payload_max: usize,
 ) -> Result<(Vec<Parcel>, Reach), Rejection> {
     let mut packer = Packer::new(cpu, letter, payload_max);
-    let Judged { permits, mut missed, manner, durable_encodings, .. } = judged;
+    let Addressees { permits, mut missed, fanout, durable_encodings, .. } = to;
     let mut parcels = Vec::with_capacity(permits.len());
     for permit in permits {
         let agent = permit.recipient().clone();
-        match (packer.pack(permit, durable_encodings.get(&agent).copied()).await, manner) {
-            (Ok(parcel), Manner::FirstThatListens) => {
+        match (packer.pack(permit, durable_encodings.get(&agent).copied()).await, fanout) {
+            (Ok(parcel), Fanout::FirstThatListens) => {
                 let reach = Reach { delivered: 1, agent: Some(agent), durable: true, ..Reach::default() };
                 return Ok((vec![parcel], reach));
             }
-            (Ok(parcel), Manner::EachOfThem) => parcels.push(parcel),
-            (Err(rejection), Manner::FirstThatListens) => return Err(rejection),
+            (Ok(parcel), Fanout::EachOfThem) => parcels.push(parcel),
+            (Err(rejection), Fanout::FirstThatListens) => return Err(rejection),
             (Err(rejection), _) if rejection.reason != Reason::TooLarge => return Err(rejection),
-            (Err(rejection), Manner::EachOfThem) => missed.push(Missed { agent, reason: rejection.reason }),
+            (Err(rejection), Fanout::EachOfThem) => missed.push(Missed { agent, reason: rejection.reason }),
         }
     }
     match parcels.len() {
@@ -240,7 +239,7 @@ fn encoded(message: &Message, canonical: &Bytes, encoding: Encoding, hidden: &BT
     if hidden.is_empty() {
         return wire::encode_message(message, canonical, encoding);
     }
-    let redacted = redact::redact(message, hidden);
+    let redacted = redact(message, hidden);
     let canonical = wire::canonical(&redacted).into();
     wire::encode_message(&redacted, &canonical, encoding)
 }

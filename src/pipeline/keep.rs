@@ -14,18 +14,16 @@ use super::{
     attempts::{
         ATTEMPT_WITHIN, ATTEMPTS_MAX, Because, after_giving_up, backoff, because, never_kept, overdue, pause,
     },
-    once,
-    park::{self, Parking},
-    route::{Patience, Way},
+    once, park,
     stored::{Told, unavailable, used_before},
     trail::{self, Outcome, Trail},
 };
 use crate::{
-    domain::{Reason, Tenant, Verb, Verdict},
+    domain::{Reason, Verb, Verdict},
+    governance::{Decoded, Effect, Purpose, RetryMode},
     rejection::Rejection,
     state::MessageKey,
     telemetry::Stage,
-    wire::Decoded,
 };
 
 /// A message of the durable lane, as a node got it.
@@ -71,14 +69,14 @@ impl Pipeline {
         let (tenant, slot) = self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = self.read(request, trail, &self.limits.wire).await?;
+        let decoded = tenant.decoded(self.read(request, trail, &self.limits.wire).await?)?;
         trail.passed(Stage::Decode);
-        self.check(&letter, &tenant, trail)?;
-        let key = trail.message_key(&letter);
-        match self.lane.accept(&key, &letter.digest, request).await.map_err(unavailable)? {
+        self.check(&decoded, trail)?;
+        let key = decoded.key();
+        match self.lane.accept(key, decoded.digest(), request).await.map_err(unavailable)? {
             Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Kept),
             Accepted::Repeat(Some(verdict)) => {
-                let stands = self.stands(&key, *verdict).await.map_err(unavailable)?;
+                let stands = self.stands(key, *verdict).await.map_err(unavailable)?;
                 Ok(Outcome::Repeat(Box::new(stands)))
             }
             Accepted::Conflict => Err(used_before(&key.message)),
@@ -189,48 +187,47 @@ impl Pipeline {
             self.admission.admit_unrated(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
         trail.passed(Stage::Admit);
-        let letter = self.read(request, trail, &self.limits.wire).await?;
+        let decoded = tenant.decoded(self.read(request, trail, &self.limits.wire).await?)?;
         trail.passed(Stage::Decode);
-        if letter.message.id != kept.key.message {
+        if decoded.key().message != kept.key.message {
             trail.about(&kept.key.message);
             return Err(Rejection::new(Reason::Malformed, "kept under another id than its own"));
         }
         // An earlier attempt may have come as far as an effect.
         if (kept.attempt > 1 || kept.redriven > 0)
-            && let Some(outcome) = self.earlier(&kept.key, &letter, told(kept), trail).await?
+            && let Some(outcome) = self.earlier(&kept.key, decoded.letter(), told(kept), trail).await?
         {
-            return self.parked_durably(outcome, &letter, &tenant, trail).await;
+            return self.parked_durably(outcome, &decoded, trail).await;
         }
-        let patience = match kept.attempt {
-            ATTEMPTS_MAX.. => Patience::LastOfLane,
-            _ => Patience::Lane,
+        let mode = match kept.attempt {
+            ATTEMPTS_MAX.. => RetryMode::LastOfLane,
+            _ => RetryMode::Lane,
         };
-        let judged = self.judge(&letter, &tenant, trail, patience).await?;
+        let plan = self.judge(&decoded, trail, Purpose { mode, approval: None }).await?;
         let unless = match kept.redriven {
             0 => Unless::Decided,
             _ => Unless::Delivered,
         };
-        match &judged.way {
-            Way::Parked(why) => {
-                let (judged, letter, tenant) = (&judged, &letter, &*tenant);
-                let parking = Parking { judged, why, letter, tenant, request };
-                let parked = park::park(&*self.deliberations, &self.cpu, parking, trail).await?;
+        match plan.effect {
+            Effect::Park(parking) => {
+                let parked = park::park(&*self.deliberations, &self.cpu, &parking, request, trail).await?;
                 trail.count();
-                self.parked_durably(parked, letter, tenant, trail).await
+                self.parked_durably(parked, &decoded, trail).await
             }
-            Way::Durable | Way::Live => self.store(judged, &letter, request, trail, unless).await,
+            Effect::Store(to) | Effect::Deliver(to) => {
+                self.store(to, decoded.letter(), request, trail, unless).await
+            }
         }
     }
 
     async fn parked_durably(
         &self,
         outcome: Outcome,
-        letter: &Decoded,
-        tenant: &Tenant,
+        decoded: &Decoded,
         trail: &Trail,
     ) -> Result<Outcome, Rejection> {
         match outcome {
-            Outcome::Parked(id, why) => once::remember(self, letter, tenant, (id, why), trail).await,
+            Outcome::Parked(id, why) => once::remember(self, decoded, (id, why), trail).await,
             other => Ok(other),
         }
     }

@@ -10,13 +10,13 @@ use rand::Rng as _;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Answer, Notice, OutcomeStage, Pipeline,
-    park::{self, Parking},
+    Answer, Notice, OutcomeStage, Pipeline, Request, park,
     stored::{self, Told},
-    trail::{Judged, Outcome, Trail},
+    trail::{Outcome, Trail},
 };
 use crate::{
-    domain::{DeliberationId, Encoding, Reason, Tenant, Verdict},
+    domain::{DeliberationId, Encoding, Reason, Verdict},
+    governance::{self, Parking, Plan},
     rejection::Rejection,
     state::{Claim, ClaimToken, Digest, Idempotency, MessageKey, StoreError},
     wire::{self, Decoded, RecordKind, Recorded},
@@ -38,10 +38,10 @@ pub(super) struct Claimed {
 pub(super) async fn enter(
     pipeline: &Pipeline,
     letter: &Decoded,
-    judged: &Result<Judged, Rejection>,
+    planned: &Result<Plan<'_>, Rejection>,
     trail: &mut Trail,
 ) -> Result<Option<Outcome>, Rejection> {
-    match (claim(pipeline, letter, trail).await, judged) {
+    match (claim(pipeline, letter, trail).await, planned) {
         // Nothing is delivered anyway, and the rejection at hand says more.
         (Err(unavailable), Err(_)) if unavailable.reason == Reason::IdempotencyUnavailable => Ok(None),
         (claimed, _) => claimed,
@@ -135,15 +135,16 @@ fn untold() -> Rejection {
 /// reviewers can take, and as an outcome beside which the durable lane delivers nothing.
 pub(super) async fn park(
     pipeline: &Pipeline,
-    parking: Parking<'_>,
+    parking: &Parking<'_>,
+    request: &Request,
     trail: &mut Trail,
 ) -> Result<Outcome, Rejection> {
-    let key = trail.message_key(parking.letter);
-    let longer = deliberated_for(parking.tenant, parking.letter);
-    match park::park(&*pipeline.deliberations, &pipeline.cpu, parking, trail).await? {
+    let decoded = parking.decoded();
+    let longer = deliberated_for(decoded);
+    match park::park(&*pipeline.deliberations, &pipeline.cpu, parking, request, trail).await? {
         Outcome::Parked(id, why) => {
             keep_for(trail, longer);
-            tell_parked(pipeline, &key, (id, why), trail).await
+            tell_parked(pipeline, decoded.key(), (id, why), trail).await
         }
         other => Ok(other),
     }
@@ -174,29 +175,28 @@ async fn tell_parked(
 /// What was submitted and parked is not let through by a `send` either: that finds this verdict.
 pub(super) async fn remember(
     pipeline: &Pipeline,
-    letter: &Decoded,
-    tenant: &Tenant,
+    decoded: &governance::Decoded,
     (id, why): (DeliberationId, String),
     trail: &Trail,
 ) -> Result<Outcome, Rejection> {
-    let (key, store) = (trail.message_key(letter), &pipeline.idempotency);
-    match store.claim(&key, &letter.digest).await.map_err(unavailable)? {
+    let (key, digest, store) = (decoded.key(), decoded.digest(), &pipeline.idempotency);
+    match store.claim(key, digest).await.map_err(unavailable)? {
         Claim::Mine { token } => {
             let Answer { verdict, .. } = trail.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
             let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
-            let longer = deliberated_for(tenant, letter);
-            store.settle(&key, &letter.digest, token, &bytes, longer).await.map_err(unavailable)?;
+            let longer = deliberated_for(decoded);
+            store.settle(key, digest, token, &bytes, longer).await.map_err(unavailable)?;
         }
         // Sent before: that has a verdict of its own, or is about to. The doubt about it stays.
-        Claim::TakenOver { token } => store.release(&key, token).await.map_err(unavailable)?,
+        Claim::TakenOver { token } => store.release(key, token).await.map_err(unavailable)?,
         Claim::Pending { .. } | Claim::Settled { .. } | Claim::Conflict | Claim::Doubtful => {}
     }
     Ok(Outcome::Parked(id, why))
 }
 
 /// How long its reviewers have, from now, at most.
-fn deliberated_for(tenant: &Tenant, letter: &Decoded) -> Duration {
-    tenant.deliberation.terms(letter.message.message_type).timeout
+fn deliberated_for(decoded: &governance::Decoded) -> Duration {
+    decoded.tenant().deliberation.terms(decoded.message().message_type).timeout
 }
 
 /// Lets the verdict of what the trail has claimed be kept beyond the window.

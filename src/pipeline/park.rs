@@ -5,90 +5,65 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Request, read,
     stored::used_before,
-    trail::{Judged, Outcome, Trail},
+    trail::{Outcome, Trail},
 };
 use crate::{
     cpu::{Cpu, Work},
-    deliberation::{self, Appended, DeliberationLog, LogError, NoReviewers},
-    domain::{DeliberationId, Encoding, Parked, Reason, Tenant, Why},
+    deliberation::{Appended, DeliberationLog, LogError},
+    domain::{DeliberationId, Encoding, Reason, Why},
+    governance::{Parking, Written},
     rejection::Rejection,
-    wire::{self, Decoded},
+    wire,
 };
 
-/// What is to be parked.
-#[derive(Clone, Copy)]
-pub(super) struct Parking<'a> {
-    pub judged: &'a Judged,
-    pub why: &'a Why,
-    pub letter: &'a Decoded,
-    pub tenant: &'a Tenant,
-    pub request: &'a Request,
-}
-
-/// Parks a message that the policy permits. Its permits end here: it gets new ones when it is approved.
+/// Parks a message that the policy permits.
 pub(super) async fn park(
     log: &dyn DeliberationLog,
     cpu: &Cpu,
-    parking: Parking<'_>,
+    parking: &Parking<'_>,
+    request: &Request,
     trail: &Trail,
 ) -> Result<Outcome, Rejection> {
-    let Parking { judged, why, letter, tenant, request } = parking;
-    let message = &letter.message;
-    let demanded = judged.approvals_demanded();
-    let electorate = deliberation::electorate(tenant, &message.sender, message.message_type, demanded)
-        .map_err(|NoReviewers(why)| Rejection::new(Reason::NoReviewers, why))?;
-    let terms = tenant.deliberation.terms(message.message_type);
-    let id = deliberation::id_of(&trail.message_key(letter));
-    let (shared, canonical) = (Arc::clone(message), letter.canonical.clone());
-    let written = move || {
-        let json = wire::encode_message(&shared, &canonical, Encoding::Json);
+    let decoded = parking.decoded();
+    let (message, canonical) = (Arc::clone(decoded.message()), decoded.letter().canonical.clone());
+    let bytes = canonical.len();
+    let json = move || {
+        let json = wire::encode_message(&message, &canonical, Encoding::Json);
         String::from_utf8_lossy(&json).into_owned()
     };
-    let written = cpu.run_sized(letter.canonical.len(), &tenant.id, Work::Encode, written).await;
-    let now = trail.now();
-    let parked = Parked {
-        id: id.clone(),
-        tenant: tenant.id.clone(),
-        sender: message.sender.clone(),
-        message_id: message.id.clone(),
-        message: written.map_err(|why| read::not_computed(&why))?,
-        digest: hex::encode(letter.digest),
-        why: why.clone(),
+    let json = cpu.run_sized(bytes, &decoded.tenant().id, Work::Encode, json).await;
+    let parked = parking.parked(Written {
+        message: json.map_err(|why| read::not_computed(&why))?,
         impact: trail.impact().cloned(),
         policy_revision: trail.policy_revision().unwrap_or_default().to_owned(),
         decision_id: trail.decision_id().to_owned(),
         node: trail.node().to_owned(),
-        rule: electorate.rule,
-        voters: electorate.voters,
-        stand_ins: electorate.stand_ins,
-        parked_at: now,
-        escalate_at: terms.escalate_after.filter(|after| *after < terms.timeout).map(|after| now.plus(after)),
-        deadline: now.plus(terms.timeout),
         traceparent: request.traceparent.clone(),
-    };
+        now: trail.now(),
+    })?;
     match log.park(&parked).await.map_err(unavailable)? {
-        Appended::Now => Ok(Outcome::Parked(id, told(why))),
-        Appended::Conflict => found(log, parking, &id).await,
+        Appended::Now => Ok(Outcome::Parked(parked.id, told(parking.why()))),
+        Appended::Conflict => found(log, parking, &parked.id).await,
     }
 }
 
 /// What is there under this id: the same message, parked before, or another.
 async fn found(
     log: &dyn DeliberationLog,
-    parking: Parking<'_>,
+    parking: &Parking<'_>,
     id: &DeliberationId,
 ) -> Result<Outcome, Rejection> {
-    let Parking { why, letter, tenant, .. } = parking;
-    let case = log.load(&tenant.id, id).await.map_err(unavailable)?;
+    let decoded = parking.decoded();
+    let case = log.load(&decoded.tenant().id, id).await.map_err(unavailable)?;
     match case {
-        Some(case) if case.parked.digest == hex::encode(letter.digest) => {
+        Some(case) if case.parked.digest == hex::encode(decoded.digest()) => {
             let told = match &case.decision {
-                None => told(why),
+                None => told(parking.why()),
                 Some(decision) => format!("it was parked before, and it is {}", decision.judgement.as_str()),
             };
             Ok(Outcome::Parked(id.clone(), told))
         }
-        _ => Err(used_before(&letter.message.id)),
+        _ => Err(used_before(&decoded.key().message)),
     }
 }
 

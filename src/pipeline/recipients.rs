@@ -1,7 +1,7 @@
-//! Whom would a message reach, and may it reach each of them?
+//! Who is registered of those that a message could reach, and what does the policy say of each?
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -10,182 +10,67 @@ use futures_util::future::join_all;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use super::{
-    route::Way,
-    trail::{Judged, Manner},
-};
 use crate::{
-    domain::{
-        AgentId, AgentRecord, Approval, CapabilityId, Message, Missed, Reason, Recipient, Tenant, TenantId,
-    },
-    policy::{Gate, Party, Question},
+    domain::{AgentId, AgentRecord, CapabilityId, Reason, TenantId},
+    governance::{Addressed, Lookup, Unaddressed, View},
+    policy::{Gate, Permit},
     rejection::Rejection,
     state::{Registry, StoreError},
-    wire::Decoded,
 };
 
 /// Holders tried for one message to a capability.
 const HOLDERS_TRIED_MAX: usize = 8;
-/// Recipients of one broadcast. A backstop: only agents of the tenants file can register, and it has at
-/// most 1,000 of a tenant.
-const BROADCAST_MAX: usize = 4096;
-
 /// Recipients about whom the policy is asked at one time: each may be a hand-over to another thread, and if
 /// none is, four decisions are no long time.
 const ASKED_AT_ONCE: usize = 4;
 /// Looked up in one go.
 const RECORDS_AT_ONCE: usize = 128;
 
-/// Who is sending, and to whom it could go.
-pub(super) struct Candidates {
-    sender: Option<Arc<AgentRecord>>,
-    recipients: Vec<Arc<AgentRecord>>,
-    manner: Manner,
-}
-
-/// Looks the recipients up. They are live as far as the registry knows; delivery finds out.
+/// Looks up whom the message is for.
 pub(super) async fn find(
     registry: &dyn Registry,
     rotation: &Rotation,
-    tenant: &Tenant,
-    message: &Message,
-    durable: bool,
-) -> Result<Candidates, Rejection> {
-    let sender = registry.agent(&tenant.id, &message.sender).await.map_err(unavailable)?;
-    let (recipients, manner) = match &message.to {
-        Recipient::Agent(id) => {
-            let recipient = registry.agent(&tenant.id, id).await.map_err(unavailable)?;
-            // A durable inbox is there for every agent of the directory, also for one that is away.
-            let away = || (durable && tenant.agents.contains_key(id)).then(|| Arc::new(unregistered(id)));
-            let recipient = recipient.or_else(away).ok_or_else(|| {
-                Rejection::new(
-                    Reason::RecipientUnknown,
-                    format!("agent {id} is not registered in this tenant"),
-                )
-                .after(Duration::from_secs(1))
-            })?;
-            (vec![recipient], Manner::FirstThatListens)
+    asks: &Unaddressed<'_>,
+) -> Result<View, Rejection> {
+    let (message, tenant) = (asks.decoded().message(), &asks.decoded().tenant().id);
+    let sender = registry.agent(tenant, &message.sender).await.map_err(unavailable)?;
+    let recipients = match asks.lookup() {
+        Lookup::Agent(id) => registry.agent(tenant, id).await.map_err(unavailable)?.into_iter().collect(),
+        Lookup::Holders(capability) => {
+            let holders = registry.holders(tenant, capability).await.map_err(unavailable)?;
+            let chosen = rotation.choose(tenant, capability, &holders, &message.sender, HOLDERS_TRIED_MAX);
+            records(registry, tenant, chosen, Some(capability)).await?
         }
-        Recipient::Capability(capability) => {
-            let holders = registry.holders(&tenant.id, capability).await.map_err(unavailable)?;
-            let chosen =
-                rotation.choose(&tenant.id, capability, &holders, &message.sender, HOLDERS_TRIED_MAX);
-            let recipients = records(registry, &tenant.id, chosen, Some(capability)).await?;
-            if recipients.is_empty() {
-                return Err(nobody(format!("no live agent but the sender holds capability {capability}")));
-            }
-            (recipients, Manner::FirstThatListens)
-        }
-        Recipient::Broadcast(filter) => {
+        Lookup::Everybody(filter) => {
             let ids = match &filter.capability {
-                Some(capability) => registry.holders(&tenant.id, capability).await,
-                None => registry.agents(&tenant.id).await,
-            }
-            .map_err(unavailable)?;
-            let has_role = |id: &&AgentId| {
-                filter
-                    .role
-                    .as_ref()
-                    .is_none_or(|role| tenant.agents.get(*id).is_some_and(|grant| grant.roles.contains(role)))
+                Some(capability) => registry.holders(tenant, capability).await,
+                None => registry.agents(tenant).await,
             };
-            let matching: Vec<AgentId> =
-                ids.iter().filter(|id| **id != message.sender).filter(has_role).cloned().collect();
-            if matching.len() > BROADCAST_MAX {
-                return Err(Rejection::new(
-                    Reason::TooLarge,
-                    format!("{} agents match, a broadcast reaches at most {BROADCAST_MAX}", matching.len()),
-                ));
-            }
-            let recipients = records(registry, &tenant.id, matching, filter.capability.as_ref()).await?;
-            if recipients.is_empty() {
-                return Err(nobody("no live agent but the sender matches the broadcast".to_owned()));
-            }
-            (recipients, Manner::EachOfThem)
+            let matching = asks.matching(&ids.map_err(unavailable)?, filter)?;
+            records(registry, tenant, matching, filter.capability.as_ref()).await?
         }
     };
-    Ok(Candidates { sender, recipients, manner })
+    Ok(View { sender, recipients })
 }
 
-/// Asks the policy about each recipient. At least one permit, or the rejection that says why not.
-pub(super) async fn permit(
-    gate: &Gate,
-    letter: &Decoded,
-    tenant: &Tenant,
-    candidates: Candidates,
-    approval: Option<&Approval>,
-) -> Result<Judged, Rejection> {
-    let mut judged = Judged {
-        permits: Vec::with_capacity(candidates.recipients.len()),
-        missed: Vec::new(),
-        manner: candidates.manner,
-        capability: match &letter.message.to {
-            Recipient::Capability(capability) => Some(capability.clone()),
-            Recipient::Agent(_) | Recipient::Broadcast(_) => None,
-        },
-        encodings: candidates.recipients.iter().filter_map(|r| live_encoding(r, tenant)).collect(),
-        durable_encodings: candidates
-            .recipients
-            .iter()
-            .map(|r| (r.id.clone(), tenant.durable_encoding(&r.id)))
-            .collect(),
-        way: Way::Live,
-    };
-    let mut refused = None;
+/// Asks the policy about each recipient, up to the first that it gives no clear answer about.
+pub(super) async fn ask(gate: &Gate, asks: &Addressed<'_>) -> Vec<Result<Permit, Rejection>> {
+    let recipients = asks.recipients();
+    let mut answers = Vec::with_capacity(recipients.len());
     // The first alone: no clear answer about one is none about the next, and each may take long.
-    let (first, others) = candidates.recipients.split_at(candidates.recipients.len().min(1));
+    let (first, others) = recipients.split_at(recipients.len().min(1));
     for (at, together) in std::iter::once(first).chain(others.chunks(ASKED_AT_ONCE)).enumerate() {
         if at > 0 {
             // Deciding may not wait for anything, so the deadline and others get their turn here.
             tokio::task::yield_now().await;
         }
-        let questions = together.iter().map(|recipient| Question {
-            message: &letter.message,
-            size: letter.canonical.len(),
-            sender: as_party(&letter.message.sender, candidates.sender.as_deref(), tenant),
-            recipient: as_party(&recipient.id, Some(recipient), tenant),
-            tenant,
-            approval,
-        });
-        let questions: Vec<Question<'_>> = questions.collect();
-        let answers = join_all(questions.iter().map(|question| gate.decide(question))).await;
-        for (recipient, answer) in together.iter().zip(answers) {
-            match answer {
-                Ok(permit) => judged.permits.push(permit),
-                Err(rejection) if rejection.reason != Reason::PolicyDenied => return Err(rejection),
-                Err(rejection) => {
-                    judged.missed.push(Missed { agent: recipient.id.clone(), reason: rejection.reason });
-                    refused = Some(rejection);
-                }
-            }
+        let questions: Vec<_> = together.iter().map(|recipient| asks.question(recipient)).collect();
+        answers.extend(join_all(questions.iter().map(|question| gate.decide(question))).await);
+        if answers.iter().any(|answer| matches!(answer, Err(why) if why.reason != Reason::PolicyDenied)) {
+            break;
         }
     }
-    match refused {
-        Some(rejection) if judged.permits.is_empty() => Err(rejection),
-        _ => Ok(judged),
-    }
-}
-
-/// What it has registered, or else what the operator says.
-fn live_encoding(recipient: &AgentRecord, tenant: &Tenant) -> Option<(AgentId, crate::domain::Encoding)> {
-    let granted = || tenant.agents.get(&recipient.id)?.encoding;
-    Some((recipient.id.clone(), recipient.encoding.or_else(granted)?))
-}
-
-/// An agent that has not said what it can do.
-fn unregistered(id: &AgentId) -> AgentRecord {
-    AgentRecord { id: id.clone(), capabilities: Arc::default(), encoding: None, description: String::new() }
-}
-
-static NO_ROLES: BTreeSet<String> = BTreeSet::new();
-static NO_CAPABILITIES: BTreeSet<CapabilityId> = BTreeSet::new();
-
-fn as_party<'a>(id: &'a AgentId, record: Option<&'a AgentRecord>, tenant: &'a Tenant) -> Party<'a> {
-    Party {
-        id,
-        roles: tenant.agents.get(id).map_or(&NO_ROLES, |grant| &grant.roles),
-        capabilities: record.map_or(&NO_CAPABILITIES, |record| &record.capabilities),
-        registered: record.is_some(),
-    }
+    answers
 }
 
 /// The records of those that are still registered, and with the capability: an index only says where to look.
@@ -205,10 +90,6 @@ async fn records(
         found.extend(record.filter(|record| capability.is_none_or(|it| record.capabilities.contains(it))));
     }
     Ok(found)
-}
-
-fn nobody(detail: String) -> Rejection {
-    Rejection::new(Reason::NoCapableAgent, detail).after(Duration::from_secs(1))
 }
 
 fn unavailable(error: StoreError) -> Rejection {

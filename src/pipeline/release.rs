@@ -7,14 +7,15 @@ use moka::sync::Cache;
 use tracing::Instrument as _;
 
 use super::{
-    Because, Notice, OutcomeStage, Pipeline, Request, Unless, attempts, recipients,
+    Because, Notice, OutcomeStage, Pipeline, Request, Unless, attempts,
     stored::{self, Told},
     tell,
     trail::{self, Outcome, Trail},
 };
 use crate::{
     deliberation::Case,
-    domain::{AgentId, Approval, Event, Judgement, Parked, Reach, Reason, TenantId, Verdict},
+    domain::{AgentId, Event, Judgement, Parked, Reach, Reason, TenantId, Verdict},
+    governance::{Effect, Purpose, RetryMode},
     rejection::Rejection,
     state::MessageKey,
     wire,
@@ -46,7 +47,7 @@ impl Default for Hindered {
 
 /// What is known of a release besides how it ended.
 #[derive(Default)]
-struct Effect {
+struct Progress {
     /// The decision that an earlier attempt has delivered it by.
     decision_id: Option<String>,
     /// Who of a broadcast has it already.
@@ -73,8 +74,8 @@ impl Pipeline {
         // What is denied is never decoded, and its record belongs to the message all the same.
         trail.about(&parked.message_id);
         let span = trail.span(&request.tenant);
-        let mut effect = Effect::default();
-        let releasing = self.carry_out(case, &request, &mut trail, &mut effect).instrument(span);
+        let mut progress = Progress::default();
+        let releasing = self.carry_out(case, &request, &mut trail, &mut progress).instrument(span);
         let released = match tokio::time::timeout(WITHIN, releasing).await {
             Ok(released) => released,
             Err(_) => Err(trail::timed_out(WITHIN)),
@@ -87,9 +88,9 @@ impl Pipeline {
         }
         let released = match released {
             // What its recipients have is what its sender is told.
-            Err(rejection) if effect.reached > 0 => {
+            Err(rejection) if progress.reached > 0 => {
                 tracing::debug!(%rejection, "a broadcast was stored in part, and the rest is refused");
-                let delivered = u32::try_from(effect.reached).unwrap_or(u32::MAX);
+                let delivered = u32::try_from(progress.reached).unwrap_or(u32::MAX);
                 Ok(Outcome::Delivered(Reach { delivered, durable: true, ..Reach::default() }))
             }
             released => released,
@@ -103,7 +104,7 @@ impl Pipeline {
                 impact: parked.impact.clone(),
                 retryable: false,
                 retry_after: None,
-                decision_id: effect.decision_id.unwrap_or(answer.verdict.decision_id),
+                decision_id: progress.decision_id.unwrap_or(answer.verdict.decision_id),
                 ..answer.verdict
             },
         };
@@ -134,7 +135,7 @@ impl Pipeline {
         case: &Case,
         request: &Request,
         trail: &mut Trail,
-        effect: &mut Effect,
+        progress: &mut Progress,
     ) -> Result<Outcome, Rejection> {
         let parked = &case.parked;
         let Some(decision) = &case.decision else {
@@ -166,8 +167,8 @@ impl Pipeline {
         if let Some(found) = self.lane.evidence(&key).await.map_err(stored::unavailable)? {
             stored::same_content(&found, &letter)?;
             trail.stored(found.last);
-            effect.decision_id.clone_from(&found.decision_id);
-            effect.reached = found.recipients.len();
+            progress.decision_id.clone_from(&found.decision_id);
+            progress.reached = found.recipients.len();
             if let Some(outcome) = stored::from_evidence(found, &letter, Told::Anew) {
                 return Ok(outcome);
             }
@@ -175,13 +176,14 @@ impl Pipeline {
         let (tenant, slot) =
             self.admission.admit_unrated(&*self.tenants, &request.tenant, &request.sender)?;
         trail.hold(slot);
-        self.check(&letter, &tenant, trail)?;
-        let candidates =
-            recipients::find(&*self.registry, &self.rotation, &tenant, &letter.message, true).await?;
-        let judged = recipients::permit(&self.gate, &letter, &tenant, candidates, Some(&approval)).await?;
-        trail.permitted(&judged);
-        enough(judged.approvals_demanded(), &approval)?;
-        self.store(judged, &letter, request, trail, Unless::Delivered).await
+        let decoded = tenant.decoded(letter)?;
+        let purpose = Purpose { mode: RetryMode::Lane, approval: Some(&approval) };
+        match self.judge(&decoded, trail, purpose).await?.effect {
+            Effect::Store(to) | Effect::Deliver(to) => {
+                self.store(to, decoded.letter(), request, trail, Unless::Delivered).await
+            }
+            Effect::Park(_) => Err(Rejection::new(Reason::DeliberationUnavailable, "it is decided already")),
+        }
     }
 
     /// The sender and everybody who voted learn of it, then the record is kept. That comes last, since what
@@ -222,22 +224,5 @@ fn key_of(parked: &Parked) -> MessageKey {
         tenant: parked.tenant.clone(),
         sender: parked.sender.clone(),
         message: parked.message_id.clone(),
-    }
-}
-
-/// The policy may have come to demand more than it did when the message was parked.
-fn enough(demanded: Option<u32>, approval: &Approval) -> Result<(), Rejection> {
-    let given = approval.approvals.len();
-    match demanded {
-        Some(demanded) if usize::try_from(demanded).is_ok_and(|demanded| demanded > given) => {
-            Err(Rejection::new(
-                Reason::PolicyDenied,
-                format!(
-                    "approved by {given}, and the policy demands {} by now",
-                    crate::phrase::counted(demanded, "approval")
-                ),
-            ))
-        }
-        _ => Ok(()),
     }
 }

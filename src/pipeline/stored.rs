@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::{
     Evidence, LaneError, Pipeline, Request, Shipment, Stored, Unless, deliver, once, park,
-    trail::{self, Judged, Manner, Outcome, Trail},
+    trail::{self, Outcome, Trail},
 };
 use crate::{
     deliberation,
     domain::{AgentId, MessageId, Reach, Reason, Recipient},
+    governance::{Addressees, Fanout},
     rejection::Rejection,
     state::MessageKey,
     telemetry::Stage,
@@ -48,13 +49,13 @@ impl Pipeline {
     /// Into durable inboxes, each by its own permit.
     pub(super) async fn store(
         &self,
-        judged: Judged,
+        to: Addressees,
         letter: &Decoded,
         request: &Request,
         trail: &mut Trail,
         unless: Unless,
     ) -> Result<Outcome, Rejection> {
-        let (shipment, reach) = self.packed(judged, letter, request, trail, unless).await?;
+        let (shipment, reach) = self.packed(to, letter, request, trail, unless).await?;
         self.ship(shipment, reach, letter, trail).await
     }
 
@@ -62,12 +63,12 @@ impl Pipeline {
     /// record goes ahead.
     pub(super) async fn store_recorded(
         &self,
-        judged: Judged,
+        to: Addressees,
         letter: &Decoded,
         request: &Request,
         trail: &mut Trail,
     ) -> Result<Outcome, Rejection> {
-        let (shipment, reach) = self.packed(judged, letter, request, trail, Unless::Decided).await?;
+        let (shipment, reach) = self.packed(to, letter, request, trail, Unless::Decided).await?;
         let recipients: Vec<AgentId> =
             shipment.parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
         let (place, record) = trail.intent_to_store(letter, request, &reach, &recipients);
@@ -89,14 +90,14 @@ impl Pipeline {
 
     async fn packed(
         &self,
-        judged: Judged,
+        to: Addressees,
         letter: &Decoded,
         request: &Request,
         trail: &Trail,
         unless: Unless,
     ) -> Result<(Shipment, Reach), Rejection> {
-        let to_each = judged.manner == Manner::EachOfThem;
-        let (parcels, reach) = deliver::pack(&self.cpu, judged, letter, self.lane.payload_max()).await?;
+        let to_each = to.fanout == Fanout::EachOfThem;
+        let (parcels, reach) = deliver::pack(&self.cpu, to, letter, self.lane.payload_max()).await?;
         let shipment = Shipment {
             key: trail.message_key(letter),
             decision_id: trail.decision_id().to_owned(),

@@ -1,7 +1,6 @@
 //! What is known of a message so far: its decision id, how far it came, and its answer.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,53 +13,20 @@ use super::{
     admission::Slot,
     courier::RecordPlace,
     once::{Claimed, lasting},
-    route::Way,
 };
 use crate::{
     domain::{
-        AgentId, CapabilityId, DeliberationId, Encoding, Impact, Message, MessageId, Missed, Reach, Reason,
-        Status, TenantId, Timestamp, Verb, Verdict,
+        AgentId, DeliberationId, Encoding, Impact, Message, MessageId, Reach, Reason, Status, TenantId,
+        Timestamp, Verb, Verdict,
     },
+    governance::{Permitted, Plan},
     impact::{Observation, Unassessed},
     phrase::counted,
-    policy::Permit,
     rejection::Rejection,
     state::MessageKey,
     telemetry::{Metrics, Stage},
     wire::{self, DecodeFailure, Decoded, Record},
 };
-
-/// A message that may go: to whom, each by a permit of its own.
-pub(super) struct Judged {
-    /// At least one.
-    pub permits: Vec<Permit>,
-    /// Matching agents that the policy kept it from.
-    pub missed: Vec<Missed>,
-    pub manner: Manner,
-    /// By which the recipients were chosen.
-    pub capability: Option<CapabilityId>,
-    /// Of those that want their live inbox in a certain encoding.
-    pub encodings: HashMap<AgentId, Encoding>,
-    /// Of all of them.
-    pub durable_encodings: HashMap<AgentId, Encoding>,
-    pub way: Way,
-}
-
-impl Judged {
-    /// The most that the policy demands for any recipient.
-    pub(super) fn approvals_demanded(&self) -> Option<u32> {
-        self.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max()
-    }
-}
-
-/// How several recipients are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// One of them, in this order.
-    FirstThatListens,
-    /// All of them.
-    EachOfThem,
-}
 
 /// How governing ended when it did not end in a rejection.
 pub(super) enum Outcome {
@@ -87,6 +53,8 @@ pub(super) struct Trail {
     impact: Option<Impact>,
     /// Not counted for its sender yet.
     observation: Option<Observation>,
+    /// What is counted with it.
+    semantic: Option<f64>,
     claim: Option<Claimed>,
     took_over: bool,
     /// An intent to deliver is on record.
@@ -118,6 +86,7 @@ impl Trail {
             policy_revision: None,
             impact: None,
             observation: None,
+            semantic: None,
             claim: None,
             took_over: false,
             intended: false,
@@ -229,8 +198,12 @@ impl Trail {
         }
     }
 
-    pub(super) fn permitted(&mut self, judged: &Judged) {
-        self.policy_revision = judged.permits.first().map(|permit| Arc::clone(permit.revision()));
+    pub(super) fn permitted(&mut self, permitted: &Permitted<'_>) {
+        self.policy_revision = permitted.policy_revision().cloned();
+    }
+
+    pub(super) fn planned(&mut self, plan: &Plan<'_>) {
+        self.semantic = plan.remember;
     }
 
     pub(super) fn assessed(&mut self, impact: &Result<Impact, Unassessed>) {
@@ -251,7 +224,7 @@ impl Trail {
     /// The message counts for its sender: something was done with it, or its verdict stands.
     pub(super) fn count(&mut self) {
         if let Some(observation) = self.observation.take() {
-            observation.count(self.semantic());
+            observation.count(self.semantic);
         }
     }
 
@@ -261,13 +234,9 @@ impl Trail {
         let Some(observation) = self.observation.take() else { return };
         match answer.verdict.reason {
             _ if answer.repeat => {}
-            _ if lasting(&answer.verdict) => observation.count(self.semantic()),
-            _ => observation.count_in_doubt(self.semantic()),
+            _ if lasting(&answer.verdict) => observation.count(self.semantic),
+            _ => observation.count_in_doubt(self.semantic),
         }
-    }
-
-    fn semantic(&self) -> Option<f64> {
-        self.impact.as_ref().and_then(|impact| impact.parts.semantic)
     }
 
     pub(super) fn claimed(&mut self, claim: Claimed) {

@@ -26,6 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["cpu", "domain", "rejection", "text_file", "trouble"]),
     ("impact", &["domain", "state", "trouble"]),
     ("deliberation", &["domain", "state"]),
+    ("governance", &["phrase", "deliberation", "domain", "impact", "policy", "rejection", "state", "wire"]),
     (
         "pipeline",
         &[
@@ -33,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cpu",
             "deliberation",
             "domain",
+            "governance",
             "rejection",
             "wire",
             "skew",
@@ -147,6 +149,57 @@ fn each_foreign_crate_has_its_owner() {
         }
     }
     assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+/// What a function of facts has no use for: waiting, clocks, chance, threads and what others could change.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "async ",
+    ".await",
+    "Instant::",
+    "SystemTime",
+    "Utc::",
+    "rand::",
+    "RandomState",
+    "nuid",
+    "uuid",
+    "std::thread",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "Mutex",
+    "RwLock",
+    "Atomic",
+    "RefCell",
+    "thread_local",
+    "HashMap",
+    "HashSet",
+    "tracing::",
+    "unsafe",
+    "Cpu",
+    "Gate",
+    "Assessor",
+    "Senders",
+    "dyn ",
+    "Registry>",
+    "Idempotency",
+];
+
+#[test]
+fn governance_waits_for_nothing_and_reads_no_clock_and_no_chance() {
+    let mut impure = Vec::new();
+    let core = sources().into_iter().filter(|(file, _)| {
+        file == "governance.rs" || (file.starts_with("governance/") && !file.ends_with("tests.rs"))
+    });
+    let mut files = 0;
+    for (file, text) in core {
+        files += 1;
+        for word in IMPURE.iter().filter(|word| production(&text).contains(**word)) {
+            impure.push(format!("{file}: `{word}` has no place in the core"));
+        }
+    }
+    assert!(files > 5, "the core is not where it was");
+    assert!(impure.is_empty(), "{}", impure.join("\n"));
 }
 
 #[test]

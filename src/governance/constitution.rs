@@ -1,4 +1,4 @@
-//! Stage 3: does the message name a constitution that is in force?
+//! Does the message name a constitution that is in force?
 
 use crate::{
     domain::{Constitution, Message, Reason, Timestamp},
@@ -27,7 +27,7 @@ pub(super) fn check(
 }
 
 /// Their hashes, with commas between.
-pub(super) fn in_force(constitutions: &[Constitution], now: Timestamp) -> String {
+pub fn in_force(constitutions: &[Constitution], now: Timestamp) -> String {
     let in_force = constitutions.iter().filter(|constitution| constitution.in_force(now));
     in_force.map(|constitution| constitution.hash.to_string()).collect::<Vec<_>>().join(",")
 }

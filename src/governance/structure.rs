@@ -1,4 +1,4 @@
-//! Stage 4: do the message's times and size make sense for this tenant, now?
+//! Do the message's times and size make sense for this tenant, now?
 //!
 //! What its bytes alone can tell is the decoder's business.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::units;
 use crate::{
     domain::{Reason, Tenant, Timestamp},
+    phrase::counted,
     rejection::Rejection,
     wire::Decoded,
 };
@@ -41,7 +42,7 @@ pub(super) fn check(
             Reason::TooLarge,
             format!(
                 "found {} of content, this tenant may send {}",
-                crate::phrase::counted(letter.content_bytes, "byte"),
+                counted(letter.content_bytes, "byte"),
                 tenant.limits.content_bytes
             ),
         ));
