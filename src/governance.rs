@@ -8,6 +8,7 @@
 //! Nothing here waits, asks a clock or throws dice: equal facts give equal plans. So a message can be judged
 //! again from what was recorded, and by two policies beside each other. `tests/it/tidy.rs` holds it to that.
 
+mod addressees;
 mod constitution;
 mod judge;
 mod message;
@@ -15,16 +16,19 @@ mod plan;
 mod recipients;
 mod redact;
 mod route;
+mod rules;
 mod structure;
 mod units;
 
+pub use addressees::{Addressees, Fanout};
 pub use constitution::in_force;
-pub use judge::{Judging, Purpose, Rules};
+pub use judge::Judging;
 pub use message::{Admitted, Checked, Decoded, InForce};
-pub use plan::{Addressees, Effect, Fanout, Parking, Plan, Written};
+pub use plan::{Effect, Parking, Plan, Written};
 pub use recipients::{Addressed, Lookup, Permitted, Unaddressed, View};
 pub use redact::redact;
-pub use route::{Assessed, RetryMode, Route, Routed};
+pub use route::{Assessed, Route, Routed};
+pub use rules::{Precondition, Purpose, RetryMode, Rules};
 
 #[cfg(test)]
 mod tests;

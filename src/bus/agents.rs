@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::answered;
 use crate::{
     domain::{AgentId, Encoding, Reason, Tenant, Verb},
-    pipeline::{Admission, Request, Tenants},
+    lanes::{Admission, Request, Tenants},
     rejection::Rejection,
     state::{Registration, Registry, StoreError},
     telemetry::Metrics,

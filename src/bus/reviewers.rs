@@ -14,7 +14,7 @@ use crate::{
     cpu::{Cpu, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
     domain::{AgentId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant, Timestamp, Verb},
-    pipeline::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
+    lanes::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
     wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest},

@@ -1,27 +1,12 @@
 //! In which order is a message judged, and what does each step need? Told here alone.
 
-use std::time::Duration;
-
-use super::{Addressed, Checked, Permitted, RetryMode, Routed, Unaddressed};
-use crate::domain::{Approval, Constitution, Timestamp};
-
-/// What holds for every message at this instant.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
-    pub constitutions: &'a [Constitution],
-    pub clock_skew: Duration,
-    /// Whether the clock that `now` is by cannot be gone by.
-    pub clock_is_off: bool,
-    pub now: Timestamp,
-}
-
-/// For what a message is judged.
-#[derive(Debug, Clone, Copy)]
-pub struct Purpose<'a> {
-    pub mode: RetryMode,
-    /// Its reviewers have approved it: it is asked about again, and needs no score.
-    pub approval: Option<&'a Approval>,
-}
+use super::{
+    message::Checked,
+    recipients::{Addressed, Permitted, Unaddressed, View},
+    route::{Assessed, Routed},
+    rules::Purpose,
+};
+use crate::{domain::Impact, impact::Unassessed, policy::Permit, rejection::Rejection};
 
 /// How far judging is: routed, or what it needs to go on.
 #[derive(Debug)]
@@ -39,5 +24,29 @@ impl<'a> Checked<'a> {
     /// Begins: whom it would reach comes first, for the policy judges a message *to somebody*.
     pub fn judge(self, purpose: Purpose<'a>) -> Judging<'a> {
         Judging::NeedsRegistry(Unaddressed::new(self, purpose))
+    }
+}
+
+impl<'a> Unaddressed<'a> {
+    /// Then the policy is asked about each of them.
+    pub fn found(self, view: View) -> Result<Judging<'a>, Rejection> {
+        self.addressed(view).map(Judging::NeedsPolicy)
+    }
+}
+
+impl<'a> Addressed<'a> {
+    /// Then how much harm it could do.
+    pub fn answered(
+        self,
+        answers: impl IntoIterator<Item = Result<Permit, Rejection>>,
+    ) -> Result<Judging<'a>, Rejection> {
+        self.permitted(answers).map(Judging::NeedsModel)
+    }
+}
+
+impl<'a> Permitted<'a> {
+    /// Which says whether its reviewers see it first.
+    pub fn scored(self, impact: Option<Result<Impact, Unassessed>>) -> Result<Judging<'a>, Rejection> {
+        Assessed::new(self, impact).route().map(Judging::Routed)
     }
 }

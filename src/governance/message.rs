@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use super::{constitution, judge::Rules, structure};
+use super::{constitution, rules::Rules, structure};
 use crate::{
     domain::{AgentId, Message, Reason, Tenant, TenantId},
     rejection::Rejection,

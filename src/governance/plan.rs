@@ -1,12 +1,14 @@
 //! What is to be done with a message that may go? Values: others carry them out.
 
-use std::collections::BTreeMap;
-
-use super::{Decoded, Route, Routed};
+use super::{
+    addressees::Addressees,
+    message::Decoded,
+    route::{Route, Routed},
+    rules::Precondition,
+};
 use crate::{
     deliberation::{self, NoReviewers},
-    domain::{AgentId, CapabilityId, Encoding, Impact, Missed, Parked, Reason, Timestamp, Why},
-    policy::{Obligations, Permit},
+    domain::{Impact, Parked, Reason, Timestamp, Why},
     rejection::Rejection,
 };
 
@@ -14,6 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub effect: Effect<'a>,
+    pub precondition: Precondition,
     /// Whether the record goes ahead of what is stored: its sender waits, and nobody governs the message again
     /// if this node ends. A live delivery is always recorded ahead.
     pub record_ahead: bool,
@@ -30,43 +33,6 @@ pub enum Effect<'a> {
     /// Into durable inboxes.
     Store(Addressees),
     Park(Parking<'a>),
-}
-
-/// To whom, each by a permit of its own.
-#[derive(Debug, Clone)]
-pub struct Addressees {
-    /// At least one.
-    pub permits: Vec<Permit>,
-    /// Matching agents that the policy kept it from.
-    pub missed: Vec<Missed>,
-    pub fanout: Fanout,
-    /// By which the recipients were chosen.
-    pub capability: Option<CapabilityId>,
-    /// Of those that want their live inbox in a certain encoding.
-    pub encodings: BTreeMap<AgentId, Encoding>,
-    /// Of all of them.
-    pub durable_encodings: BTreeMap<AgentId, Encoding>,
-}
-
-impl Addressees {
-    /// Whether the policy demands this for any of them.
-    pub(super) fn demand(&self, what: impl Fn(&Obligations) -> bool) -> bool {
-        self.permits.iter().any(|permit| what(permit.obligations()))
-    }
-
-    /// The most that the policy demands for any of them.
-    pub(super) fn approvals_demanded(&self) -> Option<u32> {
-        self.permits.iter().filter_map(|permit| permit.obligations().min_approvals).max()
-    }
-}
-
-/// How several recipients are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fanout {
-    /// One of them, in this order.
-    FirstThatListens,
-    /// All of them.
-    EachOfThem,
 }
 
 /// A message that its reviewers must see first. Its permits end here: it gets new ones when it is approved.
@@ -96,7 +62,7 @@ impl<'a> Routed<'a> {
     }
 
     pub fn plan(self) -> Plan<'a> {
-        let Self { decoded, mode, to, route, semantic } = self;
+        let Self { decoded, purpose, to, route, semantic } = self;
         let effect = match route {
             Route::Live => Effect::Deliver(to),
             Route::Durable => Effect::Store(to),
@@ -104,7 +70,14 @@ impl<'a> Routed<'a> {
                 Effect::Park(Parking { decoded, approvals_demanded: to.approvals_demanded(), why })
             }
         };
-        Plan { effect, record_ahead: mode.waits(), tell: mode.waits(), remember: semantic }
+        let waits = purpose.mode.waits();
+        Plan {
+            effect,
+            precondition: purpose.precondition(),
+            record_ahead: waits,
+            tell: waits,
+            remember: semantic,
+        }
     }
 }
 

@@ -3,15 +3,15 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    Addressees, Assessed, Checked, Decoded, Fanout,
-    judge::{Judging, Purpose},
+    addressees::{Addressees, Fanout},
+    message::{Checked, Decoded},
+    rules::Purpose,
 };
 use crate::{
     domain::{
-        AgentId, AgentRecord, BroadcastFilter, CapabilityId, Encoding, Impact, Missed, Reason, Recipient,
-        Tenant,
+        AgentId, AgentRecord, BroadcastFilter, CapabilityId, Encoding, Missed, Reason, Recipient, Tenant,
     },
-    impact::{Need, Unassessed},
+    impact::Need,
     policy::{Party, Permit, Question},
     rejection::Rejection,
 };
@@ -62,7 +62,7 @@ pub struct Permitted<'a> {
 }
 
 impl<'a> Unaddressed<'a> {
-    pub(super) fn new(checked: Checked<'a>, purpose: Purpose<'a>) -> Self {
+    pub fn new(checked: Checked<'a>, purpose: Purpose<'a>) -> Self {
         Self { decoded: checked.decoded(), purpose }
     }
 
@@ -99,8 +99,8 @@ impl<'a> Unaddressed<'a> {
         Ok(matching)
     }
 
-    /// Goes on with what the registry knows.
-    pub fn found(self, mut view: View) -> Result<Judging<'a>, Rejection> {
+    /// With what the registry knows.
+    pub fn addressed(self, mut view: View) -> Result<Addressed<'a>, Rejection> {
         let Self { decoded, purpose } = self;
         let (fanout, nobody) = match self.lookup() {
             Lookup::Agent(id) => {
@@ -125,7 +125,7 @@ impl<'a> Unaddressed<'a> {
         };
         match view.recipients.is_empty() {
             true => Err(nobody.after(Duration::from_secs(1))),
-            false => Ok(Judging::NeedsPolicy(Addressed { decoded, purpose, view, fanout })),
+            false => Ok(Addressed { decoded, purpose, view, fanout }),
         }
     }
 }
@@ -148,12 +148,11 @@ impl<'a> Addressed<'a> {
         }
     }
 
-    /// Goes on with the answers, in the order of the recipients. No clear answer about one is none about the
-    /// message.
-    pub fn answered(
+    /// With the answers, in the order of the recipients. No clear answer about one is none about the message.
+    pub fn permitted(
         self,
         answers: impl IntoIterator<Item = Result<Permit, Rejection>>,
-    ) -> Result<Judging<'a>, Rejection> {
+    ) -> Result<Permitted<'a>, Rejection> {
         let Self { decoded, purpose, view, fanout } = self;
         let (mut permits, mut missed, mut refused) =
             (Vec::with_capacity(view.recipients.len()), Vec::new(), None);
@@ -176,7 +175,7 @@ impl<'a> Addressed<'a> {
             Some(rejection) if permits.is_empty() => Err(rejection),
             _ => {
                 let to = addressees(permits, missed, fanout, decoded, &view);
-                Ok(Judging::NeedsModel(Permitted { decoded, purpose, to }))
+                Ok(Permitted { decoded, purpose, to })
             }
         }
     }
@@ -198,11 +197,6 @@ impl<'a> Permitted<'a> {
             (None, true) => Some(Need::Demanded),
             (None, false) => Some(Need::IfItMatters),
         }
-    }
-
-    /// Goes on with its score, if it needs one.
-    pub fn scored(self, impact: Option<Result<Impact, Unassessed>>) -> Assessed<'a> {
-        Assessed { permitted: self, impact }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Addressees, Decoded, Permitted};
+use super::{addressees::Addressees, message::Decoded, recipients::Permitted, rules::Purpose};
 use crate::{
     domain::{Approval, Impact, Reason, Why},
     impact::{Unassessed, Unscored},
@@ -22,55 +22,19 @@ pub enum Route {
     Parked(Why),
 }
 
-/// Who waits for the verdict, and so whether the message comes again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryMode {
-    /// The sender, who can ask again.
-    Sender,
-    /// The asker, for an answer that comes once.
-    Asker,
-    /// Nobody: it is tried again by itself.
-    Lane,
-    /// Nobody, and it is the last attempt.
-    LastOfLane,
-}
-
-impl RetryMode {
-    /// Whether the same message comes again when it is refused for now.
-    fn comes_again(self) -> bool {
-        match self {
-            Self::Sender | Self::Lane => true,
-            Self::Asker | Self::LastOfLane => false,
-        }
-    }
-
-    /// Whether somebody waits, so that it goes into a live inbox, or to who waits.
-    pub(super) fn waits(self) -> bool {
-        match self {
-            Self::Sender | Self::Asker => true,
-            Self::Lane | Self::LastOfLane => false,
-        }
-    }
-
-    /// Whether it may be for an agent that is away.
-    pub(super) fn durable(self) -> bool {
-        self != Self::Sender
-    }
-}
-
 /// A permitted message with its score, or why it has none.
 #[derive(Debug)]
 pub struct Assessed<'a> {
-    pub(super) permitted: Permitted<'a>,
+    permitted: Permitted<'a>,
     /// Absent only if it needs none.
-    pub(super) impact: Option<Result<Impact, Unassessed>>,
+    impact: Option<Result<Impact, Unassessed>>,
 }
 
 /// A message that may go, to whom, and which way.
 #[derive(Debug)]
 pub struct Routed<'a> {
     pub(super) decoded: &'a Decoded,
-    pub(super) mode: RetryMode,
+    pub(super) purpose: Purpose<'a>,
     pub(super) to: Addressees,
     pub(super) route: Route,
     /// What its words scored.
@@ -78,6 +42,10 @@ pub struct Routed<'a> {
 }
 
 impl<'a> Assessed<'a> {
+    pub fn new(permitted: Permitted<'a>, impact: Option<Result<Impact, Unassessed>>) -> Self {
+        Self { permitted, impact }
+    }
+
     /// Where it goes. What may be scored after a while is not parked, unless there is no later attempt.
     pub fn route(self) -> Result<Routed<'a>, Rejection> {
         let route = match (self.permitted.purpose.approval, &self.impact) {
@@ -92,7 +60,7 @@ impl<'a> Assessed<'a> {
         };
         let Self { permitted: Permitted { decoded, purpose, to }, impact } = self;
         let semantic = impact.and_then(|impact| impact.ok()?.parts.semantic);
-        Ok(Routed { decoded, mode: purpose.mode, to, route, semantic })
+        Ok(Routed { decoded, purpose, to, route, semantic })
     }
 
     fn by_impact(&self, impact: &Result<Impact, Unassessed>) -> Result<Route, Rejection> {

@@ -35,6 +35,7 @@ struct Facts {
     impact: Result<f64, Unscored>,
     threshold: f64,
     mode: RetryMode,
+    redriven: bool,
     /// How many have approved it.
     approved_by: Option<usize>,
 }
@@ -145,7 +146,7 @@ fn plan<'a>(
         clock_is_off: facts.clock_is_off,
         now: NOW,
     };
-    let purpose = Purpose { mode: facts.mode, approval };
+    let purpose = Purpose { mode: facts.mode, approval, redriven: facts.redriven };
     let mut judging = decoded.in_force(&rules)?.checked(&rules)?.judge(purpose);
     loop {
         judging = match judging {
@@ -161,7 +162,7 @@ fn plan<'a>(
             }
             Judging::NeedsModel(permitted) => {
                 let impact = permitted.need().map(|_| impact(&facts.impact));
-                Judging::Routed(permitted.scored(impact).route()?)
+                permitted.scored(impact)?
             }
             Judging::Routed(routed) => return Ok(routed.plan()),
         }
@@ -214,7 +215,7 @@ fn facts() -> impl Strategy<Value = Facts> {
     let when = prop_oneof![6 => Just(NOW.0), 1 => Just(NOW.0 + 60_000)];
     let hash = prop_oneof![6 => Just(HASH), 1 => Just("ffffffffffffffff")];
     let registered = proptest::sample::subsequence(AGENTS.to_vec(), 0..=AGENTS.len());
-    let others = (0.1..1.0, mode, proptest::option::of(0_usize..4), prop::bool::weighted(0.1));
+    let others = (0.1..1.0, mode, proptest::option::of(0_usize..4), prop::bool::weighted(0.1), any::<bool>());
     (to, when, hash, registered, proptest::collection::vec(said, 1..5), scored, others).prop_map(
         |(
             to,
@@ -223,7 +224,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             registered,
             answers,
             impact,
-            (threshold, mode, approved_by, clock_is_off),
+            (threshold, mode, approved_by, clock_is_off, redriven),
         )| Facts {
             to,
             created_at,
@@ -234,6 +235,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             impact,
             threshold,
             mode,
+            redriven,
             approved_by,
         },
     )
@@ -242,12 +244,12 @@ fn facts() -> impl Strategy<Value = Facts> {
 /// As people would compare two plans.
 fn shown(plan: &Result<Plan<'_>, Rejection>) -> String {
     match plan {
-        Ok(Plan { effect, record_ahead, tell, remember }) => {
+        Ok(Plan { effect, precondition, record_ahead, tell, remember }) => {
             let effect = match effect {
                 Effect::Deliver(to) | Effect::Store(to) => format!("{to:?}"),
                 Effect::Park(parking) => format!("{:?}", parking.why()),
             };
-            format!("{effect} {record_ahead} {tell} {remember:?}")
+            format!("{effect} {precondition:?} {record_ahead} {tell} {remember:?}")
         }
         Err(rejection) => format!("{rejection:?}"),
     }
@@ -306,6 +308,7 @@ fn plain() -> Facts {
         impact: Ok(0.1),
         threshold: 0.8,
         mode: RetryMode::Sender,
+        redriven: false,
         approved_by: None,
     }
 }
@@ -319,7 +322,7 @@ fn a_permit_for_another_message_or_recipient_is_none() {
         Rules { constitutions: &constitutions, clock_skew: Duration::ZERO, clock_is_off: false, now: NOW };
     let addressed = |decoded| {
         let checked = Decoded::in_force(decoded, &rules).unwrap().checked(&rules).unwrap();
-        let purpose = Purpose { mode: RetryMode::Sender, approval: None };
+        let purpose = Purpose::of(RetryMode::Sender);
         let Judging::NeedsRegistry(asks) = checked.judge(purpose) else { panic!() };
         let view = view(&facts, &asks).unwrap();
         let Judging::NeedsPolicy(asks) = asks.found(view).unwrap() else { panic!() };

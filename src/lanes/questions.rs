@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use tokio::sync::oneshot;
 
-use super::{AnswerTo, Parcel};
+use super::courier::{AnswerTo, Parcel};
 use crate::{
     domain::{AgentId, Encoding, MessageId, MessageType, Reason, TenantId},
     rejection::Rejection,

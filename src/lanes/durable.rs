@@ -1,4 +1,4 @@
-//! What the durable lane keeps, as the pipeline sees it: a foreign boundary. `bus::JetStreamLane` is the
+//! What the durable lane keeps, as the lanes see it: a foreign boundary. `bus::JetStreamLane` is the
 //! one over JetStream.
 //!
 //! Once, without Redis: of all that is ever stored for one message (tenant, sender, id), the first wins
@@ -9,9 +9,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Parcel, RecordPlace, Request};
+use super::{
+    courier::{Parcel, RecordPlace},
+    request::Request,
+};
 use crate::{
     domain::{AgentId, Encoding, Verdict},
+    governance::Precondition,
     state::{Digest, MessageKey},
 };
 
@@ -41,7 +45,7 @@ pub trait DurableLane: Send + Sync {
     async fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LaneError>;
 
     /// Keeps what could not be governed, with all its content, for people.
-    async fn bury(&self, letter: DeadLetter) -> Result<(), LaneError>;
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError>;
 
     /// Bytes that a parcel's payload may have.
     fn payload_max(&self) -> usize;
@@ -68,20 +72,29 @@ pub struct Shipment {
     pub to_each: bool,
     /// W3C trace context for the recipient.
     pub traceparent: String,
-    pub unless: Unless,
+    pub precondition: Precondition,
     /// [`Evidence::last`] of what was found and does not stand in its way. 0: nothing was, as for most.
     pub after: u64,
     /// Not to be stored after this: by then another node may have decided otherwise.
     pub not_after: Instant,
 }
 
-/// What keeps a shipment from being stored.
+/// Whether a verdict that is stored is the last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unless {
-    /// A delivery or a verdict of this message.
-    Decided,
-    /// A delivery of this message: its first verdict was to wait, or it is tried anew by a person.
-    Delivered,
+pub(super) enum OutcomePolicy {
+    /// It is: repeats get it.
+    Stands,
+    /// Another is due: reviewers have decided since, or a person wants the message tried anew.
+    Renewed,
+}
+
+impl OutcomePolicy {
+    pub(super) fn after(precondition: Precondition) -> Self {
+        match precondition {
+            Precondition::Undecided => Self::Stands,
+            Precondition::Undelivered => Self::Renewed,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

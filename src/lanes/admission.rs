@@ -1,4 +1,4 @@
-//! Stage 1: is there room for this request? Known tenants, their rate, the work in flight.
+//! Is there room for this request? Known tenants, their rate, the work in flight.
 
 use std::{
     num::NonZeroU32,
@@ -13,7 +13,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Tenants, backoff::jittered};
+use super::{backoff::jittered, request::Tenants};
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
     governance::Admitted,

@@ -1,13 +1,17 @@
-//! When is a kept message tried again, and when is it given up?
+//! When is a queued message tried again, and when is it given up?
 
 use std::time::Duration;
 
+use moka::sync::Cache;
 use rand::Rng as _;
 
 use super::backoff::{doubling, jittered};
-use crate::{domain::Reason, rejection::Rejection};
+use crate::{
+    domain::{Reason, TenantId},
+    rejection::Rejection,
+};
 
-/// Times that a kept message is governed before it is given up, unless the bus itself is in trouble.
+/// Times that a queued message is governed before it is given up, unless the bus itself is in trouble.
 pub const ATTEMPTS_MAX: u64 = 5;
 
 /// For one attempt: below the consumer's `ack_wait` with all that follows it, and long enough for a store
@@ -20,7 +24,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Whose the reason is to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Because {
+pub enum FaultOwner {
     /// The message's, or its recipient's: it may never come to anything.
     Message,
     /// The bus's own: any message would fail.
@@ -28,7 +32,7 @@ pub enum Because {
 }
 
 /// Whether nothing but time stands between the message and a verdict.
-pub(super) fn because(reason: Reason) -> Because {
+pub(super) fn fault_owner(reason: Reason) -> FaultOwner {
     let own = matches!(
         reason,
         Reason::RecipientUnknown
@@ -41,11 +45,11 @@ pub(super) fn because(reason: Reason) -> Because {
             | Reason::TooManyParked
             | Reason::TimedOut
     );
-    if own { Because::Message } else { Because::Bus }
+    if own { FaultOwner::Message } else { FaultOwner::Bus }
 }
 
-/// Only what could be read is kept, so these bytes are not what their sender has submitted.
-pub(super) fn never_kept(reason: Reason) -> bool {
+/// Only what could be read is queued, so these bytes are not what their sender has submitted.
+pub(super) fn never_queued(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::Malformed
@@ -98,6 +102,32 @@ pub(super) fn backoff(attempt: u64) -> Duration {
     jittered(doubling(Duration::from_millis(500), BACKOFF_MAX.mul_f64(2.0 / 3.0), attempt))
 }
 
+/// After the bus was ill, what is the message's own is not held against it for this long: agents that the
+/// registry has lost come back, and two attempts are at most 90 s apart.
+const EXCUSED_FOR: Duration = Duration::from_secs(180);
+const TENANTS_EXCUSED_MAX: u64 = 65_536;
+
+/// Tenants for whose approved messages the bus itself was the hindrance a short while ago.
+pub struct RetryGrace(Cache<TenantId, ()>);
+
+impl Default for RetryGrace {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(TENANTS_EXCUSED_MAX).time_to_live(EXCUSED_FOR).build())
+    }
+}
+
+impl RetryGrace {
+    /// Whether this is the bus's own trouble, or that was a short while ago. A release has time enough: what
+    /// it does not suffice for is the bus's.
+    pub(super) fn excuses(&self, tenant: &TenantId, reason: Reason) -> bool {
+        if reason == Reason::TimedOut || fault_owner(reason) == FaultOwner::Bus {
+            self.0.insert(tenant.clone(), ());
+            return true;
+        }
+        self.0.contains_key(tenant)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +152,7 @@ mod tests {
             Reason::Overloaded,
         ];
         for &reason in Reason::ALL.iter().filter(|reason| reason.retryable()) {
-            assert_eq!(because(reason) == Because::Bus, bus.contains(&reason), "{}", reason.as_str());
+            assert_eq!(fault_owner(reason) == FaultOwner::Bus, bus.contains(&reason), "{}", reason.as_str());
         }
     }
 

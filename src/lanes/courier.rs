@@ -1,4 +1,4 @@
-//! What leaves the node, as the pipeline sees it: a foreign boundary.
+//! What leaves the node, as the lanes see it: a foreign boundary.
 
 use std::{sync::Arc, time::Instant};
 
