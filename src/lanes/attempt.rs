@@ -172,12 +172,12 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn recorded(&self, verdict: &Verdict) -> (RecordPlace<'_>, Bytes) {
-        self.journal.verdict((self.request, &self.findings, self.at.now), verdict)
+        self.journal.verdict((self.request, &self.findings), verdict)
     }
 
     /// The record that goes ahead of a live delivery.
     pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> Bytes {
-        self.journal.intent((self.request, &self.findings, self.at.now), hoped, recipients)
+        self.journal.intent((self.request, &self.findings), hoped, recipients)
     }
 
     /// The record that goes ahead of what is stored, and its place.
@@ -186,7 +186,7 @@ impl<'a> Attempt<'a> {
         hoped: &Reach,
         recipients: &[AgentId],
     ) -> (RecordPlace<'_>, Bytes) {
-        self.journal.intent_to_store((self.request, &self.findings, self.at.now), hoped, recipients)
+        self.journal.intent_to_store((self.request, &self.findings), hoped, recipients)
     }
 
     /// The message counts for its sender: something was done with it, or its verdict stands.

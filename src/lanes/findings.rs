@@ -24,7 +24,7 @@ pub(super) enum Outcome {
 
 pub(super) struct Findings<'a> {
     node: &'a str,
-    at: Moment,
+    pub at: Moment,
     pub decision_id: String,
     pub encoding: Encoding,
     /// Known before its bytes are read where a node has queued or parked it.

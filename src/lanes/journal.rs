@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{courier::RecordPlace, findings::Findings, request::Request};
 use crate::{
-    domain::{AgentId, Reach, Reason, Status, Timestamp, Verdict},
+    domain::{AgentId, Reach, Reason, Status, Verdict},
     wire::{self, Record, RecordKind},
 };
 
@@ -22,24 +22,24 @@ impl Journal {
     /// The record that goes ahead of a delivery: the verdict as it will be if it succeeds.
     pub(super) fn intent(
         &mut self,
-        (request, findings, now): (&Request, &Findings<'_>, Timestamp),
+        (request, findings): (&Request, &Findings<'_>),
         hoped: &Reach,
         recipients: &[AgentId],
     ) -> Bytes {
         self.intended = true;
         let verdict = findings.delivered(hoped.clone());
-        encoded(RecordKind::Intent, (request, findings, now), recipients, &verdict)
+        encoded(RecordKind::Intent, (request, findings), recipients, &verdict)
     }
 
     /// The same for what is to be stored on the durable lane, and its place.
     pub(super) fn intent_to_store<'a>(
         &mut self,
-        (request, findings, now): (&'a Request, &'a Findings<'_>, Timestamp),
+        (request, findings): (&'a Request, &'a Findings<'_>),
         hoped: &Reach,
         recipients: &[AgentId],
     ) -> (RecordPlace<'a>, Bytes) {
         self.intended_to_store = true;
-        let record = self.intent((request, findings, now), hoped, recipients);
+        let record = self.intent((request, findings), hoped, recipients);
         (self.place(request, findings), record)
     }
 
@@ -61,11 +61,11 @@ impl Journal {
     /// The record of a verdict that no intent stands for, and its place.
     pub(super) fn verdict<'a>(
         &self,
-        (request, findings, now): (&'a Request, &'a Findings<'_>, Timestamp),
+        (request, findings): (&'a Request, &'a Findings<'_>),
         verdict: &Verdict,
     ) -> (RecordPlace<'a>, Bytes) {
         let recipients: Vec<AgentId> = verdict.reach.iter().filter_map(|reach| reach.agent.clone()).collect();
-        let record = encoded(RecordKind::Verdict, (request, findings, now), &recipients, verdict);
+        let record = encoded(RecordKind::Verdict, (request, findings), &recipients, verdict);
         (self.place(request, findings), record)
     }
 
@@ -81,13 +81,13 @@ impl Journal {
 
 fn encoded(
     kind: RecordKind,
-    (request, findings, at): (&Request, &Findings<'_>, Timestamp),
+    (request, findings): (&Request, &Findings<'_>),
     recipients: &[AgentId],
     verdict: &Verdict,
 ) -> Bytes {
     wire::encode_record(&Record {
         kind,
-        at,
+        at: findings.at.now,
         tenant: &request.tenant,
         sender: &request.sender,
         message_type: findings.message_type,
