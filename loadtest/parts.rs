@@ -48,7 +48,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("metrics", &["prometheus_client", "agentbus::telemetry"]),
     ("logging", &["tracing"]),
     ("admission", &["governor", "admission"]),
-    ("pipeline", &["agentbus::pipeline"]),
+    ("lanes", &["agentbus::lanes", "agentbus::governance"]),
     (
         "async runtime",
         &["tokio::", "futures_util", "futures_channel", "parking_lot", "std::thread", "std::sys", "mio::"],

@@ -21,8 +21,8 @@ use crate::{
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
     impact::{self, Assessor, Meter, Senders, semantic},
-    pipeline::{
-        Admission, AdmissionLimits, DurableLane, Hindered, Limits, Pipeline, QuestionLimits, Questions,
+    lanes::{
+        Admission, AdmissionLimits, DurableLane, Lanes, Limits, QuestionLimits, Questions, RetryGrace,
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
@@ -197,7 +197,7 @@ async fn serve(
         JetStreamLane::connect(name, &config.nats, max, Arc::clone(&metrics), &background, &supervisor)
             .await?;
     let lane = Arc::new(lane);
-    let pipeline = Arc::new(Pipeline {
+    let lanes = Arc::new(Lanes {
         node: config.node.name.clone(),
         limits: Limits {
             wire: wire_limits.clone(),
@@ -220,10 +220,10 @@ async fn serve(
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
         questions,
-        courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
+        courier: Arc::clone(&outbox) as Arc<dyn crate::lanes::Courier>,
         lane: Arc::clone(&lane) as Arc<dyn DurableLane>,
         deliberations: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
-        hindered: Hindered::default(),
+        grace: RetryGrace::default(),
         clock,
         skew: skew.clone(),
         metrics: Arc::clone(&metrics),
@@ -232,7 +232,7 @@ async fn serve(
     let agents = Agents {
         registry: Arc::clone(&stores.registry),
         tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
-        admission: Arc::clone(&pipeline.admission),
+        admission: Arc::clone(&lanes.admission),
         metrics: Arc::clone(&metrics),
         // Read where it came in; what is not a message is never large.
         limits: wire::Limits {
@@ -245,8 +245,8 @@ async fn serve(
     let reviewers = Reviewers {
         log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
-        admission: Arc::clone(&pipeline.admission),
-        courier: Arc::clone(&outbox) as Arc<dyn crate::pipeline::Courier>,
+        admission: Arc::clone(&lanes.admission),
+        courier: Arc::clone(&outbox) as Arc<dyn crate::lanes::Courier>,
         metrics: Arc::clone(&metrics),
         limits: agents.limits.clone(),
         clock,
@@ -262,12 +262,12 @@ async fn serve(
     let clerk = Clerk::new(
         client.clone(),
         Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
-        Arc::clone(&pipeline),
+        Arc::clone(&lanes),
         Arc::clone(&thresholds),
     );
     let bus = Arc::new(Bus::new(
         client.clone(),
-        Arc::clone(&pipeline),
+        Arc::clone(&lanes),
         agents,
         reviewers,
         Micro::new(&config.node.name),
@@ -275,7 +275,7 @@ async fn serve(
     ));
     let config::Limits { in_flight, in_flight_per_tenant, .. } = config.limits;
     let inbound =
-        Arc::new(Inbound::new(Arc::clone(&lane), Arc::clone(&pipeline), in_flight, in_flight_per_tenant));
+        Arc::new(Inbound::new(Arc::clone(&lane), Arc::clone(&lanes), in_flight, in_flight_per_tenant));
     let (intake, delivering, storing, reading) =
         (Arc::clone(&bus), Arc::clone(&outbox), Arc::clone(&lane), client.clone());
     let links = move || {
@@ -292,7 +292,7 @@ async fn serve(
         supervisor: supervisor.clone(),
         directory: Arc::clone(&directory),
         stores: stores.clone(),
-        pipeline,
+        lanes,
         outbox: Arc::clone(&outbox),
         clerk: clerk.clone(),
         fill: Arc::clone(&fill),

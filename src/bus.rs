@@ -1,4 +1,4 @@
-//! NATS: takes requests in, hands them to the pipeline or the registry, answers, and drains.
+//! NATS: takes requests in, hands them to the lanes or the registry, answers, and drains.
 //!
 //! Owns async-nats, and the reader of the connection that strangers can write to. The intake only takes in
 //! or sheds; all work is in tracked tasks.
@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     config,
     domain::{Reason, Status, Verb},
-    pipeline::{
-        Answer, Pipeline, Request,
+    lanes::{
+        Answer, Lanes, Request,
         backoff::{doubling, jittered},
     },
     review::{Agents, Reviewers},
@@ -180,7 +180,7 @@ async fn fence(client: &Client) -> Option<bool> {
 pub struct Bus {
     intake: OnceLock<Intake>,
     client: Client,
-    pipeline: Arc<Pipeline>,
+    lanes: Arc<Lanes>,
     agents: Arc<Agents>,
     reviewers: Arc<Reviewers>,
     micro: Micro,
@@ -205,7 +205,7 @@ enum Source {
 impl Bus {
     pub fn new(
         client: Client,
-        pipeline: Arc<Pipeline>,
+        lanes: Arc<Lanes>,
         agents: Agents,
         reviewers: Reviewers,
         micro: Micro,
@@ -214,7 +214,7 @@ impl Bus {
         Self {
             intake: OnceLock::new(),
             client,
-            pipeline,
+            lanes,
             agents: Arc::new(agents),
             reviewers: Arc::new(reviewers),
             micro,
@@ -237,7 +237,7 @@ impl Bus {
         let sources: Vec<Source> = subscriptions.iter().map(|subscription| subscription.source).collect();
         let (bus, stop) = (Arc::clone(self), shutdown.clone());
         let handler = move |source: &Source, message: Incoming| bus.hear(*source, message, &stop);
-        let metrics = Arc::clone(&self.pipeline.metrics);
+        let metrics = Arc::clone(&self.lanes.metrics);
         let (intake, life) = Intake::new(name, settings, subscriptions, handler, metrics)?;
         let life = Arc::new(life);
         let _ = self.intake.set(intake.clone());
@@ -266,7 +266,7 @@ impl Bus {
     fn subscriptions(&self) -> Vec<Subscription<Source>> {
         let queue = Some(names::NODES_QUEUE);
         let mut subscriptions = vec![Subscription {
-            subject: names::answers_to(self.pipeline.questions.node()),
+            subject: names::answers_to(self.lanes.questions.node()),
             queue,
             source: Source::Answers,
         }];
@@ -294,7 +294,7 @@ impl Bus {
         // What is heard of any verb is of the same queue group: while it is, requests come by it.
         let is_request =
             |index: usize| matches!(sources.get(index), Some(Source::Requests(_) | Source::AnyRequests));
-        let mut off = self.pipeline.skew.changes();
+        let mut off = self.lanes.skew.changes();
         while !shutdown.is_requested() {
             if *off.borrow_and_update() {
                 intake.leave(is_request, LEAVE_WITHIN).await;
@@ -364,7 +364,7 @@ impl Bus {
             Ok(asker) => asker,
             Err(error) => {
                 // The server has let a subject through that no agent of ours can have.
-                self.pipeline.metrics.requests_malformed.inc();
+                self.lanes.metrics.requests_malformed.inc();
                 tracing::debug!(%error, "request on a malformed subject dropped");
                 return;
             }
@@ -377,18 +377,17 @@ impl Bus {
                 let stop = shutdown.clone();
                 let handling = async move {
                     let task = bus.handle(verb, request, reply, slot, stop);
-                    bus.pipeline.metrics.polls.watch(verb.as_str(), task).await;
+                    bus.lanes.metrics.polls.watch(verb.as_str(), task).await;
                 };
                 shutdown.tracker().spawn(handling);
             }
             None => {
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
                     // The sender hears nothing, and asks again.
-                    self.pipeline.metrics.requests_unanswered.inc();
+                    self.lanes.metrics.requests_unanswered.inc();
                     return;
                 };
-                let answer =
-                    self.pipeline.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
+                let answer = self.lanes.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
                 bus.answer(&reply, &answer);
                 drop(slot);
             }
@@ -398,31 +397,31 @@ impl Bus {
     /// Tells which verbs there are. Costs no more than a request that is shed, and has the same places.
     fn refuse_verb(&self, message: &Incoming) {
         let Ok(_place) = self.shedding.try_acquire() else {
-            self.pipeline.metrics.requests_unanswered.inc();
+            self.lanes.metrics.requests_unanswered.inc();
             return;
         };
         let (Some(reply), Some(traceparent)) = (&message.reply, self.trace("unknown", message)) else {
             return;
         };
         let Ok((tenant, sender)) = subjects::asker(&message.subject()) else {
-            self.pipeline.metrics.requests_malformed.inc();
+            self.lanes.metrics.requests_malformed.inc();
             return;
         };
         let payload = message.payload.clone();
         let request = Request { tenant, sender, payload, traceparent, received: Instant::now() };
-        self.answer(reply, &self.pipeline.unknown_verb(&request));
+        self.answer(reply, &self.lanes.unknown_verb(&request));
     }
 
     /// The trace context that a request continues. `None`: it is a verdict of the bus, which a requester has
     /// directed here, and answering it could go round for ever.
     fn trace(&self, verb: &str, message: &Incoming) -> Option<Option<String>> {
         let Ok(headers) = Headers::read(&message.headers) else {
-            self.pipeline.metrics.headers_unreadable.inc();
+            self.lanes.metrics.headers_unreadable.inc();
             return Some(None);
         };
         if headers.get("Agentbus-Verdict").is_some() {
             tracing::debug!(verb, "a verdict came as a request and was dropped");
-            self.pipeline.metrics.requests_malformed.inc();
+            self.lanes.metrics.requests_malformed.inc();
             return None;
         }
         let traceparent = headers.get("traceparent").filter(|value| value.len() <= TRACEPARENT_MAX);
@@ -442,10 +441,10 @@ impl Bus {
             Verb::Ask => self.ask(request, reply, slot, &shutdown).await,
             Verb::Send | Verb::Submit | Verb::Answer => {
                 let answer = match verb {
-                    Verb::Submit => self.pipeline.submit(request).await,
+                    Verb::Submit => self.lanes.submit(request).await,
                     // An answer to a question has two tokens more, and a subscription of its own.
-                    Verb::Answer => self.pipeline.not_asked(&request),
-                    _ => self.pipeline.send(request).await,
+                    Verb::Answer => self.lanes.not_asked(&request),
+                    _ => self.lanes.send(request).await,
                 };
                 let refused = matches!(answer.verdict.status, Status::Rejected | Status::Shed);
                 self.micro.count(verb, refused, received.elapsed());
@@ -460,7 +459,7 @@ impl Bus {
                 let (payload, reason) = self.agents.handle(verb, &request).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
                 // What a sender must agree with, for whoever looks around.
-                let told = (verb == Verb::Find).then(|| self.pipeline.in_force());
+                let told = (verb == Verb::Find).then(|| self.lanes.in_force());
                 let told = told.iter().flat_map(|(hashes, now)| {
                     [("Agentbus-Constitution", hashes.as_str()), ("Agentbus-Time", now.as_str())]
                 });
@@ -504,7 +503,7 @@ impl Bus {
         let sent = self.intake.get().map(|intake| intake.publish(reply, headers, payload));
         // The sender asks again with the same message id, and gets the stored verdict.
         if let Some(Err(error)) = sent {
-            self.pipeline.metrics.requests_unanswered.inc();
+            self.lanes.metrics.requests_unanswered.inc();
             tracing::debug!(%error, "answer not sent");
         }
     }

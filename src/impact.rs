@@ -3,7 +3,7 @@
 //! Five parts are read off the message, its sender's recent past and the clock ([`signals`]); what
 //! its words mean comes from a [`SemanticScorer`], and how unlike the sender's past that is follows
 //! from it. Where no words could change the verdict the scorer is not asked. Decides nothing: what a
-//! score leads to is the pipeline's business. The formula with its source is `docs/impact.md`.
+//! score leads to is `governance`'s business. The formula with its source is `docs/impact.md`.
 
 use std::{
     collections::BTreeMap,

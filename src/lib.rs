@@ -4,7 +4,8 @@
 //!
 //! - [`domain`]: the words of the bus as types. [`rejection`]: every way to say no.
 //! - [`wire`]: bytes to domain and back, under hard limits.
-//! - [`pipeline`]: the way of a message, on one screen.
+//! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
+//! - [`lanes`]: each way of a message, on one screen.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
@@ -33,9 +34,10 @@ pub mod config;
 pub mod cpu;
 pub mod deliberation;
 pub mod domain;
+pub mod governance;
 pub mod impact;
+pub mod lanes;
 pub mod phrase;
-pub mod pipeline;
 pub mod policy;
 pub mod rejection;
 pub mod review;

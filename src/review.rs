@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 use crate::{
     domain::{Reason, Verb},
-    pipeline::Request,
+    lanes::Request,
     rejection::Rejection,
     telemetry::Metrics,
 };

@@ -17,8 +17,8 @@ use crate::{
         Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, Thresholds,
     },
     impact::semantic,
+    lanes::Lanes,
     phrase::counted,
-    pipeline::Pipeline,
     skew::Skew,
     state::Forgery,
     supervisor::Supervisor,
@@ -52,7 +52,7 @@ pub(super) struct Serving {
     pub supervisor: Supervisor,
     pub directory: Arc<Directory>,
     pub stores: Stores,
-    pub pipeline: Arc<Pipeline>,
+    pub lanes: Arc<Lanes>,
     pub outbox: Arc<Outbox>,
     pub clerk: Clerk,
     pub fill: Arc<Fill>,
@@ -176,7 +176,7 @@ impl NodeHealth {
     }
 
     fn policy(&self) -> Part {
-        let gate = self.serving.get().map(|serving| &serving.pipeline.gate);
+        let gate = self.serving.get().map(|serving| &serving.lanes.gate);
         let (state, note) = match gate.map(|gate| (gate.trouble(), gate.revision())) {
             None => (PartState::Down, "not in force yet".to_owned()),
             Some((None, revision)) => (PartState::Up, revision.to_string()),
@@ -224,7 +224,7 @@ impl NodeHealth {
         let (state, note) = match self.model.get() {
             None => (PartState::Down, "not loaded yet".to_owned()),
             Some(Ok(model)) => {
-                match self.serving.get().and_then(|serving| serving.pipeline.assessor.trouble()) {
+                match self.serving.get().and_then(|serving| serving.lanes.assessor.trouble()) {
                     Some(why) => (PartState::Degraded, format!("{model}; the last text: {why}")),
                     None => (PartState::Up, model.clone()),
                 }
@@ -337,8 +337,8 @@ impl Health for NodeHealth {
         if let Some(serving) = self.serving.get() {
             let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
             self.metrics.tenants.set(count(serving.directory.tenants().len()));
-            self.metrics.in_flight.set(count(serving.pipeline.admission.in_flight()));
-            let gate = serving.pipeline.gate.counters();
+            self.metrics.in_flight.set(count(serving.lanes.admission.in_flight()));
+            let gate = serving.lanes.gate.counters();
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             self.metrics.policy(PolicyCounts {
                 cached: read(&gate.hits),

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Bus, LOOK_EVERY, intake::Incoming, subjects};
 use crate::{
     domain::Verb,
-    pipeline::{Ask, Heard, Request},
+    lanes::{Ask, Heard, Request},
     shutdown::Shutdown,
     wire,
 };
@@ -26,11 +26,11 @@ impl Bus {
         shutdown: &Shutdown,
     ) {
         let received = request.received;
-        let Heard { answer, message } = match self.pipeline.ask(request).await {
+        let Heard { answer, message } = match self.lanes.ask(request).await {
             Ask::Told(answer) => Heard { answer: *answer, message: None },
             Ask::Waits(waiting) => {
                 drop(slot);
-                waiting.heard(&self.pipeline, shutdown.requested()).await
+                waiting.heard(&self.lanes, shutdown.requested()).await
             }
         };
         self.micro.count(Verb::Ask, answer.verdict.reason.code() >= 300, received.elapsed());
@@ -42,7 +42,7 @@ impl Bus {
     pub(super) async fn nobody_waits(&self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if self.pipeline.questions.waiting() == 0 {
+            if self.lanes.questions.waiting() == 0 {
                 return;
             }
         }
@@ -55,12 +55,12 @@ impl Bus {
         let (tenant, sender, token) = match subjects::answer(&subject) {
             Ok(answer) => answer,
             Err(error) => {
-                self.pipeline.metrics.requests_malformed.inc();
+                self.lanes.metrics.requests_malformed.inc();
                 tracing::debug!(%error, "answer on a malformed subject dropped");
                 return;
             }
         };
-        let asked = self.pipeline.questions.take(&tenant, &sender, token);
+        let asked = self.lanes.questions.take(&tenant, &sender, token);
         let request = Request {
             tenant,
             sender,
@@ -73,8 +73,8 @@ impl Bus {
             (Some(asked), reply) => {
                 shutdown.tracker().spawn(async move {
                     let received = request.received;
-                    let task = bus.pipeline.answer(request, asked);
-                    let answer = bus.pipeline.metrics.polls.watch(Verb::Answer.as_str(), task).await;
+                    let task = bus.lanes.answer(request, asked);
+                    let answer = bus.lanes.metrics.polls.watch(Verb::Answer.as_str(), task).await;
                     let error = answer.verdict.reason.code() >= 300;
                     bus.micro.count(Verb::Answer, error, received.elapsed());
                     if let Some(reply) = reply {
@@ -84,16 +84,16 @@ impl Bus {
             }
             (None, Some(reply)) => {
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
-                    self.pipeline.metrics.requests_unanswered.inc();
+                    self.lanes.metrics.requests_unanswered.inc();
                     return;
                 };
-                let answer = self.pipeline.not_asked(&request);
+                let answer = self.lanes.not_asked(&request);
                 self.micro.count(Verb::Answer, true, request.received.elapsed());
                 self.answer(&reply, &answer);
                 drop(slot);
             }
             (None, None) => {
-                let _ = self.pipeline.not_asked(&request);
+                let _ = self.lanes.not_asked(&request);
                 self.micro.count(Verb::Answer, true, request.received.elapsed());
             }
         }

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     deliberation::{Appended, Case, DeliberationLog, LogError},
     domain::Timestamp,
-    pipeline::{
-        Pipeline,
+    lanes::{
+        Lanes,
         backoff::{doubling, jittered},
     },
     shutdown::Shutdown,
@@ -48,7 +48,7 @@ const CONFLICTS_MAX: usize = 16;
 pub struct Clerk {
     feed: Arc<Feed>,
     log: Arc<dyn DeliberationLog>,
-    pipeline: Arc<Pipeline>,
+    lanes: Arc<Lanes>,
     thresholds: Arc<Thresholds>,
 }
 
@@ -72,11 +72,11 @@ impl Clerk {
     pub fn new(
         client: Client,
         log: Arc<dyn DeliberationLog>,
-        pipeline: Arc<Pipeline>,
+        lanes: Arc<Lanes>,
         thresholds: Arc<Thresholds>,
     ) -> Self {
         let feed = Feed::new(client, names::CLERK_CONSUMER, SHARE, AT_ONCE);
-        Self { feed, log, pipeline, thresholds }
+        Self { feed, log, lanes, thresholds }
     }
 
     /// Tenants whose deadlines and decisions wait for their stream.
@@ -87,9 +87,9 @@ impl Clerk {
     /// Works until the shutdown. What was begun is finished, what was not is given back.
     pub fn start(self, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let feed = Arc::clone(&self.feed);
-        let skew = self.pipeline.skew.clone();
+        let skew = self.lanes.skew.clone();
         feed.start("deliberations", Served { directory, skew }, shutdown, supervisor, move |message| {
-            let (clerk, metrics) = (self.clone(), Arc::clone(&self.pipeline.metrics));
+            let (clerk, metrics) = (self.clone(), Arc::clone(&self.lanes.metrics));
             async move { metrics.polls.watch("clerk", clerk.handle(message)).await }
         });
     }
@@ -118,7 +118,7 @@ impl Clerk {
                 Ok(None) => return Done::Ever,
                 Err(again) => return Done::Again(again),
             };
-            let now = (self.pipeline.clock)();
+            let now = (self.lanes.clock)();
             if let Some(event) = case.tick(now) {
                 match self.log.append(&case, &event).await {
                     // Either way there is more to read.
@@ -145,7 +145,7 @@ impl Clerk {
             Ok(_) => return Done::Ever,
             Err(after) => return Done::Again(after),
         };
-        let concluded = match self.pipeline.release(&case, attempt).await {
+        let concluded = match self.lanes.release(&case, attempt).await {
             Ok(concluded) => concluded,
             Err(rejection) => {
                 tracing::debug!(%rejection, attempt, deliberation = %case.parked.id, "tried again later");

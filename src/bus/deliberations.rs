@@ -30,7 +30,7 @@ use crate::{
     cpu::{Cpu, CpuError, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError},
     domain::{DeliberationId, Event, Parked, TenantId},
-    pipeline::Tenants,
+    lanes::Tenants,
     telemetry::Metrics,
     tenants::names,
 };

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     cpu::{Cpu, Work},
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
-    pipeline::backoff::{doubling, jittered},
+    lanes::backoff::{doubling, jittered},
     shutdown::Shutdown,
     skew::Skew,
     supervisor::Supervisor,

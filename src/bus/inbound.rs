@@ -17,7 +17,7 @@ use super::{
     pulls::Ended,
 };
 use crate::{
-    bus::JetStreamLane, domain::TenantId, pipeline::Pipeline, shutdown::Shutdown, supervisor::Supervisor,
+    bus::JetStreamLane, domain::TenantId, lanes::Lanes, shutdown::Shutdown, supervisor::Supervisor,
     telemetry::Metrics, tenants::Directory,
 };
 
@@ -31,7 +31,7 @@ use pulling::Pulling;
 /// Takes in what waits on the durable lane, for all tenants.
 pub struct Inbound {
     lane: Arc<JetStreamLane>,
-    pipeline: Arc<Pipeline>,
+    lanes: Arc<Lanes>,
     metrics: Arc<Metrics>,
     /// Messages of one tenant in hand at one time.
     share: usize,
@@ -45,14 +45,14 @@ impl Inbound {
     /// With half the node's places in flight, and half a tenant's: the fast lane has the rest.
     pub fn new(
         lane: Arc<JetStreamLane>,
-        pipeline: Arc<Pipeline>,
+        lanes: Arc<Lanes>,
         in_flight: usize,
         in_flight_per_tenant: usize,
     ) -> Self {
-        let metrics = Arc::clone(&pipeline.metrics);
+        let metrics = Arc::clone(&lanes.metrics);
         Self {
             lane,
-            pipeline,
+            lanes,
             metrics,
             share: (in_flight_per_tenant / 2).max(1),
             room: Arc::new(Semaphore::new((in_flight / 2).max(1))),
@@ -69,7 +69,7 @@ impl Inbound {
     pub fn start(self: &Arc<Self>, directory: Arc<Directory>, shutdown: &Shutdown, supervisor: &Supervisor) {
         let (inbound, serving) = (Arc::clone(self), shutdown.clone());
         let begin = move |tenant, stop| Arc::clone(&inbound).serve(tenant, stop, serving.clone());
-        let skew = self.pipeline.skew.clone();
+        let skew = self.lanes.skew.clone();
         each_tenant::keep("lane", Served { directory, skew }, shutdown, supervisor, begin);
     }
 

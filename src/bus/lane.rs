@@ -20,7 +20,7 @@ use super::{BusError, Link, subjects};
 use crate::{
     config,
     domain::Verdict,
-    pipeline::{
+    lanes::{
         Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, RecordPlace,
         Request, Shipment, Stored,
     },
@@ -151,7 +151,7 @@ impl DurableLane for JetStreamLane {
         Ok(())
     }
 
-    async fn bury(&self, letter: DeadLetter) -> Result<(), LaneError> {
+    async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError> {
         let died_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let headers = headers::dead_letter(&letter, died_at);
         let reason = letter.reason.as_str();

@@ -34,7 +34,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::{BusError, Link, server_list::Servers, subjects};
 use crate::{
     config,
-    pipeline::{Courier, CourierError, Dispatch, Handover, RecordPlace},
+    lanes::{Courier, CourierError, Dispatch, Handover, RecordPlace},
     state::MessageKey,
     supervisor::Supervisor,
     telemetry::Metrics,

@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{AgentId, DeliberationId, Event, IdError, TenantId, Verb, id::shown},
-    pipeline::{AnswerTo, DeadLetter, OutcomeStage, RecordPlace},
+    lanes::{AnswerTo, DeadLetter, OutcomeStage, RecordPlace},
     state::MessageKey,
 };
 

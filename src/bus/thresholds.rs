@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 use self::entry::{Reading, ReadingError};
 use crate::{
     domain::{Scales, Tenant, TenantId, Timestamp},
-    pipeline::Tenants,
+    lanes::Tenants,
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::Metrics,

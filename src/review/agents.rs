@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::answered;
 use crate::{
     domain::{AgentId, Encoding, Reason, Tenant, Verb},
-    pipeline::{Admission, Request, Tenants},
+    lanes::{Admission, Request, Tenants},
     rejection::Rejection,
     state::{Registration, Registry, StoreError},
     telemetry::Metrics,
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{TenantId, TenantLimits},
-        pipeline::AdmissionLimits,
+        lanes::AdmissionLimits,
         state::{Lifetimes, MemoryStore},
     };
 

@@ -17,7 +17,7 @@ use crate::{
         AgentId, DeliberationId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant,
         Timestamp, Verb,
     },
-    pipeline::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
+    lanes::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
     wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest},

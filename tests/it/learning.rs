@@ -18,7 +18,7 @@ use agentbus::{
         Cost, Keywords, Semantic, SemanticScorer, Unscored, Words,
         semantic::{self, Heads, NoModel},
     },
-    pipeline::Tenants,
+    lanes::Tenants,
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::Metrics,

@@ -141,7 +141,7 @@ async fn without_redis_a_nodes_own_view_counts_and_comes_at_once() {
     bus.stop().await;
 }
 
-/// A message of acme's planner, as the pipeline sees it.
+/// A message of acme's planner, as the bus sees it.
 fn message() -> Arc<Message> {
     let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
     let stamp = wire::Stamp { tenant: &tenant, sender: &sender };

@@ -30,13 +30,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["cpu", "domain", "rejection", "text_file", "trouble"]),
     ("impact", &["domain", "state", "trouble"]),
     ("deliberation", &["domain", "state"]),
+    ("governance", &["phrase", "deliberation", "domain", "impact", "policy", "rejection", "state", "wire"]),
     (
-        "pipeline",
+        "lanes",
         &[
             "phrase",
             "cpu",
             "deliberation",
             "domain",
+            "governance",
             "rejection",
             "wire",
             "skew",
@@ -58,7 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cpu",
             "deliberation",
             "domain",
-            "pipeline",
+            "lanes",
             "rejection",
             "review",
             "shutdown",
@@ -88,7 +90,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "deliberation",
             "domain",
             "impact",
-            "pipeline",
+            "lanes",
             "policy",
             "review",
             "shutdown",
@@ -115,13 +117,6 @@ const STILL_IN_CIRCLES: &[&str] = &[
     "impact/text/fragments.rs",
     "impact/text/leaves.rs",
     "impact/text/texts.rs",
-    "pipeline/deliver.rs",
-    "pipeline/once.rs",
-    "pipeline/park.rs",
-    "pipeline/read.rs",
-    "pipeline/route.rs",
-    "pipeline/stored.rs",
-    "pipeline/trail.rs",
 ];
 
 /// Foreign crate → where it may be named.
@@ -224,6 +219,54 @@ fn each_foreign_crate_has_its_owner() {
         }
     }
     assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+/// What a function of facts has no use for: waiting, clocks, chance, threads and what others could change.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "async ",
+    ".await",
+    "Instant::",
+    "SystemTime",
+    "Utc::",
+    "rand::",
+    "RandomState",
+    "nuid",
+    "uuid",
+    "std::thread",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "Mutex",
+    "RwLock",
+    "Atomic",
+    "RefCell",
+    "thread_local",
+    "HashMap",
+    "HashSet",
+    "tracing::",
+    "unsafe",
+    "Cpu",
+    "Gate",
+    "Assessor",
+    "Senders",
+    "dyn ",
+    "Registry>",
+    "Idempotency",
+];
+
+#[test]
+fn governance_waits_for_nothing_and_reads_no_clock_and_no_chance() {
+    let code = Code::of(&src());
+    let core: Vec<&str> = code.files().filter(|file| room(file) == "governance").collect();
+    assert!(core.len() > 5, "the core is not where it was");
+    let mut impure = Vec::new();
+    for file in core {
+        for word in IMPURE.iter().filter(|word| code.text(file).contains(**word)) {
+            impure.push(format!("{file}: `{word}` has no place in the core"));
+        }
+    }
+    assert!(impure.is_empty(), "{}", impure.join("\n"));
 }
 
 #[test]

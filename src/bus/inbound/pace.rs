@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pipeline::{Because, backoff::doubling};
+use crate::lanes::{FaultOwner, backoff::doubling};
 
 /// The bus is well enough again to give a message up when it was not in trouble for so long, or half of the
 /// time that giving up takes, if that is shorter. Longer than an agent takes to register anew with a
@@ -30,9 +30,9 @@ impl Pace {
     }
 
     /// What came of one message; `None`: it was settled.
-    pub(super) fn heard(&mut self, again: Option<Because>, now: Instant) {
+    pub(super) fn heard(&mut self, again: Option<FaultOwner>, now: Instant) {
         match again {
-            Some(Because::Bus) => {
+            Some(FaultOwner::Bus) => {
                 self.trouble = now;
                 // Those that were in hand together fail together, and count once.
                 if self.not_before.is_none_or(|not_before| not_before <= now) {
@@ -40,7 +40,7 @@ impl Pace {
                     self.not_before = Some(now + doubling(WAIT_MIN, WAIT_MAX, self.failures.into()));
                 }
             }
-            Some(Because::Message) | None => {
+            Some(FaultOwner::Message) | None => {
                 self.failures = 0;
                 self.not_before = None;
             }
@@ -74,8 +74,8 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..8 {
             // Several that were in hand fail at the same instant.
-            pace.heard(Some(Because::Bus), now);
-            pace.heard(Some(Because::Bus), now);
+            pace.heard(Some(FaultOwner::Bus), now);
+            pace.heard(Some(FaultOwner::Bus), now);
             assert_eq!(pace.allowed(64, now), 0);
             let mut wait = Duration::ZERO;
             while pace.allowed(64, now + wait) == 0 {
@@ -97,9 +97,9 @@ mod tests {
         let mut pace = Pace::new(Duration::from_secs(120), start);
         assert!(pace.excused(start), "it does not know what was before its start");
         let now = start + EXCUSED_FOR;
-        pace.heard(Some(Because::Message), now);
+        pace.heard(Some(FaultOwner::Message), now);
         assert!(!pace.excused(now));
-        pace.heard(Some(Because::Bus), now);
+        pace.heard(Some(FaultOwner::Bus), now);
         pace.heard(None, now);
         assert!(pace.excused(now + EXCUSED_FOR / 2));
         assert!(!pace.excused(now + EXCUSED_FOR));

@@ -23,7 +23,7 @@ use crate::{
         pulls::{Ended, Pulls, Said, publish},
     },
     domain::TenantId,
-    pipeline::Because,
+    lanes::FaultOwner,
     tenants::names,
 };
 
@@ -61,7 +61,7 @@ pub(super) struct Pulling {
 impl Pulling {
     pub(super) fn new(inbound: Arc<Inbound>, tenant: &TenantId, tasks: TaskTracker) -> Self {
         let (stream, consumer) = (names::inbound_stream(tenant), names::NODES_CONSUMER);
-        let pace = Pace::new(inbound.pipeline.limits.give_up_after, Instant::now());
+        let pace = Pace::new(inbound.lanes.limits.give_up_after, Instant::now());
         Self {
             inbound,
             pull_subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
@@ -161,7 +161,7 @@ impl Pulling {
     async fn take(
         &mut self,
         message: NatsMessage,
-        settled: &mpsc::Sender<Option<Because>>,
+        settled: &mpsc::Sender<Option<FaultOwner>>,
         stop: &CancellationToken,
     ) -> Said {
         if let Some(status) = message.status {

@@ -13,7 +13,7 @@ use super::{Inbound, delivery::Delivery};
 use crate::{
     bus::{lane::headers, pulls::TELL_WITHIN, subjects},
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
-    pipeline::{Because, DeadLetter, DurableLane as _, Kept, LaneError, Request, Settled},
+    lanes::{DeadLetter, DurableLane as _, FaultOwner, LaneError, Queued, Request, Settled},
 };
 
 /// What cannot even be put aside is tried again after this.
@@ -25,7 +25,7 @@ pub(super) async fn govern(
     message: &NatsMessage,
     delivery: Delivery,
     excused: bool,
-) -> Option<Because> {
+) -> Option<FaultOwner> {
     let reply = message.reply.clone()?;
     inbound.metrics.lane.in_hand.inc();
     let settled = match read(message, delivery, excused) {
@@ -41,16 +41,16 @@ pub(super) async fn govern(
             tell(inbound, reply, Bytes::from_static(b"+ACK")).await;
             None
         }
-        Settled::Again { after, because } => {
+        Settled::Again { after, fault } => {
             give_back(inbound, reply, after).await;
-            Some(because)
+            Some(fault)
         }
     }
 }
 
 /// A panic ends the attempt, not the node.
-async fn settle(inbound: &Inbound, kept: &Kept) -> Settled {
-    let governing = AssertUnwindSafe(inbound.pipeline.govern_kept(kept)).catch_unwind().await;
+async fn settle(inbound: &Inbound, kept: &Queued) -> Settled {
+    let governing = AssertUnwindSafe(inbound.lanes.drain(kept)).catch_unwind().await;
     if let Ok(settled) = governing {
         return settled;
     }
@@ -62,11 +62,11 @@ async fn settle(inbound: &Inbound, kept: &Kept) -> Settled {
         attempt = kept.attempt,
         "governing a message failed within the node"
     );
-    let failing = AssertUnwindSafe(inbound.pipeline.failed_to_govern(kept)).catch_unwind().await;
-    failing.unwrap_or(Settled::Again { after: UNREADABLE_AGAIN, because: Because::Message })
+    let failing = AssertUnwindSafe(inbound.lanes.failed_to_drain(kept)).catch_unwind().await;
+    failing.unwrap_or(Settled::Again { after: UNREADABLE_AGAIN, fault: FaultOwner::Message })
 }
 
-fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Kept, IdError> {
+fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Queued, IdError> {
     let key = subjects::kept(&message.subject)?;
     let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
     let redriven = header(headers::REDRIVEN).and_then(|times| times.as_str().parse().ok());
@@ -77,7 +77,7 @@ fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Kept
         traceparent: header(headers::TRACEPARENT).map(|value| value.as_str().to_owned()),
         received: Instant::now(),
     };
-    Ok(Kept { key, request, attempt: delivery.attempt, redriven: redriven.unwrap_or(0), excused })
+    Ok(Queued { key, request, attempt: delivery.attempt, redriven: redriven.unwrap_or(0), excused })
 }
 
 /// What lies on a subject that no node has written: it has no sender to tell.
@@ -99,7 +99,7 @@ async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery,
         attempts: delivery.attempt,
         redriven: 0,
     };
-    match inbound.lane.bury(letter).await {
+    match inbound.lane.dead_letter(letter).await {
         Ok(()) => Settled::Done { given_up: true },
         Err(LaneError::Full(error)) => {
             tracing::error!(error, subject = %message.subject, "what cannot be read is lost: no room for it");
@@ -108,7 +108,7 @@ async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery,
         }
         Err(error) => {
             tracing::error!(%error, "a message that cannot be read cannot be put aside either");
-            Settled::Again { after: UNREADABLE_AGAIN, because: Because::Bus }
+            Settled::Again { after: UNREADABLE_AGAIN, fault: FaultOwner::Bus }
         }
     }
 }

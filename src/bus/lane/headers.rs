@@ -4,7 +4,7 @@ use async_nats::{HeaderMap, header::HeaderValue};
 
 use crate::{
     domain::{Encoding, Verdict},
-    pipeline::{DeadLetter, Notice, OutcomeStage, Request, Shipment},
+    lanes::{DeadLetter, Notice, OutcomeStage, Request, Shipment},
     state::{Digest, MessageKey},
 };
 

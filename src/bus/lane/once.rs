@@ -14,7 +14,7 @@ use super::{JetStreamLane, found, headers, requests::Published};
 use crate::{
     bus::subjects,
     domain::{AgentId, Verdict},
-    pipeline::{Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored, Unless},
+    lanes::{Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Shipment, Stored},
     state::{Digest, MessageKey},
     tenants::names,
     wire,
@@ -58,7 +58,8 @@ impl JetStreamLane {
                 Published::Late => {
                     late += 1;
                     let Some(evidence) = self.read_late(key, &mut last, late).await? else { continue };
-                    let decided = shipment.unless == Unless::Decided && evidence.verdict.is_some();
+                    let decided =
+                        shipment.precondition == Precondition::Undecided && evidence.verdict.is_some();
                     let delivered = !shipment.to_each && !evidence.recipients.is_empty();
                     if decided || delivered {
                         return Ok(Stored::Before(Box::new(evidence)));

@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::{
     bus::{BusError, RoundTrips, open, options},
     config,
-    pipeline::LaneError,
+    lanes::LaneError,
     shutdown::Shutdown,
     supervisor::Supervisor,
 };

@@ -10,7 +10,7 @@ use agentbus::{
         Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Tenant, TenantId, Timestamp, Voter,
         Why,
     },
-    pipeline::Tenants,
+    lanes::Tenants,
     telemetry::Metrics,
     tenants::BusUser,
 };

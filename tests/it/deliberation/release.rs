@@ -230,7 +230,7 @@ async fn an_approval_waits_for_a_registry_that_is_away() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     // What is given back last may be with the node again before anybody can ask how often it was handed out.
     let (mut attempts, mut begun) = (0, 0);
-    while attempts < agentbus::pipeline::RELEASES_MAX {
+    while attempts < agentbus::lanes::RELEASES_MAX {
         let mut batch =
             effects.batch().max_messages(1).expires(Duration::from_secs(5)).messages().await.unwrap();
         while let Some(message) = batch.next().await {

@@ -20,7 +20,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("impact/guard.rs", 1, "one measurement at the start, which waits for it"),
     ("impact/pool.rs", 1, "catches the panics of the model"),
     ("impact/readers.rs", 1, "catches the panics of what it reads"),
-    ("pipeline/once.rs", 1, "what follows one answer"),
+    ("lanes/claim.rs", 1, "what follows one answer"),
     ("shutdown.rs", 1, "waits for one signal"),
     ("state/redis/batch.rs", 1, "one pipeline; who waits for it has a deadline"),
     ("supervisor.rs", 1, "the supervisor"),

@@ -19,6 +19,8 @@ pub struct Code {
 
 struct File {
     module: Names,
+    /// Without comments that have a line of their own.
+    text: String,
     /// What it names, and under which name it brings that in.
     named: BTreeSet<Names>,
     brought_in: BTreeMap<String, Names>,
@@ -41,10 +43,12 @@ impl Code {
         }
         let known: BTreeSet<Names> = files.keys().map(|name| module_of(name)).collect();
         let read = |(name, path): (String, std::path::PathBuf)| {
-            let syntax = syn::parse_file(&fs::read_to_string(&path).unwrap());
-            let syntax = syntax.unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+            let text = fs::read_to_string(&path).unwrap();
+            let syntax = syn::parse_file(&text).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
             let mut reader = Reader::of(module_of(&name), &known);
             reader.visit_file(&syntax);
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            reader.file.text = code.collect::<Vec<_>>().join("\n");
             (name, reader)
         };
         let mut read: BTreeMap<String, Reader<'_>> = files.into_iter().map(read).collect();
@@ -57,6 +61,10 @@ impl Code {
 
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
+    }
+
+    pub fn text(&self, file: &str) -> &str {
+        &self.files[file].text
     }
 
     /// Whether a file names something of a foreign crate.
@@ -108,7 +116,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn of(module: Names, known: &'a BTreeSet<Names>) -> Self {
-        let file = File { module: module.clone(), named: BTreeSet::new(), brought_in: BTreeMap::new() };
+        let (named, brought_in) = (BTreeSet::new(), BTreeMap::new());
+        let file = File { module: module.clone(), text: String::new(), named, brought_in };
         Self { file, known, at: module, test: BTreeSet::new() }
     }
 

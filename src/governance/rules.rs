@@ -1,0 +1,89 @@
+//! For what is a message judged, and by what that holds for every message?
+
+use std::time::Duration;
+
+use crate::domain::{Approval, Constitution, Timestamp};
+
+/// What holds for every message at this instant.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    pub constitutions: &'a [Constitution],
+    pub clock_skew: Duration,
+    /// Whether the clock that `now` is by cannot be gone by.
+    pub clock_is_off: bool,
+    pub now: Timestamp,
+}
+
+/// For what a message is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose<'a> {
+    pub mode: RetryMode,
+    /// A person wants it tried anew, whatever came of it.
+    pub redriven: bool,
+    /// Its reviewers have approved it: it is asked about again, and needs no score.
+    pub approval: Option<&'a Approval>,
+}
+
+impl<'a> Purpose<'a> {
+    /// As it came.
+    pub fn of(mode: RetryMode) -> Self {
+        Self { mode, redriven: false, approval: None }
+    }
+
+    pub fn approved(approval: &'a Approval) -> Self {
+        Self { approval: Some(approval), ..Self::of(RetryMode::Lane) }
+    }
+
+    /// What keeps it from being stored.
+    pub(super) fn precondition(&self) -> Precondition {
+        match self.redriven || self.approval.is_some() {
+            true => Precondition::Undelivered,
+            false => Precondition::Undecided,
+        }
+    }
+}
+
+/// Who waits for the verdict, and so whether the message comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryMode {
+    /// The sender, who can ask again.
+    Sender,
+    /// The asker, for an answer that comes once.
+    Asker,
+    /// Nobody: it is tried again by itself.
+    Lane,
+    /// Nobody, and it is the last attempt.
+    LastOfLane,
+}
+
+impl RetryMode {
+    /// Whether the same message comes again when it is refused for now.
+    pub(super) fn comes_again(self) -> bool {
+        match self {
+            Self::Sender | Self::Lane => true,
+            Self::Asker | Self::LastOfLane => false,
+        }
+    }
+
+    /// Whether somebody waits, so that it goes into a live inbox, or to who waits.
+    pub(super) fn waits(self) -> bool {
+        match self {
+            Self::Sender | Self::Asker => true,
+            Self::Lane | Self::LastOfLane => false,
+        }
+    }
+
+    /// Whether it may be for an agent that is away.
+    pub(super) fn durable(self) -> bool {
+        self != Self::Sender
+    }
+}
+
+/// What must hold for a message to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Neither a delivery nor a verdict of it is stored.
+    Undecided,
+    /// No delivery of it is stored: its first verdict was to wait, or it is tried anew by a person.
+    Undelivered,
+}

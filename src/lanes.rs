@@ -1,0 +1,59 @@
+//! The lanes: each way of a message on one screen, and all in the same verbs.
+//!
+//! `send`, `submit` and `drain`, `ask` and `answer`, and `release` begin an `attempt`, which has the deadline,
+//! the span, the timings, the answer and the record; they admit, decode, judge, claim and commit. What a message
+//! may do is decided by [`crate::governance`]; here its needs are looked up and its plans carried out. Knows
+//! nothing of NATS: what leaves the node goes through [`Courier`] and [`DurableLane`].
+//!
+//! In reading order: `send`, then `attempt`, then the file of each verb.
+
+mod admission;
+mod answer;
+mod ask;
+mod attempt;
+pub mod backoff;
+mod claim;
+mod commit;
+mod courier;
+mod decode;
+mod deliver;
+mod drain;
+mod durable;
+mod earlier;
+mod errors;
+mod findings;
+mod idempotency;
+mod journal;
+mod judge;
+mod lookup;
+mod measured;
+mod notify;
+mod pack;
+mod park;
+mod parts;
+mod questions;
+mod refuse;
+mod release;
+mod request;
+mod retry;
+mod rotation;
+mod send;
+mod submit;
+mod trace;
+
+pub use admission::{Admission, AdmissionLimits, Slot};
+pub use ask::{Ask, Heard, Waiting};
+pub use courier::{AnswerTo, Courier, CourierError, Dispatch, Handover, Parcel, RecordPlace};
+pub use decode::not_computed;
+pub use drain::{Queued, Settled};
+pub use durable::{
+    Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored,
+};
+pub use parts::Lanes;
+pub use questions::{Asked, QuestionLimits, Questions};
+pub use release::RELEASES_MAX;
+pub use request::{Answer, Limits, Request, Tenants};
+pub use retry::{ATTEMPTS_MAX, FaultOwner, RetryGrace};
+pub use rotation::Rotation;
+
+pub use crate::governance::Precondition;

@@ -1,0 +1,214 @@
+//! One attempt at a verdict: its deadline and span, its timings, its answer, and what is recorded of it.
+//!
+//! The envelope of every lane, written once: [`Attempt::begin`], [`Envelope::run`], [`Attempt::finish`].
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use tracing::Instrument as _;
+
+use super::{
+    admission::Slot,
+    claim::{Claimed, is_lasting},
+    courier::RecordPlace,
+    findings::{Findings, Outcome},
+    journal::Journal,
+    measured::{Measured, Moment},
+    parts::Lanes,
+    request::{Answer, Request},
+};
+use crate::{
+    domain::{AgentId, Reach, Reason, Timestamp, Verb, Verdict},
+    governance::Admitted,
+    impact::Observation,
+    rejection::Rejection,
+    telemetry::Stage,
+    wire,
+};
+
+/// What an attempt holds, each part with a job of its own.
+pub(super) struct Attempt<'a> {
+    pub lanes: &'a Lanes,
+    pub request: &'a Request,
+    pub at: Moment,
+    pub measured: Measured,
+    pub findings: Findings<'a>,
+    pub claim: Option<Claimed>,
+    /// [`super::Evidence::last`], as far as it is known.
+    pub stored_last: u64,
+    pub sender: Counting,
+    journal: Journal,
+    slot: Option<Slot>,
+}
+
+/// How the message will count for its sender.
+#[derive(Default)]
+pub(super) struct Counting {
+    /// Until it counts.
+    pub observation: Option<Observation>,
+    /// What is counted with it.
+    pub semantic: Option<f64>,
+}
+
+/// How long governing may take, and where what is logged meanwhile belongs.
+pub(super) struct Envelope {
+    within: Duration,
+    span: tracing::Span,
+}
+
+impl Envelope {
+    /// Governs, within the deadline.
+    pub(super) async fn run<T>(
+        self,
+        governing: impl Future<Output = Result<T, Rejection>>,
+    ) -> Result<T, Rejection> {
+        let within = self.within;
+        self.run_or(governing, || timed_out(within)).await
+    }
+
+    /// The same, for which it says itself what it means to be late.
+    pub(super) async fn run_or<T>(
+        self,
+        governing: impl Future<Output = Result<T, Rejection>>,
+        late: impl FnOnce() -> Rejection,
+    ) -> Result<T, Rejection> {
+        let governed = tokio::time::timeout(self.within, governing.instrument(self.span)).await;
+        governed.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn begin(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
+        let received = request.received;
+        let at = Moment { received, deadline: received + within, now: (lanes.clock)() };
+        Self {
+            lanes,
+            request,
+            at,
+            measured: Measured::since(received),
+            findings: Findings::new(&lanes.node, at, wire::encoding_of(&request.payload)),
+            claim: None,
+            stored_last: 0,
+            sender: Counting::default(),
+            journal: Journal::default(),
+            slot: None,
+        }
+    }
+
+    /// What is logged in it, on whichever thread, is found by the verdict's decision id.
+    pub(super) fn span(&self) -> tracing::Span {
+        let (decision_id, tenant) = (&*self.findings.decision_id, self.request.tenant.as_str());
+        tracing::info_span!("message", decision_id, tenant)
+    }
+
+    pub(super) fn envelope(&self) -> Envelope {
+        Envelope { within: self.at.deadline - self.at.received, span: self.span() }
+    }
+
+    /// The tenant is known and within its limits.
+    pub(super) fn admit(&mut self) -> Result<Admitted, Rejection> {
+        let Request { tenant, sender, .. } = self.request;
+        let admitted = self.lanes.admission.admit(&*self.lanes.tenants, tenant, sender);
+        self.holds(admitted)
+    }
+
+    /// The same outside of its rate, which was paid before.
+    pub(super) fn admit_unrated(&mut self) -> Result<Admitted, Rejection> {
+        let Request { tenant, sender, .. } = self.request;
+        let admitted = self.lanes.admission.admit_unrated(&*self.lanes.tenants, tenant, sender);
+        self.holds(admitted)
+    }
+
+    fn holds(&mut self, admitted: Result<(Admitted, Slot), Rejection>) -> Result<Admitted, Rejection> {
+        let (admitted, slot) = admitted?;
+        self.slot = Some(slot);
+        self.measured.passed(Stage::Admit);
+        Ok(admitted)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.at.now
+    }
+
+    pub(super) fn answer(&self, outcome: Result<Outcome, Rejection>) -> Answer {
+        self.findings.answer(outcome)
+    }
+
+    /// The end of it: what [`Attempt::conclude`] does, then the numbers. The sender hears after.
+    pub(super) fn finish(mut self, verb: Verb, governed: Result<Outcome, Rejection>) -> Answer {
+        let answer = self.conclude(governed);
+        self.observed(verb, answer)
+    }
+
+    pub(super) fn observed(mut self, verb: Verb, answer: Answer) -> Answer {
+        self.measured.observe(&self.lanes.metrics, verb, &answer);
+        answer
+    }
+
+    /// The answer. It is recorded, unless that was done ahead; it counts for the sender, and the claim is
+    /// settled, unless it is a repeat.
+    pub(super) fn conclude(&mut self, governed: Result<Outcome, Rejection>) -> Answer {
+        let answer = self.answer(governed);
+        if !answer.repeat {
+            self.record(&answer.verdict);
+        }
+        self.count_after_claim(&answer);
+        if let Some(claim) = self.claim.take() {
+            claim.settle(&self.lanes.idempotency, &self.lanes.tasks, &answer.verdict, self.slot.take());
+        }
+        answer
+    }
+
+    /// Records a verdict that no intent stands for.
+    pub(super) fn record(&self, verdict: &Verdict) {
+        if !self.journal.owes(verdict) {
+            return;
+        }
+        let (place, record) = self.recorded(verdict);
+        if let Err(error) = self.lanes.courier.record(place, record) {
+            self.lanes.metrics.record_dropped();
+            tracing::warn!(%error, decision_id = self.findings.decision_id, "decision not recorded");
+        }
+    }
+
+    pub(super) fn recorded(&self, verdict: &Verdict) -> (RecordPlace<'_>, Bytes) {
+        self.journal.verdict((self.request, &self.findings), verdict)
+    }
+
+    /// The record that goes ahead of a live delivery.
+    pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> Bytes {
+        self.journal.intent((self.request, &self.findings), hoped, recipients)
+    }
+
+    /// The record that goes ahead of what is stored, and its place.
+    pub(super) fn intent_to_store(
+        &mut self,
+        hoped: &Reach,
+        recipients: &[AgentId],
+    ) -> (RecordPlace<'_>, Bytes) {
+        self.journal.intent_to_store((self.request, &self.findings), hoped, recipients)
+    }
+
+    /// The message counts for its sender: something was done with it, or its verdict stands.
+    pub(super) fn count(&mut self) {
+        if let Some(observation) = self.sender.observation.take() {
+            observation.count(self.sender.semantic);
+        }
+    }
+
+    /// The same after the claim, unless it is a repeat. What came to nothing may come again as if for the
+    /// first time, and is remembered by name.
+    fn count_after_claim(&mut self, answer: &Answer) {
+        let Some(observation) = self.sender.observation.take() else { return };
+        match answer.verdict.reason {
+            _ if answer.repeat => {}
+            _ if is_lasting(&answer.verdict) => observation.count(self.sender.semantic),
+            _ => observation.count_in_doubt(self.sender.semantic),
+        }
+    }
+}
+
+fn timed_out(within: Duration) -> Rejection {
+    let detail = format!("not done within {} ms; ask again with the same message_id", within.as_millis());
+    Rejection::new(Reason::TimedOut, detail).after(Duration::from_millis(100))
+}

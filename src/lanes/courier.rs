@@ -1,0 +1,103 @@
+//! What leaves the node, as the lanes see it: a foreign boundary.
+
+use std::{sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    domain::{AgentId, Encoding, MessageId, TenantId},
+    policy::Permit,
+    state::MessageKey,
+    wire::Recorded,
+};
+
+/// Hands messages to agents and records to the audit trail. `bus::Outbox` is the one over NATS.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    /// Sends the record of the intent ahead, then every parcel, and waits until it is known for each
+    /// whether somebody listened. One answer for each parcel, in order.
+    async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, CourierError>;
+
+    /// Records a decision, in order with other records. Does not wait.
+    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), CourierError>;
+
+    /// The last record that a holder of this message's claim has written: an intent, or that it came
+    /// to nothing.
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, CourierError>;
+
+    /// Bytes that a parcel's payload may have.
+    fn payload_max(&self) -> usize;
+}
+
+/// One message to one or several inboxes. To none, it is an answer whose asker waits in this process: then
+/// only its record is sent ahead.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub key: MessageKey,
+    pub decision_id: String,
+    /// The record of the intent; it is sent first, so that no delivery is without one.
+    pub record: Bytes,
+    pub parcels: Vec<Parcel>,
+    /// W3C trace context for the recipient.
+    pub traceparent: String,
+    /// Where the recipient's answer goes, if somebody waits for one.
+    pub answer_to: Option<AnswerTo>,
+    /// Not to be sent after this: by then another node may have taken the message over from this
+    /// one, which was stalled.
+    pub not_after: Instant,
+}
+
+/// Who waits for an answer: a node, and a question of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerTo {
+    pub node: Arc<str>,
+    pub token: String,
+}
+
+/// What goes into one inbox. The permit says whose.
+#[derive(Debug)]
+pub struct Parcel {
+    pub permit: Permit,
+    pub payload: Bytes,
+    pub encoding: Encoding,
+}
+
+/// What became of one parcel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// NATS has taken it for at least one live subscription.
+    Taken,
+    /// There is no live subscription on the inbox.
+    NobodyListens,
+}
+
+/// Where a record belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordPlace<'a> {
+    pub tenant: &'a TenantId,
+    pub sender: &'a AgentId,
+    /// Absent when the request was not readable enough to know it.
+    pub message: Option<&'a MessageId>,
+    /// It says what became of an intent that was recorded before.
+    pub after_intent: bool,
+}
+
+/// Why the courier did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CourierError {
+    /// Nothing left the node.
+    #[error("not connected to NATS")]
+    NotConnected,
+    /// Nothing left the node.
+    #[error("{waiting} deliveries are waiting, the limit")]
+    Full { waiting: usize },
+    /// Nothing left the node: records do not get through.
+    #[error("JetStream has not confirmed records for {unconfirmed_ms} ms")]
+    RecordsUnconfirmed { unconfirmed_ms: u64 },
+    /// It may have been delivered or not.
+    #[error("NATS did not confirm the delivery in time")]
+    Unconfirmed,
+    #[error("the records could not be read")]
+    RecordsUnreadable,
+}

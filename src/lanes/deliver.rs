@@ -1,0 +1,168 @@
+//! Hands permitted messages over to live inboxes.
+
+use std::time::Duration;
+
+use super::{
+    attempt::Attempt,
+    courier::{CourierError, Dispatch, Handover, Parcel},
+    pack::{Packer, nobody_listens, reach},
+    questions::Open,
+    trace,
+};
+use crate::{
+    domain::{AgentId, Encoding, Missed, Reach, Reason},
+    governance::{Addressees, Decoded, Fanout},
+    rejection::Rejection,
+    telemetry::Stage,
+};
+
+/// Of a reply to an `ask`, for the verdict beside the answer.
+const VERDICT_BYTES_MAX: usize = 16 * 1024;
+
+impl Attempt<'_> {
+    /// Delivers and says who got it. Somebody did, or this is a rejection. A question waits for the answer of
+    /// whoever gets it.
+    pub(super) async fn deliver(
+        &mut self,
+        decoded: &Decoded,
+        to: Addressees,
+        question: Option<&Open>,
+    ) -> Result<Reach, Rejection> {
+        let reached = match to.fanout {
+            Fanout::FirstThatListens => self.first_that_listens(decoded, to, question).await,
+            Fanout::EachOfThem => self.each_of_them(decoded, to).await,
+        };
+        if reached.is_ok() {
+            self.measured.passed(Stage::Deliver);
+        }
+        reached
+    }
+
+    async fn first_that_listens(
+        &mut self,
+        decoded: &Decoded,
+        to: Addressees,
+        question: Option<&Open>,
+    ) -> Result<Reach, Rejection> {
+        let courier = &*self.lanes.courier;
+        let mut packer = Packer::new(&self.lanes.cpu, decoded, courier.payload_max());
+        let mut offline = Vec::new();
+        let mut reached = None;
+        for permit in to.permits {
+            let agent = permit.recipient().clone();
+            let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
+            let parcel = packer.pack(permit, to.encodings.get(&agent).copied()).await?;
+            // Before it leaves: the answer can be back before the delivery is confirmed.
+            if let Some(question) = question {
+                question.goes_to(&agent);
+            }
+            let answer_to = question.map(|question| question.to().clone());
+            let dispatch = Dispatch {
+                answer_to,
+                ..self.dispatch(decoded, vec![parcel], std::slice::from_ref(&agent), &reach)
+            };
+            match courier.deliver(dispatch).await.map_err(failed)?.first() {
+                Some(Handover::Taken) => {
+                    reached = Some(reach);
+                    break;
+                }
+                Some(Handover::NobodyListens) | None => offline.push(agent),
+            }
+        }
+        if let Some(capability) = to.capability.filter(|_| !offline.is_empty()) {
+            self.lanes.rotation.passed_over(&decoded.key().tenant, &capability, &offline);
+        }
+        reached.ok_or_else(|| {
+            let names = offline.iter().map(AgentId::as_str).collect::<Vec<_>>().join(", ");
+            nobody_listens(format!("{names}: registered, but without a live subscription on its inbox"))
+        })
+    }
+
+    async fn each_of_them(&mut self, decoded: &Decoded, to: Addressees) -> Result<Reach, Rejection> {
+        let courier = &*self.lanes.courier;
+        let mut packer = Packer::new(&self.lanes.cpu, decoded, courier.payload_max());
+        let (mut parcels, mut missed) = (Vec::with_capacity(to.permits.len()), to.missed);
+        let matched = to.permits.len() + missed.len();
+        for permit in to.permits {
+            let agent = permit.recipient().clone();
+            match packer.pack(permit, to.encodings.get(&agent).copied()).await {
+                Ok(parcel) => parcels.push(parcel),
+                // Nothing has left yet: the sender asks again, for all of them.
+                Err(rejection) if rejection.reason != Reason::TooLarge => return Err(rejection),
+                Err(rejection) => missed.push(Missed { agent, reason: rejection.reason }),
+            }
+        }
+
+        let agents: Vec<AgentId> = parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
+        if !agents.is_empty() {
+            let hoped = reach(agents.len(), missed.clone());
+            let sent = courier.deliver(self.dispatch(decoded, parcels, &agents, &hoped)).await;
+            let absent = agents.into_iter().zip(sent.map_err(failed)?);
+            let absent = absent.filter(|(_, handover)| *handover == Handover::NobodyListens);
+            missed.extend(absent.map(|(agent, _)| Missed { agent, reason: Reason::RecipientOffline }));
+        }
+        match matched.saturating_sub(missed.len()) {
+            0 => Err(nobody_listens(format!(
+                "of {matched} matching agents, none may get it and has a live subscription"
+            ))),
+            delivered => Ok(reach(delivered, missed)),
+        }
+    }
+
+    /// Packs an answer for who has asked, and records the intent ahead of it, as for any delivery: the fence
+    /// of the courier says that NATS has the record.
+    pub(super) async fn hand_back(
+        &mut self,
+        decoded: &Decoded,
+        to: Addressees,
+        encoding: Encoding,
+    ) -> Result<(Parcel, Reach), Rejection> {
+        let courier = &*self.lanes.courier;
+        let payload_max = courier.payload_max().saturating_sub(VERDICT_BYTES_MAX);
+        let mut packer = Packer::new(&self.lanes.cpu, decoded, payload_max);
+        let permit = to.permits.into_iter().next();
+        let permit = permit.ok_or_else(|| nobody_listens("nobody may get the answer".to_owned()))?;
+        let agent = permit.recipient().clone();
+        let parcel = packer.pack(permit, Some(encoding)).await?;
+        let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
+        courier.deliver(self.dispatch(decoded, Vec::new(), &[agent], &reach)).await.map_err(failed)?;
+        Ok((parcel, reach))
+    }
+
+    fn dispatch(
+        &mut self,
+        decoded: &Decoded,
+        parcels: Vec<Parcel>,
+        recipients: &[AgentId],
+        hoped: &Reach,
+    ) -> Dispatch {
+        Dispatch {
+            key: decoded.key().clone(),
+            decision_id: self.findings.decision_id.clone(),
+            record: self.intent(hoped, recipients),
+            parcels,
+            traceparent: trace::traceparent(self.request.traceparent.as_deref()),
+            answer_to: None,
+            not_after: self.at.deadline,
+        }
+    }
+}
+
+fn failed(error: CourierError) -> Rejection {
+    tracing::warn!(%error, "delivery failed");
+    match error {
+        CourierError::NotConnected | CourierError::Full { .. } | CourierError::RecordsUnreadable => {
+            Rejection::new(Reason::DeliveryFailed, "the message could not be sent; nothing was delivered")
+        }
+        CourierError::RecordsUnconfirmed { .. } => Rejection::new(
+            Reason::AuditUnavailable,
+            "decisions cannot be recorded at the moment, so nothing was delivered",
+        ),
+        // Whether it arrived is found out by a retry with the same message id.
+        CourierError::Unconfirmed => Rejection::new(
+            Reason::TimedOut,
+            "the delivery was not confirmed in time; ask again with the same message_id",
+        ),
+    }
+    .after(Duration::from_millis(500))
+}

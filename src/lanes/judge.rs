@@ -1,0 +1,76 @@
+//! The core judges, and names what it needs; that is looked up here.
+
+use super::{attempt::Attempt, lookup};
+use crate::{
+    domain::Impact,
+    governance::{Checked, Decoded, Judging, Plan, Purpose},
+    impact::{Need, Unassessed},
+    rejection::Rejection,
+    telemetry::Stage,
+};
+
+impl Attempt<'_> {
+    /// What is to be done with the message.
+    pub(super) async fn judge<'b>(
+        &mut self,
+        decoded: &'b Decoded,
+        purpose: Purpose<'b>,
+    ) -> Result<Plan<'b>, Rejection> {
+        let lanes = self.lanes;
+        let mut judging = self.check(decoded)?.judge(purpose);
+        loop {
+            judging = match judging {
+                Judging::NeedsRegistry(asks) => {
+                    let view = lookup::find(&*lanes.registry, &lanes.rotation, &asks).await?;
+                    let next = asks.found(view)?;
+                    self.measured.passed(Stage::Recipient);
+                    next
+                }
+                Judging::NeedsPolicy(asks) => {
+                    let answers = lookup::ask(&lanes.gate, &asks).await;
+                    let next = asks.answered(answers)?;
+                    self.measured.passed(Stage::Policy);
+                    next
+                }
+                Judging::NeedsModel(permitted) => {
+                    self.findings.policy_revision = permitted.policy_revision().cloned();
+                    let impact = match permitted.need() {
+                        Some(need) => Some(self.score(decoded, need).await),
+                        None => None,
+                    };
+                    permitted.scored(impact)?
+                }
+                Judging::Routed(routed) => {
+                    let plan = routed.plan();
+                    self.sender.semantic = plan.remember;
+                    return Ok(plan);
+                }
+            }
+        }
+    }
+
+    /// Whether its constitution is in force, and its times and size make sense.
+    pub(super) fn check<'b>(&mut self, decoded: &'b Decoded) -> Result<Checked<'b>, Rejection> {
+        let rules = self.lanes.rules(self.now());
+        let in_force = decoded.in_force(&rules)?;
+        self.measured.passed(Stage::Constitution);
+        let checked = in_force.checked(&rules)?;
+        self.measured.passed(Stage::Structure);
+        Ok(checked)
+    }
+
+    /// How much harm it could do, after what its sender has sent. Judged twice, it is observed once.
+    async fn score(&mut self, decoded: &Decoded, need: Need) -> Result<Impact, Unassessed> {
+        let (message, tenant, assessor) = (decoded.message(), decoded.tenant(), &self.lanes.assessor);
+        let observation = match self.sender.observation.take() {
+            Some(observation) => observation,
+            None => assessor.observe(message, tenant, self.now()).await,
+        };
+        let past = observation.past();
+        self.sender.observation = Some(observation);
+        let impact = assessor.assess(message, tenant, past, need, self.now()).await;
+        self.findings.assessed(&impact);
+        self.measured.passed(Stage::Impact);
+        impact
+    }
+}

@@ -1,0 +1,77 @@
+//! All that governing takes.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::{
+    admission::Admission,
+    courier::Courier,
+    durable::DurableLane,
+    questions::Questions,
+    request::{Limits, Tenants},
+    retry::RetryGrace,
+    rotation::Rotation,
+};
+use crate::{
+    cpu::Cpu,
+    deliberation::DeliberationLog,
+    domain::{AgentId, Constitution, Encoding, TenantId, Timestamp},
+    governance::{self, Rules},
+    impact::Assessor,
+    policy::Gate,
+    skew::Skew,
+    state::{Idempotency, Registry},
+    telemetry::Metrics,
+};
+
+/// Made once, by `app`.
+pub struct Lanes {
+    pub node: String,
+    pub limits: Limits,
+    pub admission: Arc<Admission>,
+    pub constitutions: Vec<Constitution>,
+    pub tenants: Arc<dyn Tenants>,
+    pub registry: Arc<dyn Registry>,
+    pub idempotency: Arc<dyn Idempotency>,
+    pub gate: Gate,
+    /// For what takes long to compute.
+    pub cpu: Arc<Cpu>,
+    pub assessor: Assessor,
+    pub rotation: Rotation,
+    pub questions: Arc<Questions>,
+    pub courier: Arc<dyn Courier>,
+    pub lane: Arc<dyn DurableLane>,
+    pub deliberations: Arc<dyn DeliberationLog>,
+    /// Whose approved messages were kept waiting by the bus itself.
+    pub grace: RetryGrace,
+    pub clock: fn() -> Timestamp,
+    /// Whether that clock can be gone by.
+    pub skew: Skew,
+    pub metrics: Arc<Metrics>,
+    /// For what goes on after an answer.
+    pub tasks: TaskTracker,
+}
+
+impl Lanes {
+    /// The constitutions in force, by commas, and the milliseconds since 1970 by this node's clock.
+    pub fn in_force(&self) -> (String, String) {
+        let now = (self.clock)();
+        (governance::in_force(&self.constitutions, now), now.0.to_string())
+    }
+
+    /// What holds for every message at this instant.
+    pub(super) fn rules(&self, now: Timestamp) -> Rules<'_> {
+        Rules {
+            constitutions: &self.constitutions,
+            clock_skew: self.limits.clock_skew,
+            clock_is_off: self.skew.is_off(),
+            now,
+        }
+    }
+
+    /// What is in an agent's durable inbox is written in one encoding.
+    pub(super) fn inbox_encoding(&self, tenant: &TenantId, agent: &AgentId) -> Encoding {
+        self.tenants.tenant(tenant).map_or(Encoding::DURABLE, |tenant| tenant.durable_encoding(agent))
+    }
+}

@@ -1,0 +1,35 @@
+//! Requests that go no way at all: told so at once, undecoded and unrecorded.
+
+use std::time::Duration;
+
+use super::{
+    attempt::Attempt,
+    parts::Lanes,
+    request::{Answer, Request},
+};
+use crate::{
+    domain::{Reason, Verb},
+    rejection::Rejection,
+};
+
+impl Lanes {
+    /// For a request that found no room.
+    pub fn shed(&self, verb: Verb, request: &Request, reason: Reason, detail: &str) -> Answer {
+        self.refuse(verb, request, Rejection::new(reason, detail).after(Duration::from_millis(50)))
+    }
+
+    pub(super) fn refuse(&self, verb: Verb, request: &Request, rejection: Rejection) -> Answer {
+        let attempt = Attempt::begin(self, request, self.limits.deadline);
+        let answer = attempt.answer(Err(rejection));
+        attempt.observed(verb, answer)
+    }
+
+    /// For a verb that is none: which there are, and nothing of what was asked for, which a stranger may read.
+    pub fn unknown_verb(&self, request: &Request) -> Answer {
+        let verbs: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+        let detail = format!("expected bus.<you>.<verb> with one of these verbs: {}", verbs.join(", "));
+        self.metrics.requests_malformed.inc();
+        let attempt = Attempt::begin(self, request, self.limits.deadline);
+        attempt.answer(Err(Rejection::new(Reason::UnknownVerb, detail)))
+    }
+}

@@ -1,0 +1,35 @@
+//! The fast lane: a message goes into live inboxes now, and its sender waits for the verdict.
+
+use super::{
+    attempt::Attempt,
+    findings::Outcome,
+    parts::Lanes,
+    request::{Answer, Request},
+};
+use crate::{
+    domain::Verb,
+    governance::{Purpose, RetryMode},
+    rejection::Rejection,
+};
+
+impl Lanes {
+    /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
+    pub async fn send(&self, request: Request) -> Answer {
+        let mut attempt = Attempt::begin(self, &request, self.limits.deadline);
+        let governed = attempt.envelope().run(attempt.send()).await;
+        attempt.finish(Verb::Send, governed)
+    }
+}
+
+impl Attempt<'_> {
+    async fn send(&mut self) -> Result<Outcome, Rejection> {
+        let admitted = self.admit()?;
+        let decoded = self.decode(admitted).await?;
+        // A repeat gets its stored verdict, also when the judgement would be another by now.
+        let plan = self.judge(&decoded, Purpose::of(RetryMode::Sender)).await;
+        if let Some(earlier) = self.claim(&decoded, &plan).await? {
+            return Ok(earlier);
+        }
+        self.commit(&decoded, plan?).await
+    }
+}
