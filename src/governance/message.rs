@@ -24,7 +24,7 @@ pub struct Admitted {
 #[derive(Debug)]
 pub struct Decoded {
     admitted: Admitted,
-    letter: wire::Decoded,
+    body: wire::Decoded,
     key: MessageKey,
 }
 
@@ -52,13 +52,13 @@ impl Admitted {
     }
 
     /// What the decoder has read of a request of this sender.
-    pub fn decoded(self, letter: wire::Decoded) -> Result<Decoded, Rejection> {
-        let Message { tenant, sender, id, .. } = &*letter.message;
+    pub fn decoded(self, body: wire::Decoded) -> Result<Decoded, Rejection> {
+        let Message { tenant, sender, id, .. } = &*body.message;
         if *tenant != self.tenant.id || *sender != self.sender {
             return Err(Rejection::new(Reason::SenderMismatch, "found a message of another sender"));
         }
         let key = MessageKey { tenant: tenant.clone(), sender: sender.clone(), message: id.clone() };
-        Ok(Decoded { admitted: self, letter, key })
+        Ok(Decoded { admitted: self, body, key })
     }
 }
 
@@ -75,12 +75,12 @@ impl Decoded {
         &self.admitted.tenant
     }
 
-    pub fn letter(&self) -> &wire::Decoded {
-        &self.letter
+    pub fn body(&self) -> &wire::Decoded {
+        &self.body
     }
 
     pub fn message(&self) -> &Arc<Message> {
-        &self.letter.message
+        &self.body.message
     }
 
     /// Under which it has one outcome, whatever becomes of it.
@@ -90,7 +90,7 @@ impl Decoded {
 
     /// Of the content that the outcome is about.
     pub fn digest(&self) -> &Digest {
-        &self.letter.digest
+        &self.body.digest
     }
 
     /// Does it name a constitution that is in force?
@@ -108,7 +108,7 @@ impl<'a> InForce<'a> {
     /// Do its times and its size make sense?
     pub fn checked(self, rules: &Rules<'_>) -> Result<Checked<'a>, Rejection> {
         let Self(decoded) = self;
-        structure::check(&decoded.letter, decoded.tenant(), rules.now, rules.clock_skew)?;
+        structure::check(&decoded.body, decoded.tenant(), rules.now, rules.clock_skew)?;
         Ok(Checked(decoded))
     }
 }

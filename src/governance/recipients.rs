@@ -140,7 +140,7 @@ impl<'a> Addressed<'a> {
         let (message, tenant) = (self.decoded.message(), self.decoded.tenant());
         Question {
             message,
-            size: self.decoded.letter().canonical.len(),
+            size: self.decoded.body().canonical.len(),
             sender: as_party(&message.sender, self.view.sender.as_deref(), tenant),
             recipient: as_party(&recipient.id, Some(recipient), tenant),
             tenant,

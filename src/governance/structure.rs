@@ -13,12 +13,12 @@ use crate::{
 };
 
 pub(super) fn check(
-    letter: &Decoded,
+    body: &Decoded,
     tenant: &Tenant,
     now: Timestamp,
     clock_skew: Duration,
 ) -> Result<(), Rejection> {
-    let message = &letter.message;
+    let message = &body.message;
     units::check(message, now)?;
     if message.created_at > now.plus(clock_skew) {
         return Err(Rejection::new(
@@ -37,12 +37,12 @@ pub(super) fn check(
             format!("found expires_at {} ms, and it is {} ms", expires_at.0, now.0),
         ));
     }
-    if letter.content_bytes > tenant.limits.content_bytes {
+    if body.content_bytes > tenant.limits.content_bytes {
         return Err(Rejection::new(
             Reason::TooLarge,
             format!(
                 "found {} of content, this tenant may send {}",
-                counted(letter.content_bytes, "byte"),
+                counted(body.content_bytes, "byte"),
                 tenant.limits.content_bytes
             ),
         ));

@@ -187,6 +187,6 @@ fn expected(decoded: &Decoded) -> Result<Expected, Rejection> {
         asker: message.sender.clone(),
         question: message.id.clone(),
         answer_type,
-        encoding: decoded.letter().encoding,
+        encoding: decoded.body().encoding,
     })
 }

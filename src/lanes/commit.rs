@@ -79,10 +79,10 @@ impl Attempt<'_> {
             }
             Stored::Before(evidence) => {
                 self.sender.observation = None;
-                same_content(&evidence, decoded.letter())?;
+                same_content(&evidence, decoded.body())?;
                 self.stored_last = evidence.last;
                 self.findings.goes_on(evidence.decision_id.as_deref());
-                from_evidence(*evidence, decoded.letter(), policy)
+                from_evidence(*evidence, decoded.body(), policy)
                     .ok_or_else(|| of_lane(LaneError::Unreadable("what is stored for it".to_owned())))
             }
         }

@@ -27,10 +27,10 @@ impl Attempt<'_> {
     ) -> Result<Option<Outcome>, Rejection> {
         let key = decoded.key();
         if let Some(evidence) = self.lanes.lane.evidence(key).await.map_err(of_lane)? {
-            same_content(&evidence, decoded.letter())?;
+            same_content(&evidence, decoded.body())?;
             self.stored_last = evidence.last;
             self.findings.goes_on(evidence.decision_id.as_deref());
-            if let Some(outcome) = from_evidence(evidence, decoded.letter(), policy) {
+            if let Some(outcome) = from_evidence(evidence, decoded.body(), policy) {
                 return Ok(Some(outcome));
             }
         }

@@ -74,7 +74,7 @@ impl<'a> Packer<'a> {
         permit: Permit,
         wanted: Option<Encoding>,
     ) -> Result<Parcel, Rejection> {
-        let encoding = wanted.unwrap_or(self.decoded.letter().encoding);
+        let encoding = wanted.unwrap_or(self.decoded.body().encoding);
         let payload = self.payload(encoding, &permit.obligations().redact).await?;
         if payload.len() > self.payload_max {
             return Err(Rejection::new(
@@ -100,7 +100,7 @@ impl<'a> Packer<'a> {
             tokio::task::yield_now().await;
         }
         let (message, canonical) =
-            (Arc::clone(self.decoded.message()), self.decoded.letter().canonical.clone());
+            (Arc::clone(self.decoded.message()), self.decoded.body().canonical.clone());
         let payload = if hidden.is_empty() && encoding == Encoding::MessagePack {
             canonical
         } else {

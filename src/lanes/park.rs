@@ -60,7 +60,7 @@ impl Attempt<'_> {
     }
 
     async fn as_json(&self, decoded: &Decoded) -> Result<String, Rejection> {
-        let (message, canonical) = (Arc::clone(decoded.message()), decoded.letter().canonical.clone());
+        let (message, canonical) = (Arc::clone(decoded.message()), decoded.body().canonical.clone());
         let bytes = canonical.len();
         let json = move || {
             let json = wire::encode_message(&message, &canonical, Encoding::Json);
