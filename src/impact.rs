@@ -98,6 +98,8 @@ pub struct Texts {
     /// SHA-256 of them and of what scores them.
     key: [u8; 32],
     passages: Vec<String>,
+    /// A number for who sent them.
+    owner: u64,
 }
 
 /// What asking a scorer takes.

@@ -55,7 +55,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("impact.queue", "Messages that wait for the model; more are not scored"),
     ("impact.deadline", "For a score; below limits.deadline. Without: deliberated"),
     ("impact.cache_entries", "Scores of texts that are remembered, about 100 bytes each"),
-    ("impact.windows_max", "Pieces of one message that are read; one with more is not scored"),
+    ("impact.windows_max", "Windows of 128 tokens that a message may fill; one with more is not scored"),
     ("impact.audit_every", "One in so many that need no model is scored all the same; 0: none"),
     ("impact.senders_max", "Senders whose past is kept, about 1 KiB each"),
     (

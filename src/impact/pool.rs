@@ -3,7 +3,7 @@
 //!
 //! A forward pass takes milliseconds of pure arithmetic, which no thread of the runtime can spare.
 //! Jobs whose answer nobody waits for any more are not run; what waits together is run together, and
-//! nothing waits to be run together. Knows nothing of messages and of models: an [`Engine`] is both.
+//! nothing waits to be run together. A long text is run pass by pass, and short ones between. Knows nothing of messages and of models: an [`Engine`] is both.
 
 use std::{
     cell::Cell,
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{Meter, Semantic, Unscored};
 
+mod long;
 mod pace;
 mod queue;
 mod worker;
@@ -57,6 +58,8 @@ pub struct PoolSettings {
 struct Job {
     texts: Vec<String>,
     answer: Answer,
+    /// Of a long one, a number for who asks.
+    owner: Option<u64>,
     enqueued: Instant,
     deadline: Instant,
     /// It takes half of its time or more by itself, at the best pace that was seen.
@@ -110,11 +113,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The highest score of all windows of all texts.
-    pub async fn score(&self, texts: Vec<String>) -> Result<Semantic, Unscored> {
+    /// The highest score of all windows of all texts. Long ones of one owner leave turns to others.
+    pub async fn score(&self, texts: Vec<String>, owner: u64) -> Result<Semantic, Unscored> {
         let limit = self.deadline;
         let (reply, answer) = oneshot::channel();
-        let (deadline, heavy) = self.submit(texts, Answer::Reply(reply))?;
+        let (deadline, heavy) = self.submit(texts, owner, Answer::Reply(reply))?;
         // What is late for its own length will be late again.
         let late = || match heavy.load(Ordering::Relaxed) {
             true => Unscored::TooSlow { limit },
@@ -130,11 +133,11 @@ impl Pool {
         }
     }
 
-    /// Scores if nothing else waits; a busy pool forgets it.
+    /// Scores if nothing else waits; a busy pool forgets it, and what is long.
     pub fn glance(&self, texts: Vec<String>, then: Box<dyn FnOnce(f64) + Send>) {
-        if self.queue.len() == 0 {
+        if self.queue.len() == 0 && !long::is_long(&texts) {
             // Refused: there was something better to do after all.
-            let _ = self.submit(texts, Answer::Then(then));
+            let _ = self.submit(texts, 0, Answer::Then(then));
         }
     }
 
@@ -151,12 +154,18 @@ impl Pool {
         tokio::time::timeout(limit, ended).await.is_ok()
     }
 
-    fn submit(&self, texts: Vec<String>, answer: Answer) -> Result<(Instant, Arc<AtomicBool>), Unscored> {
+    fn submit(
+        &self,
+        texts: Vec<String>,
+        owner: u64,
+        answer: Answer,
+    ) -> Result<(Instant, Arc<AtomicBool>), Unscored> {
         let enqueued = Instant::now();
         let deadline = enqueued + self.deadline;
         let heavy = Arc::new(AtomicBool::new(false));
         let span = tracing::Span::current();
-        let job = Job { texts, answer, enqueued, deadline, heavy: Arc::clone(&heavy), span };
+        let owner = long::is_long(&texts).then_some(owner);
+        let job = Job { texts, answer, owner, enqueued, deadline, heavy: Arc::clone(&heavy), span };
         self.queue.push(job, &*self.meter)?;
         Ok((deadline, heavy))
     }

@@ -1,7 +1,11 @@
 //! What do the words of a message mean to the model? Read in pieces, remembered, and run on the
 //! pool's threads; and what a node does without a model.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -33,6 +37,8 @@ pub struct ModelScorer {
     /// Of encoder, tokenizer and head.
     digest: [u8; 32],
     windows_max: usize,
+    /// Makes the numbers of senders, by which they take turns.
+    owners: RandomState,
     meter: Arc<dyn Meter>,
 }
 
@@ -45,25 +51,26 @@ impl ModelScorer {
         meter: Arc<dyn Meter>,
     ) -> Self {
         let known = Cache::new(settings.cache_entries);
-        Self { pool, known, name, digest, windows_max: settings.windows_max, meter }
+        let (windows_max, owners) = (settings.windows_max, RandomState::new());
+        Self { pool, known, name, digest, windows_max, owners, meter }
     }
 
-    fn texts(&self, passages: Vec<String>) -> Texts {
+    fn texts(&self, passages: Vec<String>, owner: u64) -> Texts {
         let mut hash = Sha256::new_with_prefix(self.digest);
         for passage in &passages {
             hash.update((passage.len() as u64).to_le_bytes());
             hash.update(passage);
         }
-        Texts { key: hash.finalize().into(), passages }
+        Texts { key: hash.finalize().into(), passages, owner }
     }
 
-    async fn score_of(&self, Texts { key, passages }: Texts) -> Result<Semantic, Unscored> {
+    async fn score_of(&self, Texts { key, passages, owner }: Texts) -> Result<Semantic, Unscored> {
         if let Some(score) = self.known.get(&key) {
             self.meter.see(Event::CacheHit);
             return Ok(score);
         }
         self.meter.see(Event::CacheMiss);
-        let score = self.pool.score(passages).await?;
+        let score = self.pool.score(passages, owner).await?;
         self.known.insert(key, score);
         Ok(score)
     }
@@ -71,14 +78,16 @@ impl ModelScorer {
 
 #[async_trait]
 impl SemanticScorer for ModelScorer {
-    /// Every passage is a window at least, so that many need not be split to be too many.
+    /// Every word is a token at least, so that many need not be split to be too many.
     fn read(&self, message: &Message) -> Result<Words, Unscored> {
         let max = self.windows_max;
         let Passages { content, around } = passages(message, max)
             .map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })?;
         // Apart, so that ids that differ do not make equal contents unknown.
         let around = (!around.is_empty()).then_some(around);
-        Ok(Words::Texts(std::iter::once(content).chain(around).map(|it| self.texts(it)).collect()))
+        let owner = self.owners.hash_one((&message.tenant, &message.sender));
+        let all = std::iter::once(content).chain(around);
+        Ok(Words::Texts(all.map(|it| self.texts(it, owner)).collect()))
     }
 
     async fn score(&self, words: Words) -> Result<Semantic, Unscored> {

@@ -19,6 +19,7 @@ mod guises;
 mod leaves;
 mod letters;
 mod normal;
+mod rows;
 mod sentences;
 mod spelled;
 mod texts;
@@ -30,11 +31,11 @@ use brief::{Brief, is_brief};
 use classes::alphabetic;
 use leaves::{Kind, Leaf, Leaves, label};
 pub use normal::normalized;
-use normal::plain;
+use normal::{WORD_WEIGHT, plain, weight_of};
 use sentences::{count, sentences};
 use texts::{Form, Text, Texts};
 use wordlike::is_wordlike;
-use work::{NORMALISING, PARTING, Work};
+use work::{JOINING, NORMALISING, PARTING, Work};
 
 /// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
 pub(super) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
@@ -107,9 +108,9 @@ fn light_text(text: &str, (bytes, values): &mut (usize, usize)) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMuch;
 
-/// Text for each window, generously: every 94 tokens begin one, each a word or at most some twenty letters of
-/// one. What a few bytes on the wire can be made to say is bounded by this, before it is made.
-const WINDOW_WEIGHT: usize = 2 << 10;
+/// Text for each window, generously: 128 tokens, each a word or at most some twenty letters of one. What a few
+/// bytes on the wire can be made to say is bounded by this, before it is made.
+const WINDOW_WEIGHT: usize = 128 * 22;
 /// What the first window has beyond that.
 const FIRST_WEIGHT: usize = 1 << 10;
 
@@ -119,7 +120,7 @@ fn room_of(windows: usize) -> usize {
 }
 
 /// All that a model reads of a message, in passages that are normalised, none empty, none twice in one
-/// of both, at most so many in all as windows are read.
+/// of both, at most as much in all as the windows hold that are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Passages {
     /// Of the content, the type and the tools.
@@ -128,26 +129,27 @@ pub struct Passages {
     pub around: Vec<String>,
 }
 
-/// [`whole`], and if that is long, each sentence of it alone, and what is too short to be one together;
-/// then what it says decoded, if that is another thing. The work is linear in the message and bounded by
-/// `windows_max`.
+/// [`whole`], and if that is long, each sentence of it alone, and what is too short to be one together; if it is
+/// very long, only these; then what it says decoded, if that is another thing. The work is linear in the message
+/// and bounded, what comes out by so many full windows.
 pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
     let room = room_of(windows_max);
-    let mut content = Reading::new(windows_max);
+    let mut content = Reading::new(room);
     let texts = Texts::within(Work::of_one_message());
     let mut leaves = Leaves::of(message, texts, Form::Written, room)?;
     let left = leaves.left();
+    let asked = with_type_and_tools(message, String::new());
     let whole = with_type_and_tools(message, whole(&mut leaves, room)?);
-    content.read(&mut leaves, whole.clone())?;
+    content.read(&mut leaves, &whole, &asked)?;
     let mut texts = leaves.texts;
     if texts.encoded {
         let mut leaves = Leaves::of(message, texts, Form::Decoded, room)?;
         let whole = with_type_and_tools(message, self::whole(&mut leaves, room)?);
-        content.read(&mut leaves, whole)?;
+        content.read(&mut leaves, &whole, &asked)?;
         texts = leaves.texts;
     }
     // What is beside it has what the content leaves.
-    let mut beside = Reading::new(windows_max.saturating_sub(content.found.len()));
+    let mut beside = Reading::new(content.left);
     texts = Texts::within(std::mem::take(&mut texts.work));
     for form in [Form::Written, Form::Decoded] {
         let Some(Around { mut leaves, speaks }) = around(message, texts, form, left)? else { break };
@@ -157,7 +159,7 @@ pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMu
         if speaks && !whole.is_empty() && is_short(&both) {
             beside.add(&both)?;
         }
-        beside.read(&mut leaves, words)?;
+        beside.read(&mut leaves, &words, "")?;
         texts = leaves.texts;
         if !texts.encoded {
             break;
@@ -175,21 +177,32 @@ fn is_short(whole: &str) -> bool {
     whole.len() <= BYTES_MAX && count(whole, WORDS_MAX + 1) <= WORDS_MAX
 }
 
+/// What weighs more is read by its sentences only: among so many others no harm is heard that is not heard in one
+/// of them, and reading it as a whole takes more than all of them.
+const WHOLE_WEIGHT_MAX: usize = 12 << 10;
+
+/// Whether it is not read as a whole.
+fn is_long(whole: &str) -> bool {
+    whole.len() > WHOLE_WEIGHT_MAX || weight_of(whole) > WHOLE_WEIGHT_MAX
+}
+
 /// What has been read so far.
 struct Reading {
     found: Vec<String>,
     known: HashSet<String>,
-    max: usize,
+    /// Weight that may still be read.
+    left: usize,
 }
 
 impl Reading {
-    fn new(max: usize) -> Self {
-        Self { found: Vec::new(), known: HashSet::new(), max }
+    fn new(room: usize) -> Self {
+        Self { found: Vec::new(), known: HashSet::new(), left: room }
     }
 
-    fn read(&mut self, leaves: &mut Leaves<'_>, whole: String) -> Result<(), TooMuch> {
-        let short = is_short(&whole);
-        self.add(&whole)?;
+    /// A text, and what is asked for with it, which is part of it.
+    fn read(&mut self, leaves: &mut Leaves<'_>, whole: &str, asked: &str) -> Result<(), TooMuch> {
+        let short = is_short(whole);
+        self.add(if is_long(whole) { asked } else { whole })?;
         for text in fragments::joined(leaves)? {
             leaves.texts.work.spend(NORMALISING + PARTING, &text)?;
             let text = plain(&text);
@@ -232,14 +245,13 @@ impl Reading {
         Ok(*text.sentences.get_or_init(|| count))
     }
 
-    /// Each is a window at least.
     fn add(&mut self, text: &str) -> Result<(), TooMuch> {
         if text.is_empty() || self.known.contains(text) {
             return Ok(());
         }
-        if self.found.len() >= self.max {
-            return Err(TooMuch);
-        }
+        // A window has a token before and one behind it.
+        let weight = weight_of(text) + 2 * WORD_WEIGHT;
+        self.left = self.left.checked_sub(weight).ok_or(TooMuch)?;
         self.known.insert(text.to_owned());
         self.found.push(text.to_owned());
         Ok(())
@@ -260,7 +272,8 @@ fn behind<'a>(label: &'a str, value: &'a str) -> Cow<'a, str> {
 fn whole(leaves: &mut Leaves<'_>, room: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
     for leaf in &leaves.found {
-        leaves.texts.work.spend(NORMALISING, leaf.value())?;
+        let apart = spelled::has_apart(leaf.value());
+        leaves.texts.work.spend(if apart { JOINING } else { NORMALISING }, leaf.value())?;
         leaves.texts.work.spend(NORMALISING, &leaf.label)?;
         append(&mut out, &leaf.whole());
         if out.len() > room {

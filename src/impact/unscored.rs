@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::domain::LEVELS;
 
-/// Of English prose with sentences of some 110 bytes: each is a window, and so is every 96 tokens of the whole.
-const WINDOW_BYTES: usize = 90;
+/// Of English prose that is read by its sentences: four to five bytes for each token.
+const WINDOW_BYTES: usize = 560;
 
 /// How harmful words sound.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +40,7 @@ pub enum Unscored {
     #[error("{waiting} messages wait for the model already")]
     Busy { waiting: usize },
     #[error(
-        "its text is {windows} windows of the model long, at most {max} are read, about {} bytes of prose",
+        "its text fills {windows} windows of the model or more, {max} are read: about {} bytes of prose",
         max.saturating_mul(WINDOW_BYTES)
     )]
     TooLong { windows: usize, max: usize },

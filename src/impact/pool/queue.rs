@@ -7,7 +7,11 @@ use parking_lot::{Condvar, Mutex};
 use super::{Job, Unscored};
 use crate::impact::{Event, Meter};
 
-/// First in, first out. Pushing never waits.
+/// Long texts that wait, of all and of one that asks.
+const LONG_MAX: usize = 16;
+const LONG_OF_ONE_MAX: usize = 4;
+
+/// First in, first out, the long ones apart. Pushing never waits.
 pub(super) struct Queue {
     state: Mutex<State>,
     /// A job came, or the end.
@@ -20,6 +24,9 @@ pub(super) struct Queue {
 
 struct State {
     jobs: VecDeque<Job>,
+    long: VecDeque<Job>,
+    /// Whose long text was taken last.
+    last: Option<u64>,
     closed: bool,
     /// Threads that take no job for now.
     resting: usize,
@@ -28,7 +35,8 @@ struct State {
 impl Queue {
     /// For so many threads and so many jobs.
     pub(super) fn new(threads: usize, max: usize) -> Self {
-        let state = State { jobs: VecDeque::with_capacity(max), closed: false, resting: 0 };
+        let jobs = VecDeque::with_capacity(max);
+        let state = State { jobs, long: VecDeque::new(), last: None, closed: false, resting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), ended: Condvar::new(), max, threads }
     }
 
@@ -41,16 +49,17 @@ impl Queue {
         if state.resting >= self.threads {
             return Err(Unscored::Failed);
         }
-        if state.jobs.len() >= self.max {
+        if state.is_full_for(&job, self.max) {
             // Their senders may have given up already; then there is room.
             let now = Instant::now();
             state.jobs.retain(|job| !job.abandoned(now));
+            state.long.retain(|job| !job.abandoned(now));
         }
-        let waiting = state.jobs.len();
-        if waiting >= self.max {
+        let waiting = state.waiting();
+        if state.is_full_for(&job, self.max) {
             return Err(Unscored::Busy { waiting });
         }
-        state.jobs.push_back(job);
+        if job.owner.is_some() { &mut state.long } else { &mut state.jobs }.push_back(job);
         // Told while nobody can take it, so that the length told last is the length.
         meter.see(Event::Queued { waiting: waiting + 1 });
         drop(state);
@@ -59,14 +68,14 @@ impl Queue {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.state.lock().jobs.len()
+        self.state.lock().waiting()
     }
 
-    /// The next that somebody waits for. Waits for one; nothing once the queue is closed and empty.
+    /// The next that somebody waits for, a long one first. Waits for one; nothing once the queue is closed and empty.
     pub(super) fn pop(&self, meter: &dyn Meter) -> Option<Job> {
         let mut state = self.state.lock();
         loop {
-            if let Some(job) = take(&mut state, meter) {
+            if let Some(job) = take(&mut state, State::next, meter) {
                 return Some(job);
             }
             if state.closed {
@@ -76,9 +85,9 @@ impl Queue {
         }
     }
 
-    /// As [`Queue::pop`], without waiting.
+    /// As [`Queue::pop`], without waiting, and no long one.
     pub(super) fn pop_waiting(&self, meter: &dyn Meter) -> Option<Job> {
-        take(&mut self.state.lock(), meter)
+        take(&mut self.state.lock(), |state| state.jobs.pop_front(), meter)
     }
 
     /// Keeps a thread from taking jobs until `until`; the others go on. Hands over what nobody is left
@@ -87,7 +96,7 @@ impl Queue {
         let mut state = self.state.lock();
         state.resting += 1;
         if state.resting >= self.threads {
-            let jobs = std::iter::from_fn(|| take(&mut state, meter)).collect();
+            let jobs = std::iter::from_fn(|| take(&mut state, State::next, meter)).collect();
             parking_lot::MutexGuard::unlocked(&mut state, || left(jobs));
         }
         while !state.closed && Instant::now() < until {
@@ -107,10 +116,36 @@ impl Queue {
     }
 }
 
-fn take(state: &mut State, meter: &dyn Meter) -> Option<Job> {
+impl State {
+    fn waiting(&self) -> usize {
+        self.jobs.len() + self.long.len()
+    }
+
+    fn is_full_for(&self, job: &Job, max: usize) -> bool {
+        if job.owner.is_none() {
+            return self.jobs.len() >= max;
+        }
+        let own = self.long.iter().filter(|other| other.owner == job.owner).count();
+        self.long.len() >= LONG_MAX.min(max) || own >= LONG_OF_ONE_MAX
+    }
+
+    /// A long one first, since short ones are run between its passes: of another than the last, if there is one.
+    fn next(&mut self) -> Option<Job> {
+        let turn = self.long.iter().position(|job| job.owner != self.last).unwrap_or(0);
+        match self.long.remove(turn) {
+            Some(job) => {
+                self.last = job.owner;
+                Some(job)
+            }
+            None => self.jobs.pop_front(),
+        }
+    }
+}
+
+fn take(state: &mut State, next: fn(&mut State) -> Option<Job>, meter: &dyn Meter) -> Option<Job> {
     let now = Instant::now();
-    while let Some(job) = state.jobs.pop_front() {
-        let waiting = state.jobs.len();
+    while let Some(job) = next(state) {
+        let waiting = state.waiting();
         meter.see(Event::Taken { waiting, waited: now.duration_since(job.enqueued) });
         if !job.abandoned(now) {
             return Some(job);

@@ -126,14 +126,14 @@ impl Rig {
 
 fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
     let (pool, wanted) = (Arc::clone(&rig.pool), texts(wanted));
-    tokio::spawn(async move { pool.score(wanted).await })
+    tokio::spawn(async move { pool.score(wanted, 0).await })
 }
 
 #[tokio::test]
 async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
     let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
-    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"])).await, said(0.9));
-    assert_eq!(rig.pool.score(texts(&["no numbers"])).await, said(0.0));
+    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"]), 0).await, said(0.9));
+    assert_eq!(rig.pool.score(texts(&["no numbers"]), 0).await, said(0.0));
     assert!(!is_pool_thread(), "a thread of the runtime");
     let threads = rig.log.threads.lock().unwrap();
     assert!(!threads.is_empty() && threads.iter().all(|name| name.starts_with("impact-")), "{threads:?}");
@@ -162,9 +162,72 @@ async fn a_pass_holds_so_many_tokens_and_a_long_text_takes_several() {
     let rig = rig(SETTINGS);
     let window = vec!["1"; 128].join(" ");
     let many: Vec<String> = (0..9).map(|_| window.clone()).collect();
-    assert_eq!(rig.pool.score(many).await, said(0.01));
+    assert_eq!(rig.pool.score(many, 0).await, said(0.01));
     let passes = rig.log.passes.lock().unwrap();
     assert_eq!(passes.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 1]);
+}
+
+/// Texts that together are long, of so many full windows.
+fn long(windows: usize) -> Vec<String> {
+    vec![format!("{}{} 50", "1 ".repeat(127), " ".repeat(5_000 / windows)); windows]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_texts_go_between_the_passes_of_a_long_one() {
+    let rig = rig(SETTINGS);
+    let held = rig.hold().await;
+    let pool = Arc::clone(&rig.pool);
+    let loud = tokio::spawn(async move { pool.score(long(24), 1).await });
+    rig.waiting(1).await;
+    let short: Vec<_> = (0..3).map(|_| ask(&rig, &["70"])).collect();
+    rig.waiting(4).await;
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    assert_eq!(loud.await.unwrap(), said(0.5));
+    for asked in short {
+        assert_eq!(asked.await.unwrap(), said(0.7));
+    }
+    let passes = rig.log.passes.lock().unwrap();
+    let place = passes.iter().position(|pass| pass.contains(&vec![70])).unwrap();
+    let of_long = passes.iter().filter(|pass| pass.iter().any(|window| window.len() == 128)).count();
+    assert!(of_long == 6 && place < 2, "{place} among {of_long}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_texts_of_one_who_asks_leave_turns_and_room_to_others() {
+    let rig = rig(SETTINGS);
+    let held = rig.hold().await;
+    let (order, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let of = |owner: u64| {
+        let (pool, order) = (Arc::clone(&rig.pool), order.clone());
+        tokio::spawn(async move {
+            let found = pool.score(long(8), owner).await;
+            order.send(owner).unwrap();
+            found
+        })
+    };
+    let loud: Vec<_> = (0..4).map(|_| of(1)).collect();
+    rig.waiting(4).await;
+    assert_eq!(of(1).await.unwrap(), Err(Unscored::Busy { waiting: 4 }), "four of one may wait");
+    assert_eq!(told.recv().await, Some(1));
+    let quiet = of(2);
+    rig.waiting(5).await;
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    for asked in loud.into_iter().chain([quiet]) {
+        assert_eq!(asked.await.unwrap(), said(0.5));
+    }
+    let order: Vec<u64> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+    // Told by tasks of their own, so one or two of the others may be told before.
+    assert!(order.iter().position(|owner| *owner == 2).unwrap() < 4, "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_long_text_costs_it_its_score_and_the_thread_goes_on() {
+    let rig = rig(SETTINGS);
+    let unlucky = [long(8), texts(&["panic"])].concat();
+    assert_eq!(rig.pool.score(unlucky, 1).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(long(8), 1).await, said(0.5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +236,7 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
     let held = rig.hold().await;
     let waiting = [ask(&rig, &["1"]), ask(&rig, &["2"])];
     rig.waiting(2).await;
-    assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Busy { waiting: 2 }));
+    assert_eq!(rig.pool.score(texts(&["3"]), 0).await, Err(Unscored::Busy { waiting: 2 }));
     for asked in waiting {
         asked.abort();
         assert!(asked.await.is_err());
@@ -191,7 +254,7 @@ async fn what_is_passed_over_for_being_late_is_late_whoever_sees_it_first() {
     let limit = Duration::from_micros(50);
     let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
     for _ in 0..1_000 {
-        let late = rig.pool.score(texts(&["1"])).await;
+        let late = rig.pool.score(texts(&["1"]), 0).await;
         assert!(late == Err(Unscored::TimedOut { limit }) || late.is_ok(), "{late:?}");
     }
 }
@@ -205,7 +268,7 @@ async fn what_nobody_waits_for_any_more_is_not_run() {
     assert_eq!(held.await.unwrap(), Err(Unscored::TimedOut { limit }));
     assert_eq!(late.await.unwrap(), Err(Unscored::TimedOut { limit }));
     rig.go_on();
-    assert_eq!(rig.pool.score(texts(&["5"])).await, said(0.05));
+    assert_eq!(rig.pool.score(texts(&["5"]), 0).await, said(0.05));
     assert!(!rig.log.passes.lock().unwrap().iter().flatten().any(|window| window == &[77]));
     assert!(rig.seen.count(|event| matches!(event, Event::Skipped)) >= 1);
 }
@@ -213,17 +276,17 @@ async fn what_nobody_waits_for_any_more_is_not_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_costs_its_own_batch_a_score_and_the_thread_goes_on() {
     let rig = rig(SETTINGS);
-    assert_eq!(rig.pool.score(texts(&["1"])).await, said(0.01));
-    assert_eq!(rig.pool.score(texts(&["panic"])).await, Err(Unscored::Failed));
-    assert_eq!(rig.pool.score(texts(&["2"])).await, said(0.02));
+    assert_eq!(rig.pool.score(texts(&["1"]), 0).await, said(0.01));
+    assert_eq!(rig.pool.score(texts(&["panic"]), 0).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(texts(&["2"]), 0).await, said(0.02));
     assert_eq!(rig.log.made.load(Ordering::Relaxed), 2, "a fresh engine");
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 1);
     // A thread that does nothing but panic rests: what comes is refused at once, unrun.
     for _ in 0..20 {
-        assert_eq!(rig.pool.score(texts(&["panic"])).await, Err(Unscored::Failed));
+        assert_eq!(rig.pool.score(texts(&["panic"]), 0).await, Err(Unscored::Failed));
     }
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 10);
-    assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(texts(&["3"]), 0).await, Err(Unscored::Failed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,11 +297,11 @@ async fn a_thread_that_rests_takes_nothing_away_from_one_that_works() {
         if restarts() == 10 {
             break;
         }
-        let _ = rig.pool.score(texts(&["unlucky"])).await;
+        let _ = rig.pool.score(texts(&["unlucky"]), 0).await;
     }
     assert_eq!(restarts(), 10);
     for n in 0..200 {
-        assert_eq!(rig.pool.score(texts(&["unlucky", "2"])).await, said(0.02), "text {n}");
+        assert_eq!(rig.pool.score(texts(&["unlucky", "2"]), 0).await, said(0.02), "text {n}");
     }
     assert!(rig.pool.close(Duration::from_secs(60)).await, "one that rests ends as well");
 }
@@ -253,7 +316,7 @@ async fn while_all_threads_rest_what_comes_and_what_waits_fails_at_once() {
         assert_eq!(asked.await.unwrap(), Err(Unscored::Failed));
     }
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 20);
-    assert_eq!(rig.pool.score(texts(&["1"])).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(texts(&["1"]), 0).await, Err(Unscored::Failed));
     assert!(started.elapsed() < SETTINGS.deadline, "{:?}", started.elapsed());
     assert!(rig.log.passes.lock().unwrap().is_empty());
 }
@@ -268,6 +331,7 @@ async fn a_thread_that_has_rested_takes_jobs_again() {
     let job = Job {
         texts: texts(&["1"]),
         answer: Answer::Then(Box::new(|_| {})),
+        owner: None,
         enqueued: now,
         deadline: now + Duration::from_secs(5),
         heavy: Arc::default(),
@@ -319,7 +383,7 @@ async fn a_failure_is_logged_for_each_message_of_the_batch_by_its_own_span() {
         held.go_on.store(true, Ordering::SeqCst);
     };
     let ask = |id: &str, text: &str| {
-        pool.score(texts(&[text])).instrument(tracing::info_span!("message", decision_id = id))
+        pool.score(texts(&[text]), 0).instrument(tracing::info_span!("message", decision_id = id))
     };
     // While it is held the others come, and join its batch.
     let first = ask("fair", "held");
@@ -348,8 +412,8 @@ async fn an_engine_that_cannot_be_made_is_tried_again_with_the_next_text() {
         _ => Ok(Box::new(Plain(Arc::default())) as Box<dyn Engine>),
     });
     let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
-    assert_eq!(pool.score(texts(&["1"])).await, Err(Unscored::NoModel));
-    assert_eq!(pool.score(texts(&["1"])).await, said(0.01));
+    assert_eq!(pool.score(texts(&["1"]), 0).await, Err(Unscored::NoModel));
+    assert_eq!(pool.score(texts(&["1"]), 0).await, said(0.01));
 }
 
 /// Too few scores, and scores that are none.
@@ -376,11 +440,13 @@ async fn an_answer_that_is_no_score_is_never_one() {
     ] {
         let make: MakeEngine = Arc::new(move || Ok(Box::new(Wrong(wrong.clone())) as Box<dyn Engine>));
         let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
-        assert_eq!(pool.score(texts(&["a", "b"])).await, Err(expected));
+        assert_eq!(pool.score(texts(&["a", "b"]), 0).await, Err(expected));
     }
     let make: MakeEngine = Arc::new(|| Ok(Box::new(Wrong(vec![f64::NAN])) as Box<dyn Engine>));
     let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
-    assert!(matches!(pool.score(texts(&["a"])).await, Err(Unscored::OutOfRange { found }) if found.is_nan()));
+    assert!(
+        matches!(pool.score(texts(&["a"]), 0).await, Err(Unscored::OutOfRange { found }) if found.is_nan())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -393,7 +459,7 @@ async fn closing_works_off_what_waits_and_takes_no_more() {
     rig.go_on();
     assert!(rig.pool.close(Duration::from_secs(60)).await);
     assert_eq!((held.await.unwrap(), next.await.unwrap()), (said(0.0), said(0.02)));
-    assert_eq!(rig.pool.score(texts(&["3"])).await, Err(Unscored::Stopping));
+    assert_eq!(rig.pool.score(texts(&["3"]), 0).await, Err(Unscored::Stopping));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -443,24 +509,24 @@ async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_
     let pool = Pool::start(PoolSettings { deadline: limit, ..SETTINGS }, make, Arc::new(Unmetered)).unwrap();
     let words = |count: usize| vec![vec!["word"; count].join(" ")];
     // Nothing is known yet, so it is tried.
-    assert_eq!(pool.score(words(150)).await, Err(Unscored::TimedOut { limit }));
+    assert_eq!(pool.score(words(150), 0).await, Err(Unscored::TimedOut { limit }));
     // Now it is, however busy the machine was: no pass is faster than its engine.
-    let mut again = pool.score(words(150)).await;
+    let mut again = pool.score(words(150), 0).await;
     for _ in 0..20 {
         if again == Err(Unscored::TooSlow { limit }) {
             break;
         }
-        again = pool.score(words(150)).await;
+        again = pool.score(words(150), 0).await;
     }
     assert_eq!(again, Err(Unscored::TooSlow { limit }));
     assert_eq!(log.passes.lock().unwrap().len(), 1, "it was run once");
-    let mut short = pool.score(words(5)).await;
+    let mut short = pool.score(words(5), 0).await;
     for _ in 0..20 {
         if short.is_ok() {
             break;
         }
         assert_eq!(short, Err(Unscored::TimedOut { limit }), "a busy machine");
-        short = pool.score(words(5)).await;
+        short = pool.score(words(5), 0).await;
     }
     assert_eq!(short, said(0.5), "what is short goes on");
 }

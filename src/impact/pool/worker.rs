@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Engine, Job, MakeEngine, Pace, Semantic, Unscored, WORKING, queue::Queue};
+use super::{Engine, Job, MakeEngine, Pace, Semantic, Unscored, WORKING, long::Long, queue::Queue};
 use crate::impact::{Event, Meter, highest};
 
 /// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
@@ -18,16 +18,17 @@ const RESTARTS_MAX: usize = 10;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A job whose text is split into windows.
-struct Ready {
-    job: Job,
+pub(super) struct Ready {
+    pub(super) job: Job,
     windows: Vec<Vec<u32>>,
-    scored: Result<Semantic, Unscored>,
+    pub(super) scored: Result<Semantic, Unscored>,
 }
 
 pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pace) {
     WORKING.set(true);
     let mut engine: Option<Box<dyn Engine>> = None;
     let mut restarts = Restarts::default();
+    let mut long: Option<Long> = None;
     loop {
         // Before it takes a job: another thread may have more luck with it.
         if let Some(until) = restarts.rest_until(Instant::now()) {
@@ -42,10 +43,32 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
                 return;
             }
         }
-        let Some(first) = queue.pop(meter) else { return };
-        let mut jobs = vec![Ready::new(first)];
-        let run = || batch(&mut engine, make, queue, meter, pace, &mut jobs);
-        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        let mut jobs = Vec::new();
+        match if long.is_none() { queue.pop(meter) } else { queue.pop_waiting(meter) } {
+            Some(job) if job.owner.is_some() => long = Some(Long::new(job)),
+            Some(job) => jobs.push(Ready::new(job)),
+            None if long.is_none() => return,
+            None => {}
+        }
+        let mut last = false;
+        let run = || {
+            if !jobs.is_empty() {
+                batch(&mut engine, make, queue, meter, pace, &mut jobs);
+            }
+            // One pass of it, and then the short ones that have come.
+            last = long.as_mut().is_some_and(|text| match made(&mut engine, make) {
+                Ok(engine) => text.step(engine, meter, pace),
+                Err(why) => {
+                    text.ready.scored = Err(why);
+                    true
+                }
+            });
+        };
+        let panicked = catch_unwind(AssertUnwindSafe(run)).is_err();
+        if panicked || last {
+            jobs.extend(long.take().map(|text| text.ready));
+        }
+        if panicked {
             // What it left in its memory cannot be trusted.
             drop(catch_unwind(AssertUnwindSafe(|| engine = None)));
             restarts.add(Instant::now());
@@ -64,7 +87,18 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
     }
 }
 
-/// One forward pass, or several for long texts, over what waits, the first of which is in `jobs`
+/// The engine, made now if there is none.
+fn made<'a>(
+    engine: &'a mut Option<Box<dyn Engine>>,
+    make: &MakeEngine,
+) -> Result<&'a mut dyn Engine, Unscored> {
+    match engine {
+        Some(engine) => Ok(&mut **engine),
+        None => Ok(&mut **engine.insert(make()?)),
+    }
+}
+
+/// One forward pass, or a few, over what waits, the first of which is in `jobs`
 /// already. All are there from before anything can go wrong with them.
 fn batch(
     engine: &mut Option<Box<dyn Engine>>,
@@ -74,27 +108,14 @@ fn batch(
     pace: &Pace,
     jobs: &mut Vec<Ready>,
 ) {
-    let engine = match engine {
-        Some(engine) => engine,
-        None => match make() {
-            Ok(made) => engine.insert(made),
-            Err(why) => return jobs.iter_mut().for_each(|ready| ready.scored = Err(why.clone())),
-        },
+    let engine = match made(engine, make) {
+        Ok(engine) => engine,
+        Err(why) => return jobs.iter_mut().for_each(|ready| ready.scored = Err(why.clone())),
     };
     let mut tokens = 0;
     loop {
         let Some(ready) = jobs.last_mut() else { return };
-        let _span = ready.job.span.clone().entered();
-        match engine.windows(&ready.job.texts) {
-            Ok(windows) => {
-                let own = windows.iter().map(Vec::len).sum::<usize>();
-                if ready.fits(pace.least(own)) {
-                    tokens += own;
-                    ready.windows = windows;
-                }
-            }
-            Err(why) => ready.scored = Err(why),
-        }
+        tokens += ready.split(engine, pace);
         if tokens >= PASS_TOKENS {
             break;
         }
@@ -104,7 +125,7 @@ fn batch(
             None => break,
         }
     }
-    passes(&mut **engine, jobs, meter, pace);
+    passes(engine, jobs, meter, pace);
 }
 
 /// Runs all windows, those of like length together, and gives each job the highest of its own.
@@ -116,27 +137,10 @@ fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter, pace: 
     windows.sort_by_key(|(_, window)| window.len());
     let mut rest = windows.as_slice();
     while !rest.is_empty() {
-        let (pass, later) = rest.split_at(pass_length(rest));
+        let (now, later) = rest.split_at(pass_length(rest));
         rest = later;
-        let ids: Vec<&[u32]> = pass.iter().map(|(_, window)| window.as_slice()).collect();
-        let started = Instant::now();
-        let scored = engine.scores(&ids).and_then(|scores| {
-            // One too few would leave a window unread, and its job with too low a score.
-            if scores.len() == ids.len() { Ok(scores) } else { Err(Unscored::Failed) }
-        });
-        let tokens = ids.iter().map(|window| window.len()).sum();
-        let took = started.elapsed();
-        pace.saw(tokens, took);
-        meter.see(Event::Ran { texts: jobs.len(), tokens, took });
-        for (at, (place, _)) in pass.iter().enumerate() {
-            let Some(ready) = jobs.get_mut(*place) else { continue };
-            let found = match &scored {
-                Ok(scores) => scores.get(at).copied().ok_or(Unscored::Failed),
-                Err(why) => Err(why.clone()),
-            };
-            ready.take(found);
-        }
-        // A long text is dropped between two passes once nobody waits for any of them.
+        pass(engine, now, jobs, meter, pace);
+        // Dropped between two passes once nobody waits for any of them.
         let now = Instant::now();
         if jobs.iter().all(|ready| ready.job.abandoned(now)) {
             return jobs.iter_mut().for_each(Ready::give_up);
@@ -144,8 +148,36 @@ fn passes(engine: &mut dyn Engine, jobs: &mut [Ready], meter: &dyn Meter, pace: 
     }
 }
 
+/// One forward pass over windows, each with the place of its job.
+pub(super) fn pass(
+    engine: &mut dyn Engine,
+    windows: &[(usize, Vec<u32>)],
+    jobs: &mut [Ready],
+    meter: &dyn Meter,
+    pace: &Pace,
+) {
+    let ids: Vec<&[u32]> = windows.iter().map(|(_, window)| window.as_slice()).collect();
+    let started = Instant::now();
+    let scored = engine.scores(&ids).and_then(|scores| {
+        // One too few would leave a window unread, and its job with too low a score.
+        if scores.len() == ids.len() { Ok(scores) } else { Err(Unscored::Failed) }
+    });
+    let tokens = ids.iter().map(|window| window.len()).sum();
+    let took = started.elapsed();
+    pace.saw(tokens, took);
+    meter.see(Event::Ran { texts: jobs.len(), tokens, took });
+    for (at, (place, _)) in windows.iter().enumerate() {
+        let Some(ready) = jobs.get_mut(*place) else { continue };
+        let found = match &scored {
+            Ok(scores) => scores.get(at).copied().ok_or(Unscored::Failed),
+            Err(why) => Err(why.clone()),
+        };
+        ready.take(found);
+    }
+}
+
 /// How many windows make one pass: at least one.
-fn pass_length(windows: &[(usize, Vec<u32>)]) -> usize {
+pub(super) fn pass_length(windows: &[(usize, Vec<u32>)]) -> usize {
     let mut tokens = 0;
     let fits = windows.iter().take_while(|(_, window)| {
         tokens += window.len();
@@ -155,9 +187,32 @@ fn pass_length(windows: &[(usize, Vec<u32>)]) -> usize {
 }
 
 impl Ready {
-    fn new(job: Job) -> Self {
+    pub(super) fn new(job: Job) -> Self {
         // No window, no words, no harm in them.
         Self { job, windows: Vec::new(), scored: Ok(Semantic::from(0.0)) }
+    }
+
+    /// Makes windows of its text; of how many tokens.
+    pub(super) fn split(&mut self, engine: &mut dyn Engine, pace: &Pace) -> usize {
+        let _span = self.job.span.clone().entered();
+        match engine.windows(&self.job.texts) {
+            Ok(windows) => {
+                let tokens = windows.iter().map(Vec::len).sum::<usize>();
+                if self.fits(pace.least(tokens)) {
+                    self.windows = windows;
+                    return tokens;
+                }
+            }
+            Err(why) => self.scored = Err(why),
+        }
+        0
+    }
+
+    /// Its windows as of the first of some jobs, those of like length together.
+    pub(super) fn sorted(&mut self) -> Vec<(usize, Vec<u32>)> {
+        let mut windows: Vec<_> = self.windows.drain(..).map(|window| (0, window)).collect();
+        windows.sort_by_key(|(_, window)| window.len());
+        windows
     }
 
     /// Whether what takes at least so long is worth a try.
@@ -171,7 +226,7 @@ impl Ready {
     }
 
     /// Nobody waits for it any more.
-    fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         let limit = self.job.deadline.saturating_duration_since(self.job.enqueued);
         self.scored = Err(Unscored::TimedOut { limit });
     }

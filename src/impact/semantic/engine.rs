@@ -51,18 +51,21 @@ pub fn windows_of(model: &Model, passages: &[String], max: usize) -> Result<Vec<
 /// What cuts one text into windows.
 type Cut<'a> = dyn Fn(&str, &Windows) -> Result<Vec<Vec<u32>>, TooLong> + 'a;
 
-/// As [`windows_of`], of whatever cuts texts.
+/// As [`windows_of`], of whatever cuts texts: as many tokens as so many full windows have.
 pub fn windows_by(cut: &Cut<'_>, passages: &[String], max: usize) -> Result<Vec<Vec<u32>>, TooLong> {
+    let full = Windows::default().tokens;
     let mut all: Vec<Vec<u32>> = Vec::with_capacity(passages.len());
+    // Short windows count as the tokens that they have.
+    let mut tokens = 0;
     for passage in passages {
-        // Each is a window at least.
-        let left = max.saturating_sub(all.len());
-        if left == 0 {
-            return Err(TooLong { windows: all.len() + 1, max });
-        }
-        let limits = Windows { max: left, ..Windows::default() };
+        let used = tokens / full;
+        let limits = Windows { max: max.saturating_sub(used).max(1), ..Windows::default() };
         let windows = cut(passage, &limits)
-            .map_err(|TooLong { windows, .. }| TooLong { windows: windows + all.len(), max })?;
+            .map_err(|TooLong { windows, .. }| TooLong { windows: windows + used, max })?;
+        tokens += windows.iter().map(Vec::len).sum::<usize>();
+        if tokens > max.saturating_mul(full) {
+            return Err(TooLong { windows: tokens.div_ceil(full), max });
+        }
         all.extend(windows);
     }
     // A sentence that is the whole text but for its punctuation's spacing is not read twice.

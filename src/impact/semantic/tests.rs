@@ -30,6 +30,7 @@ use crate::{
 
 mod disguise;
 mod figures;
+mod long;
 mod structure;
 
 static MODEL: LazyLock<Arc<Model>> =
@@ -246,9 +247,9 @@ async fn a_text_is_run_once_and_then_remembered() {
 }
 
 #[tokio::test]
-async fn a_message_of_too_many_pieces_is_not_scored() {
+async fn a_message_of_too_many_tokens_is_not_scored() {
     let scorer = prepared(Settings { windows_max: 4, deadline: PATIENCE, ..Settings::default() }).scorer;
-    let many: String = (0..9).map(|n| format!("This is sentence number {n}. ")).collect();
+    let many: String = (0..60).map(|n| format!("This is sentence number {n}. ")).collect();
     let long = (0..3_000).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
     for text in [&many, &long] {
         let found = scored(&scorer, &message(&[("text", text)])).await;
@@ -258,18 +259,22 @@ async fn a_message_of_too_many_pieces_is_not_scored() {
 }
 
 #[test]
-fn as_many_windows_as_configured_are_read_and_not_one_more() {
-    let passages: Vec<String> = (0..65).map(|n| format!("This is sentence number {n}.")).collect();
-    assert_eq!(windows_of(&MODEL, &passages[..64], 64).unwrap().len(), 64);
-    let found = windows_of(&MODEL, &passages, 64).unwrap_err();
-    assert_eq!((found.windows, found.max), (65, 64));
+fn as_many_tokens_are_read_as_the_windows_hold_and_not_one_more() {
+    let tokens = |windows: &[Vec<u32>]| windows.iter().map(Vec::len).sum::<usize>();
+    // Of eight tokens each, so that sixteen of them are one full window.
+    let passages: Vec<String> = (10..90).map(|n| format!("This is sentence number {n}.")).collect();
+    let found = windows_of(&MODEL, &passages[..64], 4).unwrap();
+    assert_eq!((found.len(), tokens(&found)), (64, 4 * 128));
+    let found = windows_of(&MODEL, &passages[..65], 4).unwrap_err();
+    assert_eq!((found.windows, found.max), (5, 4));
     assert!(windows_of(&MODEL, &[], 0).unwrap().is_empty());
     // One long passage leaves what it has not used.
     let long = (0..200).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
-    let used = windows_of(&MODEL, std::slice::from_ref(&long), 64).unwrap().len();
+    let used = tokens(&windows_of(&MODEL, std::slice::from_ref(&long), 64).unwrap());
+    let left = (8 * 128 - used) / 8;
     let with = |more: usize| [std::slice::from_ref(&long), &passages[..more]].concat();
-    assert!(used > 2 && windows_of(&MODEL, &with(64 - used), 64).is_ok());
-    assert!(windows_of(&MODEL, &with(65 - used), 64).is_err());
+    assert!(used > 400 && windows_of(&MODEL, &with(left), 8).is_ok());
+    assert!(windows_of(&MODEL, &with(left + 1), 8).is_err());
 }
 
 /// The golden guard of a name, with a `guard.toml` of its own.

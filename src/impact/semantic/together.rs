@@ -26,7 +26,9 @@ impl Together {
     async fn ask(&self, words: Words) -> Result<(Semantic, &str), Unscored> {
         let Words::Texts(all) = words else { return Err(Unscored::Failed) };
         let asked = self.scorers.iter().map(|scorer| {
-            let own = Words::Texts(all.iter().map(|texts| scorer.texts(texts.passages.clone())).collect());
+            let own = Words::Texts(
+                all.iter().map(|texts| scorer.texts(texts.passages.clone(), texts.owner)).collect(),
+            );
             async move { Ok((highest([scorer.score(own).await?])?, scorer.name())) }
         });
         let scored = try_join_all(asked).await?;

@@ -207,14 +207,18 @@ fn put(c: char, out: &mut String) {
     out.push(if c.is_control() { ' ' } else { c });
 }
 
+/// Whether it may stand among the codes of letters.
+pub(super) fn in_codes(b: u8) -> bool {
+    b.is_ascii_hexdigit() || matches!(b, b' ' | b',' | b':' | b'-' | b'x' | b'\n')
+}
+
 /// The codes of letters, if the text is nothing else: `64 65 6c`, `0x64,0x65`, `100 101`, `01100100 …`.
 fn numbered(text: &str, work: &mut Work) -> Option<String> {
     /// Fewer are numbers that happen to be letters' codes.
     const CODES_MIN: usize = 6;
     /// Three ways to read them, each with a look at every code.
     const READING: usize = 8;
-    let bare = |b: u8| b.is_ascii_hexdigit() || matches!(b, b' ' | b',' | b':' | b'-' | b'x' | b'\n');
-    if !text.bytes().all(bare) || !work.allows(READING * text.len()) {
+    if !text.bytes().all(in_codes) || !work.allows(READING * text.len()) {
         return None;
     }
     let codes = || text.split([' ', ',', ':', '-', '\n']).filter(|code| !code.is_empty());
@@ -267,12 +271,17 @@ fn packed(text: &str, work: &mut Work) -> Option<String> {
 }
 
 /// What is packed may have been broken into lines: without the white space, if nothing else is in it.
-fn in_lines(text: &str) -> Option<String> {
+pub(super) fn in_lines(text: &str) -> Option<String> {
     // A line has an end, and the whole may be of several.
     let long = |line: &str| line.len() > 4 * PACKED_MIN;
     let spaced = |text: &str| text.contains(char::is_whitespace) && text.split_whitespace().any(long);
     let other = |c: char| !(c.is_ascii() && (is_digit(c as u8) || c == '=') || c.is_whitespace());
     (!text.contains(other) && spaced(text)).then(|| text.split_whitespace().collect())
+}
+
+/// Whether it is packed, and words come out.
+pub(super) fn unpacks(run: &str, work: &mut Work) -> bool {
+    unpacked(run, work).is_some()
 }
 
 fn unpacked(run: &str, work: &mut Work) -> Option<String> {

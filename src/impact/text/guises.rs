@@ -90,6 +90,11 @@ fn may_be_lettered(word: &str) -> bool {
     LENGTHS.contains(&word.len()) && !word.bytes().all(|b| b.is_ascii_alphabetic())
 }
 
+/// Whether a word with digits in it is one without them.
+pub(super) fn may_be_word(word: &str) -> bool {
+    may_be_lettered(word) && plain(word).is_some()
+}
+
 /// A word without digits, and how many groups of them stood between its letters.
 fn plain(word: &str) -> Option<(String, usize)> {
     let (mut out, mut letters, mut groups, mut open) = (String::new(), 0usize, 0, false);

@@ -13,7 +13,8 @@ use super::{
     decoded::{decoded, plainly},
     leaves::LINE_ENDS,
     normal::{plain, seen_within, weight_of},
-    work::Work,
+    rows,
+    work::{LOOKING, Work},
 };
 
 /// How texts are read.
@@ -97,7 +98,12 @@ struct Forms<'a> {
 impl<'a> Forms<'a> {
     fn of(text: &'a str, room: usize, work: &mut Work) -> Result<Self, TooMuch> {
         let mut left = room;
-        let seen = seen_within(text, &mut left, work)?;
+        work.allows(LOOKING);
+        work.all(())?;
+        let seen = match rows::unlike(text, work)? {
+            None => seen_within(text, &mut left, work)?,
+            Some(rows) => Cow::Owned(seen_within(&rows, &mut left, work)?.into_owned()),
+        };
         let found = decoded(&seen, work)?;
         let marks = if found.is_some() { plainly(&seen, work)? } else { None };
         let weight = room - left;

@@ -14,9 +14,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Enough to read 64 KiB of plain text with escapes in it, written and without them.
+    /// Enough to read 64 KiB of prose, code or logs, and half of it written and decoded.
     pub(super) fn of_one_message() -> Self {
-        Self::of(3_700_000)
+        Self::of(3_500_000)
     }
 
     pub(super) fn of(left: usize) -> Self {
@@ -49,7 +49,10 @@ impl Work {
 pub(super) const SEEING: usize = 4;
 pub(super) const NORMALISING: usize = 5;
 pub(super) const PARTING: usize = 10;
+/// where letters that stand apart are joined,
+pub(super) const JOINING: usize = 30;
 /// for a character to be drawn as another, or put together,
 pub(super) const DRAWING: usize = 80;
-/// and for a value to be held.
-pub(super) const HOLDING: usize = 120;
+/// for a text to be looked at in all ways at all, and for a value to be held.
+pub(super) const LOOKING: usize = 600;
+pub(super) const HOLDING: usize = 200;

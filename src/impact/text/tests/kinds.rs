@@ -289,8 +289,8 @@ pub(in crate::impact) fn hex(rng: &mut StdRng) -> String {
     format!("{:08x}  {}  |{shown}|\n", rng.random::<u32>(), pairs.join(" "))
 }
 
-/// Of bytes that are no text, one line.
+/// Of bytes that are no text, without line ends.
 pub(in crate::impact) fn base64(rng: &mut StdRng) -> String {
-    let bytes: Vec<u8> = (0..768).map(|_| rng.random()).collect();
+    let bytes: Vec<u8> = (0..96).map(|_| rng.random()).collect();
     STANDARD.encode(bytes)
 }
