@@ -227,7 +227,7 @@ mod tests {
             RegistryReply::Found { agents, .. } => agents.into_iter().map(|it| it.id).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(found().await, [worker.clone()]);
+        assert_eq!(found().await.as_slice(), std::slice::from_ref(&worker));
         let refused = agents.unregister(&tenant, &other, Some(&worker)).await.unwrap_err();
         assert_eq!(refused.reason, Reason::NotOwner);
         assert!(agents.heartbeat(&tenant, &worker, None).await.is_ok());
