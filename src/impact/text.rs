@@ -10,6 +10,7 @@ use super::signals;
 use crate::domain::{Message, MessageType, Value};
 
 mod around;
+mod blobs;
 mod brief;
 mod classes;
 mod decoded;
@@ -217,8 +218,8 @@ impl Reading {
         }
         let (mut labels, mut brief) = (HashSet::new(), Brief::default());
         let work = &mut leaves.texts.work;
-        for leaf @ Leaf { label, text, kind } in &leaves.found {
-            let value = leaf.value();
+        for Leaf { label, text, kind } in &leaves.found {
+            let value = text.said();
             // A word or two alone mean nothing to the model, and a number less.
             let alone = *kind != Kind::Number && !is_brief(value);
             let spoken = if alone { self.alone(text, work)? } else { 0 };

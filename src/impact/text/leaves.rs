@@ -36,7 +36,7 @@ impl Leaf<'_> {
             Some(line) if !line.is_empty() && self.value().is_ascii() => {
                 Cow::Owned(format!("{}: {line}", plain(&self.label)))
             }
-            _ => Cow::Owned(plain(&behind(&self.label, self.value())).into_owned()),
+            _ => Cow::Owned(plain(&behind(&self.label, self.text.said())).into_owned()),
         }
     }
 }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
-    TooMuch,
+    TooMuch, blobs,
     decoded::{decoded, plainly},
     leaves::LINE_ENDS,
     normal::{plain, seen_within, weight_of},
     rows,
-    work::{LOOKING, Work},
+    work::{LOOKING, SEEING, Work},
 };
 
 /// How texts are read.
@@ -29,6 +29,8 @@ pub(super) struct Text<'a> {
     /// As it is seen: compatibility forms and what is invisible are undone.
     pub(super) seen: Cow<'a, str>,
     pub(super) weight: usize,
+    /// See [`Text::said`].
+    said: OnceCell<Option<String>>,
     /// See [`Text::line`].
     line: OnceCell<Option<String>>,
     /// How many sentences were read of it, once they were.
@@ -42,20 +44,30 @@ impl<'a> Text<'a> {
     }
 
     fn weighing(seen: Cow<'a, str>, weight: usize) -> Self {
-        Self { seen, weight, line: OnceCell::new(), sentences: OnceCell::new() }
+        let (said, line, sentences) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { seen, weight, said, line, sentences }
+    }
+
+    /// What is text in it: packed bytes are none, and what they say decoded is read as that.
+    pub(super) fn said(&self) -> &str {
+        let said = || match blobs::without(&self.seen) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(said) => Some(said),
+        };
+        self.said.get_or_init(said).as_deref().unwrap_or(&self.seen)
     }
 
     /// It normalised, if it is one line.
     pub(super) fn line(&self) -> Option<&str> {
         let one = || !self.seen.contains(LINE_ENDS);
-        self.line.get_or_init(|| one().then(|| plain(&self.seen).into_owned())).as_deref()
+        self.line.get_or_init(|| one().then(|| plain(self.said()).into_owned())).as_deref()
     }
 
     /// Its lines, normalised. They end sentences, and white space is collapsed by normalising, so lines come first.
     pub(super) fn lines(&self) -> Vec<Cow<'_, str>> {
         match self.line() {
             Some(line) => vec![Cow::Borrowed(line)],
-            None => self.seen.split(LINE_ENDS).map(plain).collect(),
+            None => self.said().split(LINE_ENDS).map(plain).collect(),
         }
     }
 }
@@ -104,6 +116,7 @@ impl<'a> Forms<'a> {
             None => seen_within(text, &mut left, work)?,
             Some(rows) => Cow::Owned(seen_within(&rows, &mut left, work)?.into_owned()),
         };
+        work.spend(SEEING, &seen)?;
         let found = decoded(&seen, work)?;
         let marks = if found.is_some() { plainly(&seen, work)? } else { None };
         let weight = room - left;
