@@ -21,6 +21,7 @@ use super::{Meter, Semantic, Unscored};
 
 mod long;
 mod pace;
+mod pass;
 mod queue;
 mod worker;
 

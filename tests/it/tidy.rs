@@ -50,7 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "review",
-        &["phrase", "cpu", "deliberation", "domain", "pipeline", "rejection", "state", "telemetry", "wire"],
+        &["phrase", "cpu", "deliberation", "domain", "lanes", "rejection", "state", "telemetry", "wire"],
     ),
     (
         "bus",
@@ -60,8 +60,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cpu",
             "deliberation",
             "domain",
+            "governance",
             "lanes",
-            "rejection",
             "review",
             "shutdown",
             "skew",

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Engine, Job, Pace,
-    worker::{Ready, pass, pass_length},
+    pass::{Ready, pass, pass_length},
 };
 use crate::impact::Meter;
 
