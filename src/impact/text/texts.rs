@@ -14,7 +14,7 @@ use super::{
     leaves::LINE_ENDS,
     normal::{plain, seen_within, weight_of},
     rows,
-    work::{LOOKING, SEEING, Work},
+    work::{LOOKING, Work},
 };
 
 /// How texts are read.
@@ -116,7 +116,8 @@ impl<'a> Forms<'a> {
             None => seen_within(text, &mut left, work)?,
             Some(rows) => Cow::Owned(seen_within(&rows, &mut left, work)?.into_owned()),
         };
-        work.spend(SEEING, &seen)?;
+        // For what is no text to be found.
+        work.spend(1, &seen)?;
         let found = decoded(&seen, work)?;
         let marks = if found.is_some() { plainly(&seen, work)? } else { None };
         let weight = room - left;

@@ -16,7 +16,7 @@ pub(super) struct Work {
 impl Work {
     /// Enough to read 64 KiB of prose, code or logs, and half of it written and decoded.
     pub(super) fn of_one_message() -> Self {
-        Self::of(3_500_000)
+        Self::of(3_200_000)
     }
 
     pub(super) fn of(left: usize) -> Self {
