@@ -54,7 +54,7 @@ test: clients last ## All tests, against real servers and real clients; names th
 	$(CARGO) --config '$(TIMED)' test --workspace --lib --bins --tests -- -Z unstable-options --report-time \
 	  | tee target/tests.log || failed=1; \
 	printf '\nThe slowest twenty, in seconds:\n'; \
-	sed -n 's/^test \(.*\) \.\.\. [a-zA-Z]* <\([0-9.]*\)s>$$/\2 \1/p' target/tests.log | sort -rn | sed 20q; \
+	sed -n 's/^test \(.*\) \.\.\. [a-zA-Z]* <\([0-9.]*\)s>$$/\2 \1/p' target/tests.log | sort -rn | sed -n 1,20p; \
 	exit $${failed:-0}
 
 lint: ## Formatting and lints
