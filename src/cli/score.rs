@@ -26,8 +26,9 @@ mod once;
 mod split;
 mod work;
 
+pub(super) use line::bare_message;
 #[cfg(feature = "model")]
-pub(super) use line::{LineError, ask, bare_message};
+pub(super) use line::{LineError, ask};
 use split::{Batch, Lines};
 use work::{Answers, Work};
 
