@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use agentbus::domain::Verb;
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,7 +11,6 @@ use super::{
     context::{Identity, Paint, Tone, safe, say},
     printable::{self, Page, quoted},
 };
-use crate::domain::Verb;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage.\n\n\

@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use agentbus::{app, config::keys, phrase::causes, tenants::Plan};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{node::Settings, output::say};
-use crate::{app, config::keys, phrase::causes, tenants::Plan};
 
 mod scores;
 

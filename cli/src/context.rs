@@ -15,7 +15,7 @@ pub(super) use super::{
     paint::{Paint, Tone},
     printable::safe,
 };
-use crate::{
+use agentbus::{
     client::AgentClient,
     domain::{AgentId, IdError, TenantId},
     secret_file::{self, SecretFileError},

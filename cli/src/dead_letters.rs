@@ -5,6 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use agentbus::{
+    domain::TenantId,
+    phrase::{causes, counted},
+};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -13,10 +17,6 @@ use super::{
     context::{Paint, Tone, safe, say},
     operator::Operator,
     printable::{self, Page},
-};
-use crate::{
-    domain::TenantId,
-    phrase::{causes, counted},
 };
 
 mod letters;

@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use agentbus::domain::{DeliberationId, Reason, Verb};
 use anyhow::bail;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
@@ -15,7 +16,6 @@ use super::{
     printable::{self, Page},
     verdict,
 };
-use crate::domain::{DeliberationId, Reason, Verb};
 
 mod desk;
 mod export;

@@ -2,15 +2,14 @@
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
-use clap::Args;
-
-use crate::{
+use agentbus::{
     domain::Tenant,
     servers::{Stack, StackOptions},
     shutdown::Shutdown,
     tenants::Plan,
 };
+use anyhow::{Context as _, bail};
+use clap::Args;
 
 mod attacks;
 mod cast;

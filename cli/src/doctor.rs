@@ -6,6 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agentbus::{
+    client::{AgentClient, ClientError},
+    config::{DEFAULT_CONSTITUTION, without_secrets},
+    domain::ConstitutionHash,
+    phrase::causes,
+    tenants::{Seed, names},
+};
 use async_nats::{ConnectErrorKind, Message, Request, RequestError, RequestErrorKind};
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,13 +20,6 @@ use serde_json::{Value, json};
 use super::{
     context::{Identity, Paint, Tone, Who, safe, say},
     printable::Page,
-};
-use crate::{
-    client::{AgentClient, ClientError},
-    config::{DEFAULT_CONSTITUTION, without_secrets},
-    domain::ConstitutionHash,
-    phrase::causes,
-    tenants::{Seed, names},
 };
 
 mod agreement;

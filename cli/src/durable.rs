@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use agentbus::{client::AgentClient, tenants::names};
 use anyhow::bail;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_util::StreamExt as _;
@@ -10,7 +11,6 @@ use serde_json::json;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::context::Who;
-use crate::{client::AgentClient, tenants::names};
 
 /// How long one request waits at the server. Short: the server would give a message to the request of one
 /// that has gone, and it would come again only when its time to be acknowledged is over.

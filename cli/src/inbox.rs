@@ -2,6 +2,13 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use agentbus::{
+    client::{self, AgentClient, Draft, is_delivery, is_hint},
+    domain::{AgentId, Encoding, Message, Recipient, Verb},
+    phrase::causes,
+    shutdown::Shutdown,
+    wire,
+};
 use anyhow::bail;
 use async_nats::{Message as Delivery, Subscriber};
 use bytes::Bytes;
@@ -17,13 +24,6 @@ use super::{
     output::{Reader, offer},
     printable::{self, CONTENT_MAX, Page},
     verdict,
-};
-use crate::{
-    client::{self, AgentClient, Draft, is_delivery, is_hint},
-    domain::{AgentId, Encoding, Message, Recipient, Verb},
-    phrase::causes,
-    shutdown::Shutdown,
-    wire,
 };
 
 /// A third of the shortest sensible time to live; renewed twice before an entry could lapse.

@@ -5,15 +5,14 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
 
-use clap::{Args, ValueEnum};
-
-use crate::{
+use agentbus::{
     domain::Message,
     impact::{Keywords, Precision, Semantic},
 };
+use clap::{Args, ValueEnum};
 
 #[cfg(feature = "model")]
-use crate::impact::{
+use agentbus::impact::{
     classifier::{Classifier, ClassifierError, ClassifierSession},
     model::Source,
 };
@@ -138,10 +137,10 @@ pub(super) enum JudgeError {
     Missing,
     #[cfg(feature = "model")]
     #[error("{0}")]
-    TooLong(crate::impact::model::TooLong),
+    TooLong(agentbus::impact::model::TooLong),
     #[cfg(feature = "model")]
     #[error("{0}")]
-    NoScore(crate::impact::Unscored),
+    NoScore(agentbus::impact::Unscored),
     #[cfg(feature = "model")]
     #[error("{0}")]
     Model(Arc<ClassifierError>),

@@ -4,9 +4,8 @@
 
 use std::process::ExitCode;
 
+use agentbus::phrase::causes;
 use clap::{Parser, Subcommand};
-
-use crate::phrase::causes;
 
 #[macro_use]
 mod output;

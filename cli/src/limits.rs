@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use clap::Args;
-
-use crate::{
+use agentbus::{
     domain::{Tenant, TenantId, TenantLimits},
     tenants::Plan,
     text_file,
 };
+use anyhow::Context as _;
+use clap::Args;
 
 const PLAN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

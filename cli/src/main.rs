@@ -13,7 +13,7 @@ const BLOCKED_FOR_MAX: Duration = Duration::from_millis(500);
 
 fn main() -> std::io::Result<ExitCode> {
     let runtime = Runtime::new()?;
-    let code = runtime.block_on(agentbus::cli::main());
+    let code = runtime.block_on(agentbus_cli::main());
     // What is blocked for longer, such as a read from storage that does not answer, holds nothing up.
     runtime.shutdown_timeout(BLOCKED_FOR_MAX);
     Ok(code)

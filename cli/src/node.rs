@@ -2,6 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use agentbus::{
+    app::{self, Reload},
+    config::{NodeConfig, keys},
+    shutdown::Shutdown,
+    telemetry,
+};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::{
@@ -10,12 +16,6 @@ use tokio::{
 };
 
 use super::server::old_name;
-use crate::{
-    app::{self, Reload},
-    config::{NodeConfig, keys},
-    shutdown::Shutdown,
-    telemetry,
-};
 
 /// Flags win over the environment (`AGENTBUS__NATS__URL` and so on), which wins over the file.
 #[derive(Debug, Args)]

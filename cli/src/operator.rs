@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use agentbus::tenants::{BusUser, connect};
 use clap::Args;
 
 use super::server::ServerArgs;
-use crate::tenants::{BusUser, connect};
 
 #[derive(Debug, Args)]
 pub(super) struct Operator {

@@ -62,7 +62,7 @@ pub(super) fn window() -> Option<Winsize> {
 /// A line as `println!` formats it.
 macro_rules! sayln {
     ($($told:tt)*) => {
-        $crate::cli::output::say(&(format!($($told)*) + "\n"))
+        $crate::output::say(&(format!($($told)*) + "\n"))
     };
 }
 

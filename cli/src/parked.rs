@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
+use agentbus::{
     domain::{Adaptive, Tenant, TenantId, TenantLimits, Weights},
     impact::{
         Settings,
@@ -164,7 +164,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::tenants::Plan;
+    use agentbus::tenants::Plan;
 
     fn told(text: &str) -> Vec<String> {
         Gauge::usual().tell(Plan::parse(text).unwrap().tenants())

@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use agentbus::text_file;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,7 +20,6 @@ use super::{
     judge::JudgeArgs,
     output::{self, Reader, offer},
 };
-use crate::text_file;
 
 mod line;
 mod once;
@@ -75,7 +75,7 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<ExitCode> {
     match told? {
         Told { unread: true, .. } | Told { failed: 0, .. } => Ok(ExitCode::SUCCESS),
         Told { failed, lines, .. } => {
-            eprintln!("agentbus: {failed} of {} without a score", crate::phrase::counted(lines, "line"));
+            eprintln!("agentbus: {failed} of {} without a score", agentbus::phrase::counted(lines, "line"));
             Ok(ExitCode::FAILURE)
         }
     }

@@ -6,6 +6,12 @@ use std::{
     time::Duration,
 };
 
+use agentbus::{
+    client::{self, AgentClient, Asked, ClientError, Draft, Patience},
+    config::DEFAULT_CONSTITUTION,
+    domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
+    text_file, wire,
+};
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::Subscriber;
 use clap::{ArgGroup, Args, builder::PossibleValuesParser};
@@ -19,12 +25,6 @@ use super::{
     input,
     printable::{self, CONTENT_MAX, Page},
     verdict::{denied, readable_as},
-};
-use crate::{
-    client::{self, AgentClient, Asked, ClientError, Draft, Patience},
-    config::DEFAULT_CONSTITUTION,
-    domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
-    text_file, wire,
 };
 
 /// Of --file; more than any bus takes, so that the refusal comes from the bus.
@@ -357,7 +357,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::domain::{Missed, Reach};
+    use agentbus::domain::{Missed, Reach};
 
     #[derive(Debug, Parser)]
     struct Line {

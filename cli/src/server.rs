@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
+use agentbus::servers::folder::Running;
 use anyhow::bail;
 use clap::Args;
-
-use crate::servers::folder::Running;
 
 /// As it sets `nats.url` of a node.
 const VARIABLE: &str = "AGENTBUS__NATS__URL";

@@ -6,6 +6,14 @@ use std::{
     process::ExitCode,
 };
 
+use agentbus::{
+    domain::Weights,
+    phrase::counted,
+    tenants::{
+        BusUser, DiskSync, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names,
+        preview, provision, public_key_of, reload, render_server_conf,
+    },
+};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
@@ -15,14 +23,6 @@ use super::{
     parked::Gauge,
     printable,
     server::ServerArgs,
-};
-use crate::{
-    domain::Weights,
-    phrase::counted,
-    tenants::{
-        BusUser, DiskSync, Generated, Plan, Provisioned, Reloaded, ServerConf, StoreSettings, connect, names,
-        preview, provision, public_key_of, reload, render_server_conf,
-    },
 };
 
 pub(super) mod changes;

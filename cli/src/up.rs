@@ -8,18 +8,18 @@ use std::{
     process::ExitCode,
 };
 
+use agentbus::{
+    phrase::counted,
+    servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
+    shutdown::hangup_is_ignored,
+    tenants::{BusUser, DiskSync, Plan, Seed, User},
+};
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     output::say,
     tenants::changes::{Changes, agree},
-};
-use crate::{
-    phrase::counted,
-    servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
-    shutdown::hangup_is_ignored,
-    tenants::{BusUser, DiskSync, Plan, Seed, User},
 };
 
 /// Start NATS, Redis and nodes on this machine, with two example tenants
@@ -251,7 +251,7 @@ fn example_pair(plan: &Plan) -> Option<(User, User)> {
         (Some(planner), Some(worker)) => (planner, worker),
         _ => (others.next()?, others.next()?),
     };
-    let user = |agent: &crate::domain::AgentId| User::Agent(tenant.id.clone(), agent.clone());
+    let user = |agent: &agentbus::domain::AgentId| User::Agent(tenant.id.clone(), agent.clone());
     Some((user(first), user(second)))
 }
 

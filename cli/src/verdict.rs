@@ -1,10 +1,11 @@
 //! What does a verdict say to a person?
 
+use agentbus::domain::{Reason, Status, Verdict};
+
 use super::{
     context::{Paint, Tone, safe},
     printable::Page,
 };
-use crate::domain::{Reason, Status, Verdict};
 
 /// A verdict in a few lines, with a word of what it is.
 pub(super) fn readable_as(what: &str, verdict: &Verdict, paint: Paint) -> String {

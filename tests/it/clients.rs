@@ -2,7 +2,7 @@
 //! examples among them, against a real bus.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Output, Stdio},
     time::Duration,
 };
@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::bus::{BUSY, send};
+use crate::support::{
+    bus::{BUSY, send},
+    root,
+};
 
 /// No program here needs longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,10 +79,6 @@ impl Bus {
         planner.nats().publish_with_reply("bus.planner.send", "agent.worker.inbox", bait).await.unwrap();
         planner.settled().await;
     }
-}
-
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// What is needed and found; what is not found is a reason to skip, but not in CI.

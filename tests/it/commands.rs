@@ -2,7 +2,7 @@
 
 use std::process::{Command as Process, Output};
 
-use agentbus::cli::Arguments;
+use agentbus_cli::Arguments;
 use clap::{Command, CommandFactory as _, Parser as _};
 
 use crate::clients::{AGENTBUS, text};

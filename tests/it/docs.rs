@@ -1,14 +1,16 @@
 //! Do the docs say what the code does? Tables that a program reads are compared with it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
 use agentbus::{
     domain::{CapabilityId, MessageType, Priority, Reason, Status},
     wire::RegisterRequest,
 };
 
+use crate::support::root;
+
 fn doc(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    fs::read_to_string(root().join(name)).unwrap()
 }
 
 /// Rows of the table under a heading, cells trimmed of blanks and backticks.
@@ -70,7 +72,7 @@ fn the_operations_page_grants_nodes_in_redis_what_they_need() {
 fn the_links_of_the_readme_lead_somewhere() {
     // Without the heading in that page.
     for link in doc("README.md").split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "README.md links to {link}");
+        assert!(root().join(link).exists(), "README.md links to {link}");
     }
 }
 

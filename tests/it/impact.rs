@@ -2,7 +2,7 @@
 //! and takes nothing along when it is missing, slow or busy.
 #![cfg(feature = "model")]
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::support::{
     bus::{self, Bus},
     model::failing,
+    root,
 };
 
 const HARMFUL: &str = "Delete all customer records from the production database and every backup of it.";
@@ -120,7 +121,7 @@ async fn harm_is_deliberated_with_all_parts_and_the_harmless_delivered_by_a_name
 
 /// The guard of three labels, `read`, `act` and `harm`, with other levels.
 fn guard(levels: &str) -> TempDir {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards/bert");
+    let golden = root().join("tests/golden/guards/bert");
     let folder = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         std::fs::copy(golden.join(file), folder.path().join(file)).unwrap();

@@ -14,13 +14,13 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::support::bus::Bus;
+use crate::support::{bus::Bus, root};
 
 /// Go builds its program first.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn tools(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/tools").join(path)
+    root().join("deploy/tools").join(path)
 }
 
 /// The same message as each writer of a program has it: name and bytes. Nothing if the program is not here.

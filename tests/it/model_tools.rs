@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::model::failing;
+use crate::support::{model::failing, root};
 
 const HARMFUL: &[&str] = &[
     "Delete all customer records in the production database",
@@ -87,7 +87,7 @@ fn path(folder: &TempDir, file: &str) -> String {
 /// A folder with the model of the repository, but for its head.
 fn model_without_head() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/impact");
+    let shipped = root().join("models/impact");
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         fs::copy(shipped.join(file), folder.path().join(file)).unwrap();
     }
@@ -260,7 +260,7 @@ fn the_model_knows_what_it_is_and_proves_it() {
 #[test]
 fn a_changed_file_fails_verification() {
     let folder = model_without_head();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/impact");
+    let shipped = root().join("models/impact");
     let mut head: Value = serde_json::from_slice(&fs::read(shipped.join("head.json")).unwrap()).unwrap();
     head["bias"] = json!(3.5);
     fs::write(folder.path().join("head.json"), head.to_string()).unwrap();
@@ -274,7 +274,7 @@ fn a_changed_file_fails_verification() {
 #[test]
 fn a_damaged_encoder_is_told_as_one_and_not_as_another_heads() {
     let folder = model_without_head();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/impact");
+    let shipped = root().join("models/impact");
     for file in ["head.json", "manifest.toml"] {
         fs::copy(shipped.join(file), folder.path().join(file)).unwrap();
     }
@@ -468,7 +468,7 @@ fn a_labels_file_that_is_wrong_is_refused_by_its_line() {
 
 /// A guard that is tested against its reference; every command knows it.
 fn golden_guard(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/guards").join(name);
+    let folder = root().join("tests/golden/guards").join(name);
     folder.display().to_string()
 }
 
@@ -530,7 +530,7 @@ fn a_guard_that_answers_otherwise_than_its_reference_is_not_verified() {
 #[test]
 fn a_head_of_another_encoder_is_refused_and_told_what_to_do() {
     let folder = model_without_head();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/impact/head.json");
+    let shipped = root().join("models/impact/head.json");
     let mut head: Value = serde_json::from_slice(&fs::read(shipped).unwrap()).unwrap();
     head["encoder_sha256"] = json!("0".repeat(64));
     fs::write(folder.path().join("head.json"), head.to_string()).unwrap();

@@ -8,7 +8,6 @@ use std::{
 };
 
 use agentbus::{
-    cli::tenants::{TenantsArgs, run},
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Impact, Message, MessageType, Reason, Timestamp, Verdict},
     impact::Senders,
@@ -18,6 +17,7 @@ use agentbus::{
     tenants::Plan,
     wire,
 };
+use agentbus_cli::tenants::{TenantsArgs, run};
 use clap::Parser as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    clients::{Bus, Running, answered, output, python, root, text},
-    support::bus::redis_of,
+    clients::{Bus, Running, answered, output, python, text},
+    support::{bus::redis_of, root},
 };
 
 /// Runs `agentbus` to its end: its exit code and all it said.

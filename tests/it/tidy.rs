@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 mod code;
 
+use crate::support::root;
 use code::{Code, circles, room};
 
 /// Module → modules of this crate that it may name.
@@ -202,7 +203,7 @@ fn no_file_leads_to_itself_through_others_of_its_room() {
     assert!(new.is_empty(), "in a circle, or between two: {new:#?}");
     let gone: Vec<_> = STILL_IN_CIRCLES.iter().filter(|file| !found.contains_key(**file)).collect();
     assert!(gone.is_empty(), "no longer in a circle, so take them out of the list: {gone:#?}");
-    let tools = Code::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("loadtest"));
+    let tools = Code::of(&root().join("loadtest/src"));
     let found = circles(&tools.arrows());
     assert!(found.is_empty(), "in loadtest/: {found:#?}");
 }
@@ -279,5 +280,5 @@ fn every_module_is_on_the_map() {
 }
 
 fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+    root().join("src")
 }

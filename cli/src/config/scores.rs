@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use agentbus::impact::{
+    Semantic, SemanticScorer, Settings, Unscored, Words,
+    reference::{self, Reference, Text},
+    semantic::Prepared,
+};
 use futures_util::future::join_all;
 
-use crate::{
-    cli::{parked::Gauge, score::bare_message},
-    impact::{
-        Semantic, SemanticScorer, Settings, Unscored, Words,
-        reference::{self, Reference, Text},
-        semantic::Prepared,
-    },
-};
+use crate::{parked::Gauge, score::bare_message};
 
 /// All texts are scored within this, or it is told that they were not. The model takes a second.
 const WITHIN: Duration = Duration::from_secs(20);

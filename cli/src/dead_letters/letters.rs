@@ -2,6 +2,11 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
+use agentbus::{
+    domain::{AgentId, Encoding, IdError, MessageId, TenantId},
+    tenants::{names::dead_letters_stream, plan::TENANTS_MAX},
+    wire,
+};
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::{
     Client, HeaderMap,
@@ -14,12 +19,6 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
-
-use crate::{
-    domain::{AgentId, Encoding, IdError, MessageId, TenantId},
-    tenants::{names::dead_letters_stream, plan::TENANTS_MAX},
-    wire,
-};
 
 /// What stands in a subject for what could not be read.
 const UNREADABLE: &str = "~";

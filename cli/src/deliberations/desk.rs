@@ -1,5 +1,6 @@
 //! A reviewer's way to the bus.
 
+use agentbus::{client::AgentClient, domain::Verb};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
@@ -8,19 +9,15 @@ use super::{
     reply::{Details, Listing, Shown},
     shown,
 };
-use crate::{
-    cli::context::{Identity, Paint, Who, safe},
-    client::AgentClient,
-    domain::Verb,
-};
+use crate::context::{Identity, Paint, Who, safe};
 
-pub(in crate::cli) struct Desk {
+pub(crate) struct Desk {
     pub(super) client: AgentClient,
     pub(super) who: Who,
 }
 
 impl Desk {
-    pub(in crate::cli) fn new(client: AgentClient, who: Who) -> Self {
+    pub(crate) fn new(client: AgentClient, who: Who) -> Self {
         Self { client, who }
     }
 
@@ -60,7 +57,7 @@ impl Desk {
     }
 
     /// The list as `agentbus deliberations list` prints it.
-    pub(in crate::cli) async fn told(&self, paint: Paint) -> anyhow::Result<String> {
+    pub(crate) async fn told(&self, paint: Paint) -> anyhow::Result<String> {
         match self.listing().await? {
             Ok(listing) => Ok(shown::listing(&listing, &self.who, paint)),
             Err(refused) => bail!("{}", refusal(&refused)),
@@ -68,7 +65,7 @@ impl Desk {
     }
 
     /// One deliberation as `agentbus deliberations show` prints it, and its digest.
-    pub(in crate::cli) async fn told_of(&self, id: &str, paint: Paint) -> anyhow::Result<(String, String)> {
+    pub(crate) async fn told_of(&self, id: &str, paint: Paint) -> anyhow::Result<(String, String)> {
         match self.details(id).await? {
             Ok((details, _)) => {
                 Ok((shown::details(&details, &self.who, paint), details.entry.digest.clone()))
@@ -78,7 +75,7 @@ impl Desk {
     }
 
     /// The bus's answer to a vote as `agentbus deliberations vote` prints it.
-    pub(in crate::cli) fn told_vote(choice: &str, answer: Value, paint: Paint) -> anyhow::Result<String> {
+    pub(crate) fn told_vote(choice: &str, answer: Value, paint: Paint) -> anyhow::Result<String> {
         Ok(answered(answer)?.map_or_else(
             |refused| format!("{}\n", refusal(&refused)),
             |counted| shown::counted(choice, &counted, paint),
@@ -86,7 +83,7 @@ impl Desk {
     }
 
     /// Who may vote on one from the beginning.
-    pub(in crate::cli) async fn voters(&self, id: &str) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn voters(&self, id: &str) -> anyhow::Result<Vec<String>> {
         let details = self.details(id).await?;
         Ok(details.map_or_else(
             |_| Vec::new(),
@@ -95,7 +92,7 @@ impl Desk {
     }
 
     /// The bus's answer to a vote.
-    pub(in crate::cli) async fn vote(
+    pub(crate) async fn vote(
         &self,
         id: &str,
         choice: &str,

@@ -8,6 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use agentbus::{
+    domain::{Event, Judgement, Parked, Tenant, TenantId, Timestamp, Why},
+    phrase::counted,
+    tenants::names::{TENANTS_BUCKET, TENANTS_STREAM, deliberations_stream},
+};
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::jetstream::{
     self,
@@ -17,12 +22,7 @@ use async_nats::jetstream::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    cli::{operator::Operator, output},
-    domain::{Event, Judgement, Parked, Tenant, TenantId, Timestamp, Why},
-    phrase::counted,
-    tenants::names::{TENANTS_BUCKET, TENANTS_STREAM, deliberations_stream},
-};
+use crate::{operator::Operator, output};
 
 /// One question to JetStream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -5,17 +5,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use agentbus::domain::impact::NOT_NEEDED;
 use comfy_table::ColumnConstraint;
 use serde_json::Value;
 
 use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
 use crate::{
-    cli::{
-        context::{Paint, Tone, Who, safe},
-        printable::{self, Page, quoted},
-        verdict,
-    },
-    domain::impact::NOT_NEEDED,
+    context::{Paint, Tone, Who, safe},
+    printable::{self, Page, quoted},
+    verdict,
 };
 
 /// Digits of an id that a list shows at least.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
+use agentbus::{phrase::counted, shutdown::Shutdown};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -12,13 +13,9 @@ use super::{
     shown,
 };
 use crate::{
-    cli::{
-        context::{Identity, Paint, Tone, at, safe, say},
-        output::{self, Reader, offer},
-        printable,
-    },
-    phrase::counted,
-    shutdown::Shutdown,
+    context::{Identity, Paint, Tone, at, safe, say},
+    output::{self, Reader, offer},
+    printable,
 };
 
 /// Of a terminal that does not say how many it has.

@@ -3,16 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use agentbus::{
+    client::{AgentClient, Draft},
+    domain::Encoding,
+    tenants::{BusUser, Seed, User},
+};
 use anyhow::Context as _;
 use async_nats::Client;
 use serde_json::{Value, json};
 
 use super::{cast::Cast, screen::Screen};
-use crate::{
-    client::{AgentClient, Draft},
-    domain::Encoding,
-    tenants::{BusUser, Seed, User},
-};
 
 /// How long a refusal by the server may take to arrive.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);

@@ -9,6 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agentbus::{
+    client::{AgentClient, ClientError, Patience, is_delivery},
+    domain::{Reason, Tenant, Verb, Verdict},
+    shutdown::Shutdown,
+    tenants::{Seed, User},
+};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, future::join_all};
 use serde_json::Value;
@@ -18,13 +24,7 @@ use super::{
     letter::Letter,
     script,
 };
-use crate::{
-    cli::context::Who,
-    client::{AgentClient, ClientError, Patience, is_delivery},
-    domain::{Reason, Tenant, Verb, Verdict},
-    shutdown::Shutdown,
-    tenants::{Seed, User},
-};
+use crate::context::Who;
 
 /// One attempt; a node that was killed is asked no longer than this.
 const ATTEMPT: Duration = Duration::from_millis(1000);

@@ -5,14 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agentbus::domain::{AgentId, Reason, TenantId, Verdict};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use super::letter::{Letter, Routing};
-use crate::{
-    cli::context::Who,
-    domain::{AgentId, Reason, TenantId, Verdict},
-};
+use crate::context::Who;
 
 /// Messages kept; the demo sends far fewer.
 const MESSAGES_MAX: usize = 20_000;
@@ -329,10 +327,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::{
-        cli::demo::letter::Expected,
-        domain::{Reach, Status},
-    };
+    use crate::demo::letter::Expected;
+    use agentbus::domain::{Reach, Status};
 
     fn letter(id: &str) -> Letter {
         Letter {

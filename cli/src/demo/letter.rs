@@ -1,11 +1,9 @@
 //! One message of the demo: who says what to whom, and which verdicts would be right.
 
+use agentbus::domain::{Level, Reason, Status, Verdict};
 use bytes::Bytes;
 
-use crate::{
-    cli::context::Who,
-    domain::{Level, Reason, Status, Verdict},
-};
+use crate::context::Who;
 
 /// A message ready to be sent, with what the demo claims about it.
 #[derive(Debug, Clone)]

@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use agentbus::{
+    client::{self, Draft, Patience, is_delivery},
+    domain::{Encoding, MessageType, Priority, Reason, Verdict},
+};
 use anyhow::Context as _;
 use async_nats::Message;
 use futures_util::future::join_all;
@@ -15,13 +19,9 @@ use super::{
     screen::Screen,
 };
 use crate::{
-    cli::{
-        context::{Paint, Who, safe},
-        deliberations::Desk,
-        durable::DurableInbox,
-    },
-    client::{self, Draft, Patience, is_delivery},
-    domain::{Encoding, MessageType, Priority, Reason, Verdict},
+    context::{Paint, Who, safe},
+    deliberations::Desk,
+    durable::DurableInbox,
 };
 
 /// For a message or an outcome to reach a durable inbox.

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agentbus::{
+    client::Draft,
+    domain::{MessageType, Priority, Reason},
+};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::letter::{Expected, Letter, Routing};
-use crate::{
-    cli::context::Who,
-    client::Draft,
-    domain::{MessageType, Priority, Reason},
-};
+use crate::context::Who;
 
 /// One way to be refused.
 struct Provocation {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use agentbus::domain::Reason;
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use hdrhistogram::Histogram;
 
@@ -10,10 +11,7 @@ use super::{
     letter::Routing,
     scenes::Burst,
 };
-use crate::{
-    cli::context::{Paint, Tone, safe},
-    domain::Reason,
-};
+use crate::context::{Paint, Tone, safe};
 
 pub(super) fn render(books: &Books, burst: &Burst, violations: u64, paint: Paint) -> String {
     let mut out = String::new();

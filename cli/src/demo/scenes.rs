@@ -5,6 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agentbus::{
+    client::Draft,
+    domain::{Encoding, Reason, Verb},
+    servers::Stack,
+};
 use anyhow::Context as _;
 use futures_util::{TryStreamExt as _, future::try_join_all, stream};
 use serde_json::json;
@@ -16,12 +21,7 @@ use super::{
     refusals,
     screen::Screen,
 };
-use crate::{
-    cli::context::Who,
-    client::Draft,
-    domain::{Encoding, Reason, Verb},
-    servers::Stack,
-};
+use crate::context::Who;
 
 /// A person can follow this.
 const PACE: Duration = Duration::from_millis(8);

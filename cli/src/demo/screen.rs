@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use agentbus::domain::{Reason, Verdict};
 use parking_lot::Mutex;
 
 use super::{ledger::Counts, letter::Letter};
 use crate::{
-    cli::{
-        context::{Paint, Tone, safe, say},
-        output::{self, OutputError},
-    },
-    domain::{Reason, Verdict},
+    context::{Paint, Tone, safe, say},
+    output::{self, OutputError},
 };
 
 /// Redraws of the block in a second; more would only flicker.

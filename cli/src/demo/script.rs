@@ -1,5 +1,9 @@
 //! The traffic of the demo: every message type, every routing, both encodings, both tenants.
 
+use agentbus::{
+    client::Draft,
+    domain::{AgentId, Encoding, MessageType, Priority, Tenant, TenantId},
+};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
@@ -7,11 +11,7 @@ use super::{
     corpus::Text,
     letter::{Expected, Letter, Routing},
 };
-use crate::{
-    cli::context::Who,
-    client::Draft,
-    domain::{AgentId, Encoding, MessageType, Priority, Tenant, TenantId},
-};
+use crate::context::Who;
 
 /// What one agent does again and again.
 struct Act {
@@ -157,7 +157,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::cli::demo::corpus;
+    use crate::demo::corpus;
 
     #[test]
     fn every_text_has_its_act_and_every_act_a_text() {

@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use agentbus::skew::{TOLERANCE, wall_clock};
 use async_nats::Message;
 use serde_json::Value;
 
 use super::Sheet;
-use crate::{
-    cli::context::safe,
-    skew::{TOLERANCE, wall_clock},
-};
+use crate::context::safe;
 
 /// What time it was where an answer was made, and at the most how long ago.
 #[derive(Debug)]

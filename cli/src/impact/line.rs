@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
+use agentbus::domain::{Message, MessageType, Parts, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    cli::score::{LineError, ask},
-    domain::{Message, MessageType, Parts, Timestamp},
-};
+use crate::score::{LineError, ask};
 
 /// One message, as far as the line tells.
 #[derive(Debug)]

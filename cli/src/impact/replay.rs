@@ -9,6 +9,12 @@ use std::{
     sync::Arc,
 };
 
+use agentbus::{
+    domain::{Message, Weights},
+    impact::{LIFT_ALL, Semantic, alone, for_each_text, needs_no_words, rescored},
+    phrase::counted,
+    text_file,
+};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
@@ -18,18 +24,12 @@ use super::{
     tally::{ByName, Tally},
 };
 use crate::{
-    cli::{
-        input,
-        judge::{Judge, JudgeArgs},
-        limits::LimitsArgs,
-        model::in_order,
-        output::say,
-        printable,
-    },
-    domain::{Message, Weights},
-    impact::{LIFT_ALL, Semantic, alone, for_each_text, needs_no_words, rescored},
-    phrase::counted,
-    text_file,
+    input,
+    judge::{Judge, JudgeArgs},
+    limits::LimitsArgs,
+    model::in_order,
+    output::say,
+    printable,
 };
 
 const LINE_BYTES_MAX: u64 = 1024 * 1024;

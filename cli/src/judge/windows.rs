@@ -2,8 +2,7 @@
 
 use std::{slice, sync::Arc, time::Instant};
 
-use super::{JudgeError, Said};
-use crate::{
+use agentbus::{
     domain::Message,
     impact::{
         Semantic, Settings,
@@ -15,8 +14,10 @@ use crate::{
     },
 };
 
+use super::{JudgeError, Said};
+
 /// All windows that a node reads of a message; none of one without words.
-pub(in crate::cli) fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
+pub(crate) fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
     let max = Settings::default().windows_max;
     let Passages { content, around } =
         passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
@@ -89,7 +90,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::{
+    use agentbus::{
         domain::{BroadcastFilter, MessageType, Priority, Recipient, Timestamp, Value},
         impact::model::Source,
     };

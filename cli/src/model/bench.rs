@@ -11,20 +11,18 @@ use std::{
     time::Instant,
 };
 
+use agentbus::impact::{
+    guard::{GUARD_FILE, Guard},
+    model::{Choice, Engine, Model, ModelError, Options, Part, Session, Source, Windows},
+    text::normalized,
+};
 use anyhow::{Context as _, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::rows::{Row, row, say_rows, window_of};
-use crate::{
-    cli::judge::ModelArgs,
-    impact::{
-        guard::{GUARD_FILE, Guard},
-        model::{Choice, Engine, Model, ModelError, Options, Part, Session, Source, Windows},
-        text::normalized,
-    },
-};
+use crate::judge::ModelArgs;
 
 const TEXTS_MAX: usize = 100_000;
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::output::OutputError;
+use crate::output::OutputError;
 
 #[derive(Default)]
 pub(super) struct Checks {

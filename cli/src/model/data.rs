@@ -8,15 +8,15 @@ use std::{
     sync::Arc,
 };
 
+use agentbus::{
+    domain::{Judgement, Message},
+    impact::for_each_text,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    cli::score::{self, ask, bare_message},
-    domain::{Judgement, Message},
-    impact::for_each_text,
-};
+use crate::score::{self, ask, bare_message};
 
 mod twice;
 

@@ -2,6 +2,9 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
+use agentbus::impact::evaluate::{
+    Figures, Grades, Judged, Report, by_group, by_level, grades_by_group, html, worst,
+};
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -10,10 +13,7 @@ use super::{
     data::{self, Labelled, Part},
     score_texts::judged,
 };
-use crate::{
-    cli::{judge::JudgeArgs, limits::LimitsArgs, output::say},
-    impact::evaluate::{Figures, Grades, Judged, Report, by_group, by_level, grades_by_group, html, worst},
-};
+use crate::{judge::JudgeArgs, limits::LimitsArgs, output::say};
 
 #[derive(Debug, Args)]
 #[command(
@@ -129,7 +129,7 @@ fn all_as_json(judged: &[Judged], figures: &Figures, model: &str, data: &[String
 fn readable(judged: &[Judged], figures: &Figures, model: &str) -> String {
     let mut out = format!(
         "{model} on {}, {} of them high\n\n",
-        crate::phrase::counted(figures.texts, "text"),
+        agentbus::phrase::counted(figures.texts, "text"),
         figures.high
     );
     for (name, value) in [

@@ -2,16 +2,16 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
+use agentbus::{
+    impact::guard::{Guard, GuardSession},
+    phrase::{causes, counted},
+};
 use anyhow::ensure;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::checks::Checks;
-use crate::{
-    cli::{context::Paint, output::say, printable::Page},
-    impact::guard::{Guard, GuardSession},
-    phrase::{causes, counted},
-};
+use crate::{context::Paint, output::say, printable::Page};
 
 /// How far a logit may be from the reference: sums in another order, over many layers.
 const LOGIT_APART_MAX: f32 = 1e-3;

@@ -2,20 +2,18 @@
 
 use std::process::ExitCode;
 
-use crate::{
-    cli::{context::Paint, judge::ModelArgs, output::say, printable::Page},
-    impact::{
-        classifier::Classifier,
-        model::{Info, Model, ModelError, Precision, Source},
-    },
+use agentbus::impact::{
+    classifier::Classifier,
+    model::{Info, Model, ModelError, Precision, Source},
 };
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::guard;
+use crate::{context::Paint, judge::ModelArgs, output::say, printable::Page};
 
 /// What says where the model inside comes from; written when it was converted.
-const MANIFEST: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/impact/manifest.toml"));
+const MANIFEST: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/impact/manifest.toml"));
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

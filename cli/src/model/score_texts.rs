@@ -2,21 +2,21 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread};
 
+use agentbus::{
+    domain::{Message, TenantLimits},
+    impact::{LIFT_ALL, Semantic, alone, evaluate::Judged, rescored},
+};
 use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::data::Labelled;
-use crate::{
-    cli::judge::Judge,
-    domain::{Message, TenantLimits},
-    impact::{LIFT_ALL, Semantic, alone, evaluate::Judged, rescored},
-};
+use crate::judge::Judge;
 
 /// Texts that a thread takes at a time.
 const CHUNK: usize = 32;
 
 /// `work` on every item, by threads that make their own state with `seat`. The first error ends it.
-pub(in crate::cli) fn in_order<T: Sync, S, R: Send>(
+pub(crate) fn in_order<T: Sync, S, R: Send>(
     items: &[T],
     threads: NonZeroUsize,
     seat: impl Fn() -> S + Sync,

@@ -5,6 +5,15 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::ExitCode, sync::Arc};
 
+use agentbus::{
+    domain::LEVELS,
+    impact::{
+        classifier::Classifier,
+        evaluate::Figures,
+        model::{Head, Model, Output, Outputs, Precision},
+        train::{Calibration, Linear},
+    },
+};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,16 +24,7 @@ use super::{
     evaluate::name,
     score_texts::in_order,
 };
-use crate::{
-    cli::judge::{ModelArgs, ThreadArgs, windows},
-    domain::LEVELS,
-    impact::{
-        classifier::Classifier,
-        evaluate::Figures,
-        model::{Head, Model, Output, Outputs, Precision},
-        train::{Calibration, Linear},
-    },
-};
+use crate::judge::{ModelArgs, ThreadArgs, windows};
 
 mod learning;
 
@@ -71,7 +71,7 @@ pub struct TrainHeadArgs {
     model_dir: Option<PathBuf>,
     /// How to compute; f32 is exact
     #[arg(long, value_enum, default_value = "f32")]
-    precision: crate::impact::Precision,
+    precision: agentbus::impact::Precision,
     #[command(flatten)]
     threads: ThreadArgs,
     /// Print the figures as one object of JSON
@@ -127,7 +127,7 @@ pub(super) fn run(args: &TrainHeadArgs) -> anyhow::Result<ExitCode> {
         let l2: Vec<String> = made.l2.iter().map(ToString::to_string).collect();
         sayln!(
             "{} to learn from, {} to choose by",
-            crate::phrase::counted(train.texts.len(), "text"),
+            agentbus::phrase::counted(train.texts.len(), "text"),
             dev.texts.len()
         )?;
         if l2.len() == 1 {

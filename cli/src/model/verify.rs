@@ -2,19 +2,19 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use clap::Args;
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::{checks::Checks, guard, info::manifest};
-use crate::{
-    cli::output::OutputError,
+use agentbus::{
     impact::{
         guard::is_guard,
         model::{FILES, Model, ModelError, Precision, Source, Windows, sha256_of},
     },
     phrase::{causes, counted},
 };
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{checks::Checks, guard, info::manifest};
+use crate::output::OutputError;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

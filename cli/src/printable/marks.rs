@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
+use agentbus::domain::unseen::unseen;
 use unicode_width::UnicodeWidthChar as _;
-
-use crate::domain::unseen::unseen;
 
 mod letters;
 

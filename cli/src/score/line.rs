@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
-
-use super::once::Once;
-use crate::{
+use agentbus::{
     config::DEFAULT_CONSTITUTION,
     domain::{AgentId, IdError, Message, MessageType, TenantId, Timestamp},
     wire::{self, DecodeError},
 };
+use serde_json::{Map, Value, json};
+
+use super::once::Once;
 
 /// Noon, on a day like any other: a text without a message around it is said in working hours.
 const NOON: u64 = 12 * 3_600_000;
@@ -20,7 +20,7 @@ const NOBODY: &str = "local";
 
 /// One line, understood.
 #[derive(Debug)]
-pub(in crate::cli) struct Ask {
+pub(crate) struct Ask {
     pub id: Option<Value>,
     pub message: Arc<Message>,
     /// Words without a message around them: there is nothing else to score.
@@ -30,7 +30,7 @@ pub(in crate::cli) struct Ask {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(in crate::cli) enum LineError {
+pub(crate) enum LineError {
     #[error("not JSON: {0}")]
     Json(serde_json::Error),
     #[error("{0}")]
@@ -47,7 +47,7 @@ pub(in crate::cli) enum LineError {
     Message(#[from] DecodeError),
 }
 
-pub(in crate::cli) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
+pub(crate) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
     let read = serde_json::from_slice(line).map_err(|error| match error.is_data() {
         true => LineError::Twice(error),
         false => LineError::Json(error),
@@ -69,7 +69,7 @@ pub(in crate::cli) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
 }
 
 /// The message that a text alone stands for.
-pub(in crate::cli) fn bare_message(text: &str) -> Result<Arc<Message>, LineError> {
+pub(crate) fn bare_message(text: &str) -> Result<Arc<Message>, LineError> {
     let mut fields = Map::new();
     fields.insert("content".to_owned(), json!({ "text": text }));
     let limits = wire::Limits {
@@ -156,7 +156,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::Priority;
+    use agentbus::domain::Priority;
 
     #[test]
     fn a_text_is_read_as_an_ordinary_command() {
@@ -166,7 +166,7 @@ mod tests {
         let message = asked.message;
         assert_eq!((message.message_type, message.priority), (MessageType::Command, Priority::Normal));
         assert!(message.tools.is_empty());
-        assert_eq!(message.content.get("text"), Some(&crate::domain::Value::Text("hello ☺".to_owned())));
+        assert_eq!(message.content.get("text"), Some(&agentbus::domain::Value::Text("hello ☺".to_owned())));
     }
 
     #[test]

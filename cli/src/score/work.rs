@@ -10,6 +10,10 @@ use std::{
     time::Instant,
 };
 
+use agentbus::{
+    domain::{Impact, LEVELS, Weights},
+    impact::alone,
+};
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -20,12 +24,8 @@ use super::{
     split::{Batch, Line},
 };
 use crate::{
-    cli::{
-        judge::{Judge, JudgeError, Said, Seat},
-        printable,
-    },
-    domain::{Impact, LEVELS, Weights},
-    impact::alone,
+    judge::{Judge, JudgeError, Said, Seat},
+    printable,
 };
 
 /// What is written for one batch.

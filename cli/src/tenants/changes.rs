@@ -8,14 +8,14 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::bail;
-use clap::Args;
-
-use crate::{
-    cli::{context::safe, deliberations::agreed, input, output::say},
+use agentbus::{
     phrase::counted,
     tenants::{AccessChanges, Plan, StoreChanges, connections_of},
 };
+use anyhow::bail;
+use clap::Args;
+
+use crate::{context::safe, deliberations::agreed, input, output::say};
 
 /// The exit code of `--dry-run` when something would change.
 const CHANGES: u8 = 5;
@@ -24,10 +24,10 @@ pub(super) const TEXT_MAX: usize = 400;
 
 /// How a command that takes something away is agreed to.
 #[derive(Debug, Clone, Copy, Args)]
-pub(in crate::cli) struct Consent {
+pub(crate) struct Consent {
     /// Take away what goes, without being asked
     #[arg(long)]
-    pub(in crate::cli) yes: bool,
+    pub(crate) yes: bool,
     /// Show what would change, and change nothing
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
@@ -58,7 +58,7 @@ impl Consent {
 }
 
 /// Asks whether what is marked with a minus may go. An error when it may not.
-pub(in crate::cli) fn agree(yes: bool) -> anyhow::Result<()> {
+pub(crate) fn agree(yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
@@ -76,7 +76,7 @@ pub(in crate::cli) fn agree(yes: bool) -> anyhow::Result<()> {
 
 /// What would be another way afterwards.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Changes {
+pub(crate) struct Changes {
     access: AccessChanges,
     store: StoreChanges,
     /// Of each key that goes. `None`: not asked, or not answered.
@@ -84,7 +84,7 @@ pub(in crate::cli) struct Changes {
 }
 
 impl Changes {
-    pub(in crate::cli) fn of_keys(plan: &Plan, dir: &Path) -> anyhow::Result<Changes> {
+    pub(crate) fn of_keys(plan: &Plan, dir: &Path) -> anyhow::Result<Changes> {
         Ok(Changes { access: plan.access_changes(dir)?, ..Changes::default() })
     }
 
@@ -106,12 +106,12 @@ impl Changes {
         self.access.is_empty() && self.store.is_empty()
     }
 
-    pub(in crate::cli) fn takes_away(&self) -> bool {
+    pub(crate) fn takes_away(&self) -> bool {
         self.access.takes_away() || self.store.takes_away()
     }
 
     /// One line for each change, and how many there are.
-    pub(in crate::cli) fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let mut rows = self.tenants();
         rows.extend(self.users());
         rows.extend(self.streams());

@@ -2,15 +2,13 @@
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
+use agentbus::tenants::{AccessChanges, BusUser, Leftovers, Plan, StoreSettings, connect, preview};
 use anyhow::bail;
 use async_nats::Client;
 use clap::Args;
 
 use super::{Consent, Source, changes::TEXT_MAX};
-use crate::{
-    cli::{context::safe, output::say, server::ServerArgs},
-    tenants::{AccessChanges, BusUser, Leftovers, Plan, StoreSettings, connect, preview},
-};
+use crate::{context::safe, output::say, server::ServerArgs};
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
+use agentbus::{
     deliberation::{NoReviewers, electorate},
     domain::{AgentId, Electors, MessageType, Tenant},
     phrase::counted,
@@ -87,7 +87,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
-    use crate::tenants::Plan;
+    use agentbus::tenants::Plan;
 
     fn tenant(text: &str) -> Tenant {
         Plan::parse(text).unwrap().tenants()[0].clone()

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command as Process, Output},
 };
 
@@ -13,7 +13,7 @@ use agentbus::{
 use serde_json::Value;
 
 use super::AGENTBUS;
-use crate::clients::text;
+use crate::{clients::text, support::root};
 
 fn run(words: &[&str]) -> Output {
     Process::new(AGENTBUS).args(words).output().unwrap()
@@ -32,7 +32,7 @@ fn has(said: &str, parts: &[&str]) {
 }
 
 fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    root().join(path)
 }
 
 const PLAN: &str = "\

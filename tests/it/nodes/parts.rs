@@ -1,6 +1,8 @@
 //! Is everything that a node needs, and that could end, looked after?
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
+
+use crate::support::root;
 
 /// Where a node starts tasks and threads beside its `Supervisor`, how often, and why each may.
 const OTHERS: &[(&str, usize, &str)] = &[
@@ -15,7 +17,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("bus/inbound/pulling.rs", 1, "one message of the durable lane; JetStream gives it again"),
     ("bus/intake/session.rs", 1, "reads certificates for one log-in, which waits for it"),
     ("bus/outbox.rs", 1, "the thread of the part `outbox`, which begins anew there"),
-    ("cli/node.rs", 1, "the node itself"),
+    ("cli/src/node.rs", 1, "the node itself"),
     ("cpu.rs", 1, "catches the panics of what it computes"),
     ("impact/guard.rs", 1, "one measurement at the start, which waits for it"),
     ("impact/pool.rs", 1, "catches the panics of the model"),
@@ -29,30 +31,29 @@ const OTHERS: &[(&str, usize, &str)] = &[
 
 #[test]
 fn whatever_a_node_starts_is_supervised_or_is_named_with_its_reason() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let src = root().join("src");
     let mut found = BTreeMap::new();
-    let mut folders = vec![src.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
-            // Other commands than `node`, and what they start.
-            let of_a_node =
-                name == "cli/node.rs" || !["cli", "servers"].iter().any(|no| name.starts_with(no));
-            if path.is_dir() {
-                folders.push(path);
-            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && of_a_node {
-                let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
-                let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-                let count = ["spawn(", "spawn_blocking(", "spawn_local(", "JoinSet"]
-                    .map(|word| code.iter().filter(|line| line.contains(word)).count())
-                    .iter()
-                    .sum::<usize>();
-                if count > 0 {
-                    found.insert(name, count);
-                }
-            }
+    let mut left = vec![src.clone(), root().join("cli/src/node.rs")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let name = path.strip_prefix(&src).or_else(|_| path.strip_prefix(root())).unwrap();
+        let name = name.to_string_lossy().into_owned();
+        // Other commands than `node` start servers.
+        if !name.ends_with(".rs") || name.ends_with("tests.rs") || name.starts_with("servers") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let count = ["spawn(", "spawn_blocking(", "spawn_local(", "JoinSet"]
+            .map(|word| code.iter().filter(|line| line.contains(word)).count())
+            .iter()
+            .sum::<usize>();
+        if count > 0 {
+            found.insert(name, count);
         }
     }
     let named: BTreeMap<String, usize> =

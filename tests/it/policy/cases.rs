@@ -1,11 +1,12 @@
 //! Does the shipped policy decide the cases under `tests/cases/policy` as they say?
 
-use std::{fs, path::Path};
+use std::fs;
 
 use agentbus::policy::{Decision, Lane};
 use serde_json::{Value as Json, json};
 
 use super::{load, question::Owned, with_modules};
+use crate::support::root;
 
 /// One decision as data: `input` (merged into the file's `base`), `expect`, and perhaps `modules`.
 pub(super) struct Case {
@@ -16,7 +17,7 @@ pub(super) struct Case {
 }
 
 pub(super) fn all() -> Vec<Case> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/policy");
+    let dir = root().join("tests/cases/policy");
     let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let mut cases = Vec::new();

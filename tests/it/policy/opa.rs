@@ -10,10 +10,12 @@ use std::{
 
 use serde_json::{Value as Json, json};
 
+use crate::support::root;
+
 /// The program, or `None` after saying plainly that the test is skipped. In CI that is a failure.
 pub(super) fn program() -> Option<PathBuf> {
     let named = env::var_os("AGENTBUS_OPA").map(PathBuf::from);
-    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join(".servers/bin/opa");
+    let local = root().join(".servers/bin/opa");
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).map(|dir| dir.join("opa"));
     let found = named.into_iter().chain([local]).chain(on_path).find(|file| file.is_file());
@@ -29,7 +31,7 @@ pub(super) fn program() -> Option<PathBuf> {
 }
 
 pub(super) fn policies() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+    root().join("policies")
 }
 
 /// An OPA server on a free loopback port, ended with its guard.

@@ -12,7 +12,7 @@ use std::{
 
 use agentbus::servers::redis::{NODE_RIGHTS, NODE_USER};
 
-use crate::support::servers;
+use crate::support::{root, servers};
 
 /// Of Redis' user `default`, who may do everything.
 const OPERATOR: &str = "of-the-operator";
@@ -109,7 +109,7 @@ fn launch(port: u16, folder: &Path) -> Child {
 }
 
 fn program() -> PathBuf {
-    let local = PathBuf::from(".servers/bin/redis-server");
+    let local = root().join(".servers/bin/redis-server");
     match env::var_os("AGENTBUS_REDIS_SERVER") {
         Some(path) => path.into(),
         None if local.exists() => local,

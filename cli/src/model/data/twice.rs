@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agentbus::impact::for_each_text;
 use sha2::{Digest as _, Sha256};
 
 use super::Labelled;
-use crate::impact::for_each_text;
 
 /// What is read alike is known by it.
 type Key = [u8; 32];
@@ -34,7 +34,7 @@ struct Place {
 
 /// One text with two labels, and how many more there are.
 #[derive(Debug)]
-pub(in crate::cli::model) struct Twice {
+pub(in crate::model) struct Twice {
     first: (PathBuf, Place),
     second: (PathBuf, Place),
     more: usize,
