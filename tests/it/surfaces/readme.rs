@@ -24,7 +24,7 @@ use std::{
 use agentbus::servers::{self, Tool};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::clients::{AGENTBUS, needed, python, root, tsx};
+use crate::surfaces::clients::{AGENTBUS, needed, python, root, tsx};
 
 /// No line needs longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
