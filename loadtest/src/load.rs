@@ -28,7 +28,7 @@ use crate::{
 /// One answer; longer is a failure.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// Requests of an open loop that wait at one time; beyond it the loop has to hold back, and says so.
-const OPEN_WAITING_MAX: usize = 4096;
+const OPEN_WAITING_MAX: u32 = 4096;
 /// Different failures told apart.
 const FAILURES_MAX: usize = 32;
 /// Latencies are recorded from 1 µs to one minute, to three digits.
@@ -205,8 +205,18 @@ pub(crate) async fn open(
     processes: Processes,
 ) -> anyhow::Result<Measured> {
     let record = Record::new(expected, warm_up, duration)?;
+    paced(parties, record, rate, OPEN_WAITING_MAX, processes).await
+}
+
+async fn paced(
+    parties: &Arc<Parties>,
+    record: Arc<Record>,
+    rate: u32,
+    waiting_max: u32,
+    processes: Processes,
+) -> anyhow::Result<Measured> {
     let before = parties.arrived.load(Ordering::Relaxed);
-    let waiting = Arc::new(Semaphore::new(OPEN_WAITING_MAX));
+    let waiting = Arc::new(Semaphore::new(usize::try_from(waiting_max)?));
     // A thread, because the runtime's timer has steps of a millisecond: six messages would leave
     // together, and then nothing.
     let pacer = {
@@ -219,9 +229,11 @@ pub(crate) async fn open(
     let joined = tokio::task::spawn_blocking(move || pacer.join());
     joined.await?.map_err(|_| anyhow::anyhow!("the pacer ended early"))?;
     // All permits back: every request has its answer or has given up.
-    let all = u32::try_from(OPEN_WAITING_MAX)?;
     let limit = ANSWER_WAIT + Duration::from_secs(1);
-    tokio::time::timeout(limit, waiting.acquire_many(all)).await.context("requests do not end")??.forget();
+    tokio::time::timeout(limit, waiting.acquire_many(waiting_max))
+        .await
+        .context("requests do not end")??
+        .forget();
     finish(parties, &record, before, elapsed, cpu).await
 }
 

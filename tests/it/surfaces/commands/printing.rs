@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
 use super::{AGENTBUS, COLUMNS, commands, examples, fits};
-use crate::{clients::text, support::bus::Bus};
+use crate::{support::bus::Bus, surfaces::clients::text};
 
 /// What has not ended by itself by then is asked to, as by Ctrl-C.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ use std::{
 use agentbus::tenants::{BusUser, Plan, User};
 
 use super::AGENTBUS;
-use crate::{clients::text, support::bus::Bus};
+use crate::{support::bus::Bus, surfaces::clients::text};
 
 fn run(words: &[&str], variables: &[(&str, &str)]) -> Output {
     Process::new(AGENTBUS).args(words).envs(variables.iter().copied()).output().unwrap()

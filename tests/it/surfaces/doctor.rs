@@ -19,9 +19,9 @@ use agentbus::{
 use tokio::process::Command;
 
 use crate::{
-    clients::{AGENTBUS, output, text},
-    intake,
     support::{bus::Bus, servers},
+    surfaces::clients::{AGENTBUS, output, text},
+    survival::intake,
 };
 
 fn seed(bus: &Bus, agent: &str) -> PathBuf {

@@ -21,11 +21,11 @@ use serde_json::Value;
 
 use super::{numbers, report, tell, until};
 use crate::{
-    intake,
     support::{
         bus::Bus,
         servers::{self, redis_options},
     },
+    survival::intake,
 };
 
 /// Sends until one message is delivered; how long that took.

@@ -13,7 +13,7 @@ use agentbus::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-#[path = "../golden/check.rs"]
+#[path = "../../golden/check.rs"]
 pub(crate) mod check;
 mod deliveries;
 mod requests;

@@ -22,8 +22,8 @@ use clap::Parser as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    state::server::Server,
     support::bus::{self, Bus},
+    survival::state::server::Server,
 };
 
 mod once;

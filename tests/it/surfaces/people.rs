@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    clients::{Bus, Running, answered, output, python, text},
     support::{bus::redis_of, root},
+    surfaces::clients::{Bus, Running, answered, output, python, text},
 };
 
 /// Runs `agentbus` to its end: its exit code and all it said.
@@ -497,7 +497,7 @@ async fn a_vote_by_a_beginning_of_an_id_shows_the_message_whole_and_asks() {
         command.args([
             "-c",
             "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)",
-            crate::clients::AGENTBUS,
+            crate::surfaces::clients::AGENTBUS,
         ]);
         command.args(["deliberations", "vote", "--as", "acme/judge"]).args(rest).arg("--dir").arg(bus.dir());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);

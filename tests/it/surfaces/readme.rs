@@ -25,8 +25,8 @@ use agentbus::servers::{self, Tool};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
-    clients::{AGENTBUS, needed, python, tsx},
     support::root,
+    surfaces::clients::{AGENTBUS, needed, python, tsx},
 };
 
 /// No line needs longer, even on a busy machine.

@@ -17,11 +17,11 @@ use tokio::task::JoinHandle;
 
 use super::{numbers, until};
 use crate::{
-    intake,
     support::{
         bus::{self, Bus},
         servers,
     },
+    survival::intake,
 };
 
 const MINUTES: i64 = 120_000;

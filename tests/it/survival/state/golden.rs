@@ -13,7 +13,7 @@ use agentbus::{
 };
 
 use super::{DIGEST, Node, Server, agent, capability, forged::quoted, message, sealed_by, tenant};
-use crate::golden::{
+use crate::survival::golden::{
     check::{read, same},
     verdict,
 };

@@ -308,9 +308,9 @@ async fn a_node_takes_requests_by_tls() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let ca = file("ca.pem", pem("CERTIFICATE", include_bytes!("../../src/webhook/test/ca.der")));
-    let leaf = file("leaf.pem", pem("CERTIFICATE", include_bytes!("../../src/webhook/test/leaf.der")));
-    let key = file("key.pem", pem("PRIVATE KEY", include_bytes!("../../src/webhook/test/leaf.key.der")));
+    let ca = file("ca.pem", pem("CERTIFICATE", include_bytes!("../../../src/webhook/test/ca.der")));
+    let leaf = file("leaf.pem", pem("CERTIFICATE", include_bytes!("../../../src/webhook/test/leaf.der")));
+    let key = file("key.pem", pem("PRIVATE KEY", include_bytes!("../../../src/webhook/test/leaf.key.der")));
     let (nats, _folder) = servers::nats(&format!(
         "listen: \"127.0.0.1:-1\"\njetstream {{ store_dir: \"{{folder}}/jetstream\" }}\n\
          tls {{ cert_file: {leaf:?}, key_file: {key:?} }}\n"

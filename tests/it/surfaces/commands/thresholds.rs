@@ -13,7 +13,7 @@ use agentbus::{
 use serde_json::Value;
 
 use super::AGENTBUS;
-use crate::{clients::text, support::root};
+use crate::{support::root, surfaces::clients::text};
 
 fn run(words: &[&str]) -> Output {
     Process::new(AGENTBUS).args(words).output().unwrap()

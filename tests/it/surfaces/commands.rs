@@ -5,7 +5,7 @@ use std::process::{Command as Process, Output};
 use agentbus_cli::Arguments;
 use clap::{Command, CommandFactory as _, Parser as _};
 
-use crate::clients::{AGENTBUS, text};
+use crate::surfaces::clients::{AGENTBUS, text};
 
 mod config;
 mod printing;

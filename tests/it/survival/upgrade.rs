@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    forgery::intrude,
     support::{
         bus::{self, Bus, keywords},
         last_version,
     },
+    tenancy::forgery::intrude,
 };
 
 const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000000\n\

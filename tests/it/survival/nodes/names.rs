@@ -4,8 +4,8 @@ use agentbus::{app, shutdown::Shutdown, skew};
 
 use super::{logged, numbers, until};
 use crate::{
-    intake,
     support::{bus::Bus, servers},
+    survival::intake,
 };
 
 #[tokio::test(flavor = "multi_thread")]
