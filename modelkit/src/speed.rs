@@ -1,7 +1,14 @@
 //! How long does a forward pass take, by the length of what it reads?
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
 
+use agentbus::impact::model::{Model, Session};
+use anyhow::anyhow;
 use serde::Serialize;
 
 /// A row is measured at least so often, and at least so long.
@@ -19,25 +26,17 @@ struct Range {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
-    tokens: usize,
-    median_us: f64,
-    p10_us: f64,
-    p90_us: f64,
-}
-
-pub(super) fn say_rows(rows: &[Row]) -> anyhow::Result<()> {
-    sayln!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90")?;
-    for Row { tokens, median_us, p10_us, p90_us } in rows {
-        sayln!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us")?;
-    }
-    Ok(())
+pub struct Row {
+    pub tokens: usize,
+    pub median_us: f64,
+    pub p10_us: f64,
+    pub p90_us: f64,
 }
 
 /// One forward pass.
-type Run<'a> = dyn FnMut(&[u32]) -> anyhow::Result<()> + 'a;
+pub type Run<'a> = dyn FnMut(&[u32]) -> anyhow::Result<()> + 'a;
 
-pub(super) fn row(window: &[u32], rounds: u16, run: &mut Run<'_>) -> anyhow::Result<Row> {
+pub fn row(window: &[u32], rounds: u16, run: &mut Run<'_>) -> anyhow::Result<Row> {
     for _ in 0..WARM_UP {
         run(window)?;
     }
@@ -53,7 +52,7 @@ pub(super) fn row(window: &[u32], rounds: u16, run: &mut Run<'_>) -> anyhow::Res
 }
 
 /// As long as was asked for, begun and ended as every window is.
-pub(super) fn window_of(ends: &[u32], vocabulary: usize, tokens: u16) -> Vec<u32> {
+pub fn window_of(ends: &[u32], vocabulary: usize, tokens: u16) -> Vec<u32> {
     // A model with fewer words than ours gets those it has.
     let vocabulary = u32::try_from(vocabulary).unwrap_or(u32::MAX);
     let from = if vocabulary > WORDS.from { WORDS.from } else { 0 };
@@ -84,6 +83,82 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
     sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// How many texts a second.
+#[derive(Debug, Serialize)]
+pub struct Throughput {
+    pub texts: usize,
+    pub tokens: usize,
+    /// One text at a time.
+    pub batch1: f64,
+    pub batch8: f64,
+    pub threads: usize,
+    /// As many instances, eight texts at a time, together.
+    pub batch8_threads: f64,
+    /// Of that to one instance.
+    pub threads_ratio: f64,
+}
+
+/// Of these windows, one instance beside `threads` of them.
+pub fn measure(
+    model: &Arc<Model>,
+    windows: &[Vec<u32>],
+    threads: NonZeroUsize,
+) -> anyhow::Result<Throughput> {
+    let mut session = model.session();
+    run_all(&mut session, windows.get(..windows.len().min(64)).unwrap_or(windows), 8)?;
+    let texts = windows.len() as f64;
+    // One thread before and after the many: a machine that changes its pace shows.
+    let batch1 = texts / run_all(&mut session, windows, 1)?;
+    let before = run_all(&mut session, windows, 8)?;
+    let together = run_together(model, windows, threads)?;
+    let after = run_all(&mut session, windows, 8)?;
+    let batch8 = texts / f64::midpoint(before, after);
+    let batch8_threads = texts * threads.get() as f64 / together;
+    Ok(Throughput {
+        texts: windows.len(),
+        tokens: windows.iter().map(Vec::len).sum(),
+        batch1,
+        batch8,
+        threads: threads.get(),
+        batch8_threads,
+        threads_ratio: batch8_threads / batch8,
+    })
+}
+
+/// Seconds that one instance takes for all of them.
+fn run_all(session: &mut Session, windows: &[Vec<u32>], batch: usize) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    for some in windows.chunks(batch.max(1)) {
+        let some: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
+        std::hint::black_box(session.pooled(&some)?);
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Seconds from when the first begins until the last of as many instances has done all of them.
+fn run_together(model: &Arc<Model>, windows: &[Vec<u32>], threads: NonZeroUsize) -> anyhow::Result<f64> {
+    let ready = Barrier::new(threads.get() + 1);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads.get())
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut session = model.session();
+                    let warm =
+                        run_all(&mut session, windows.get(..windows.len().min(64)).unwrap_or(windows), 8);
+                    ready.wait();
+                    warm.and_then(|_| run_all(&mut session, windows, 8))
+                })
+            })
+            .collect();
+        ready.wait();
+        let started = Instant::now();
+        for thread in running {
+            thread.join().map_err(|_| anyhow!("an instance stopped without an answer"))??;
+        }
+        Ok(started.elapsed().as_secs_f64())
+    })
 }
 
 #[cfg(test)]
