@@ -4,6 +4,7 @@
 //!
 //! - [`domain`]: the words of the bus as types. [`rejection`]: every way to say no.
 //! - [`wire`]: bytes to domain and back, under hard limits.
+//! - [`audit`]: the one writer of records: what is kept as evidence, and where.
 //! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
 //! - [`lanes`]: each way of a message, on one screen.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
@@ -27,6 +28,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod bus;
 pub mod cli;
 pub mod client;

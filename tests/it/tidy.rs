@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("rejection", &["domain"]),
     ("wire", &["phrase", "domain", "rejection"]),
+    ("audit", &["domain", "state", "wire"]),
     ("cpu", &["domain"]),
     ("config", &["cpu", "domain", "impact", "secret_file", "skew"]),
     ("telemetry", &["config", "cpu", "domain", "impact"]),
@@ -34,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "lanes",
         &[
+            "audit",
             "phrase",
             "cpu",
             "deliberation",
@@ -50,11 +52,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "review",
-        &["phrase", "cpu", "deliberation", "domain", "lanes", "rejection", "state", "telemetry", "wire"],
+        &[
+            "audit",
+            "phrase",
+            "cpu",
+            "deliberation",
+            "domain",
+            "lanes",
+            "rejection",
+            "state",
+            "telemetry",
+            "wire",
+        ],
     ),
     (
         "bus",
         &[
+            "audit",
             "phrase",
             "config",
             "cpu",
