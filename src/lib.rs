@@ -17,7 +17,7 @@
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
-//!   what is done when a part of it does. [`skew`]: is its clock right?
+//!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
 //! - [`phrase`]: how are errors and counts told to people?
@@ -37,6 +37,7 @@ pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod governance;
+pub mod health;
 pub mod impact;
 pub mod lanes;
 pub mod phrase;
