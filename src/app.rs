@@ -20,6 +20,7 @@ use crate::{
     cpu::{self, Cpu},
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
+    health::Part,
     impact::{self, Assessor, Meter, Senders, semantic},
     lanes::{
         Admission, AdmissionLimits, DurableLane, Lanes, Limits, QuestionLimits, Questions, RetryGrace,
@@ -45,7 +46,7 @@ mod reach;
 mod reload;
 
 pub use check::{Checked, check};
-use health::{NodeHealth, Serving};
+use health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer};
 pub use reach::{Tried, reach};
 pub use reload::Reload;
 
@@ -139,7 +140,8 @@ async fn serve(
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
     let model = load_model(&config.impact, &metrics).await?;
-    health.model(&model);
+    let scorer = Scorer::new(model.state.clone());
+    health.add("model", Arc::clone(&scorer) as Arc<dyn Part>);
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
     let every = config.nats.ping_interval;
     let jetstream = RoundTrips::watch("jetstream", client.clone(), every, &background, &supervisor);
@@ -283,22 +285,34 @@ async fn serve(
         ours.into_iter().flatten().collect()
     };
     let peers = Peers::new(&config.node.name, client.clone(), &config.nats, links).await?;
-    health.serve(Serving {
+    health.connected_by(Connections {
         bus: Arc::clone(&bus),
         jetstream,
-        peers: Arc::clone(&peers),
-        records,
-        skew: skew.clone(),
-        supervisor: supervisor.clone(),
-        directory: Arc::clone(&directory),
-        stores: stores.clone(),
-        lanes,
-        outbox: Arc::clone(&outbox),
-        clerk: clerk.clone(),
-        fill: Arc::clone(&fill),
         lane: Arc::clone(&lane),
-        inbound: Arc::clone(&inbound),
-        hooks: hooks.clone(),
+        started: health.started,
+    });
+    scorer.asked_by(&lanes);
+    let parts: [(&str, Arc<dyn Part>); 12] = [
+        ("name", Arc::new(Name { node: config.node.name.clone(), peers: Arc::clone(&peers) })),
+        ("clock", Arc::new(skew.clone())),
+        ("outbox", Arc::clone(&outbox) as _),
+        ("records", records),
+        ("lane", Arc::new(LanePart { lane: Arc::clone(&lane), inbound: Arc::clone(&inbound) })),
+        ("tenants", Arc::clone(&directory) as _),
+        ("store", Arc::new(stores.clone())),
+        ("policy", Arc::new(Policy(Arc::clone(&lanes)))),
+        ("deliberations", Arc::new(clerk.clone())),
+        ("streams", Arc::clone(&fill) as _),
+        ("thresholds", Arc::clone(&thresholds) as _),
+        ("restarts", Arc::new(supervisor.clone())),
+    ];
+    let webhook = hooks.clone().map(|hooks| ("webhook", hooks as Arc<dyn Part>));
+    parts.into_iter().chain(webhook).for_each(|(name, part)| health.add(name, part));
+    health.numbers(Numbers {
+        directory: Arc::clone(&directory),
+        lanes,
+        skew: skew.clone(),
+        stores: stores.clone(),
         thresholds: Arc::clone(&thresholds),
     });
 

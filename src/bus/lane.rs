@@ -14,15 +14,14 @@ use async_nats::jetstream::{
     stream::{LastRawMessageErrorKind, RawMessageError},
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use super::{BusError, Link, subjects};
 use crate::{
-    config,
+    audit, config,
     domain::Verdict,
     lanes::{
-        Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, RecordPlace,
-        Request, Shipment, Stored,
+        Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Request,
+        Shipment, Stored,
     },
     shutdown::Shutdown,
     state::{Digest, MessageKey},
@@ -146,8 +145,9 @@ impl DurableLane for JetStreamLane {
         self.tell_once(&notice).await
     }
 
-    async fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LaneError> {
-        self.requests.publish(subjects::record(place), async_nats::HeaderMap::new(), record).await?;
+    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError> {
+        let (subject, record) = entry.into_parts();
+        self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
         Ok(())
     }
 

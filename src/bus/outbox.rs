@@ -33,13 +33,13 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{BusError, Link, server_list::Servers, subjects};
 use crate::{
+    audit::{self, Entry, Record},
     config,
-    lanes::{Courier, CourierError, Dispatch, Handover, RecordPlace},
+    lanes::{Courier, CourierError, Dispatch, Handover},
     state::MessageKey,
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::names,
-    wire::{self, Recorded},
 };
 
 /// What the thread is called among the node's parts.
@@ -63,7 +63,7 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 enum Job {
     Deliver { dispatch: Box<Dispatch>, done: oneshot::Sender<Vec<Handover>> },
-    Record { subject: String, record: Bytes },
+    Record(Entry),
 }
 
 impl Job {
@@ -71,9 +71,9 @@ impl Job {
         match self {
             Job::Deliver { dispatch, .. } => {
                 let parcels = dispatch.parcels.iter().map(|parcel| parcel.payload.len());
-                dispatch.record.len() + parcels.sum::<usize>()
+                dispatch.record.payload().len() + parcels.sum::<usize>()
             }
-            Job::Record { record, .. } => record.len(),
+            Job::Record(entry) => entry.payload().len(),
         }
     }
 }
@@ -202,11 +202,11 @@ impl Courier for Outbox {
         handovers.await.map_err(|_| CourierError::Unconfirmed)
     }
 
-    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), CourierError> {
-        self.submit(Job::Record { subject: subjects::record(place), record })
+    fn record(&self, entry: Entry) -> Result<(), CourierError> {
+        self.submit(Job::Record(entry))
     }
 
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, CourierError> {
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Record<'static>>, CourierError> {
         let mut context = jetstream::new(self.reader.clone());
         context.set_timeout(CONFIRM_WITHIN);
         let unreadable = |cause: String| {
@@ -217,9 +217,9 @@ impl Courier for Outbox {
             .get_stream_no_info(names::RECORDS_STREAM)
             .await
             .map_err(|cause| unreadable(cause.to_string()))?;
-        match stream.get_last_raw_message_by_subject(&subjects::intent(key)).await {
+        match stream.get_last_raw_message_by_subject(&audit::intent_subject(key)).await {
             Ok(message) => {
-                wire::decode_record(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
+                audit::decode(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(unreadable(error.to_string())),
@@ -378,19 +378,18 @@ async fn write_batch(
         // One acknowledgement a batch shows that records get through.
         let ack = publishes.is_empty().then(|| answer_to("r"));
         match job {
-            Job::Record { subject, record } => publishes.push((subject, ack, HeaderMap::new(), record)),
+            Job::Record(entry) => {
+                let (subject, record) = entry.into_parts();
+                publishes.push((subject, ack, HeaderMap::new(), record));
+            }
             Job::Deliver { dispatch, .. } if Instant::now() > dispatch.not_after => {
                 // Whoever waits for it hears that it is not confirmed. A claim lasts longer than this,
                 // so what a node does after it was stalled cannot double what another did meanwhile.
                 tracing::warn!(decision_id = dispatch.decision_id, "too late to be delivered");
             }
             Job::Deliver { dispatch, done } => {
-                publishes.push((
-                    subjects::intent(&dispatch.key),
-                    ack,
-                    HeaderMap::new(),
-                    dispatch.record.clone(),
-                ));
+                let (subject, record) = dispatch.record.clone().into_parts();
+                publishes.push((subject, ack, HeaderMap::new(), record));
                 batch.waiting.push((dispatch.parcels.len(), done));
                 for (index, parcel) in dispatch.parcels.iter().enumerate() {
                     let inbox = subjects::inbox(&dispatch.key.tenant, parcel.permit.recipient());

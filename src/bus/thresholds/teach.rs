@@ -1,9 +1,8 @@
 //! How does a judgement move the threshold? Read, learn, write back by compare-and-set.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use async_nats::jetstream::{context::PublishErrorKind, message::PublishMessage};
-use bytes::Bytes;
 use rand::Rng as _;
 
 use super::{
@@ -11,14 +10,13 @@ use super::{
     entry::{self, Entry, LastChange, Reading},
 };
 use crate::{
-    bus::subjects,
+    audit::{Body, Place, Record, Threshold},
     deliberation::{
         Case,
         learning::{self, Change, SAMPLES, Sample},
     },
     domain::{Tenant, impact::NOT_NEEDED, scale as scale_of},
     tenants::{Directory, names::THRESHOLDS_STREAM},
-    wire::{ThresholdRecord, encode_threshold_record},
 };
 
 /// Writes of one judgement; each but the first found that another node had written meanwhile.
@@ -131,17 +129,14 @@ impl Thresholds {
         let Some(LastChange { at, from, to, reason, deliberation }) = change else { return };
         tracing::info!(tenant = %tenant.id, from, to, reason, %deliberation, "threshold moved");
         self.metrics.threshold_moved(to > from);
-        let record = ThresholdRecord {
-            at: *at,
-            tenant: &tenant.id,
-            deliberation,
+        let moved = Threshold {
+            deliberation: Cow::Borrowed(deliberation),
             from: *from,
             to: *to,
-            reason,
-            node: &self.node,
+            reason: Cow::Borrowed(reason),
         };
-        let record = Bytes::from(encode_threshold_record(&record));
-        let subject = subjects::threshold_record(&tenant.id, deliberation);
+        let record = Record::new(*at, &tenant.id, &self.node, Body::Threshold(moved));
+        let (subject, record) = record.entry(Place::Threshold(deliberation)).into_parts();
         for attempt in 1..=RECORDS_MAX {
             // Stored once, however often it is sent within the stream's window.
             let message = PublishMessage::build().payload(record.clone()).message_id(&subject);
