@@ -3,18 +3,20 @@
 //! The only place that names concrete backends.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use async_nats::{Client, ConnectErrorKind};
+use async_trait::async_trait;
 
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Micro, Outbox,
-        Peers, RecordsProbe, RoundTrips, Thresholds,
+        self, Bus, BusError, DeadlineWorker, Deliberations, Fill, Inbound, JetStreamLane, LearnedBucket,
+        Link, Micro, Outbox, Peers, RecordsProbe, RoundTrips, WebhookDispatcher,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -26,7 +28,7 @@ use crate::{
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
-    review::{Agents, Lists, Reviewers},
+    review::{Agents, AllTenants, Deadlines, LearnedStore, Lists, Release, Reviewers, Thresholds},
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{
@@ -153,14 +155,17 @@ async fn serve(
         async move { directory.follow(&client).await }
     });
     let thresholds = Thresholds::new(
-        client.clone(),
-        Arc::clone(&directory),
+        LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
+        Arc::clone(&directory) as Arc<dyn AllTenants>,
         &config.node.name,
         clock,
         Arc::clone(&metrics),
         semantic::scales(&*model.scorer, &model.heads),
     );
-    thresholds.start(&background, &supervisor);
+    let learned = Arc::clone(&thresholds);
+    supervisor.keep("thresholds", background.tracker(), background.token().clone(), move || {
+        Arc::clone(&learned).follow()
+    });
     let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
@@ -255,16 +260,24 @@ async fn serve(
         lists: Lists::default(),
         cpu: Arc::clone(&cpu),
     };
-    let hooks = webhook.map(|(webhook, attempts)| {
-        Hooks::new(client.clone(), webhook, attempts, clock, Arc::clone(&metrics), Arc::clone(&cpu))
+    let webhooks = webhook.map(|(webhook, attempts)| {
+        WebhookDispatcher::new(
+            client.clone(),
+            webhook,
+            attempts,
+            clock,
+            Arc::clone(&metrics),
+            Arc::clone(&cpu),
+        )
     });
     let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
-    let clerk = Clerk::new(
-        client.clone(),
-        Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
-        Arc::clone(&lanes),
-        Arc::clone(&thresholds),
-    );
+    let deadlines = Deadlines {
+        log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
+        lanes: Arc::clone(&lanes) as Arc<dyn Release>,
+        thresholds: Arc::clone(&thresholds),
+        clock,
+    };
+    let deadlines = DeadlineWorker::new(client.clone(), deadlines, skew.clone(), Arc::clone(&metrics));
     let bus = Arc::new(Bus::new(
         client.clone(),
         Arc::clone(&lanes),
@@ -294,11 +307,11 @@ async fn serve(
         stores: stores.clone(),
         lanes,
         outbox: Arc::clone(&outbox),
-        clerk: clerk.clone(),
+        deadlines: deadlines.clone(),
         fill: Arc::clone(&fill),
         lane: Arc::clone(&lane),
         inbound: Arc::clone(&inbound),
-        hooks: hooks.clone(),
+        webhooks: webhooks.clone(),
         thresholds: Arc::clone(&thresholds),
     });
 
@@ -328,11 +341,11 @@ async fn serve(
             started => started?,
         }
         peers.start(&background, &supervisor);
-        clerk.start(directory.clone(), &shutdown, &supervisor);
+        deadlines.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
         fill.start(&shutdown, &supervisor);
-        if let Some(hooks) = &hooks {
-            hooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
+        if let Some(webhooks) = &webhooks {
+            webhooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
         }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");
@@ -447,6 +460,17 @@ fn refused(kind: ConnectErrorKind) -> bool {
 impl Tenants for Directory {
     fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         Directory::tenant(self, id)
+    }
+}
+
+#[async_trait]
+impl AllTenants for Directory {
+    fn tenants(&self) -> Arc<HashMap<TenantId, Arc<Tenant>>> {
+        Directory::tenants(self)
+    }
+
+    async fn ready(&self) {
+        Directory::ready(self).await;
     }
 }
 

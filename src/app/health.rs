@@ -14,11 +14,13 @@ use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
     bus::{
-        Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, Thresholds,
+        Bus, DeadlineWorker, Fill, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips,
+        WebhookDispatcher,
     },
     impact::semantic,
     lanes::Lanes,
     phrase::counted,
+    review::Thresholds,
     skew::Skew,
     state::Forgery,
     supervisor::Supervisor,
@@ -54,12 +56,12 @@ pub(super) struct Serving {
     pub stores: Stores,
     pub lanes: Arc<Lanes>,
     pub outbox: Arc<Outbox>,
-    pub clerk: Clerk,
+    pub deadlines: DeadlineWorker,
     pub fill: Arc<Fill>,
     pub lane: Arc<JetStreamLane>,
     pub inbound: Arc<Inbound>,
     /// Absent: there is none.
-    pub hooks: Option<Arc<Hooks>>,
+    pub webhooks: Option<Arc<WebhookDispatcher>>,
     pub thresholds: Arc<Thresholds>,
 }
 
@@ -245,7 +247,7 @@ impl NodeHealth {
     }
 
     fn deliberations(&self) -> Part {
-        let (state, note) = match self.serving.get().map(|serving| serving.clerk.absent()) {
+        let (state, note) = match self.serving.get().map(|serving| serving.deadlines.absent()) {
             None => (PartState::Down, "not connected yet".to_owned()),
             Some(0) => (PartState::Up, String::new()),
             Some(absent) => (
@@ -262,8 +264,8 @@ impl NodeHealth {
 
     /// `None`: the node has no webhook.
     fn webhook(&self) -> Option<Part> {
-        let hooks = self.serving.get().and_then(|serving| serving.hooks.as_ref())?;
-        let (state, note) = match hooks.trouble() {
+        let webhooks = self.serving.get().and_then(|serving| serving.webhooks.as_ref())?;
+        let (state, note) = match webhooks.trouble() {
             None => (PartState::Up, String::new()),
             Some(trouble) => (PartState::Degraded, trouble),
         };

@@ -4,6 +4,7 @@ use crate::{
     domain::{AgentId, DeliberationId, Event, IdError, TenantId, Verb, id::shown},
     lanes::{AnswerTo, OutcomeStage, RecordPlace},
     state::MessageKey,
+    tenants::names::THRESHOLDS_BUCKET,
 };
 
 /// Reads who is asking from the subject, which NATS has stamped.
@@ -183,6 +184,11 @@ pub(crate) fn deliberation_of(subject: &str) -> Result<(TenantId, DeliberationId
 /// Where it is recorded that a judgement has moved a tenant's threshold. No sender's id is `~`.
 pub(crate) fn threshold_record(tenant: &TenantId, deliberation: &DeliberationId) -> String {
     format!("record.{tenant}.~.{deliberation}.threshold")
+}
+
+/// Under which key it is kept what a tenant's judgements have taught.
+pub(crate) fn learned(tenant: &TenantId) -> String {
+    format!("$KV.{THRESHOLDS_BUCKET}.{tenant}")
 }
 
 #[cfg(test)]
