@@ -23,10 +23,12 @@ pub(super) const SERIES_COUNT: u8 = 4;
 
 const WIDTH: u32 = 720;
 const HEIGHT: u32 = 260;
-const LEFT: u32 = 64;
+const LEFT: u32 = 72;
+/// For the end of the last label.
+const RIGHT: u32 = 36;
 const BOTTOM: u32 = 34;
 const FONT: &str = "sans-serif";
-const FONT_SIZE: u32 = 15;
+const FONT_SIZE: u32 = 17;
 /// Of what is not counted.
 const FAINT: f64 = 0.35;
 /// A curve's points; more are thinned out.
@@ -66,7 +68,7 @@ pub(super) fn percentiles(curves: &[Curve]) -> anyhow::Result<Markup> {
     let (low, high) = bounds(curves);
     drawn(HEIGHT, |area| {
         let mut chart = ChartBuilder::on(area);
-        let chart = chart.margin(12).set_label_area_size(LabelAreaPosition::Left, LEFT);
+        let chart = chart.margin(12).margin_right(RIGHT).set_label_area_size(LabelAreaPosition::Left, LEFT);
         let mut chart = chart
             .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
             .build_cartesian_2d(0.0..4.0, ((low * 0.8)..(high * 1.2)).log_scale())?;
@@ -88,11 +90,11 @@ pub(super) fn over_time(curves: &[Curve], value: fn(&f64) -> String) -> anyhow::
     let (_, high) = bounds(curves);
     drawn(HEIGHT, |area| {
         let mut chart = ChartBuilder::on(area);
-        let chart = chart.margin(12).set_label_area_size(LabelAreaPosition::Left, LEFT);
+        let chart = chart.margin(12).margin_right(RIGHT).set_label_area_size(LabelAreaPosition::Left, LEFT);
         let mut chart = chart
             .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
             .build_cartesian_2d(0.0..last, 0.0..(high * 1.1))?;
-        mesh(&mut chart, (8, &|seconds| format!("{seconds:.0} s")), &value)?;
+        mesh(&mut chart, (8, &|seconds| format!("{} s", short(*seconds))), &value)?;
         for curve in curves {
             let thinned = thinned(&curve.points);
             let style = curve.paint.color().stroke_width(2);
@@ -140,7 +142,7 @@ fn lying(
     let height = u32::try_from(rows)? * 24 + BOTTOM + 24;
     drawn(height, |area| {
         let mut chart = ChartBuilder::on(area);
-        let chart = chart.margin(12).set_label_area_size(LabelAreaPosition::Left, LEFT * 4);
+        let chart = chart.margin(12).set_label_area_size(LabelAreaPosition::Left, LEFT * 3);
         let mut chart = chart
             .set_label_area_size(LabelAreaPosition::Bottom, BOTTOM)
             .build_cartesian_2d(0.0..most, 0.0..rows as f64)?;

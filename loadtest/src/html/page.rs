@@ -109,12 +109,14 @@ fn section(report: &Report, load: &str) -> anyhow::Result<Markup> {
         ),
     ];
     let last = report.of(load, Side::Bus).last();
+    let by_process = PROCESSES.iter().enumerate();
+    let by_process = legend(by_process.map(|(at, (name, _))| ((*name).to_owned(), Paint::series(at))));
     if let Some(last) = last {
         let of = |value: fn(&Second) -> &Each| processes(last, value);
         let cores = charts::over_time(&of(|second| &second.cores), |cores| charts::short(*cores))?;
         let memory = charts::over_time(&of(|second| &second.memory_mib), |mib| format!("{mib:.0} MiB"))?;
-        figures.push(figure("Bus, last round: cores in use", cores));
-        figures.push(figure("Bus, last round: memory", memory));
+        figures.push(with_legend("Bus, last round: cores in use", &by_process, cores));
+        figures.push(with_legend("Bus, last round: memory", &by_process, memory));
         figures.push(figure("Where the time goes in the node: mean µs of each stage", stages(report, load)?));
     }
     Ok(html! {
@@ -122,9 +124,6 @@ fn section(report: &Report, load: &str) -> anyhow::Result<Markup> {
             h2 { (load) }
             (legend(sides.iter().map(|side| (side.as_str().to_owned(), paint(*side)))))
             (table(report, load, &sides))
-            @if last.is_some() {
-                (legend(PROCESSES.iter().enumerate().map(|(at, (name, _))| ((*name).to_owned(), Paint::series(at)))))
-            }
             div.charts { @for figure in &figures { (figure) } }
         }
     })
@@ -216,7 +215,11 @@ fn paint(side: Side) -> Paint {
 }
 
 fn figure(title: &str, chart: Markup) -> Markup {
-    html! { figure { figcaption { (title) } div.scrolls role="img" aria-label=(title) { (chart) } } }
+    with_legend(title, &html! {}, chart)
+}
+
+fn with_legend(title: &str, legend: &Markup, chart: Markup) -> Markup {
+    html! { figure { figcaption { (title) } (legend) div.scrolls role="img" aria-label=(title) { (chart) } } }
 }
 
 fn legend(of: impl Iterator<Item = (String, Paint)>) -> Markup {

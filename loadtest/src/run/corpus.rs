@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use agentbus::domain::{MessageType, Priority};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::profile::Profile;
 
@@ -22,7 +22,7 @@ pub(crate) type Corpora = BTreeMap<String, Vec<Recorded>>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recorded {
-    pub(crate) content: Value,
+    pub(crate) content: Map<String, Value>,
     #[serde(default, rename = "type")]
     pub(crate) message_type: Option<MessageType>,
     #[serde(default)]
@@ -62,12 +62,14 @@ mod tests {
     #[test]
     fn a_corpus_has_one_message_a_line_and_says_which_line_is_none() {
         let two =
-            parse("{\"content\": {\"text\": \"hi\"}}\n\n{\"content\": 1, \"type\": \"query\"}\n").unwrap();
+            parse("{\"content\": {\"text\": \"hi\"}}\n\n{\"content\": {}, \"type\": \"query\"}\n").unwrap();
         assert_eq!(two.len(), 2);
         assert_eq!(two[1].message_type, Some(MessageType::Query));
         let error =
-            format!("{:#}", parse("{\"content\": 1}\n{\"content\": 1, \"sender\": \"x\"}").unwrap_err());
+            format!("{:#}", parse("{\"content\": {}}\n{\"content\": {}, \"sender\": \"x\"}").unwrap_err());
         assert!(error.contains("line 2") && error.contains("unknown field `sender`"), "{error}");
+        let error = format!("{:#}", parse("{\"content\": [1]}").unwrap_err());
+        assert!(error.contains("line 1") && error.contains("expected a map"), "{error}");
         assert!(parse("\n").unwrap_err().to_string().contains("found 0 messages, expected 1 to"));
     }
 }

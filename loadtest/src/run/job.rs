@@ -71,7 +71,7 @@ pub(crate) struct Part {
 pub(crate) struct Sent {
     /// Deliveries that verdicts have promised.
     pub(crate) promised: u64,
-    /// Requests that failed, and may have been delivered or not.
+    /// What may have been delivered or not: requests that failed, and what reviewers decide.
     pub(crate) unknown: u64,
 }
 

@@ -103,7 +103,8 @@ impl Clients {
                 while let Ok(Some(line)) = lines.next_line().await {
                     let told =
                         serde_json::from_str(&line).unwrap_or_else(|error| Told::Failed(error.to_string()));
-                    if tell.send((number, told)).await.is_err() {
+                    let last = matches!(told, Told::Arrived(_) | Told::Failed(_));
+                    if tell.send((number, told)).await.is_err() || last {
                         return;
                     }
                 }

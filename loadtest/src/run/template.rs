@@ -9,7 +9,7 @@ use agentbus::{
 };
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     corpus::{Corpora, Recorded},
@@ -141,7 +141,11 @@ fn sized(entry: &Entry, to: &Value, size: usize, id: &str) -> anyhow::Result<Tem
     for _ in 0..4 {
         let start = if entry.distinct { format!("{id} ") } else { String::new() };
         let text: String = start.chars().chain(TEXT.chars().cycle()).take(text_bytes).collect();
-        let recorded = Recorded { content: json!({ "text": text }), message_type: None, priority: None };
+        let recorded = Recorded {
+            content: Map::from_iter([("text".to_owned(), text.into())]),
+            message_type: None,
+            priority: None,
+        };
         let bytes = draft(entry, to, &recorded, id).encode(Encoding::MessagePack).to_vec();
         text_bytes = match bytes.len().checked_sub(size) {
             Some(0) => return Template::new(bytes, id),
@@ -153,7 +157,7 @@ fn sized(entry: &Entry, to: &Value, size: usize, id: &str) -> anyhow::Result<Tem
 }
 
 fn draft(entry: &Entry, to: &Value, recorded: &Recorded, id: &str) -> Draft {
-    let new = Draft::new(to.clone(), recorded.content.clone());
+    let new = Draft::new(to.clone(), recorded.content.clone().into());
     let usual = if entry.verb == Way::Ask { MessageType::Query } else { new.message_type };
     Draft {
         message_id: id.to_owned(),
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn recorded_contents_are_sent_as_they_were() {
         let recorded = |n| Recorded {
-            content: json!({ "n": n }),
+            content: Map::from_iter([("n".to_owned(), json!(n))]),
             message_type: Some(MessageType::Command),
             priority: None,
         };

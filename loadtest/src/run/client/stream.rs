@@ -189,7 +189,12 @@ impl Stream {
         let Some(tally) = seen.get_mut(at) else { return };
         match answered {
             Ok(answered) => {
-                self.promised.fetch_add(answered.deliveries, Ordering::Relaxed);
+                match entry.expected() {
+                    Expect::Deliberating => self.unknown.fetch_add(1, Ordering::Relaxed),
+                    Expect::Delivered | Expect::Stored => {
+                        self.promised.fetch_add(answered.deliveries, Ordering::Relaxed)
+                    }
+                };
                 tally.answered += 1;
                 tally.latency.record(answered.at.duration_since(intended));
                 if let Some(at) = answered.inbox_at {

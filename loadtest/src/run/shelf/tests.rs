@@ -119,7 +119,7 @@ fn a_corpus_lies_beside_its_profile_and_nowhere_else() {
         std::fs::write(&file, format!("{head}{}", mix.replace("NAME", name))).unwrap();
         find(&file.to_string_lossy())
     };
-    std::fs::write(folder.path().join("own.jsonl"), "{\"content\": 1}\n").unwrap();
+    std::fs::write(folder.path().join("own.jsonl"), "{\"content\": {}}\n").unwrap();
     let chosen = write("own.jsonl").unwrap();
     assert_eq!((chosen.name.as_str(), chosen.corpora.len()), ("mine", 1));
     for outside in ["../own.jsonl", "/etc/hostname", ".."] {
