@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Bus, BusError, DeadlineWorker, Deliberations, Fill, Inbound, JetStreamLane, LearnedBucket,
-        Link, Micro, Outbox, Peers, RecordsProbe, RoundTrips, WebhookDispatcher,
+        self, Bus, BusError, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link,
+        Micro, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -28,7 +28,7 @@ use crate::{
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
-    review::{Agents, AllTenants, Deadlines, LearnedStore, Lists, Release, Reviewers, Thresholds},
+    review::{Agents, AllTenants, Deadlines, LearnedStore, Release, Reviewers, SingleFlight, Thresholds},
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{
@@ -225,7 +225,7 @@ async fn serve(
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
         questions,
-        courier: Arc::clone(&outbox) as Arc<dyn crate::lanes::Courier>,
+        live: Arc::clone(&outbox) as Arc<dyn crate::lanes::LiveTransport>,
         lane: Arc::clone(&lane) as Arc<dyn DurableLane>,
         deliberations: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         grace: RetryGrace::default(),
@@ -251,13 +251,13 @@ async fn serve(
         log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&lanes.admission),
-        courier: Arc::clone(&outbox) as Arc<dyn crate::lanes::Courier>,
+        live: Arc::clone(&outbox) as Arc<dyn crate::lanes::LiveTransport>,
         metrics: Arc::clone(&metrics),
         limits: agents.limits.clone(),
         clock,
         deadline: config.limits.deadline,
         node: config.node.name.clone(),
-        lists: Lists::default(),
+        single_flight: SingleFlight::default(),
         cpu: Arc::clone(&cpu),
     };
     let webhooks = webhook.map(|(webhook, attempts)| {
@@ -270,7 +270,7 @@ async fn serve(
             Arc::clone(&cpu),
         )
     });
-    let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
+    let stream_usage = StreamUsage::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
     let deadlines = Deadlines {
         log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -308,7 +308,7 @@ async fn serve(
         lanes,
         outbox: Arc::clone(&outbox),
         deadlines: deadlines.clone(),
-        fill: Arc::clone(&fill),
+        stream_usage: Arc::clone(&stream_usage),
         lane: Arc::clone(&lane),
         inbound: Arc::clone(&inbound),
         webhooks: webhooks.clone(),
@@ -343,7 +343,7 @@ async fn serve(
         peers.start(&background, &supervisor);
         deadlines.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
-        fill.start(&shutdown, &supervisor);
+        stream_usage.start(&shutdown, &supervisor);
         if let Some(webhooks) = &webhooks {
             webhooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
         }

@@ -14,7 +14,7 @@ use super::Stores;
 use crate::{
     admin::{Health, Part, PartState, Report},
     bus::{
-        Bus, DeadlineWorker, Fill, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips,
+        Bus, DeadlineWorker, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage,
         WebhookDispatcher,
     },
     impact::semantic,
@@ -57,7 +57,7 @@ pub(super) struct Serving {
     pub lanes: Arc<Lanes>,
     pub outbox: Arc<Outbox>,
     pub deadlines: DeadlineWorker,
-    pub fill: Arc<Fill>,
+    pub stream_usage: Arc<StreamUsage>,
     pub lane: Arc<JetStreamLane>,
     pub inbound: Arc<Inbound>,
     /// Absent: there is none.
@@ -241,7 +241,7 @@ impl NodeHealth {
 
     /// `None`: no stream is nearly full.
     fn streams(&self) -> Option<Part> {
-        let note = self.serving.get().map(|serving| serving.fill.note())?;
+        let note = self.serving.get().map(|serving| serving.stream_usage.note())?;
         // What is full is refused by name, to who fills it: the node is well.
         (!note.is_empty()).then_some(Part { name: "streams", state: PartState::Up, note })
     }

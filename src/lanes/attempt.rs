@@ -10,9 +10,9 @@ use tracing::Instrument as _;
 use super::{
     admission::Slot,
     claim::{Claimed, is_lasting},
-    courier::RecordPlace,
     findings::{Findings, Outcome},
     journal::Journal,
+    live::RecordPlace,
     measured::{Measured, Moment},
     parts::Lanes,
     request::{Answer, Request},
@@ -165,7 +165,7 @@ impl<'a> Attempt<'a> {
             return;
         }
         let (place, record) = self.recorded(verdict);
-        if let Err(error) = self.lanes.courier.record(place, record) {
+        if let Err(error) = self.lanes.live.record(place, record) {
             self.lanes.metrics.record_dropped();
             tracing::warn!(%error, decision_id = self.findings.decision_id, "decision not recorded");
         }

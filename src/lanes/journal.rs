@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{courier::RecordPlace, findings::Findings, request::Request};
+use super::{findings::Findings, live::RecordPlace, request::Request};
 use crate::{
     domain::{AgentId, Reach, Reason, Status, Verdict},
     wire::{self, Record, RecordKind},

@@ -14,19 +14,19 @@ use crate::{
 
 /// Hands messages to agents and records to the audit trail. `bus::Outbox` is the one over NATS.
 #[async_trait]
-pub trait Courier: Send + Sync {
-    /// Sends the record of the intent ahead, then every parcel, and waits until it is known for each
-    /// whether somebody listened. One answer for each parcel, in order.
-    async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, CourierError>;
+pub trait LiveTransport: Send + Sync {
+    /// Sends the record of the intent ahead, then every delivery, and waits until it is known for each
+    /// whether somebody listened. One answer for each delivery, in order.
+    async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, LiveError>;
 
     /// Records a decision, in order with other records. Does not wait.
-    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), CourierError>;
+    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LiveError>;
 
     /// The last record that a holder of this message's claim has written: an intent, or that it came
     /// to nothing.
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, CourierError>;
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, LiveError>;
 
-    /// Bytes that a parcel's payload may have.
+    /// Bytes that a delivery's payload may have.
     fn payload_max(&self) -> usize;
 }
 
@@ -38,7 +38,7 @@ pub struct Dispatch {
     pub decision_id: String,
     /// The record of the intent; it is sent first, so that no delivery is without one.
     pub record: Bytes,
-    pub parcels: Vec<Parcel>,
+    pub deliveries: Vec<Delivery>,
     /// W3C trace context for the recipient.
     pub traceparent: String,
     /// Where the recipient's answer goes, if somebody waits for one.
@@ -57,13 +57,13 @@ pub struct AnswerTo {
 
 /// What goes into one inbox. The permit says whose.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct Delivery {
     pub permit: Permit,
     pub payload: Bytes,
     pub encoding: Encoding,
 }
 
-/// What became of one parcel.
+/// What became of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
     /// NATS has taken it for at least one live subscription.
@@ -83,9 +83,9 @@ pub struct RecordPlace<'a> {
     pub after_intent: bool,
 }
 
-/// Why the courier did not do it.
+/// Why the transport did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CourierError {
+pub enum LiveError {
     /// Nothing left the node.
     #[error("not connected to NATS")]
     NotConnected,
