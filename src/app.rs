@@ -22,6 +22,7 @@ use crate::{
     cpu::{self, Cpu},
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
+    health::Part,
     impact::{self, Assessor, Meter, Senders, semantic},
     lanes::{
         Admission, AdmissionLimits, DurableLane, Lanes, Limits, QuestionLimits, Questions, RetryGrace,
@@ -47,7 +48,7 @@ mod reach;
 mod reload;
 
 pub use check::{Checked, check};
-use health::{NodeHealth, Serving};
+use health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer};
 pub use reach::{Tried, reach};
 pub use reload::Reload;
 
@@ -141,7 +142,8 @@ async fn serve(
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
     let model = load_model(&config.impact, &metrics).await?;
-    health.model(&model);
+    let scorer = Scorer::new(model.state.clone());
+    health.add("model", Arc::clone(&scorer) as Arc<dyn Part>);
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
     let every = config.nats.ping_interval;
     let jetstream = RoundTrips::watch("jetstream", client.clone(), every, &background, &supervisor);
@@ -296,22 +298,34 @@ async fn serve(
         ours.into_iter().flatten().collect()
     };
     let peers = Peers::new(&config.node.name, client.clone(), &config.nats, links).await?;
-    health.serve(Serving {
+    health.connected_by(Connections {
         bus: Arc::clone(&bus),
         jetstream,
-        peers: Arc::clone(&peers),
-        records,
-        skew: skew.clone(),
-        supervisor: supervisor.clone(),
-        directory: Arc::clone(&directory),
-        stores: stores.clone(),
-        lanes,
-        outbox: Arc::clone(&outbox),
-        deadlines: deadlines.clone(),
-        stream_usage: Arc::clone(&stream_usage),
         lane: Arc::clone(&lane),
-        inbound: Arc::clone(&inbound),
-        webhooks: webhooks.clone(),
+        started: health.started,
+    });
+    scorer.asked_by(&lanes);
+    let parts: [(&str, Arc<dyn Part>); 12] = [
+        ("name", Arc::new(Name { node: config.node.name.clone(), peers: Arc::clone(&peers) })),
+        ("clock", Arc::new(skew.clone())),
+        ("outbox", Arc::clone(&outbox) as _),
+        ("records", records),
+        ("lane", Arc::new(LanePart { lane: Arc::clone(&lane), inbound: Arc::clone(&inbound) })),
+        ("tenants", Arc::clone(&directory) as _),
+        ("store", Arc::new(stores.clone())),
+        ("policy", Arc::new(Policy(Arc::clone(&lanes)))),
+        ("deliberations", Arc::new(deadlines.clone())),
+        ("streams", Arc::clone(&stream_usage) as _),
+        ("thresholds", Arc::clone(&thresholds) as _),
+        ("restarts", Arc::new(supervisor.clone())),
+    ];
+    let webhook = webhooks.clone().map(|webhook| ("webhook", webhook as Arc<dyn Part>));
+    parts.into_iter().chain(webhook).for_each(|(name, part)| health.add(name, part));
+    health.numbers(Numbers {
+        directory: Arc::clone(&directory),
+        lanes,
+        skew: skew.clone(),
+        stores: stores.clone(),
         thresholds: Arc::clone(&thresholds),
     });
 

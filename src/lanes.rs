@@ -49,7 +49,7 @@ pub use durable::{
     Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Stored,
 };
 pub use errors::registry_unavailable;
-pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport, RecordPlace};
+pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport};
 pub use parts::Lanes;
 pub use questions::{Asked, QuestionLimits, Questions};
 pub use release::RELEASES_MAX;

@@ -17,15 +17,14 @@ use async_nats::{
     },
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use super::{BusError, Link, headers, jetstream::publish::Published, subjects};
 use crate::{
-    config,
+    audit, config,
     domain::Verdict,
     lanes::{
         Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage,
-        RecordPlace, Request, Stored,
+        Request, Stored,
     },
     shutdown::Shutdown,
     state::{Digest, MessageKey},
@@ -147,8 +146,9 @@ impl DurableLane for JetStreamLane {
         self.notify_once(&notice).await
     }
 
-    async fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LaneError> {
-        self.requests.publish(subjects::record(place), async_nats::HeaderMap::new(), record).await?;
+    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError> {
+        let (subject, record) = entry.into_parts();
+        self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
         Ok(())
     }
 

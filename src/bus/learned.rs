@@ -19,8 +19,9 @@ use super::{
     subjects,
 };
 use crate::{
+    audit,
     deliberation::lessons::{Entry, Reading},
-    domain::{DeliberationId, TenantId},
+    domain::TenantId,
     review::{LearnedError, LearnedStore, Version, Written},
     tenants::names::THRESHOLDS_STREAM,
 };
@@ -94,13 +95,8 @@ impl LearnedStore for LearnedBucket {
         }
     }
 
-    async fn record(
-        &self,
-        tenant: &TenantId,
-        deliberation: &DeliberationId,
-        record: Bytes,
-    ) -> Result<(), LearnedError> {
-        let subject = subjects::threshold_record(tenant, deliberation);
+    async fn record(&self, record: audit::Entry) -> Result<(), LearnedError> {
+        let (subject, record) = record.into_parts();
         // Stored once, however often it is sent within the stream's window.
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, subject.as_str());

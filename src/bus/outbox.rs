@@ -24,19 +24,18 @@ use async_nats::{
     jetstream::{self, stream::LastRawMessageErrorKind},
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BusError, Link, subjects};
+use super::{BusError, Link};
 use crate::{
+    audit::{self, Entry, Record},
     config,
-    lanes::{Dispatch, Handover, LiveError, LiveTransport, RecordPlace},
+    lanes::{Dispatch, Handover, LiveError, LiveTransport},
     state::MessageKey,
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::names,
-    wire::{self, Recorded},
 };
 
 mod batch;
@@ -153,11 +152,11 @@ impl LiveTransport for Outbox {
         handovers.await.map_err(|_| LiveError::Unconfirmed)
     }
 
-    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LiveError> {
-        self.submit(Job::Record { subject: subjects::record(place), record })
+    fn record(&self, entry: Entry) -> Result<(), LiveError> {
+        self.submit(Job::Record(entry))
     }
 
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, LiveError> {
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Record<'static>>, LiveError> {
         let mut context = jetstream::new(self.reader.clone());
         context.set_timeout(CONFIRM_WITHIN);
         let unreadable = |cause: String| {
@@ -168,9 +167,9 @@ impl LiveTransport for Outbox {
             .get_stream_no_info(names::RECORDS_STREAM)
             .await
             .map_err(|cause| unreadable(cause.to_string()))?;
-        match stream.get_last_raw_message_by_subject(&subjects::intent(key)).await {
+        match stream.get_last_raw_message_by_subject(&audit::intent_subject(key)).await {
             Ok(message) => {
-                wire::decode_record(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
+                audit::decode(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(unreadable(error.to_string())),

@@ -11,17 +11,17 @@ use async_nats::{Client, HeaderMap, header::NATS_EXPECTED_LAST_SEQUENCE};
 use parking_lot::Mutex;
 
 use super::jetstream::publish::{PublishFailure, Published, published};
-use crate::{shutdown::Shutdown, supervisor::Supervisor};
+use crate::{
+    audit::{PROBE, PROBE_SUBJECT},
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+};
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Some 100 bytes each: a node's take one in a thousand of the stream's default size.
 const STORED_EVERY: Duration = Duration::from_secs(10);
 /// No stream gets so far.
 const NEVER_LAST: &str = "1000000000000000000";
-/// A subject that no record has.
-const SUBJECT: &str = "record.~.probe";
-/// What a reader of records passes over.
-const PROBE: &str = r#"{"kind":"probe"}"#;
 
 /// What JetStream last said.
 #[derive(Default)]
@@ -66,7 +66,7 @@ async fn ask(client: &Client, store: bool) -> Result<(), String> {
     if !store {
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, NEVER_LAST);
     }
-    let answer = client.request_with_headers(SUBJECT, headers, PROBE.into()).await;
+    let answer = client.request_with_headers(PROBE_SUBJECT, headers, PROBE.into()).await;
     let answer = answer.map_err(|error| format!("it does not answer ({})", error.kind()))?;
     match published(&answer) {
         Ok(Published::Kept { .. } | Published::Late) => Ok(()),

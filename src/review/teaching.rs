@@ -1,8 +1,7 @@
 //! How does a judgement move the threshold? Read, learn, write back unless somebody has written meanwhile.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use bytes::Bytes;
 use rand::Rng as _;
 
 use super::{
@@ -10,12 +9,12 @@ use super::{
     thresholds::{LearnedError, Written},
 };
 use crate::{
+    audit::{Body, Place, Record, Threshold},
     deliberation::{
         Case,
         lessons::{LastChange, Lesson, lesson, on_another_scale},
     },
     domain::Tenant,
-    wire::{ThresholdRecord, encode_threshold_record},
 };
 
 /// Writes of one judgement; each but the first found that another node had written meanwhile.
@@ -87,18 +86,16 @@ impl Thresholds {
         let Some(LastChange { at, from, to, reason, deliberation }) = change else { return };
         tracing::info!(tenant = %tenant.id, from, to, reason, %deliberation, "threshold moved");
         self.metrics.threshold_moved(to > from);
-        let record = ThresholdRecord {
-            at: *at,
-            tenant: &tenant.id,
-            deliberation,
+        let moved = Threshold {
+            deliberation: Cow::Borrowed(deliberation),
             from: *from,
             to: *to,
-            reason,
-            node: &self.node,
+            reason: Cow::Borrowed(reason),
         };
-        let record = Bytes::from(encode_threshold_record(&record));
+        let record = Record::new(*at, &tenant.id, &self.node, Body::Threshold(moved));
+        let record = record.entry(Place::Threshold(deliberation));
         for attempt in 1..=RECORDS_MAX {
-            match self.store.record(&tenant.id, deliberation, record.clone()).await {
+            match self.store.record(record.clone()).await {
                 Ok(()) => return,
                 Err(error) if attempt == RECORDS_MAX => {
                     self.metrics.record_dropped();

@@ -8,19 +8,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::AllTenants;
 use crate::{
+    audit,
     deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
     domain::{
         AgentId, DeliberationId, Event, MessageType, Parked, Recipient, Rule, RuleKind, Tenant, TenantId,
         Timestamp, Voter, Why,
     },
-    lanes::{Dispatch, Handover, LiveError, LiveTransport, RecordPlace, Tenants},
+    lanes::{Dispatch, Handover, LiveError, LiveTransport, Tenants},
     state::MessageKey,
-    wire::Recorded,
 };
 
 pub(super) const PARKED: Timestamp = Timestamp(1_790_000_000_000);
@@ -158,7 +157,7 @@ impl AllTenants for One {
 
 /// Keeps records, and delivers nothing.
 #[derive(Default)]
-pub(super) struct Records(pub(super) Mutex<Vec<Bytes>>);
+pub(super) struct Records(pub(super) Mutex<Vec<audit::Entry>>);
 
 #[async_trait]
 impl LiveTransport for Records {
@@ -166,12 +165,12 @@ impl LiveTransport for Records {
         Err(LiveError::NotConnected)
     }
 
-    fn record(&self, _: RecordPlace<'_>, record: Bytes) -> Result<(), LiveError> {
+    fn record(&self, record: audit::Entry) -> Result<(), LiveError> {
         self.0.lock().push(record);
         Ok(())
     }
 
-    async fn last_intent(&self, _: &MessageKey) -> Result<Option<Recorded>, LiveError> {
+    async fn last_intent(&self, _: &MessageKey) -> Result<Option<audit::Record<'static>>, LiveError> {
         Ok(None)
     }
 

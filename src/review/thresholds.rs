@@ -12,7 +12,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use rand::Rng as _;
@@ -23,8 +22,9 @@ use tokio::{
 };
 
 use crate::{
+    audit,
     deliberation::lessons::{Entry, Reading},
-    domain::{DeliberationId, Scales, Tenant, TenantId, Timestamp},
+    domain::{Scales, Tenant, TenantId, Timestamp},
     lanes::Tenants,
     telemetry::Metrics,
 };
@@ -62,12 +62,7 @@ pub trait LearnedStore: Send + Sync {
     async fn write(&self, tenant: &TenantId, revision: u64, entry: &Entry) -> Result<Written, LearnedError>;
 
     /// Keeps the record of a change, once however often it is sent.
-    async fn record(
-        &self,
-        tenant: &TenantId,
-        deliberation: &DeliberationId,
-        record: Bytes,
-    ) -> Result<(), LearnedError>;
+    async fn record(&self, record: audit::Entry) -> Result<(), LearnedError>;
 }
 
 /// Why the store did not do it.

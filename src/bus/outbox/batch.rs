@@ -14,6 +14,7 @@ use super::{
     confirmations::{Batch, Shared},
 };
 use crate::{
+    audit::Entry,
     bus::{headers, subjects},
     lanes::{Dispatch, Handover},
 };
@@ -28,7 +29,7 @@ const UNFENCED_MAX: usize = 256;
 
 pub(super) enum Job {
     Deliver { dispatch: Box<Dispatch>, done: oneshot::Sender<Vec<Handover>> },
-    Record { subject: String, record: Bytes },
+    Record(Entry),
 }
 
 impl Job {
@@ -36,9 +37,9 @@ impl Job {
         match self {
             Job::Deliver { dispatch, .. } => {
                 let deliveries = dispatch.deliveries.iter().map(|delivery| delivery.payload.len());
-                dispatch.record.len() + deliveries.sum::<usize>()
+                dispatch.record.payload().len() + deliveries.sum::<usize>()
             }
-            Job::Record { record, .. } => record.len(),
+            Job::Record(entry) => entry.payload().len(),
         }
     }
 }
@@ -108,19 +109,18 @@ async fn write_batch(
         // One acknowledgement a batch shows that records get through.
         let ack = publishes.is_empty().then(|| answer_to("r"));
         match job {
-            Job::Record { subject, record } => publishes.push((subject, ack, HeaderMap::new(), record)),
+            Job::Record(entry) => {
+                let (subject, record) = entry.into_parts();
+                publishes.push((subject, ack, HeaderMap::new(), record));
+            }
             Job::Deliver { dispatch, .. } if Instant::now() > dispatch.not_after => {
                 // Whoever waits for it hears that it is not confirmed. A claim lasts longer than this,
                 // so what a node does after it was stalled cannot double what another did meanwhile.
                 tracing::warn!(decision_id = dispatch.decision_id, "too late to be delivered");
             }
             Job::Deliver { dispatch, done } => {
-                publishes.push((
-                    subjects::intent(&dispatch.key),
-                    ack,
-                    HeaderMap::new(),
-                    dispatch.record.clone(),
-                ));
+                let (subject, record) = dispatch.record.clone().into_parts();
+                publishes.push((subject, ack, HeaderMap::new(), record));
                 batch.waiting.push((dispatch.deliveries.len(), done));
                 for (index, delivery) in dispatch.deliveries.iter().enumerate() {
                     let inbox = subjects::inbox(&dispatch.key.tenant, delivery.permit.recipient());

@@ -29,7 +29,7 @@ pub(in super::super) struct Kept {
     away: Mutex<bool>,
     /// What the next writes say. `Now` and `Again` are written all the same.
     writes: Mutex<Vec<Written>>,
-    records: Mutex<Vec<Bytes>>,
+    records: Mutex<Vec<audit::Entry>>,
 }
 
 impl Kept {
@@ -72,7 +72,7 @@ impl LearnedStore for Kept {
         Ok(self.writes.lock().pop().unwrap_or(Written::Now))
     }
 
-    async fn record(&self, _: &TenantId, _: &DeliberationId, record: Bytes) -> Result<(), LearnedError> {
+    async fn record(&self, record: audit::Entry) -> Result<(), LearnedError> {
         self.records.lock().push(record);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentbus::{
-    bus::Thresholds,
+    bus::LearnedBucket,
     client::Draft,
     deliberation::{Case, Decision},
     domain::{
@@ -19,8 +19,8 @@ use agentbus::{
         semantic::{self, Heads, NoModel},
     },
     lanes::Tenants,
+    review::Thresholds,
     shutdown::Shutdown,
-    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{BusUser, Directory, Plan, names},
 };
@@ -64,14 +64,15 @@ impl Learner {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::new("learner")));
         let directory = Directory::watch(&client, shutdown.token().clone(), shutdown.tracker());
         let thresholds = Thresholds::new(
-            client,
+            LearnedBucket::new(client),
             directory,
             "learner",
             now,
             Arc::clone(&metrics),
             semantic::scales(scorer, &Heads::new()),
         );
-        thresholds.start(&shutdown, &Supervisor::default());
+        let (stop, followed) = (shutdown.token().clone(), Arc::clone(&thresholds));
+        shutdown.tracker().spawn(async move { stop.run_until_cancelled(followed.follow()).await });
         tokio::time::timeout(PATIENCE, thresholds.ready()).await.expect("thresholds are not read");
         Self { thresholds, metrics, shutdown }
     }

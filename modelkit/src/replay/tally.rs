@@ -9,7 +9,7 @@ const NAMES_MAX: usize = 12;
 
 /// Of some messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Tally {
+pub struct Tally {
     pub messages: usize,
     pub parked_before: usize,
     pub parked_after: usize,
@@ -20,7 +20,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, before: bool, after: bool) {
+    pub fn add(&mut self, before: bool, after: bool) {
         self.messages += 1;
         self.parked_before += usize::from(before);
         self.parked_after += usize::from(after);
@@ -29,28 +29,28 @@ impl Tally {
     }
 
     /// Of the messages, those whose fate would be another.
-    pub(super) fn changed(&self) -> f64 {
+    pub fn changed(&self) -> f64 {
         (self.newly + self.no_longer) as f64 / self.messages.max(1) as f64
     }
 }
 
 /// By some name, the most messages first.
 #[derive(Debug, Default)]
-pub(super) struct ByName(BTreeMap<String, Tally>);
+pub struct ByName(BTreeMap<String, Tally>);
 
 impl ByName {
-    pub(super) fn add(&mut self, name: &str, before: bool, after: bool) {
+    pub fn add(&mut self, name: &str, before: bool, after: bool) {
         match self.0.get_mut(name) {
             Some(tally) => tally.add(before, after),
             None => self.0.entry(name.to_owned()).or_default().add(before, after),
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn rows(&self) -> Vec<(String, Tally)> {
+    pub fn rows(&self) -> Vec<(String, Tally)> {
         let mut rows: Vec<(String, Tally)> =
             self.0.iter().map(|(name, tally)| (name.clone(), *tally)).collect();
         rows.sort_by(|(a, of_a), (b, of_b)| of_b.messages.cmp(&of_a.messages).then_with(|| a.cmp(b)));

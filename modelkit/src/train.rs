@@ -4,7 +4,7 @@
 //! gives equal bits. Minimised is `Σ weight · log loss + l2 / 2 · |w|²`, the bias not counted:
 //! `l2` is `1 / C` of scikit-learn. Knows nothing of encoders and of files.
 
-use super::evaluate::{Figures, log_loss};
+use crate::evaluate::{Figures, log_loss};
 
 /// One text as the encoder sees it, with the right answer.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +90,7 @@ pub fn fit(rows: &[Row<'_>], l2: f64, start: Linear, steps_max: usize) -> Result
 }
 
 /// How scores of a head are spread over 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Calibration {
     /// As probabilities on dev, then moved so that the best F1 on dev is at 0.5
     BestF1,

@@ -34,7 +34,7 @@ struct Place {
 
 /// One text with two labels, and how many more there are.
 #[derive(Debug)]
-pub(in crate::model) struct Twice {
+pub struct Twice {
     first: (PathBuf, Place),
     second: (PathBuf, Place),
     more: usize,

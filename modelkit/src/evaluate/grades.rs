@@ -1,7 +1,8 @@
 //! Who would have to look? How far levels are told apart, and what each threshold parks of each.
 
+use agentbus::domain::LEVELS;
+
 use super::{Figures, Judged, Step, calibration_error, ratio, steps};
-use crate::domain::LEVELS;
 
 /// Thresholds that are shown: 0.5 to 0.95.
 const THRESHOLDS: std::ops::RangeInclusive<u8> = 10..=19;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::LEVELS;
+use agentbus::domain::LEVELS;
 
 mod curves;
 mod grades;

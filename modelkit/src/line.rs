@@ -9,7 +9,9 @@ use agentbus::{
 };
 use serde_json::{Map, Value, json};
 
-use super::once::Once;
+mod once;
+
+use once::Once;
 
 /// Noon, on a day like any other: a text without a message around it is said in working hours.
 const NOON: u64 = 12 * 3_600_000;
@@ -20,7 +22,7 @@ const NOBODY: &str = "local";
 
 /// One line, understood.
 #[derive(Debug)]
-pub(crate) struct Ask {
+pub struct Ask {
     pub id: Option<Value>,
     pub message: Arc<Message>,
     /// Words without a message around them: there is nothing else to score.
@@ -30,7 +32,7 @@ pub(crate) struct Ask {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LineError {
+pub enum LineError {
     #[error("not JSON: {0}")]
     Json(serde_json::Error),
     #[error("{0}")]
@@ -47,7 +49,7 @@ pub(crate) enum LineError {
     Message(#[from] DecodeError),
 }
 
-pub(crate) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
+pub fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
     let read = serde_json::from_slice(line).map_err(|error| match error.is_data() {
         true => LineError::Twice(error),
         false => LineError::Json(error),
@@ -69,7 +71,7 @@ pub(crate) fn ask(line: &[u8], number: u64) -> Result<Ask, LineError> {
 }
 
 /// The message that a text alone stands for.
-pub(crate) fn bare_message(text: &str) -> Result<Arc<Message>, LineError> {
+pub fn bare_message(text: &str) -> Result<Arc<Message>, LineError> {
     let mut fields = Map::new();
     fields.insert("content".to_owned(), json!({ "text": text }));
     let limits = wire::Limits {

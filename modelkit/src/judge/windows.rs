@@ -17,7 +17,7 @@ use agentbus::{
 use super::{JudgeError, Said};
 
 /// All windows that a node reads of a message; none of one without words.
-pub(crate) fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
+pub fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
     let max = Settings::default().windows_max;
     let Passages { content, around } =
         passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;

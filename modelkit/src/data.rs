@@ -16,11 +16,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::score::{self, ask, bare_message};
+use crate::line::{self, ask, bare_message};
 
 mod twice;
 
-use twice::{Labels, Twice};
+use twice::Labels;
+pub use twice::Twice;
 
 /// Of one file. Labels are made by people or from benchmarks; this is more than a thousand times
 /// what the bus ships with.
@@ -29,7 +30,7 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// A text and the right answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Labelled {
+pub struct Labelled {
     /// Its words; of a whole message the first of them, to know it by.
     pub text: String,
     /// As it was sent, if the line holds a message instead of a text.
@@ -45,11 +46,11 @@ pub(super) struct Labelled {
 }
 
 /// From this level on a text is high.
-pub(super) const HIGH: usize = 2;
+pub const HIGH: usize = 2;
 
 impl Labelled {
     /// Whether it is of this level or above, as far as its line says.
-    pub(super) fn at_least(&self, level: usize) -> Option<bool> {
+    pub fn at_least(&self, level: usize) -> Option<bool> {
         match self.level {
             Some(own) => Some(usize::from(own) >= level),
             // What is high is above all that is not.
@@ -59,7 +60,7 @@ impl Labelled {
     }
 
     /// What a node would read.
-    pub(super) fn spoken(&self) -> Result<Arc<Message>, LineError> {
+    pub fn spoken(&self) -> Result<Arc<Message>, LineError> {
         match &self.message {
             Some(message) => Ok(Arc::clone(message)),
             None => Ok(bare_message(&self.text)?),
@@ -70,7 +71,7 @@ impl Labelled {
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Part {
+pub enum Part {
     /// To learn from.
     Train,
     /// To choose by.
@@ -81,14 +82,21 @@ pub(super) enum Part {
 
 /// One file that was read.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Source {
+pub struct Source {
     pub path: PathBuf,
     pub sha256: String,
     pub lines: usize,
 }
 
+impl Source {
+    /// Without folders, which are of no use to a reader elsewhere.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DataError {
+pub enum DataError {
     #[error("{}: {cause}", .path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("{} has more than {FILE_BYTES_MAX} bytes", .path.display())]
@@ -102,7 +110,7 @@ pub(super) enum DataError {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LineError {
+pub enum LineError {
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("more than {LINE_BYTES_MAX} bytes")]
@@ -120,7 +128,7 @@ pub(super) enum LineError {
     #[error("neither a \"text\" nor a \"message\" with words")]
     NoText,
     #[error("\"message\": {0}")]
-    Message(#[from] score::LineError),
+    Message(#[from] line::LineError),
 }
 
 /// As it is written. Other fields (source, licence, …) are for people.
@@ -146,7 +154,7 @@ enum High {
 }
 
 /// All lines of all files, in their order.
-pub(super) fn read(paths: &[PathBuf]) -> Result<(Vec<Labelled>, Vec<Source>), DataError> {
+pub fn read(paths: &[PathBuf]) -> Result<(Vec<Labelled>, Vec<Source>), DataError> {
     let (mut all, mut sources) = (Vec::new(), Vec::new());
     let mut labels = Labels::default();
     for (file, path) in paths.iter().enumerate() {
@@ -235,7 +243,7 @@ fn first_words(message: &Message) -> String {
 
 /// Which part a text belongs to if no line says so: by its own bytes, so that the same text is
 /// always in the same part, whatever else is in the files. A fifth is for choosing.
-pub(super) fn drawn_part(text: &str) -> Part {
+pub fn drawn_part(text: &str) -> Part {
     match Sha256::digest(text.as_bytes()).first() {
         Some(0..52) => Part::Dev,
         Some(_) | None => Part::Train,
@@ -243,7 +251,7 @@ pub(super) fn drawn_part(text: &str) -> Part {
 }
 
 /// How many of each class.
-pub(super) fn counts<'a>(texts: impl IntoIterator<Item = &'a Labelled>) -> BTreeMap<&'static str, usize> {
+pub fn counts<'a>(texts: impl IntoIterator<Item = &'a Labelled>) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::from([("texts", 0), ("high", 0)]);
     for text in texts {
         for (name, count) in &mut counts {

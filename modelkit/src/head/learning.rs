@@ -1,9 +1,9 @@
 //! How is one output of a head learned: is a text at or above this level?
 
-use agentbus::impact::train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid};
 use anyhow::Context as _;
 
 use super::{L2, ROUNDS};
+use crate::train::{Calibration, Linear, Row, calibrate, fit, loss_of, sigmoid};
 
 /// A text as the encoder sees it, the pooled state of each of its windows, with the right answer.
 #[derive(Debug, Clone, Copy)]

@@ -6,11 +6,11 @@ use agentbus::domain::{Message, MessageType, Parts, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::score::{LineError, ask};
+use crate::line::{LineError, ask};
 
 /// One message, as far as the line tells.
 #[derive(Debug)]
-pub(super) struct Known {
+pub struct Known {
     /// Its words, if the line has them.
     pub message: Option<Arc<Message>>,
     /// When it counts as sent.
@@ -26,7 +26,7 @@ pub(super) struct Known {
 
 /// What the bus made of it.
 #[derive(Debug, Clone)]
-pub(super) struct Before {
+pub struct Before {
     /// Absent if it had no impact: it was decided without.
     pub parts: Option<Parts>,
     /// The score, or the least and the most that it could have been.
@@ -35,7 +35,7 @@ pub(super) struct Before {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unknown {
+pub enum Unknown {
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("{0}")]
@@ -100,7 +100,7 @@ impl From<Scored> for Before {
 }
 
 /// Reads line `number`.
-pub(super) fn read(line: &[u8], number: u64) -> Result<Known, Unknown> {
+pub fn read(line: &[u8], number: u64) -> Result<Known, Unknown> {
     let value: Value = serde_json::from_slice(line)?;
     if value.get("verdict").is_some() {
         return recorded(serde_json::from_value(value)?);
