@@ -21,7 +21,7 @@ pub struct Plan<'a> {
     /// if this node ends. A live delivery is always recorded ahead.
     pub record_ahead: bool,
     /// Whether the verdict is kept as an outcome as well, beside which the durable lane delivers nothing.
-    pub tell: bool,
+    pub notify: bool,
     /// What its sender's past keeps of it: what its words scored.
     pub remember: Option<f64>,
 }
@@ -75,7 +75,7 @@ impl<'a> Routed<'a> {
             effect,
             precondition: purpose.precondition(),
             record_ahead: waits,
-            tell: waits,
+            notify: waits,
             remember: semantic,
         }
     }

@@ -244,12 +244,12 @@ fn facts() -> impl Strategy<Value = Facts> {
 /// As people would compare two plans.
 fn shown(plan: &Result<Plan<'_>, Rejection>) -> String {
     match plan {
-        Ok(Plan { effect, precondition, record_ahead, tell, remember }) => {
+        Ok(Plan { effect, precondition, record_ahead, notify, remember }) => {
             let effect = match effect {
                 Effect::Deliver(to) | Effect::Store(to) => format!("{to:?}"),
                 Effect::Park(parking) => format!("{:?}", parking.why()),
             };
-            format!("{effect} {precondition:?} {record_ahead} {tell} {remember:?}")
+            format!("{effect} {precondition:?} {record_ahead} {notify} {remember:?}")
         }
         Err(rejection) => format!("{rejection:?}"),
     }

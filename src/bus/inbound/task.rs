@@ -12,7 +12,7 @@ use super::Inbound;
 use crate::{
     bus::{
         headers,
-        jetstream::{acknowledge::acknowledge, delivery::Delivery},
+        jetstream::{acknowledge::acknowledge, delivery_info::DeliveryInfo},
         subjects,
     },
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
@@ -26,7 +26,7 @@ const UNREADABLE_AGAIN: Duration = Duration::from_secs(5);
 pub(super) async fn govern(
     inbound: &Inbound,
     message: &NatsMessage,
-    delivery: Delivery,
+    delivery: DeliveryInfo,
     excused: bool,
 ) -> Option<FaultOwner> {
     let reply = message.reply.clone()?;
@@ -70,7 +70,7 @@ async fn settle(inbound: &Inbound, kept: &Queued) -> Settled {
     failing.unwrap_or(Settled::Again { after: UNREADABLE_AGAIN, fault: FaultOwner::Message })
 }
 
-fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Queued, IdError> {
+fn read(message: &NatsMessage, delivery: DeliveryInfo, excused: bool) -> Result<Queued, IdError> {
     let key = subjects::kept(&message.subject)?;
     let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
     let redriven = header(headers::REDRIVEN).and_then(|times| times.as_str().parse().ok());
@@ -85,7 +85,12 @@ fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Queu
 }
 
 /// What lies on a subject that no node has written: it has no sender to tell.
-async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery, error: &IdError) -> Settled {
+async fn put_aside(
+    inbound: &Inbound,
+    message: &NatsMessage,
+    delivery: DeliveryInfo,
+    error: &IdError,
+) -> Settled {
     let mut tokens = message.subject.split('.').skip(1);
     let (tenant, sender, id) = (tokens.next(), tokens.nth(1), tokens.next());
     let checked = |token: Option<&str>, valid: bool| match token {
