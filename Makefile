@@ -19,7 +19,7 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients last build demo up test lint fuzz chaos attack stops bench model bench-model deny clean
+.PHONY: help servers clients last build demo up test test-fast lint fuzz chaos attack stops bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,15 @@ test: clients last ## All tests, against real servers and real clients; names th
 	printf '\nThe slowest twenty, in seconds:\n'; \
 	sed -n 's/^test \(.*\) \.\.\. [a-zA-Z]* <\([0-9.]*\)s>$$/\2 \1/p' target/tests.log | sort -rn | sed -n 1,20p; \
 	exit $${failed:-0}
+
+# What needs no second version, no clients of other languages, no kills and no waiting: something of each promise. Reading a
+# text by the model is left out, its parts are not.
+FAST := architecture governance::policy lanes::journeys lanes::messages lanes::verbs survival::golden survival::servers \
+  surfaces::docs tenancy::directory tenancy::isolation tenancy::works
+
+test-fast: servers ## Some of each kind of test, in less than a minute once built
+	$(CARGO) test --lib -- --skip impact::semantic --skip impact::distilbert
+	$(CARGO) test --test it -- $(FAST) --skip parity
 
 lint: ## Formatting and lints
 	$(CARGO) fmt --all --check

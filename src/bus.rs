@@ -30,6 +30,7 @@ use crate::{
 
 mod answers;
 mod clerk;
+mod dead_letters;
 mod deliberations;
 mod each_tenant;
 mod feed;
@@ -54,6 +55,7 @@ use intake::{Headers, Incoming, Intake, Subscription};
 use server_list::Servers;
 
 pub use clerk::Clerk;
+pub use dead_letters::DeadLetterStreams;
 pub use deliberations::Deliberations;
 pub use fill::Fill;
 pub use hooks::Hooks;

@@ -6,7 +6,7 @@
 //! carry out.
 //!
 //! Nothing here waits, asks a clock or throws dice: equal facts give equal plans. So a message can be judged
-//! again from what was recorded, and by two policies beside each other. `tests/it/tidy.rs` holds it to that.
+//! again from what was recorded, and by two policies beside each other. `tests/it/architecture/tidy.rs` holds it to that.
 
 mod addressees;
 mod constitution;

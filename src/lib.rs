@@ -1,4 +1,5 @@
-//! agentbus: a governed message bus for AI agents on NATS.
+//! agentbus: a governed message bus for AI agents on NATS. What a node runs, and what agents call; the command line is
+//! `cli/`.
 //!
 //! The map, in reading order:
 //!
@@ -21,8 +22,8 @@
 //!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
 //! - [`phrase`]: how are errors and counts told to people?
-//! - [`secret_file`]: who else could read a file with a secret? `text_file`: files that editors wrote.
-//! - [`app`]: the composition root. [`cli`]: the command line.
+//! - [`secret_file`]: who else could read a file with a secret? [`text_file`]: files that editors wrote.
+//! - [`app`]: the composition root.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
 //! - [`client`]: an agent's side of the bus.
 
@@ -30,7 +31,6 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod bus;
-pub mod cli;
 pub mod client;
 pub mod config;
 pub mod cpu;
@@ -52,7 +52,7 @@ pub mod state;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tenants;
-mod text_file;
+pub mod text_file;
 mod tls;
 pub mod trouble;
 pub mod webhook;

@@ -14,11 +14,15 @@ use crate::{
 };
 
 mod agents;
+mod dead_letters;
 mod lists;
 mod parked;
 mod reviewers;
 
 pub use agents::Agents;
+pub use dead_letters::{
+    Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Redriven,
+};
 pub use lists::Lists;
 pub use reviewers::{Reviewers, Voted};
 

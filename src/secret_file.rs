@@ -44,7 +44,7 @@ pub enum SecretFileError {
 }
 
 /// The text of a file that only we, and root, can read, of at most `max` bytes. Blocks.
-pub(crate) fn read(path: &Path, max: u64) -> Result<String, SecretFileError> {
+pub fn read(path: &Path, max: u64) -> Result<String, SecretFileError> {
     let failed = |cause| SecretFileError::Read { path: path.to_owned(), cause };
     // Before it is opened: a pipe that nobody writes to would hold us for ever.
     if !path.metadata().map_err(failed)?.is_file() {

@@ -2,7 +2,7 @@
 //! each sender's recent past.
 //!
 //! Traits here, implementations in `state/`; `app` alone names one. Every implementation passes the
-//! same contract suite (`tests/it/state.rs`).
+//! same contract suite (`tests/it/survival/state.rs`).
 
 use std::{sync::Arc, time::Duration};
 

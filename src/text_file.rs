@@ -10,12 +10,12 @@ const UTF_8_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// The text of a file, of which at most `max` bytes and one more are read, so that a caller sees that there is
 /// more. Blocks.
-pub(crate) fn read(path: &Path, max: u64) -> io::Result<String> {
+pub fn read(path: &Path, max: u64) -> io::Result<String> {
     read_from(File::open(path)?, max)
 }
 
 /// The same of what is open already.
-pub(crate) fn read_from(input: impl Read, max: u64) -> io::Result<String> {
+pub fn read_from(input: impl Read, max: u64) -> io::Result<String> {
     let mut text = String::new();
     // The mark is none of the text's bytes.
     over_mark(input)?.take(max.saturating_add(1)).read_to_string(&mut text)?;
@@ -23,7 +23,7 @@ pub(crate) fn read_from(input: impl Read, max: u64) -> io::Result<String> {
 }
 
 /// What follows the mark, or all if there is none.
-pub(crate) fn over_mark<R: Read>(mut input: R) -> io::Result<impl Read + use<R>> {
+pub fn over_mark<R: Read>(mut input: R) -> io::Result<impl Read + use<R>> {
     let mut head = Vec::with_capacity(UTF_8_MARK.len());
     input.by_ref().take(UTF_8_MARK.len() as u64).read_to_end(&mut head)?;
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn before_a_part_is_there_it_is_said_what_it_waits_for() {
-        let health = NodeHealth::new("node-1", Arc::new(Metrics::new()));
+        let health = NodeHealth::new("node-1", Arc::new(Metrics::new("node-1")));
         let report = admin::Health::report(&health);
         assert!(report.live && !report.ready());
         let said = report.parts.iter().map(|PartHealth { name, health, .. }| {

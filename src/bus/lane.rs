@@ -168,7 +168,8 @@ impl DurableLane for JetStreamLane {
             tracing::error!(bytes = letter.payload.len(), "a message of no tenant is dropped");
             return Ok(());
         }
-        self.requests.publish(subjects::dead(&letter), headers, letter.payload).await?;
+        let subject = subjects::dead(&letter.tenant, &letter.sender, &letter.message);
+        self.requests.publish(subject, headers, letter.payload).await?;
         self.metrics.lane.buried();
         Ok(())
     }

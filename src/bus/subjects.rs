@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{AgentId, DeliberationId, Event, IdError, TenantId, Verb, id::shown},
-    lanes::{AnswerTo, DeadLetter, OutcomeStage},
+    lanes::{AnswerTo, OutcomeStage},
     state::MessageKey,
 };
 
@@ -111,8 +111,13 @@ pub(crate) fn verdict(key: &MessageKey) -> String {
 }
 
 /// Where what was given up is kept. Its tokens were ids, or are [`UNREADABLE`].
-pub(crate) fn dead(letter: &DeadLetter) -> String {
-    format!("dead.{}.{}.{}", letter.tenant, letter.sender, letter.message)
+pub(crate) fn dead(tenant: &str, sender: &str, message: &str) -> String {
+    format!("dead.{tenant}.{sender}.{message}")
+}
+
+/// All that a tenant's nodes have given up.
+pub(crate) fn all_dead(tenant: &TenantId) -> String {
+    format!("dead.{tenant}.*.*")
 }
 
 /// Stands in a subject where no id could be read; no id contains it.
@@ -183,17 +188,6 @@ mod tests {
             audit::Record::new(Timestamp(1), &key.tenant, "node-1", body).entry(place).subject().to_owned()
         };
         let message = |message, claimed| record(Place::Message { sender: &key.sender, message, claimed });
-        let letter = DeadLetter {
-            tenant: "acme".to_owned(),
-            sender: "planner".to_owned(),
-            message: UNREADABLE.to_owned(),
-            payload: "{}".into(),
-            traceparent: None,
-            reason: String::new(),
-            detail: String::new(),
-            attempts: 5,
-            redriven: 0,
-        };
         let to = AnswerTo { node: "n0de".into(), token: "t0ken".into() };
         let lines = [
             inbox(&key.tenant, &worker),
@@ -209,7 +203,7 @@ mod tests {
             stored_outcome(&key, &worker, OutcomeStage::Judged),
             stored_outcome(&key, &worker, OutcomeStage::Repeated(31)),
             stored_outcome(&key, &worker, OutcomeStage::Redriven(2)),
-            dead(&letter),
+            dead("acme", "planner", UNREADABLE),
             parked(&key.tenant, &id),
             deliberation_event(&key.tenant, &id, &Event::Escalated { at: Timestamp(1) }),
         ];

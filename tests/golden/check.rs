@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Holds what is written against the committed bytes, which are returned to be read.
 ///
@@ -38,6 +41,8 @@ fn is_text(form: &str) -> bool {
     form.ends_with(".json") || form.ends_with(".txt")
 }
 
+/// The same for the tests of the library and of the program, of which each is a package.
 fn folder() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests/golden/forms"].iter().collect()
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().map(|above| above.join("tests/golden/forms")).find(|it| it.exists()).unwrap()
 }

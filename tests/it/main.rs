@@ -1,4 +1,4 @@
-//! All integration tests in one binary, against real servers started on free ports.
+//! All integration tests in one binary, against real servers started on free ports, by what they promise.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,42 +10,10 @@
     reason = "a test that cannot go on should stop with its reason"
 )]
 
-mod ask;
-mod busy;
-mod chaos;
-mod clients;
-mod commands;
-mod deliberation;
-mod docs;
-mod doctor;
-mod durable;
-mod faults;
-mod forgery;
-mod golden;
-mod hangup;
-mod impact;
-mod intake;
-mod isolation;
-mod journeys;
-mod learning;
-mod messages;
-#[cfg(feature = "model")]
-mod model_tools;
-mod neighbours;
-mod nodes;
-mod operators;
-mod past;
-mod people;
-mod policy;
-mod readme;
-mod secrets;
-mod servers;
-mod state;
-mod strangers;
+mod architecture;
+mod governance;
+mod lanes;
 mod support;
-mod takeover;
+mod surfaces;
+mod survival;
 mod tenancy;
-mod tidy;
-mod upgrade;
-mod verbs;
-mod webhook;

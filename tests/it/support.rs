@@ -1,5 +1,7 @@
 //! What do tests start before they can ask anything?
 
+use std::path::Path;
+
 pub(crate) mod bus;
 pub(crate) mod cluster;
 pub(crate) mod last_version;
@@ -7,3 +9,8 @@ pub(crate) mod last_version;
 pub(crate) mod model;
 pub(crate) mod raw;
 pub(crate) mod servers;
+
+/// The repository, which the program's package is a folder of.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}

@@ -1,10 +1,12 @@
 //! Which headers does what the lane keeps bear?
 
 use async_nats::{HeaderMap, header::HeaderValue};
+use bytes::Bytes;
 
 use crate::{
     domain::{Encoding, Verdict},
     lanes::{DeadLetter, Notice, OutcomeStage, Request, Shipment},
+    review::{Address, Letter, Redriven},
     state::{Digest, MessageKey},
 };
 
@@ -14,6 +16,11 @@ pub(super) const DIGEST: &str = "Agentbus-Digest";
 pub(super) const DECISION: &str = "Agentbus-Decision";
 pub(crate) const REDRIVEN: &str = "Agentbus-Redriven";
 pub(crate) const TRACEPARENT: &str = "traceparent";
+// Of a message that was given up.
+const REASON: &str = "Agentbus-Reason";
+const DETAIL: &str = "Agentbus-Detail";
+const ATTEMPTS: &str = "Agentbus-Attempts";
+const DIED_AT: &str = "Agentbus-Died-At";
 
 /// Bytes that the headers of a delivery take at most.
 pub(super) const HEADERS_MAX: usize = 1024;
@@ -84,12 +91,41 @@ fn verdict(verdict: &Verdict, encoding: Encoding) -> HeaderMap {
 
 pub(super) fn dead_letter(letter: &DeadLetter, died_at: u128) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Reason", letter.reason.as_str());
-    headers.insert("Agentbus-Detail", sentence(&letter.detail));
-    headers.insert("Agentbus-Attempts", letter.attempts.to_string());
+    headers.insert(REASON, letter.reason.as_str());
+    headers.insert(DETAIL, sentence(&letter.detail));
+    headers.insert(ATTEMPTS, letter.attempts.to_string());
     headers.insert(REDRIVEN, letter.redriven.to_string());
-    headers.insert("Agentbus-Died-At", died_at.to_string());
+    headers.insert(DIED_AT, died_at.to_string());
     trace(&mut headers, letter.traceparent.as_deref());
+    headers
+}
+
+/// What is read of a dead letter again.
+pub(crate) fn given_up(headers: &HeaderMap, address: Address, payload: Bytes, place: u64) -> Letter {
+    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+    let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Letter {
+        address,
+        reason: text(REASON).unwrap_or_default(),
+        detail: text(DETAIL).unwrap_or_default(),
+        attempts: number(ATTEMPTS),
+        redriven: u32::try_from(number(REDRIVEN)).unwrap_or(u32::MAX),
+        died_at: number(DIED_AT),
+        traceparent: text(TRACEPARENT),
+        payload,
+        place,
+    }
+}
+
+/// Of a dead letter that waits to be governed anew.
+pub(crate) fn redriven(message: &Redriven) -> HeaderMap {
+    let Redriven { key, digest, times, traceparent, .. } = message;
+    let mut headers = HeaderMap::new();
+    headers.insert(REDRIVEN, times.to_string());
+    headers.insert(DIGEST, hex::encode(digest));
+    // Twice at one time is once.
+    headers.insert("Nats-Msg-Id", format!("{}.{}.{times}", key.sender, key.message));
+    trace(&mut headers, traceparent.as_deref());
     headers
 }
 

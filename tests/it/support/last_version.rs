@@ -1,15 +1,11 @@
 //! Where is the program of the version before this one?
 
-use std::{
-    env, fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{env, fs, io::Write as _, path::PathBuf};
 
 /// What `make last` has built, or `None` after saying plainly that the test is skipped. In CI it is skipped only
 /// where git does not have that version.
 pub(crate) fn program() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = super::root();
     let home = root.join("target/last-version");
     let wanted = fs::read_to_string(root.join("tests/last-version")).unwrap();
     if fs::read_to_string(home.join("commit")).is_ok_and(|built| built == wanted) {

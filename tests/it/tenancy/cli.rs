@@ -3,10 +3,10 @@
 use std::{fs, process::ExitCode};
 
 use agentbus::{
-    cli::tenants::{TenantsArgs, run},
     servers::{self, Tool},
     tenants::{Plan, names},
 };
+use agentbus_cli::tenants::{TenantsArgs, run};
 use clap::Parser;
 
 use super::server::Server;

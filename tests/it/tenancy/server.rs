@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -16,6 +16,8 @@ use async_nats::{Client, Event, Message, Subscriber};
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::time::timeout;
+
+use crate::support::root;
 
 /// For what should happen.
 pub(super) const SOON: Duration = Duration::from_secs(60);
@@ -41,7 +43,7 @@ fn binary() -> PathBuf {
     if let Some(path) = env::var_os("AGENTBUS_NATS_SERVER") {
         return path.into();
     }
-    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join(".servers/bin/nats-server");
+    let local = root().join(".servers/bin/nats-server");
     if local.exists() { local } else { "nats-server".into() }
 }
 

@@ -1,0 +1,123 @@
+//! The command line, one file per subcommand.
+//!
+//! Exit codes: 0 done, delivered or stored, 1 failure, 2 usage, 3 denied, 4 waiting for deliberation.
+
+use std::process::ExitCode;
+
+use agentbus::phrase::causes;
+use clap::{Parser, Subcommand};
+
+#[macro_use]
+mod output;
+
+mod agents;
+mod config;
+mod context;
+mod dead_letters;
+mod deliberations;
+mod demo;
+mod doctor;
+mod durable;
+#[cfg(feature = "model")]
+mod impact;
+mod inbox;
+mod input;
+mod judge;
+#[cfg(feature = "model")]
+mod limits;
+#[cfg(feature = "model")]
+mod model;
+mod node;
+mod operator;
+mod paint;
+mod parked;
+mod printable;
+#[cfg(feature = "model")]
+mod progress;
+mod score;
+mod send;
+mod server;
+pub mod tenants;
+pub mod up;
+mod verdict;
+
+/// A governed message bus for AI agents on NATS.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  agentbus demo\n  agentbus up --nodes 2"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play a scene: the whole bus on this machine for some seconds, with agents that use and abuse it
+    Demo(demo::DemoArgs),
+    /// Start NATS, Redis and nodes with two example tenants, to play and to develop
+    Up(up::UpArgs),
+    /// Send one message as an agent, and see its verdict
+    Send(Box<send::SendArgs>),
+    /// Be an agent, and see what is delivered
+    Inbox(inbox::InboxArgs),
+    /// See what waits for reviewers, and vote on it
+    Deliberations(deliberations::DeliberationsArgs),
+    /// List the live agents of a tenant
+    Agents(agents::AgentsArgs),
+    /// Check the way there and back with an agent's key, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Run one node; any number share the work
+    Node(node::NodeArgs),
+    /// Generate and apply the NATS accounts of tenants and agents
+    Tenants(tenants::TenantsArgs),
+    /// See what could not be governed, and try it again or give it up
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
+    Score(score::ScoreArgs),
+    /// Look at the impact model, measure it, and make a head for another one
+    #[cfg(feature = "model")]
+    Model(model::ModelArgs),
+    /// Try another head, other weights or another threshold on messages that are known
+    #[cfg(feature = "model")]
+    Impact(impact::ImpactArgs),
+    /// Check or show a node's configuration
+    Config(config::ConfigArgs),
+}
+
+/// Reads the arguments and runs the command. Errors go to stderr as one line with their causes.
+pub async fn main() -> ExitCode {
+    let done = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments).await,
+        Err(told) => output::usage(&told).map_err(Into::into),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("agentbus: {}", causes(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Send(args) => send::run(*args).await,
+        Command::Inbox(args) => inbox::run(args).await,
+        Command::Deliberations(args) => deliberations::run(args).await,
+        Command::Agents(args) => agents::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Up(args) => up::run(args).await,
+        Command::Node(args) => node::run(args).await,
+        Command::Tenants(args) => tenants::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Score(args) => score::run(&args),
+        #[cfg(feature = "model")]
+        Command::Model(args) => model::run(args),
+        #[cfg(feature = "model")]
+        Command::Impact(args) => impact::run(args),
+        Command::Config(args) => config::run(args).await,
+    }
+}

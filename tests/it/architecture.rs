@@ -1,0 +1,3 @@
+//! Is the house built as ARCHITECTURE.md says?
+
+mod tidy;

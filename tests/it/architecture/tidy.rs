@@ -1,0 +1,300 @@
+//! The direction between modules, and who owns which foreign crate, as ARCHITECTURE.md says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+mod code;
+
+use crate::support::root;
+use code::{Code, circles, room};
+
+/// Module → modules of this crate that it may name.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("phrase", &[]),
+    ("shutdown", &[]),
+    ("health", &[]),
+    ("text_file", &[]),
+    ("secret_file", &["text_file"]),
+    ("supervisor", &[]),
+    ("tls", &[]),
+    ("rejection", &["domain"]),
+    ("wire", &["phrase", "domain", "rejection"]),
+    ("audit", &["domain", "state", "wire"]),
+    ("cpu", &["domain"]),
+    ("config", &["cpu", "domain", "impact", "secret_file", "skew"]),
+    ("telemetry", &["config", "cpu", "domain", "impact"]),
+    ("skew", &["domain"]),
+    ("trouble", &[]),
+    ("state", &["phrase", "domain", "secret_file", "skew", "supervisor"]),
+    ("policy", &["cpu", "domain", "rejection", "text_file", "trouble"]),
+    ("impact", &["domain", "state", "trouble"]),
+    ("deliberation", &["domain", "state"]),
+    ("governance", &["phrase", "deliberation", "domain", "impact", "policy", "rejection", "state", "wire"]),
+    (
+        "lanes",
+        &[
+            "audit",
+            "phrase",
+            "cpu",
+            "deliberation",
+            "domain",
+            "governance",
+            "rejection",
+            "wire",
+            "skew",
+            "state",
+            "policy",
+            "impact",
+            "telemetry",
+        ],
+    ),
+    (
+        "review",
+        &[
+            "audit",
+            "phrase",
+            "cpu",
+            "deliberation",
+            "domain",
+            "lanes",
+            "rejection",
+            "state",
+            "telemetry",
+            "wire",
+        ],
+    ),
+    (
+        "bus",
+        &[
+            "audit",
+            "phrase",
+            "config",
+            "cpu",
+            "deliberation",
+            "domain",
+            "governance",
+            "lanes",
+            "review",
+            "shutdown",
+            "skew",
+            "state",
+            "supervisor",
+            "telemetry",
+            "tenants",
+            "tls",
+            "webhook",
+            "wire",
+        ],
+    ),
+    ("webhook", &["phrase", "config", "domain", "secret_file", "tls"]),
+    ("admin", &["config", "health", "shutdown", "supervisor", "telemetry"]),
+    ("tenants", &["domain", "secret_file", "text_file"]),
+    ("client", &["config", "domain", "wire"]),
+    ("servers", &["tenants"]),
+    (
+        "app",
+        &[
+            "phrase",
+            "admin",
+            "bus",
+            "config",
+            "cpu",
+            "deliberation",
+            "domain",
+            "health",
+            "impact",
+            "lanes",
+            "policy",
+            "review",
+            "shutdown",
+            "skew",
+            "state",
+            "supervisor",
+            "telemetry",
+            "tenants",
+            "webhook",
+            "wire",
+        ],
+    ),
+];
+
+/// Files that still lead to themselves through others of their room. Take out what no longer does; put nothing in.
+const STILL_IN_CIRCLES: &[&str] = &[
+    "impact/history.rs",
+    "impact/senders.rs",
+    "impact/signals.rs",
+    "impact/signals/money.rs",
+    "impact/signals/tools.rs",
+    "impact/text.rs",
+    "impact/text/around.rs",
+    "impact/text/fragments.rs",
+    "impact/text/leaves.rs",
+    "impact/text/texts.rs",
+];
+
+/// Foreign crate → where it may be named.
+const OWNED: &[(&str, &[&str])] = &[
+    ("async_nats", &["bus", "client", "tenants", "servers", "app", "cli"]),
+    ("fred", &["state/redis"]),
+    ("regorus", &["policy/rego"]),
+    ("rmp", &["wire"]),
+    ("rmp_serde", &["client", "wire/"]),
+    ("axum", &["admin"]),
+    ("prometheus_client", &["telemetry"]),
+    ("indicatif", &["cli"]),
+    ("unicode_width", &["cli/printable"]),
+    ("candle_core", &["impact/distilbert", "impact/guard"]),
+    ("candle_nn", &["impact/distilbert", "impact/guard"]),
+    ("candle_transformers", &["impact/guard"]),
+    ("rayon", &["impact/guard"]),
+    ("agentbus_kernels", &["impact/distilbert"]),
+    ("tokenizers", &["impact/model"]),
+    ("hyper", &["webhook", "admin"]),
+    ("hyper_util", &["webhook", "admin"]),
+    ("http_body_util", &["webhook"]),
+    ("tokio_rustls", &["tls", "webhook"]),
+    ("rustls_native_certs", &["tls"]),
+    ("hmac", &["state/seal", "webhook"]),
+    ("base64", &["servers/secrets", "state/seal", "tenants/keys", "webhook"]),
+];
+
+/// Who starts the program and asks it everything. Nobody names them.
+const ON_TOP: &[&str] = &["main", "cli"];
+
+#[test]
+fn modules_use_only_what_the_architecture_allows() {
+    let code = Code::of(&src());
+    let mut forbidden = Vec::new();
+    for (file, named) in code.arrows() {
+        let from = room(file);
+        if ON_TOP.contains(&from) || from == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == from) else {
+            forbidden.push(format!("{file}: MAY_USE does not say what {from} may use"));
+            continue;
+        };
+        for other in named {
+            let to = room(other);
+            if to != from && to != "lib" && !allowed.contains(&to) {
+                forbidden.push(format!("{file}: {from} may not use {to} ({other})"));
+            }
+        }
+    }
+    assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+#[test]
+fn what_may_be_used_is_used_and_makes_no_circle_between_rooms() {
+    let code = Code::of(&src());
+    let mut used: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let arrows = code.arrows();
+    for (file, named) in &arrows {
+        used.entry(room(file)).or_default().extend(named.iter().map(|other| room(other)));
+    }
+    for (from, allowed) in MAY_USE {
+        let unused: Vec<_> = allowed.iter().filter(|to| !used[from].contains(**to)).collect();
+        assert!(unused.is_empty(), "{from} may use {unused:?} and does not: take it out");
+    }
+    let mut left: BTreeMap<&str, BTreeSet<&str>> =
+        MAY_USE.iter().map(|(from, allowed)| (*from, allowed.iter().copied().collect())).collect();
+    while let Some(end) =
+        left.iter().find(|(_, to)| to.iter().all(|to| !left.contains_key(to))).map(|it| *it.0)
+    {
+        left.remove(end);
+    }
+    assert!(left.is_empty(), "rooms that lead to themselves: {:?}", left.keys());
+}
+
+#[test]
+fn no_file_leads_to_itself_through_others_of_its_room() {
+    let code = Code::of(&src());
+    let arrows = code.arrows();
+    let found = circles(&arrows);
+    let new: Vec<_> = found.iter().filter(|(file, _)| !STILL_IN_CIRCLES.contains(file)).collect();
+    assert!(new.is_empty(), "in a circle, or between two: {new:#?}");
+    let gone: Vec<_> = STILL_IN_CIRCLES.iter().filter(|file| !found.contains_key(**file)).collect();
+    assert!(gone.is_empty(), "no longer in a circle, so take them out of the list: {gone:#?}");
+    let tools = Code::of(&root().join("loadtest/src"));
+    let found = circles(&tools.arrows());
+    assert!(found.is_empty(), "in loadtest/: {found:#?}");
+}
+
+#[test]
+fn each_foreign_crate_has_its_owner() {
+    let code = Code::of(&src());
+    let mut forbidden = Vec::new();
+    for file in code.files() {
+        for (krate, owners) in OWNED {
+            if code.names_crate(file, krate) && !owners.iter().any(|owner| file.starts_with(owner)) {
+                forbidden.push(format!("{file} names {krate}, which belongs to {owners:?}"));
+            }
+        }
+    }
+    assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+/// What a function of facts has no use for: waiting, clocks, chance, threads and what others could change.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "async ",
+    ".await",
+    "Instant::",
+    "SystemTime",
+    "Utc::",
+    "rand::",
+    "RandomState",
+    "nuid",
+    "uuid",
+    "std::thread",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "Mutex",
+    "RwLock",
+    "Atomic",
+    "RefCell",
+    "thread_local",
+    "HashMap",
+    "HashSet",
+    "tracing::",
+    "unsafe",
+    "Cpu",
+    "Gate",
+    "Assessor",
+    "Senders",
+    "dyn ",
+    "Registry>",
+    "Idempotency",
+];
+
+#[test]
+fn governance_waits_for_nothing_and_reads_no_clock_and_no_chance() {
+    let code = Code::of(&src());
+    let core: Vec<&str> = code.files().filter(|file| room(file) == "governance").collect();
+    assert!(core.len() > 5, "the core is not where it was");
+    let mut impure = Vec::new();
+    for file in core {
+        for word in IMPURE.iter().filter(|word| code.text(file).contains(**word)) {
+            impure.push(format!("{file}: `{word}` has no place in the core"));
+        }
+    }
+    assert!(impure.is_empty(), "{}", impure.join("\n"));
+}
+
+#[test]
+fn every_module_is_on_the_map() {
+    let map = fs::read_to_string(src().join("lib.rs")).unwrap();
+    for module in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
+        let module = module.trim_end_matches(';');
+        assert!(map.contains(&format!("[`{module}`]")), "src/lib.rs does not say what `{module}` is");
+    }
+}
+
+fn src() -> PathBuf {
+    root().join("src")
+}

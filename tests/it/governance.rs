@@ -1,0 +1,6 @@
+//! Is each message judged as the rules say? Policy, score, the sender's past, thresholds that are learned.
+
+mod impact;
+mod learning;
+mod past;
+mod policy;

@@ -1,0 +1,10 @@
+//! What becomes of a message, on each of its ways? Sent, submitted, asked, answered, parked, released: once, and told.
+
+mod ask;
+mod busy;
+mod deliberation;
+mod durable;
+mod journeys;
+mod messages;
+mod takeover;
+mod verbs;

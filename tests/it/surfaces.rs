@@ -1,0 +1,12 @@
+//! Do people and programs get what the docs promise? Commands, docs, README, clients of other languages, webhook.
+
+pub mod clients;
+mod commands;
+mod docs;
+mod doctor;
+#[cfg(feature = "model")]
+mod model_tools;
+mod operators;
+mod people;
+mod readme;
+mod webhook;

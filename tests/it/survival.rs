@@ -1,0 +1,11 @@
+//! What is left when something dies, stalls, lies or is of another version? Nodes, servers, stores, stored bytes.
+
+mod chaos;
+mod faults;
+pub mod golden;
+mod hangup;
+pub mod intake;
+mod nodes;
+mod servers;
+pub mod state;
+mod upgrade;

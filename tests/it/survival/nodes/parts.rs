@@ -1,0 +1,62 @@
+//! Is everything that a node needs, and that could end, looked after?
+
+use std::{collections::BTreeMap, fs};
+
+use crate::support::root;
+
+/// Where a node starts tasks and threads beside its `Supervisor`, how often, and why each may.
+const OTHERS: &[(&str, usize, &str)] = &[
+    ("admin.rs", 1, "writes one page, which its connection waits for"),
+    ("admin/server.rs", 1, "one connection of an operator"),
+    ("app.rs", 1, "loads the model for the start, which waits for it"),
+    ("app/check.rs", 1, "reads files for the start, which waits for it"),
+    ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
+    ("bus.rs", 1, "one request"),
+    ("bus/answers.rs", 1, "one answer"),
+    ("bus/feed.rs", 1, "one event of deliberations; JetStream gives it again"),
+    ("bus/inbound/pulling.rs", 1, "one message of the durable lane; JetStream gives it again"),
+    ("bus/intake/session.rs", 1, "reads certificates for one log-in, which waits for it"),
+    ("bus/outbox.rs", 1, "the thread of the part `outbox`, which begins anew there"),
+    ("cli/src/node.rs", 1, "the node itself"),
+    ("cpu.rs", 1, "catches the panics of what it computes"),
+    ("impact/guard.rs", 1, "one measurement at the start, which waits for it"),
+    ("impact/pool.rs", 1, "catches the panics of the model"),
+    ("impact/readers.rs", 1, "catches the panics of what it reads"),
+    ("lanes/claim.rs", 1, "what follows one answer"),
+    ("shutdown.rs", 1, "waits for one signal"),
+    ("state/redis/batch.rs", 1, "one pipeline; who waits for it has a deadline"),
+    ("supervisor.rs", 1, "the supervisor"),
+    ("tenants/directory.rs", 1, "for tests of the directory; a node keeps its own by the supervisor"),
+];
+
+#[test]
+fn whatever_a_node_starts_is_supervised_or_is_named_with_its_reason() {
+    let src = root().join("src");
+    let mut found = BTreeMap::new();
+    let mut left = vec![src.clone(), root().join("cli/src/node.rs")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let name = path.strip_prefix(&src).or_else(|_| path.strip_prefix(root())).unwrap();
+        let name = name.to_string_lossy().into_owned();
+        // Other commands than `node` start servers.
+        if !name.ends_with(".rs") || name.ends_with("tests.rs") || name.starts_with("servers") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let count = ["spawn(", "spawn_blocking(", "spawn_local(", "JoinSet"]
+            .map(|word| code.iter().filter(|line| line.contains(word)).count())
+            .iter()
+            .sum::<usize>();
+        if count > 0 {
+            found.insert(name, count);
+        }
+    }
+    let named: BTreeMap<String, usize> =
+        OTHERS.iter().map(|(file, count, _)| ((*file).to_owned(), *count)).collect();
+    assert_eq!(found, named, "let the supervisor keep it, or say why it need not");
+}
