@@ -3,18 +3,20 @@
 //! The only place that names concrete backends.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use async_nats::{Client, ConnectErrorKind};
+use async_trait::async_trait;
 
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Micro, Outbox,
-        Peers, RecordsProbe, RoundTrips, Thresholds,
+        self, Bus, BusError, DeadlineWorker, Deliberations, Fill, Inbound, JetStreamLane, LearnedBucket,
+        Link, Micro, Outbox, Peers, RecordsProbe, RoundTrips, WebhookDispatcher,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -27,7 +29,7 @@ use crate::{
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
-    review::{Agents, Lists, Reviewers},
+    review::{Agents, AllTenants, Deadlines, LearnedStore, Lists, Release, Reviewers, Thresholds},
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{
@@ -155,14 +157,17 @@ async fn serve(
         async move { directory.follow(&client).await }
     });
     let thresholds = Thresholds::new(
-        client.clone(),
-        Arc::clone(&directory),
+        LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
+        Arc::clone(&directory) as Arc<dyn AllTenants>,
         &config.node.name,
         clock,
         Arc::clone(&metrics),
         semantic::scales(&*model.scorer, &model.heads),
     );
-    thresholds.start(&background, &supervisor);
+    let learned = Arc::clone(&thresholds);
+    supervisor.keep("thresholds", background.tracker(), background.token().clone(), move || {
+        Arc::clone(&learned).follow()
+    });
     let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
@@ -257,16 +262,24 @@ async fn serve(
         lists: Lists::default(),
         cpu: Arc::clone(&cpu),
     };
-    let hooks = webhook.map(|(webhook, attempts)| {
-        Hooks::new(client.clone(), webhook, attempts, clock, Arc::clone(&metrics), Arc::clone(&cpu))
+    let webhooks = webhook.map(|(webhook, attempts)| {
+        WebhookDispatcher::new(
+            client.clone(),
+            webhook,
+            attempts,
+            clock,
+            Arc::clone(&metrics),
+            Arc::clone(&cpu),
+        )
     });
     let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
-    let clerk = Clerk::new(
-        client.clone(),
-        Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
-        Arc::clone(&lanes),
-        Arc::clone(&thresholds),
-    );
+    let deadlines = Deadlines {
+        log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
+        lanes: Arc::clone(&lanes) as Arc<dyn Release>,
+        thresholds: Arc::clone(&thresholds),
+        clock,
+    };
+    let deadlines = DeadlineWorker::new(client.clone(), deadlines, skew.clone(), Arc::clone(&metrics));
     let bus = Arc::new(Bus::new(
         client.clone(),
         Arc::clone(&lanes),
@@ -301,12 +314,12 @@ async fn serve(
         ("tenants", Arc::clone(&directory) as _),
         ("store", Arc::new(stores.clone())),
         ("policy", Arc::new(Policy(Arc::clone(&lanes)))),
-        ("deliberations", Arc::new(clerk.clone())),
+        ("deliberations", Arc::new(deadlines.clone())),
         ("streams", Arc::clone(&fill) as _),
         ("thresholds", Arc::clone(&thresholds) as _),
         ("restarts", Arc::new(supervisor.clone())),
     ];
-    let webhook = hooks.clone().map(|hooks| ("webhook", hooks as Arc<dyn Part>));
+    let webhook = webhooks.clone().map(|webhooks| ("webhook", webhooks as Arc<dyn Part>));
     parts.into_iter().chain(webhook).for_each(|(name, part)| health.add(name, part));
     health.numbers(Numbers {
         directory: Arc::clone(&directory),
@@ -342,11 +355,11 @@ async fn serve(
             started => started?,
         }
         peers.start(&background, &supervisor);
-        clerk.start(directory.clone(), &shutdown, &supervisor);
+        deadlines.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
         fill.start(&shutdown, &supervisor);
-        if let Some(hooks) = &hooks {
-            hooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
+        if let Some(webhooks) = &webhooks {
+            webhooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
         }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");
@@ -461,6 +474,17 @@ fn refused(kind: ConnectErrorKind) -> bool {
 impl Tenants for Directory {
     fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         Directory::tenant(self, id)
+    }
+}
+
+#[async_trait]
+impl AllTenants for Directory {
+    fn tenants(&self) -> Arc<HashMap<TenantId, Arc<Tenant>>> {
+        Directory::tenants(self)
+    }
+
+    async fn ready(&self) {
+        Directory::ready(self).await;
     }
 }
 

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use super::Stores;
 use crate::{
     admin::{self, Board, Report},
-    bus::Thresholds,
     health::{Health, Part, State},
     lanes::Lanes,
+    review::Thresholds,
     skew::Skew,
     state::Forgery,
     telemetry::{Format, Metrics, PolicyCounts},

@@ -9,13 +9,16 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use async_nats::jetstream::{
-    self, Context,
-    stream::{LastRawMessageErrorKind, RawMessageError},
+use async_nats::{
+    Client,
+    jetstream::{
+        self, Context,
+        stream::{LastRawMessageErrorKind, RawMessageError},
+    },
 };
 use async_trait::async_trait;
 
-use super::{BusError, Link, subjects};
+use super::{BusError, Link, headers, jetstream::publish::Published, subjects};
 use crate::{
     audit, config,
     domain::Verdict,
@@ -30,12 +33,10 @@ use crate::{
     tenants::names,
 };
 
-pub(super) mod headers;
 mod once;
 mod requests;
 
-use requests::Published;
-pub(super) use requests::Requests;
+use requests::Requests;
 
 /// For one answer to a look at what is stored.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -78,8 +79,8 @@ impl JetStreamLane {
         self.requests.silent_for()
     }
 
-    pub(super) fn requests(&self) -> &Requests {
-        &self.requests
+    pub(super) fn client(&self) -> &Client {
+        self.requests.client()
     }
 
     /// Returns when the server has read all that was acknowledged and given back; the caller bounds the

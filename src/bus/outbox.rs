@@ -31,7 +31,12 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{BusError, Link, server_list::Servers, subjects};
+use super::{
+    BusError, Link, headers,
+    jetstream::publish::{PublishFailure, published},
+    server_list::Servers,
+    subjects,
+};
 use crate::{
     audit::{self, Entry, Record},
     config,
@@ -401,7 +406,13 @@ async fn write_batch(
                         }
                     };
                     batch.handovers.push(Handover::Taken);
-                    let headers = headers(&dispatch, index);
+                    let headers = headers::delivery(
+                        &dispatch.key,
+                        &dispatch.decision_id,
+                        &dispatch.traceparent,
+                        index,
+                        parcel,
+                    );
                     publishes.push((inbox, Some(missed), headers, parcel.payload.clone()));
                 }
             }
@@ -440,22 +451,6 @@ async fn publish(
     }
 }
 
-/// All that the recipient learns beside the payload. Nothing of the sender's own headers.
-fn headers(dispatch: &Dispatch, index: usize) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Delivery", format!("{}-{index}", dispatch.decision_id));
-    headers.insert("Agentbus-Decision", dispatch.decision_id.as_str());
-    headers.insert("Agentbus-Message-Id", dispatch.key.message.as_str());
-    headers.insert("Agentbus-Tenant", dispatch.key.tenant.as_str());
-    headers.insert("Agentbus-Sender", dispatch.key.sender.as_str());
-    headers.insert("traceparent", dispatch.traceparent.as_str());
-    if let Some(parcel) = dispatch.parcels.get(index) {
-        headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
-        headers.insert("Content-Type", parcel.encoding.content_type());
-    }
-    headers
-}
-
 async fn read(mut answers: Subscriber, mut unheard: Subscriber, shared: &Shared) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -484,8 +479,7 @@ impl Shared {
         let nobody = answer.status == Some(StatusCode::NO_RESPONDERS);
         match what {
             "f" => self.fenced(number),
-            "r" if nobody => tracing::warn!("there is no stream for records"),
-            "r" => self.acked(number, &answer.payload),
+            "r" => self.acked(number, answer),
             index if nobody => self.missed(number, index),
             // An agent that answers a delivery here is refused by its permissions.
             _ => {}
@@ -534,17 +528,17 @@ impl Shared {
         }
     }
 
-    fn acked(&self, number: u64, payload: &[u8]) {
-        match serde_json::from_slice::<PubAck>(payload) {
-            Ok(PubAck { error: None }) => {
+    fn acked(&self, number: u64, answer: &NatsMessage) {
+        match published(answer) {
+            Ok(_) => {
                 let mut unacked = self.unacked.lock();
                 while unacked.front().is_some_and(|(first, _)| *first <= number) {
                     unacked.pop_front();
                 }
                 self.metrics.records_unconfirmed.set(i64::try_from(unacked.len()).unwrap_or(i64::MAX));
             }
-            Ok(PubAck { error: Some(error) }) => tracing::warn!(%error, "record refused"),
-            Err(error) => tracing::warn!(%error, "unreadable acknowledgement of a record"),
+            Err(PublishFailure::NoStream) => tracing::warn!("there is no stream for records"),
+            Err(error) => tracing::warn!(%error, "record refused"),
         }
     }
 
@@ -567,10 +561,4 @@ impl Shared {
         let oldest = self.unacked.lock().front().map(|(_, sent)| sent.elapsed());
         oldest.filter(|late| *late > CONFIRM_WITHIN)
     }
-}
-
-/// JetStream's answer to a publish, as far as it matters here.
-#[derive(serde::Deserialize)]
-struct PubAck {
-    error: Option<serde_json::Value>,
 }

@@ -4,6 +4,7 @@ use crate::{
     domain::{AgentId, DeliberationId, Event, IdError, TenantId, Verb, id::shown},
     lanes::{AnswerTo, OutcomeStage},
     state::MessageKey,
+    tenants::names::THRESHOLDS_BUCKET,
 };
 
 /// Reads who is asking from the subject, which NATS has stamped.
@@ -163,6 +164,11 @@ pub(crate) fn deliberation_of(subject: &str) -> Result<(TenantId, DeliberationId
             found: shown(subject),
         }),
     }
+}
+
+/// Under which key it is kept what a tenant's judgements have taught.
+pub(crate) fn learned(tenant: &TenantId) -> String {
+    format!("$KV.{THRESHOLDS_BUCKET}.{tenant}")
 }
 
 #[cfg(test)]

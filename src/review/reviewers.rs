@@ -299,3 +299,6 @@ fn unavailable(error: LogError) -> Rejection {
     Rejection::new(Reason::DeliberationUnavailable, "deliberations cannot be read or written at the moment")
         .after(Duration::from_millis(500))
 }
+
+#[cfg(test)]
+mod tests;

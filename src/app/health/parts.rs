@@ -8,11 +8,13 @@ use std::{
 use crate::{
     app::Stores,
     bus::{
-        Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, Thresholds,
+        Bus, DeadlineWorker, Fill, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips,
+        WebhookDispatcher,
     },
     health::{Health, Part},
     lanes::Lanes,
     phrase::counted,
+    review::Thresholds,
     skew::Skew,
     supervisor::Supervisor,
     tenants::Directory,
@@ -134,10 +136,10 @@ impl Part for LanePart {
     }
 }
 
-impl Part for Clerk {
+impl Part for DeadlineWorker {
     fn health(&self) -> Option<Health> {
         Some(absent(
-            Clerk::absent(self),
+            DeadlineWorker::absent(self),
             "a stream of deliberations: nothing of theirs is parked or released; make it by `agentbus tenants apply`",
         ))
     }
@@ -213,7 +215,7 @@ impl Part for Fill {
     }
 }
 
-impl Part for Hooks {
+impl Part for WebhookDispatcher {
     fn health(&self) -> Option<Health> {
         Some(Health::degraded_if(self.trouble()))
     }

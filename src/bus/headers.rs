@@ -1,11 +1,11 @@
-//! Which headers does what the lane keeps bear?
+//! Which headers does what leaves a node bear? The ones that others go by, once each.
 
 use async_nats::{HeaderMap, header::HeaderValue};
 use bytes::Bytes;
 
 use crate::{
     domain::{Encoding, Verdict},
-    lanes::{DeadLetter, Notice, OutcomeStage, Request, Shipment},
+    lanes::{DeadLetter, Notice, OutcomeStage, Parcel, Request},
     review::{Address, Letter, Redriven},
     state::{Digest, MessageKey},
 };
@@ -38,20 +38,25 @@ pub(super) fn submitted(key: &MessageKey, digest: &Digest, request: &Request) ->
     headers
 }
 
-/// Of a delivery: what one in a live inbox bears. The recipient's name counts here: by a chosen reply
-/// subject an agent can have what is in its durable inbox sent into another's live one.
-pub(super) fn delivery(shipment: &Shipment, index: usize) -> HeaderMap {
+/// Of a delivery, into a live inbox or a durable one: all that the recipient learns beside the payload, and nothing of
+/// the sender's own headers. The recipient's name counts: by a chosen reply subject an agent can have what is in its
+/// durable inbox sent into another's live one.
+pub(super) fn delivery(
+    key: &MessageKey,
+    decision_id: &str,
+    traceparent: &str,
+    index: usize,
+    parcel: &Parcel,
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Delivery", format!("{}-{index}", shipment.decision_id));
-    headers.insert(DECISION, shipment.decision_id.as_str());
-    headers.insert("Agentbus-Message-Id", shipment.key.message.as_str());
-    headers.insert("Agentbus-Tenant", shipment.key.tenant.as_str());
-    headers.insert("Agentbus-Sender", shipment.key.sender.as_str());
-    trace(&mut headers, Some(&shipment.traceparent));
-    if let Some(parcel) = shipment.parcels.get(index) {
-        headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
-        headers.insert("Content-Type", parcel.encoding.content_type());
-    }
+    headers.insert("Agentbus-Delivery", format!("{decision_id}-{index}"));
+    headers.insert(DECISION, decision_id);
+    headers.insert("Agentbus-Message-Id", key.message.as_str());
+    headers.insert("Agentbus-Tenant", key.tenant.as_str());
+    headers.insert("Agentbus-Sender", key.sender.as_str());
+    headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
+    headers.insert("Content-Type", parcel.encoding.content_type());
+    trace(&mut headers, Some(traceparent));
     headers
 }
 
@@ -129,13 +134,6 @@ pub(crate) fn redriven(message: &Redriven) -> HeaderMap {
     headers
 }
 
-/// To be published only while the last on these subjects is the one with this sequence; 0: there is none.
-pub(super) fn expecting(mut headers: HeaderMap, last: u64, subjects: &str) -> HeaderMap {
-    headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
-    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects);
-    headers
-}
-
 pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
     let hex = headers.get(DIGEST)?;
     let mut digest = Digest::default();
@@ -196,7 +194,6 @@ mod tests {
         let submitted = submitted(&key, &[7; 32], &request);
         same("headers-submitted.txt", &submitted);
         assert_eq!(digest(&submitted), Some([7; 32]));
-        same("headers-expecting.txt", &expecting(HeaderMap::new(), 7, "tenant.acme.stored.*.*.planner.m-1"));
         let verdict = Verdict {
             message_id: None,
             status: Status::Delivered,

@@ -1,14 +1,12 @@
-//! What is kept of a tenant's learning, under its key.
+//! What is kept of a tenant's learning, and what the next judgement adds to it.
 
 use std::collections::VecDeque;
 
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-
-use crate::{
-    deliberation::learning::Learned,
-    domain::{DeliberationId, TenantId, Timestamp},
-    tenants::names::THRESHOLDS_BUCKET,
+use super::{
+    Case,
+    learning::{Change, Learned, SAMPLES, Sample, threshold},
 };
+use crate::domain::{DeliberationId, Tenant, Timestamp, impact::NOT_NEEDED, scale as scale_of};
 
 /// Deliberations that are known to have taught; a repeat of a later one is as good as impossible.
 const TAUGHT_MAX: usize = 64;
@@ -16,34 +14,34 @@ const TAUGHT_MAX: usize = 64;
 /// The value of a key.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The threshold that the operator had configured. With another, learning begins anew: the
     /// operator's word is the last.
-    pub(super) configured: f64,
+    pub configured: f64,
     /// Whose scores it is about. With another head learning begins anew. Absent: of a node without a model, or of
     /// a version that knew one head alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) scale: Option<String>,
-    pub(super) learned: Learned,
+    pub scale: Option<String>,
+    pub learned: Learned,
     /// The last that taught, so that none does twice.
-    pub(super) taught: VecDeque<DeliberationId>,
+    pub taught: VecDeque<DeliberationId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) last_change: Option<LastChange>,
+    pub last_change: Option<LastChange>,
 }
 
 /// How the threshold came to be what it is.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct LastChange {
-    pub(super) at: Timestamp,
-    pub(super) from: f64,
-    pub(super) to: f64,
-    pub(super) reason: String,
-    pub(super) deliberation: DeliberationId,
+pub struct LastChange {
+    pub at: Timestamp,
+    pub from: f64,
+    pub to: f64,
+    pub reason: String,
+    pub deliberation: DeliberationId,
 }
 
 impl Entry {
-    pub(super) fn new(configured: f64, scale: Option<&str>) -> Self {
+    fn new(configured: f64, scale: Option<&str>) -> Self {
         let learned = Learned::new(configured);
         Self {
             configured,
@@ -54,7 +52,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn note(&mut self, deliberation: &DeliberationId) {
+    fn note(&mut self, deliberation: &DeliberationId) {
         self.taught.push_back(deliberation.clone());
         while self.taught.len() > TAUGHT_MAX {
             self.taught.pop_front();
@@ -64,7 +62,7 @@ impl Entry {
 
 /// What is under a key.
 #[derive(Debug, Clone)]
-pub(super) enum Reading {
+pub enum Reading {
     Nothing,
     Entry(Box<Entry>),
     /// Another version's, or damaged. Neither used nor overwritten.
@@ -73,7 +71,7 @@ pub(super) enum Reading {
 
 impl Reading {
     /// What was learned from this configured threshold on this scale; on any, where the node has none.
-    pub(super) fn of(&self, configured: f64, scale: Option<&str>) -> Option<&Entry> {
+    pub fn of(&self, configured: f64, scale: Option<&str>) -> Option<&Entry> {
         let Reading::Entry(entry) = self else { return None };
         let from_here = entry.configured.total_cmp(&configured).is_eq();
         let comparable = scale.is_none() || entry.scale.as_deref() == scale;
@@ -81,45 +79,68 @@ impl Reading {
     }
 }
 
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct ReadingError(String);
+/// What a concluded deliberation adds to what is known.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lesson {
+    /// It says nothing about the threshold.
+    Nothing,
+    /// It has taught before.
+    Taught,
+    /// What is to be kept from now on, and how the threshold moves by it, if it does.
+    New { entry: Box<Entry>, change: Option<LastChange> },
+    /// What is kept cannot be read, and is not to be overwritten.
+    Unreadable,
+}
 
-impl<K> From<async_nats::error::Error<K>> for ReadingError
-where
-    K: Clone + std::fmt::Debug + std::fmt::Display + PartialEq,
-{
-    fn from(error: async_nats::error::Error<K>) -> Self {
-        Self(error.to_string())
+/// What this deliberation teaches, by what its tenant's judgements have taught so far.
+pub fn lesson(case: &Case, known: &Reading, tenant: &Tenant, scale: Option<&str>, now: Timestamp) -> Lesson {
+    if matches!(known, Reading::Unreadable) {
+        return Lesson::Unreadable;
+    }
+    let (id, adaptive) = (&case.parked.id, &tenant.deliberation.adaptive);
+    let configured = tenant.limits.deliberation_threshold;
+    let mut entry = known.of(configured, scale).cloned().unwrap_or_else(|| Entry::new(configured, scale));
+    if entry.taught.contains(id) {
+        return Lesson::Taught;
+    }
+    let in_force = threshold(configured, Some(&entry.learned), adaptive);
+    let Some(sample) = Sample::of(case, in_force) else { return Lesson::Nothing };
+    let (learned, change) = entry.learned.learn(sample, adaptive);
+    entry.learned = learned;
+    entry.note(id);
+    let change = change.map(|change| LastChange {
+        at: now,
+        from: change.from,
+        to: change.to,
+        reason: sentence(&change),
+        deliberation: id.clone(),
+    });
+    if change.is_some() {
+        entry.last_change.clone_from(&change);
+    }
+    Lesson::New { entry: Box::new(entry), change }
+}
+
+/// Whether another head told its impact, which says nothing about a threshold for this one.
+pub fn on_another_scale(case: &Case, scale: Option<&str>) -> bool {
+    let model = case.parked.impact.as_ref().map(|impact| impact.model.as_str());
+    match (model, scale) {
+        (Some(model), Some(own)) if model != NOT_NEEDED => scale_of(model) != own,
+        _ => false,
     }
 }
 
-pub(super) fn subject(tenant: &TenantId) -> String {
-    format!("$KV.{THRESHOLDS_BUCKET}.{tenant}")
-}
-
-/// The revision and what is there; 0 for nothing.
-pub(super) async fn read(bucket: &Stream<()>, tenant: &TenantId) -> Result<(u64, Reading), ReadingError> {
-    let message = match bucket.get_last_raw_message_by_subject(&subject(tenant)).await {
-        Ok(message) => message,
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-            return Ok((0, Reading::Nothing));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let reading = if message.headers.get("KV-Operation").is_some() {
-        // Deleted: the operator wants it forgotten.
-        Reading::Nothing
+fn sentence(change: &Change) -> String {
+    let Change { from, to, false_positives, false_negatives } = change;
+    if to > from {
+        format!(
+            "of the last {SAMPLES} that were judged, {false_positives} were parked for their impact and approved"
+        )
     } else {
-        match serde_json::from_slice(&message.payload) {
-            Ok(entry) => Reading::Entry(Box::new(entry)),
-            Err(error) => {
-                tracing::error!(%tenant, %error, "what was learned cannot be read; the floor is in force");
-                Reading::Unreadable
-            }
-        }
-    };
-    Ok((message.sequence, reading))
+        format!(
+            "of the last {SAMPLES} that were judged, {false_negatives} were below the threshold and denied"
+        )
+    }
 }
 
 #[cfg(test)]

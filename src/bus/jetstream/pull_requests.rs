@@ -5,10 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
+use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::json;
+
+use super::acknowledge::SENT_WITHIN;
 
 /// After the time at which the server ends a pull, an end that was not heard is assumed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -18,30 +20,19 @@ const REFUSED_FOR: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_millis(50);
 /// A loop that ends reads what had been pulled for so long.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
-/// For a word to the server, when it takes nothing.
-pub(super) const TELL_WITHIN: Duration = Duration::from_secs(2);
-
-/// How a loop that pulls has ended.
-pub(super) enum Ended {
-    /// It was told to.
-    Stopped,
-    /// There is no stream, or no consumer.
-    Absent,
-    Failed(String),
-}
-
 /// What a word of the server about a pull means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum PullStatus {
     /// The consumer is there.
     Served,
     Absent,
-    Nothing,
+    /// Of this pull alone.
+    Other,
 }
 
-/// Pulls under way, oldest first: the server fills them in this order.
+/// PullRequests under way, oldest first: the server fills them in this order.
 #[derive(Debug)]
-pub(super) struct Pulls {
+pub(super) struct PullRequests {
     /// The server ends a pull after this.
     expires: Duration,
     sent: VecDeque<Pull>,
@@ -57,7 +48,7 @@ struct Pull {
     until: Instant,
 }
 
-impl Pulls {
+impl PullRequests {
     pub(super) fn new(expires: Duration) -> Self {
         Self { expires, sent: VecDeque::new(), last: 0, refused_until: None, served: false }
     }
@@ -74,7 +65,7 @@ impl Pulls {
         let number = self.send(batch, now);
         let expires = u64::try_from(self.expires.as_nanos()).unwrap_or(u64::MAX);
         let body = json!({ "batch": batch, "expires": expires }).to_string();
-        publish(client, subject.to_owned(), format!("{inbox}.{number}"), body.into()).await
+        ask_server(client, subject.to_owned(), format!("{inbox}.{number}"), body.into()).await
     }
 
     /// Notes a pull and returns its number.
@@ -110,21 +101,25 @@ impl Pulls {
         }
     }
 
-    /// A word about a pull, which ends it.
-    pub(super) fn told(&mut self, status: StatusCode, message: &Message) -> Said {
+    /// What the server says of a pull ends it.
+    pub(super) fn status(&mut self, status: StatusCode, message: &Message) -> PullStatus {
         let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
         self.ended(number.unwrap_or_default());
         match status {
-            StatusCode::NO_RESPONDERS => Said::Absent,
+            StatusCode::NO_RESPONDERS => PullStatus::Absent,
             StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
                 self.served = true;
-                Said::Served
+                PullStatus::Served
             }
             _ => {
                 let why = message.description.as_deref().unwrap_or_default();
                 tracing::debug!(%status, why, "a pull has ended");
                 self.refused_until = Some(Instant::now() + REFUSED_FOR);
-                if why.eq_ignore_ascii_case("consumer deleted") { Said::Absent } else { Said::Nothing }
+                if why.eq_ignore_ascii_case("consumer deleted") {
+                    PullStatus::Absent
+                } else {
+                    PullStatus::Other
+                }
             }
         }
     }
@@ -148,14 +143,14 @@ impl Pulls {
     pub(super) async fn give_back<F: Future<Output = ()>>(
         &mut self,
         mut messages: Subscriber,
-        back: impl Fn(Message, Subject) -> F,
+        back: impl Fn(Message) -> F,
     ) {
         let deadline = Instant::now() + LAST_WITHIN;
         while self.outstanding() > 0 && Instant::now() < deadline {
             let Ok(Some(message)) = tokio::time::timeout(QUIET, messages.next()).await else { break };
-            if let (None, Some(reply)) = (message.status, message.reply.clone()) {
+            if message.status.is_none() && message.reply.is_some() {
                 self.arrived();
-                back(message, reply).await;
+                back(message).await;
             }
         }
         // Without interest the server forgets what is left of the pulls.
@@ -166,13 +161,13 @@ impl Pulls {
 }
 
 /// Asks JetStream something; the answer comes to `reply`.
-pub(super) async fn publish(
+pub(super) async fn ask_server(
     client: &Client,
     subject: String,
     reply: String,
     body: Bytes,
 ) -> Result<(), String> {
-    match tokio::time::timeout(TELL_WITHIN, client.publish_with_reply(subject, reply, body)).await {
+    match tokio::time::timeout(SENT_WITHIN, client.publish_with_reply(subject, reply, body)).await {
         Ok(sent) => sent.map_err(|error| error.to_string()),
         Err(_) => Err("NATS takes nothing".to_owned()),
     }
@@ -186,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_came_and_what_ended_is_no_longer_asked_for() {
-        let (mut pulls, now) = (Pulls::new(EXPIRES), Instant::now());
+        let (mut pulls, now) = (PullRequests::new(EXPIRES), Instant::now());
         let (first, second) = (pulls.send(2, now), pulls.send(8, now));
         assert_eq!(pulls.outstanding(), 10);
         pulls.arrived();

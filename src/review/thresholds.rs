@@ -2,44 +2,33 @@
 //! judgements move it, what was learned.
 //!
 //! [`Thresholds`] stands before the directory: the tenant that a message is governed by already has the
-//! threshold in force, so every stage sees the same number. What is learned is kept in JetStream, one
-//! key for each tenant, and read by all nodes; `teach.rs` writes it.
+//! threshold in force, so every stage sees the same number. What is learned is kept where all nodes read it,
+//! one key for each tenant; `teaching.rs` writes it.
 //!
 //! Unknown never means lax: as long as a node does not know what was learned, it takes the strictest
 //! that it can be, the floor.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use async_nats::{
-    Client,
-    jetstream::{self, Context},
-};
+use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use rand::Rng as _;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Notify, watch};
-
-use self::entry::{Reading, ReadingError};
-use crate::{
-    domain::{Scales, Tenant, TenantId, Timestamp},
-    lanes::Tenants,
-    shutdown::Shutdown,
-    supervisor::Supervisor,
-    telemetry::Metrics,
-    tenants::{Directory, names::THRESHOLDS_STREAM},
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
 };
 
-mod entry;
-mod teach;
+use crate::{
+    audit,
+    deliberation::lessons::{Entry, Reading},
+    domain::{Scales, Tenant, TenantId, Timestamp},
+    lanes::Tenants,
+    telemetry::Metrics,
+};
 
-/// For one answer of JetStream.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often it is looked whether something was learned.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks, also if a tenant is waited for that has just begun to learn.
@@ -51,21 +40,66 @@ const FRESH: Duration = Duration::from_secs(30);
 /// Keys asked for at one time.
 const READS_AT_ONCE: usize = 16;
 
+/// The operator's directory, with all that is in it.
+#[async_trait]
+pub trait AllTenants: Tenants {
+    fn tenants(&self) -> Arc<HashMap<TenantId, Arc<Tenant>>>;
+
+    /// Waits until it was read once.
+    async fn ready(&self);
+}
+
+/// Where what is learned is kept. `bus::LearnedBucket` is the one over JetStream.
+#[async_trait]
+pub trait LearnedStore: Send + Sync {
+    /// Changes with whatever is written.
+    async fn version(&self) -> Result<Version, LearnedError>;
+
+    /// What is kept of a tenant, and its revision; 0 for nothing.
+    async fn read(&self, tenant: &TenantId) -> Result<(u64, Reading), LearnedError>;
+
+    /// Writes it, if the revision is still this one.
+    async fn write(&self, tenant: &TenantId, revision: u64, entry: &Entry) -> Result<Written, LearnedError>;
+
+    /// Keeps the record of a change, once however often it is sent.
+    async fn record(&self, record: &audit::Entry) -> Result<(), LearnedError>;
+}
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LearnedError(pub String);
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    Now,
+    /// Somebody else was faster, or it is not known: read again.
+    Again(String),
+}
+
+/// Tells one state of the store from another, also after it was made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    pub created_ns: i128,
+    pub last_sequence: u64,
+}
+
 /// The directory, with the thresholds in force.
 pub struct Thresholds {
-    context: Context,
-    directory: Arc<Directory>,
-    node: String,
-    clock: fn() -> Timestamp,
-    metrics: Arc<Metrics>,
+    pub(super) store: Arc<dyn LearnedStore>,
+    pub(super) directory: Arc<dyn AllTenants>,
+    pub(super) node: String,
+    pub(super) clock: fn() -> Timestamp,
+    pub(super) metrics: Arc<Metrics>,
     /// What is learned on another scale is not in force here.
-    scales: Scales,
+    pub(super) scales: Scales,
     known: ArcSwap<Known>,
     /// Of tenants whose threshold is another than the configured one. A lock, as it is written only
     /// when a threshold or a tenant has changed; never more entries than the directory has.
     in_force: RwLock<HashMap<TenantId, InForce>>,
     /// Somebody needs a reading that is not there.
-    wanted: Notify,
+    pub(super) wanted: Notify,
     ready: watch::Sender<bool>,
 }
 
@@ -77,13 +111,6 @@ struct Known {
     readings: HashMap<TenantId, Reading>,
 }
 
-/// Tells one state of the bucket from another, also after it was made anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
-    created_ns: i128,
-    last_sequence: u64,
-}
-
 /// A tenant as it is governed.
 struct InForce {
     configured: Arc<Tenant>,
@@ -92,17 +119,15 @@ struct InForce {
 
 impl Thresholds {
     pub fn new(
-        client: Client,
-        directory: Arc<Directory>,
+        store: Arc<dyn LearnedStore>,
+        directory: Arc<dyn AllTenants>,
         node: &str,
         clock: fn() -> Timestamp,
         metrics: Arc<Metrics>,
         scales: Scales,
     ) -> Arc<Self> {
-        let mut context = jetstream::new(client);
-        context.set_timeout(ANSWER_TIMEOUT);
         Arc::new(Self {
-            context,
+            store,
             directory,
             node: node.to_owned(),
             clock,
@@ -113,14 +138,6 @@ impl Thresholds {
             wanted: Notify::new(),
             ready: watch::Sender::new(false),
         })
-    }
-
-    /// Begins to follow what is learned, until the shutdown.
-    pub fn start(self: &Arc<Self>, shutdown: &Shutdown, supervisor: &Supervisor) {
-        let thresholds = Arc::clone(self);
-        supervisor.keep("thresholds", shutdown.tracker(), shutdown.token().clone(), move || {
-            Arc::clone(&thresholds).follow()
-        });
     }
 
     /// Waits until everything was read once; the caller bounds the wait.
@@ -195,7 +212,8 @@ impl Thresholds {
         learning
     }
 
-    async fn follow(self: Arc<Self>) {
+    /// Follows what is learned, without end.
+    pub async fn follow(self: Arc<Self>) {
         self.directory.ready().await;
         loop {
             match self.read().await {
@@ -217,27 +235,21 @@ impl Thresholds {
     }
 
     /// Reads what tenants that learn have learned, unless it is known.
-    async fn read(&self) -> Result<(), ReadingError> {
+    async fn read(&self) -> Result<(), LearnedError> {
         let learning = self.learning();
         if learning.is_empty() {
             self.known.store(Arc::new(Known { at: Some(Instant::now()), ..Known::default() }));
             return Ok(());
         }
-        let bucket = self.context.get_stream_no_info(THRESHOLDS_STREAM).await.map_err(ReadingError::from)?;
-        let info = bucket.get_info().await.map_err(ReadingError::from)?;
-        let version = Some(Version {
-            created_ns: info.created.unix_timestamp_nanos(),
-            last_sequence: info.state.last_sequence,
-        });
+        let version = Some(self.store.version().await?);
         let known = self.known.load_full();
         let covered = learning.iter().all(|tenant| known.readings.contains_key(&tenant.id));
         let readings = if known.version == version && covered {
             known.readings.clone()
         } else {
-            let bucket = &bucket;
             let reads = stream::iter(learning).map(|tenant| async move {
-                let (_, reading) = entry::read(bucket, &tenant.id).await?;
-                Ok::<_, ReadingError>((tenant.id.clone(), reading))
+                let (_, reading) = self.store.read(&tenant.id).await?;
+                Ok::<_, LearnedError>((tenant.id.clone(), reading))
             });
             let mut readings = HashMap::new();
             let mut reads = reads.buffer_unordered(READS_AT_ONCE);
@@ -254,7 +266,7 @@ impl Thresholds {
 
 impl Tenants for Thresholds {
     fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        let configured = Directory::tenant(&self.directory, id)?;
+        let configured = self.directory.tenant(id)?;
         let threshold = self.threshold(&configured);
         if configured.limits.deliberation_threshold.total_cmp(&threshold).is_eq() {
             return Some(configured);
@@ -278,3 +290,6 @@ impl Tenants for Thresholds {
 fn strictest(tenant: &Tenant) -> f64 {
     tenant.limits.deliberation_threshold.min(tenant.deliberation.adaptive.floor)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_nats::{
-    Client,
+    Client, Message,
     jetstream::{self, AckKind, Context, stream::LastRawMessageErrorKind},
 };
 use bytes::Bytes;
@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 
 use super::{
     each_tenant::Served,
-    feed::{Feed, tell},
     subjects,
+    tenant_consumers::{self, TenantConsumers},
 };
 use crate::{
     cpu::{Cpu, Work},
@@ -47,8 +47,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(600);
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tells the webhook.
-pub struct Hooks {
-    feed: Arc<Feed>,
+pub struct WebhookDispatcher {
+    consumers: Arc<TenantConsumers>,
     context: Context,
     webhook: Webhook,
     /// Calls for one event.
@@ -70,7 +70,7 @@ enum NotTold {
     Unavailable(String),
 }
 
-impl Hooks {
+impl WebhookDispatcher {
     pub fn new(
         client: Client,
         webhook: Webhook,
@@ -81,9 +81,9 @@ impl Hooks {
     ) -> Arc<Self> {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER_TIMEOUT);
-        let feed = Feed::new(client, WEBHOOKS_CONSUMER, CALLS_PER_TENANT, CALLS_MAX);
+        let consumers = TenantConsumers::new(client, WEBHOOKS_CONSUMER, CALLS_PER_TENANT, CALLS_MAX);
         let failed = Mutex::new(None);
-        Arc::new(Self { feed, context, webhook, attempts: attempts.into(), clock, metrics, cpu, failed })
+        Arc::new(Self { consumers, context, webhook, attempts: attempts.into(), clock, metrics, cpu, failed })
     }
 
     /// Works until the shutdown; calls that are being made then still end.
@@ -94,15 +94,15 @@ impl Hooks {
         shutdown: &Shutdown,
         supervisor: &Supervisor,
     ) {
-        let hooks = Arc::clone(self);
-        self.feed.start("webhook", Served { directory, skew }, shutdown, supervisor, move |message| {
-            Arc::clone(&hooks).tell(message)
+        let dispatcher = Arc::clone(self);
+        self.consumers.start("webhook", Served { directory, skew }, shutdown, supervisor, move |event| {
+            Arc::clone(&dispatcher).dispatch(event)
         });
     }
 
     /// What is wrong, for people.
     pub fn trouble(&self) -> Option<String> {
-        let unread = match self.feed.absent() {
+        let unread = match self.consumers.absent() {
             0 => None,
             absent => Some(format!(
                 "the events of {} cannot be read: there is no stream",
@@ -112,10 +112,11 @@ impl Hooks {
         unread.or_else(|| self.failed.lock().as_ref().map(|cause| format!("the last call: {cause}")))
     }
 
-    async fn tell(self: Arc<Self>, message: jetstream::Message) {
-        let attempt = message.info().ok().and_then(|info| u64::try_from(info.delivered).ok()).unwrap_or(1);
+    /// What the consumer is told of it. If that is lost it comes again, and is told again under the same id.
+    async fn dispatch(self: Arc<Self>, event: tenant_consumers::Event) -> AckKind {
+        let tenant_consumers::Event { message, attempt } = event;
         let subject = message.subject.as_str();
-        let reply = match self.occasion(&message).await {
+        match self.occasion(&message).await {
             Ok(Some(occasion)) => self.call(&occasion, attempt).await,
             Ok(None) => AckKind::Ack,
             Err(NotTold::Unavailable(cause)) => {
@@ -127,9 +128,7 @@ impl Hooks {
                 self.metrics.webhook_dropped("unreadable");
                 AckKind::Term
             }
-        };
-        // If that is lost it comes again, and is told again under the same id.
-        tell(&message, reply).await;
+        }
     }
 
     async fn call(&self, occasion: &Occasion, attempt: u64) -> AckKind {
@@ -157,7 +156,7 @@ impl Hooks {
     }
 
     /// `None`: not worth telling.
-    async fn occasion(&self, message: &jetstream::Message) -> Result<Option<Occasion>, NotTold> {
+    async fn occasion(&self, message: &Message) -> Result<Option<Occasion>, NotTold> {
         let (tenant, id) = subjects::deliberation_of(&message.subject)
             .map_err(|error| NotTold::Unreadable(error.to_string()))?;
         let event = self.read(&tenant, message.payload.clone()).await?;
