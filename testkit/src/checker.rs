@@ -360,7 +360,7 @@ fn faults(known: &Known, records: Records) -> Vec<What> {
             let read = recipients.len();
             let agree = usize::try_from(said).is_ok_and(|said| said == read);
             match to {
-                _ if read == 0 => faults.push(What::NotDelivered { told: said, read }),
+                _ if read == 0 && said > 0 => faults.push(What::NotDelivered { told: said, read }),
                 To::Many if !agree => faults.push(What::Partly { told: said, read }),
                 To::One | To::Many => {}
             }
