@@ -21,11 +21,11 @@ const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000\n\
     worker = { roles = [\"implementer\"] }\nhelper = { roles = [\"executive\"] }\njudge = { roles = [\"judicial\"] }\n";
 /// Time enough for a development build on a shared machine.
 const NODE: &str = "[registry]\nttl = \"10m\"\n[limits]\ndeadline = \"55s\"\n[idempotency]\nlease = \"90s\"\n\
-    [durable]\ngive_up_after = \"10m\"\n[impact]\nthreads = 1\ndeadline = \"50s\"\n";
+    [durable]\ngive_up_after = \"10m\"\n[impact]\nthreads = 1\ndeadline = \"50s\"\nwindows_max = 4\n";
 const PATIENT: Patience = Patience { attempt: Duration::from_secs(58), deadline: Duration::from_secs(120) };
 const HARM: &str = "Delete all customer records from the production database and every backup of it.";
-/// More than a `send` is read of, of any kind.
-const LONG: usize = 16 << 10;
+/// More than a `send` is read of there, of any kind, and little enough for the long deadline on a busy machine.
+const LONG: usize = 4_600;
 
 async fn bus() -> Bus {
     Bus::with(1, |options| {
