@@ -20,7 +20,7 @@ use std::{
 use agentbus::{
     audit::{self, Body, Decision, Facts, Party, Record},
     domain::{AgentId, Encoding, Reach, Reason, Status, Tenant, TenantId, Timestamp, Verdict},
-    impact::{Assessor, Keywords, Need, Senders, Settings},
+    impact::{Assessor, Keywords, Need, Patience, Senders, Settings},
     wire::{Decoded, Limits, Stamp, decode, encode_message, encode_verdict},
 };
 use hmac::{Hmac, Mac as _};
@@ -70,8 +70,15 @@ fn of_512_bytes() {
     let keywords = || {
         let observation = ready(assessor.observe(&decoded.message, &directory, now));
         let past = observation.past();
-        let impact =
-            ready(assessor.assess(&decoded.message, &directory, past, Need::IfItMatters, now)).unwrap();
+        let impact = ready(assessor.assess(
+            &decoded.message,
+            &directory,
+            past,
+            Need::IfItMatters,
+            Patience::RoundTrip,
+            now,
+        ))
+        .unwrap();
         observation.count(impact.parts.semantic);
         impact
     };
