@@ -27,7 +27,6 @@ mod alone;
 pub mod classifier;
 #[cfg(feature = "model")]
 pub mod distilbert;
-pub mod evaluate;
 #[cfg(feature = "model")]
 pub mod guard;
 mod history;
@@ -42,7 +41,6 @@ mod senders;
 mod settings;
 pub mod signals;
 pub mod text;
-pub mod train;
 mod unscored;
 mod weights;
 

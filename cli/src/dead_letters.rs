@@ -2,12 +2,15 @@
 
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use agentbus::{
+    bus::DeadLetterStreams,
     domain::TenantId,
     phrase::{causes, counted},
+    review::{Address, DeadLetters, LETTERS_MAX, Letter},
 };
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -18,13 +21,6 @@ use super::{
     operator::Operator,
     printable::{self, Page},
 };
-
-mod letters;
-
-use letters::{Address, Letter, Letters};
-
-/// Letters that one command lists or redrives.
-const LETTERS_MAX: u64 = 1_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -130,8 +126,8 @@ pub(super) async fn run(args: DeadLettersArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn letters_of(operator: &Operator) -> anyhow::Result<Letters> {
-    Ok(Letters::new(operator.connect().await?))
+async fn letters_of(operator: &Operator) -> anyhow::Result<DeadLetters> {
+    Ok(DeadLetters::new(Arc::new(DeadLetterStreams::new(operator.connect().await?))))
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
@@ -179,7 +175,7 @@ async fn redrive(args: RedriveArgs) -> anyhow::Result<ExitCode> {
             Ok(()) => say(&format!("redriven  {}\n", letter.address))?,
             Err(error) => {
                 failed += 1;
-                sayln!("kept      {}: {}", letter.address, causes(error.as_ref()))?;
+                sayln!("kept      {}: {}", letter.address, causes(&error))?;
             }
         }
     }
@@ -214,27 +210,16 @@ async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As many as there were at the beginning, a batch at a time: those that come meanwhile stay.
-async fn give_up_all(letters: &Letters, tenant: &TenantId, meant: bool) -> anyhow::Result<ExitCode> {
-    let tenant = std::slice::from_ref(tenant);
-    let total = letters.count(tenant).await?;
+/// As many as there were at the beginning: those that come meanwhile stay.
+async fn give_up_all(letters: &DeadLetters, tenant: &TenantId, meant: bool) -> anyhow::Result<ExitCode> {
     if !meant {
+        let total = letters.count(std::slice::from_ref(tenant)).await?;
         bail!(
             "nothing of {total} is deleted yet: deleted letters are gone for good; say --yes if that is meant"
         );
     }
-    let mut left = total;
-    while left > 0 {
-        let batch = letters.oldest(tenant, left.min(LETTERS_MAX)).await?;
-        if batch.is_empty() {
-            break;
-        }
-        for letter in &batch {
-            letters.delete(letter).await.with_context(|| letter.address.to_string())?;
-        }
-        left = left.saturating_sub(batch.len() as u64);
-    }
-    sayln!("deleted  {}", counted(total - left, "letter"))?;
+    let deleted = letters.delete_all(tenant).await?;
+    sayln!("deleted  {}", counted(deleted, "letter"))?;
     Ok(ExitCode::SUCCESS)
 }
 

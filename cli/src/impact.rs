@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-mod line;
 mod replay;
-mod tally;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

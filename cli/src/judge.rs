@@ -1,21 +1,15 @@
-//! Who says how harmful words sound, on the command line: the model that was asked for, or keywords.
-//!
-//! Shared by `score` and `model`. What a text becomes, which windows it is read in, and that the
-//! highest counts, is the node's own code.
+//! Who says how harmful words sound, on the command line: the model that was asked for, or keywords. Shared by
+//! `score` and `model`.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread};
-
-use agentbus::{
-    domain::Message,
-    impact::{Keywords, Precision, Semantic},
-};
-use clap::{Args, ValueEnum};
+use std::{num::NonZeroUsize, path::PathBuf, thread};
 
 #[cfg(feature = "model")]
 use agentbus::impact::{
-    classifier::{Classifier, ClassifierError, ClassifierSession},
-    model::Source,
+    classifier::{Classifier, ClassifierError},
+    model::{Precision, Source},
 };
+use agentbus_modelkit::judge::Judge;
+use clap::{Args, ValueEnum};
 
 /// Which scorer, and how many of it.
 #[derive(Debug, Args)]
@@ -38,7 +32,7 @@ pub(super) struct ModelArgs {
     pub(super) model_dir: Option<PathBuf>,
     /// How to compute; auto is the fastest that this CPU has
     #[arg(long, value_enum, default_value_t)]
-    pub(super) precision: Precision,
+    pub(super) precision: PrecisionArg,
     /// Another head over the same encoder, such as a tenant's own
     #[arg(long, value_name = "FILE")]
     pub(super) head: Option<PathBuf>,
@@ -59,6 +53,29 @@ enum ScorerArg {
     /// A count of alarming words
     #[cfg_attr(not(feature = "model"), default)]
     Keywords,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum PrecisionArg {
+    // The fastest that the processor has.
+    #[default]
+    Auto,
+    F32,
+    Bf16,
+    Int8,
+}
+
+#[cfg(feature = "model")]
+impl PrecisionArg {
+    /// As a model takes it.
+    pub(super) fn asked(self) -> Option<Precision> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(Precision::F32),
+            Self::Bf16 => Some(Precision::Bf16),
+            Self::Int8 => Some(Precision::Int8),
+        }
+    }
 }
 
 impl ThreadArgs {
@@ -106,91 +123,3 @@ impl ModelArgs {
         }
     }
 }
-
-/// A scorer that any number of threads can work with.
-pub(super) enum Judge {
-    Keywords,
-    #[cfg(feature = "model")]
-    Model(Classifier),
-}
-
-/// One thread's own.
-pub(super) enum Seat {
-    Keywords,
-    #[cfg(feature = "model")]
-    Model(ClassifierSession),
-}
-
-/// What a scorer says of one message.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Said {
-    pub semantic: Semantic,
-    /// Read, over all windows.
-    pub tokens: usize,
-    /// Its own tokenising, and its share of the batch by tokens.
-    pub elapsed_us: u64,
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum JudgeError {
-    #[error("the scorer gave no answer")]
-    Missing,
-    #[cfg(feature = "model")]
-    #[error("{0}")]
-    TooLong(agentbus::impact::model::TooLong),
-    #[cfg(feature = "model")]
-    #[error("{0}")]
-    NoScore(agentbus::impact::Unscored),
-    #[cfg(feature = "model")]
-    #[error("{0}")]
-    Model(Arc<ClassifierError>),
-}
-
-impl Judge {
-    /// The model within the program.
-    #[cfg(feature = "model")]
-    pub(super) fn inside() -> anyhow::Result<Self> {
-        Ok(Judge::Model(Classifier::load(&Source::Embedded, None)?))
-    }
-
-    pub(super) fn seat(&self) -> Seat {
-        match self {
-            Judge::Keywords => Seat::Keywords,
-            #[cfg(feature = "model")]
-            Judge::Model(model) => Seat::Model(model.session()),
-        }
-    }
-
-    #[cfg(feature = "model")]
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Judge::Keywords => "keywords",
-            Judge::Model(model) => model.name(),
-        }
-    }
-}
-
-impl Seat {
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Seat::Keywords => "keywords",
-            #[cfg(feature = "model")]
-            Seat::Model(session) => session.name(),
-        }
-    }
-
-    /// One answer for each message, in their order.
-    pub(super) fn semantics(&mut self, messages: &[Arc<Message>]) -> Vec<Result<Said, JudgeError>> {
-        match self {
-            Seat::Keywords => messages
-                .iter()
-                .map(|message| Ok(Said { semantic: Keywords::of(message).into(), tokens: 0, elapsed_us: 0 }))
-                .collect(),
-            #[cfg(feature = "model")]
-            Seat::Model(session) => windows::semantics(session, messages),
-        }
-    }
-}
-
-#[cfg(feature = "model")]
-pub(super) mod windows;

@@ -32,6 +32,8 @@ mod operator;
 mod paint;
 mod parked;
 mod printable;
+#[cfg(feature = "model")]
+mod progress;
 mod score;
 mod send;
 mod server;

@@ -6,16 +6,11 @@ use clap::{Args, Subcommand};
 
 mod bench;
 mod checks;
-mod data;
 mod evaluate;
 mod guard;
 mod info;
-mod rows;
-mod score_texts;
 mod train_head;
 mod verify;
-
-pub(super) use score_texts::in_order;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

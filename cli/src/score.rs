@@ -21,14 +21,9 @@ use super::{
     output::{self, Reader, offer},
 };
 
-mod line;
-mod once;
 mod split;
 mod work;
 
-pub(super) use line::bare_message;
-#[cfg(feature = "model")]
-pub(super) use line::{LineError, ask};
 use split::{Batch, Lines};
 use work::{Answers, Work};
 

@@ -7,9 +7,10 @@ use agentbus::impact::{
     reference::{self, Reference, Text},
     semantic::Prepared,
 };
+use agentbus_modelkit::line::bare_message;
 use futures_util::future::join_all;
 
-use crate::{parked::Gauge, score::bare_message};
+use crate::parked::Gauge;
 
 /// All texts are scored within this, or it is told that they were not. The model takes a second.
 const WITHIN: Duration = Duration::from_secs(20);

@@ -6,9 +6,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Barrier},
-    thread,
-    time::Instant,
+    sync::Arc,
 };
 
 use agentbus::impact::{
@@ -16,12 +14,11 @@ use agentbus::impact::{
     model::{Choice, Engine, Model, ModelError, Options, Part, Session, Source, Windows},
     text::normalized,
 };
-use anyhow::{Context as _, anyhow, ensure};
+use agentbus_modelkit::speed::{Row, Throughput, measure, row, window_of};
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::rows::{Row, row, say_rows, window_of};
 use crate::judge::ModelArgs;
 
 const TEXTS_MAX: usize = 100_000;
@@ -66,20 +63,6 @@ enum EngineArg {
     Candle,
     /// The kernels, or nothing
     Kernels,
-}
-
-#[derive(Debug, Serialize)]
-struct Throughput {
-    texts: usize,
-    tokens: usize,
-    /// One text at a time.
-    batch1: f64,
-    batch8: f64,
-    threads: usize,
-    /// As many instances, eight texts at a time, together.
-    batch8_threads: f64,
-    /// Of that to one instance.
-    threads_ratio: f64,
 }
 
 pub(super) fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
@@ -160,6 +143,14 @@ impl BenchArgs {
     }
 }
 
+fn say_rows(rows: &[Row]) -> anyhow::Result<()> {
+    sayln!("\n  {:>6} {:>12} {:>12} {:>12}", "tokens", "median", "p10", "p90")?;
+    for Row { tokens, median_us, p10_us, p90_us } in rows {
+        sayln!("  {tokens:>6} {median_us:>9.0} us {p10_us:>9.0} us {p90_us:>9.0} us")?;
+    }
+    Ok(())
+}
+
 /// With its head, which says how many layers run; an encoder without one runs all of them.
 fn load(args: &BenchArgs) -> Result<Arc<Model>, Box<ModelError>> {
     let engine = match args.engine {
@@ -225,62 +216,6 @@ fn texts(model: &Model, path: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
     }
     ensure!(!windows.is_empty(), "{} has no texts", path.display());
     Ok(windows)
-}
-
-fn measure(model: &Arc<Model>, windows: &[Vec<u32>], threads: NonZeroUsize) -> anyhow::Result<Throughput> {
-    let mut session = model.session();
-    run_all(&mut session, windows.get(..windows.len().min(64)).unwrap_or(windows), 8)?;
-    let texts = windows.len() as f64;
-    // One thread before and after the many: a machine that changes its pace shows.
-    let batch1 = texts / run_all(&mut session, windows, 1)?;
-    let before = run_all(&mut session, windows, 8)?;
-    let together = run_together(model, windows, threads)?;
-    let after = run_all(&mut session, windows, 8)?;
-    let batch8 = texts / f64::midpoint(before, after);
-    let batch8_threads = texts * threads.get() as f64 / together;
-    Ok(Throughput {
-        texts: windows.len(),
-        tokens: windows.iter().map(Vec::len).sum(),
-        batch1,
-        batch8,
-        threads: threads.get(),
-        batch8_threads,
-        threads_ratio: batch8_threads / batch8,
-    })
-}
-
-/// Seconds that one instance takes for all of them.
-fn run_all(session: &mut Session, windows: &[Vec<u32>], batch: usize) -> anyhow::Result<f64> {
-    let started = Instant::now();
-    for some in windows.chunks(batch.max(1)) {
-        let some: Vec<&[u32]> = some.iter().map(Vec::as_slice).collect();
-        std::hint::black_box(session.pooled(&some)?);
-    }
-    Ok(started.elapsed().as_secs_f64())
-}
-
-/// Seconds from when the first begins until the last of as many instances has done all of them.
-fn run_together(model: &Arc<Model>, windows: &[Vec<u32>], threads: NonZeroUsize) -> anyhow::Result<f64> {
-    let ready = Barrier::new(threads.get() + 1);
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads.get())
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut session = model.session();
-                    let warm =
-                        run_all(&mut session, windows.get(..windows.len().min(64)).unwrap_or(windows), 8);
-                    ready.wait();
-                    warm.and_then(|_| run_all(&mut session, windows, 8))
-                })
-            })
-            .collect();
-        ready.wait();
-        let started = Instant::now();
-        for thread in running {
-            thread.join().map_err(|_| anyhow!("an instance stopped without an answer"))??;
-        }
-        Ok(started.elapsed().as_secs_f64())
-    })
 }
 
 fn write_pooled(session: &mut Session, windows: &[Vec<u32>], out: &Path) -> anyhow::Result<()> {

@@ -2,18 +2,16 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use agentbus::impact::evaluate::{
-    Figures, Grades, Judged, Report, by_group, by_level, grades_by_group, html, worst,
+use agentbus_modelkit::{
+    data::{self, Labelled, Part, Source},
+    evaluate::{Figures, Grades, Judged, Report, by_group, by_level, grades_by_group, html, worst},
+    judge::judged,
 };
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{
-    data::{self, Labelled, Part},
-    score_texts::judged,
-};
-use crate::{judge::JudgeArgs, limits::LimitsArgs, output::say};
+use crate::{judge::JudgeArgs, limits::LimitsArgs, output::say, progress::with_bar};
 
 #[derive(Debug, Args)]
 #[command(
@@ -79,9 +77,11 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
     let limits = args.limits.limits()?;
     let usual = limits.as_ref().map_or(0.5, |limits| limits.deliberation_threshold);
     let threshold = args.threshold.unwrap_or(usual);
-    let judged = judged(&judge, &texts, args.judge.threads(), limits.as_ref())?;
+    let threads = args.judge.threads();
+    let judged =
+        with_bar(texts.len(), |progress| judged(&judge, &texts, threads, limits.as_ref(), progress))?;
     let figures = Figures::of(&judged, threshold);
-    let names: Vec<String> = sources.iter().map(|source| name(&source.path)).collect();
+    let names: Vec<String> = sources.iter().map(Source::name).collect();
     if let Some(path) = &args.html {
         let data = names.join(", ");
         let page = html(Report { model: judge.name(), data: &data, threshold, judged: &judged });
@@ -96,11 +96,6 @@ pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Without folders, which are of no use to a reader elsewhere.
-pub(super) fn name(path: &std::path::Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn all_as_json(judged: &[Judged], figures: &Figures, model: &str, data: &[String]) -> Value {

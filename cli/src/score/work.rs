@@ -14,19 +14,17 @@ use agentbus::{
     domain::{Impact, LEVELS, Weights},
     impact::alone,
 };
+use agentbus_modelkit::{
+    judge::{Judge, JudgeError, Said, Seat},
+    line::{Ask, ask},
+};
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{
-    line::{Ask, ask},
-    split::{Batch, Line},
-};
-use crate::{
-    judge::{Judge, JudgeError, Said, Seat},
-    printable,
-};
+use super::split::{Batch, Line};
+use crate::printable;
 
 /// What is written for one batch.
 #[derive(Debug, Default)]
