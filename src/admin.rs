@@ -16,14 +16,17 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    config,
+    config, health,
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::{Format, Metrics},
 };
 
+mod board;
 mod connections;
 mod server;
+
+pub use board::{Board, PartHealth};
 
 /// What the node's health is read from.
 pub trait Health: Send + Sync + 'static {
@@ -41,48 +44,23 @@ pub struct Report {
     /// `false`: restart it.
     pub live: bool,
     /// Every part must be up for the node to serve.
-    pub parts: Vec<Part>,
-}
-
-/// One thing the node depends on.
-#[derive(Debug, Clone)]
-pub struct Part {
-    pub name: &'static str,
-    pub state: PartState,
-    /// For people: what it means, and what to do.
-    pub note: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PartState {
-    Up,
-    /// Works, with less than all; the note says with what less.
-    Degraded,
-    Down,
-}
-
-impl PartState {
-    fn as_str(self) -> &'static str {
-        match self {
-            PartState::Up => "up",
-            PartState::Degraded => "degraded",
-            PartState::Down => "down",
-        }
-    }
+    pub parts: Vec<PartHealth>,
 }
 
 impl Report {
     pub fn ready(&self) -> bool {
-        self.parts.iter().all(|part| part.state != PartState::Down)
+        self.parts.iter().all(|part| part.health.state != health::State::Down)
     }
 
     fn json(&self) -> Value {
         let parts: serde_json::Map<String, Value> = self
             .parts
             .iter()
-            .map(|part| (part.name.to_owned(), json!({ "state": part.state.as_str(), "note": part.note })))
+            .map(|PartHealth { name, health, .. }| {
+                ((*name).to_owned(), json!({ "state": health.state.as_str(), "note": health.note }))
+            })
             .collect();
-        let degraded = self.parts.iter().any(|part| part.state == PartState::Degraded);
+        let degraded = self.parts.iter().any(|part| part.health.state == health::State::Degraded);
         let status = match (self.ready(), degraded) {
             (false, _) => "not ready",
             (true, true) => "degraded",

@@ -3,30 +3,33 @@
 //! The only place that names concrete backends.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use async_nats::{Client, ConnectErrorKind};
+use async_trait::async_trait;
 
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Bus, BusError, Clerk, Deliberations, Fill, Hooks, Inbound, JetStreamLane, Link, Micro, Outbox,
-        Peers, RecordsProbe, RoundTrips, Thresholds,
+        self, Bus, BusError, DeadlineWorker, Deliberations, Fill, Inbound, JetStreamLane, LearnedBucket,
+        Link, Micro, Outbox, Peers, RecordsProbe, RoundTrips, WebhookDispatcher,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
     deliberation::DeliberationLog,
     domain::{Tenant, TenantId, Timestamp},
+    health::Part,
     impact::{self, Assessor, Meter, Senders, semantic},
     lanes::{
         Admission, AdmissionLimits, DurableLane, Lanes, Limits, QuestionLimits, Questions, RetryGrace,
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
-    review::{Agents, Lists, Reviewers},
+    review::{Agents, AllTenants, Deadlines, LearnedStore, Lists, Release, Reviewers, Thresholds},
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{
@@ -45,7 +48,7 @@ mod reach;
 mod reload;
 
 pub use check::{Checked, check};
-use health::{NodeHealth, Serving};
+use health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer};
 pub use reach::{Tried, reach};
 pub use reload::Reload;
 
@@ -139,7 +142,8 @@ async fn serve(
 
     // Before it is connected: loading takes a moment, and readiness waits for it.
     let model = load_model(&config.impact, &metrics).await?;
-    health.model(&model);
+    let scorer = Scorer::new(model.state.clone());
+    health.add("model", Arc::clone(&scorer) as Arc<dyn Part>);
     let Some(client) = connect(&config, &metrics, &shutdown).await? else { return Ok(()) };
     let every = config.nats.ping_interval;
     let jetstream = RoundTrips::watch("jetstream", client.clone(), every, &background, &supervisor);
@@ -153,14 +157,17 @@ async fn serve(
         async move { directory.follow(&client).await }
     });
     let thresholds = Thresholds::new(
-        client.clone(),
-        Arc::clone(&directory),
+        LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
+        Arc::clone(&directory) as Arc<dyn AllTenants>,
         &config.node.name,
         clock,
         Arc::clone(&metrics),
         semantic::scales(&*model.scorer, &model.heads),
     );
-    thresholds.start(&background, &supervisor);
+    let learned = Arc::clone(&thresholds);
+    supervisor.keep("thresholds", background.tracker(), background.token().clone(), move || {
+        Arc::clone(&learned).follow()
+    });
     let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
@@ -255,16 +262,24 @@ async fn serve(
         lists: Lists::default(),
         cpu: Arc::clone(&cpu),
     };
-    let hooks = webhook.map(|(webhook, attempts)| {
-        Hooks::new(client.clone(), webhook, attempts, clock, Arc::clone(&metrics), Arc::clone(&cpu))
+    let webhooks = webhook.map(|(webhook, attempts)| {
+        WebhookDispatcher::new(
+            client.clone(),
+            webhook,
+            attempts,
+            clock,
+            Arc::clone(&metrics),
+            Arc::clone(&cpu),
+        )
     });
     let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
-    let clerk = Clerk::new(
-        client.clone(),
-        Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
-        Arc::clone(&lanes),
-        Arc::clone(&thresholds),
-    );
+    let deadlines = Deadlines {
+        log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
+        lanes: Arc::clone(&lanes) as Arc<dyn Release>,
+        thresholds: Arc::clone(&thresholds),
+        clock,
+    };
+    let deadlines = DeadlineWorker::new(client.clone(), deadlines, skew.clone(), Arc::clone(&metrics));
     let bus = Arc::new(Bus::new(
         client.clone(),
         Arc::clone(&lanes),
@@ -283,22 +298,34 @@ async fn serve(
         ours.into_iter().flatten().collect()
     };
     let peers = Peers::new(&config.node.name, client.clone(), &config.nats, links).await?;
-    health.serve(Serving {
+    health.connected_by(Connections {
         bus: Arc::clone(&bus),
         jetstream,
-        peers: Arc::clone(&peers),
-        records,
-        skew: skew.clone(),
-        supervisor: supervisor.clone(),
-        directory: Arc::clone(&directory),
-        stores: stores.clone(),
-        lanes,
-        outbox: Arc::clone(&outbox),
-        clerk: clerk.clone(),
-        fill: Arc::clone(&fill),
         lane: Arc::clone(&lane),
-        inbound: Arc::clone(&inbound),
-        hooks: hooks.clone(),
+        started: health.started,
+    });
+    scorer.asked_by(&lanes);
+    let parts: [(&str, Arc<dyn Part>); 12] = [
+        ("name", Arc::new(Name { node: config.node.name.clone(), peers: Arc::clone(&peers) })),
+        ("clock", Arc::new(skew.clone())),
+        ("outbox", Arc::clone(&outbox) as _),
+        ("records", records),
+        ("lane", Arc::new(LanePart { lane: Arc::clone(&lane), inbound: Arc::clone(&inbound) })),
+        ("tenants", Arc::clone(&directory) as _),
+        ("store", Arc::new(stores.clone())),
+        ("policy", Arc::new(Policy(Arc::clone(&lanes)))),
+        ("deliberations", Arc::new(deadlines.clone())),
+        ("streams", Arc::clone(&fill) as _),
+        ("thresholds", Arc::clone(&thresholds) as _),
+        ("restarts", Arc::new(supervisor.clone())),
+    ];
+    let webhook = webhooks.clone().map(|webhooks| ("webhook", webhooks as Arc<dyn Part>));
+    parts.into_iter().chain(webhook).for_each(|(name, part)| health.add(name, part));
+    health.numbers(Numbers {
+        directory: Arc::clone(&directory),
+        lanes,
+        skew: skew.clone(),
+        stores: stores.clone(),
         thresholds: Arc::clone(&thresholds),
     });
 
@@ -328,11 +355,11 @@ async fn serve(
             started => started?,
         }
         peers.start(&background, &supervisor);
-        clerk.start(directory.clone(), &shutdown, &supervisor);
+        deadlines.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
         fill.start(&shutdown, &supervisor);
-        if let Some(hooks) = &hooks {
-            hooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
+        if let Some(webhooks) = &webhooks {
+            webhooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
         }
         health.started();
         tracing::info!(node = config.node.name, tenants = directory.tenants().len(), "serving");
@@ -447,6 +474,17 @@ fn refused(kind: ConnectErrorKind) -> bool {
 impl Tenants for Directory {
     fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         Directory::tenant(self, id)
+    }
+}
+
+#[async_trait]
+impl AllTenants for Directory {
+    fn tenants(&self) -> Arc<HashMap<TenantId, Arc<Tenant>>> {
+        Directory::tenants(self)
+    }
+
+    async fn ready(&self) {
+        Directory::ready(self).await;
     }
 }
 

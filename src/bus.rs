@@ -29,45 +29,46 @@ use crate::{
 };
 
 mod answers;
-mod clerk;
 mod dead_letters;
+mod deadlines;
 mod deliberations;
 mod each_tenant;
-mod feed;
 mod fill;
+mod headers;
 mod heads;
-mod hooks;
 mod inbound;
 mod intake;
+mod jetstream;
 mod lane;
+mod learned;
 mod micro;
 mod outbox;
 mod peers;
-mod pulls;
 mod records_probe;
 mod round_trips;
 mod server_list;
 mod server_time;
 pub(crate) mod subjects;
-mod thresholds;
+mod tenant_consumers;
+mod webhooks;
 
 use intake::{Headers, Incoming, Intake, Subscription};
 use server_list::Servers;
 
-pub use clerk::Clerk;
 pub use dead_letters::DeadLetterStreams;
+pub use deadlines::DeadlineWorker;
 pub use deliberations::Deliberations;
 pub use fill::Fill;
-pub use hooks::Hooks;
 pub use inbound::Inbound;
 pub use lane::JetStreamLane;
+pub use learned::LearnedBucket;
 pub use micro::Micro;
 pub use outbox::Outbox;
 pub use peers::{Link, Peers};
 pub use records_probe::RecordsProbe;
 pub use round_trips::RoundTrips;
 pub use server_time::watch_server_time;
-pub use thresholds::Thresholds;
+pub use webhooks::WebhookDispatcher;
 
 /// For the server's word that no more requests come to a node that stops.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);

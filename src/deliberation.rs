@@ -18,6 +18,7 @@ use crate::{
 mod case;
 mod electorate;
 pub mod learning;
+pub mod lessons;
 mod rules;
 
 pub use case::{COMMENT_BYTES_MAX, Case, Conclusion, Decision, ReplayError, VoteRefused};

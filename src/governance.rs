@@ -17,6 +17,7 @@ mod recipients;
 mod redact;
 mod route;
 mod rules;
+mod seen;
 mod structure;
 mod units;
 
@@ -29,6 +30,7 @@ pub use recipients::{Addressed, Lookup, Permitted, Unaddressed, View};
 pub use redact::redact;
 pub use route::{Assessed, Route, Routed};
 pub use rules::{Precondition, Purpose, RetryMode, Rules};
+pub use seen::Seen;
 
 #[cfg(test)]
 mod tests;

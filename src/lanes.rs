@@ -43,7 +43,7 @@ mod trace;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
 pub use ask::{Ask, Heard, Waiting};
-pub use courier::{AnswerTo, Courier, CourierError, Dispatch, Handover, Parcel, RecordPlace};
+pub use courier::{AnswerTo, Courier, CourierError, Dispatch, Handover, Parcel};
 pub use decode::not_computed;
 pub use drain::{Queued, Settled};
 pub use durable::{

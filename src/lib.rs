@@ -5,6 +5,7 @@
 //!
 //! - [`domain`]: the words of the bus as types. [`rejection`]: every way to say no.
 //! - [`wire`]: bytes to domain and back, under hard limits.
+//! - [`audit`]: the one writer of records: what is kept as evidence, and where.
 //! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
 //! - [`lanes`]: each way of a message, on one screen.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
@@ -17,7 +18,7 @@
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
-//!   what is done when a part of it does. [`skew`]: is its clock right?
+//!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
 //! - [`phrase`]: how are errors and counts told to people?
@@ -28,6 +29,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod bus;
 pub mod client;
 pub mod config;
@@ -35,6 +37,7 @@ pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod governance;
+pub mod health;
 pub mod impact;
 pub mod lanes;
 pub mod phrase;

@@ -1,8 +1,9 @@
-//! What do agents and reviewers ask of the bus besides sending? To be registered and to find others; what waits for
-//! people, and their votes on it.
+//! What is asked of the bus besides sending? Agents register and find others; reviewers look at what waits for them,
+//! and vote; operators look after dead letters. And what follows from reviews by itself: deadlines, decisions carried
+//! out, thresholds that learn.
 //!
-//! Knows nothing of NATS: a request is bytes with a sender, whoever brings it, and each use case stands by itself for
-//! who has its words already.
+//! Knows nothing of NATS: a request is bytes with a sender, whoever brings it, what is kept is behind a trait, and each
+//! use case stands by itself for who has its words already.
 
 use std::{future::Future, time::Duration};
 
@@ -15,16 +16,23 @@ use crate::{
 
 mod agents;
 mod dead_letters;
+mod deadlines;
 mod lists;
 mod parked;
 mod reviewers;
+mod teaching;
+#[cfg(test)]
+mod testing;
+mod thresholds;
 
 pub use agents::Agents;
 pub use dead_letters::{
     Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Redriven,
 };
+pub use deadlines::{Deadlines, Next, Release};
 pub use lists::Lists;
 pub use reviewers::{Reviewers, Voted};
+pub use thresholds::{AllTenants, LearnedError, LearnedStore, Thresholds, Version, Written};
 
 /// Acts on a request that is not a message within its deadline, and counts how that ended.
 async fn answered<T>(

@@ -12,18 +12,17 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{AgentId, Encoding, Message, MessageId, TenantId};
 
 mod error;
-mod fields;
-mod json;
+pub(crate) mod fields;
+pub(crate) mod json;
 mod message;
-mod msgpack;
+pub(crate) mod msgpack;
 mod place;
-mod reader;
-mod record;
+pub(crate) mod reader;
 mod registry;
 mod shown;
-mod verdict;
+pub(crate) mod verdict;
 mod votes;
-mod writer;
+pub(crate) mod writer;
 
 #[cfg(test)]
 mod cases;
@@ -33,9 +32,6 @@ mod ecosystems;
 mod properties;
 
 pub use error::{DecodeError, Found, Path, Shown};
-pub use record::{
-    Record, RecordKind, Recorded, ThresholdRecord, decode_record, encode_record, encode_threshold_record,
-};
 pub use registry::{
     FindRequest, FoundAgent, HeartbeatRequest, RegisterRequest, RegistryReply, RegistryRequest,
     UnregisterRequest, decode_find, decode_heartbeat, decode_register, decode_registry_reply,
@@ -44,8 +40,8 @@ pub use registry::{
 };
 pub use verdict::{decode_verdict, encode_asked, encode_verdict};
 pub use votes::{
-    Concluded, Count, Decided, DeliberationsRequest, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest,
-    decode_deliberations, decode_vote, encode_review_reply, encode_vote_record,
+    Concluded, Count, Decided, DeliberationsRequest, Docket, Docketed, ReviewReply, VoteRequest,
+    decode_deliberations, decode_vote, encode_review_reply,
 };
 
 /// How much a body may ask of the node. Every one is refused with its own facts.
@@ -173,7 +169,7 @@ pub fn encode_message(message: &Message, canonical: &Bytes, encoding: Encoding) 
     }
 }
 
-fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
+pub(crate) fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), DecodeError> {
     match bytes.len() {
         0 => Err(DecodeError::Empty),
         found if found > limits.request_bytes => {

@@ -1,4 +1,4 @@
-//! How well is the node? What each of its parts says, and the numbers that are read off them.
+//! How well is the node? Its parts say so themselves; here they are listed, and the numbers read off them.
 
 use std::{
     sync::{
@@ -12,54 +12,41 @@ use parking_lot::Mutex;
 
 use super::Stores;
 use crate::{
-    admin::{Health, Part, PartState, Report},
-    bus::{
-        Bus, Clerk, Fill, Hooks, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, Thresholds,
-    },
-    impact::semantic,
+    admin::{self, Board, Report},
+    health::{Health, Part, State},
     lanes::Lanes,
-    phrase::counted,
+    review::Thresholds,
     skew::Skew,
     state::Forgery,
-    supervisor::Supervisor,
     telemetry::{Format, Metrics, PolicyCounts},
     tenants::Directory,
 };
 
-/// A node to which no message of its own has come back for so long takes no requests.
-const SILENT_MAX: Duration = Duration::from_secs(5);
-/// And after so long it should be restarted.
+mod parts;
+
+use parts::DIRECTORY_UNREAD;
+pub(super) use parts::{Connections, LanePart, Name, Policy, Scorer};
+
+/// A node to which no message of its own has come back for so long should be restarted.
 const SILENT_FOR_GOOD: Duration = Duration::from_secs(30);
 
 /// The node's health, as far as it has come.
 pub(super) struct NodeHealth {
     node: String,
     metrics: Arc<Metrics>,
-    serving: OnceLock<Serving>,
-    /// What the words are scored with, or why they are not.
-    model: OnceLock<Result<String, String>>,
-    phase: Mutex<Phase>,
-    started: Instant,
+    parts: Board,
+    progress: Arc<Progress>,
+    pub started: Instant,
+    connections: OnceLock<Arc<Connections>>,
+    numbers: OnceLock<Numbers>,
 }
 
-pub(super) struct Serving {
-    pub bus: Arc<Bus>,
-    /// Of the connection for JetStream and the directory.
-    pub jetstream: Arc<RoundTrips>,
-    pub peers: Arc<Peers>,
-    pub skew: Skew,
-    pub records: Arc<RecordsProbe>,
-    pub supervisor: Supervisor,
+/// What numbers are read off when somebody asks for them.
+pub(super) struct Numbers {
     pub directory: Arc<Directory>,
-    pub stores: Stores,
     pub lanes: Arc<Lanes>,
-    pub outbox: Arc<Outbox>,
-    pub clerk: Clerk,
-    pub fill: Arc<Fill>,
-    pub lane: Arc<JetStreamLane>,
-    pub inbound: Arc<Inbound>,
-    /// Absent: there is none.
-    pub hooks: Option<Arc<Hooks>>,
+    pub skew: Skew,
+    pub stores: Stores,
     pub thresholds: Arc<Thresholds>,
 }
 
@@ -70,308 +57,131 @@ enum Phase {
     Stopping,
 }
 
-impl NodeHealth {
-    pub(super) fn new(node: &str, metrics: Arc<Metrics>) -> Self {
-        Self {
-            node: node.to_owned(),
-            metrics,
-            serving: OnceLock::new(),
-            model: OnceLock::new(),
-            phase: Mutex::new(Phase::Starting),
-            started: Instant::now(),
-        }
-    }
+/// How far the node is, which is a part like any other.
+struct Progress(Mutex<Phase>);
 
-    pub(super) fn serve(&self, serving: Serving) {
-        // Called once; a second value would be dropped.
-        let _ = self.serving.set(serving);
-    }
-
-    pub(super) fn model(&self, model: &semantic::Prepared) {
-        let _ = self.model.set(model.state.clone());
-    }
-
-    pub(super) fn started(&self) {
-        *self.phase.lock() = Phase::Serving;
-    }
-
-    pub(super) fn stopping(&self) {
-        *self.phase.lock() = Phase::Stopping;
-    }
-
-    /// For how long no message of this node to itself has come back, over the connection that has been
-    /// silent longest: the one for requests, the one for JetStream, the one for the durable lane.
-    fn silent_for(&self) -> (&'static str, Duration) {
-        let Some(serving) = self.serving.get() else { return ("", self.started.elapsed()) };
-        let intake = serving.bus.silent_for().unwrap_or(self.started.elapsed());
-        let all = [
-            ("requests", intake),
-            ("JetStream", serving.jetstream.silent_for()),
-            ("the durable lane", serving.lane.silent_for()),
-        ];
-        all.into_iter().max_by_key(|(_, silent)| *silent).unwrap_or_default()
-    }
-
-    fn nats(&self) -> Part {
-        let (connection, silent) = self.silent_for();
-        let connected = self.serving.get().is_some_and(|serving| serving.bus.connected());
-        if connected && silent < SILENT_MAX {
-            return Part { name: "nats", state: PartState::Up, note: String::new() };
-        }
-        let note = match connection {
-            "" => "not connected yet; trying without end".to_owned(),
-            _ => format!(
-                "no message has come back over the connection for {connection} for {} s; trying again without end",
-                silent.as_secs()
-            ),
-        };
-        Part { name: "nats", state: PartState::Down, note }
-    }
-
-    fn name(&self) -> Part {
-        let (state, note) = match self.serving.get() {
-            Some(serving) if serving.peers.has_namesake() => (
-                PartState::Degraded,
-                format!("another node is called {} too: give each its own name (node.name)", self.node),
-            ),
-            _ => (PartState::Up, String::new()),
-        };
-        Part { name: "name", state, note }
-    }
-
-    fn clock(&self) -> Part {
-        let (state, note) = match self.serving.get().and_then(|serving| serving.skew.told()) {
-            Some(off) => (PartState::Down, off),
-            None => (PartState::Up, String::new()),
-        };
-        Part { name: "clock", state, note }
-    }
-
-    fn outbox(&self) -> Part {
-        let outbox = self.serving.get().map(|serving| &serving.outbox).filter(|outbox| outbox.connected());
-        let (state, note) = match outbox.map(|outbox| outbox.records_late()) {
-            None => (PartState::Down, "the connection for deliveries is not there".to_owned()),
-            Some(None) => (PartState::Up, String::new()),
-            Some(Some(late)) => {
-                let late = late.as_secs();
-                (
-                    PartState::Degraded,
-                    format!("JetStream has not confirmed records for {late} s: nothing is delivered"),
-                )
-            }
-        };
-        Part { name: "outbox", state, note }
-    }
-
-    /// All nodes share JetStream, so none is the better for it that another takes the requests.
-    fn records(&self) -> Part {
-        let (state, note) = match self.serving.get().map(|serving| serving.records.trouble()) {
-            None => (PartState::Down, "not connected yet".to_owned()),
-            Some(None) => (PartState::Up, String::new()),
-            Some(Some(why)) => {
-                (PartState::Degraded, format!("JetStream takes no records: {why}; nothing is delivered"))
-            }
-        };
-        Part { name: "records", state, note }
-    }
-
-    fn policy(&self) -> Part {
-        let gate = self.serving.get().map(|serving| &serving.lanes.gate);
-        let (state, note) = match gate.map(|gate| (gate.trouble(), gate.revision())) {
-            None => (PartState::Down, "not in force yet".to_owned()),
-            Some((None, revision)) => (PartState::Up, revision.to_string()),
-            Some((Some(why), _)) => (PartState::Degraded, format!("the last question: {why}")),
-        };
-        Part { name: "policy", state, note }
-    }
-
-    fn lane(&self) -> Part {
-        let serving = self.serving.get().filter(|serving| serving.lane.connected());
-        let (state, note) = match serving.map(|serving| serving.inbound.absent()) {
-            // The fast lane does without.
-            None => (PartState::Degraded, "the connection for the durable lane is not there".to_owned()),
-            Some(0) => (PartState::Up, String::new()),
-            Some(absent) => (
-                PartState::Degraded,
-                format!(
-                    "{} without streams; make them by `agentbus tenants apply`",
-                    counted(absent, "tenant")
-                ),
-            ),
-        };
-        Part { name: "lane", state, note }
-    }
-
-    fn tenants(&self) -> Part {
-        let directory = self.serving.get().map(|serving| &serving.directory).filter(|d| d.is_ready());
-        match directory.map(|directory| directory.tenants().len()) {
-            Some(0) => Part {
-                name: "tenants",
-                state: PartState::Degraded,
-                note: "the directory is empty; publish tenants by `agentbus tenants apply`".to_owned(),
-            },
-            Some(count) => Part { name: "tenants", state: PartState::Up, note: counted(count, "tenant") },
-            None => Part {
-                name: "tenants",
-                state: PartState::Down,
-                note: "the directory is not read yet; is the bus provisioned (`agentbus tenants apply`)?"
-                    .to_owned(),
-            },
-        }
-    }
-
-    fn scorer(&self) -> Part {
-        let (state, note) = match self.model.get() {
-            None => (PartState::Down, "not loaded yet".to_owned()),
-            Some(Ok(model)) => {
-                match self.serving.get().and_then(|serving| serving.lanes.assessor.trouble()) {
-                    Some(why) => (PartState::Degraded, format!("{model}; the last text: {why}")),
-                    None => (PartState::Up, model.clone()),
-                }
-            }
-            Some(Err(cause)) => (
-                PartState::Degraded,
-                format!("none: messages whose words could matter are not delivered ({cause})"),
-            ),
-        };
-        Part { name: "model", state, note }
-    }
-
-    /// `None`: no stream is nearly full.
-    fn streams(&self) -> Option<Part> {
-        let note = self.serving.get().map(|serving| serving.fill.note())?;
-        // What is full is refused by name, to who fills it: the node is well.
-        (!note.is_empty()).then_some(Part { name: "streams", state: PartState::Up, note })
-    }
-
-    fn deliberations(&self) -> Part {
-        let (state, note) = match self.serving.get().map(|serving| serving.clerk.absent()) {
-            None => (PartState::Down, "not connected yet".to_owned()),
-            Some(0) => (PartState::Up, String::new()),
-            Some(absent) => (
-                PartState::Degraded,
-                format!(
-                    "{} without a stream of deliberations: nothing of theirs is parked or released; make it by \
-                     `agentbus tenants apply`",
-                    counted(absent, "tenant")
-                ),
-            ),
-        };
-        Part { name: "deliberations", state, note }
-    }
-
-    /// `None`: the node has no webhook.
-    fn webhook(&self) -> Option<Part> {
-        let hooks = self.serving.get().and_then(|serving| serving.hooks.as_ref())?;
-        let (state, note) = match hooks.trouble() {
-            None => (PartState::Up, String::new()),
-            Some(trouble) => (PartState::Degraded, trouble),
-        };
-        Some(Part { name: "webhook", state, note })
-    }
-
-    /// `None`: all is well, or no tenant learns.
-    fn learning(&self) -> Option<Part> {
-        let note = self.serving.get()?.thresholds.trouble()?;
-        Some(Part { name: "thresholds", state: PartState::Degraded, note })
-    }
-
-    fn store(&self) -> Part {
-        let stores = self.serving.get().map(|serving| &serving.stores);
-        let (state, note) = match stores.map(|stores| stores.redis.as_ref()) {
-            None => (PartState::Down, "not opened yet".to_owned()),
-            Some(None) => (PartState::Up, "in memory: this node shares nothing with others".to_owned()),
-            Some(Some(redis)) => match (redis.refusal(), redis.distrust()) {
-                (Some(refusal), _) => {
-                    (PartState::Degraded, format!("{refusal}; messages are refused, retryable"))
-                }
-                (None, _) if !redis.healthy() => (
-                    PartState::Degraded,
-                    "redis does not answer: messages are refused, retryable, until it does".to_owned(),
-                ),
-                (None, Some(distrust)) => (PartState::Degraded, distrust),
-                (None, None) => (PartState::Up, "redis".to_owned()),
-            },
-        };
-        Part { name: "store", state, note }
+impl Part for Progress {
+    fn health(&self) -> Option<Health> {
+        Some(match *self.0.lock() {
+            Phase::Starting => Health::down("starting"),
+            Phase::Serving => Health::up("serving"),
+            Phase::Stopping => Health::down("stopping: finishing requests in flight"),
+        })
     }
 }
 
-impl Health for NodeHealth {
+/// The parts in the order in which they are shown, with what is said of each until it is there.
+fn parts() -> Board {
+    let down = |why: &str| Some(Health::down(why));
+    Board::new([
+        ("node", None),
+        ("name", Some(Health::up(""))),
+        ("clock", Some(Health::up(""))),
+        ("nats", down("not connected yet; trying without end")),
+        ("outbox", down("the connection for deliveries is not there")),
+        ("records", down("not connected yet")),
+        ("lane", Some(Health::degraded("the connection for the durable lane is not there"))),
+        ("tenants", down(DIRECTORY_UNREAD)),
+        ("store", down("not opened yet")),
+        ("policy", down("not in force yet")),
+        ("model", down("not loaded yet")),
+        ("deliberations", down("not connected yet")),
+        ("streams", None),
+        ("webhook", None),
+        ("thresholds", None),
+        ("restarts", None),
+    ])
+}
+
+impl NodeHealth {
+    pub(super) fn new(node: &str, metrics: Arc<Metrics>) -> Self {
+        let (parts, progress) = (parts(), Arc::new(Progress(Mutex::new(Phase::Starting))));
+        parts.add("node", Arc::clone(&progress) as Arc<dyn Part>);
+        Self {
+            node: node.to_owned(),
+            metrics,
+            parts,
+            progress,
+            started: Instant::now(),
+            connections: OnceLock::new(),
+            numbers: OnceLock::new(),
+        }
+    }
+
+    /// A part is there.
+    pub(super) fn add(&self, name: &'static str, part: Arc<dyn Part>) {
+        self.parts.add(name, part);
+    }
+
+    /// By these it is told whether the node should be restarted.
+    pub(super) fn connected_by(&self, connections: Connections) {
+        let connections = Arc::new(connections);
+        self.add("nats", Arc::clone(&connections) as Arc<dyn Part>);
+        // Called once; a second value would be dropped.
+        let _ = self.connections.set(connections);
+    }
+
+    pub(super) fn numbers(&self, numbers: Numbers) {
+        let _ = self.numbers.set(numbers);
+    }
+
+    pub(super) fn started(&self) {
+        *self.progress.0.lock() = Phase::Serving;
+    }
+
+    pub(super) fn stopping(&self) {
+        *self.progress.0.lock() = Phase::Stopping;
+    }
+
+    /// A node that never was connected waits for NATS; a restart would not help it.
+    fn live(&self) -> bool {
+        let connections = self.connections.get().filter(|connections| connections.were_there());
+        connections.is_none_or(|connections| connections.silent_for().1 < SILENT_FOR_GOOD)
+    }
+}
+
+impl admin::Health for NodeHealth {
     fn report(&self) -> Report {
-        let phase = match *self.phase.lock() {
-            Phase::Starting => (PartState::Down, "starting"),
-            Phase::Serving => (PartState::Up, "serving"),
-            Phase::Stopping => (PartState::Down, "stopping: finishing requests in flight"),
-        };
-        let mut parts = vec![
-            Part { name: "node", state: phase.0, note: phase.1.to_owned() },
-            self.name(),
-            self.clock(),
-            self.nats(),
-            self.outbox(),
-            self.records(),
-            self.lane(),
-            self.tenants(),
-            self.store(),
-            self.policy(),
-            self.scorer(),
-            self.deliberations(),
-        ];
-        parts.extend(self.streams());
-        parts.extend(self.webhook());
-        parts.extend(self.learning());
-        parts.extend(self.serving.get().and_then(|serving| restarted(&serving.supervisor)));
-        // A node that never was connected waits for NATS; a restart would not help it.
-        let serving = self.serving.get().is_some_and(|serving| serving.bus.silent_for().is_some());
-        let live = !serving || self.silent_for().1 < SILENT_FOR_GOOD;
-        Report { node: self.node.clone(), live, parts }
+        Report { node: self.node.clone(), live: self.live(), parts: self.parts.read() }
     }
 
     fn thresholds(&self) -> serde_json::Value {
-        let serving = self.serving.get();
-        serving.map_or(serde_json::Value::Null, |serving| serving.thresholds.shown())
+        self.numbers.get().map_or(serde_json::Value::Null, |numbers| numbers.thresholds.shown())
     }
 
     fn metrics(&self, format: Format) -> String {
-        if let Some(serving) = self.serving.get() {
-            let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-            self.metrics.tenants.set(count(serving.directory.tenants().len()));
-            self.metrics.in_flight.set(count(serving.lanes.admission.in_flight()));
-            let gate = serving.lanes.gate.counters();
-            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            self.metrics.policy(PolicyCounts {
-                cached: read(&gate.hits),
-                evaluated: read(&gate.misses) + read(&gate.uncached),
-                denied: read(&gate.denied),
-                failed: read(&gate.failed),
-                unavailable: read(&gate.unavailable),
-            });
-            self.metrics
-                .store_healthy
-                .set(serving.stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
-            self.metrics.clock_ahead(&serving.skew.ahead());
-            if let Some(redis) = &serving.stores.redis {
-                let counts = Forgery::ALL.map(|what| (what.as_str(), redis.forged(what)));
-                self.metrics.forged(&counts);
-            }
+        if let Some(numbers) = self.numbers.get() {
+            numbers.tell(&self.metrics);
         }
         let report = self.report();
-        let parts = report.parts.iter().map(|part| (part.name, part.state == PartState::Up));
+        let parts = report.parts.iter().map(|part| (part.name, part.health.state == State::Up));
         self.metrics.health(report.ready(), parts);
         self.metrics.encode_as(format)
     }
 }
 
-/// `None`: no part had to be started again of late.
-fn restarted(supervisor: &Supervisor) -> Option<Part> {
-    let counts = supervisor.names().into_iter().map(|name| (name, supervisor.restarts(name)));
-    let again: Vec<_> = counts
-        .filter(|(_, restarts)| *restarts > 0)
-        .map(|(name, restarts)| format!("{name} {}", counted(restarts, "time")))
-        .collect();
-    let note = format!("started again of late: {}; the log says why", again.join(", "));
-    (!again.is_empty()).then_some(Part { name: "restarts", state: PartState::Degraded, note })
+impl Numbers {
+    fn tell(&self, metrics: &Metrics) {
+        let Self { directory, lanes, skew, stores, thresholds: _ } = self;
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.tenants.set(count(directory.tenants().len()));
+        metrics.in_flight.set(count(lanes.admission.in_flight()));
+        let gate = lanes.gate.counters();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        metrics.policy(PolicyCounts {
+            cached: read(&gate.hits),
+            evaluated: read(&gate.misses) + read(&gate.uncached),
+            denied: read(&gate.denied),
+            failed: read(&gate.failed),
+            unavailable: read(&gate.unavailable),
+        });
+        metrics.store_healthy.set(stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
+        metrics.clock_ahead(&skew.ahead());
+        if let Some(redis) = &stores.redis {
+            let counts = Forgery::ALL.map(|what| (what.as_str(), redis.forged(what)));
+            metrics.forged(&counts);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -383,6 +193,33 @@ mod tests {
     use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
     use super::*;
+    use crate::admin::PartHealth;
+    use crate::supervisor::Supervisor;
+
+    #[test]
+    fn before_a_part_is_there_it_is_said_what_it_waits_for() {
+        let health = NodeHealth::new("node-1", Arc::new(Metrics::new("node-1")));
+        let report = admin::Health::report(&health);
+        assert!(report.live && !report.ready());
+        let said = report.parts.iter().map(|PartHealth { name, health, .. }| {
+            format!("{name} {}: {}", health.state.as_str(), health.note)
+        });
+        let expected = [
+            "node down: starting",
+            "name up: ",
+            "clock up: ",
+            "nats down: not connected yet; trying without end",
+            "outbox down: the connection for deliveries is not there",
+            "records down: not connected yet",
+            "lane degraded: the connection for the durable lane is not there",
+            "tenants down: the directory is not read yet; is the bus provisioned (`agentbus tenants apply`)?",
+            "store down: not opened yet",
+            "policy down: not in force yet",
+            "model down: not loaded yet",
+            "deliberations down: not connected yet",
+        ];
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_restart_is_told_for_a_minute_and_then_no_more() {
@@ -392,9 +229,9 @@ mod tests {
         }
         let after = async |seconds| {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            restarted(&supervisor).map(|part| {
-                assert_eq!((part.name, part.state), ("restarts", PartState::Degraded));
-                part.note
+            supervisor.health().map(|health| {
+                assert_eq!(health.state, State::Degraded);
+                health.note
             })
         };
         assert_eq!(after(1).await, None);

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 
-use super::{lane::headers, subjects};
+use super::{headers, jetstream::publish::publish, subjects};
 use crate::{
     domain::TenantId,
     phrase::causes,
@@ -90,9 +90,10 @@ impl DeadLetterStore for DeadLetterStreams {
 
     async fn resubmit(&self, message: Redriven) -> Result<(), DeadLetterError> {
         let (subject, headers) = (subjects::submitted(&message.key), headers::redriven(&message));
-        let publishing =
-            async { self.context.publish_with_headers(subject, headers, message.payload).await?.await };
-        publishing.await.map(drop).map_err(|error| DeadLetterError::NotTaken(causes(&error)))
+        match publish(&self.client, subject, headers, message.payload, ANSWER_WITHIN).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(DeadLetterError::NotTaken(failure.to_string())),
+        }
     }
 
     async fn delete(&self, tenant: &TenantId, place: u64) -> Result<(), DeadLetterError> {

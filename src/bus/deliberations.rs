@@ -25,7 +25,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::{heads::Heads, subjects};
+use super::{
+    heads::Heads,
+    jetstream::publish::{Published, expecting, publish},
+    subjects,
+};
 use crate::{
     cpu::{Cpu, CpuError, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError},
@@ -112,23 +116,15 @@ impl Deliberations {
         payload: Bytes,
         last: u64,
     ) -> Result<Appended, LogError> {
-        let mut headers = HeaderMap::new();
+        let mut headers = expecting(HeaderMap::new(), last, &subjects::deliberation(tenant, id));
         headers.insert("Nats-Expected-Stream", names::deliberations_stream(tenant));
-        headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
-        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects::deliberation(tenant, id));
         let subject = subjects::deliberation_event(tenant, id, event);
-        let request = Request::new().headers(headers).payload(payload).timeout(Some(ANSWER_WITHIN));
-        let answer = self.client.send_request(subject, request).await.map_err(|error| {
-            tracing::debug!(%error, "append not confirmed");
-            LogError::Unconfirmed
-        })?;
-        match serde_json::from_slice(&answer.payload) {
-            Ok(Ack { error: None, seq: Some(_) }) => {
+        match publish(&self.client, subject, headers, payload, ANSWER_WITHIN).await? {
+            Published::Kept { .. } => {
                 self.metrics.deliberations.appended(event);
                 Ok(Appended::Now)
             }
-            Ok(Ack { error: Some(error), .. }) => error.appended(),
-            Ok(Ack { error: None, seq: None }) | Err(_) => Err(LogError::Unconfirmed),
+            Published::Late => Ok(Appended::Conflict),
         }
     }
 
@@ -453,14 +449,6 @@ impl Counted {
 }
 
 #[derive(Deserialize)]
-struct Ack {
-    #[serde(default)]
-    error: Option<ApiError>,
-    #[serde(default)]
-    seq: Option<u64>,
-}
-
-#[derive(Deserialize)]
 struct Info {
     #[serde(default)]
     error: Option<ApiError>,
@@ -486,20 +474,5 @@ struct InfoState {
 #[derive(Deserialize)]
 struct ApiError {
     #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
     description: String,
-}
-
-impl ApiError {
-    /// Codes of nats-server's `errors.json`.
-    fn appended(self) -> Result<Appended, LogError> {
-        match self.err_code {
-            // Wrong last sequence, with and without the sequence in its text.
-            10_071 | 10_164 => Ok(Appended::Conflict),
-            // Resources of the account or the server, and what the stream's own limits refuse.
-            10_002 | 10_023 | 10_028 | 10_047 | 10_077 => Err(LogError::Full(self.description)),
-            _ => Err(LogError::Refused(self.description)),
-        }
-    }
 }

@@ -13,20 +13,24 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    each_tenant::{self, Pause, Presence, Served},
-    pulls::Ended,
+    each_tenant::{self, Served},
+    jetstream::consumer::Consumer,
 };
 use crate::{
-    bus::JetStreamLane, domain::TenantId, lanes::Lanes, shutdown::Shutdown, supervisor::Supervisor,
-    telemetry::Metrics, tenants::Directory,
+    bus::JetStreamLane,
+    domain::TenantId,
+    lanes::Lanes,
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+    telemetry::Metrics,
+    tenants::{Directory, names},
 };
 
-mod delivery;
 mod pace;
 mod pulling;
 mod task;
 
-use pulling::Pulling;
+use pulling::Waiting;
 
 /// Takes in what waits on the durable lane, for all tenants.
 pub struct Inbound {
@@ -73,19 +77,17 @@ impl Inbound {
         each_tenant::keep("lane", Served { directory, skew }, shutdown, supervisor, begin);
     }
 
-    /// One tenant's loop, begun again whenever it ends, until the tenant goes or the node stops.
+    /// One tenant's loop, until the tenant goes or the node stops.
     async fn serve(self: Arc<Self>, tenant: TenantId, stop: CancellationToken, shutdown: Shutdown) {
-        let mut presence = Presence::new("durable lane", &tenant, &self.absent);
-        let mut pause = Pause::default();
-        while !stop.is_cancelled() {
-            let mut pulling = Pulling::new(Arc::clone(&self), &tenant, shutdown.tracker().clone());
-            let ended = pulling.run(&stop, &mut presence).await;
-            match ended {
-                Ended::Stopped => return,
-                Ended::Absent => presence.is_absent(),
-                Ended::Failed(cause) => tracing::warn!(%tenant, cause, "the lane is pulled from anew"),
-            }
-            pause.wait(pulling.was_served(), &stop).await;
-        }
+        let consumer = Consumer {
+            client: self.lane.client().clone(),
+            stream: names::inbound_stream(&tenant),
+            name: names::NODES_CONSUMER,
+            share: self.share,
+            expires: pulling::EXPIRES,
+            look_every: pulling::LOOK_EVERY,
+        };
+        let waiting = || Waiting::new(Arc::clone(&self), &tenant, shutdown.tracker().clone());
+        consumer.serve("durable lane", &tenant, &self.absent, &stop, waiting).await;
     }
 }

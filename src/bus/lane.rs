@@ -9,20 +9,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use async_nats::jetstream::{
-    self, Context,
-    stream::{LastRawMessageErrorKind, RawMessageError},
+use async_nats::{
+    Client,
+    jetstream::{
+        self, Context,
+        stream::{LastRawMessageErrorKind, RawMessageError},
+    },
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 
-use super::{BusError, Link, subjects};
+use super::{BusError, Link, headers, jetstream::publish::Published, subjects};
 use crate::{
-    config,
+    audit, config,
     domain::Verdict,
     lanes::{
-        Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, RecordPlace,
-        Request, Shipment, Stored,
+        Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Request,
+        Shipment, Stored,
     },
     shutdown::Shutdown,
     state::{Digest, MessageKey},
@@ -31,12 +33,10 @@ use crate::{
     tenants::names,
 };
 
-pub(super) mod headers;
 mod once;
 mod requests;
 
-use requests::Published;
-pub(super) use requests::Requests;
+use requests::Requests;
 
 /// For one answer to a look at what is stored.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -79,8 +79,8 @@ impl JetStreamLane {
         self.requests.silent_for()
     }
 
-    pub(super) fn requests(&self) -> &Requests {
-        &self.requests
+    pub(super) fn client(&self) -> &Client {
+        self.requests.client()
     }
 
     /// Returns when the server has read all that was acknowledged and given back; the caller bounds the
@@ -146,8 +146,9 @@ impl DurableLane for JetStreamLane {
         self.tell_once(&notice).await
     }
 
-    async fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LaneError> {
-        self.requests.publish(subjects::record(place), async_nats::HeaderMap::new(), record).await?;
+    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError> {
+        let (subject, record) = entry.into_parts();
+        self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
         Ok(())
     }
 

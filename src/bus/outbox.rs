@@ -31,15 +31,20 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{BusError, Link, server_list::Servers, subjects};
+use super::{
+    BusError, Link, headers,
+    jetstream::publish::{PublishFailure, published},
+    server_list::Servers,
+    subjects,
+};
 use crate::{
+    audit::{self, Entry, Record},
     config,
-    lanes::{Courier, CourierError, Dispatch, Handover, RecordPlace},
+    lanes::{Courier, CourierError, Dispatch, Handover},
     state::MessageKey,
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::names,
-    wire::{self, Recorded},
 };
 
 /// What the thread is called among the node's parts.
@@ -63,7 +68,7 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 enum Job {
     Deliver { dispatch: Box<Dispatch>, done: oneshot::Sender<Vec<Handover>> },
-    Record { subject: String, record: Bytes },
+    Record(Entry),
 }
 
 impl Job {
@@ -71,9 +76,9 @@ impl Job {
         match self {
             Job::Deliver { dispatch, .. } => {
                 let parcels = dispatch.parcels.iter().map(|parcel| parcel.payload.len());
-                dispatch.record.len() + parcels.sum::<usize>()
+                dispatch.record.payload().len() + parcels.sum::<usize>()
             }
-            Job::Record { record, .. } => record.len(),
+            Job::Record(entry) => entry.payload().len(),
         }
     }
 }
@@ -202,11 +207,11 @@ impl Courier for Outbox {
         handovers.await.map_err(|_| CourierError::Unconfirmed)
     }
 
-    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), CourierError> {
-        self.submit(Job::Record { subject: subjects::record(place), record })
+    fn record(&self, entry: Entry) -> Result<(), CourierError> {
+        self.submit(Job::Record(entry))
     }
 
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, CourierError> {
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Record<'static>>, CourierError> {
         let mut context = jetstream::new(self.reader.clone());
         context.set_timeout(CONFIRM_WITHIN);
         let unreadable = |cause: String| {
@@ -217,9 +222,9 @@ impl Courier for Outbox {
             .get_stream_no_info(names::RECORDS_STREAM)
             .await
             .map_err(|cause| unreadable(cause.to_string()))?;
-        match stream.get_last_raw_message_by_subject(&subjects::intent(key)).await {
+        match stream.get_last_raw_message_by_subject(&audit::intent_subject(key)).await {
             Ok(message) => {
-                wire::decode_record(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
+                audit::decode(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
             }
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(unreadable(error.to_string())),
@@ -378,19 +383,18 @@ async fn write_batch(
         // One acknowledgement a batch shows that records get through.
         let ack = publishes.is_empty().then(|| answer_to("r"));
         match job {
-            Job::Record { subject, record } => publishes.push((subject, ack, HeaderMap::new(), record)),
+            Job::Record(entry) => {
+                let (subject, record) = entry.into_parts();
+                publishes.push((subject, ack, HeaderMap::new(), record));
+            }
             Job::Deliver { dispatch, .. } if Instant::now() > dispatch.not_after => {
                 // Whoever waits for it hears that it is not confirmed. A claim lasts longer than this,
                 // so what a node does after it was stalled cannot double what another did meanwhile.
                 tracing::warn!(decision_id = dispatch.decision_id, "too late to be delivered");
             }
             Job::Deliver { dispatch, done } => {
-                publishes.push((
-                    subjects::intent(&dispatch.key),
-                    ack,
-                    HeaderMap::new(),
-                    dispatch.record.clone(),
-                ));
+                let (subject, record) = dispatch.record.clone().into_parts();
+                publishes.push((subject, ack, HeaderMap::new(), record));
                 batch.waiting.push((dispatch.parcels.len(), done));
                 for (index, parcel) in dispatch.parcels.iter().enumerate() {
                     let inbox = subjects::inbox(&dispatch.key.tenant, parcel.permit.recipient());
@@ -402,7 +406,13 @@ async fn write_batch(
                         }
                     };
                     batch.handovers.push(Handover::Taken);
-                    let headers = headers(&dispatch, index);
+                    let headers = headers::delivery(
+                        &dispatch.key,
+                        &dispatch.decision_id,
+                        &dispatch.traceparent,
+                        index,
+                        parcel,
+                    );
                     publishes.push((inbox, Some(missed), headers, parcel.payload.clone()));
                 }
             }
@@ -441,22 +451,6 @@ async fn publish(
     }
 }
 
-/// All that the recipient learns beside the payload. Nothing of the sender's own headers.
-fn headers(dispatch: &Dispatch, index: usize) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Delivery", format!("{}-{index}", dispatch.decision_id));
-    headers.insert("Agentbus-Decision", dispatch.decision_id.as_str());
-    headers.insert("Agentbus-Message-Id", dispatch.key.message.as_str());
-    headers.insert("Agentbus-Tenant", dispatch.key.tenant.as_str());
-    headers.insert("Agentbus-Sender", dispatch.key.sender.as_str());
-    headers.insert("traceparent", dispatch.traceparent.as_str());
-    if let Some(parcel) = dispatch.parcels.get(index) {
-        headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
-        headers.insert("Content-Type", parcel.encoding.content_type());
-    }
-    headers
-}
-
 async fn read(mut answers: Subscriber, mut unheard: Subscriber, shared: &Shared) {
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -485,8 +479,7 @@ impl Shared {
         let nobody = answer.status == Some(StatusCode::NO_RESPONDERS);
         match what {
             "f" => self.fenced(number),
-            "r" if nobody => tracing::warn!("there is no stream for records"),
-            "r" => self.acked(number, &answer.payload),
+            "r" => self.acked(number, answer),
             index if nobody => self.missed(number, index),
             // An agent that answers a delivery here is refused by its permissions.
             _ => {}
@@ -535,17 +528,17 @@ impl Shared {
         }
     }
 
-    fn acked(&self, number: u64, payload: &[u8]) {
-        match serde_json::from_slice::<PubAck>(payload) {
-            Ok(PubAck { error: None }) => {
+    fn acked(&self, number: u64, answer: &NatsMessage) {
+        match published(answer) {
+            Ok(_) => {
                 let mut unacked = self.unacked.lock();
                 while unacked.front().is_some_and(|(first, _)| *first <= number) {
                     unacked.pop_front();
                 }
                 self.metrics.records_unconfirmed.set(i64::try_from(unacked.len()).unwrap_or(i64::MAX));
             }
-            Ok(PubAck { error: Some(error) }) => tracing::warn!(%error, "record refused"),
-            Err(error) => tracing::warn!(%error, "unreadable acknowledgement of a record"),
+            Err(PublishFailure::NoStream) => tracing::warn!("there is no stream for records"),
+            Err(error) => tracing::warn!(%error, "record refused"),
         }
     }
 
@@ -568,10 +561,4 @@ impl Shared {
         let oldest = self.unacked.lock().front().map(|(_, sent)| sent.elapsed());
         oldest.filter(|late| *late > CONFIRM_WITHIN)
     }
-}
-
-/// JetStream's answer to a publish, as far as it matters here.
-#[derive(serde::Deserialize)]
-struct PubAck {
-    error: Option<serde_json::Value>,
 }

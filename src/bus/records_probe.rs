@@ -10,35 +10,23 @@ use std::{
 use async_nats::{Client, HeaderMap, header::NATS_EXPECTED_LAST_SEQUENCE};
 use parking_lot::Mutex;
 
-use crate::{shutdown::Shutdown, supervisor::Supervisor};
+use super::jetstream::publish::{PublishFailure, Published, published};
+use crate::{
+    audit::{PROBE, PROBE_SUBJECT},
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+};
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Some 100 bytes each: a node's take one in a thousand of the stream's default size.
 const STORED_EVERY: Duration = Duration::from_secs(10);
 /// No stream gets so far.
 const NEVER_LAST: &str = "1000000000000000000";
-/// "Wrong last sequence": older servers name the sequence that it has, newer ones do not.
-const REFUSALS: [u64; 2] = [10_071, 10_164];
-/// A subject that no record has.
-const SUBJECT: &str = "record.~.probe";
-/// What a reader of records passes over.
-const PROBE: &str = r#"{"kind":"probe"}"#;
 
 /// What JetStream last said.
 #[derive(Default)]
 pub struct RecordsProbe {
     trouble: Mutex<Option<String>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Answer {
-    error: Option<Refusal>,
-}
-
-#[derive(serde::Deserialize)]
-struct Refusal {
-    err_code: u64,
-    description: String,
 }
 
 impl RecordsProbe {
@@ -78,12 +66,11 @@ async fn ask(client: &Client, store: bool) -> Result<(), String> {
     if !store {
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, NEVER_LAST);
     }
-    let answer = client.request_with_headers(SUBJECT, headers, PROBE.into()).await;
+    let answer = client.request_with_headers(PROBE_SUBJECT, headers, PROBE.into()).await;
     let answer = answer.map_err(|error| format!("it does not answer ({})", error.kind()))?;
-    match serde_json::from_slice::<Answer>(&answer.payload) {
-        Ok(Answer { error: Some(refusal) }) if REFUSALS.contains(&refusal.err_code) => Ok(()),
-        Ok(Answer { error: Some(refusal) }) => Err(refusal.description),
-        Ok(Answer { error: None }) => Ok(()),
+    match published(&answer) {
+        Ok(Published::Kept { .. } | Published::Late) => Ok(()),
+        Err(PublishFailure::Full(why) | PublishFailure::Refused { description: why, .. }) => Err(why),
         Err(_) => Err("what answers is no JetStream".to_owned()),
     }
 }

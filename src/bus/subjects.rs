@@ -2,8 +2,9 @@
 
 use crate::{
     domain::{AgentId, DeliberationId, Event, IdError, TenantId, Verb, id::shown},
-    lanes::{AnswerTo, OutcomeStage, RecordPlace},
+    lanes::{AnswerTo, OutcomeStage},
     state::MessageKey,
+    tenants::names::THRESHOLDS_BUCKET,
 };
 
 /// Reads who is asking from the subject, which NATS has stamped.
@@ -55,21 +56,6 @@ pub(crate) fn reply_of(recipient: &AgentId, to: &AnswerTo) -> String {
 
 pub(crate) fn inbox(tenant: &TenantId, agent: &AgentId) -> String {
     format!("tenant.{tenant}.agent.{agent}.inbox")
-}
-
-/// Where it is recorded that a message is about to be delivered, and if that came to nothing.
-///
-/// Only the holder of the message's claim writes here, so the last record tells whether it was sent.
-pub(crate) fn intent(key: &MessageKey) -> String {
-    format!("record.{}.{}.{}.intent", key.tenant, key.sender, key.message)
-}
-
-/// Where a record belongs.
-pub(crate) fn record(place: RecordPlace<'_>) -> String {
-    let RecordPlace { tenant, sender, message, after_intent } = place;
-    let message = message.map_or(UNREADABLE, |id| id.as_str());
-    let last = if after_intent { "intent" } else { "verdict" };
-    format!("record.{tenant}.{sender}.{message}.{last}")
 }
 
 /// Where a message waits to be governed.
@@ -180,38 +166,43 @@ pub(crate) fn deliberation_of(subject: &str) -> Result<(TenantId, DeliberationId
     }
 }
 
-/// Where it is recorded that a judgement has moved a tenant's threshold. No sender's id is `~`.
-pub(crate) fn threshold_record(tenant: &TenantId, deliberation: &DeliberationId) -> String {
-    format!("record.{tenant}.~.{deliberation}.threshold")
+/// Under which key it is kept what a tenant's judgements have taught.
+pub(crate) fn learned(tenant: &TenantId) -> String {
+    format!("$KV.{THRESHOLDS_BUCKET}.{tenant}")
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::borrow::Cow;
+
     use super::*;
-    use crate::domain::Timestamp;
+    use crate::{
+        audit::{self, Place},
+        domain::Timestamp,
+    };
 
     #[test]
     fn subjects_are_those_that_other_versions_know() {
         let (tenant, worker) = ("acme".parse().unwrap(), "worker".parse().unwrap());
         let key = MessageKey { tenant, sender: "planner".parse().unwrap(), message: "m-1".parse().unwrap() };
         let id = "0123456789abcdef01234567".parse().unwrap();
-        let place = |message, after_intent| RecordPlace {
-            tenant: &key.tenant,
-            sender: &key.sender,
-            message,
-            after_intent,
+        let record = |place| {
+            let (deliberation, reason) = (Cow::Borrowed(&id), Cow::Borrowed(""));
+            let body = audit::Body::Threshold(audit::Threshold { deliberation, from: 0.8, to: 0.7, reason });
+            audit::Record::new(Timestamp(1), &key.tenant, "node-1", body).entry(place).subject().to_owned()
         };
+        let message = |message, claimed| record(Place::Message { sender: &key.sender, message, claimed });
         let to = AnswerTo { node: "n0de".into(), token: "t0ken".into() };
         let lines = [
             inbox(&key.tenant, &worker),
             reply_of(&worker, &to),
-            intent(&key),
-            record(place(Some(&key.message), false)),
-            record(place(Some(&key.message), true)),
-            record(place(None, false)),
-            threshold_record(&key.tenant, &id),
+            audit::intent_subject(&key),
+            message(Some(&key.message), false),
+            message(Some(&key.message), true),
+            message(None, false),
+            record(Place::Threshold(&id)),
             submitted(&key),
             stored_message(&key, &worker),
             verdict(&key),

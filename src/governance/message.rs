@@ -75,6 +75,10 @@ impl Decoded {
         &self.admitted.tenant
     }
 
+    pub(super) fn shared_tenant(&self) -> &Arc<Tenant> {
+        &self.admitted.tenant
+    }
+
     pub fn body(&self) -> &wire::Decoded {
         &self.body
     }

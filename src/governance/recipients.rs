@@ -1,18 +1,19 @@
 //! Whom would a message reach, and may it reach each of them?
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     addressees::{Addressees, Fanout},
     message::{Checked, Decoded},
     rules::Purpose,
+    seen::{Seen, as_party},
 };
 use crate::{
     domain::{
         AgentId, AgentRecord, BroadcastFilter, CapabilityId, Encoding, Missed, Reason, Recipient, Tenant,
     },
     impact::Need,
-    policy::{Party, Permit, Question},
+    policy::{Permit, Question},
     rejection::Rejection,
 };
 
@@ -148,6 +149,19 @@ impl<'a> Addressed<'a> {
         }
     }
 
+    /// What the policy sees of them, for the record.
+    pub fn seen(&self) -> Seen {
+        let recipients = &self.view.recipients;
+        Seen {
+            constitution: self.decoded.message().constitution,
+            tenant: Arc::clone(self.decoded.shared_tenant()),
+            sender: self.decoded.message().sender.clone(),
+            registered: self.view.sender.clone(),
+            recipients: recipients.iter().take(Seen::RECIPIENTS_MAX).cloned().collect(),
+            recipients_total: recipients.len(),
+        }
+    }
+
     /// With the answers, in the order of the recipients. No clear answer about one is none about the message.
     pub fn permitted(
         self,
@@ -239,16 +253,4 @@ fn live_encoding(recipient: &AgentRecord, tenant: &Tenant) -> Option<(AgentId, E
 /// An agent that has not said what it can do.
 fn unregistered(id: &AgentId) -> AgentRecord {
     AgentRecord { id: id.clone(), capabilities: Arc::default(), encoding: None, description: String::new() }
-}
-
-static NO_ROLES: BTreeSet<String> = BTreeSet::new();
-static NO_CAPABILITIES: BTreeSet<CapabilityId> = BTreeSet::new();
-
-fn as_party<'a>(id: &'a AgentId, record: Option<&'a AgentRecord>, tenant: &'a Tenant) -> Party<'a> {
-    Party {
-        id,
-        roles: tenant.agents.get(id).map_or(&NO_ROLES, |grant| &grant.roles),
-        capabilities: record.map_or(&NO_CAPABILITIES, |record| &record.capabilities),
-        registered: record.is_some(),
-    }
 }

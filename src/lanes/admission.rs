@@ -1,13 +1,6 @@
 //! Is there room for this request? Known tenants, their rate, the work in flight.
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use moka::sync::Cache;
@@ -38,19 +31,13 @@ pub struct Admission {
 struct Usage {
     messages_per_minute: u32,
     rate: DefaultDirectRateLimiter,
-    in_flight: AtomicUsize,
+    places: Arc<Semaphore>,
 }
 
 /// A place among the work in flight; given back when dropped.
 pub struct Slot {
+    _tenant: OwnedSemaphorePermit,
     _node: OwnedSemaphorePermit,
-    tenant: Arc<Usage>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.tenant.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Admission {
@@ -92,7 +79,7 @@ impl Admission {
         sender: &AgentId,
     ) -> Result<(Admitted, Slot), Rejection> {
         let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
-        let slot = self.slot(self.usage(&tenant))?;
+        let slot = self.slot(&self.usage(&tenant))?;
         Ok((tenant, slot))
     }
 
@@ -109,29 +96,15 @@ impl Admission {
             )
             .after(jittered(wait.max(Duration::from_millis(1)))));
         }
-        self.slot(usage)
+        self.slot(&usage)
     }
 
-    fn slot(&self, usage: Arc<Usage>) -> Result<Slot, Rejection> {
-        if usage.in_flight.fetch_add(1, Ordering::Relaxed) >= self.limits.in_flight_per_tenant {
-            usage.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(self.overloaded("tenant", self.limits.in_flight_per_tenant));
-        }
-        match Arc::clone(&self.slots).try_acquire_owned() {
-            Ok(permit) => Ok(Slot { _node: permit, tenant: usage }),
-            Err(_) => {
-                usage.in_flight.fetch_sub(1, Ordering::Relaxed);
-                Err(self.overloaded("node", self.limits.in_flight))
-            }
-        }
-    }
-
-    fn overloaded(&self, whose: &str, limit: usize) -> Rejection {
-        Rejection::new(
-            Reason::Overloaded,
-            format!("the {whose} has {} in flight, its limit", crate::phrase::counted(limit, "message")),
-        )
-        .after(jittered(Duration::from_millis(20)))
+    fn slot(&self, usage: &Usage) -> Result<Slot, Rejection> {
+        let AdmissionLimits { in_flight, in_flight_per_tenant } = self.limits;
+        let place = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned();
+        let tenant = place(&usage.places).map_err(|_| overloaded("tenant", in_flight_per_tenant))?;
+        let node = place(&self.slots).map_err(|_| overloaded("node", in_flight))?;
+        Ok(Slot { _tenant: tenant, _node: node })
     }
 
     fn usage(&self, tenant: &Tenant) -> Arc<Usage> {
@@ -140,7 +113,7 @@ impl Admission {
             Some(usage) if usage.messages_per_minute == messages_per_minute => usage,
             // New, or the operator has changed its rate.
             _ => {
-                let usage = Arc::new(Usage::new(messages_per_minute));
+                let usage = Arc::new(Usage::new(messages_per_minute, self.limits.in_flight_per_tenant));
                 self.tenants.insert(tenant.id.clone(), Arc::clone(&usage));
                 usage
             }
@@ -150,15 +123,23 @@ impl Admission {
 
 impl Usage {
     /// A bucket that holds a tenth of a minute's messages and fills evenly.
-    fn new(messages_per_minute: u32) -> Self {
+    fn new(messages_per_minute: u32, in_flight: usize) -> Self {
         let per_minute = NonZeroU32::new(messages_per_minute).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(messages_per_minute / 10).unwrap_or(NonZeroU32::MIN);
         Self {
             messages_per_minute,
             rate: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(burst)),
-            in_flight: AtomicUsize::new(0),
+            places: Arc::new(Semaphore::new(in_flight)),
         }
     }
+}
+
+fn overloaded(whose: &str, limit: usize) -> Rejection {
+    Rejection::new(
+        Reason::Overloaded,
+        format!("the {whose} has {} in flight, its limit", crate::phrase::counted(limit, "message")),
+    )
+    .after(jittered(Duration::from_millis(20)))
 }
 
 #[cfg(test)]

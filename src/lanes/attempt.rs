@@ -4,13 +4,11 @@
 
 use std::{future::Future, time::Duration};
 
-use bytes::Bytes;
 use tracing::Instrument as _;
 
 use super::{
     admission::Slot,
     claim::{Claimed, is_lasting},
-    courier::RecordPlace,
     findings::{Findings, Outcome},
     journal::Journal,
     measured::{Measured, Moment},
@@ -18,6 +16,7 @@ use super::{
     request::{Answer, Request},
 };
 use crate::{
+    audit,
     domain::{AgentId, Reach, Reason, Timestamp, Verb, Verdict},
     governance::Admitted,
     impact::Observation,
@@ -164,28 +163,23 @@ impl<'a> Attempt<'a> {
         if !self.journal.owes(verdict) {
             return;
         }
-        let (place, record) = self.recorded(verdict);
-        if let Err(error) = self.lanes.courier.record(place, record) {
+        if let Err(error) = self.lanes.courier.record(self.recorded(verdict)) {
             self.lanes.metrics.record_dropped();
             tracing::warn!(%error, decision_id = self.findings.decision_id, "decision not recorded");
         }
     }
 
-    pub(super) fn recorded(&self, verdict: &Verdict) -> (RecordPlace<'_>, Bytes) {
+    pub(super) fn recorded(&self, verdict: &Verdict) -> audit::Entry {
         self.journal.verdict((self.request, &self.findings), verdict)
     }
 
     /// The record that goes ahead of a live delivery.
-    pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> Bytes {
+    pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> audit::Entry {
         self.journal.intent((self.request, &self.findings), hoped, recipients)
     }
 
-    /// The record that goes ahead of what is stored, and its place.
-    pub(super) fn intent_to_store(
-        &mut self,
-        hoped: &Reach,
-        recipients: &[AgentId],
-    ) -> (RecordPlace<'_>, Bytes) {
+    /// The record that goes ahead of what is stored.
+    pub(super) fn intent_to_store(&mut self, hoped: &Reach, recipients: &[AgentId]) -> audit::Entry {
         self.journal.intent_to_store((self.request, &self.findings), hoped, recipients)
     }
 

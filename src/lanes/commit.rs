@@ -51,8 +51,8 @@ impl Attempt<'_> {
             not_after: self.at.deadline,
         };
         if record_ahead {
-            let (place, record) = self.intent_to_store(&reach, &recipients);
-            lane.record(place, record).await.map_err(unrecorded)?;
+            let record = self.intent_to_store(&reach, &recipients);
+            lane.record(record).await.map_err(unrecorded)?;
         }
         let stored = self.write(decoded, shipment, reach).await?;
         if let (Outcome::Repeat(stands), true) = (&stored, record_ahead) {

@@ -5,12 +5,7 @@ use std::{sync::Arc, time::Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{
-    domain::{AgentId, Encoding, MessageId, TenantId},
-    policy::Permit,
-    state::MessageKey,
-    wire::Recorded,
-};
+use crate::{audit, domain::Encoding, policy::Permit, state::MessageKey};
 
 /// Hands messages to agents and records to the audit trail. `bus::Outbox` is the one over NATS.
 #[async_trait]
@@ -20,11 +15,11 @@ pub trait Courier: Send + Sync {
     async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, CourierError>;
 
     /// Records a decision, in order with other records. Does not wait.
-    fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), CourierError>;
+    fn record(&self, entry: audit::Entry) -> Result<(), CourierError>;
 
     /// The last record that a holder of this message's claim has written: an intent, or that it came
     /// to nothing.
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Recorded>, CourierError>;
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<audit::Record<'static>>, CourierError>;
 
     /// Bytes that a parcel's payload may have.
     fn payload_max(&self) -> usize;
@@ -37,7 +32,7 @@ pub struct Dispatch {
     pub key: MessageKey,
     pub decision_id: String,
     /// The record of the intent; it is sent first, so that no delivery is without one.
-    pub record: Bytes,
+    pub record: audit::Entry,
     pub parcels: Vec<Parcel>,
     /// W3C trace context for the recipient.
     pub traceparent: String,
@@ -70,17 +65,6 @@ pub enum Handover {
     Taken,
     /// There is no live subscription on the inbox.
     NobodyListens,
-}
-
-/// Where a record belongs.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordPlace<'a> {
-    pub tenant: &'a TenantId,
-    pub sender: &'a AgentId,
-    /// Absent when the request was not readable enough to know it.
-    pub message: Option<&'a MessageId>,
-    /// It says what became of an intent that was recorded before.
-    pub after_intent: bool,
 }
 
 /// Why the courier did not do it.

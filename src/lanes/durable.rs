@@ -9,11 +9,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{
-    courier::{Parcel, RecordPlace},
-    request::Request,
-};
+use super::{courier::Parcel, request::Request};
 use crate::{
+    audit,
     domain::{AgentId, Encoding, Verdict},
     governance::Precondition,
     state::{Digest, MessageKey},
@@ -42,7 +40,7 @@ pub trait DurableLane: Send + Sync {
     async fn outcome(&self, notice: Notice) -> Result<Noted, LaneError>;
 
     /// Records a decision and waits until it is kept.
-    async fn record(&self, place: RecordPlace<'_>, record: Bytes) -> Result<(), LaneError>;
+    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError>;
 
     /// Keeps what could not be governed, with all its content, for people.
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError>;

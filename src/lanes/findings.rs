@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{measured::Moment, request::Answer};
 use crate::{
     domain::{DeliberationId, Encoding, Impact, MessageId, MessageType, Reach, Reason, Status, Verdict},
+    governance::Seen,
     impact::Unassessed,
     phrase::counted,
     rejection::Rejection,
@@ -23,7 +24,7 @@ pub(super) enum Outcome {
 }
 
 pub(super) struct Findings<'a> {
-    node: &'a str,
+    pub node: &'a str,
     pub at: Moment,
     pub decision_id: String,
     pub encoding: Encoding,
@@ -32,6 +33,8 @@ pub(super) struct Findings<'a> {
     pub message_type: Option<MessageType>,
     pub digest: Option<Digest>,
     pub policy_revision: Option<Arc<str>>,
+    /// What the policy was asked about last, and which it was.
+    pub seen: Option<(Seen, Arc<str>)>,
     pub impact: Option<Impact>,
 }
 
@@ -47,6 +50,7 @@ impl<'a> Findings<'a> {
             message_type: None,
             digest: None,
             policy_revision: None,
+            seen: None,
             impact: None,
         }
     }
@@ -66,6 +70,10 @@ impl<'a> Findings<'a> {
                 Err(failure.error.into())
             }
         }
+    }
+
+    pub(super) fn asked(&mut self, seen: Seen, revision: Arc<str>) {
+        self.seen = Some((seen, revision));
     }
 
     pub(super) fn assessed(&mut self, impact: &Result<Impact, Unassessed>) {

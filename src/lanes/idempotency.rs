@@ -12,11 +12,12 @@ use super::{
     attempt::Attempt, claim::Claimed, durable::OutcomePolicy, errors::used_before, findings::Outcome,
 };
 use crate::{
+    audit::{Body, Record},
     domain::{DeliberationId, Encoding, Reason, Verdict},
     governance::{Decoded, Plan},
     rejection::Rejection,
     state::{Claim, ClaimToken, Digest, StoreError},
-    wire::{self, RecordKind, Recorded},
+    wire,
 };
 
 impl Attempt<'_> {
@@ -144,9 +145,13 @@ fn unknown() -> Rejection {
 
 /// The verdict of a message that a node has sent before it died, if the last record of a claim's
 /// holder says so. A record of another content is of an earlier use of the id.
-fn sent(last: Recorded, digest: &Digest) -> Option<Verdict> {
-    let intent = last.kind == RecordKind::Intent && last.digest.as_ref() == Some(digest);
-    intent.then(|| by_record(last.verdict))
+fn sent(last: Record<'_>, digest: &Digest) -> Option<Verdict> {
+    match last.body {
+        Body::Intent(decision) if decision.digest.as_ref() == Some(digest) => {
+            Some(by_record(decision.verdict.into_owned()))
+        }
+        _ => None,
+    }
 }
 
 /// A verdict that rests on the record of a node that stopped before it could confirm it.

@@ -1,11 +1,12 @@
 //! Which records does an attempt owe, and where do they stand?
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
-use super::{courier::RecordPlace, findings::Findings, request::Request};
+use super::{findings::Findings, request::Request};
 use crate::{
+    audit::{Body, Decision, Entry, Facts, Party, Place, Record},
     domain::{AgentId, Reach, Reason, Status, Verdict},
-    wire::{self, Record, RecordKind},
+    policy,
 };
 
 /// What is on record already.
@@ -22,25 +23,24 @@ impl Journal {
     /// The record that goes ahead of a delivery: the verdict as it will be if it succeeds.
     pub(super) fn intent(
         &mut self,
-        (request, findings): (&Request, &Findings<'_>),
+        of: (&Request, &Findings<'_>),
         hoped: &Reach,
         recipients: &[AgentId],
-    ) -> Bytes {
+    ) -> Entry {
         self.intended = true;
-        let verdict = findings.delivered(hoped.clone());
-        encoded(RecordKind::Intent, (request, findings), recipients, &verdict)
+        let verdict = of.1.delivered(hoped.clone());
+        self.entry(of, Body::Intent(decision(of, recipients, &verdict)))
     }
 
-    /// The same for what is to be stored on the durable lane, and its place.
-    pub(super) fn intent_to_store<'a>(
+    /// The same for what is to be stored on the durable lane.
+    pub(super) fn intent_to_store(
         &mut self,
-        (request, findings): (&'a Request, &'a Findings<'_>),
+        of: (&Request, &Findings<'_>),
         hoped: &Reach,
         recipients: &[AgentId],
-    ) -> (RecordPlace<'a>, Bytes) {
+    ) -> Entry {
         self.intended_to_store = true;
-        let record = self.intent((request, findings), hoped, recipients);
-        (self.place(request, findings), record)
+        self.intent(of, hoped, recipients)
     }
 
     /// Whether a verdict is to be recorded beside what is on record.
@@ -58,42 +58,48 @@ impl Journal {
         }
     }
 
-    /// The record of a verdict that no intent stands for, and its place.
-    pub(super) fn verdict<'a>(
-        &self,
-        (request, findings): (&'a Request, &'a Findings<'_>),
-        verdict: &Verdict,
-    ) -> (RecordPlace<'a>, Bytes) {
+    /// The record of a verdict that no intent stands for.
+    pub(super) fn verdict(&self, of: (&Request, &Findings<'_>), verdict: &Verdict) -> Entry {
         let recipients: Vec<AgentId> = verdict.reach.iter().filter_map(|reach| reach.agent.clone()).collect();
-        let record = encoded(RecordKind::Verdict, (request, findings), &recipients, verdict);
-        (self.place(request, findings), record)
+        self.entry(of, Body::Verdict(decision(of, &recipients, verdict)))
     }
 
-    fn place<'a>(&self, request: &'a Request, findings: &'a Findings<'_>) -> RecordPlace<'a> {
-        RecordPlace {
-            tenant: &request.tenant,
+    fn entry(&self, (request, findings): (&Request, &Findings<'_>), body: Body<'_>) -> Entry {
+        let place = Place::Message {
             sender: &request.sender,
             message: findings.message_id.as_ref(),
-            after_intent: self.intended && !self.intended_to_store,
-        }
+            claimed: self.intended && !self.intended_to_store,
+        };
+        Record::new(findings.at.now, &request.tenant, findings.node, body).entry(place)
     }
 }
 
-fn encoded(
-    kind: RecordKind,
-    (request, findings): (&Request, &Findings<'_>),
-    recipients: &[AgentId],
-    verdict: &Verdict,
-) -> Bytes {
-    wire::encode_record(&Record {
-        kind,
-        at: findings.at.now,
-        tenant: &request.tenant,
-        sender: &request.sender,
+fn decision<'a>(
+    (request, findings): (&'a Request, &'a Findings<'_>),
+    recipients: &'a [AgentId],
+    verdict: &'a Verdict,
+) -> Decision<'a> {
+    Decision {
+        sender: Cow::Borrowed(&request.sender),
         message_type: findings.message_type,
-        digest: findings.digest.as_ref(),
-        recipients,
-        verdict,
-    })
-    .into()
+        digest: findings.digest,
+        recipients: Cow::Borrowed(recipients),
+        verdict: Cow::Borrowed(verdict),
+        facts: findings.seen.as_ref().map(|(seen, revision)| Facts {
+            constitution: seen.constitution,
+            policy_revision: Cow::Borrowed(revision),
+            sender: party(seen.sender()),
+            recipients: seen.recipients().map(party).collect(),
+            recipients_total: u64::try_from(seen.recipients_total).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
+fn party(seen: policy::Party<'_>) -> Party<'_> {
+    Party {
+        id: Cow::Borrowed(seen.id),
+        roles: Cow::Borrowed(seen.roles),
+        capabilities: Cow::Borrowed(seen.capabilities),
+        registered: seen.registered,
+    }
 }

@@ -27,6 +27,7 @@ impl Attempt<'_> {
                     next
                 }
                 Judging::NeedsPolicy(asks) => {
+                    self.findings.asked(asks.seen(), lanes.gate.revision());
                     let answers = lookup::ask(&lanes.gate, &asks).await;
                     let next = asks.answered(answers)?;
                     self.measured.passed(Stage::Policy);

@@ -47,8 +47,8 @@ impl Attempt<'_> {
         stage: OutcomeStage,
         first: bool,
     ) -> Result<(), LaneError> {
-        let (lane, (place, record)) = (&self.lanes.lane, self.recorded(&answer.verdict));
-        lane.record(place, record).await?;
+        let lane = &self.lanes.lane;
+        lane.record(self.recorded(&answer.verdict)).await?;
         let noted = lane.outcome(self.notice(key, &answer.verdict, stage)).await?;
         if noted == Noted::Now || stage != OutcomeStage::Governed {
             return Ok(());

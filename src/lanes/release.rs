@@ -147,8 +147,7 @@ impl Attempt<'_> {
         for to in std::iter::once(&parked.sender).chain(voters) {
             self.lanes.lane.outcome(self.notice_to(parked, to, verdict)).await.map_err(of_lane)?;
         }
-        let (place, record) = self.recorded(verdict);
-        self.lanes.lane.record(place, record).await.map_err(of_lane)
+        self.lanes.lane.record(self.recorded(verdict)).await.map_err(of_lane)
     }
 
     fn notice_to(&self, parked: &Parked, to: &AgentId, verdict: &Verdict) -> Notice {

@@ -3,7 +3,7 @@
 //! A vote is a pure step over the log that was read; whoever comes second with the same log reads it
 //! again. Only voters, stand-ins and the sender learn that a deliberation is there.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::Rng as _;
@@ -11,16 +11,17 @@ use tokio::time::Instant;
 
 use super::{answered, lists::Lists, parked};
 use crate::{
+    audit::{Body, Place, Record, Vote},
     cpu::{Cpu, Work},
     deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
     domain::{
         AgentId, DeliberationId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant,
         Timestamp, Verb,
     },
-    lanes::{Admission, Courier, RecordPlace, Request, Tenants, not_computed},
+    lanes::{Admission, Courier, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
-    wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRecord, VoteRequest},
+    wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRequest},
 };
 
 /// Times that a vote finds that the log has grown before its voter is asked to come again.
@@ -240,19 +241,20 @@ impl Reviewers {
             Err(rejection) => (rejection.reason.as_str(), None, rejection.detail.as_str()),
         };
         self.metrics.deliberations.voted(result);
-        let record = wire::encode_vote_record(&VoteRecord {
-            at: (self.clock)(),
-            tenant: &tenant.id,
-            voter,
-            vote,
-            result,
+        let body = Body::Vote(Vote {
+            voter: Cow::Borrowed(voter),
+            deliberation: Cow::Borrowed(&vote.id),
+            choice: vote.choice,
+            digest: Cow::Borrowed(&vote.digest),
+            comment: Cow::Borrowed(&vote.comment),
+            result: Cow::Borrowed(result),
             judgement,
-            detail,
-            node: &self.node,
+            detail: Cow::Borrowed(detail),
         });
         // A vote bears no message id of its voter's.
-        let place = RecordPlace { tenant: &tenant.id, sender: voter, message: None, after_intent: false };
-        if let Err(error) = self.courier.record(place, record.into()) {
+        let place = Place::Message { sender: voter, message: None, claimed: false };
+        let record = Record::new((self.clock)(), &tenant.id, &self.node, body);
+        if let Err(error) = self.courier.record(record.entry(place)) {
             self.metrics.record_dropped();
             tracing::warn!(%error, deliberation = %vote.id, "vote not recorded");
         }
@@ -297,3 +299,6 @@ fn unavailable(error: LogError) -> Rejection {
     Rejection::new(Reason::DeliberationUnavailable, "deliberations cannot be read or written at the moment")
         .after(Duration::from_millis(500))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ pub fn deliberations_stream(tenant: &TenantId) -> String {
 pub const DELIBERATIONS_SUBJECTS: &str = "deliberation.*.*.*";
 /// Parked messages, to escalate and expire them: given back with a delay until they are due. And decided
 /// ones, to act on the decision.
-pub const CLERK_CONSUMER: &str = "CLERK";
+pub const DEADLINES_CONSUMER: &str = "CLERK";
 /// What a webhook is told: parked, escalated, decided.
 pub const WEBHOOKS_CONSUMER: &str = "WEBHOOKS";
 

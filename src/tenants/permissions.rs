@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    BusUser, CLERK_CONSUMER, DEAD_LETTERS_SUBJECTS, DELIBERATIONS_SUBJECTS, HEARTBEATS, INBOX_DOMAIN,
+    BusUser, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS, HEARTBEATS, INBOX_DOMAIN,
     NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
     TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER,
     answers_to, dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick,
@@ -76,7 +76,7 @@ fn node(inbox: String) -> Permissions {
     publish.push(format!("$KV.{THRESHOLDS_BUCKET}.*"));
     // Of every tenant: a reload that changes what a user may do ends the user's connections, so that a new
     // tenant may not change it for nodes.
-    for consumer in [NODES_CONSUMER, CLERK_CONSUMER, WEBHOOKS_CONSUMER] {
+    for consumer in [NODES_CONSUMER, DEADLINES_CONSUMER, WEBHOOKS_CONSUMER] {
         publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.*.{consumer}"));
         publish.push(format!("$JS.API.CONSUMER.INFO.*.{consumer}"));
         publish.push(format!("$JS.ACK.*.{consumer}.>"));
@@ -125,7 +125,7 @@ fn provisioner<'a>(
     for tenant in &tenants {
         stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
         stream(&outbound_stream(tenant), &[&format!("*.{}", inbox_subjects(tenant, "*"))]);
-        stream(&deliberations_stream(tenant), &[CLERK_CONSUMER, WEBHOOKS_CONSUMER]);
+        stream(&deliberations_stream(tenant), &[DEADLINES_CONSUMER, WEBHOOKS_CONSUMER]);
         stream(&dead_letters_stream(tenant), &[]);
     }
     // What an agent or a tenant that left has held (`purge.rs`).

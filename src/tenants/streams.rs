@@ -15,9 +15,9 @@ use crate::domain::{AgentId, TenantId};
 
 use super::{
     names::{
-        CLERK_CONSUMER, NODES_CONSUMER, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED,
-        TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, WEBHOOKS_CONSUMER, dead_letters_stream,
-        deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
+        DEADLINES_CONSUMER, NODES_CONSUMER, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET,
+        TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, WEBHOOKS_CONSUMER,
+        dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -225,7 +225,7 @@ fn deliberations_consumers(tenant: &TenantId) -> Vec<pull::Config> {
             filter_subjects: of(&["parked", "decided"]),
             max_ack_pending: CLERK_PENDING_MAX,
             ..durable(
-                CLERK_CONSUMER,
+                DEADLINES_CONSUMER,
                 "Escalates and expires, each waits here until it is due; acts on decisions.",
             )
         },

@@ -4,8 +4,9 @@
 //! `detail` shows a value only where it is too short for a sentence: a verdict goes to a reply subject of the
 //! requester's choice, so it must not carry the requester's text to somebody else (`protocol.md`, "A delivery").
 
+pub(crate) use super::place::Place;
+pub(super) use super::place::name;
 pub use super::place::{Found, Path};
-pub(super) use super::place::{Place, name};
 pub use super::shown::Shown;
 use crate::{
     domain::{IdError, Reason},

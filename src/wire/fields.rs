@@ -12,7 +12,7 @@ use crate::domain::{Encoding, IdError, Reason, Timestamp};
 
 /// Reads a named field of the map `of` once: a second occurrence is a duplicate key. A null is a field that is
 /// absent, as many writers put it, and has occurred all the same.
-pub(super) fn once<'a, R: Reader<'a>, T>(
+pub(crate) fn once<'a, R: Reader<'a>, T>(
     reader: &mut R,
     of: &mut Open,
     slot: &mut Option<T>,
@@ -30,11 +30,11 @@ pub(super) fn once<'a, R: Reader<'a>, T>(
     Ok(())
 }
 
-pub(super) fn required<T>(slot: Option<T>, field: &'static str) -> Read<T> {
+pub(crate) fn required<T>(slot: Option<T>, field: &'static str) -> Read<T> {
     slot.ok_or(DecodeError::MissingField { field })
 }
 
-pub(super) fn unknown<T>(of: &'static str, field: &str) -> Read<T> {
+pub(crate) fn unknown<T>(of: &'static str, field: &str) -> Read<T> {
     Err(DecodeError::UnknownField { of, field: Shown::new(field) })
 }
 
@@ -43,7 +43,7 @@ fn wrong(field: Place<'_>, expected: &'static str, found: &Token<'_>) -> DecodeE
 }
 
 /// The map that a body must be.
-pub(super) fn body<'a>(reader: &mut impl Reader<'a>) -> Read<Open> {
+pub(crate) fn body<'a>(reader: &mut impl Reader<'a>) -> Read<Open> {
     match reader.token()? {
         Token::Map(map) => Ok(map),
         other => {
@@ -52,28 +52,28 @@ pub(super) fn body<'a>(reader: &mut impl Reader<'a>) -> Read<Open> {
     }
 }
 
-pub(super) fn map<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Open> {
+pub(crate) fn map<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Open> {
     match reader.token()? {
         Token::Map(map) => Ok(map),
         other => Err(wrong(field.into(), "map", &other)),
     }
 }
 
-pub(super) fn list<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Open> {
+pub(crate) fn list<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Open> {
     match reader.token()? {
         Token::List(list) => Ok(list),
         other => Err(wrong(field.into(), "list", &other)),
     }
 }
 
-pub(super) fn boolean<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<bool> {
+pub(crate) fn boolean<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<bool> {
     match reader.token()? {
         Token::Bool(value) => Ok(value),
         other => Err(wrong(field.into(), "boolean", &other)),
     }
 }
 
-pub(super) fn text<'a, 'p>(reader: &mut impl Reader<'a>, field: impl Into<Place<'p>>) -> Read<Cow<'a, str>> {
+pub(crate) fn text<'a, 'p>(reader: &mut impl Reader<'a>, field: impl Into<Place<'p>>) -> Read<Cow<'a, str>> {
     match reader.token()? {
         Token::Text(text) => Ok(text),
         other => Err(wrong(field.into(), "text", &other)),
@@ -81,7 +81,7 @@ pub(super) fn text<'a, 'p>(reader: &mut impl Reader<'a>, field: impl Into<Place<
 }
 
 /// Text of at most `limit` bytes.
-pub(super) fn short_text<'a, 'p>(
+pub(crate) fn short_text<'a, 'p>(
     reader: &mut impl Reader<'a>,
     field: impl Into<Place<'p>>,
     limit: usize,
@@ -92,7 +92,7 @@ pub(super) fn short_text<'a, 'p>(
     Ok(text)
 }
 
-pub(super) fn at_most<'p>(
+pub(crate) fn at_most<'p>(
     field: impl Into<Place<'p>>,
     unit: &'static str,
     found: usize,
@@ -105,7 +105,7 @@ pub(super) fn at_most<'p>(
 }
 
 /// An integer, however it is spelled: JavaScript's writers of MessagePack have a float for what is over 32 bits.
-pub(super) fn int<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<i128> {
+pub(crate) fn int<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<i128> {
     match reader.token()? {
         Token::Int(int) => Ok(int),
         Token::Float(float, digits) => whole(float, digits)
@@ -128,21 +128,21 @@ fn whole(float: f64, digits: Option<&str>) -> Option<i128> {
 }
 
 /// An integer that is not negative.
-pub(super) fn count<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<u64> {
+pub(crate) fn count<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<u64> {
     let int = int(reader, field)?;
     u64::try_from(int).map_err(|_| wrong(field.into(), "integer of 0 or more", &Token::Int(int)))
 }
 
-pub(super) fn millis<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Timestamp> {
+pub(crate) fn millis<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Timestamp> {
     count(reader, field).map(Timestamp)
 }
 
-pub(super) fn duration_ms<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Duration> {
+pub(crate) fn duration_ms<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Duration> {
     count(reader, field).map(Duration::from_millis)
 }
 
 /// Any number, as a float.
-pub(super) fn number<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<f64> {
+pub(crate) fn number<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<f64> {
     match reader.token()? {
         Token::Float(float, _) => Ok(float),
         // Only scores are read this way; they are small.
@@ -152,7 +152,7 @@ pub(super) fn number<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> R
 }
 
 /// An identifier, by its own constructor.
-pub(super) fn id<'a, 'p, T>(reader: &mut impl Reader<'a>, field: impl Into<Place<'p>>) -> Read<T>
+pub(crate) fn id<'a, 'p, T>(reader: &mut impl Reader<'a>, field: impl Into<Place<'p>>) -> Read<T>
 where
     T: FromStr<Err = IdError>,
 {
@@ -162,7 +162,7 @@ where
 }
 
 /// One of a closed set of words.
-pub(super) fn word<'a, T>(
+pub(crate) fn word<'a, T>(
     reader: &mut impl Reader<'a>,
     field: &'static str,
     expected: &'static [&'static str],
@@ -172,12 +172,12 @@ pub(super) fn word<'a, T>(
     parse(&text).ok_or_else(|| DecodeError::UnknownWord { field, expected, found: Shown::new(&text) })
 }
 
-pub(super) fn reason(field: &'static str, word: &str) -> Read<Reason> {
+pub(crate) fn reason(field: &'static str, word: &str) -> Read<Reason> {
     let expected = &["a reason of this version"];
     Reason::parse(word).ok_or_else(|| DecodeError::UnknownWord { field, expected, found: Shown::new(word) })
 }
 
-pub(super) fn encoding<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Encoding> {
+pub(crate) fn encoding<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<Encoding> {
     word(reader, field, &["msgpack", "json"], |word| match word {
         "msgpack" => Some(Encoding::MessagePack),
         "json" => Some(Encoding::Json),
@@ -185,7 +185,7 @@ pub(super) fn encoding<'a>(reader: &mut impl Reader<'a>, field: &'static str) ->
     })
 }
 
-pub(super) fn encoding_word(encoding: Encoding) -> &'static str {
+pub(crate) fn encoding_word(encoding: Encoding) -> &'static str {
     match encoding {
         Encoding::MessagePack => "msgpack",
         Encoding::Json => "json",
@@ -193,12 +193,12 @@ pub(super) fn encoding_word(encoding: Encoding) -> &'static str {
 }
 
 /// A role: it ends up in policies and logs.
-pub(super) fn role<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+pub(crate) fn role<'a>(reader: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
     tag(reader, field.into(), "1 to 64 of [a-z0-9_:.-]", |b| !b.is_ascii_uppercase())
 }
 
 /// A tool's name, as agents have it: `read`, `mcp__fs__write_file`, `bookFlight`.
-pub(super) fn tool<'a>(reader: &mut impl Reader<'a>, place: Place<'_>) -> Read<String> {
+pub(crate) fn tool<'a>(reader: &mut impl Reader<'a>, place: Place<'_>) -> Read<String> {
     tag(reader, place, "1 to 64 of [A-Za-z0-9_:.-]", |_| true)
 }
 

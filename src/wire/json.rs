@@ -10,7 +10,7 @@ use super::{
     reader::{Budget, Open, Read, Reader, Token},
 };
 
-pub(super) struct Json<'a> {
+pub(crate) struct Json<'a> {
     /// All of the body, checked to be UTF-8 once.
     text: &'a str,
     at: usize,
@@ -18,7 +18,7 @@ pub(super) struct Json<'a> {
 }
 
 impl<'a> Json<'a> {
-    pub(super) fn new(bytes: &'a [u8], limits: &Limits) -> Read<Self> {
+    pub(crate) fn new(bytes: &'a [u8], limits: &Limits) -> Read<Self> {
         match std::str::from_utf8(bytes) {
             // A byte order mark says nothing here.
             Ok(text) => Ok(Self {
@@ -229,7 +229,7 @@ impl<'a> Json<'a> {
 }
 
 /// The integer that a JSON number with a point or an exponent says exactly, if it is one of at most 17 digits.
-pub(super) fn whole(number: &str) -> Option<i128> {
+pub(crate) fn whole(number: &str) -> Option<i128> {
     const DIGITS: usize = 17;
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -13,7 +13,7 @@ use super::{
         word,
     },
     reader::{Read, Reader, entries, skip},
-    writer::Writer,
+    writer::{Writer, int_field, text_field},
 };
 use crate::domain::{
     BroadcastFilter, ConstitutionHash, Encoding, Message, MessageId, MessageType, Priority, Recipient,
@@ -332,14 +332,4 @@ fn write_recipient(w: &mut Writer, to: &Recipient) {
         }
     }
     w.end_map();
-}
-
-fn text_field(w: &mut Writer, key: &str, text: &str) {
-    w.key(key);
-    w.text(text);
-}
-
-fn int_field(w: &mut Writer, key: &str, int: u64) {
-    w.key(key);
-    w.int(int.into());
 }

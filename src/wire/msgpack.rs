@@ -12,7 +12,7 @@ use super::{
     reader::{Budget, Open, Read, Reader, Token},
 };
 
-pub(super) struct MessagePack<'a> {
+pub(crate) struct MessagePack<'a> {
     rest: &'a [u8],
     length: usize,
     first: Option<u8>,
@@ -20,7 +20,7 @@ pub(super) struct MessagePack<'a> {
 }
 
 impl<'a> MessagePack<'a> {
-    pub(super) fn new(bytes: &'a [u8], limits: &Limits) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], limits: &Limits) -> Self {
         Self { rest: bytes, length: bytes.len(), first: bytes.first().copied(), budget: Budget::new(limits) }
     }
 

@@ -6,7 +6,7 @@ use super::shown::Shown;
 
 /// Where a value stands, while it is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place<'p> {
+pub(crate) enum Place<'p> {
     Field(&'static str),
     Entry(&'static str, &'p str),
     Item(&'static str, usize),

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::domain::Value;
 
-pub(super) type Read<T> = Result<T, DecodeError>;
+pub(crate) type Read<T> = Result<T, DecodeError>;
 
 /// One encoding's reader. MessagePack and JSON implement it.
-pub(super) trait Reader<'a> {
+pub(crate) trait Reader<'a> {
     /// The next value, or the opening of the next list or map.
     fn token(&mut self) -> Read<Token<'a>>;
 
@@ -39,7 +39,7 @@ pub(super) trait Reader<'a> {
 
 /// One value, or the opening of one.
 #[derive(Debug)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     Null,
     Bool(bool),
     Int(i128),
@@ -52,7 +52,7 @@ pub(super) enum Token<'a> {
 
 impl Token<'_> {
     /// The word for this kind of value in errors.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Token::Null => "null",
             Token::Bool(_) => "boolean",
@@ -65,7 +65,7 @@ impl Token<'_> {
     }
 
     /// What an error says that it is.
-    pub(super) fn found(&self) -> Found {
+    pub(crate) fn found(&self) -> Found {
         match self {
             Token::Text(text) => Found::Text(Shown::new(text)),
             Token::Bool(it) => Found::Plain(it.to_string()),
@@ -80,21 +80,21 @@ impl Token<'_> {
 /// A list or map whose end has not been read. For MessagePack `left` is the number of entries to
 /// come; for JSON it is 1 until the first entry has been read, because no comma precedes that.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) left: usize,
+pub(crate) struct Open {
+    pub(crate) left: usize,
     /// Named fields of a map that were null: absent, but they have occurred.
-    pub(super) nulls: Vec<&'static str>,
+    pub(crate) nulls: Vec<&'static str>,
 }
 
 impl Open {
-    pub(super) fn new(left: usize) -> Open {
+    pub(crate) fn new(left: usize) -> Open {
         Open { left, nulls: Vec::new() }
     }
 }
 
 /// What a body may still use of its limits.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     depth_max: usize,
     values_max: usize,
     depth: usize,
@@ -102,18 +102,18 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limits: &Limits) -> Budget {
+    pub(crate) fn new(limits: &Limits) -> Budget {
         Budget { depth_max: limits.depth, values_max: limits.values, depth: 0, values: 0 }
     }
 
-    pub(super) fn value(&mut self) -> Read<()> {
+    pub(crate) fn value(&mut self) -> Read<()> {
         self.values += 1;
         if self.values > self.values_max { Err(self.too_many()) } else { Ok(()) }
     }
 
     /// `claimed` values are promised by a length prefix; a promise beyond the limit is refused
     /// before anything is read or allocated for it.
-    pub(super) fn open(&mut self, claimed: usize) -> Read<()> {
+    pub(crate) fn open(&mut self, claimed: usize) -> Read<()> {
         self.depth += 1;
         if self.depth > self.depth_max {
             return Err(DecodeError::TooDeep { limit: self.depth_max });
@@ -124,7 +124,7 @@ impl Budget {
         Ok(())
     }
 
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.depth = self.depth.saturating_sub(1);
     }
 
@@ -134,7 +134,7 @@ impl Budget {
 }
 
 /// Reads one value whole. The recursion is as deep as the budget allows, no deeper.
-pub(super) fn value<'a>(reader: &mut impl Reader<'a>) -> Read<Value> {
+pub(crate) fn value<'a>(reader: &mut impl Reader<'a>) -> Read<Value> {
     Ok(match reader.token()? {
         Token::Null => Value::Null,
         Token::Bool(it) => Value::Bool(it),
@@ -154,7 +154,7 @@ pub(super) fn value<'a>(reader: &mut impl Reader<'a>) -> Read<Value> {
 }
 
 /// Reads the rest of an opened map.
-pub(super) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<BTreeMap<String, Value>> {
+pub(crate) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<BTreeMap<String, Value>> {
     let mut entries = BTreeMap::new();
     while let Some(key) = reader.key(&mut map)? {
         // Looked for once: in a map of thousands that is what reading costs.
@@ -173,7 +173,7 @@ pub(super) fn entries<'a>(reader: &mut impl Reader<'a>, mut map: Open) -> Read<B
 }
 
 /// Reads past one value.
-pub(super) fn skip<'a>(reader: &mut impl Reader<'a>) -> Read<()> {
+pub(crate) fn skip<'a>(reader: &mut impl Reader<'a>) -> Read<()> {
     match reader.token()? {
         Token::Null | Token::Bool(_) | Token::Int(_) | Token::Float(..) | Token::Text(_) => {}
         Token::List(mut list) => {

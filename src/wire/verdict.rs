@@ -31,7 +31,7 @@ pub fn encode_asked(verdict: &Verdict, answer: Option<&[u8]>, encoding: Encoding
     w.into_bytes()
 }
 
-pub(super) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
+pub(crate) fn write_verdict(w: &mut Writer, verdict: &Verdict) {
     write_fields(w, verdict, None);
 }
 
@@ -214,7 +214,7 @@ fn read<'a>(mut reader: impl Reader<'a>) -> Read<Verdict> {
 }
 
 /// The fields of a verdict whose map is open.
-pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Read<Verdict> {
+pub(crate) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Read<Verdict> {
     let (mut message_id, mut status, mut why, mut detail) = (None, None, None, None);
     let (mut retryable, mut retry_after, mut decision_id, mut policy_revision) = (None, None, None, None);
     let (mut impact, mut reach, mut deliberation, mut node, mut elapsed) = (None, None, None, None, None);
@@ -269,7 +269,7 @@ pub(super) fn read_verdict<'a>(r: &mut impl Reader<'a>, mut fields: Open) -> Rea
     })
 }
 
-fn owned<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+pub(crate) fn owned<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
     text(r, field).map(Into::into)
 }
 

@@ -1,4 +1,4 @@
-//! What the reviewers' requests and replies look like on the wire, and the record of a vote.
+//! What the reviewers' requests and replies look like on the wire.
 //!
 //! Requests are as strict as messages. Replies are written only: reviewers read them, nodes never do.
 
@@ -11,12 +11,12 @@ use super::{
     reader::{Read, Reader},
     registry,
     verdict::{millis_up, write_impact},
-    writer::Writer,
+    writer::{Writer, int_field, text_field as field},
 };
 use crate::{
     domain::{
         AgentId, Choice, DeliberationId, Encoding, Impact, Judgement, Level, MessageId, MessageType,
-        Recipient, RuleKind, TenantId, Timestamp, Vote, Voter, Why,
+        Recipient, RuleKind, Timestamp, Vote, Voter, Why,
     },
     rejection::Rejection,
     wire::Decoded,
@@ -130,21 +130,6 @@ impl ReviewReply {
     const VOTES_BYTES_MAX: usize = 24 * 1024;
 }
 
-/// A vote as it is recorded, whether it counted or not.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct VoteRecord<'a> {
-    pub at: Timestamp,
-    pub tenant: &'a TenantId,
-    pub voter: &'a AgentId,
-    pub vote: &'a VoteRequest,
-    /// `counted`, or the word of the reason why it was refused.
-    pub result: &'static str,
-    /// What it decided, if it did.
-    pub judgement: Option<Judgement>,
-    pub detail: &'a str,
-    pub node: &'a str,
-}
-
 /// Reads the request of `deliberations`. An empty body is an empty map.
 pub fn decode_deliberations(
     bytes: &[u8],
@@ -252,33 +237,6 @@ pub fn encode_review_reply(reply: &ReviewReply, encoding: Encoding) -> Vec<u8> {
             }
         }
     }
-    w.end_map();
-    w.into_bytes()
-}
-
-/// Writes the record of a vote: JSON, as the records of decisions.
-pub fn encode_vote_record(record: &VoteRecord<'_>) -> Vec<u8> {
-    let VoteRecord { at, tenant, voter, vote, result, judgement, detail, node } = record;
-    let mut w = Writer::new(Encoding::Json, 512);
-    w.map(11 + usize::from(!vote.comment.is_empty()) + usize::from(judgement.is_some()));
-    w.key("schema");
-    w.int(1);
-    field(&mut w, "kind", "vote");
-    time(&mut w, "at", *at);
-    field(&mut w, "tenant", tenant.as_str());
-    field(&mut w, "voter", voter.as_str());
-    field(&mut w, "deliberation_id", vote.id.as_str());
-    field(&mut w, "choice", vote.choice.as_str());
-    field(&mut w, "digest", &vote.digest);
-    if !vote.comment.is_empty() {
-        field(&mut w, "comment", &vote.comment);
-    }
-    field(&mut w, "result", result);
-    if let Some(judgement) = judgement {
-        field(&mut w, "judgement", judgement.as_str());
-    }
-    field(&mut w, "detail", detail);
-    field(&mut w, "node", node);
     w.end_map();
     w.into_bytes()
 }
@@ -460,14 +418,8 @@ fn in_words(to: &Recipient) -> String {
     }
 }
 
-fn field(w: &mut Writer, key: &str, text: &str) {
-    w.key(key);
-    w.text(text);
-}
-
 fn time(w: &mut Writer, key: &str, at: Timestamp) {
-    w.key(key);
-    w.int(at.0.into());
+    int_field(w, key, at.0);
 }
 
 fn count(w: &mut Writer, key: &str, count: usize) {

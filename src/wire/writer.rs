@@ -7,57 +7,57 @@ use std::{collections::BTreeMap, io::Write as _};
 
 use crate::domain::{Encoding, Value};
 
-pub(super) struct Writer {
+pub(crate) struct Writer {
     out: Vec<u8>,
     encoding: Encoding,
 }
 
 impl Writer {
-    pub(super) fn new(encoding: Encoding, capacity: usize) -> Writer {
+    pub(crate) fn new(encoding: Encoding, capacity: usize) -> Writer {
         Writer { out: Vec::with_capacity(capacity), encoding }
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.out
     }
 
     /// Bytes written so far.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.out.len()
     }
 
     /// Opens a map of exactly `entries` keys; each is written by [`Writer::key`] and one value.
-    pub(super) fn map(&mut self, entries: usize) {
+    pub(crate) fn map(&mut self, entries: usize) {
         match self.encoding {
             Encoding::MessagePack => self.header(entries, 0x80, 16, None, 0xde),
             Encoding::Json => self.open(b'{'),
         }
     }
 
-    pub(super) fn end_map(&mut self) {
+    pub(crate) fn end_map(&mut self) {
         self.close(b'}');
     }
 
     /// Opens a list of exactly `items` values.
-    pub(super) fn list(&mut self, items: usize) {
+    pub(crate) fn list(&mut self, items: usize) {
         match self.encoding {
             Encoding::MessagePack => self.header(items, 0x90, 16, None, 0xdc),
             Encoding::Json => self.open(b'['),
         }
     }
 
-    pub(super) fn end_list(&mut self) {
+    pub(crate) fn end_list(&mut self) {
         self.close(b']');
     }
 
-    pub(super) fn key(&mut self, key: &str) {
+    pub(crate) fn key(&mut self, key: &str) {
         self.text(key);
         if self.encoding == Encoding::Json {
             self.out.push(b':');
         }
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         match self.encoding {
             Encoding::MessagePack => {
                 self.header(text.len(), 0xa0, 32, Some(0xd9), 0xda);
@@ -70,7 +70,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn int(&mut self, int: i128) {
+    pub(crate) fn int(&mut self, int: i128) {
         match self.encoding {
             Encoding::MessagePack => self.packed_int(int),
             Encoding::Json => {
@@ -80,7 +80,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn float(&mut self, float: f64) {
+    pub(crate) fn float(&mut self, float: f64) {
         match self.encoding {
             Encoding::MessagePack => {
                 self.out.push(0xcb);
@@ -94,7 +94,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn bool(&mut self, bool: bool) {
+    pub(crate) fn bool(&mut self, bool: bool) {
         match (self.encoding, bool) {
             (Encoding::MessagePack, false) => self.out.push(0xc2),
             (Encoding::MessagePack, true) => self.out.push(0xc3),
@@ -106,7 +106,7 @@ impl Writer {
     }
 
     /// A value that is written already, in the same encoding.
-    pub(super) fn written(&mut self, value: &[u8]) {
+    pub(crate) fn written(&mut self, value: &[u8]) {
         if self.encoding == Encoding::Json {
             self.comma();
         }
@@ -123,7 +123,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn value(&mut self, value: &Value) {
+    pub(crate) fn value(&mut self, value: &Value) {
         match value {
             Value::Null => self.null(),
             Value::Bool(it) => self.bool(*it),
@@ -141,7 +141,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn entries(&mut self, entries: &BTreeMap<String, Value>) {
+    pub(crate) fn entries(&mut self, entries: &BTreeMap<String, Value>) {
         self.map(entries.len());
         for (key, value) in entries {
             self.key(key);
@@ -252,6 +252,18 @@ impl Writer {
         self.out.extend_from_slice(rest);
         self.out.push(b'"');
     }
+}
+
+/// A key and its text.
+pub(crate) fn text_field(w: &mut Writer, key: &str, text: &str) {
+    w.key(key);
+    w.text(text);
+}
+
+/// A key and its number.
+pub(crate) fn int_field(w: &mut Writer, key: &str, int: u64) {
+    w.key(key);
+    w.int(int.into());
 }
 
 #[cfg(test)]

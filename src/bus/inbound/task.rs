@@ -5,13 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Message as NatsMessage, Subject};
-use bytes::Bytes;
+use async_nats::{Message as NatsMessage, Subject, jetstream::AckKind};
 use futures_util::FutureExt as _;
 
-use super::{Inbound, delivery::Delivery};
+use super::Inbound;
 use crate::{
-    bus::{lane::headers, pulls::TELL_WITHIN, subjects},
+    bus::{
+        headers,
+        jetstream::{acknowledge::acknowledge, delivery::Delivery},
+        subjects,
+    },
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
     lanes::{DeadLetter, DurableLane as _, FaultOwner, LaneError, Queued, Request, Settled},
 };
@@ -38,7 +41,8 @@ pub(super) async fn govern(
             if !given_up {
                 inbound.metrics.lane.governed(delivery.age());
             }
-            tell(inbound, reply, Bytes::from_static(b"+ACK")).await;
+            // If that is lost it comes again, and is seen to be done.
+            acknowledge(inbound.lane.client(), reply, AckKind::Ack).await;
             None
         }
         Settled::Again { after, fault } => {
@@ -116,16 +120,5 @@ async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery,
 /// Another node may have it after this.
 pub(super) async fn give_back(inbound: &Inbound, reply: Subject, after: Duration) {
     inbound.metrics.lane.given_back();
-    let word = format!("-NAK {{\"delay\": {}}}", after.as_nanos());
-    tell(inbound, reply, word.into()).await;
-}
-
-async fn tell(inbound: &Inbound, reply: Subject, word: Bytes) {
-    let sent = inbound.lane.requests().client().publish(reply, word);
-    match tokio::time::timeout(TELL_WITHIN, sent).await {
-        Ok(Ok(())) => {}
-        // It comes again when JetStream misses the acknowledgement, and is seen to be done.
-        Ok(Err(error)) => tracing::debug!(%error, "JetStream was not told"),
-        Err(_) => tracing::debug!("JetStream was not told: NATS takes nothing"),
-    }
+    acknowledge(inbound.lane.client(), reply, AckKind::Nak(Some(after))).await;
 }

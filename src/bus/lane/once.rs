@@ -10,9 +10,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rand::Rng as _;
 
-use super::{JetStreamLane, found, headers, requests::Published};
+use super::{JetStreamLane, found};
 use crate::{
-    bus::subjects,
+    bus::{
+        headers,
+        jetstream::publish::{Published, expecting},
+        subjects,
+    },
     domain::{AgentId, Verdict},
     lanes::{Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Shipment, Stored},
     state::{Digest, MessageKey},
@@ -46,7 +50,11 @@ impl JetStreamLane {
                 next = parcels.next();
                 continue;
             }
-            let headers = headers::expecting(headers::delivery(shipment, index), last, &filter);
+            let headers = expecting(
+                headers::delivery(key, &shipment.decision_id, &shipment.traceparent, index, parcel),
+                last,
+                &filter,
+            );
             let (subject, payload) = (subjects::stored_message(key, to), parcel.payload.clone());
             let publish = self.requests.publish_before(subject, headers, payload, Some(shipment.not_after));
             match publish.await? {
@@ -94,7 +102,7 @@ impl JetStreamLane {
         };
         let payload: Bytes = wire::encode_verdict(&notice.verdict, notice.encoding).into();
         for late in 1..=LATE_MAX {
-            let headers = headers::expecting(headers::outcome(notice), last, &filter);
+            let headers = expecting(headers::outcome(notice), last, &filter);
             let (on, payload) = (subject.clone(), payload.clone());
             let publish = self.requests.publish_before(on, headers, payload, Some(notice.not_after));
             match publish.await? {

@@ -16,16 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{
-    Client, Event, HeaderMap, Message as NatsMessage, StatusCode, Subscriber, connection::State,
-};
+use async_nats::{Client, Event, HeaderMap, Message as NatsMessage, Subscriber, connection::State};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    bus::{BusError, RoundTrips, open, options},
+    bus::{
+        BusError, RoundTrips,
+        jetstream::publish::{Published, published},
+        open, options,
+    },
     config,
     lanes::LaneError,
     shutdown::Shutdown,
@@ -40,11 +42,6 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// be under way, and more than a tenant is pulled for at one time.
 const SUBSCRIPTION_MAX: usize = 8_192;
 
-// What JetStream's errors are called in nats-server's `errors.json`.
-const WRONG_LAST_SEQUENCE: &[u64] = &[10071, 10164];
-/// Stream store failed (its limits), storage, memory, account and server resources exceeded.
-const NO_ROOM: &[u64] = &[10077, 10047, 10028, 10002, 10023];
-
 /// The lane's connection.
 pub(crate) struct Requests {
     client: Client,
@@ -58,37 +55,6 @@ pub(crate) struct Requests {
 struct Shared {
     /// Who waits for which answer. At most [`UNCONFIRMED_MAX`].
     waiting: Mutex<HashMap<u64, oneshot::Sender<NatsMessage>>>,
-    /// Goes up with every connection.
-    connections: watch::Sender<u64>,
-}
-
-/// What became of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Published {
-    Kept {
-        sequence: u64,
-        /// It was there already.
-        duplicate: bool,
-    },
-    /// Something has come first that was expected not to be there.
-    Late,
-}
-
-#[derive(serde::Deserialize)]
-struct PubAck {
-    #[serde(default)]
-    seq: u64,
-    #[serde(default)]
-    duplicate: bool,
-    error: Option<ApiError>,
-}
-
-#[derive(serde::Deserialize)]
-struct ApiError {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
 }
 
 impl Requests {
@@ -98,7 +64,7 @@ impl Requests {
         background: &Shutdown,
         supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
-        let shared = Arc::new(Shared { waiting: Mutex::default(), connections: watch::Sender::new(0) });
+        let shared = Arc::new(Shared { waiting: Mutex::default() });
         let seen = Arc::clone(&shared);
         let options = options(&format!("{name} lane"), settings)?
             .subscription_capacity(SUBSCRIPTION_MAX)
@@ -149,11 +115,6 @@ impl Requests {
         self.round_trips.silent_for()
     }
 
-    /// Changes with every new connection: what was asked for on the old one is forgotten.
-    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
-        self.shared.connections.subscribe()
-    }
-
     /// Publishes and waits until it is kept.
     pub(super) async fn publish(
         &self,
@@ -176,19 +137,7 @@ impl Requests {
         let asking = self.ask(subject, headers, payload, not_after);
         let answer = tokio::time::timeout(CONFIRM_WITHIN, asking).await;
         let answer = answer.map_err(|_| LaneError::Unconfirmed)??;
-        if answer.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(LaneError::Refused("there is no stream for it; is the bus provisioned?".to_owned()));
-        }
-        let ack: PubAck = serde_json::from_slice(&answer.payload)
-            .map_err(|error| LaneError::Unreadable(format!("an acknowledgement: {error}")))?;
-        match ack.error {
-            None => Ok(Published::Kept { sequence: ack.seq, duplicate: ack.duplicate }),
-            Some(error) if WRONG_LAST_SEQUENCE.contains(&error.err_code) => Ok(Published::Late),
-            Some(error) if NO_ROOM.contains(&error.err_code) => Err(LaneError::Full(error.description)),
-            Some(ApiError { err_code, description }) => {
-                Err(LaneError::Refused(format!("{description} ({err_code})")))
-            }
-        }
+        Ok(published(&answer)?)
     }
 
     async fn ask(
@@ -243,9 +192,7 @@ impl Shared {
 
     fn observe(&self, event: &Event) {
         match event {
-            Event::Connected => {
-                self.connections.send_modify(|connections| *connections += 1);
-            }
+            Event::Connected => {}
             Event::Disconnected | Event::Closed => {
                 // Closed is on purpose, and the last that is heard of it.
                 if *event == Event::Disconnected {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentbus::{
-    bus::Thresholds,
+    bus::LearnedBucket,
     client::Draft,
     deliberation::{Case, Decision},
     domain::{
@@ -19,6 +19,7 @@ use agentbus::{
         semantic::{self, Heads, NoModel},
     },
     lanes::Tenants,
+    review::{AllTenants, LearnedStore, Thresholds},
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -64,14 +65,16 @@ impl Learner {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::new("learner")));
         let directory = Directory::watch(&client, shutdown.token().clone(), shutdown.tracker());
         let thresholds = Thresholds::new(
-            client,
-            directory,
+            LearnedBucket::new(client) as Arc<dyn LearnedStore>,
+            directory as Arc<dyn AllTenants>,
             "learner",
             now,
             Arc::clone(&metrics),
             semantic::scales(scorer, &Heads::new()),
         );
-        thresholds.start(&shutdown, &Supervisor::default());
+        let learned = Arc::clone(&thresholds);
+        let (tracker, token) = (shutdown.tracker(), shutdown.token().clone());
+        Supervisor::default().keep("thresholds", tracker, token, move || Arc::clone(&learned).follow());
         tokio::time::timeout(PATIENCE, thresholds.ready()).await.expect("thresholds are not read");
         Self { thresholds, metrics, shutdown }
     }

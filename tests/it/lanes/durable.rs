@@ -4,10 +4,11 @@
 use std::{collections::HashSet, time::Duration};
 
 use agentbus::{
+    audit,
     client::{Draft, is_delivery, outcome},
     domain::{Encoding, Reason, Status, Verb, Verdict},
     tenants::BusUser,
-    wire::{RecordKind, decode_record, decode_verdict},
+    wire::decode_verdict,
 };
 use serde_json::json;
 
@@ -184,8 +185,10 @@ async fn what_the_policy_wants_durable_is_sent_into_the_durable_inbox() {
     let record = desk.last("RECORDS", &format!("record.acme.planner.{id}.verdict")).await.unwrap();
     let stored = desk.last("OUT_acme", &format!("tenant.acme.stored.worker.message.planner.{id}")).await;
     assert!(record.time < stored.unwrap().time, "stored before it was recorded");
-    let read = decode_record(&record.payload).unwrap();
-    assert_eq!((read.kind, read.verdict.decision_id), (RecordKind::Intent, verdict.decision_id));
+    let audit::Body::Intent(read) = audit::decode(&record.payload).unwrap().body else {
+        panic!("no intent: {record:?}")
+    };
+    assert_eq!(read.verdict.decision_id, verdict.decision_id);
     let records = desk.count("RECORDS", &format!("record.acme.planner.{id}.>")).await;
     assert_eq!(records.values().sum::<usize>(), 1, "{records:?}");
     desk.bus.stop().await;

@@ -2,16 +2,17 @@
 //! delivered? The dead node is played by the test, which leaves in Redis and JetStream what a node
 //! killed at that moment leaves there.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use agentbus::{
+    audit::{Body, Decision, Kind, Place, Record},
     client::{AgentClient, Draft, Patience},
-    domain::{Encoding, Reason, Status, Timestamp, Verdict},
+    domain::{AgentId, Encoding, Reason, Status, TenantId, Timestamp, Verdict},
     skew::Skew,
     state::{Claim, Idempotency as _, Lifetimes, MessageKey, RedisStore},
     supervisor::Supervisor,
     tenants::BusUser,
-    wire::{self, Record, RecordKind},
+    wire,
 };
 use futures_util::{Stream, StreamExt as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -69,8 +70,8 @@ impl Scene {
     }
 
     /// The dead node records what it is about to do, or that it came to nothing.
-    async fn record(&self, draft: &Draft, kind: RecordKind, digest: [u8; 32]) {
-        let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
+    async fn record(&self, draft: &Draft, kind: Kind, digest: [u8; 32]) {
+        let (tenant, sender): (TenantId, AgentId) = ("acme".parse().unwrap(), "planner".parse().unwrap());
         let verdict = Verdict {
             message_id: Some(draft.message_id.parse().unwrap()),
             status: Status::Delivered,
@@ -86,20 +87,20 @@ impl Scene {
             node: "node-0".to_owned(),
             elapsed: Duration::from_micros(1),
         };
-        let record = wire::encode_record(&Record {
-            kind,
-            at: Timestamp(1),
-            tenant: &tenant,
-            sender: &sender,
+        let decision = Decision {
+            sender: Cow::Borrowed(&sender),
             message_type: None,
-            digest: Some(&digest),
-            recipients: &[],
-            verdict: &verdict,
-        });
-        let subject = format!("record.acme.planner.{}.intent", draft.message_id);
+            digest: Some(digest),
+            recipients: Cow::Borrowed(&[]),
+            verdict: Cow::Borrowed(&verdict),
+            facts: None,
+        };
+        let body = if kind == Kind::Intent { Body::Intent(decision) } else { Body::Verdict(decision) };
+        let place = Place::Message { sender: &sender, message: verdict.message_id.as_ref(), claimed: true };
+        let (subject, record) = Record::new(Timestamp(1), &tenant, "node-0", body).entry(place).into_parts();
         let inbox = self.records.new_inbox();
         let mut acks = self.records.subscribe(inbox.clone()).await.unwrap();
-        self.records.publish_with_reply(subject, inbox, record.into()).await.unwrap();
+        self.records.publish_with_reply(subject, inbox, record).await.unwrap();
         let ack = tokio::time::timeout(Duration::from_secs(60), acks.next()).await.unwrap().unwrap();
         assert!(String::from_utf8_lossy(&ack.payload).contains("RECORDS"), "{ack:?}");
     }
@@ -155,7 +156,7 @@ async fn what_a_dead_node_had_sent_is_not_delivered_again_when_it_is_written_aga
     let (scene, mut inbox) = Scene::start().await;
     let draft = Draft::to_agent("worker", "claimed, recorded and sent");
     let digest = scene.claim(&draft, &draft.encode(Encoding::Json)).await;
-    scene.record(&draft, RecordKind::Intent, digest).await;
+    scene.record(&draft, Kind::Intent, digest).await;
     let verdict = scene.send(written_again(&draft)).await;
     assert_eq!(verdict.decision_id, "of-the-dead", "{verdict:?}");
     assert!(is_silent(&mut inbox).await);
@@ -182,7 +183,7 @@ async fn what_a_dead_node_had_sent_keeps_its_verdict_and_is_not_delivered_again(
     let draft = Draft::to_agent("worker", "claimed, recorded and sent");
     let message = draft.encode(Encoding::Json).to_vec();
     let digest = scene.claim(&draft, &message).await;
-    scene.record(&draft, RecordKind::Intent, digest).await;
+    scene.record(&draft, Kind::Intent, digest).await;
     let verdict = scene.send(message.clone()).await;
     assert_eq!(
         (verdict.reason, verdict.decision_id.as_str()),
@@ -199,8 +200,8 @@ async fn what_a_dead_node_had_sent_keeps_its_verdict_and_is_not_delivered_again(
 async fn an_intent_that_came_to_nothing_or_was_of_another_message_is_no_delivery() {
     let (scene, mut inbox) = Scene::start().await;
     for (text, kinds, other) in [
-        ("nobody listened then", &[RecordKind::Intent, RecordKind::Verdict][..], false),
-        ("the id is used anew", &[RecordKind::Intent][..], true),
+        ("nobody listened then", &[Kind::Intent, Kind::Verdict][..], false),
+        ("the id is used anew", &[Kind::Intent][..], true),
     ] {
         let draft = Draft::to_agent("worker", text);
         let message = draft.encode(Encoding::Json).to_vec();

@@ -1,14 +1,15 @@
 //! What does an operator see of a node? Health, numbers, logs, and how it ends.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use agentbus::{
+    audit::{self, Body},
     client::Draft,
-    domain::{Encoding, Reason},
+    domain::{Encoding, MessageType, Reason},
     tenants::Plan,
 };
 use futures_util::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::bus::{self, Bus};
 
@@ -116,11 +117,12 @@ async fn the_content_limit_of_the_tenants_file_is_the_one_that_counts() {
 async fn every_verdict_leaves_a_record() {
     let bus = Bus::start(1).await;
     let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
-    worker.register(&[]).await.unwrap();
+    worker.register(&["sum"]).await.unwrap();
     let _inbox = worker.inbox().await.unwrap();
-    let mut expected = Vec::new();
-    for to in ["worker", "nobody", "worker"] {
-        let draft = Draft::to_agent(to, "hello");
+    let (mut expected, mut ids) = (Vec::new(), BTreeSet::new());
+    let denied =
+        Draft { message_type: MessageType::ConstitutionalValidation, ..Draft::to_agent("worker", "hello") };
+    for draft in [Draft::to_agent("worker", "hello"), Draft::to_agent("nobody", "hello"), denied] {
         let verdict = bus::send(&planner, draft.encode(Encoding::Json)).await;
         let kind = if verdict.reason == Reason::Delivered { "intent" } else { "verdict" };
         expected.push((format!("record.acme.planner.{}.{kind}", draft.message_id), verdict.decision_id));
@@ -134,6 +136,19 @@ async fn every_verdict_leaves_a_record() {
         assert_eq!(record["verdict"]["decision_id"], decision_id, "{record}");
         assert_eq!(record["tenant"], "acme");
         assert_eq!(record["digest"].as_str().map(str::len), Some(64));
+        assert_eq!((&record["schema"], &record["node"]), (&json!(2), &json!("node-1")), "{record}");
+        assert!(ids.insert(record["id"].as_str().unwrap().to_owned()), "two records with one id: {record}");
+        let read = audit::decode(record.to_string().as_bytes()).unwrap();
+        let (Body::Intent(decision) | Body::Verdict(decision)) = read.body else { panic!("{record}") };
+        // What the policy saw, where it was asked.
+        let facts = decision.facts.as_ref().map(|facts| (facts.sender.clone(), facts.recipients.clone()));
+        let reached = matches!(decision.verdict.reason, Reason::Delivered | Reason::PolicyDenied);
+        assert_eq!(facts.is_some(), reached, "{record}");
+        if let Some((sender, recipients)) = facts {
+            assert_eq!(sender.roles.iter().collect::<Vec<_>>(), ["executive"], "{record}");
+            assert_eq!(recipients[0].id.as_str(), "worker");
+            assert_eq!(recipients[0].capabilities.iter().map(|it| it.as_str()).collect::<Vec<_>>(), ["sum"]);
+        }
     }
     let unreadable = last(&records, "record.acme.planner.~.verdict").await;
     assert_eq!(unreadable["verdict"]["reason"], "malformed", "{unreadable}");

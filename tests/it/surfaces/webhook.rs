@@ -10,7 +10,7 @@ use std::{
 };
 
 use agentbus::{
-    bus::Hooks,
+    bus::WebhookDispatcher,
     config,
     cpu::{Cpu, CpuSettings},
     domain::{Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Timestamp, Vote, Voter, Why},
@@ -77,14 +77,20 @@ impl World {
     }
 
     /// What a node with the webhook runs.
-    async fn node(&self, url: String, attempts: u32, timeout: Duration) -> (Arc<Hooks>, Arc<Metrics>) {
+    async fn node(
+        &self,
+        url: String,
+        attempts: u32,
+        timeout: Duration,
+    ) -> (Arc<WebhookDispatcher>, Arc<Metrics>) {
         let settings = config::Webhook { url, secret_file: self.secret_file(), timeout, attempts };
         let client = async_nats::connect(self.server.url()).await.unwrap();
         let metrics = Arc::new(Metrics::new("node"));
         let webhook = Webhook::open(&settings).unwrap();
         let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
         let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
-        let hooks = Hooks::new(client, webhook, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
+        let hooks =
+            WebhookDispatcher::new(client, webhook, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
         hooks.start(directory, Skew::default(), &self.shutdown, &Supervisor::default());
         (hooks, metrics)
     }

@@ -16,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[path = "../../golden/check.rs"]
 pub(crate) mod check;
 mod deliveries;
+mod records;
 mod requests;
 
 use check::same;
@@ -112,59 +113,6 @@ fn verdicts_are_written_and_read_as_ever() {
 fn graded() -> Verdict {
     let levels = Some([0.05, 0.125, 0.7, 0.125]);
     Verdict { impact: Some(Impact { levels, score_max: None, unscored: None, ..impact() }), ..verdict() }
-}
-
-#[test]
-fn records_are_written_and_read_as_ever() {
-    let (tenant, sender) = ("acme".parse().unwrap(), agent("planner"));
-    for (name, kind, digest) in [
-        ("record-intent.json", wire::RecordKind::Intent, Some(&DIGEST)),
-        ("record-verdict.json", wire::RecordKind::Verdict, None),
-    ] {
-        let verdict = verdict();
-        let record = wire::Record {
-            kind,
-            at: AT,
-            tenant: &tenant,
-            sender: &sender,
-            message_type: digest.map(|_| agentbus::domain::MessageType::Command),
-            digest,
-            recipients: &[agent("worker")],
-            verdict: &verdict,
-        };
-        let read = wire::decode_record(&same(name, &wire::encode_record(&record))).unwrap();
-        assert_eq!((read.kind, read.at, read.digest.as_ref()), (kind, AT, digest));
-        assert_eq!(read.verdict, verdict);
-    }
-    // Auditors read these, nodes do not.
-    let deliberation = "0123456789abcdef01234567".parse().unwrap();
-    let threshold = wire::ThresholdRecord {
-        at: AT,
-        tenant: &tenant,
-        deliberation: &deliberation,
-        from: 0.8,
-        to: 0.75,
-        reason: "denied below it",
-        node: "node-1",
-    };
-    same("record-threshold.json", &wire::encode_threshold_record(&threshold));
-    let vote = wire::VoteRequest {
-        id: deliberation.clone(),
-        choice: Choice::Approve,
-        digest: hex::encode(DIGEST),
-        comment: "well".to_owned(),
-    };
-    let record = wire::VoteRecord {
-        at: AT,
-        tenant: &tenant,
-        voter: &sender,
-        vote: &vote,
-        result: "counted",
-        judgement: Some(Judgement::Approved),
-        detail: "1 of 1",
-        node: "node-1",
-    };
-    same("record-vote.json", &wire::encode_vote_record(&record));
 }
 
 fn parked() -> Parked {

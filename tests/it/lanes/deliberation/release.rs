@@ -148,7 +148,7 @@ async fn a_broadcast_that_was_stored_in_part_and_then_refused_is_told_as_deliver
 /// By which nodes learn of decisions.
 async fn effects(court: &Court) -> PullConsumer {
     let node = jetstream::new(court.bus.stack.connect(BusUser::Node).await.unwrap());
-    let name = agentbus::tenants::names::CLERK_CONSUMER;
+    let name = agentbus::tenants::names::DEADLINES_CONSUMER;
     node.get_consumer_from_stream(name, "DELIBERATIONS_acme").await.unwrap()
 }
 

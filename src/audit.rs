@@ -1,0 +1,14 @@
+//! The one writer of records: what is kept as evidence of what the bus has decided, and where.
+//!
+//! Nothing else makes an [`Entry`], and only entries are published to the stream RECORDS. `docs/records.md` tells
+//! auditors the same.
+
+mod decode;
+mod encode;
+mod place;
+mod record;
+
+pub use decode::decode;
+pub use encode::encode;
+pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, intent_subject};
+pub use record::{Body, Decision, Facts, Kind, Link, Party, Record, Threshold, Vote};

@@ -1,0 +1,175 @@
+//! How a record is written, in either encoding: the same fields in the same order.
+
+use super::record::{Body, Decision, Facts, Party, Record, SCHEMA, Threshold, Vote};
+use crate::{
+    domain::{AgentId, Encoding, Judgement, MessageType},
+    wire::{
+        verdict::write_verdict,
+        writer::{Writer, int_field, text_field},
+    },
+};
+
+/// Bytes of recipients after which no further one is listed.
+const FACTS_BYTES: usize = 4 * 1024;
+
+/// Writes a record.
+pub fn encode(record: &Record<'_>, encoding: Encoding) -> Vec<u8> {
+    let mut w = Writer::new(encoding, 1024);
+    write_record(&mut w, record, None);
+    w.into_bytes()
+}
+
+/// Within a batch, what equals the batch's is left out.
+fn write_record(w: &mut Writer, record: &Record<'_>, batch: Option<&Record<'_>>) {
+    let Record { id, at, tenant, node, link, body } = record;
+    let tenant = Some(tenant).filter(|tenant| batch.is_none_or(|batch| batch.tenant != **tenant));
+    let node = Some(node).filter(|node| batch.is_none_or(|batch| batch.node != **node));
+    let envelope = 2
+        + usize::from(batch.is_none())
+        + usize::from(id.is_some())
+        + usize::from(tenant.is_some())
+        + usize::from(node.is_some())
+        + 2 * usize::from(link.is_some());
+    w.map(envelope + entries(body));
+    if batch.is_none() {
+        int_field(w, "schema", SCHEMA);
+    }
+    text_field(w, "kind", body.kind().as_str());
+    optional(w, "id", id.as_deref());
+    int_field(w, "at", at.0);
+    optional(w, "tenant", tenant.map(|tenant| tenant.as_str()));
+    optional(w, "node", node.map(|node| &**node));
+    if let Some(link) = link {
+        int_field(w, "seq", link.seq);
+        text_field(w, "prev", &hex::encode(link.prev));
+    }
+    match body {
+        Body::Intent(decision) | Body::Verdict(decision) => write_decision(w, decision),
+        Body::Vote(vote) => write_vote(w, vote),
+        Body::Threshold(threshold) => write_threshold(w, threshold),
+        Body::Batch(records) => {
+            w.key("records");
+            w.list(records.len());
+            records.iter().for_each(|within| write_record(w, within, Some(record)));
+            w.end_list();
+        }
+    }
+    w.end_map();
+}
+
+/// Of each body.
+fn entries(body: &Body<'_>) -> usize {
+    match body {
+        Body::Intent(it) | Body::Verdict(it) => {
+            3 + usize::from(it.message_type.is_some())
+                + usize::from(it.digest.is_some())
+                + usize::from(it.facts.is_some())
+        }
+        Body::Vote(it) => 6 + usize::from(!it.comment.is_empty()) + usize::from(it.judgement.is_some()),
+        Body::Threshold(_) => 4,
+        Body::Batch(_) => 1,
+    }
+}
+
+fn write_decision(w: &mut Writer, decision: &Decision<'_>) {
+    let Decision { sender, message_type, digest, recipients, verdict, facts } = decision;
+    text_field(w, "sender", sender.as_str());
+    optional(w, "message_type", message_type.map(MessageType::as_str));
+    optional(w, "digest", digest.map(hex::encode).as_deref());
+    w.key("recipients");
+    write_texts(w, recipients.len(), recipients.iter().map(AgentId::as_str));
+    w.key("verdict");
+    write_verdict(w, verdict);
+    if let Some(facts) = facts {
+        w.key("facts");
+        write_facts(w, facts, verdict.policy_revision.as_deref());
+    }
+}
+
+/// `told`: the policy's revision, where the verdict names it.
+fn write_facts(w: &mut Writer, facts: &Facts<'_>, told: Option<&str>) {
+    let Facts { constitution, policy_revision, sender, recipients, recipients_total } = facts;
+    let revision = Some(&**policy_revision).filter(|revision| told != Some(*revision));
+    let listed = with_room(recipients);
+    let more = *recipients_total > u64::try_from(listed.len()).unwrap_or(u64::MAX);
+    w.map(3 + usize::from(revision.is_some()) + usize::from(more));
+    text_field(w, "constitution", &constitution.to_string());
+    optional(w, "policy_revision", revision);
+    w.key("sender");
+    write_party(w, sender, None);
+    w.key("recipients");
+    w.list(listed.len());
+    listed.iter().for_each(|party| write_party(w, party, Some(party.id.as_str())));
+    w.end_list();
+    if more {
+        int_field(w, "recipients_total", *recipients_total);
+    }
+    w.end_map();
+}
+
+/// The first, and so many more that a record of a broadcast stays within what NATS takes.
+fn with_room<'a, 'b>(parties: &'b [Party<'a>]) -> &'b [Party<'a>] {
+    let mut bytes = 0;
+    let fit = parties.iter().take_while(|party| {
+        let first = bytes == 0;
+        let texts = party.roles.iter().map(String::len);
+        let texts = texts.chain(party.capabilities.iter().map(|capability| capability.as_str().len()));
+        bytes += 64 + party.id.as_str().len() + texts.map(|text| text + 3).sum::<usize>();
+        first || bytes <= FACTS_BYTES
+    });
+    let fit = fit.count();
+    parties.get(..fit).unwrap_or_default()
+}
+
+/// Without an id where the record names the agent already. Agents without capabilities are as frequent as those
+/// that are registered.
+fn write_party(w: &mut Writer, party: &Party<'_>, id: Option<&str>) {
+    let Party { id: _, roles, capabilities, registered } = party;
+    w.map(1 + usize::from(id.is_some()) + usize::from(!capabilities.is_empty()) + usize::from(!registered));
+    optional(w, "id", id);
+    w.key("roles");
+    write_texts(w, roles.len(), roles.iter().map(String::as_str));
+    if !capabilities.is_empty() {
+        w.key("capabilities");
+        write_texts(w, capabilities.len(), capabilities.iter().map(|capability| capability.as_str()));
+    }
+    if !registered {
+        w.key("registered");
+        w.bool(false);
+    }
+    w.end_map();
+}
+
+fn write_vote(w: &mut Writer, vote: &Vote<'_>) {
+    let Vote { voter, deliberation, choice, digest, comment, result, judgement, detail } = vote;
+    text_field(w, "voter", voter.as_str());
+    text_field(w, "deliberation_id", deliberation.as_str());
+    text_field(w, "choice", choice.as_str());
+    text_field(w, "digest", digest);
+    optional(w, "comment", Some(&**comment).filter(|comment| !comment.is_empty()));
+    text_field(w, "result", result);
+    optional(w, "judgement", judgement.map(Judgement::as_str));
+    text_field(w, "detail", detail);
+}
+
+fn write_threshold(w: &mut Writer, threshold: &Threshold<'_>) {
+    let Threshold { deliberation, from, to, reason } = threshold;
+    text_field(w, "deliberation_id", deliberation.as_str());
+    for (key, threshold) in [("from", *from), ("to", *to)] {
+        w.key(key);
+        w.float(threshold);
+    }
+    text_field(w, "reason", reason);
+}
+
+fn optional(w: &mut Writer, key: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        text_field(w, key, text);
+    }
+}
+
+fn write_texts<'a>(w: &mut Writer, items: usize, texts: impl Iterator<Item = &'a str>) {
+    w.list(items);
+    texts.for_each(|text| w.text(text));
+    w.end_list();
+}

@@ -1,0 +1,79 @@
+//! Where does a record stand?
+
+use bytes::Bytes;
+
+use super::{Record, encode};
+use crate::{
+    domain::{AgentId, DeliberationId, Encoding, MessageId},
+    state::MessageKey,
+};
+
+/// What nodes write: auditors read it with any tool, and nodes of the last version read nothing else.
+const WRITTEN: Encoding = Encoding::Json;
+
+/// Stands where no id could be read; no id contains it.
+const UNREADABLE: &str = "~";
+
+/// What a node publishes now and then to see that records are stored. A reader passes over it.
+pub const PROBE: &str = r#"{"kind":"probe"}"#;
+/// A subject that no record has.
+pub const PROBE_SUBJECT: &str = "record.~.probe";
+
+/// What the record is about, within its tenant.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// A message; or a sender whose request did not say which.
+    Message {
+        sender: &'a AgentId,
+        message: Option<&'a MessageId>,
+        /// It is an intent to deliver, or says what became of one. Only the holder of the message's claim writes
+        /// there, so the last record tells whether it was sent.
+        claimed: bool,
+    },
+    /// A threshold that a judgement has moved.
+    Threshold(&'a DeliberationId),
+}
+
+/// A record in the bytes that are stored, and its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    subject: String,
+    payload: Bytes,
+}
+
+impl Record<'_> {
+    /// As it is published.
+    pub fn entry(&self, place: Place<'_>) -> Entry {
+        let tenant = &*self.tenant;
+        let subject = match place {
+            Place::Message { sender, message, claimed } => {
+                let message = message.map_or(UNREADABLE, MessageId::as_str);
+                let last = if claimed { "intent" } else { "verdict" };
+                format!("record.{tenant}.{sender}.{message}.{last}")
+            }
+            Place::Threshold(deliberation) => {
+                format!("record.{tenant}.{UNREADABLE}.{deliberation}.threshold")
+            }
+        };
+        Entry { subject, payload: encode(self, WRITTEN).into() }
+    }
+}
+
+impl Entry {
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    pub fn into_parts(self) -> (String, Bytes) {
+        (self.subject, self.payload)
+    }
+}
+
+/// Where the last record of a claim's holder is looked for.
+pub fn intent_subject(key: &MessageKey) -> String {
+    format!("record.{}.{}.{}.intent", key.tenant, key.sender, key.message)
+}

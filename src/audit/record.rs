@@ -1,0 +1,158 @@
+//! What does a record say? One envelope, and a body for each kind.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use crate::domain::{
+    AgentId, CapabilityId, Choice, ConstitutionHash, DeliberationId, Judgement, MessageType, TenantId,
+    Timestamp, Verdict,
+};
+
+/// Version of the fields. 1 has no `id`, and of decisions no `node` of its own and no `facts`.
+pub(super) const SCHEMA: u64 = 2;
+
+/// One record. Borrowed where it is written, owned where it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record<'a> {
+    /// No other record has it. Absent in schema 1.
+    pub id: Option<Cow<'a, str>>,
+    /// When it happened; of a decision, when the node began to govern the message.
+    pub at: Timestamp,
+    pub tenant: Cow<'a, TenantId>,
+    /// Which node wrote it.
+    pub node: Cow<'a, str>,
+    /// Where it stands in its writer's chain. Read, and written by no node of this version.
+    pub link: Option<Link>,
+    pub body: Body<'a>,
+}
+
+/// A place in a chain of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Counts from 1.
+    pub seq: u64,
+    /// SHA-256 of the bytes of the one before.
+    pub prev: [u8; 32],
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body<'a> {
+    /// The delivery is about to be sent; the verdict is the one of its success.
+    Intent(Decision<'a>),
+    /// The verdict was given, and this is all there was.
+    Verdict(Decision<'a>),
+    Vote(Vote<'a>),
+    Threshold(Threshold<'a>),
+    /// Several in one message. Read, and written by no node of this version.
+    Batch(Vec<Record<'a>>),
+}
+
+/// The word for a kind of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Intent,
+    Verdict,
+    Vote,
+    Threshold,
+    Batch,
+}
+
+/// What was decided of one message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision<'a> {
+    pub sender: Cow<'a, AgentId>,
+    /// Absent when the message could not be read.
+    pub message_type: Option<MessageType>,
+    /// SHA-256 of the message's canonical form, without its times.
+    pub digest: Option<[u8; 32]>,
+    /// To whom it is about to go.
+    pub recipients: Cow<'a, [AgentId]>,
+    pub verdict: Cow<'a, Verdict>,
+    /// Absent when judging did not come to the policy, and in schema 1.
+    pub facts: Option<Facts<'a>>,
+}
+
+/// What judging saw, for who wants to judge again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts<'a> {
+    /// Which the message names.
+    pub constitution: ConstitutionHash,
+    /// Which was asked.
+    pub policy_revision: Cow<'a, str>,
+    pub sender: Party<'a>,
+    /// Those whom the policy was asked about, as many as there is room for.
+    pub recipients: Vec<Party<'a>>,
+    /// How many they were.
+    pub recipients_total: u64,
+}
+
+/// An agent as the policy saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party<'a> {
+    pub id: Cow<'a, AgentId>,
+    /// Granted by the operator.
+    pub roles: Cow<'a, BTreeSet<String>>,
+    /// Claimed by the agent when it registered.
+    pub capabilities: Cow<'a, BTreeSet<CapabilityId>>,
+    pub registered: bool,
+}
+
+/// What came of a vote, whether it counted or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vote<'a> {
+    pub voter: Cow<'a, AgentId>,
+    pub deliberation: Cow<'a, DeliberationId>,
+    pub choice: Choice,
+    /// Of the message that the voter has seen, in hex.
+    pub digest: Cow<'a, str>,
+    pub comment: Cow<'a, str>,
+    /// `counted`, or the word of the reason why it was refused.
+    pub result: Cow<'a, str>,
+    /// What it decided, if it did.
+    pub judgement: Option<Judgement>,
+    pub detail: Cow<'a, str>,
+}
+
+/// What reviewers' judgements have made of a tenant's threshold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Threshold<'a> {
+    /// The judgement that tipped the scales.
+    pub deliberation: Cow<'a, DeliberationId>,
+    pub from: f64,
+    pub to: f64,
+    /// One sentence for people.
+    pub reason: Cow<'a, str>,
+}
+
+impl<'a> Record<'a> {
+    /// With an id of its own.
+    pub fn new(at: Timestamp, tenant: &'a TenantId, node: &'a str, body: Body<'a>) -> Self {
+        let id = Some(Cow::Owned(nuid::next().to_string()));
+        Self { id, at, tenant: Cow::Borrowed(tenant), node: Cow::Borrowed(node), link: None, body }
+    }
+}
+
+impl Body<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Intent(_) => Kind::Intent,
+            Self::Verdict(_) => Kind::Verdict,
+            Self::Vote(_) => Kind::Vote,
+            Self::Threshold(_) => Kind::Threshold,
+            Self::Batch(_) => Kind::Batch,
+        }
+    }
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Intent, Kind::Verdict, Kind::Vote, Kind::Threshold, Kind::Batch];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Intent => "intent",
+            Kind::Verdict => "verdict",
+            Kind::Vote => "vote",
+            Kind::Threshold => "threshold",
+            Kind::Batch => "batch",
+        }
+    }
+}

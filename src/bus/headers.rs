@@ -1,0 +1,243 @@
+//! Which headers does what leaves a node bear? The ones that others go by, once each.
+
+use async_nats::{HeaderMap, header::HeaderValue};
+use bytes::Bytes;
+
+use crate::{
+    domain::{Encoding, Verdict},
+    lanes::{DeadLetter, Notice, OutcomeStage, Parcel, Request},
+    review::{Address, Letter, Redriven},
+    state::{Digest, MessageKey},
+};
+
+/// Of a message's content, in hex.
+pub(super) const DIGEST: &str = "Agentbus-Digest";
+/// Which decision has delivered or refused it.
+pub(super) const DECISION: &str = "Agentbus-Decision";
+pub(crate) const REDRIVEN: &str = "Agentbus-Redriven";
+pub(crate) const TRACEPARENT: &str = "traceparent";
+// Of a message that was given up.
+const REASON: &str = "Agentbus-Reason";
+const DETAIL: &str = "Agentbus-Detail";
+const ATTEMPTS: &str = "Agentbus-Attempts";
+const DIED_AT: &str = "Agentbus-Died-At";
+
+/// Bytes that the headers of a delivery take at most.
+pub(super) const HEADERS_MAX: usize = 1024;
+/// Of a sentence in a header.
+const SENTENCE_MAX: usize = 512;
+/// A W3C trace context has 55.
+const TRACEPARENT_MAX: usize = 128;
+
+/// Of a message that waits to be governed.
+pub(super) fn submitted(key: &MessageKey, digest: &Digest, request: &Request) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("{}.{}", key.sender, key.message));
+    headers.insert(DIGEST, hex::encode(digest));
+    trace(&mut headers, request.traceparent.as_deref());
+    headers
+}
+
+/// Of a delivery, into a live inbox or a durable one: all that the recipient learns beside the payload, and nothing of
+/// the sender's own headers. The recipient's name counts: by a chosen reply subject an agent can have what is in its
+/// durable inbox sent into another's live one.
+pub(super) fn delivery(
+    key: &MessageKey,
+    decision_id: &str,
+    traceparent: &str,
+    index: usize,
+    parcel: &Parcel,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Delivery", format!("{decision_id}-{index}"));
+    headers.insert(DECISION, decision_id);
+    headers.insert("Agentbus-Message-Id", key.message.as_str());
+    headers.insert("Agentbus-Tenant", key.tenant.as_str());
+    headers.insert("Agentbus-Sender", key.sender.as_str());
+    headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
+    headers.insert("Content-Type", parcel.encoding.content_type());
+    trace(&mut headers, Some(traceparent));
+    headers
+}
+
+/// Of a hint that a message has come into the durable inbox. It names no recipient and is no delivery, so an
+/// agent that knows no hints drops it.
+pub(super) fn nudge(key: &MessageKey) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Kept", "message");
+    headers.insert("Agentbus-Message-Id", key.message.as_str());
+    headers.insert("Agentbus-Sender", key.sender.as_str());
+    headers
+}
+
+/// Of a verdict. Never `Agentbus-Delivery`.
+pub(super) fn outcome(notice: &Notice) -> HeaderMap {
+    let mut headers = verdict(&notice.verdict, notice.encoding);
+    headers.insert("Agentbus-Recipient", notice.to.as_str());
+    headers.insert("Agentbus-Sender", notice.key.sender.as_str());
+    headers.insert("Agentbus-Message-Id", notice.key.message.as_str());
+    if let OutcomeStage::Repeated(_) = notice.stage {
+        headers.insert("Agentbus-Repeat", "true");
+    }
+    // Only its sender knows all of a message that was redacted for others.
+    if let (Some(digest), true) = (notice.digest, notice.to == notice.key.sender) {
+        headers.insert(DIGEST, hex::encode(digest));
+    }
+    headers
+}
+
+fn verdict(verdict: &Verdict, encoding: Encoding) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Agentbus-Verdict", verdict.status.as_str());
+    headers.insert(DECISION, verdict.decision_id.as_str());
+    headers.insert("Content-Type", encoding.content_type());
+    headers
+}
+
+pub(super) fn dead_letter(letter: &DeadLetter, died_at: u128) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(REASON, letter.reason.as_str());
+    headers.insert(DETAIL, sentence(&letter.detail));
+    headers.insert(ATTEMPTS, letter.attempts.to_string());
+    headers.insert(REDRIVEN, letter.redriven.to_string());
+    headers.insert(DIED_AT, died_at.to_string());
+    trace(&mut headers, letter.traceparent.as_deref());
+    headers
+}
+
+/// What is read of a dead letter again.
+pub(crate) fn given_up(headers: &HeaderMap, address: Address, payload: Bytes, place: u64) -> Letter {
+    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+    let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Letter {
+        address,
+        reason: text(REASON).unwrap_or_default(),
+        detail: text(DETAIL).unwrap_or_default(),
+        attempts: number(ATTEMPTS),
+        redriven: u32::try_from(number(REDRIVEN)).unwrap_or(u32::MAX),
+        died_at: number(DIED_AT),
+        traceparent: text(TRACEPARENT),
+        payload,
+        place,
+    }
+}
+
+/// Of a dead letter that waits to be governed anew.
+pub(crate) fn redriven(message: &Redriven) -> HeaderMap {
+    let Redriven { key, digest, times, traceparent, .. } = message;
+    let mut headers = HeaderMap::new();
+    headers.insert(REDRIVEN, times.to_string());
+    headers.insert(DIGEST, hex::encode(digest));
+    // Twice at one time is once.
+    headers.insert("Nats-Msg-Id", format!("{}.{}.{times}", key.sender, key.message));
+    trace(&mut headers, traceparent.as_deref());
+    headers
+}
+
+pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
+    let hex = headers.get(DIGEST)?;
+    let mut digest = Digest::default();
+    hex::decode_to_slice(hex.as_str(), &mut digest).ok()?;
+    Some(digest)
+}
+
+/// A stranger's value goes on only as far as it can be one.
+fn trace(headers: &mut HeaderMap, traceparent: Option<&str>) {
+    let value = traceparent.filter(|value| value.len() <= TRACEPARENT_MAX);
+    if let Some(value) = value.and_then(|value| value.parse::<HeaderValue>().ok()) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+/// One line, of bounded length.
+fn sentence(text: &str) -> String {
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut length = 0;
+    line.take_while(|c| {
+        length += c.len_utf8();
+        length <= SENTENCE_MAX
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::domain::{Reason, Status};
+
+    fn same(form: &str, headers: &HeaderMap) {
+        let mut lines: Vec<String> = headers
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
+            .collect();
+        // The library keeps them in no order.
+        lines.sort_unstable();
+        crate::golden::same(form, lines.join("\n").as_bytes());
+    }
+
+    #[test]
+    fn what_is_kept_bears_the_headers_that_other_versions_know() {
+        let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
+        let key = MessageKey { tenant, sender, message: "m-1".parse().unwrap() };
+        let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let request = Request {
+            tenant: key.tenant.clone(),
+            sender: key.sender.clone(),
+            payload: "{}".into(),
+            traceparent: traceparent.clone(),
+            received: Instant::now(),
+        };
+        let submitted = submitted(&key, &[7; 32], &request);
+        same("headers-submitted.txt", &submitted);
+        assert_eq!(digest(&submitted), Some([7; 32]));
+        let verdict = Verdict {
+            message_id: None,
+            status: Status::Delivered,
+            reason: Reason::Delivered,
+            detail: String::new(),
+            retryable: false,
+            retry_after: None,
+            decision_id: "d-1".to_owned(),
+            policy_revision: None,
+            impact: None,
+            reach: None,
+            deliberation_id: None,
+            node: "node-1".to_owned(),
+            elapsed: Duration::ZERO,
+        };
+        let notice = Notice {
+            to: key.sender.clone(),
+            key,
+            stage: OutcomeStage::Repeated(1),
+            after: 0,
+            not_after: Instant::now(),
+            digest: Some([7; 32]),
+            verdict,
+            encoding: Encoding::Json,
+        };
+        same("headers-outcome.txt", &outcome(&notice));
+        let letter = DeadLetter {
+            tenant: "acme".to_owned(),
+            sender: "planner".to_owned(),
+            message: "m-1".to_owned(),
+            payload: "{}".into(),
+            traceparent,
+            reason: "no_capable_agent".to_owned(),
+            detail: "nobody can".to_owned(),
+            attempts: 5,
+            redriven: 1,
+        };
+        same("headers-dead-letter.txt", &dead_letter(&letter, 1_790_000_000_000));
+    }
+
+    #[test]
+    fn a_sentence_is_one_bounded_line() {
+        assert_eq!(sentence("two\r\nlines\0"), "two  lines ");
+        let long = sentence(&"ü".repeat(1_000));
+        assert!(long.len() <= SENTENCE_MAX && long.len() > SENTENCE_MAX - 2);
+    }
+}

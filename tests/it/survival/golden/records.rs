@@ -1,0 +1,183 @@
+//! What is kept as evidence: `docs/records.md` shows these bytes.
+
+use std::{borrow::Cow, collections::BTreeSet, fs};
+
+use agentbus::{
+    audit::{self, Body, Decision, Facts, Link, Party, Record, Threshold, Vote},
+    domain::{ConstitutionHash, DeliberationId, MessageType, TenantId},
+};
+
+use super::{check::read, *};
+use crate::support::root;
+
+const ID: &str = "kwgBtD6dd5f4LfCUqfSfEk";
+
+/// With the envelope of schema 2.
+fn record(body: Body<'static>) -> Record<'static> {
+    Record {
+        id: Some(Cow::Borrowed(ID)),
+        at: AT,
+        tenant: Cow::Owned("acme".parse::<TenantId>().unwrap()),
+        node: Cow::Borrowed("node-1"),
+        link: None,
+        body,
+    }
+}
+
+/// Without what schema 1 has not.
+fn of_schema_1(record: Record<'static>) -> Record<'static> {
+    let without = |decision: Decision<'static>| Decision { facts: None, ..decision };
+    let body = match record.body {
+        Body::Intent(decision) => Body::Intent(without(decision)),
+        Body::Verdict(decision) => Body::Verdict(without(decision)),
+        other => other,
+    };
+    Record { id: None, body, ..record }
+}
+
+fn intent() -> Decision<'static> {
+    Decision {
+        sender: Cow::Owned(agent("planner")),
+        message_type: Some(MessageType::Command),
+        digest: Some(DIGEST),
+        recipients: Cow::Owned(vec![agent("worker")]),
+        verdict: Cow::Owned(verdict()),
+        facts: Some(facts()),
+    }
+}
+
+/// Of a message that could not be read.
+fn unreadable() -> Decision<'static> {
+    Decision { message_type: None, digest: None, facts: None, ..intent() }
+}
+
+/// The policy said no: then the verdict names no revision.
+fn denied() -> Decision<'static> {
+    let stranger = Party { registered: false, capabilities: Cow::default(), ..facts().sender };
+    let facts = Facts { sender: stranger, recipients_total: 40, ..facts() };
+    Decision { recipients: Cow::default(), verdict: Cow::Owned(least()), facts: Some(facts), ..intent() }
+}
+
+fn facts() -> Facts<'static> {
+    let party = |id: &str, role: &str, capabilities: &[&str]| Party {
+        id: Cow::Owned(agent(id)),
+        roles: Cow::Owned(BTreeSet::from([role.to_owned()])),
+        capabilities: Cow::Owned(capabilities.iter().map(|it| it.parse().unwrap()).collect()),
+        registered: true,
+    };
+    Facts {
+        constitution: "cdd01ef066bc6cf2".parse::<ConstitutionHash>().unwrap(),
+        policy_revision: Cow::Borrowed("r-1"),
+        sender: party("planner", "executive", &["plan"]),
+        recipients: vec![party("worker", "implementer", &["sort", "sum"])],
+        recipients_total: 1,
+    }
+}
+
+fn vote() -> Vote<'static> {
+    Vote {
+        voter: Cow::Owned(agent("planner")),
+        deliberation: Cow::Owned(deliberation()),
+        choice: Choice::Approve,
+        digest: Cow::Owned(hex::encode(DIGEST)),
+        comment: Cow::Borrowed("well"),
+        result: Cow::Borrowed("counted"),
+        judgement: Some(Judgement::Approved),
+        detail: Cow::Borrowed("1 of 1"),
+    }
+}
+
+fn threshold() -> Threshold<'static> {
+    let (deliberation, reason) = (Cow::Owned(deliberation()), Cow::Borrowed("denied below it"));
+    Threshold { deliberation, from: 0.8, to: 0.75, reason }
+}
+
+fn deliberation() -> DeliberationId {
+    "0123456789abcdef01234567".parse().unwrap()
+}
+
+#[test]
+fn records_are_written_and_read_as_ever_in_either_encoding() {
+    let linked = Record {
+        link: Some(Link { seq: 42, prev: DIGEST }),
+        ..record(Body::Batch(vec![record(Body::Intent(intent())), record(Body::Vote(vote()))]))
+    };
+    for (form, record) in [
+        ("record2-intent", record(Body::Intent(intent()))),
+        ("record2-verdict", record(Body::Verdict(denied()))),
+        ("record2-unreadable", record(Body::Verdict(unreadable()))),
+        ("record2-vote", record(Body::Vote(vote()))),
+        ("record2-threshold", record(Body::Threshold(threshold()))),
+        ("record2-batch", linked),
+    ] {
+        for (encoding, ending) in BOTH {
+            let committed = same(&format!("{form}.{ending}"), &audit::encode(&record, encoding));
+            assert_eq!(audit::decode(&committed).unwrap(), record, "{form}.{ending}");
+            for end in 0..committed.len() {
+                assert!(audit::decode(&committed[..end]).is_err(), "{form}.{ending} up to {end}");
+            }
+        }
+    }
+}
+
+/// They are kept for as long as an operator has said.
+#[test]
+fn records_of_schema_1_are_read_as_ever() {
+    for (form, body) in [
+        ("record-intent.json", Body::Intent(intent())),
+        ("record-verdict.json", Body::Verdict(unreadable())),
+        ("record-vote.json", Body::Vote(vote())),
+        ("record-threshold.json", Body::Threshold(threshold())),
+    ] {
+        assert_eq!(audit::decode(&read(form)).unwrap(), of_schema_1(record(body)), "{form}");
+    }
+}
+
+/// So that a node of the last version goes on with what one of this began, and the other way round.
+#[test]
+fn what_schema_1_had_is_in_schema_2_under_the_same_names() {
+    let fields = |form: &str| -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_slice(&read(form)).unwrap()
+    };
+    for kind in ["intent", "vote", "threshold"] {
+        let (old, mut new) =
+            (fields(&format!("record-{kind}.json")), fields(&format!("record2-{kind}.json")));
+        new.insert("schema".to_owned(), 1.into());
+        for (name, value) in old {
+            assert_eq!(new.get(&name), Some(&value), "{kind}: {name}");
+        }
+    }
+}
+
+/// A message of NATS has 256 KiB, and a broadcast's recipients are all named besides.
+#[test]
+fn what_a_broadcast_saw_takes_a_few_kilobytes_of_its_record_and_says_how_many_they_were() {
+    let capabilities: BTreeSet<_> = (0..64).map(|at| format!("{at:064}").parse().unwrap()).collect();
+    let recipients: Vec<Party<'_>> = (0..32)
+        .map(|at| Party {
+            id: Cow::Owned(agent(&format!("worker-{at}"))),
+            capabilities: Cow::Owned(if at == 0 { BTreeSet::new() } else { capabilities.clone() }),
+            ..facts().sender
+        })
+        .collect();
+    let without = audit::encode(&record(Body::Intent(Decision { facts: None, ..intent() })), Encoding::Json);
+    let facts = Facts { recipients, recipients_total: 1_000, ..facts() };
+    let written =
+        audit::encode(&record(Body::Intent(Decision { facts: Some(facts), ..intent() })), Encoding::Json);
+    assert!(written.len() - without.len() < 5 * 1024, "{} bytes", written.len() - without.len());
+    let Body::Intent(Decision { facts: Some(read), .. }) = audit::decode(&written).unwrap().body else {
+        panic!("no facts")
+    };
+    assert_eq!((read.recipients.len(), read.recipients_total), (1, 1_000));
+}
+
+#[test]
+fn the_examples_in_the_docs_are_the_bytes_that_are_written() {
+    let docs = fs::read_to_string(root().join("docs/records.md")).unwrap();
+    let shown: Vec<&str> = docs.lines().filter(|line| line.starts_with("{\"schema\"")).collect();
+    for kind in ["intent", "verdict", "vote", "threshold", "batch"] {
+        let form = String::from_utf8(read(&format!("record2-{kind}.json"))).unwrap();
+        assert!(shown.contains(&form.as_str()), "docs/records.md does not show {form}");
+    }
+    assert_eq!(shown.len(), 5, "each example is one of the committed forms");
+}
