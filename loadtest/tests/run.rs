@@ -11,6 +11,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use agentbus::{
+    servers::{Stack, StackOptions},
+    tenants::Plan,
+};
 use serde_json::Value;
 
 fn loadtest(args: &[&str], folder: &Path) -> Output {
@@ -150,6 +154,29 @@ fn a_profile_that_may_not_be_run_is_refused_before_anything_starts() {
         "{}",
         told(&output)
     );
+}
+
+/// The bus here is one that the test starts, by the tenants file that `loadtest tenants` prints.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_bus_is_put_under_load_by_its_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = "about = \"x\"\nrounds = 1\nmeasure = \"1s\"\nwarm_up_max = \"500ms\"\n[[group]]\nname = \"guest\"\n\
+        [[group.mix]]\nbytes = [512]\n[[load]]\nrate = 50\n";
+    std::fs::write(folder.path().join("mine.toml"), profile).unwrap();
+    let tenants = loadtest(&["tenants", "mine.toml"], folder.path()).stdout;
+    let plan = Plan::parse(&String::from_utf8(tenants).unwrap()).unwrap();
+    let agentbus = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("agentbus");
+    let options = StackOptions::new(folder.path().join("bus"), plan, agentbus);
+    let node_overrides = "impact.scorer = \"keywords\"".parse().unwrap();
+    let stack = Stack::start(StackOptions { node_overrides, ..options }).await.unwrap();
+    let url = stack.nats_url();
+    let args = ["run", "mine.toml", "--server", &url, "--keys", "bus", "--json", "a.json"];
+    let output = loadtest(&args, folder.path());
+    assert!(output.status.success(), "{}", told(&output));
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("a.json")).unwrap()).unwrap();
+    assert!(report["samples"][0]["tally"]["answered"].as_u64().unwrap() > 0, "{}", told(&output));
+    stack.stop().await;
 }
 
 #[test]
