@@ -61,7 +61,9 @@ async fn in_hand(inbound: &Inbound, reply: &Subject, governing: impl Future<Outp
         tokio::select! {
             biased;
             settled = &mut governing => return settled,
-            () = tokio::time::sleep(STILL_HERE) => tell(inbound, reply.clone(), Bytes::from_static(b"+WPI")).await,
+            () = tokio::time::sleep(STILL_HERE) => {
+                acknowledge(inbound.lane.client(), reply.clone(), AckKind::Progress).await;
+            }
         }
     }
 }
