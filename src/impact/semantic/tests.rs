@@ -310,7 +310,10 @@ async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
         assert!(found.levels.is_some(), "the levels are those of whose score it is");
         assert_eq!(scored(&scorer, &message).await, Ok(found), "from the caches");
         let (tell, told) = std::sync::mpsc::channel();
-        scorer.glance(scorer.read(&message).unwrap(), Box::new(move |score| tell.send(score).unwrap()));
+        scorer.score_in_background(
+            scorer.read(&message).unwrap(),
+            Box::new(move |score| tell.send(score).unwrap()),
+        );
         assert_eq!(
             told.recv_timeout(Duration::from_secs(30)),
             Ok(found.score),
