@@ -45,7 +45,16 @@ impl Cpu {
     }
 }
 
-fn time(pid: u32) -> Duration {
+/// Bytes of a process that are resident; 0 when it is gone.
+pub(crate) fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = resident.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or_default() * 1024
+}
+
+/// User and system time of a process, of all its threads, since its start.
+pub(crate) fn time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold spaces; after it the 12th and 13th fields are the times.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();

@@ -31,11 +31,12 @@ use crate::{
     rig::{NODE, Side, beside_this_program, register},
     stages,
     tables::{show, table},
+    targets::{Is, Target},
 };
 use load::{Arrivals, Measured, Parties};
 
 pub(crate) mod bare;
-mod load;
+pub(crate) mod load;
 
 const TENANT: &str = "acme";
 const SENDER: &str = "planner";
@@ -80,8 +81,21 @@ struct Run {
     samples: Vec<Sample>,
 }
 
-/// `loadtest durable`; the tables.
-pub(crate) async fn run(options: &DurableOptions) -> anyhow::Result<String> {
+impl Run {
+    /// Of the bus's rate to the bare one, round by round.
+    fn ratio(&self, in_flight: u16) -> Option<Spread> {
+        let of = |side: Side| {
+            self.samples.iter().filter(move |sample| sample.side == side && sample.in_flight == in_flight)
+        };
+        Spread::of(of(Side::Bus).filter_map(|bus| {
+            let bare = of(Side::Baseline).find(|bare| bare.round == bus.round)?;
+            Some(bus.rate / bare.rate)
+        }))
+    }
+}
+
+/// `loadtest durable`; the tables, and P14.
+pub(crate) async fn run(options: &DurableOptions) -> anyhow::Result<(String, Vec<Target>)> {
     let mut rig = Rig::start(options).await?;
     let mut samples = Vec::new();
     for round in 1..=options.rounds.get() {
@@ -121,7 +135,11 @@ pub(crate) async fn run(options: &DurableOptions) -> anyhow::Result<String> {
     if let Some(path) = &options.json {
         fs::write(path, serde_json::to_vec_pretty(&run)?).with_context(|| path.display().to_string())?;
     }
-    Ok(tables(&run, options))
+    let targets = options.in_flight.iter().filter_map(|&n| {
+        let how = format!("durable rate ÷ bare JetStream, {n} in flight");
+        Target::new("P14", run.ratio(n), (Is::AtLeast, RATIO_WANTED), "×", how)
+    });
+    Ok((tables(&run, options), targets.collect()))
 }
 
 /// Servers, agents and streams of a whole run.
@@ -282,12 +300,7 @@ fn tables(run: &Run, options: &DurableOptions) -> String {
     let of = |side: Side, n: u16| {
         run.samples.iter().filter(move |sample| sample.side == side && sample.in_flight == n)
     };
-    let ratio = |n: u16| {
-        Spread::of(of(Side::Bus, n).filter_map(|bus| {
-            let bare = of(Side::Baseline, n).find(|bare| bare.round == bus.round)?;
-            Some(bus.rate / bare.rate)
-        }))
-    };
+    let ratio = |n: u16| run.ratio(n);
     let mut rates = table(&[
         "in flight",
         "side",

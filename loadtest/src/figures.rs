@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{load::Measured, rig::Side};
+use crate::{load::Measured, rig::Side, trips::Trips};
 
 /// What a side was put under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -88,8 +88,15 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// Of all processes, for each answer.
+    pub(crate) fn processor_us(&self) -> f64 {
+        self.node_cpu_us + self.nats_cpu_us + self.redis_cpu_us + self.client_cpu_us
+    }
+}
+
 /// The middle of the rounds and how far they lie apart.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) low: f64,
@@ -114,6 +121,8 @@ pub(crate) struct Run {
     pub(crate) machine: String,
     pub(crate) versions: Vec<String>,
     pub(crate) settings: BTreeMap<&'static str, String>,
+    /// Of each round.
+    pub(crate) trips: Vec<Trips>,
     pub(crate) samples: Vec<Sample>,
 }
 
@@ -143,6 +152,17 @@ impl Run {
         Spread::of(self.of(Side::Bus, load).filter_map(|bus| {
             let beside = self.of(Side::Baseline, load).find(|baseline| baseline.round == bus.round)?;
             Some(compare(value(bus), value(beside)))
+        }))
+    }
+
+    /// The bus's P50 with one in flight, to the least that its way could take: the baseline's and a round trip to
+    /// each server, of the same round.
+    pub(crate) fn beside_bare_trips(&self) -> Option<Spread> {
+        let alone = Load::InFlight(1);
+        Spread::of(self.of(Side::Bus, alone).filter_map(|bus| {
+            let beside = self.of(Side::Baseline, alone).find(|baseline| baseline.round == bus.round)?;
+            let trips = self.trips.get(usize::try_from(bus.round).ok()?.checked_sub(1)?)?;
+            Some(bus.p50_us / (beside.p50_us + trips.nats_us + trips.redis_us))
         }))
     }
 

@@ -34,6 +34,7 @@ use crate::{
     options::ImpactOptions,
     rig, stages,
     tables::{show, table},
+    targets::{Is, Target},
 };
 
 const PLAN: &str = "\
@@ -102,8 +103,8 @@ struct Report {
     target: f64,
 }
 
-/// `loadtest impact`: the table, as text.
-pub(crate) async fn run(options: &ImpactOptions) -> anyhow::Result<String> {
+/// `loadtest impact`: the table, as text, and P11.
+pub(crate) async fn run(options: &ImpactOptions) -> anyhow::Result<(String, Option<Target>)> {
     let agentbus = options.agentbus.clone().map_or_else(rig::beside_this_program, Ok)?;
     let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
     let mut stack = StackOptions::new(folder.path(), Plan::parse(PLAN)?, agentbus);
@@ -160,7 +161,9 @@ pub(crate) async fn run(options: &ImpactOptions) -> anyhow::Result<String> {
         fs::write(path, serde_json::to_vec_pretty(&report)?).with_context(|| path.display().to_string())?;
     }
     stack.stop().await;
-    Ok(shown(&report, options))
+    let how = "P99 of messages that need no model, beside a scored flood ÷ beside a spared one";
+    let target = Target::new("P11", report.p99_ratio, (Is::AtMost, report.target), "×", how);
+    Ok((shown(&report, options), target))
 }
 
 async fn one(

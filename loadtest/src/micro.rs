@@ -23,6 +23,7 @@ use crate::{
     message,
     options::MicroOptions,
     tables::{show, table},
+    targets::{Is, Target},
 };
 
 /// Operations between two looks at the clock.
@@ -33,20 +34,27 @@ const PAYLOAD: usize = 512;
 #[derive(Debug, Serialize)]
 struct Figure {
     stage: &'static str,
-    target_ns: Option<f64>,
+    goal: Option<Goal>,
     ns: Spread,
 }
 
-/// Measures, prints and returns the table.
-pub(crate) fn run(options: &MicroOptions) -> anyhow::Result<String> {
+/// What a stage may cost.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Goal {
+    id: &'static str,
+    ns: f64,
+}
+
+/// Measures, prints and returns the table, with P5 and P6.
+pub(crate) fn run(options: &MicroOptions) -> anyhow::Result<(String, Vec<Target>)> {
     let figures = measure(options)?;
     let mut table = table(&["stage", "ns", "target ns", "met"]);
     for figure in &figures {
-        let met = figure.target_ns.map(|target| if figure.ns.median <= target { "yes" } else { "no" });
+        let met = figure.goal.map(|goal| if figure.ns.median <= goal.ns { "yes" } else { "no" });
         table.add_row([
             figure.stage.to_owned(),
             show(Some(figure.ns), 0),
-            figure.target_ns.map_or("–".to_owned(), |target| format!("{target:.0}")),
+            figure.goal.map_or("–".to_owned(), |goal| format!("{:.0}", goal.ns)),
             met.unwrap_or("–").to_owned(),
         ]);
     }
@@ -62,14 +70,19 @@ pub(crate) fn run(options: &MicroOptions) -> anyhow::Result<String> {
         let json = serde_json::to_vec_pretty(&figures)?;
         fs::write(path, json).with_context(|| path.display().to_string())?;
     }
-    Ok(text)
+    let target = |figure: &Figure| {
+        let Goal { id, ns } = figure.goal?;
+        let how = format!("{}, one thread in this process", figure.stage);
+        Target::new(id, Some(figure.ns), (Is::AtMost, ns), "ns", how)
+    };
+    Ok((text, figures.iter().filter_map(target).collect()))
 }
 
 fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    let mut add = |stage: &'static str, target_ns: Option<f64>, work: &mut dyn FnMut()| {
+    let mut add = |stage: &'static str, goal: Option<Goal>, work: &mut dyn FnMut()| {
         if let Some(ns) = nanos(options, work) {
-            figures.push(Figure { stage, target_ns, ns });
+            figures.push(Figure { stage, goal, ns });
         }
     };
 
@@ -78,7 +91,7 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
     let stamp = wire::Stamp { tenant: &tenant, sender: &sender };
     let limits = wire::Limits::default();
     let decoded = wire::decode(&bytes, stamp, &limits)?;
-    add("decode + canonical form + SHA-256 (P6)", Some(2_000.0), &mut || {
+    add("decode + canonical form + SHA-256 (P6)", Some(Goal { id: "P6", ns: 800.0 }), &mut || {
         let _ = black_box(wire::decode(black_box(&bytes), stamp, &limits));
     });
 
@@ -108,10 +121,10 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
     let _entered = runtime.enter();
     let ready = |permit: Result<_, _>| permit.map(drop).map_err(|denied| anyhow::anyhow!("{denied:?}"));
     ready(runtime.block_on(gate.decide(&question)))?;
-    add("policy, not cached (P5)", Some(10_000.0), &mut || {
+    add("policy, not cached (P5)", Some(Goal { id: "P5", ns: 7_000.0 }), &mut || {
         let _ = black_box(pollster(engine.evaluate(black_box(&question))));
     });
-    add("policy, cached, with the permit (P5)", Some(500.0), &mut || {
+    add("policy, cached, with the permit (P5)", Some(Goal { id: "P5", ns: 350.0 }), &mut || {
         let _ = black_box(pollster(gate.decide(black_box(&question))));
     });
 

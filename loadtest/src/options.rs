@@ -20,6 +20,19 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// A profile, its sides in turns: rates, latencies, errors, processor time and memory
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunOptions),
+    /// The profiles that ship, with a line each
+    #[command(after_help = PROFILES_EXAMPLES)]
+    Profiles {
+        /// Print this one, to start one's own from
+        #[arg(value_name = "PROFILE")]
+        name: Option<String>,
+    },
+    /// Two reports of `run` side by side: what has changed, beyond noise
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareOptions),
     /// What the NATS server, the accounts and the client can do without any governing
     Baseline(LoadOptions),
     /// Governed messages, in turns with the baseline: the ratios
@@ -42,6 +55,9 @@ pub(crate) enum Command {
     Report(ReportOptions),
     /// Which part of the node takes which share of a profile: `perf script` on stdin
     Parts,
+    /// A client process of `run`, which starts it
+    #[command(hide = true)]
+    LoadClient,
     /// The baseline's node; the others start it
     #[command(hide = true)]
     EchoNode(EchoOptions),
@@ -50,9 +66,51 @@ pub(crate) enum Command {
     BareNode(BareOptions),
 }
 
+const RUN_EXAMPLES: &str = "Examples:
+  loadtest run smoke
+  loadtest run saturate --json before.json --html before.html";
+const PROFILES_EXAMPLES: &str = "Examples:
+  loadtest profiles
+  loadtest profiles saturate > mine.toml";
+const COMPARE_EXAMPLES: &str = "Examples:
+  loadtest compare before.json after.json
+  loadtest compare before.json after.json --fail-above 10";
+
 /// As it was typed, for the figures.
 pub(crate) fn command() -> String {
     std::env::args().skip(1).fold("loadtest".to_owned(), |line, arg| format!("{line} {arg}"))
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunOptions {
+    /// One that ships, or a file: PROFILE or FILE.toml
+    #[arg(value_name = "PROFILE")]
+    pub(crate) profile: String,
+    /// Turns of each side, instead of what the profile says
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
+    /// Write the report as JSON, with its histograms
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report as one page with charts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// The bus's program; the one beside this one unless said
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agentbus: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompareOptions {
+    /// A report of `loadtest run --json`
+    #[arg(value_name = "BEFORE.json")]
+    pub(crate) before: PathBuf,
+    /// Another one, of the same profile
+    #[arg(value_name = "AFTER.json")]
+    pub(crate) after: PathBuf,
+    /// Exit with 1 when a figure is worse by more than so many percent, and not by noise alone
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) fail_above: Option<f64>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -343,5 +401,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match (0.05..=3600.0).contains(&found) {
         true => Ok(found),
         false => Err(format!("found {found}, expected 0.05 to 3600 seconds")),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let found: f64 = text.parse().map_err(|_| format!("found {text:?}, expected percent"))?;
+    match (0.0..=1000.0).contains(&found) {
+        true => Ok(found),
+        false => Err(format!("found {found}, expected 0 to 1000 percent")),
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     load::{self, Parties},
     message::{Expected, Template},
     options::LoadOptions,
+    trips::{self, Trips},
 };
 
 const TENANT: &str = "acme";
@@ -228,6 +229,11 @@ impl Rig {
             versions.push(format!("redis-server {version}"));
         }
         Ok(versions)
+    }
+
+    /// While neither side runs.
+    pub(crate) async fn trips(&self) -> anyhow::Result<Trips> {
+        trips::measure(&self.stack).await
     }
 
     pub(crate) fn store(&self) -> &'static str {

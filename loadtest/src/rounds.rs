@@ -36,8 +36,9 @@ async fn measure(options: &LoadOptions, sides: &[Side]) -> anyhow::Result<Run> {
     if options.rate > 0 {
         loads.push(Load::Rate(options.rate));
     }
-    let mut samples = Vec::new();
+    let (mut samples, mut trips) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds.get() {
+        trips.push(rig.trips().await?);
         let mut order = sides.to_vec();
         if round % 2 == 0 {
             order.reverse();
@@ -68,6 +69,7 @@ async fn measure(options: &LoadOptions, sides: &[Side]) -> anyhow::Result<Run> {
         machine: cpu::machine(),
         versions: rig.versions().await?,
         settings: settings(options, &rig),
+        trips,
         samples,
     };
     rig.stop().await;

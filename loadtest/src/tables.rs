@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use crate::{
     figures::{Load, Run, Sample, Spread},
     rig::Side,
+    targets,
 };
 
 /// Every table of `loadtest send`, with the head that says how they came about.
@@ -65,44 +66,7 @@ fn refused(run: &Run) -> String {
 
 /// What was wanted, what was found.
 fn targets(run: &Run) -> String {
-    let mut table = table(&["#", "what", "target", "found", "met"]);
-    let mut row = |number: &str, what: String, target: String, found: Option<Spread>, digits, met: bool| {
-        if let Some(found) = found {
-            let met = if met { "yes" } else { "no" };
-            table.add_row([number.to_owned(), what, target, show(Some(found), digits), met.to_owned()]);
-        }
-    };
-    let below = |found: Option<Spread>, limit: f64| found.is_some_and(|found| found.median <= limit);
-    for n in [64, 256] {
-        let found = run.compared(Load::InFlight(n), |s| s.rate, ratio);
-        let met = found.is_some_and(|found| found.median >= 0.75);
-        row("P1", format!("rate ÷ baseline, {n} in flight"), "≥ 0.75".into(), found, 2, met);
-    }
-    let alone = Load::InFlight(1);
-    for (name, value, limit) in
-        [("P50", (|s| s.p50_us) as fn(&Sample) -> f64, 25.0), ("P99", |s: &Sample| s.p99_us, 60.0)]
-    {
-        let found = run.compared(alone, value, |bus, baseline| bus - baseline);
-        let what = format!("added {name}, 1 in flight, µs");
-        row("P2", what, format!("≤ {limit:.0}"), found, 0, below(found, limit));
-    }
-    for load in run.loads().into_iter().filter(|load| matches!(load, Load::Rate(_))) {
-        for (name, value, limit) in
-            [("P50", (|s| s.p50_us) as fn(&Sample) -> f64, 1.15), ("P99", |s: &Sample| s.p99_us, 1.3)]
-        {
-            let found = run.compared(load, value, ratio);
-            let what = format!("{name} ÷ baseline, {load}");
-            row("P3", what, format!("≤ {limit}"), found, 2, below(found, limit));
-        }
-        let inside = run.spread(Side::Bus, load, |s| s.node_p99_us);
-        let what = format!("P99 inside the node, {load}, µs");
-        row("P3", what, "≤ 100".into(), inside, 0, below(inside, 100.0));
-    }
-    for n in [64, 256] {
-        let found = run.spread(Side::Bus, Load::InFlight(n), |s| s.node_cpu_us);
-        let what = format!("node's CPU a message, policy cached, {n} in flight, µs");
-        row("P4", what, "≤ 12".into(), found, 1, below(found, 12.0));
-    }
+    let table = targets::shown(&targets::of_send(run));
     format!(
         "Against the targets: of each round the bus beside the baseline, then the median and the range.\n\n{table}"
     )
@@ -114,7 +78,6 @@ fn cpu(run: &Run) -> String {
     for load in run.loads() {
         for side in [Side::Baseline, Side::Bus] {
             let figure = |value: fn(&Sample) -> f64| show(run.spread(side, load, value), 1);
-            let all = |s: &Sample| s.node_cpu_us + s.nats_cpu_us + s.redis_cpu_us + s.client_cpu_us;
             if run.of(side, load).next().is_some() {
                 table.add_row([
                     load.to_string(),
@@ -123,7 +86,7 @@ fn cpu(run: &Run) -> String {
                     figure(|s| s.nats_cpu_us),
                     figure(|s| s.redis_cpu_us),
                     figure(|s| s.client_cpu_us),
-                    figure(all),
+                    figure(Sample::processor_us),
                 ]);
             }
         }

@@ -177,6 +177,15 @@ pub(super) async fn read(
     tenant: String,
     arrivals: Arc<Arrivals>,
 ) -> anyhow::Result<()> {
+    read_inbox(recipient, tenant, |id| arrivals.arrived(id)).await
+}
+
+/// The same, telling the id of each message.
+pub(crate) async fn read_inbox(
+    recipient: AgentClient,
+    tenant: String,
+    arrived: impl Fn(&str),
+) -> anyhow::Result<()> {
     let (nats, id) = (recipient.nats().clone(), recipient.id().clone());
     let inbox = format!("_INBOX.{id}.pull");
     let mut messages = nats.subscribe(inbox.clone()).await?;
@@ -197,7 +206,7 @@ pub(super) async fn read(
             nats.publish(ack, "+ACK".into()).await?;
             let headers = message.headers.unwrap_or_default();
             if let Some(id) = headers.get(ID_HEADER) {
-                arrivals.arrived(id.as_str());
+                arrived(id.as_str());
             }
         }
     }

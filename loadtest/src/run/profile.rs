@@ -1,0 +1,320 @@
+//! What does a profile say? A TOML file: who there is, what is sent, under which loads, on which sides.
+//!
+//! An unknown key is an error. What the values may be is in [`super::check`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use agentbus::domain::{MessageType, Priority};
+use serde::{Deserialize, Serialize};
+
+/// A whole profile. `docs/benchmarks.md` explains every key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
+    /// In one line: what is it for?
+    pub(crate) about: String,
+    #[serde(default = "defaults::sides")]
+    pub(crate) sides: Vec<Side>,
+    /// Turns of each side.
+    #[serde(default = "defaults::rounds")]
+    pub(crate) rounds: u32,
+    /// Counted, of each measurement.
+    #[serde(default = "defaults::measure", with = "humantime_serde")]
+    pub(crate) measure: Duration,
+    /// Not counted, at least.
+    #[serde(default = "defaults::warm_up", with = "humantime_serde")]
+    pub(crate) warm_up: Duration,
+    /// Not counted, at most, while the load is not steady.
+    #[serde(default = "defaults::warm_up_max", with = "humantime_serde")]
+    pub(crate) warm_up_max: Duration,
+    /// Client processes that share the load.
+    #[serde(default = "defaults::one")]
+    pub(crate) processes: u32,
+    /// Connections of each sender in each process.
+    #[serde(default = "defaults::one")]
+    pub(crate) connections: u32,
+    #[serde(default = "defaults::one")]
+    pub(crate) nodes: u32,
+    /// Nodes keep registry and idempotency in memory, not in Redis.
+    #[serde(default)]
+    pub(crate) memory: bool,
+    /// Lines of the nodes' configuration.
+    #[serde(default)]
+    pub(crate) node: Vec<String>,
+    pub(crate) group: Vec<Group>,
+    pub(crate) load: Vec<Load>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Side {
+    /// The agents themselves, on a bare NATS server: no hop between them.
+    Direct,
+    /// A bare node that passes everything on.
+    Baseline,
+    Bus,
+}
+
+impl Side {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Side::Direct => "direct",
+            Side::Baseline => "baseline",
+            Side::Bus => "bus",
+        }
+    }
+}
+
+/// Tenants that are alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    #[serde(default = "defaults::one")]
+    pub(crate) tenants: u32,
+    /// Agents of each tenant that send.
+    #[serde(default = "defaults::one")]
+    pub(crate) senders: u32,
+    /// Agents of each tenant that receive; each has [`CAPABILITY`] and [`ROLE`].
+    #[serde(default = "defaults::one")]
+    pub(crate) recipients: u32,
+    /// Agents of each tenant that approve what waits for reviewers.
+    #[serde(default)]
+    pub(crate) judges: u32,
+    /// Lines of each tenant's entry in the tenants file.
+    #[serde(default)]
+    pub(crate) tenant: Vec<String>,
+    /// What it sends while it is another group's neighbour.
+    pub(crate) background: Option<Background>,
+    pub(crate) mix: Vec<Entry>,
+}
+
+pub(crate) const CAPABILITY: &str = "work";
+pub(crate) const ROLE: &str = "implementer";
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Background {
+    /// Messages a second, open loop.
+    pub(crate) rate: u32,
+}
+
+/// One kind of message in a mix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    #[serde(default)]
+    pub(crate) verb: Way,
+    #[serde(default)]
+    pub(crate) to: Recipient,
+    /// Sizes of whole messages, in turn.
+    #[serde(default)]
+    pub(crate) bytes: Vec<u32>,
+    /// Instead of sizes: a file of recorded contents, beside the profile.
+    pub(crate) corpus: Option<String>,
+    /// No two texts are alike, so that nothing of a text can be remembered.
+    #[serde(default)]
+    pub(crate) distinct: bool,
+    #[serde(default, rename = "type")]
+    pub(crate) message_type: Option<MessageType>,
+    #[serde(default)]
+    pub(crate) priority: Option<Priority>,
+    /// Of all messages of the mix, against the other entries' shares.
+    #[serde(default = "defaults::one")]
+    pub(crate) share: u32,
+    /// The verdict's status that counts as an answer; another one is an error.
+    #[serde(default)]
+    pub(crate) expect: Option<Expect>,
+}
+
+impl Entry {
+    /// As it is called in tables.
+    pub(crate) fn label(&self) -> String {
+        let label = format!("{} to {}", self.verb.as_str(), self.to.as_str());
+        match self.expected() {
+            Expect::Deliberating => format!("{label}, deliberated"),
+            Expect::Delivered | Expect::Stored => label,
+        }
+    }
+
+    pub(crate) fn expected(&self) -> Expect {
+        self.expect.unwrap_or(match self.verb {
+            Way::Send | Way::Ask => Expect::Delivered,
+            Way::Submit => Expect::Stored,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    #[default]
+    Send,
+    Submit,
+    Ask,
+}
+
+impl Way {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Way::Send => "send",
+            Way::Submit => "submit",
+            Way::Ask => "ask",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Recipient {
+    #[default]
+    Agent,
+    Capability,
+    Broadcast,
+}
+
+impl Recipient {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Recipient::Agent => "agent",
+            Recipient::Capability => "capability",
+            Recipient::Broadcast => "broadcast",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Expect {
+    Delivered,
+    Stored,
+    Deliberating,
+}
+
+impl Expect {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Expect::Delivered => "delivered",
+            Expect::Stored => "stored",
+            Expect::Deliberating => "deliberating",
+        }
+    }
+}
+
+/// What one measurement puts a group under: one of `in_flight`, `rate` and `ramp`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Load {
+    /// The group that is measured; the first unless said.
+    pub(crate) of: Option<String>,
+    /// Groups that send beside it, each as its `background` says.
+    #[serde(default)]
+    pub(crate) beside: Vec<String>,
+    /// Closed loop: so many wait for their answer at one time.
+    pub(crate) in_flight: Option<u32>,
+    /// Open loop: messages a second.
+    pub(crate) rate: Option<u32>,
+    /// Open loop, faster from second to second.
+    pub(crate) ramp: Option<Ramp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ramp {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
+impl Load {
+    /// As it is called in tables. Two loads of a profile never have the same.
+    pub(crate) fn label(&self) -> String {
+        let mut label = match (self.in_flight, self.rate, self.ramp) {
+            (Some(n), ..) => format!("{n} in flight"),
+            (_, Some(rate), _) => format!("{rate}/s, open"),
+            (.., Some(Ramp { from, to })) => format!("{from} to {to}/s, ramp"),
+            (None, None, None) => "none".to_owned(),
+        };
+        if let Some(of) = &self.of {
+            label = format!("{of}: {label}");
+        }
+        if !self.beside.is_empty() {
+            label = format!("{label}, beside {}", self.beside.join(" and "));
+        }
+        label
+    }
+}
+
+impl Profile {
+    /// The group that a load measures.
+    pub(crate) fn measured<'a>(&'a self, load: &Load) -> Option<&'a Group> {
+        match &load.of {
+            None => self.group.first(),
+            Some(name) => self.group.iter().find(|group| group.name == *name),
+        }
+    }
+
+    /// What stands in the profile, as lines for the head of a report.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        let time = |duration: Duration| humantime::format_duration(duration).to_string();
+        let mut settings = BTreeMap::from([
+            ("sides".to_owned(), self.sides.iter().map(|side| side.as_str()).collect::<Vec<_>>().join(", ")),
+            ("rounds".to_owned(), format!("{}, the sides in turns", self.rounds)),
+            (
+                "each measurement".to_owned(),
+                format!(
+                    "{} after {} to {} of warm-up, until it is steady",
+                    time(self.measure),
+                    time(self.warm_up),
+                    time(self.warm_up_max)
+                ),
+            ),
+            ("client processes".to_owned(), self.processes.to_string()),
+            ("connections of each sender".to_owned(), self.connections.to_string()),
+            ("nodes".to_owned(), self.nodes.to_string()),
+            ("node's configuration".to_owned(), format!("the defaults, but {}", self.node.join(", "))),
+        ]);
+        for group in &self.group {
+            let mix = group.mix.iter().map(|entry| format!("{} × {}", entry.share, entry.label()));
+            let text = format!(
+                "{} tenants of {} senders and {} recipients each; {}",
+                group.tenants,
+                group.senders,
+                group.recipients,
+                mix.collect::<Vec<_>>().join(", ")
+            );
+            settings.insert(format!("group {}", group.name), text);
+        }
+        settings
+    }
+}
+
+mod defaults {
+    use std::time::Duration;
+
+    use super::Side;
+
+    pub(super) fn sides() -> Vec<Side> {
+        vec![Side::Bus]
+    }
+
+    pub(super) fn one() -> u32 {
+        1
+    }
+
+    pub(super) fn rounds() -> u32 {
+        5
+    }
+
+    pub(super) fn measure() -> Duration {
+        Duration::from_secs(3)
+    }
+
+    pub(super) fn warm_up() -> Duration {
+        Duration::from_millis(500)
+    }
+
+    pub(super) fn warm_up_max() -> Duration {
+        Duration::from_secs(4)
+    }
+}

@@ -1,0 +1,238 @@
+//! What does a run run on, and whose turn is it?
+//!
+//! Servers of its own on free ports of loopback, with generated accounts as in production. The sides never run at
+//! the same time: each is started for its turn and stopped after it. The direct side has a bare NATS server
+//! of its own, which idles meanwhile.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use agentbus::{
+    servers::{Child, NatsOptions, NatsServer, Stack, StackOptions, Tool, find},
+    tenants::{BusUser, Plan},
+};
+use anyhow::{Context as _, ensure};
+use tokio::process::Command;
+use toml::{Table, Value};
+
+use super::{
+    lines, names,
+    profile::{Group, Profile, ROLE, Side, Way},
+    usage::Pids,
+};
+
+const STOP_GRACE: Duration = Duration::from_secs(12);
+/// A stored verdict takes some 700 bytes of Redis: at full speed the default window of ten minutes would fill
+/// the memory of a Redis on one machine within a minute. Storing costs the same.
+const NODE: &str = "idempotency.window = \"10s\"";
+
+/// Servers of a whole run. Dropping it ends them and removes the folder.
+pub(crate) struct World {
+    stack: Stack,
+    direct: Option<NatsServer>,
+    profile: Profile,
+    _folder: tempfile::TempDir,
+}
+
+/// One side, answering.
+pub(crate) struct Turn {
+    pub(crate) side: Side,
+    pub(crate) nats_url: String,
+    pub(crate) pids: Pids,
+    /// Where the nodes' metrics are.
+    pub(crate) http: Vec<String>,
+    bare: Option<Child>,
+}
+
+impl World {
+    pub(crate) async fn start(profile: &Profile, agentbus: PathBuf) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
+        let mut node_overrides: Table = NODE.parse()?;
+        node_overrides = merged(&node_overrides, lines(&profile.node).map_err(anyhow::Error::msg)?);
+        let options = StackOptions::new(folder.path().join("stack"), plan(profile)?, agentbus);
+        let options = StackOptions { nodes: 0, redis: !profile.memory, node_overrides, ..options };
+        let stack = Stack::start(options).await?;
+        let direct = match profile.sides.contains(&Side::Direct) {
+            true => Some(bare_server(&folder.path().join("direct")).await?),
+            false => None,
+        };
+        Ok(Self { stack, direct, profile: profile.clone(), _folder: folder })
+    }
+
+    /// Where the users' seeds are.
+    pub(crate) fn keys(&self) -> &Path {
+        self.stack.dir()
+    }
+
+    /// Starts a side. Whether it answers is seen by the clients.
+    pub(crate) async fn turn(&mut self, side: Side) -> anyhow::Result<Turn> {
+        let mut pids = Pids {
+            nats: vec![self.stack.nats().child().pid()],
+            redis: self.stack.redis().map(|redis| redis.child().pid()).into_iter().collect(),
+            ..Pids::default()
+        };
+        let mut turn = Turn {
+            side,
+            nats_url: self.stack.nats_url(),
+            pids: Pids::default(),
+            http: Vec::new(),
+            bare: None,
+        };
+        match side {
+            Side::Direct => {
+                let server = self.direct.as_ref().context("a bare server, which the profile asks for")?;
+                turn.nats_url = server.url();
+                pids.nats = vec![server.child().pid()];
+            }
+            Side::Baseline => {
+                let child = self.bare_node()?;
+                pids.nodes = vec![child.pid()];
+                turn.bare = Some(child);
+            }
+            Side::Bus => {
+                self.start_nodes().await?;
+                pids.nodes = self.stack.nodes().iter().map(|node| node.child().pid()).collect();
+                turn.http = self.stack.nodes().iter().map(|node| node.http()).collect();
+            }
+        }
+        turn.pids = pids;
+        Ok(turn)
+    }
+
+    async fn start_nodes(&mut self) -> anyhow::Result<()> {
+        for at in 0..self.profile.nodes as usize {
+            match self.stack.node_mut(at) {
+                Some(node) => node.restart().await?,
+                None => drop(self.stack.add_node().await?),
+            }
+        }
+        Ok(())
+    }
+
+    /// The echo of what is sent, or who stores what is submitted.
+    fn bare_node(&self) -> anyhow::Result<Child> {
+        let group = self.profile.group.first().context("a group")?;
+        let submits = group.mix.iter().any(|entry| entry.verb == Way::Submit);
+        let mut command = Command::new(std::env::current_exe()?);
+        match submits {
+            true => command.args(["bare-node", "--tenant", &names::tenant(group, 1)]),
+            false => command.arg("echo-node"),
+        };
+        command.args(["--recipient", &names::recipient(1), "--nats", &self.stack.nats_url(), "--nkey-file"]);
+        command.arg(self.stack.seed_path(&BusUser::Node.into()));
+        Ok(Child::spawn("bare", command, &self.stack.dir().join("bare.log"))?)
+    }
+
+    /// Ends a side before the next one begins.
+    pub(crate) async fn end(&mut self, turn: Turn) -> anyhow::Result<()> {
+        if let Some(mut bare) = turn.bare {
+            bare.stop(STOP_GRACE).await;
+        }
+        if turn.side == Side::Bus {
+            for at in 0..self.profile.nodes as usize {
+                let node = self.stack.node_mut(at).context("a node of this turn")?;
+                let exit = node.stop().await;
+                ensure!(exit.0.success(), "a node ended badly ({exit}):\n{}", node.child().tail());
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what is under measurement, as the programs tell them.
+    pub(crate) async fn versions(&self) -> anyhow::Result<Vec<String>> {
+        let mut versions = vec![format!("agentbus {}", env!("CARGO_PKG_VERSION"))];
+        versions.push(version(Tool::NatsServer, "nats-server", "nats-server: v").await?);
+        if self.stack.redis().is_some() {
+            versions.push(version(Tool::RedisServer, "redis-server", "v=").await?);
+        }
+        Ok(versions)
+    }
+
+    pub(crate) async fn stop(self) {
+        if let Some(mut direct) = self.direct {
+            direct.stop().await;
+        }
+        self.stack.stop().await;
+    }
+}
+
+async fn version(tool: Tool, name: &str, before: &str) -> anyhow::Result<String> {
+    let output = Command::new(find(tool)?).arg("--version").output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = text.split_once(before).and_then(|(_, rest)| rest.split_whitespace().next());
+    Ok(format!("{name} {}", found.unwrap_or("of unknown version")))
+}
+
+/// Without accounts, users and JetStream.
+async fn bare_server(folder: &Path) -> anyhow::Result<NatsServer> {
+    fs::create_dir_all(folder)?;
+    let config = folder.join("server.conf");
+    fs::write(&config, "host: 127.0.0.1\n")?;
+    let options = NatsOptions { name: "direct".to_owned(), config, folder: folder.to_owned(), port: 0 };
+    Ok(NatsServer::start(options).await?)
+}
+
+/// The tenants file of a profile. Limits so high that what is measured is not a limit, unless the profile says so.
+pub(crate) fn plan(profile: &Profile) -> anyhow::Result<Plan> {
+    let mut tenants = Table::new();
+    for group in &profile.group {
+        let entry = entry(group, profile)?;
+        tenants
+            .extend((1..=group.tenants).map(|number| (names::tenant(group, number), entry.clone().into())));
+    }
+    let file = Table::from_iter([("tenants".to_owned(), Value::from(tenants))]);
+    Plan::parse(&toml::to_string(&file)?).context("the tenants of the profile")
+}
+
+fn entry(group: &Group, profile: &Profile) -> anyhow::Result<Table> {
+    let agents = group.senders + group.recipients + group.judges;
+    let connections =
+        group.senders * profile.connections * profile.processes + group.recipients + group.judges;
+    // JetStream reserves it on disk, and has 16 GiB.
+    let keepers: u32 = profile.group.iter().filter(|group| keeps(group)).map(|group| group.tenants).sum();
+    let (inbox, rest) = match keeps(group) {
+        true => ((6_u64 << 30) / u64::from(keepers), (64_u64 << 20) / u64::from(keepers)),
+        false => (4 << 20, 4 << 20),
+    };
+    let (inbox, rest) = (inbox.max(4 << 20), rest.max(4 << 20));
+    let mut text = format!(
+        "limits = {{ messages_per_minute = 10000000, agents = {agents} }}\n\
+         nats = {{ connections = {}, subscriptions = 65536 }}\n\
+         store = {{ inbox_bytes = {inbox}, waiting_bytes = {}, deliberations_bytes = {rest}, dead_letters_bytes = {rest} }}\n\
+         [agents]\n",
+        connections + 64,
+        rest * 8,
+    );
+    let roles = [
+        ("executive", group.senders, names::sender as fn(u32) -> String),
+        (ROLE, group.recipients, names::recipient),
+        ("judicial", group.judges, names::judge),
+    ];
+    for (role, count, name) in roles {
+        for number in 1..=count {
+            text.push_str(&format!("{} = {{ roles = [\"{role}\"] }}\n", name(number)));
+        }
+    }
+    Ok(merged(&text.parse()?, lines(&group.tenant).map_err(anyhow::Error::msg)?))
+}
+
+/// Whether its durable inboxes are used.
+fn keeps(group: &Group) -> bool {
+    group.judges > 0 || group.mix.iter().any(|entry| entry.verb == Way::Submit)
+}
+
+/// `over` laid over `base`, table by table.
+fn merged(base: &Table, over: Table) -> Table {
+    let mut all = base.clone();
+    for (key, value) in over {
+        let value = match (all.get(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merged(base, over).into(),
+            (_, value) => value,
+        };
+        all.insert(key, value);
+    }
+    all
+}
