@@ -75,6 +75,7 @@ fn execute(arguments: options::Arguments) -> anyhow::Result<()> {
             | Command::Chaos(_)
             | Command::Stops(_)
             | Command::Profiles { .. }
+            | Command::Tenants { .. }
             | Command::Compare(_)
             | Command::LoadClient
     );
@@ -86,6 +87,7 @@ fn execute(arguments: options::Arguments) -> anyhow::Result<()> {
         Command::Micro(options) => return micro::run(&options).map(drop),
         Command::Parts => return parts::run(std::io::stdin().lock()),
         Command::Profiles { name } => return run::shelf::show(name.as_deref()),
+        Command::Tenants { profile } => return run::show_tenants(&profile),
         Command::Compare(options) => return compare::run(&options),
         command => command,
     };
@@ -105,7 +107,11 @@ fn execute(arguments: options::Arguments) -> anyhow::Result<()> {
             Command::BareNode(options) => durable::bare::run(&options).await,
             Command::Report(options) => report::run(&options).await,
             Command::EchoNode(options) => echo::run(&options).await,
-            Command::Micro(_) | Command::Parts | Command::Profiles { .. } | Command::Compare(_) => Ok(()),
+            Command::Micro(_)
+            | Command::Parts
+            | Command::Profiles { .. }
+            | Command::Tenants { .. }
+            | Command::Compare(_) => Ok(()),
         }
     })
 }

@@ -30,6 +30,13 @@ pub(crate) enum Command {
         #[arg(value_name = "PROFILE")]
         name: Option<String>,
     },
+    /// The tenants file that a running bus needs for a profile
+    #[command(after_help = TENANTS_EXAMPLES)]
+    Tenants {
+        /// One that ships, or a file: PROFILE or FILE.toml
+        #[arg(value_name = "PROFILE")]
+        profile: String,
+    },
     /// Two reports of `run` side by side: what has changed, beyond noise
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareOptions),
@@ -68,10 +75,14 @@ pub(crate) enum Command {
 
 const RUN_EXAMPLES: &str = "Examples:
   loadtest run smoke
-  loadtest run saturate --json before.json --html before.html";
+  loadtest run saturate --json before.json --html before.html
+  loadtest run mine.toml --server nats://127.0.0.1:4222 --keys ./bus";
 const PROFILES_EXAMPLES: &str = "Examples:
   loadtest profiles
   loadtest profiles saturate > mine.toml";
+const TENANTS_EXAMPLES: &str = "Examples:
+  loadtest tenants ask > tenants.toml
+  loadtest tenants mine.toml | less";
 const COMPARE_EXAMPLES: &str = "Examples:
   loadtest compare before.json after.json
   loadtest compare before.json after.json --fail-above 10";
@@ -89,6 +100,8 @@ pub(crate) struct RunOptions {
     /// Turns of each side, instead of what the profile says
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
+    #[command(flatten)]
+    pub(crate) aim: AimOptions,
     /// Write the report as JSON, with its histograms
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -98,6 +111,26 @@ pub(crate) struct RunOptions {
     /// The bus's program; the one beside this one unless said
     #[arg(long, value_name = "FILE")]
     pub(crate) agentbus: Option<PathBuf>,
+}
+
+/// A bus that is already there.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AimOptions {
+    /// Aim at a running bus, and start no servers
+    #[arg(long, value_name = "URL", requires = "keys")]
+    pub(crate) server: Option<String>,
+    /// The folder that `agentbus tenants generate` made of what `loadtest tenants PROFILE` prints
+    #[arg(long, value_name = "DIR", requires = "server")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Messages a second that a running bus may be sent
+    #[arg(long, value_name = "RATE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate_max: u32,
+    /// How long a running bus may be under load
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) time_max: Duration,
+    /// Do not ask before a running bus on another machine is put under load
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,12 +1,10 @@
 //! `loadtest run`: a profile is measured, its sides in turns, and told.
 //!
 //! - [`profile`], [`check`], [`shelf`], [`corpus`]: what is asked for, and what may be.
-//! - [`world`]: servers, and whose turn it is. [`measure`]: one measurement, over its client processes.
+//! - [`world`]: servers, and whose turn it is. [`aim`]: at a bus that is already there. [`measure`]: one measurement, over its client processes.
 //! - [`job`]: what they are told. [`client`]: what they do. [`template`]: what they send.
 //! - [`tally`]: what was seen. [`steady`]: when the warm-up is over. [`usage`], [`timeline`]: what it took.
 //! - [`sheet`]: the report. [`shown`]: its tables.
-
-use std::path::PathBuf;
 
 use anyhow::ensure;
 
@@ -16,6 +14,7 @@ use sheet::Report;
 use shelf::Chosen;
 use world::World;
 
+mod aim;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod corpus;
@@ -45,8 +44,14 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<()> {
         chosen.profile.rounds = rounds;
         check::check(&chosen.profile).map_err(anyhow::Error::msg)?;
     }
-    let agentbus = options.agentbus.clone().map_or_else(rig::beside_this_program, Ok)?;
-    let report = measured(&chosen, agentbus).await?;
+    let world = match aim::at(&options.aim, &chosen.profile)? {
+        Some(aim) => World::at(&chosen.profile, aim),
+        None => {
+            let agentbus = options.agentbus.clone().map_or_else(rig::beside_this_program, Ok)?;
+            World::start(&chosen.profile, agentbus).await?
+        }
+    };
+    let report = measured(&chosen, world).await?;
     println!("{}", shown::all(&report));
     if let Some(path) = &options.json {
         report.write(path)?;
@@ -57,9 +62,14 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<()> {
     conclude(&report)
 }
 
-async fn measured(chosen: &Chosen, agentbus: PathBuf) -> anyhow::Result<Report> {
+/// `loadtest tenants`: what a running bus needs to know.
+pub(crate) fn show_tenants(name: &str) -> anyhow::Result<()> {
+    print!("{}", world::tenants_file(&shelf::find(name)?.profile)?);
+    Ok(())
+}
+
+async fn measured(chosen: &Chosen, mut world: World) -> anyhow::Result<Report> {
     let profile = &chosen.profile;
-    let mut world = World::start(profile, agentbus).await?;
     let progress = Progress::new(&chosen.name, profile);
     let mut samples = Vec::new();
     for round in 1..=profile.rounds {

@@ -32,6 +32,8 @@ pub enum Effect<'a> {
     Deliver(Addressees),
     /// Into durable inboxes.
     Store(Addressees),
+    /// Onto the durable lane, where it is judged anew. Its permits end here.
+    Queue,
     Park(Parking<'a>),
 }
 
@@ -66,6 +68,7 @@ impl<'a> Routed<'a> {
         let effect = match route {
             Route::Live => Effect::Deliver(to),
             Route::Durable => Effect::Store(to),
+            Route::Queued => Effect::Queue,
             Route::Parked(why) => {
                 Effect::Park(Parking { decoded, approvals_demanded: to.approvals_demanded(), why })
             }

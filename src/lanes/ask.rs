@@ -83,7 +83,7 @@ impl Attempt<'_> {
         let admitted = self.admit()?;
         let decoded = self.decode(admitted).await?;
         let expected = expected(&decoded)?;
-        let plan = self.judge(&decoded, Purpose::of(RetryMode::Sender)).await;
+        let plan = self.judge(&decoded, Purpose::of(RetryMode::Questioner)).await;
         if let Some(earlier) = self.claim(&decoded, &plan).await? {
             return Ok((earlier, None));
         }

@@ -2,9 +2,9 @@
 
 use super::{
     attempt::Attempt,
-    durable::{DurableWrite, LaneError, OutcomePolicy, Stored},
+    durable::{Accepted, DurableWrite, LaneError, OutcomePolicy, Stored},
     earlier::{from_evidence, same_content},
-    errors::of_lane,
+    errors::{of_lane, used_before},
     findings::Outcome,
     pack, trace,
 };
@@ -22,7 +22,22 @@ impl Attempt<'_> {
         match effect {
             Effect::Deliver(to) => self.deliver(decoded, to, None).await.map(Outcome::Delivered),
             Effect::Store(to) => self.store(decoded, to, precondition, record_ahead).await,
+            Effect::Queue => self.queue(decoded).await,
             Effect::Park(parking) => self.park(decoded, &parking, notify).await,
+        }
+    }
+
+    /// Keeps it to be governed where nobody waits. There it counts for its sender.
+    pub(super) async fn queue(&mut self, decoded: &Decoded) -> Result<Outcome, Rejection> {
+        self.sender.observation = None;
+        let (key, lane) = (decoded.key(), &self.lanes.lane);
+        match lane.accept(key, decoded.digest(), self.request).await.map_err(of_lane)? {
+            Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Queued),
+            Accepted::Repeat(Some(verdict)) => {
+                let stands = self.lanes.stands(key, *verdict).await.map_err(of_lane)?;
+                Ok(Outcome::Repeat(Box::new(stands)))
+            }
+            Accepted::Conflict => Err(used_before(&key.message)),
         }
     }
 

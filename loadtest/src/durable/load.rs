@@ -177,26 +177,27 @@ pub(super) async fn read(
     tenant: String,
     arrivals: Arc<Arrivals>,
 ) -> anyhow::Result<()> {
-    read_inbox(recipient, tenant, |id| arrivals.arrived(id)).await
+    read_inbox(recipient, tenant, EXPIRES, |id| arrivals.arrived(id)).await
 }
 
-/// The same, telling the id of each message.
+/// The same, telling the id of each message. A pull waits at the server for `expires`.
 pub(crate) async fn read_inbox(
     recipient: AgentClient,
     tenant: String,
+    expires: Duration,
     arrived: impl Fn(&str),
 ) -> anyhow::Result<()> {
     let (nats, id) = (recipient.nats().clone(), recipient.id().clone());
     let inbox = format!("_INBOX.{id}.pull");
     let mut messages = nats.subscribe(inbox.clone()).await?;
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.OUT_{tenant}.{id}");
-    let nanos = u64::try_from(EXPIRES.as_nanos())?;
+    let nanos = u64::try_from(expires.as_nanos())?;
     let pull = Bytes::from(json!({ "batch": BATCH, "expires": nanos }).to_string());
     loop {
         nats.publish_with_reply(next.clone(), inbox.clone(), pull.clone()).await?;
         let mut read = 0;
         while read < BATCH {
-            let Ok(message) = timeout(2 * EXPIRES, messages.next()).await else { break };
+            let Ok(message) = timeout(2 * expires, messages.next()).await else { break };
             let message = message.context("the connection has ended")?;
             if message.status.is_some_and(|status| status.as_u16() != 100) {
                 break;

@@ -13,11 +13,14 @@ use crate::{
     tables::show,
 };
 
+/// One process's figure.
+type Pick = fn(&Each) -> f64;
+
 const STYLE: &str = include_str!("style.css");
 const SIDES: [Side; 3] = [Side::Direct, Side::Baseline, Side::Bus];
 /// Percentiles of a curve: none, half, and so on to one in ten thousand.
 const STEPS: u32 = 80;
-const PROCESSES: [(&str, fn(&Each) -> f64); 4] = [
+const PROCESSES: [(&str, Pick); 4] = [
     ("node", |each| each.node),
     ("nats-server", |each| each.nats),
     ("redis-server", |each| each.redis),
@@ -176,10 +179,8 @@ fn time_curves(report: &Report, load: &str, side: Side, value: fn(&Second) -> f6
 }
 
 fn processes(sample: &Sample, value: fn(&Second) -> &Each) -> Vec<Curve> {
-    let of = |(at, (_, pick)): (usize, &(&str, fn(&Each) -> f64))| {
-        curve(sample, Paint::series(at), |second| pick(value(second)))
-    };
-    PROCESSES.iter().enumerate().map(of).collect()
+    let picks = PROCESSES.iter().map(|(_, pick)| pick).enumerate();
+    picks.map(|(at, pick)| curve(sample, Paint::series(at), |second| pick(value(second)))).collect()
 }
 
 fn curve(sample: &Sample, paint: Paint, value: impl Fn(&Second) -> f64) -> Curve {

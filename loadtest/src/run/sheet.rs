@@ -171,9 +171,14 @@ impl Metric {
             Metric::InboxP50 => (!inbox.is_empty()).then(|| inbox.at(0.5)),
             Metric::InboxP99 => (!inbox.is_empty()).then(|| inbox.at(0.99)),
             Metric::InsideP99 => (!node_time.is_empty()).then(|| node_time.at(0.99)),
-            Metric::NodeProcessor => (sample.side == Side::Bus).then_some(sample.processor_us.node),
-            Metric::AllProcessor => Some(sample.processor_us.sum()),
-            Metric::NodeMemory => (sample.side == Side::Bus).then_some(sample.memory_mib.node),
+            // Of a running bus the processes are not known.
+            Metric::NodeProcessor => {
+                (sample.side == Side::Bus && sample.memory_mib.node > 0.0).then_some(sample.processor_us.node)
+            }
+            Metric::AllProcessor => (sample.memory_mib.nats > 0.0).then(|| sample.processor_us.sum()),
+            Metric::NodeMemory => {
+                (sample.side == Side::Bus && sample.memory_mib.node > 0.0).then_some(sample.memory_mib.node)
+            }
             Metric::Errors => Some(100.0 * failed / (*answered as f64 + failed).max(1.0)),
         }
     }

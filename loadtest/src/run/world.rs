@@ -1,6 +1,7 @@
 //! What does a run run on, and whose turn is it?
 //!
-//! Servers of its own on free ports of loopback, with generated accounts as in production. The sides never run at
+//! Servers of its own on free ports of loopback, with generated accounts as in production, or a bus that is already
+//! there. The sides never run at
 //! the same time: each is started for its turn and stopped after it. The direct side has a bare NATS server
 //! of its own, which idles meanwhile.
 
@@ -19,6 +20,7 @@ use tokio::process::Command;
 use toml::{Table, Value};
 
 use super::{
+    aim::Aim,
     lines, names,
     profile::{Group, Profile, ROLE, Side, Way},
     usage::Pids,
@@ -29,11 +31,21 @@ const STOP_GRACE: Duration = Duration::from_secs(12);
 /// the memory of a Redis on one machine within a minute. Storing costs the same.
 const NODE: &str = "idempotency.window = \"10s\"";
 
-/// Servers of a whole run. Dropping it ends them and removes the folder.
+/// What a whole run runs on. Dropping it ends the servers that are its own, and removes their folder.
 pub(crate) struct World {
+    servers: Servers,
+    profile: Profile,
+}
+
+enum Servers {
+    Own(Box<Own>),
+    /// Somebody else's: they go on as they are.
+    Running(Aim),
+}
+
+struct Own {
     stack: Stack,
     direct: Option<NatsServer>,
-    profile: Profile,
     _folder: tempfile::TempDir,
 }
 
@@ -50,60 +62,102 @@ pub(crate) struct Turn {
 impl World {
     pub(crate) async fn start(profile: &Profile, agentbus: PathBuf) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
-        let mut node_overrides: Table = NODE.parse()?;
-        node_overrides = merged(&node_overrides, lines(&profile.node).map_err(anyhow::Error::msg)?);
-        let options = StackOptions::new(folder.path().join("stack"), plan(profile)?, agentbus);
+        let node_overrides = merged(&NODE.parse()?, lines(&profile.node).map_err(anyhow::Error::msg)?);
+        let plan = Plan::parse(&tenants_file(profile)?).context("the tenants of the profile")?;
+        let options = StackOptions::new(folder.path().join("stack"), plan, agentbus);
         let options = StackOptions { nodes: 0, redis: !profile.memory, node_overrides, ..options };
         let stack = Stack::start(options).await?;
         let direct = match profile.sides.contains(&Side::Direct) {
             true => Some(bare_server(&folder.path().join("direct")).await?),
             false => None,
         };
-        Ok(Self { stack, direct, profile: profile.clone(), _folder: folder })
+        let own = Own { stack, direct, _folder: folder };
+        Ok(Self { servers: Servers::Own(Box::new(own)), profile: profile.clone() })
+    }
+
+    /// On a bus that is already there.
+    pub(crate) fn at(profile: &Profile, aim: Aim) -> Self {
+        Self { servers: Servers::Running(aim), profile: profile.clone() }
     }
 
     /// Where the users' seeds are.
     pub(crate) fn keys(&self) -> &Path {
-        self.stack.dir()
+        match &self.servers {
+            Servers::Own(own) => own.stack.dir(),
+            Servers::Running(aim) => &aim.keys,
+        }
     }
 
     /// Starts a side. Whether it answers is seen by the clients.
     pub(crate) async fn turn(&mut self, side: Side) -> anyhow::Result<Turn> {
+        match &mut self.servers {
+            Servers::Own(own) => own.turn(side, &self.profile).await,
+            Servers::Running(aim) => Ok(Turn {
+                side,
+                nats_url: aim.nats_url.clone(),
+                pids: Pids::default(),
+                http: Vec::new(),
+                bare: None,
+            }),
+        }
+    }
+
+    /// Ends a side before the next one begins.
+    pub(crate) async fn end(&mut self, turn: Turn) -> anyhow::Result<()> {
+        match &mut self.servers {
+            Servers::Own(own) => own.end(turn).await,
+            Servers::Running(_) => Ok(()),
+        }
+    }
+
+    /// Of what is under measurement, as the programs tell them.
+    pub(crate) async fn versions(&self) -> anyhow::Result<Vec<String>> {
+        match &self.servers {
+            Servers::Own(own) => own.versions().await,
+            Servers::Running(_) => Ok(vec!["of a running bus, unknown".to_owned()]),
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        if let Servers::Own(own) = self.servers {
+            if let Some(mut direct) = own.direct {
+                direct.stop().await;
+            }
+            own.stack.stop().await;
+        }
+    }
+}
+
+impl Own {
+    async fn turn(&mut self, side: Side, profile: &Profile) -> anyhow::Result<Turn> {
         let mut pids = Pids {
             nats: vec![self.stack.nats().child().pid()],
             redis: self.stack.redis().map(|redis| redis.child().pid()).into_iter().collect(),
             ..Pids::default()
         };
-        let mut turn = Turn {
-            side,
-            nats_url: self.stack.nats_url(),
-            pids: Pids::default(),
-            http: Vec::new(),
-            bare: None,
-        };
+        let (mut nats_url, mut http, mut bare) = (self.stack.nats_url(), Vec::new(), None);
         match side {
             Side::Direct => {
                 let server = self.direct.as_ref().context("a bare server, which the profile asks for")?;
-                turn.nats_url = server.url();
+                nats_url = server.url();
                 pids.nats = vec![server.child().pid()];
             }
             Side::Baseline => {
-                let child = self.bare_node()?;
+                let child = self.bare_node(profile)?;
                 pids.nodes = vec![child.pid()];
-                turn.bare = Some(child);
+                bare = Some(child);
             }
             Side::Bus => {
-                self.start_nodes().await?;
+                self.start_nodes(profile.nodes).await?;
                 pids.nodes = self.stack.nodes().iter().map(|node| node.child().pid()).collect();
-                turn.http = self.stack.nodes().iter().map(|node| node.http()).collect();
+                http = self.stack.nodes().iter().map(|node| node.http()).collect();
             }
         }
-        turn.pids = pids;
-        Ok(turn)
+        Ok(Turn { side, nats_url, pids, http, bare })
     }
 
-    async fn start_nodes(&mut self) -> anyhow::Result<()> {
-        for at in 0..self.profile.nodes as usize {
+    async fn start_nodes(&mut self, count: u32) -> anyhow::Result<()> {
+        for at in 0..count as usize {
             match self.stack.node_mut(at) {
                 Some(node) => node.restart().await?,
                 None => drop(self.stack.add_node().await?),
@@ -113,8 +167,8 @@ impl World {
     }
 
     /// The echo of what is sent, or who stores what is submitted.
-    fn bare_node(&self) -> anyhow::Result<Child> {
-        let group = self.profile.group.first().context("a group")?;
+    fn bare_node(&self, profile: &Profile) -> anyhow::Result<Child> {
+        let group = profile.group.first().context("a group")?;
         let submits = group.mix.iter().any(|entry| entry.verb == Way::Submit);
         let mut command = Command::new(std::env::current_exe()?);
         match submits {
@@ -126,13 +180,12 @@ impl World {
         Ok(Child::spawn("bare", command, &self.stack.dir().join("bare.log"))?)
     }
 
-    /// Ends a side before the next one begins.
-    pub(crate) async fn end(&mut self, turn: Turn) -> anyhow::Result<()> {
+    async fn end(&mut self, turn: Turn) -> anyhow::Result<()> {
         if let Some(mut bare) = turn.bare {
             bare.stop(STOP_GRACE).await;
         }
         if turn.side == Side::Bus {
-            for at in 0..self.profile.nodes as usize {
+            for at in 0..self.stack.nodes().len() {
                 let node = self.stack.node_mut(at).context("a node of this turn")?;
                 let exit = node.stop().await;
                 ensure!(exit.0.success(), "a node ended badly ({exit}):\n{}", node.child().tail());
@@ -141,21 +194,13 @@ impl World {
         Ok(())
     }
 
-    /// Of what is under measurement, as the programs tell them.
-    pub(crate) async fn versions(&self) -> anyhow::Result<Vec<String>> {
+    async fn versions(&self) -> anyhow::Result<Vec<String>> {
         let mut versions = vec![format!("agentbus {}", env!("CARGO_PKG_VERSION"))];
         versions.push(version(Tool::NatsServer, "nats-server", "nats-server: v").await?);
         if self.stack.redis().is_some() {
             versions.push(version(Tool::RedisServer, "redis-server", "v=").await?);
         }
         Ok(versions)
-    }
-
-    pub(crate) async fn stop(self) {
-        if let Some(mut direct) = self.direct {
-            direct.stop().await;
-        }
-        self.stack.stop().await;
     }
 }
 
@@ -176,7 +221,7 @@ async fn bare_server(folder: &Path) -> anyhow::Result<NatsServer> {
 }
 
 /// The tenants file of a profile. Limits so high that what is measured is not a limit, unless the profile says so.
-pub(crate) fn plan(profile: &Profile) -> anyhow::Result<Plan> {
+pub(crate) fn tenants_file(profile: &Profile) -> anyhow::Result<String> {
     let mut tenants = Table::new();
     for group in &profile.group {
         let entry = entry(group, profile)?;
@@ -184,7 +229,7 @@ pub(crate) fn plan(profile: &Profile) -> anyhow::Result<Plan> {
             .extend((1..=group.tenants).map(|number| (names::tenant(group, number), entry.clone().into())));
     }
     let file = Table::from_iter([("tenants".to_owned(), Value::from(tenants))]);
-    Plan::parse(&toml::to_string(&file)?).context("the tenants of the profile")
+    Ok(toml::to_string(&file)?)
 }
 
 fn entry(group: &Group, profile: &Profile) -> anyhow::Result<Table> {

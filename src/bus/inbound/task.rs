@@ -21,6 +21,8 @@ use crate::{
 
 /// What cannot even be put aside is tried again after this.
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(5);
+/// What is in hand says so this often: well below the consumer's `ack_wait`.
+const STILL_HERE: Duration = Duration::from_secs(10);
 
 /// Governs it and tells JetStream. `Some`: it comes again, and because of what.
 pub(super) async fn govern(
@@ -32,7 +34,7 @@ pub(super) async fn govern(
     let reply = message.reply.clone()?;
     inbound.metrics.lane.in_hand.inc();
     let settled = match read(message, delivery, excused) {
-        Ok(kept) => settle(inbound, &kept).await,
+        Ok(kept) => in_hand(inbound, &reply, settle(inbound, &kept)).await,
         Err(error) => put_aside(inbound, message, delivery, &error).await,
     };
     inbound.metrics.lane.in_hand.dec();
@@ -48,6 +50,20 @@ pub(super) async fn govern(
         Settled::Again { after, fault } => {
             give_back(inbound, reply, after).await;
             Some(fault)
+        }
+    }
+}
+
+/// Keeps the server from giving the message to another while it is governed: a long text takes its time.
+async fn in_hand(inbound: &Inbound, reply: &Subject, governing: impl Future<Output = Settled>) -> Settled {
+    tokio::pin!(governing);
+    loop {
+        tokio::select! {
+            biased;
+            settled = &mut governing => return settled,
+            () = tokio::time::sleep(STILL_HERE) => {
+                acknowledge(inbound.lane.client(), reply.clone(), AckKind::Progress).await;
+            }
         }
     }
 }

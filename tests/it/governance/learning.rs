@@ -15,7 +15,7 @@ use agentbus::{
         TenantId, Timestamp, Voter, Why,
     },
     impact::{
-        Cost, Keywords, Semantic, SemanticScorer, Unscored, Words,
+        Cost, Keywords, Patience, Semantic, SemanticScorer, Unscored, Words,
         semantic::{self, Heads, NoModel},
     },
     lanes::Tenants,
@@ -218,7 +218,7 @@ struct NewHead;
 
 #[async_trait]
 impl SemanticScorer for NewHead {
-    fn read(&self, _: &Message) -> Result<Words, Unscored> {
+    fn read(&self, _: &Message, _: Patience) -> Result<Words, Unscored> {
         Err(Unscored::NoModel)
     }
 

@@ -10,6 +10,7 @@ use agentbus::{
 use anyhow::Context as _;
 use async_nats::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::task::JoinHandle;
 
 use super::{
     super::{
@@ -32,6 +33,8 @@ const HEARTBEAT: Duration = Duration::from_secs(8);
 pub(super) struct Agents {
     pub(super) senders: Vec<Sender>,
     pub(super) arrivals: Arc<Arrivals>,
+    /// Of durable inboxes.
+    readers: Vec<JoinHandle<()>>,
     /// What the bare side of what is submitted publishes through.
     pub(super) node: Option<async_nats::jetstream::Context>,
 }
@@ -77,7 +80,7 @@ pub(super) async fn connect(job: &Job) -> anyhow::Result<Agents> {
         places.into_iter().partition(|place| place.role == Role::Sender);
     let listening =
         stream::iter(others).map(|place| listen(job, place, &arrivals)).buffer_unordered(CONNECTING_MAX);
-    listening.try_collect::<Vec<()>>().await?;
+    let readers: Vec<_> = listening.try_collect().await?;
     let copies = senders.iter().flat_map(|place| (0..job.profile.connections).map(move |copy| (place, copy)));
     let sending = stream::iter(copies).map(|(place, copy)| sender(job, place, copy)).buffered(CONNECTING_MAX);
     let senders = sending.try_collect().await?;
@@ -89,7 +92,7 @@ pub(super) async fn connect(job: &Job) -> anyhow::Result<Agents> {
         }
         false => None,
     };
-    Ok(Agents { senders, arrivals, node })
+    Ok(Agents { senders, arrivals, readers: readers.into_iter().flatten().collect(), node })
 }
 
 fn submits(group: &Group) -> bool {
@@ -132,12 +135,17 @@ async fn sender(job: &Job, place: &Place<'_>, copy: u32) -> anyhow::Result<Sende
     Ok(Sender { nats, agent: place.agent.clone(), tenant: place.tenant.clone(), group: place.group })
 }
 
-async fn listen(job: &Job, place: Place<'_>, arrivals: &Arc<Arrivals>) -> anyhow::Result<()> {
+async fn listen(
+    job: &Job,
+    place: Place<'_>,
+    arrivals: &Arc<Arrivals>,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
     let id = &place.agent;
     if job.side == Side::Direct {
         // One server without accounts: the tenant is in the subject.
         let nats = bare_connection(&job.nats).await?;
-        return answers::echo(nats, names::direct(&place.tenant, id), Arc::clone(arrivals)).await;
+        answers::echo(nats, names::direct(&place.tenant, id), Arc::clone(arrivals)).await?;
+        return Ok(None);
     }
     let client = agent(job, &place.tenant, id).await?;
     if place.role == Role::Judge {
@@ -145,17 +153,27 @@ async fn listen(job: &Job, place: Place<'_>, arrivals: &Arc<Arrivals>) -> anyhow
             keep_registered(&client, &[]).await?;
             answers::judge(client);
         }
-        return Ok(());
+        return Ok(None);
     }
     answers::inbox(&client, Arc::clone(arrivals)).await?;
-    let durable = submits(place.of) || place.of.judges > 0;
-    if durable {
-        let tenant: TenantId = place.tenant.parse()?;
-        answers::durable_inbox(&client, &tenant, submits(place.of).then(|| Arc::clone(arrivals)));
+    if job.side == Side::Bus {
+        keep_registered(&client, &[CAPABILITY]).await?;
     }
-    match job.side {
-        Side::Bus => keep_registered(&client, &[CAPABILITY]).await,
-        Side::Baseline | Side::Direct => Ok(()),
+    if !submits(place.of) && place.of.judges == 0 {
+        return Ok(None);
+    }
+    let tenant: TenantId = place.tenant.parse()?;
+    let counted = submits(place.of).then(|| Arc::clone(arrivals));
+    Ok(Some(answers::durable_inbox(&client, &tenant, counted)))
+}
+
+impl Agents {
+    /// Reads no more, and waits until no pull is left behind that would take messages from the next one.
+    pub(super) async fn leave(&self) {
+        self.readers.iter().for_each(JoinHandle::abort);
+        if !self.readers.is_empty() {
+            tokio::time::sleep(answers::PULL_EXPIRES).await;
+        }
     }
 }
 

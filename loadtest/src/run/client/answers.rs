@@ -10,11 +10,15 @@ use async_nats::{Client, HeaderMap, Message};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
+use tokio::task::JoinHandle;
+
 use super::arrivals::Arrivals;
 use crate::{durable, echo};
 
 /// Votes of one judge on their way.
 const VOTING_MAX: usize = 16;
+/// A pull that its agent has left behind takes messages for so long, and nobody gets them.
+pub(super) const PULL_EXPIRES: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The direct side: the recipient itself says ok. Ends with the connection.
@@ -69,7 +73,11 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Acknowledges what was kept. Who waits for a message of theirs is told by `arrivals`.
-pub(super) fn durable_inbox(client: &AgentClient, tenant: &TenantId, arrivals: Option<Arc<Arrivals>>) {
+pub(super) fn durable_inbox(
+    client: &AgentClient,
+    tenant: &TenantId,
+    arrivals: Option<Arc<Arrivals>>,
+) -> JoinHandle<()> {
     let (client, tenant) = (client.clone(), tenant.to_string());
     tokio::spawn(async move {
         let id = client.id().clone();
@@ -78,10 +86,10 @@ pub(super) fn durable_inbox(client: &AgentClient, tenant: &TenantId, arrivals: O
                 arrivals.arrived_id(id);
             }
         };
-        if let Err(error) = durable::load::read_inbox(client, tenant, told).await {
+        if let Err(error) = durable::load::read_inbox(client, tenant, PULL_EXPIRES, told).await {
             eprintln!("loadtest: the durable inbox of {id}: {error:#}");
         }
-    });
+    })
 }
 
 /// Looks at what waits, again and again, and approves all of it. Ends with the connection.

@@ -232,7 +232,7 @@ impl Stream {
             };
         }
         check(&answer, entry.expected())?;
-        let sampled = turn as u64 % NODE_TIME_EVERY == 0;
+        let sampled = (turn as u64).is_multiple_of(NODE_TIME_EVERY);
         let verdict = match sampled || entry.to == Recipient::Broadcast {
             true => wire::decode_verdict(&answer.payload).ok(),
             false => None,

@@ -16,7 +16,8 @@ fn refused(text: &str, words: &[&str]) {
 fn every_profile_that_ships_may_be_run_and_has_its_tenants() {
     for (name, text) in SHIPPED {
         let chosen = shipped(name, text).unwrap();
-        let plan = super::super::world::plan(&chosen.profile);
+        let file = super::super::world::tenants_file(&chosen.profile).unwrap();
+        let plan = agentbus::tenants::Plan::parse(&file);
         let tenants: u32 = chosen.profile.group.iter().map(|group| group.tenants).sum();
         assert_eq!(plan.unwrap().tenants().len(), tenants as usize, "{name}");
         let written = toml::to_string(&chosen.profile).unwrap();
