@@ -64,7 +64,7 @@ fn of_512_bytes() {
     let seal = Hmac::<Sha256>::new_from_slice(&[7; 44]).unwrap();
     let bound = [7; 2 + 8 + 48 + 8 + 32];
     let assessor =
-        Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536))).unwrap();
+        Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::unshared(65_536))).unwrap();
     let directory = Tenant::new(tenant.clone());
     let now = Timestamp(1_767_268_800_000);
     let keywords = || {

@@ -33,8 +33,8 @@ use crate::{
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{
-        CachedRegistry, Idempotency, Lifetimes, MemoryStore, Pasts, RedisSettings, RedisStore, Registry,
-        SealKeys, Trust,
+        CachedRegistry, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry, SealKeys,
+        SenderHistoryStore, Trust,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -493,7 +493,7 @@ impl AllTenants for Directory {
 struct Stores {
     registry: Arc<dyn Registry>,
     idempotency: Arc<dyn Idempotency>,
-    pasts: Arc<dyn Pasts>,
+    pasts: Arc<dyn SenderHistoryStore>,
     /// Absent: in memory.
     redis: Option<Arc<RedisStore>>,
 }
@@ -534,7 +534,7 @@ impl Stores {
         Ok(Self {
             registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
             idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
-            pasts: Arc::clone(&store) as Arc<dyn Pasts>,
+            pasts: Arc::clone(&store) as Arc<dyn SenderHistoryStore>,
             redis: Some(store),
         })
     }

@@ -23,7 +23,6 @@ use crate::{
     trouble::Trouble,
 };
 
-mod alone;
 #[cfg(feature = "model")]
 pub mod classifier;
 #[cfg(feature = "model")]
@@ -41,12 +40,13 @@ pub mod semantic;
 mod senders;
 mod settings;
 pub mod signals;
+mod standalone;
 pub mod text;
 mod unscored;
 mod weights;
 
-pub use alone::{alone, needs_no_words, rescored, words_alone};
 pub use keywords::Keywords;
+pub use standalone::{needs_no_words, rescored, score_standalone, words_alone};
 
 use readers::Readers;
 use semantic::{Heads, NoModel};
@@ -76,7 +76,7 @@ pub trait SemanticScorer: Send + Sync {
 
     /// Scores without anybody waiting, if there is nothing better to do, and hands the score over.
     /// Only asked where [`SemanticScorer::cost`] is high.
-    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>);
+    fn score_in_background(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>);
 
     fn cost(&self) -> Cost;
 
@@ -328,7 +328,7 @@ impl Assessor {
                 }
                 meter.see(Event::Audited { differed });
             };
-            scorer.glance(words, Box::new(then));
+            scorer.score_in_background(words, Box::new(then));
         };
         if is_light(message) {
             audit();

@@ -1,5 +1,5 @@
 //! What is asked of the bus besides sending? Agents register and find others; reviewers look at what waits for them,
-//! and vote; operators look after dead letters. And what follows from reviews by itself: deadlines, decisions carried
+//! and vote; operators look after dead letters, and at what was judged. And what follows from reviews by itself: deadlines, decisions carried
 //! out, thresholds that learn.
 //!
 //! Knows nothing of NATS: a request is bytes with a sender, whoever brings it, what is kept is behind a trait, and each
@@ -17,6 +17,7 @@ use crate::{
 mod agents;
 mod dead_letters;
 mod deadlines;
+mod judgements;
 mod parked;
 mod reviewers;
 mod single_flight;
@@ -30,6 +31,7 @@ pub use dead_letters::{
     Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Redriven,
 };
 pub use deadlines::{Deadlines, Next, Release};
+pub use judgements::{Decided, JUDGEMENTS_MAX, Judged, JudgementError, JudgementStore, Judgements};
 pub use reviewers::{Reviewers, Voted};
 pub use single_flight::SingleFlight;
 pub use thresholds::{AllTenants, LearnedError, LearnedStore, Thresholds, Version, Written};

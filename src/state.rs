@@ -20,7 +20,7 @@ mod seal;
 pub use cache::{CacheLimits, CachedRegistry, Invalidator};
 pub use clock::{Clock, ManualClock};
 pub use memory::MemoryStore;
-pub use past::{Count, PAST_SCORES, PAST_SECONDS, Pasts, Seen, Shared};
+pub use past::{Count, PAST_SCORES, PAST_SECONDS, Seen, SenderHistoryStore, Shared};
 pub use redis::{Forgery, Health, RedisSettings, RedisStore, RedisUrlError};
 pub use seal::{CLOCK_LEEWAY, SealKeyError, SealKeys, Trust};
 

@@ -128,7 +128,8 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
         let _ = black_box(pollster(gate.decide(black_box(&question))));
     });
 
-    let assessor = Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::alone(65_536)))?;
+    let assessor =
+        Assessor::new(Arc::new(Keywords), Settings::default(), Arc::new(Senders::unshared(65_536)))?;
     let noon = Timestamp(1_767_268_800_000);
     let assess = async |message: &Arc<agentbus::domain::Message>| {
         let observation = assessor.observe(message, &directory, noon).await;

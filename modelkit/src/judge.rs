@@ -11,7 +11,7 @@ use agentbus::impact::{
 };
 use agentbus::{
     domain::{Message, TenantLimits},
-    impact::{Keywords, LIFT_ALL, Semantic, alone, rescored},
+    impact::{Keywords, LIFT_ALL, Semantic, rescored, score_standalone},
 };
 use anyhow::anyhow;
 
@@ -151,6 +151,6 @@ pub fn judged(
 fn weighed(message: &Message, semantic: Semantic, limits: &TenantLimits) -> f64 {
     let weights = limits.weights.unwrap_or_default();
     let lift_max = limits.report_lift_max.unwrap_or(LIFT_ALL);
-    let parts = alone(message, semantic, "", &weights, message.created_at).parts;
+    let parts = score_standalone(message, semantic, "", &weights, message.created_at).parts;
     rescored(&parts, Some(message.message_type), semantic.score, &weights, lift_max)
 }

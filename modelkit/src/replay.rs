@@ -9,7 +9,7 @@ use std::{
 
 use agentbus::{
     domain::{Message, Weights},
-    impact::{Semantic, alone, for_each_text, needs_no_words, rescored},
+    impact::{Semantic, for_each_text, needs_no_words, rescored, score_standalone},
 };
 use anyhow::{Context as _, ensure};
 
@@ -91,12 +91,13 @@ impl By {
     }
 
     fn parks_before(&self, message: &Message, semantic: Semantic, known: &Known) -> bool {
-        alone(message, semantic, "", &Weights::default(), known.at).score >= self.threshold_before
+        score_standalone(message, semantic, "", &Weights::default(), known.at).score >= self.threshold_before
     }
 
     fn spares(&self, known: &Known) -> bool {
-        let fresh =
-            |message: &Arc<Message>| alone(message, Semantic::from(0.0), "", &self.weights, known.at).parts;
+        let fresh = |message: &Arc<Message>| {
+            score_standalone(message, Semantic::from(0.0), "", &self.weights, known.at).parts
+        };
         let before = known.before.as_ref().and_then(|before| before.parts);
         before.or_else(|| known.message.as_ref().map(fresh)).is_some_and(|parts| {
             needs_no_words(&parts, known.message_type, &self.weights, self.report_lift_max, self.threshold)
@@ -127,7 +128,7 @@ impl By {
                 }
             },
             (None, Some(message), Some(found)) => {
-                let alone = alone(message, Semantic::from(found), "", &self.weights, known.at);
+                let alone = score_standalone(message, Semantic::from(found), "", &self.weights, known.at);
                 rescored(&alone.parts, known.message_type, found, &self.weights, self.report_lift_max)
             }
             // Decided without an impact, as it would be again.

@@ -31,7 +31,7 @@ impl SemanticScorer for Keywords {
         }
     }
 
-    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
+    fn score_in_background(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
         if let Words::Scored(score) = words {
             then(score.score);
         }

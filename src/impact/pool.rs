@@ -157,7 +157,7 @@ impl Pool {
     }
 
     /// Scores if nothing else waits; a busy pool forgets it, and what is long.
-    pub fn glance(&self, texts: Vec<String>, then: Box<dyn FnOnce(f64) + Send>) {
+    pub fn score_in_background(&self, texts: Vec<String>, then: Box<dyn FnOnce(f64) + Send>) {
         if self.queue.len() == 0 && !long::is_long(&texts) {
             // Refused: there was something better to do after all.
             let _ = self.submit(texts, None, Patience::RoundTrip, Answer::Then(then));

@@ -110,9 +110,9 @@ impl SemanticScorer for ModelScorer {
         }
     }
 
-    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
+    fn score_in_background(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
         if let Words::Texts(all) = words {
-            self.pool.glance(all.into_iter().flat_map(|texts| texts.passages).collect(), then);
+            self.pool.score_in_background(all.into_iter().flat_map(|texts| texts.passages).collect(), then);
         }
     }
 
@@ -142,7 +142,7 @@ impl SemanticScorer for NoModel {
         Err(Unscored::NoModel)
     }
 
-    fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
+    fn score_in_background(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
 
     fn cost(&self) -> Cost {
         Cost::High

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::history::{History, Question};
 use crate::{
     domain::{AgentId, Message, TenantId, Timestamp},
-    state::{Pasts, StoreError},
+    state::{SenderHistoryStore, StoreError},
 };
 
 /// A message waits no longer than this to hear what other nodes saw.
@@ -100,7 +100,7 @@ pub struct Senders {
     known: Cache<(TenantId, AgentId, Arc<str>), Arc<Sender>>,
     senders_max: usize,
     /// Absent: this node's own view is all there is.
-    pasts: Option<Arc<dyn Pasts>>,
+    pasts: Option<Arc<dyn SenderHistoryStore>>,
     /// Names this process to the store.
     teller: u64,
     /// So that no sender can make two messages look like one.
@@ -121,17 +121,17 @@ struct Sender {
 }
 
 impl Senders {
-    /// Pasts that are true over all nodes of the store. [`Senders::keep`] must run beside.
-    pub fn sharing(senders_max: u64, pasts: Arc<dyn Pasts>) -> Self {
+    /// SenderHistoryStore that are true over all nodes of the store. [`Senders::keep`] must run beside.
+    pub fn sharing(senders_max: u64, pasts: Arc<dyn SenderHistoryStore>) -> Self {
         Self::new(senders_max, Some(pasts))
     }
 
-    /// Pasts as this process alone sees them.
-    pub fn alone(senders_max: u64) -> Self {
+    /// SenderHistoryStore as this process alone sees them.
+    pub fn unshared(senders_max: u64) -> Self {
         Self::new(senders_max, None)
     }
 
-    fn new(senders_max: u64, pasts: Option<Arc<dyn Pasts>>) -> Self {
+    fn new(senders_max: u64, pasts: Option<Arc<dyn SenderHistoryStore>>) -> Self {
         let known = Cache::builder()
             .max_capacity(senders_max)
             // Not the default policy, which may refuse to remember a new sender at all.

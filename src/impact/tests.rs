@@ -45,8 +45,8 @@ fn tenant() -> Tenant {
     Tenant::new("acme".parse().unwrap())
 }
 
-fn alone() -> Arc<Senders> {
-    Arc::new(Senders::alone(1_000))
+fn unshared() -> Arc<Senders> {
+    Arc::new(Senders::unshared(1_000))
 }
 
 fn assessor() -> Assessor {
@@ -54,7 +54,7 @@ fn assessor() -> Assessor {
 }
 
 fn remembering(senders_max: u64) -> Assessor {
-    let senders = Arc::new(Senders::alone(senders_max));
+    let senders = Arc::new(Senders::unshared(senders_max));
     Assessor::new(Arc::new(Keywords), Settings::default(), senders).unwrap()
 }
 
@@ -521,7 +521,7 @@ impl SemanticScorer for Counting {
         self.answer.clone().map(Semantic::from)
     }
 
-    fn glance(&self, _: Words, then: Box<dyn FnOnce(f64) + Send>) {
+    fn score_in_background(&self, _: Words, then: Box<dyn FnOnce(f64) + Send>) {
         if let Ok(score) = self.answer {
             then(score);
         }
@@ -559,9 +559,10 @@ fn with_threshold(threshold: f64) -> Tenant {
 async fn a_tenants_own_head_scores_its_messages_and_nothing_stands_in_for_one_that_is_missing() {
     let (usual, own) = (Counting::new(Ok(0.1)), Counting::new(Ok(0.3)));
     let heads = semantic::Heads::from([("acme".to_owned(), Arc::clone(&own) as Arc<dyn SemanticScorer>)]);
-    let assessor = Assessor::new(Arc::clone(&usual) as Arc<dyn SemanticScorer>, Settings::default(), alone())
-        .unwrap()
-        .with_heads(heads);
+    let assessor =
+        Assessor::new(Arc::clone(&usual) as Arc<dyn SemanticScorer>, Settings::default(), unshared())
+            .unwrap()
+            .with_heads(heads);
     let plain = Arc::new(message("a", &text("hello")));
     let mut tenant = with_threshold(0.7);
     for (head, asked) in [(None, (1, 0)), (Some("acme"), (1, 1)), (None, (2, 1))] {
@@ -582,7 +583,8 @@ async fn a_tenants_own_head_scores_its_messages_and_nothing_stands_in_for_one_th
 async fn the_model_is_asked_only_where_it_can_matter_or_is_demanded() {
     let scorer = Counting::new(Ok(0.1));
     let settings = Settings { report_lift_max: 0.7, ..Settings::default() };
-    let assessor = Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, settings, alone()).unwrap();
+    let assessor =
+        Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, settings, unshared()).unwrap();
     let report = message("a", &text("hello"));
     let mut asking = message("a", &text("hello"));
     asking.message_type = MessageType::Command;
@@ -660,7 +662,7 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
         (Err(Unscored::NoModel), Unscored::NoModel),
         (Err(Unscored::Busy { waiting: 3 }), Unscored::Busy { waiting: 3 }),
     ] {
-        let assessor = Assessor::new(Counting::new(answer), Settings::default(), alone()).unwrap();
+        let assessor = Assessor::new(Counting::new(answer), Settings::default(), unshared()).unwrap();
         let plain = message("a", &text("hello"));
         let found =
             assessor.judged(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.unwrap_err();
@@ -670,7 +672,7 @@ async fn a_message_without_a_score_is_not_assessed_and_shows_what_is_known() {
         assert!(found.impact.score < 0.8 && found.impact.score_max.unwrap() >= 0.8);
         assert!(Unscored::WORDS.contains(&why.word()));
     }
-    let assessor = Assessor::new(Counting::new(Ok(f64::NAN)), Settings::default(), alone()).unwrap();
+    let assessor = Assessor::new(Counting::new(Ok(f64::NAN)), Settings::default(), unshared()).unwrap();
     let plain = message("a", &text("hello"));
     assert!(
         assessor.judged(&Arc::new(plain.clone()), &tenant(), Need::IfItMatters, NOON).await.is_err(),
@@ -683,7 +685,7 @@ async fn a_share_of_the_spared_messages_is_scored_all_the_same() {
     let (scorer, seen) = (Counting::new(Ok(1.0)), Arc::new(Seen::default()));
     let settings = Settings { audit_every: 10, report_lift_max: 0.7, ..Settings::default() };
     let assessor =
-        Assessor::new(scorer, settings, alone()).unwrap().metered(Arc::clone(&seen) as Arc<dyn Meter>);
+        Assessor::new(scorer, settings, unshared()).unwrap().metered(Arc::clone(&seen) as Arc<dyn Meter>);
     for _ in 0..40 {
         let plain = message("a", &text("hello"));
         assessor
@@ -712,7 +714,7 @@ async fn large_messages_are_read_on_threads_of_their_own_and_small_ones_on_the_s
             Ok(Semantic::from(0.0))
         }
 
-        fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
+        fn score_in_background(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
 
         fn cost(&self) -> Cost {
             Cost::Low
@@ -725,7 +727,8 @@ async fn large_messages_are_read_on_threads_of_their_own_and_small_ones_on_the_s
 
     let scorer = Arc::new(Where(parking_lot::Mutex::default()));
     let assessor =
-        Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, Settings::default(), alone()).unwrap();
+        Assessor::new(Arc::clone(&scorer) as Arc<dyn SemanticScorer>, Settings::default(), unshared())
+            .unwrap();
     for said in ["hello", "\u{fdfa}", &"word ".repeat(1_000)] {
         let message = Arc::new(message("a", &text(said)));
         assessor.judged(&message, &tenant(), Need::IfItMatters, NOON).await.unwrap();

@@ -13,16 +13,16 @@ mod around;
 mod blobs;
 mod brief;
 mod classes;
+mod confusables;
 mod decoded;
+mod deobfuscate;
+mod fields;
 mod fragments;
 mod glued;
 mod guises;
-mod leaves;
-mod letters;
 mod normal;
 mod rows;
 mod sentences;
-mod spelled;
 mod texts;
 mod wordlike;
 mod work;
@@ -30,7 +30,7 @@ mod work;
 use around::{Around, around};
 use brief::{Brief, is_brief};
 use classes::alphabetic;
-use leaves::{Kind, Leaf, Leaves, label};
+use fields::{Kind, Leaf, Leaves, label};
 pub use normal::normalized;
 use normal::{WORD_WEIGHT, plain, weight_of};
 use sentences::{count, sentences};
@@ -282,7 +282,7 @@ fn behind<'a>(label: &'a str, value: &'a str) -> Cow<'a, str> {
 fn whole(leaves: &mut Leaves<'_>, room: usize) -> Result<String, TooMuch> {
     let mut out = String::new();
     for leaf in &leaves.found {
-        let apart = spelled::has_apart(leaf.value());
+        let apart = deobfuscate::has_apart(leaf.value());
         leaves.texts.work.spend(if apart { JOINING } else { NORMALISING }, leaf.value())?;
         leaves.texts.work.spend(NORMALISING, &leaf.label)?;
         append(&mut out, &leaf.whole());

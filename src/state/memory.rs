@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Claim, ClaimToken, Clock, Digest, Idempotency, Invalidator, Lifetimes, MessageKey, Pasts, Registration,
-    Registry, Seen, Shared, StoreError, Tracked, clock::millis, verdict_fits,
+    Claim, ClaimToken, Clock, Digest, Idempotency, Invalidator, Lifetimes, MessageKey, Registration,
+    Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis, verdict_fits,
 };
 use crate::domain::{AgentId, AgentRecord, CapabilityId, TenantId};
 
@@ -156,7 +156,7 @@ impl Idempotency for MemoryStore {
 }
 
 #[async_trait]
-impl Pasts for MemoryStore {
+impl SenderHistoryStore for MemoryStore {
     async fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen) -> Result<Shared, StoreError> {
         Ok(self.pasts.share(tenant, sender, seen, self.clock.now()))
     }

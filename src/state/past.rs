@@ -22,7 +22,7 @@ pub const SCORES_LIFE: Duration = Duration::from_secs(3_600);
 ///
 /// Counts are forgotten when they leave the window, scores with the whole sender.
 #[async_trait]
-pub trait Pasts: Send + Sync {
+pub trait SenderHistoryStore: Send + Sync {
     /// Adds what a node has seen and tells what all have. Answers or gives up within a time of its
     /// own; what was not answered may have been heard, and is added once however often it is told.
     async fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen) -> Result<Shared, StoreError>;

@@ -5,29 +5,20 @@ use std::{
     io::{BufWriter, Write},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use agentbus::{
-    domain::{Event, Judgement, Parked, Tenant, TenantId, Timestamp, Why},
+    bus::KeptJudgements,
+    domain::{TenantId, Timestamp},
     phrase::counted,
-    tenants::names::{TENANTS_BUCKET, TENANTS_STREAM, deliberations_stream},
+    review::Judgements,
 };
-use anyhow::{Context as _, anyhow, bail};
-use async_nats::jetstream::{
-    self,
-    message::StreamMessage,
-    stream::{LastRawMessageErrorKind, Stream},
-};
+use anyhow::Context as _;
 use clap::Args;
-use serde_json::{Map, Value, json};
 
 use crate::{operator::Operator, output};
-
-/// One question to JetStream.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Judgements that one command writes; a head learns from thousands.
-const LINES_MAX: usize = 100_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -54,13 +45,12 @@ pub(super) struct ExportArgs {
 }
 
 pub(super) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
-    let mut context = jetstream::new(args.operator.connect().await?);
-    context.set_timeout(ANSWER_WITHIN);
-    let texts = texts_allowed(&context, &args.tenant).await?;
-    let judged = judgements(&context, &args.tenant, args.since).await?;
+    let judgements = Judgements::new(Arc::new(KeptJudgements::new(args.operator.connect().await?)));
+    let texts = judgements.texts_allowed(&args.tenant).await?;
+    let judged = judgements.since(&args.tenant, earliest(args.since)).await?;
     let mut lines = Vec::with_capacity(judged.len());
-    for (parked, decided) in &judged {
-        lines.push(line(parked, *decided, texts)?);
+    for judged in &judged {
+        lines.push(judged.line(texts).context("a parked message")?);
     }
     match &args.out {
         None => output::say(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?,
@@ -72,7 +62,7 @@ pub(super) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
             file.flush().with_context(|| path.display().to_string())?;
         }
     }
-    let denied = judged.iter().filter(|(_, decided)| decided.denied).count();
+    let denied = judged.iter().filter(|judged| judged.denied).count();
     eprintln!(
         "agentbus: {} of {}, {denied} denied{}",
         counted(judged.len(), "judgement"),
@@ -86,108 +76,8 @@ pub(super) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How it ended, by people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Decided {
-    denied: bool,
-    at: Timestamp,
-}
-
-/// Whether the tenant's messages may leave the bus in an export, by the directory that is published.
-async fn texts_allowed(context: &jetstream::Context, id: &TenantId) -> anyhow::Result<bool> {
-    let stream = context.get_stream_no_info(TENANTS_STREAM).await?;
-    match stream.get_last_raw_message_by_subject(&format!("$KV.{TENANTS_BUCKET}.{id}")).await {
-        Ok(entry) if entry.headers.get("KV-Operation").is_none() => {
-            let tenant: Tenant = serde_json::from_slice(&entry.payload)
-                .with_context(|| format!("tenant {id} as published"))?;
-            Ok(tenant.deliberation.export_texts)
-        }
-        // Removed, or never there.
-        Ok(_) => bail!("there is no tenant {id}"),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
-            bail!("there is no tenant {id}")
-        }
-        Err(error) => Err(error).context("the tenants that are published"),
-    }
-}
-
-/// What people decided, in the order of the decisions.
-async fn judgements(
-    context: &jetstream::Context,
-    tenant: &TenantId,
-    since: Option<Duration>,
-) -> anyhow::Result<Vec<(Parked, Decided)>> {
+fn earliest(since: Option<Duration>) -> Timestamp {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let earliest =
-        since.map_or(0, |since| u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX));
-    let stream = context.get_stream_no_info(deliberations_stream(tenant)).await?;
-    let decisions = format!("deliberation.{tenant}.*.decided");
-    let (mut judged, mut from) = (Vec::new(), 1);
-    while let Some(stored) = found(stream.get_first_raw_message_by_subject(&decisions, from).await)? {
-        from = stored.sequence + 1;
-        let Event::Decided { judgement, at, .. } = event(&stored)? else {
-            bail!("{} is no decision", stored.subject.as_str())
-        };
-        if judgement == Judgement::Expired || at.0 < earliest {
-            continue;
-        }
-        if judged.len() >= LINES_MAX {
-            bail!("more than {LINES_MAX} judgements; name a shorter time with --since");
-        }
-        // Gone: the log is older than what the stream keeps.
-        if let Some(parked) = parked(&stream, &stored).await? {
-            judged.push((parked, Decided { denied: judgement == Judgement::Denied, at }));
-        }
-    }
-    Ok(judged)
-}
-
-async fn parked(stream: &Stream<()>, decision: &StreamMessage) -> anyhow::Result<Option<Parked>> {
-    let subject = decision.subject.strip_suffix("decided").map(|log| format!("{log}parked"));
-    let subject = subject.context("a decision's subject ends so")?;
-    let Some(stored) = found(stream.get_last_raw_message_by_subject(&subject).await)? else {
-        return Ok(None);
-    };
-    match event(&stored)? {
-        Event::Parked(parked) => Ok(Some(*parked)),
-        other => bail!("{subject} holds the event {}", other.kind()),
-    }
-}
-
-fn found(
-    answer: Result<StreamMessage, jetstream::stream::LastRawMessageError>,
-) -> anyhow::Result<Option<StreamMessage>> {
-    match answer {
-        Ok(stored) => Ok(Some(stored)),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(error).context("the tenant's deliberations"),
-    }
-}
-
-fn event(stored: &StreamMessage) -> anyhow::Result<Event> {
-    serde_json::from_slice(&stored.payload).map_err(|error| anyhow!("{}: {error}", stored.subject.as_str()))
-}
-
-fn line(parked: &Parked, decided: Decided, texts: bool) -> anyhow::Result<Value> {
-    let message: Map<String, Value> = serde_json::from_str(&parked.message).context("a parked message")?;
-    let message_type = message.get("message_type").and_then(Value::as_str).unwrap_or("unknown");
-    let mut line = json!({
-        "high": u8::from(decided.denied),
-        "judgement": if decided.denied { Judgement::Denied } else { Judgement::Approved },
-        "group": format!("{}/{message_type}", parked.tenant),
-        "source": format!("deliberations of {}", parked.tenant),
-        "id": parked.id,
-        "digest": parked.digest,
-        "decided_at": decided.at,
-        "because": match &parked.why {
-            Why::Impact { .. } => "impact",
-            Why::Policy => "policy",
-            Why::Unscored { .. } => "unscored",
-        },
-        "impact": parked.impact,
-    });
-    if texts && let Some(fields) = line.as_object_mut() {
-        fields.insert("message".to_owned(), Value::Object(message));
-    }
-    Ok(line)
+    let ago = |since| u64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(u64::MAX);
+    Timestamp(since.map_or(0, ago))
 }

@@ -12,7 +12,7 @@ use std::{
 
 use agentbus::{
     domain::{Impact, LEVELS, Weights},
-    impact::alone,
+    impact::score_standalone,
 };
 use agentbus_modelkit::{
     judge::{Judge, JudgeError, Said, Seat},
@@ -124,7 +124,7 @@ fn understood(line: &Line) -> Result<Ask, String> {
 
 fn scored(ask: &Ask, said: &Said, model: &str, reading_us: u64) -> String {
     let Impact { score, parts, levels, .. } =
-        alone(&ask.message, said.semantic, model, &Weights::default(), ask.at);
+        score_standalone(&ask.message, said.semantic, model, &Weights::default(), ask.at);
     let semantic = said.semantic.score;
     let (score, parts) = if ask.bare {
         // Of the formula's parts a text has this one alone, and so its mean is that part.

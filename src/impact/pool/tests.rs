@@ -543,12 +543,12 @@ async fn a_glance_is_taken_only_where_nothing_waits() {
             let _ = told.try_send(score);
         })
     };
-    rig.pool.glance(texts(&["9"]), tell(&told));
+    rig.pool.score_in_background(texts(&["9"]), tell(&told));
     assert_eq!(scores.recv().await, Some(0.09));
     let held = rig.hold().await;
     let waiting = ask(&rig, &["1"]);
     rig.waiting(1).await;
-    rig.pool.glance(texts(&["8"]), tell(&told));
+    rig.pool.score_in_background(texts(&["8"]), tell(&told));
     rig.go_on();
     held.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();

@@ -311,7 +311,7 @@ async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
         assert!(found.levels.is_some(), "the levels are those of whose score it is");
         assert_eq!(scored(&scorer, &message).await, Ok(found), "from the caches");
         let (tell, told) = std::sync::mpsc::channel();
-        scorer.glance(
+        scorer.score_in_background(
             scorer.read(&message, Patience::RoundTrip).unwrap(),
             Box::new(move |score| tell.send(score).unwrap()),
         );

@@ -50,7 +50,7 @@ impl SemanticScorer for Together {
         Ok((score, format!("{}: highest by {by}", self.name)))
     }
 
-    fn glance(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
+    fn score_in_background(&self, words: Words, then: Box<dyn FnOnce(f64) + Send>) {
         let Words::Texts(all) = words else { return };
         let passages: Vec<String> = all.into_iter().flat_map(|Texts { passages, .. }| passages).collect();
         let gathered =
@@ -58,7 +58,10 @@ impl SemanticScorer for Together {
         for scorer in &self.scorers {
             let gathered = Arc::clone(&gathered);
             // One that is busy never answers, and nothing is told.
-            scorer.pool.glance(passages.clone(), Box::new(move |score| Gathered::add(&gathered, score)));
+            scorer.pool.score_in_background(
+                passages.clone(),
+                Box::new(move |score| Gathered::add(&gathered, score)),
+            );
         }
     }
 

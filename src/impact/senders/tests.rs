@@ -45,14 +45,14 @@ fn usual() -> Arc<str> {
 }
 
 fn sharing(senders_max: u64, store: &Arc<MemoryStore>) -> Arc<Senders> {
-    Arc::new(Senders::sharing(senders_max, Arc::clone(store) as Arc<dyn Pasts>))
+    Arc::new(Senders::sharing(senders_max, Arc::clone(store) as Arc<dyn SenderHistoryStore>))
 }
 
 /// Answers when everybody has asked.
 struct Slow(Arc<MemoryStore>);
 
 #[async_trait::async_trait]
-impl Pasts for Slow {
+impl SenderHistoryStore for Slow {
     async fn share(
         &self,
         tenant: &TenantId,
@@ -199,7 +199,8 @@ async fn senders_without_end_are_remembered_within_the_bounds() {
 async fn figures_of_a_message() {
     const MESSAGES: u32 = 2_000_000;
     let usual = usual();
-    for (name, senders) in [("alone", Senders::alone(65_536)), ("sharing", Senders::sharing(65_536, store()))]
+    for (name, senders) in
+        [("alone", Senders::unshared(65_536)), ("sharing", Senders::sharing(65_536, store()))]
     {
         let senders = Arc::new(senders);
         let known: Vec<Message> = (0..1_000).map(|n| message(&format!("agent-{n}"))).collect();

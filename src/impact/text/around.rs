@@ -9,7 +9,7 @@ use super::{
     TooMuch,
     classes::alphabetic,
     decoded::decoded,
-    leaves::{Kind, Leaves},
+    fields::{Kind, Leaves},
     signals,
     texts::{Form, Texts},
     wordlike::{is_wordlike, spelled_words},

@@ -7,7 +7,7 @@ use super::{
     TooMuch,
     brief::is_brief,
     decoded::decoded,
-    leaves::{Kind, Leaf, Leaves},
+    fields::{Kind, Leaf, Leaves},
     work::Work,
 };
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining_class};
 
 use super::{
-    TooMuch, glued, letters, spelled,
+    TooMuch, confusables, deobfuscate, glued,
     work::{DRAWING, SEEING, Work},
 };
 use crate::domain::unseen::unseen;
@@ -22,7 +22,7 @@ pub fn normalized(text: &str) -> String {
 
 /// As [`normalized`], of what [`seen`] gave.
 pub(super) fn plain(seen: &str) -> Cow<'_, str> {
-    let latin = if seen.is_ascii() { Cow::Borrowed(seen) } else { Cow::Owned(letters::latinised(seen)) };
+    let latin = if seen.is_ascii() { Cow::Borrowed(seen) } else { Cow::Owned(confusables::latinised(seen)) };
     if is_spaced(&latin) { latin } else { Cow::Owned(spaced(&latin)) }
 }
 
@@ -54,7 +54,7 @@ pub(super) fn seen_within<'a>(
         let weight = plain.chars().map(|c| scale.put(c)).fold(0, usize::saturating_add);
         *room = room.checked_sub(weight).ok_or(TooMuch)?;
         out.push_str(plain);
-        let drawn = other.chars().filter(|c| !unseen(*c)).map(|c| letters::unsigned(c).unwrap_or(c));
+        let drawn = other.chars().filter(|c| !unseen(*c)).map(|c| confusables::unsigned(c).unwrap_or(c));
         // Marks are sorted, so that a run of thousands costs more than its length.
         let drawn = few_marks(drawn).nfkc().filter(|c| !unseen(*c));
         *room = room.checked_sub(if other.is_empty() { 0 } else { LOOK_WEIGHT }).ok_or(TooMuch)?;
@@ -171,11 +171,11 @@ fn few_marks(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
 /// or by any white space.
 fn spaced(text: &str) -> String {
     let text = glued::parted(text);
-    let single = match spelled::joined(&text, WORD_MAX) {
+    let single = match deobfuscate::joined(&text, WORD_MAX) {
         Some(apart) => collapsed(&apart),
         None => collapsed(&text),
     };
-    match spelled::joined(&single, WORD_MAX) {
+    match deobfuscate::joined(&single, WORD_MAX) {
         // A word that was joined may be a longer one with what stands beside it.
         Some(joined) => collapsed(&joined),
         None => single,
@@ -194,7 +194,7 @@ fn is_spaced(text: &str) -> bool {
         }
         gap = space;
     }
-    (!gap || text.is_empty()) && !spelled::has_apart(text) && !glued::has_glued(text)
+    (!gap || text.is_empty()) && !deobfuscate::has_apart(text) && !glued::has_glued(text)
 }
 
 /// WordPiece makes one unknown token of a longer run of characters, whatever is in it.

@@ -11,7 +11,7 @@ use std::{
 use super::{
     TooMuch, blobs,
     decoded::{decoded, plainly},
-    leaves::LINE_ENDS,
+    fields::LINE_ENDS,
     normal::{plain, seen_within, weight_of},
     rows,
     work::{LOOKING, Work},

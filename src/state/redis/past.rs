@@ -10,7 +10,7 @@ use super::{Forgery, RedisStore, unexpected};
 use crate::{
     domain::{AgentId, TenantId},
     state::{
-        Pasts, StoreError,
+        SenderHistoryStore, StoreError,
         clock::millis,
         past::{Count, PAST_SCORES, PAST_SECONDS, SCORES_LIFE, Seen, Shared},
     },
@@ -39,7 +39,7 @@ fn counts(flat: &[u64]) -> Vec<Count> {
 }
 
 #[async_trait]
-impl Pasts for RedisStore {
+impl SenderHistoryStore for RedisStore {
     async fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen) -> Result<Shared, StoreError> {
         let Seen { teller, sequence, messages, scores, scale } = seen;
         let mut args = vec![

@@ -152,7 +152,7 @@ const STILL_IN_CIRCLES: &[&str] = &[
     "impact/text.rs",
     "impact/text/around.rs",
     "impact/text/fragments.rs",
-    "impact/text/leaves.rs",
+    "impact/text/fields.rs",
     "impact/text/texts.rs",
 ];
 

@@ -226,7 +226,7 @@ impl SemanticScorer for NewHead {
         Err(Unscored::NoModel)
     }
 
-    fn glance(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
+    fn score_in_background(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
 
     fn cost(&self) -> Cost {
         Cost::High

@@ -12,7 +12,7 @@ use agentbus::{
     domain::{Encoding, Impact, Message, MessageType, Reason, Timestamp, Verdict},
     impact::Senders,
     skew::Skew,
-    state::{Pasts, RedisSettings, RedisStore},
+    state::{RedisSettings, RedisStore, SenderHistoryStore},
     supervisor::Supervisor,
     tenants::Plan,
     wire,
@@ -176,7 +176,8 @@ async fn a_redis_that_stands_still_costs_one_message_fifty_milliseconds_and_noth
     let (server, stop, message) = (Server::start(), CancellationToken::new(), message());
     let store = connect(&server, &stop);
     assert!(store.ready(SOON).await);
-    let [one, two] = [(); 2].map(|()| Arc::new(Senders::sharing(100, Arc::clone(&store) as Arc<dyn Pasts>)));
+    let [one, two] =
+        [(); 2].map(|()| Arc::new(Senders::sharing(100, Arc::clone(&store) as Arc<dyn SenderHistoryStore>)));
     let now = Timestamp(1_767_268_800_000);
     assert_eq!(counted(&one, &message, now).await, 1);
 

@@ -150,7 +150,7 @@ async fn operators_files_with_a_byte_order_mark_and_windows_line_ends_are_read()
     assert!(!sources.modules[0].text.starts_with(mark));
     assert!(sources.data.unwrap().starts_with('{'));
 
-    let example = std::fs::read_to_string("nats/tenants.example.toml").unwrap();
+    let example = std::fs::read_to_string(crate::support::root().join("nats/tenants.example.toml")).unwrap();
     let path = folder.path().join("tenants.toml");
     std::fs::write(&path, format!("{mark}{}", example.replace('\n', "\r\n"))).unwrap();
     let plan = agentbus::tenants::Plan::load(&path).unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use agentbus::{
     domain::{Encoding, Reason, Status, Verdict},
     state::{
-        Claim, Count, Forgery, Idempotency as _, Pasts as _, Registration, Registry as _, Seen, Tracked as _,
-        Trust,
+        Claim, Count, Forgery, Idempotency as _, Registration, Registry as _, Seen, SenderHistoryStore as _,
+        Tracked as _, Trust,
     },
     wire,
 };

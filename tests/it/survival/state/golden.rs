@@ -8,7 +8,7 @@ use std::{
 
 use agentbus::{
     domain::Encoding,
-    state::{Claim, Count, Idempotency as _, Lifetimes, Pasts as _, Registry as _, Seen, Trust},
+    state::{Claim, Count, Idempotency as _, Lifetimes, Registry as _, Seen, SenderHistoryStore as _, Trust},
     wire,
 };
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use agentbus::{
     servers::redis::{NODE_RIGHTS, NODE_USER},
-    state::{CachedRegistry, Claim, Idempotency as _, Pasts as _, Registry as _, Seen, Tracked as _},
+    state::{
+        CachedRegistry, Claim, Idempotency as _, Registry as _, Seen, SenderHistoryStore as _, Tracked as _,
+    },
 };
 
 use super::{DIGEST, LIFETIMES, Node, Server, agent, capability, eventually, message, record, tenant};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use agentbus::state::{Count, PAST_SCORES, PAST_SECONDS, Pasts, Seen, Shared};
+use agentbus::state::{Count, PAST_SCORES, PAST_SECONDS, Seen, SenderHistoryStore, Shared};
 
 use super::{Time, agent, tenant};
 
-pub(super) async fn contract(store: &dyn Pasts, time: &Time) {
+pub(super) async fn contract(store: &dyn SenderHistoryStore, time: &Time) {
     what_one_tells_all_hear(store).await;
     what_is_told_twice_is_added_once(store).await;
     a_question_changes_nothing(store).await;
@@ -21,11 +21,11 @@ fn seen(teller: u64, sequence: u64, messages: &[(u64, u64)], scores: &[f64]) -> 
     Seen { teller, sequence, messages, scores: scores.to_vec(), ..Seen::default() }
 }
 
-async fn share(store: &dyn Pasts, sender: &str, seen: &Seen) -> Shared {
+async fn share(store: &dyn SenderHistoryStore, sender: &str, seen: &Seen) -> Shared {
     store.share(&tenant("acme"), &agent(sender), seen).await.unwrap()
 }
 
-async fn ask(store: &dyn Pasts, sender: &str) -> Shared {
+async fn ask(store: &dyn SenderHistoryStore, sender: &str) -> Shared {
     share(store, sender, &seen(99, 0, &[], &[])).await
 }
 
@@ -33,7 +33,7 @@ fn total(shared: &Shared) -> u64 {
     shared.messages.iter().map(|count| count.messages).sum()
 }
 
-async fn what_one_tells_all_hear(store: &dyn Pasts) {
+async fn what_one_tells_all_hear(store: &dyn SenderHistoryStore) {
     assert_eq!(ask(store, "heard").await, Shared::default());
     let first = share(store, "heard", &seen(1, 5, &[(0, 3), (20, 4)], &[0.25, 0.0])).await;
     assert_eq!((first.applied, total(&first)), (5, 7));
@@ -46,7 +46,7 @@ async fn what_one_tells_all_hear(store: &dyn Pasts) {
     assert_eq!((heard.applied, total(&heard), heard.scores), (0, 9, second.scores));
 }
 
-async fn what_is_told_twice_is_added_once(store: &dyn Pasts) {
+async fn what_is_told_twice_is_added_once(store: &dyn SenderHistoryStore) {
     let told = seen(1, 7, &[(0, 3)], &[0.5]);
     for _ in 0..3 {
         let shared = share(store, "twice", &told).await;
@@ -60,7 +60,7 @@ async fn what_is_told_twice_is_added_once(store: &dyn Pasts) {
     assert_eq!((other.applied, total(&other), other.scores), (7, 7, vec![0.5, 0.5]));
 }
 
-async fn a_question_changes_nothing(store: &dyn Pasts) {
+async fn a_question_changes_nothing(store: &dyn SenderHistoryStore) {
     share(store, "asked", &seen(1, 1, &[(0, 1)], &[0.5])).await;
     for _ in 0..3 {
         let shared = share(store, "asked", &seen(1, 0, &[(0, 1)], &[0.5])).await;
@@ -68,14 +68,14 @@ async fn a_question_changes_nothing(store: &dyn Pasts) {
     }
 }
 
-async fn a_sender_is_its_tenants_own(store: &dyn Pasts) {
+async fn a_sender_is_its_tenants_own(store: &dyn SenderHistoryStore) {
     share(store, "namesake", &seen(1, 1, &[(0, 1)], &[0.5])).await;
     let other = seen(1, 0, &[], &[]);
     let globex = store.share(&tenant("globex"), &agent("namesake"), &other).await.unwrap();
     assert_eq!(globex, Shared::default());
 }
 
-async fn only_the_window_and_the_last_scores_are_kept(store: &dyn Pasts) {
+async fn only_the_window_and_the_last_scores_are_kept(store: &dyn SenderHistoryStore) {
     let late = [(PAST_SECONDS - 2, 1), (PAST_SECONDS, 10), (PAST_SECONDS + 100, 100)];
     let scores: Vec<f64> = (0..PAST_SCORES).map(|n| n as f64 / 32.0).collect();
     let shared = share(store, "bounded", &seen(1, 1, &late, &scores)).await;
@@ -88,7 +88,7 @@ async fn only_the_window_and_the_last_scores_are_kept(store: &dyn Pasts) {
     assert!(shared.messages.len() as u64 <= PAST_SECONDS, "{}", shared.messages.len());
 }
 
-async fn tellers_without_end_are_forgotten_in_order(store: &dyn Pasts) {
+async fn tellers_without_end_are_forgotten_in_order(store: &dyn SenderHistoryStore) {
     for teller in 1..=200 {
         share(store, "crowded", &seen(teller, 1, &[(0, 1)], &[])).await;
         share(store, "crowded", &seen(1_000, teller, &[], &[])).await;
@@ -100,7 +100,7 @@ async fn tellers_without_end_are_forgotten_in_order(store: &dyn Pasts) {
     assert_eq!(share(store, "crowded", &seen(1, 0, &[], &[])).await.applied, 0, "the first is forgotten");
 }
 
-async fn counts_grow_older(store: &dyn Pasts, time: &Time) {
+async fn counts_grow_older(store: &dyn SenderHistoryStore, time: &Time) {
     let edge = [(PAST_SECONDS - 2, 5), (0, 1)];
     assert_eq!(total(&share(store, "older", &seen(1, 1, &edge, &[0.5])).await), 6);
     time.pass(Duration::from_millis(2_100)).await;

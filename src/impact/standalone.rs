@@ -7,7 +7,13 @@ use crate::domain::{Impact, Message, MessageType, Parts, Priority, Timestamp, We
 
 /// The impact of a message that is its sender's first, for a semantic part that is known. A node
 /// gives the same to such a message at the same time of day.
-pub fn alone(message: &Message, semantic: Semantic, model: &str, weights: &Weights, at: Timestamp) -> Impact {
+pub fn score_standalone(
+    message: &Message,
+    semantic: Semantic,
+    model: &str,
+    weights: &Weights,
+    at: Timestamp,
+) -> Impact {
     let others = Others::of(message, 1, at);
     let sum = Sum::new(weights, &others, message.priority, None, LIFT_ALL);
     assessed(&sum, &others, semantic, model)
