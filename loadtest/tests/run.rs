@@ -46,7 +46,7 @@ fn the_smoke_profile_runs_on_all_sides_and_writes_a_report_and_a_page() {
         assert!(!sample["seconds"].as_array().unwrap().is_empty(), "{sample}");
         let bus = sample["side"] == "bus";
         assert_eq!(!sample["stages"].as_object().unwrap().is_empty(), bus, "{sample}");
-        assert_eq!(sample["processor_us"]["node"].as_f64().unwrap() > 0.0 || !bus, true, "{sample}");
+        assert!(sample["processor_us"]["node"].as_f64().unwrap() > 0.0 || !bus, "{sample}");
     }
     let page = std::fs::read_to_string(folder.path().join("a.html")).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<svg"), "{page}");
