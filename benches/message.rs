@@ -9,6 +9,8 @@
 #![allow(clippy::print_stdout, reason = "its output is a table")]
 
 use std::{
+    borrow::Cow,
+    collections::BTreeSet,
     hint::black_box,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -16,9 +18,10 @@ use std::{
 };
 
 use agentbus::{
+    audit::{self, Body, Decision, Facts, Party, Record},
     domain::{AgentId, Encoding, Reach, Reason, Status, Tenant, TenantId, Timestamp, Verdict},
-    impact::{Assessor, Keywords, Need, Senders, Settings},
-    wire::{Limits, Stamp, decode, encode_message, encode_verdict},
+    impact::{Assessor, Keywords, Need, Patience, Senders, Settings},
+    wire::{Decoded, Limits, Stamp, decode, encode_message, encode_verdict},
 };
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -67,8 +70,15 @@ fn of_512_bytes() {
     let keywords = || {
         let observation = ready(assessor.observe(&decoded.message, &directory, now));
         let past = observation.past();
-        let impact =
-            ready(assessor.assess(&decoded.message, &directory, past, Need::IfItMatters, now)).unwrap();
+        let impact = ready(assessor.assess(
+            &decoded.message,
+            &directory,
+            past,
+            Need::IfItMatters,
+            Patience::RoundTrip,
+            now,
+        ))
+        .unwrap();
         observation.count(impact.parts.semantic);
         impact
     };
@@ -114,6 +124,18 @@ fn of_512_bytes() {
             }),
         ),
         (
+            "write the record, json",
+            Box::new(|| {
+                black_box(audit::encode(&record(&decoded, black_box(&verdict)), Encoding::Json));
+            }),
+        ),
+        (
+            "write the record, msgpack",
+            Box::new(|| {
+                black_box(audit::encode(&record(&decoded, black_box(&verdict)), Encoding::MessagePack));
+            }),
+        ),
+        (
             "impact with keywords",
             Box::new(|| {
                 black_box(keywords());
@@ -156,6 +178,33 @@ fn sample(stamp: Stamp<'_>, encoding: Encoding) -> Vec<u8> {
         encode_message(&decoded.message, &decoded.canonical, encoding).to_vec()
     };
     (0..BYTES).map(written).find(|bytes| bytes.len() >= BYTES).unwrap_or_else(|| written(BYTES))
+}
+
+/// Of its delivery, with what judging saw.
+fn record<'a>(decoded: &'a Decoded, verdict: &'a Verdict) -> Record<'a> {
+    let message = &decoded.message;
+    let party = |id: &'a AgentId, role: &str| Party {
+        id: Cow::Borrowed(id),
+        roles: Cow::Owned(BTreeSet::from([role.to_owned()])),
+        capabilities: Cow::default(),
+        registered: true,
+    };
+    let facts = Facts {
+        constitution: message.constitution,
+        policy_revision: Cow::Borrowed("0123456789abcdef"),
+        sender: party(&message.sender, "executive"),
+        recipients: vec![party(&message.sender, "implementer")],
+        recipients_total: 1,
+    };
+    let decision = Decision {
+        sender: Cow::Borrowed(&message.sender),
+        message_type: Some(message.message_type),
+        digest: Some(decoded.digest),
+        recipients: Cow::Borrowed(std::slice::from_ref(&message.sender)),
+        verdict: Cow::Borrowed(verdict),
+        facts: Some(facts),
+    };
+    Record::new(Timestamp(1_767_268_800_000), &message.tenant, "node-1", Body::Intent(decision))
 }
 
 fn verdict() -> Verdict {

@@ -9,7 +9,7 @@ this fills in their token ids and writes hidden.safetensors beside it:
   hidden.N    [tokens, width]  the last layer of case N, of those cases that say "hidden"
 
 A case with "cut" keeps that many tokens: the first ones, and the text's last one, [SEP].
-The texts of src/cli/model/golden.json, which is built in for `agentbus model verify`, get their
+The texts of cli/src/model/golden.json, which is built in for `agentbus model verify`, get their
 pooled states anew as well.
 Needs models/golden-requirements.txt; run it only when the encoder or the cases change.
 """
@@ -27,7 +27,7 @@ from transformers import DistilBertModel
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "impact"
 GOLDEN = ROOT / "tests" / "golden" / "model"
-BUILT_IN = ROOT / "src" / "cli" / "model" / "golden.json"
+BUILT_IN = ROOT / "cli" / "src" / "model" / "golden.json"
 TOKENS_MAX = 128  # of a window: a text of more is read in several, and has no single state
 
 

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use crate::{
     admin::{self, Health},
     bus::{
-        self, Bus, BusError, DeadlineWorker, Deliberations, Fill, Inbound, JetStreamLane, LearnedBucket,
-        Link, Micro, Outbox, Peers, RecordsProbe, RoundTrips, WebhookDispatcher,
+        self, Bus, BusError, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link,
+        Micro, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
@@ -29,7 +29,7 @@ use crate::{
         Rotation, Tenants,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
-    review::{Agents, AllTenants, Deadlines, LearnedStore, Lists, Release, Reviewers, Thresholds},
+    review::{Agents, AllTenants, Deadlines, LearnedStore, Release, Reviewers, SingleFlight, Thresholds},
     shutdown::Shutdown,
     skew::{Skew, wall_clock},
     state::{
@@ -227,7 +227,7 @@ async fn serve(
             .metered(Arc::clone(&metrics) as Arc<dyn Meter>),
         rotation: Rotation::new(),
         questions,
-        courier: Arc::clone(&outbox) as Arc<dyn crate::lanes::Courier>,
+        live: Arc::clone(&outbox) as Arc<dyn crate::lanes::LiveTransport>,
         lane: Arc::clone(&lane) as Arc<dyn DurableLane>,
         deliberations: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         grace: RetryGrace::default(),
@@ -253,13 +253,13 @@ async fn serve(
         log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         tenants: Arc::clone(&directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&lanes.admission),
-        courier: Arc::clone(&outbox) as Arc<dyn crate::lanes::Courier>,
+        live: Arc::clone(&outbox) as Arc<dyn crate::lanes::LiveTransport>,
         metrics: Arc::clone(&metrics),
         limits: agents.limits.clone(),
         clock,
         deadline: config.limits.deadline,
         node: config.node.name.clone(),
-        lists: Lists::default(),
+        single_flight: SingleFlight::default(),
         cpu: Arc::clone(&cpu),
     };
     let webhooks = webhook.map(|(webhook, attempts)| {
@@ -272,7 +272,7 @@ async fn serve(
             Arc::clone(&cpu),
         )
     });
-    let fill = Fill::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
+    let stream_usage = StreamUsage::new(client.clone(), Arc::clone(&directory), Arc::clone(&metrics));
     let deadlines = Deadlines {
         log: Arc::clone(&deliberations) as Arc<dyn DeliberationLog>,
         lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -315,11 +315,11 @@ async fn serve(
         ("store", Arc::new(stores.clone())),
         ("policy", Arc::new(Policy(Arc::clone(&lanes)))),
         ("deliberations", Arc::new(deadlines.clone())),
-        ("streams", Arc::clone(&fill) as _),
+        ("streams", Arc::clone(&stream_usage) as _),
         ("thresholds", Arc::clone(&thresholds) as _),
         ("restarts", Arc::new(supervisor.clone())),
     ];
-    let webhook = webhooks.clone().map(|webhooks| ("webhook", webhooks as Arc<dyn Part>));
+    let webhook = webhooks.clone().map(|webhook| ("webhook", webhook as Arc<dyn Part>));
     parts.into_iter().chain(webhook).for_each(|(name, part)| health.add(name, part));
     health.numbers(Numbers {
         directory: Arc::clone(&directory),
@@ -357,7 +357,7 @@ async fn serve(
         peers.start(&background, &supervisor);
         deadlines.start(directory.clone(), &shutdown, &supervisor);
         inbound.start(directory.clone(), &shutdown, &supervisor);
-        fill.start(&shutdown, &supervisor);
+        stream_usage.start(&shutdown, &supervisor);
         if let Some(webhooks) = &webhooks {
             webhooks.start(directory.clone(), skew.clone(), &shutdown, &supervisor);
         }

@@ -52,12 +52,12 @@ pub trait DeliberationLog: Send + Sync {
     async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError>;
 
     /// Those of a tenant that are not decided, oldest first, at most `limit`.
-    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Head>>, LogError>;
+    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Summary>>, LogError>;
 }
 
 /// An open deliberation without its message.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Head {
+pub struct Summary {
     /// `parked.message` is empty.
     pub case: Case,
     /// The stream's sequence of its first event: the order of lists.

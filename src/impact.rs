@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -50,7 +51,9 @@ pub use keywords::Keywords;
 use readers::Readers;
 use semantic::{Heads, NoModel};
 pub use senders::{Observation, Past, Senders};
-pub use settings::{GUARDS_MAX, HEADS_MAX, LIFT_ALL, Precision, ScorerKind, Settings};
+pub use settings::{
+    GUARDS_MAX, HEADS_MAX, LIFT_ALL, LONG_DEADLINE_MAX, Patience, Precision, Room, ScorerKind, Settings,
+};
 pub use text::for_each_text;
 use text::is_light;
 pub use unscored::{Event, Meter, OfGuard, Semantic, Unmetered, Unscored, highest};
@@ -60,7 +63,7 @@ use weights::{Bounds, Others, Sum};
 #[async_trait]
 pub trait SemanticScorer: Send + Sync {
     /// What it needs of a message. Milliseconds for a large one, which no thread of the runtime has.
-    fn read(&self, message: &Message) -> Result<Words, Unscored>;
+    fn read(&self, message: &Message, patience: Patience) -> Result<Words, Unscored>;
 
     /// Answers or gives up within a time of its own.
     async fn score(&self, words: Words) -> Result<Semantic, Unscored>;
@@ -96,8 +99,8 @@ pub struct Texts {
     /// SHA-256 of them and of what scores them.
     key: [u8; 32],
     passages: Vec<String>,
-    /// A number for who sent them.
-    owner: u64,
+    owner: pool::Owner,
+    patience: Patience,
 }
 
 /// What asking a scorer takes.
@@ -149,6 +152,10 @@ pub struct Assessor {
     senders: Arc<Senders>,
     meter: Arc<dyn Meter>,
     readers: Readers,
+    /// Of the durable lane, so that what is read for longer holds up nobody who waits.
+    slow_readers: Readers,
+    /// For reading, as for a score: where its sender waits, and where nobody does.
+    deadlines: [Duration; 2],
     audit_every: u64,
     /// Messages that needed no scorer so far.
     spared: AtomicU64,
@@ -172,7 +179,9 @@ impl Assessor {
             report_lift_max: settings.report_lift_max,
             senders,
             meter: Arc::new(Unmetered),
-            readers: Readers::new(settings.deadline),
+            readers: Readers::new("reader", readers::THREADS),
+            slow_readers: Readers::new("slow-reader", 1),
+            deadlines: [Patience::RoundTrip, Patience::Lane].map(|it| settings.room(it).deadline),
             audit_every: settings.audit_every,
             spared: AtomicU64::new(0),
             trouble: Trouble::default(),
@@ -217,6 +226,7 @@ impl Assessor {
         tenant: &Tenant,
         past: Past,
         need: Need,
+        patience: Patience,
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let weights = tenant.limits.weights.unwrap_or(self.weights);
@@ -229,9 +239,14 @@ impl Assessor {
             let others = Others::of(&read, past.messages, now);
             let sum = Sum::new(&weights, &others, read.priority, past.mean, lift_max);
             let needed = always || !sum.bounds().decide(threshold);
-            (others, sum, needed.then(|| scorer.read(&read)))
+            (others, sum, needed.then(|| scorer.read(&read, patience)))
         };
-        let looked = if is_light(message) { Ok(look()) } else { self.readers.read(message, look).await };
+        let [brief, long] = self.deadlines;
+        let (readers, limit) = match patience {
+            Patience::RoundTrip => (&self.readers, brief),
+            Patience::Lane => (&self.slow_readers, long),
+        };
+        let looked = if is_light(message) { Ok(look()) } else { readers.read(message, limit, look).await };
         let (others, sum, words) = looked.map_err(|why| {
             // What its numbers are is not known either, so the bounds are those of all of them.
             let [low, high] = Others::unread(message, past.messages, now);
@@ -305,7 +320,7 @@ impl Assessor {
         let meter = Arc::clone(&self.meter);
         let read = Arc::clone(message);
         let audit = move || {
-            let Ok(words) = scorer.read(&read) else { return };
+            let Ok(words) = scorer.read(&read, Patience::RoundTrip) else { return };
             let then = move |semantic| {
                 let differed = (sum.score(semantic) >= threshold) != (bounds.low >= threshold);
                 if differed {

@@ -3,7 +3,7 @@
 //! `send`, `submit` and `drain`, `ask` and `answer`, and `release` begin an `attempt`, which has the deadline,
 //! the span, the timings, the answer and the record; they admit, decode, judge, claim and commit. What a message
 //! may do is decided by [`crate::governance`]; here its needs are looked up and its plans carried out. Knows
-//! nothing of NATS: what leaves the node goes through [`Courier`] and [`DurableLane`].
+//! nothing of NATS: what leaves the node goes through [`LiveTransport`] and [`DurableLane`].
 //!
 //! In reading order: `send`, then `attempt`, then the file of each verb.
 
@@ -14,7 +14,6 @@ mod attempt;
 pub mod backoff;
 mod claim;
 mod commit;
-mod courier;
 mod decode;
 mod deliver;
 mod drain;
@@ -25,6 +24,7 @@ mod findings;
 mod idempotency;
 mod journal;
 mod judge;
+mod live;
 mod lookup;
 mod measured;
 mod notify;
@@ -43,12 +43,13 @@ mod trace;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
 pub use ask::{Ask, Heard, Waiting};
-pub use courier::{AnswerTo, Courier, CourierError, Dispatch, Handover, Parcel};
 pub use decode::not_computed;
 pub use drain::{Queued, Settled};
 pub use durable::{
-    Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Shipment, Stored,
+    Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Stored,
 };
+pub use errors::registry_unavailable;
+pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport};
 pub use parts::Lanes;
 pub use questions::{Asked, QuestionLimits, Questions};
 pub use release::RELEASES_MAX;

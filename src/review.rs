@@ -17,9 +17,9 @@ use crate::{
 mod agents;
 mod dead_letters;
 mod deadlines;
-mod lists;
 mod parked;
 mod reviewers;
+mod single_flight;
 mod teaching;
 #[cfg(test)]
 mod testing;
@@ -30,8 +30,8 @@ pub use dead_letters::{
     Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Redriven,
 };
 pub use deadlines::{Deadlines, Next, Release};
-pub use lists::Lists;
 pub use reviewers::{Reviewers, Voted};
+pub use single_flight::SingleFlight;
 pub use thresholds::{AllTenants, LearnedError, LearnedStore, Thresholds, Version, Written};
 
 /// Acts on a request that is not a message within its deadline, and counts how that ended.

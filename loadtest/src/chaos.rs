@@ -5,8 +5,7 @@
 //! every two seconds, and in the end an offline check of everybody's books.
 //!
 //! - [`cast`]: who takes part. [`sender`], [`inbox`], [`reviewer`]: what they do.
-//! - [`havoc`]: what breaks. [`audit`]: what the bus itself has kept.
-//! - [`books`]: what everybody saw. [`checker`]: whether it agrees.
+//! - [`havoc`]: what breaks. What everybody saw, and whether it agrees, is [`agentbus_testkit`]'s.
 
 use std::{
     fs,
@@ -19,6 +18,11 @@ use agentbus::{
     client::AgentClient,
     servers::{RedisData, Stack, StackOptions},
 };
+use agentbus_testkit::{
+    audit::Audit,
+    books::{self, Books, Seen},
+    checker::{self, Findings, Records},
+};
 use anyhow::{Context as _, bail, ensure};
 use tokio::task::JoinSet;
 
@@ -26,18 +30,12 @@ use crate::{
     options::{ChaosOptions, StopsOptions},
     rig::{NODE, beside_this_program},
 };
-use audit::Audit;
-use books::{Books, Seen};
 use cast::{AWAY, CAPABILITY, JUDGES, SENDERS, Setting, TENANTS, WORKERS};
-use checker::Findings;
 use havoc::Break;
 use inbox::Inbox;
 use sender::{Pace, Submitter};
 
-mod audit;
-mod books;
 pub(crate) mod cast;
-mod checker;
 pub(crate) mod havoc;
 mod inbox;
 mod reviewer;
@@ -68,6 +66,8 @@ struct Run {
     every: Duration,
     breaks: Vec<Break>,
     until: Until,
+    /// Where the books go, and the servers' own logs where something was wrong.
+    logs: PathBuf,
     agentbus: PathBuf,
 }
 
@@ -78,12 +78,16 @@ struct Until {
     broken: usize,
 }
 
+fn check(seen: &[Seen]) -> Findings {
+    checker::check(seen, Records::Read)
+}
+
 /// `loadtest chaos`.
 pub(crate) async fn run(options: &ChaosOptions) -> anyhow::Result<()> {
     if let Some(folder) = &options.check {
         let seen = books::read(folder)?;
         let kills = seen.iter().filter(|line| matches!(line, Seen::Ended { .. })).count();
-        return conclude(&checker::check(&seen), folder, |findings| chaos_line(findings, kills));
+        return conclude(&check(&seen), folder, |findings| chaos_line(findings, kills));
     }
     let run = Run {
         nodes: usize::from(options.nodes),
@@ -99,12 +103,13 @@ pub(crate) async fn run(options: &ChaosOptions) -> anyhow::Result<()> {
             elapsed: options.seconds.map_or_else(|| patience(options.acked), Duration::from_secs_f64),
             broken: usize::MAX,
         },
+        logs: options.logs.clone(),
         agentbus: options.agentbus.clone().map_or_else(beside_this_program, Ok)?,
     };
     let books = Arc::new(Books::begin(&options.logs)?);
     let kills = perform(run, &books).await?;
-    let findings = books.with(checker::check);
-    conclude(&findings, books.folder(), |findings| chaos_line(findings, kills))
+    let findings = books.with(check);
+    conclude(&findings, &options.logs, |findings| chaos_line(findings, kills))
 }
 
 /// `loadtest stops`.
@@ -119,12 +124,13 @@ pub(crate) async fn stops(options: &StopsOptions) -> anyhow::Result<()> {
         every: Duration::from_secs_f64(options.every),
         breaks: vec![Break::Stop],
         until: Until { acked: usize::MAX, elapsed: Duration::MAX, broken: options.stops },
+        logs: options.logs.clone(),
         agentbus: options.agentbus.clone().map_or_else(beside_this_program, Ok)?,
     };
     let books = Arc::new(Books::begin(&options.logs)?);
     let started = Instant::now();
     let stops = perform(run, &books).await?;
-    let findings = books.with(checker::check);
+    let findings = books.with(check);
     let exits = books.with(|seen| {
         let exit = |line: &Seen| match line {
             Seen::Ended { millis, .. } => Some(*millis),
@@ -143,7 +149,7 @@ pub(crate) async fn stops(options: &StopsOptions) -> anyhow::Result<()> {
         at(exits.len() / 2),
         at(exits.len().saturating_sub(1)),
     );
-    conclude(&findings, books.folder(), |findings| {
+    conclude(&findings, &options.logs, |findings| {
         let (lost, doubled) = (findings.lost(), findings.doubled());
         format!("stops: {} acked, {stops} stops, {lost} lost, {doubled} doubled", findings.acked)
     })
@@ -161,7 +167,7 @@ fn chaos_line(findings: &Findings, kills: usize) -> String {
 
 /// From an empty folder to full books. How often something was broken.
 async fn perform(run: Run, books: &Arc<Books>) -> anyhow::Result<usize> {
-    eprintln!("chaos: seed {}, logs in {}", run.seed, books.folder().display());
+    eprintln!("chaos: seed {}, logs in {}", run.seed, run.logs.display());
     let folder = tempfile::Builder::new().prefix("agentbus-chaos-").tempdir()?;
     let stack = StackOptions::new(folder.path().join("bus"), cast::plan()?, &run.agentbus);
     let mut stack = Stack::start(StackOptions {
@@ -173,11 +179,11 @@ async fn perform(run: Run, books: &Arc<Books>) -> anyhow::Result<usize> {
     .await?;
     let done = play(&run, &mut stack, books).await;
     if done.is_err() {
-        save_logs(&stack, books.folder());
+        save_logs(&stack, &run.logs);
     }
     let broken = done?;
-    if !books.with(checker::check).faults.is_empty() {
-        save_logs(&stack, books.folder());
+    if !books.with(check).faults.is_empty() {
+        save_logs(&stack, &run.logs);
     }
     stack.stop().await;
     books.close()?;
@@ -187,7 +193,7 @@ async fn perform(run: Run, books: &Arc<Books>) -> anyhow::Result<usize> {
 async fn play(run: &Run, stack: &mut Stack, books: &Arc<Books>) -> anyhow::Result<usize> {
     let setting = Setting::new(stack, Arc::clone(books));
     let _over = setting.over.clone().drop_guard();
-    let audit = Audit::connect(stack).await?;
+    let audit = Audit::connect(stack, &TENANTS).await?;
     let mut readers = JoinSet::new();
     let mut inboxes: Vec<(&'static str, &'static str)> = Vec::new();
     let mut submitters = JoinSet::new();

@@ -14,10 +14,10 @@ use std::{
 
 use agentbus::{
     client::AgentClient,
-    domain::AgentId,
     servers::{Child, Stack, StackOptions},
-    tenants::{BusUser, Plan, Seed, User},
+    tenants::{BusUser, Plan, Seed},
 };
+use agentbus_testkit::agents;
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -261,9 +261,7 @@ async fn read_stages(turn: &Turn) -> anyhow::Result<stages::Stages> {
 }
 
 async fn agent(stack: &Stack, id: &str) -> anyhow::Result<AgentClient> {
-    let id: AgentId = id.parse()?;
-    let seed = Seed::read(&stack.seed_path(&User::Agent(TENANT.parse()?, id.clone())))?;
-    Ok(AgentClient::connect(&stack.nats_url(), &id, seed.reveal()).await?)
+    agents::of_stack(stack, TENANT, id).await
 }
 
 impl Sample {

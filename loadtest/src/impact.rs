@@ -19,8 +19,9 @@ use agentbus::{
     client::{AgentClient, Draft},
     domain::Encoding,
     servers::{Stack, StackOptions},
-    tenants::{Plan, Seed, User},
+    tenants::Plan,
 };
+use agentbus_testkit::agents;
 use anyhow::{Context as _, ensure};
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -110,7 +111,10 @@ pub(crate) async fn run(options: &ImpactOptions) -> anyhow::Result<(String, Opti
     let mut stack = StackOptions::new(folder.path(), Plan::parse(PLAN)?, agentbus);
     stack.node_overrides = format!("{NODE}{}", options.set.join("\n")).parse().context("--set")?;
     let stack = Stack::start(stack).await?;
-    let (sender, worker) = (agent(&stack, "acme", "planner").await?, agent(&stack, "acme", "worker").await?);
+    let (sender, worker) = (
+        agents::of_stack(&stack, "acme", "planner").await?,
+        agents::of_stack(&stack, "acme", "worker").await?,
+    );
     let arrived = load::count_arrivals(&worker).await?;
     let parties = Arc::new(Parties {
         sender,
@@ -174,8 +178,10 @@ async fn one(
     options: &ImpactOptions,
 ) -> anyhow::Result<Turn> {
     let answered = Arc::new(AtomicU64::new(0));
-    let (planner, worker) =
-        (agent(stack, flood.tenant(), "planner").await?, agent(stack, flood.tenant(), "worker").await?);
+    let (planner, worker) = (
+        agents::of_stack(stack, flood.tenant(), "planner").await?,
+        agents::of_stack(stack, flood.tenant(), "worker").await?,
+    );
     worker.register(&[]).await?;
     let mut inbox = worker.inbox().await?;
     let read = tokio::spawn(async move { while inbox.next().await.is_some() {} });
@@ -329,10 +335,4 @@ fn shown(report: &Report, options: &ImpactOptions) -> String {
         if met { "met" } else { "not met" },
         show(report.p50_ratio, 2),
     )
-}
-
-async fn agent(stack: &Stack, tenant: &str, id: &str) -> anyhow::Result<AgentClient> {
-    let user = User::Agent(tenant.parse()?, id.parse()?);
-    let seed = Seed::read(&stack.seed_path(&user))?;
-    Ok(AgentClient::connect(&stack.nats_url(), &id.parse()?, seed.reveal()).await?)
 }

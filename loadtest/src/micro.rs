@@ -10,7 +10,7 @@ use std::{
 
 use agentbus::{
     domain::{AgentId, Encoding, Tenant, TenantId, TenantLimits, Timestamp},
-    impact::{Assessor, Keywords, Need, Senders, Settings},
+    impact::{Assessor, Keywords, Need, Patience, Senders, Settings},
     policy::{Gate, Party, PolicyEngine as _, PolicySources, Question, RegoEngine},
     wire,
 };
@@ -132,8 +132,10 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
     let noon = Timestamp(1_767_268_800_000);
     let assess = async |message: &Arc<agentbus::domain::Message>| {
         let observation = assessor.observe(message, &directory, noon).await;
-        let impact =
-            assessor.assess(message, &directory, observation.past(), Need::IfItMatters, noon).await.ok();
+        let impact = assessor
+            .assess(message, &directory, observation.past(), Need::IfItMatters, Patience::RoundTrip, noon)
+            .await
+            .ok();
         observation.count(impact.as_ref().and_then(|impact| impact.parts.semantic));
         impact
     };

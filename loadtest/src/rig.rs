@@ -14,8 +14,9 @@ use std::{
 use agentbus::{
     client::AgentClient,
     servers::{Child, Stack, StackOptions, Tool, find},
-    tenants::{BusUser, Plan, Seed, User},
+    tenants::{BusUser, Plan},
 };
+use agentbus_testkit::agents;
 use anyhow::{Context as _, ensure};
 use tokio::{process::Command, task::JoinHandle};
 
@@ -259,9 +260,7 @@ pub(crate) async fn register(agent: &AgentClient) -> anyhow::Result<()> {
 }
 
 async fn agent(stack: &Stack, id: &str) -> anyhow::Result<AgentClient> {
-    let user = User::Agent(TENANT.parse()?, id.parse()?);
-    let seed = Seed::read(&stack.seed_path(&user))?;
-    Ok(AgentClient::connect(&stack.nats_url(), &id.parse()?, seed.reveal()).await?)
+    agents::of_stack(stack, TENANT, id).await
 }
 
 pub(crate) fn beside_this_program() -> anyhow::Result<PathBuf> {

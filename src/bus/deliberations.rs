@@ -4,40 +4,36 @@
 //! the server finds a deliberation's events, counts the open ones, and refuses an append to a log that has
 //! grown. A stream keeps room for the ends of what it holds: new messages are parked up to four fifths of it.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, HeaderMap, Request,
+    Client, HeaderMap,
     jetstream::{self, Context, stream::RawMessageErrorKind},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
-use serde::Deserialize;
-use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::{
-    heads::Heads,
     jetstream::publish::{Published, expecting, publish},
     subjects,
 };
 use crate::{
     cpu::{Cpu, CpuError, Work},
-    deliberation::{Appended, Case, DeliberationLog, Head, LogError},
+    deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
     domain::{DeliberationId, Event, Parked, TenantId},
     lanes::Tenants,
     telemetry::Metrics,
     tenants::names,
 };
+
+mod counts;
+mod summaries;
+
+use counts::{Counted, Filled};
+use summaries::SummaryCache;
 
 /// One question to JetStream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -53,15 +49,8 @@ const READS_AT_ONCE: usize = 16;
 /// since. What other nodes have, it does not know of before.
 const COUNT_FOR: Duration = Duration::from_secs(1);
 const TENANTS_COUNTED_MAX: u64 = 65_536;
-/// Of a stream's bytes, those up to which messages are parked. The rest is for votes, escalations, decisions
-/// and conclusions of those that are.
-const PARKED_PERCENT_MAX: u64 = 80;
 /// Deliberations whose place in the stream is remembered, to list the oldest first.
 const PLACES_MAX: u64 = 100_000;
-/// Subjects that the server counts in one answer.
-const PAGE: usize = 100_000;
-/// Answers that are read for one count.
-const PAGES_MAX: usize = 10;
 
 /// The logs, over one connection.
 pub struct Deliberations {
@@ -73,7 +62,7 @@ pub struct Deliberations {
     counted: Cache<TenantId, Arc<OnceCell<Result<Counted, LogError>>>>,
     /// Sequences of parked events, which never change.
     places: Cache<(TenantId, DeliberationId), u64>,
-    heads: Arc<Heads>,
+    summaries: Arc<SummaryCache>,
     cpu: Arc<Cpu>,
 }
 
@@ -88,7 +77,7 @@ impl Deliberations {
             metrics,
             counted: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
             places: Cache::builder().max_capacity(PLACES_MAX).build(),
-            heads: Arc::default(),
+            summaries: Arc::default(),
             cpu,
         }
     }
@@ -220,19 +209,19 @@ impl Deliberations {
     }
 
     /// One of those that are not decided. `None`: it is, meanwhile, or it is gone.
-    async fn head(
+    async fn summary(
         &self,
         tenant: &TenantId,
         id: &DeliberationId,
         votes: u64,
         escalated: u64,
-    ) -> Result<Option<Arc<Head>>, LogError> {
-        if let Some(head) = self.heads.get(tenant, id, votes, escalated) {
-            return Ok(Some(head));
+    ) -> Result<Option<Arc<Summary>>, LogError> {
+        if let Some(summary) = self.summaries.get(tenant, id, votes, escalated) {
+            return Ok(Some(summary));
         }
         let read = match self.read(tenant, id).await {
             Ok(Some((case, place))) if case.decision.is_none() => {
-                self.keep(case, place).await.and_then(|(_, head)| head.map(Some))
+                self.keep(case, place).await.and_then(|(_, summary)| summary.map(Some))
             }
             Ok(_) => Ok(None),
             Err(error) => Err(error),
@@ -247,45 +236,15 @@ impl Deliberations {
         }
     }
 
-    /// Keeps the head of what was read, which is looked for in its message.
-    async fn keep(&self, case: Case, place: u64) -> Result<(Case, Result<Arc<Head>, LogError>), LogError> {
-        let (heads, bytes, tenant) =
-            (Arc::clone(&self.heads), case.parked.message.len(), case.parked.tenant.clone());
+    /// Keeps the summary of what was read, which is looked for in its message.
+    async fn keep(&self, case: Case, place: u64) -> Result<(Case, Result<Arc<Summary>, LogError>), LogError> {
+        let (summaries, bytes, tenant) =
+            (Arc::clone(&self.summaries), case.parked.message.len(), case.parked.tenant.clone());
         let keep = move || {
-            let head = heads.keep(&case, place);
-            (case, head)
+            let summary = summaries.keep(&case, place);
+            (case, summary)
         };
         self.cpu.run_sized(bytes, &tenant, Work::Deliberation, keep).await.map_err(not_computed)
-    }
-
-    /// The deliberations that have events of this kind, and how many; and how full the stream is.
-    async fn ids(
-        &self,
-        tenant: &TenantId,
-        kind: &str,
-    ) -> Result<(HashMap<DeliberationId, u64>, Filled), LogError> {
-        let filter = subjects::deliberations_with(tenant, kind);
-        let subject = format!("$JS.API.STREAM.INFO.{}", names::deliberations_stream(tenant));
-        let (mut found, mut fill) = (HashMap::new(), Filled::default());
-        for page in 0..PAGES_MAX {
-            let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
-            let request = Request::new().payload(question.to_string().into()).timeout(Some(ANSWER_WITHIN));
-            let answer = self.client.send_request(subject.clone(), request).await.map_err(|error| {
-                tracing::debug!(%error, "deliberations not counted");
-                LogError::Unconfirmed
-            })?;
-            // A page of many subjects is megabytes.
-            let (bytes, mut so_far) = (answer.payload.len(), found);
-            let count = move || count(&answer.payload, &mut so_far).map(|counted| (counted, so_far));
-            let counted = self.cpu.run_sized(bytes, tenant, Work::Deliberation, count).await;
-            let (subjects, filled);
-            ((subjects, filled), found) = counted.map_err(not_computed)??;
-            fill = filled;
-            if subjects < PAGE {
-                break;
-            }
-        }
-        Ok((found, fill))
     }
 
     /// Whether the tenant has room for one more of so many bytes; counts it, if so. Those who ask at one time
@@ -294,9 +253,8 @@ impl Deliberations {
         let open_max = self.tenants.tenant(tenant).map_or(0, |tenant| tenant.deliberation.open_max);
         let cell = self.counted.get_with(tenant.clone(), Arc::default);
         let counted = cell.get_or_init(async || {
-            let (open, Filled { bytes, bytes_max }) = self.open_ids(tenant).await?;
-            let parked_max = bytes_max / 100 * PARKED_PERCENT_MAX;
-            Ok(Counted { open: open.len().into(), bytes: bytes.into(), bytes_max, parked_max })
+            let (open, filled) = self.open_ids(tenant).await?;
+            Ok(Counted::of(open.len(), filled))
         });
         match counted.await {
             Ok(counted) => counted.take(open_max, u64::try_from(bytes + HEADERS_BYTES).unwrap_or(u64::MAX)),
@@ -306,29 +264,6 @@ impl Deliberations {
             }
         }
     }
-}
-
-/// Adds the deliberations of one answer about a stream's subjects; how many subjects it has, and how full the
-/// stream is.
-fn count(answer: &[u8], found: &mut HashMap<DeliberationId, u64>) -> Result<(usize, Filled), LogError> {
-    let info: Info = serde_json::from_slice(answer).map_err(|error| {
-        tracing::debug!(%error, "deliberations not counted");
-        LogError::Unconfirmed
-    })?;
-    if let Some(error) = info.error {
-        return Err(LogError::Refused(error.description));
-    }
-    let InfoState { bytes, subjects } = info.state.unwrap_or_default();
-    // Without a bound, and as nobody provisions it, less than 0.
-    let bytes_max = info.config.and_then(|config| u64::try_from(config.max_bytes).ok());
-    let subjects = subjects.unwrap_or_default();
-    let listed = subjects.len();
-    found.extend(
-        subjects
-            .into_iter()
-            .filter_map(|(subject, events)| Some((subject.split('.').nth(2)?.parse().ok()?, events))),
-    );
-    Ok((listed, Filled { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) }))
 }
 
 fn not_computed(why: CpuError) -> LogError {
@@ -374,7 +309,7 @@ impl DeliberationLog for Deliberations {
         Ok(appended)
     }
 
-    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Head>>, LogError> {
+    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Summary>>, LogError> {
         let ((ids, _), (votes, _), (escalated, _)) =
             tokio::try_join!(self.open_ids(tenant), self.ids(tenant, "vote"), self.ids(tenant, "escalated"))?;
         let mut oldest: Vec<(u64, DeliberationId)> = match ids.len() > limit {
@@ -390,89 +325,22 @@ impl DeliberationLog for Deliberations {
         };
         oldest.sort_unstable();
         oldest.truncate(limit);
-        let heads: Vec<Option<Arc<Head>>> = stream::iter(oldest)
+        let summaries: Vec<Option<Arc<Summary>>> = stream::iter(oldest)
             .map(|(_, id)| {
                 let count = |of: &HashMap<DeliberationId, u64>| of.get(&id).copied().unwrap_or_default();
                 let (votes, escalated) = (count(&votes), count(&escalated));
-                async move { self.head(tenant, &id, votes, escalated).await }
+                async move { self.summary(tenant, &id, votes, escalated).await }
             })
             .buffer_unordered(READS_AT_ONCE)
             .try_collect()
             .await?;
-        let mut heads: Vec<Arc<Head>> = heads.into_iter().flatten().collect();
-        heads.sort_unstable_by_key(|head| head.place);
-        Ok(heads)
+        let mut summaries: Vec<Arc<Summary>> = summaries.into_iter().flatten().collect();
+        summaries.sort_unstable_by_key(|summary| summary.place);
+        Ok(summaries)
     }
 }
 
 /// Nothing follows: the end need not be looked for.
 fn last_of_all(event: &Event) -> bool {
     matches!(event, Event::Concluded { .. })
-}
-
-/// How full a stream is.
-#[derive(Debug, Clone, Copy, Default)]
-struct Filled {
-    bytes: u64,
-    bytes_max: u64,
-}
-
-/// What a tenant's stream holds, as it was counted, and what this node has parked since.
-#[derive(Debug)]
-struct Counted {
-    open: AtomicUsize,
-    bytes: AtomicU64,
-    bytes_max: u64,
-    /// Bytes up to which messages are parked.
-    parked_max: u64,
-}
-
-impl Counted {
-    /// Counts one more of so many bytes, if there is room.
-    fn take(&self, open_max: usize, bytes: u64) -> Result<(), LogError> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= open_max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(LogError::TooManyParked { open_max });
-        }
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.parked_max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(LogError::Full(format!(
-                "the tenant's deliberations take {before} of {} bytes, and what is above {} is for votes and \
-                 decisions: it needs more deliberations_bytes",
-                self.bytes_max, self.parked_max
-            )));
-        }
-        Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    error: Option<ApiError>,
-    #[serde(default)]
-    state: Option<InfoState>,
-    #[serde(default)]
-    config: Option<InfoConfig>,
-}
-
-#[derive(Deserialize)]
-struct InfoConfig {
-    max_bytes: i64,
-}
-
-#[derive(Default, Deserialize)]
-struct InfoState {
-    #[serde(default)]
-    bytes: u64,
-    #[serde(default)]
-    subjects: Option<HashMap<String, u64>>,
-}
-
-#[derive(Deserialize)]
-struct ApiError {
-    #[serde(default)]
-    description: String,
 }

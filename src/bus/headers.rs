@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{Encoding, Verdict},
-    lanes::{DeadLetter, Notice, OutcomeStage, Parcel, Request},
+    lanes::{DeadLetter, Delivery, Notice, OutcomeStage, Request},
     review::{Address, Letter, Redriven},
     state::{Digest, MessageKey},
 };
@@ -46,7 +46,7 @@ pub(super) fn delivery(
     decision_id: &str,
     traceparent: &str,
     index: usize,
-    parcel: &Parcel,
+    delivery: &Delivery,
 ) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Agentbus-Delivery", format!("{decision_id}-{index}"));
@@ -54,8 +54,8 @@ pub(super) fn delivery(
     headers.insert("Agentbus-Message-Id", key.message.as_str());
     headers.insert("Agentbus-Tenant", key.tenant.as_str());
     headers.insert("Agentbus-Sender", key.sender.as_str());
-    headers.insert("Agentbus-Recipient", parcel.permit.recipient().as_str());
-    headers.insert("Content-Type", parcel.encoding.content_type());
+    headers.insert("Agentbus-Recipient", delivery.permit.recipient().as_str());
+    headers.insert("Content-Type", delivery.encoding.content_type());
     trace(&mut headers, Some(traceparent));
     headers
 }

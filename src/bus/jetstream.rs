@@ -3,6 +3,6 @@
 
 pub(super) mod acknowledge;
 pub(super) mod consumer;
-pub(super) mod delivery;
+pub(super) mod delivery_info;
 pub(super) mod publish;
 pub(super) mod pull_requests;

@@ -23,8 +23,8 @@ use crate::{
     audit, config,
     domain::Verdict,
     lanes::{
-        Accepted, DeadLetter, DurableLane, Evidence, LaneError, Noted, Notice, OutcomeStage, Request,
-        Shipment, Stored,
+        Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage,
+        Request, Stored,
     },
     shutdown::Shutdown,
     state::{Digest, MessageKey},
@@ -126,11 +126,11 @@ impl DurableLane for JetStreamLane {
         }
     }
 
-    async fn store(&self, shipment: Shipment) -> Result<Stored, LaneError> {
-        if shipment.parcels.is_empty() {
-            return Err(LaneError::Refused("a shipment without a parcel".to_owned()));
+    async fn store(&self, write: DurableWrite) -> Result<Stored, LaneError> {
+        if write.deliveries.is_empty() {
+            return Err(LaneError::Refused("a write without a delivery".to_owned()));
         }
-        self.store_once(&shipment).await
+        self.store_once(&write).await
     }
 
     async fn evidence(&self, key: &MessageKey) -> Result<Option<Evidence>, LaneError> {
@@ -143,7 +143,7 @@ impl DurableLane for JetStreamLane {
     }
 
     async fn outcome(&self, notice: Notice) -> Result<Noted, LaneError> {
-        self.tell_once(&notice).await
+        self.notify_once(&notice).await
     }
 
     async fn record(&self, entry: audit::Entry) -> Result<(), LaneError> {

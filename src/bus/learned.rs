@@ -95,12 +95,12 @@ impl LearnedStore for LearnedBucket {
         }
     }
 
-    async fn record(&self, record: &audit::Entry) -> Result<(), LearnedError> {
-        let (subject, payload) = record.clone().into_parts();
+    async fn record(&self, record: audit::Entry) -> Result<(), LearnedError> {
+        let (subject, record) = record.into_parts();
         // Stored once, however often it is sent within the stream's window.
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, subject.as_str());
-        match self.publish(subject, headers, payload).await {
+        match self.publish(subject, headers, record).await {
             Ok(_) => Ok(()),
             Err(failure) => Err(LearnedError(failure.to_string())),
         }

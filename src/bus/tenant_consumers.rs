@@ -21,7 +21,7 @@ use super::{
     jetstream::{
         acknowledge::acknowledge,
         consumer::{Consumer, Handler, Slot},
-        delivery::Delivery,
+        delivery_info::DeliveryInfo,
     },
 };
 use crate::{domain::TenantId, shutdown::Shutdown, supervisor::Supervisor, tenants::names};
@@ -153,7 +153,7 @@ where
         self.tasks.spawn(async move {
             let kind = match consumers.place(&message, &stop).await {
                 Some(_place) => {
-                    let delivery = message.reply.as_deref().and_then(Delivery::read);
+                    let delivery = message.reply.as_deref().and_then(DeliveryInfo::read);
                     let attempt = delivery.map_or(1, |delivery| delivery.attempt);
                     handle(Event { message: message.clone(), attempt }).await
                 }

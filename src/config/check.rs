@@ -96,6 +96,7 @@ impl NodeConfig {
             ("idempotency.lease", idempotency.lease, MILLISECOND, HOUR),
             ("durable.give_up_after", durable.give_up_after, SECOND, 10 * MINUTE),
             ("impact.deadline", impact.deadline, MILLISECOND, MINUTE),
+            ("impact.long_deadline", impact.long_deadline, MILLISECOND, impact::LONG_DEADLINE_MAX),
         ] {
             within(key, found, min, max, |duration| humantime::format_duration(duration).to_string())?;
         }
@@ -115,6 +116,7 @@ impl NodeConfig {
             ("impact.nice", impact.nice.into(), 0, 19),
             ("impact.queue", impact.queue, 1, 65_536),
             ("impact.windows_max", impact.windows_max, 1, 4_096),
+            ("impact.long_windows_max", impact.long_windows_max, 1, 4_096),
         ] {
             within(key, found, min, max, |number| number.to_string())?;
         }

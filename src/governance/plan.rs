@@ -21,7 +21,7 @@ pub struct Plan<'a> {
     /// if this node ends. A live delivery is always recorded ahead.
     pub record_ahead: bool,
     /// Whether the verdict is kept as an outcome as well, beside which the durable lane delivers nothing.
-    pub tell: bool,
+    pub notify: bool,
     /// What its sender's past keeps of it: what its words scored.
     pub remember: Option<f64>,
 }
@@ -32,6 +32,8 @@ pub enum Effect<'a> {
     Deliver(Addressees),
     /// Into durable inboxes.
     Store(Addressees),
+    /// Onto the durable lane, where it is judged anew. Its permits end here.
+    Queue,
     Park(Parking<'a>),
 }
 
@@ -66,6 +68,7 @@ impl<'a> Routed<'a> {
         let effect = match route {
             Route::Live => Effect::Deliver(to),
             Route::Durable => Effect::Store(to),
+            Route::Queued => Effect::Queue,
             Route::Parked(why) => {
                 Effect::Park(Parking { decoded, approvals_demanded: to.approvals_demanded(), why })
             }
@@ -75,7 +78,7 @@ impl<'a> Routed<'a> {
             effect,
             precondition: purpose.precondition(),
             record_ahead: waits,
-            tell: waits,
+            notify: waits,
             remember: semantic,
         }
     }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{addressees::Addressees, message::Decoded, recipients::Permitted, rules::Purpose};
+use super::{
+    addressees::Addressees,
+    message::Decoded,
+    recipients::Permitted,
+    rules::{Purpose, RetryMode},
+};
 use crate::{
     domain::{Approval, Impact, Reason, Why},
     impact::{Unassessed, Unscored},
@@ -18,6 +23,8 @@ pub enum Route {
     Live,
     /// Into durable inboxes.
     Durable,
+    /// Onto the durable lane, to be governed there.
+    Queued,
     /// Into durable inboxes, if its reviewers approve it.
     Parked(Why),
 }
@@ -70,8 +77,12 @@ impl<'a> Assessed<'a> {
         }
         let threshold = decoded.tenant().limits.deliberation_threshold;
         match impact {
+            // Where nobody waits there is time for it.
+            Err(unassessed) if long(&unassessed.why) && purpose.mode == RetryMode::Sender => {
+                Ok(Route::Queued)
+            }
             // Deliberate: an unscored message may be severe.
-            Err(unassessed) if passing(&unassessed.why) && purpose.mode.comes_again() => Err(Rejection::new(
+            Err(unassessed) if comes_again(&unassessed.why, purpose.mode) => Err(Rejection::new(
                 Reason::Unscored,
                 format!(
                     "the impact of this message is not known ({}); it may find room later",
@@ -88,6 +99,17 @@ impl<'a> Assessed<'a> {
             Ok(_) => Ok(Route::Live),
         }
     }
+}
+
+/// Whether it has no score only because it is read in a round trip.
+fn long(why: &Unscored) -> bool {
+    matches!(why, Unscored::TooLong { .. } | Unscored::TooSlow { .. })
+}
+
+/// Whether it is tried again: what only finds no room, for as long as it does.
+fn comes_again(why: &Unscored, mode: RetryMode) -> bool {
+    let waits_its_turn = matches!(why, Unscored::Busy { .. }) && mode == RetryMode::LastOfLane;
+    passing(why) && (mode.comes_again() || waits_its_turn)
 }
 
 /// Whether the same message could be scored in a moment.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::domain::{Approval, Constitution, Timestamp};
+use crate::{
+    domain::{Approval, Constitution, Timestamp},
+    impact::Patience,
+};
 
 /// What holds for every message at this instant.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,8 @@ impl<'a> Purpose<'a> {
 pub enum RetryMode {
     /// The sender, who can ask again.
     Sender,
+    /// The same, for an answer as well: what cannot go now is of no use to it later.
+    Questioner,
     /// The asker, for an answer that comes once.
     Asker,
     /// Nobody: it is tried again by itself.
@@ -60,7 +65,7 @@ impl RetryMode {
     /// Whether the same message comes again when it is refused for now.
     pub(super) fn comes_again(self) -> bool {
         match self {
-            Self::Sender | Self::Lane => true,
+            Self::Sender | Self::Questioner | Self::Lane => true,
             Self::Asker | Self::LastOfLane => false,
         }
     }
@@ -68,14 +73,19 @@ impl RetryMode {
     /// Whether somebody waits, so that it goes into a live inbox, or to who waits.
     pub(super) fn waits(self) -> bool {
         match self {
-            Self::Sender | Self::Asker => true,
+            Self::Sender | Self::Questioner | Self::Asker => true,
             Self::Lane | Self::LastOfLane => false,
         }
     }
 
     /// Whether it may be for an agent that is away.
     pub(super) fn durable(self) -> bool {
-        self != Self::Sender
+        !matches!(self, Self::Sender | Self::Questioner)
+    }
+
+    /// How long its score may take.
+    pub fn patience(self) -> Patience {
+        if self.waits() { Patience::RoundTrip } else { Patience::Lane }
     }
 }
 

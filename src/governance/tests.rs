@@ -205,9 +205,12 @@ fn facts() -> impl Strategy<Value = Facts> {
         3 => (0.0..1.0).prop_map(Ok),
         1 => Just(Err(Unscored::NoModel)),
         1 => Just(Err(Unscored::Stopping)),
+        1 => Just(Err(Unscored::TooLong { windows: 25, max: 24 })),
+        1 => Just(Err(Unscored::Busy { waiting: 9 })),
     ];
     let mode = prop_oneof![
         Just(RetryMode::Sender),
+        Just(RetryMode::Questioner),
         Just(RetryMode::Asker),
         Just(RetryMode::Lane),
         Just(RetryMode::LastOfLane),
@@ -244,12 +247,13 @@ fn facts() -> impl Strategy<Value = Facts> {
 /// As people would compare two plans.
 fn shown(plan: &Result<Plan<'_>, Rejection>) -> String {
     match plan {
-        Ok(Plan { effect, precondition, record_ahead, tell, remember }) => {
+        Ok(Plan { effect, precondition, record_ahead, notify, remember }) => {
             let effect = match effect {
                 Effect::Deliver(to) | Effect::Store(to) => format!("{to:?}"),
                 Effect::Park(parking) => format!("{:?}", parking.why()),
+                Effect::Queue => "queued".to_owned(),
             };
-            format!("{effect} {precondition:?} {record_ahead} {tell} {remember:?}")
+            format!("{effect} {precondition:?} {record_ahead} {notify} {remember:?}")
         }
         Err(rejection) => format!("{rejection:?}"),
     }
@@ -268,11 +272,16 @@ proptest! {
         let (decoded, approval) = (decoded(&facts), approval(&facts));
         let Ok(Plan { effect, record_ahead, .. }) = plan(&decoded, approval.as_ref(), &facts) else { return Ok(()) };
         prop_assert!(facts.hash == HASH && facts.created_at == NOW.0 && !facts.clock_is_off);
-        let waits = matches!(facts.mode, RetryMode::Sender | RetryMode::Asker);
+        let waits = matches!(facts.mode, RetryMode::Sender | RetryMode::Questioner | RetryMode::Asker);
         prop_assert_eq!(record_ahead, waits);
         let to = match effect {
             Effect::Park(parking) => {
                 prop_assert!(facts.approved_by.is_none(), "parked again: {:?}", parking.why());
+                return Ok(());
+            }
+            Effect::Queue => {
+                let long = matches!(facts.impact, Err(Unscored::TooLong { .. }));
+                prop_assert!(long && facts.mode == RetryMode::Sender && facts.approved_by.is_none());
                 return Ok(());
             }
             Effect::Deliver(to) => {
@@ -339,22 +348,32 @@ fn a_permit_for_another_message_or_recipient_is_none() {
 }
 
 #[test]
-fn what_has_no_score_is_parked_or_comes_again_and_is_never_delivered() {
-    for (mode, why, parked) in [
-        (RetryMode::Sender, Unscored::Stopping, false),
-        (RetryMode::Lane, Unscored::Stopping, false),
-        (RetryMode::Asker, Unscored::Stopping, true),
-        (RetryMode::LastOfLane, Unscored::Stopping, true),
-        (RetryMode::Sender, Unscored::NoModel, true),
+fn what_has_no_score_is_parked_or_comes_again_or_is_read_where_nobody_waits_and_is_never_delivered() {
+    let (long, busy) = (Unscored::TooLong { windows: 25, max: 24 }, Unscored::Busy { waiting: 9 });
+    for (mode, why, expected) in [
+        (RetryMode::Sender, Unscored::Stopping, "comes again"),
+        (RetryMode::Lane, Unscored::Stopping, "comes again"),
+        (RetryMode::Asker, Unscored::Stopping, "parked"),
+        (RetryMode::LastOfLane, Unscored::Stopping, "parked"),
+        (RetryMode::Sender, Unscored::NoModel, "parked"),
+        (RetryMode::Sender, long.clone(), "queued"),
+        (RetryMode::Sender, Unscored::TooSlow { limit: Duration::from_secs(1) }, "queued"),
+        (RetryMode::Questioner, long.clone(), "parked"),
+        (RetryMode::Lane, long, "parked"),
+        (RetryMode::Lane, busy.clone(), "comes again"),
+        (RetryMode::LastOfLane, busy, "comes again"),
     ] {
-        let facts = Facts { mode, impact: Err(why), ..plain() };
+        let facts = Facts { mode, impact: Err(why.clone()), ..plain() };
         let decoded = decoded(&facts);
-        match plan(&decoded, None, &facts) {
+        let found = match plan(&decoded, None, &facts) {
             Ok(Plan { effect: Effect::Park(parking), .. }) => {
-                assert!(parked && matches!(parking.why(), Why::Unscored { .. }));
+                assert!(matches!(parking.why(), Why::Unscored { .. }));
+                "parked"
             }
-            Err(rejection) => assert!(!parked && rejection.reason == Reason::Unscored),
-            Ok(plan) => panic!("{plan:?}"),
-        }
+            Ok(Plan { effect: Effect::Queue, .. }) => "queued",
+            Err(rejection) if rejection.reason == Reason::Unscored => "comes again",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{mode:?}: {why}");
     }
 }

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use super::{
-    Cost, Semantic, SemanticScorer, Unscored, Words,
+    Cost, Patience, Semantic, SemanticScorer, Unscored, Words,
     text::{for_each_text, words},
 };
 use crate::domain::Message;
@@ -20,7 +20,7 @@ const HITS_MAX: usize = 3;
 
 #[async_trait]
 impl SemanticScorer for Keywords {
-    fn read(&self, message: &Message) -> Result<Words, Unscored> {
+    fn read(&self, message: &Message, _: Patience) -> Result<Words, Unscored> {
         Ok(Words::Scored(Keywords::of(message).into()))
     }
 

@@ -3,7 +3,8 @@
 //!
 //! A forward pass takes milliseconds of pure arithmetic, which no thread of the runtime can spare.
 //! Jobs whose answer nobody waits for any more are not run; what waits together is run together, and
-//! nothing waits to be run together. A long text is run pass by pass, and short ones between. Knows nothing of messages and of models: an [`Engine`] is both.
+//! nothing waits to be run together. A long text is run pass by pass, and short ones between. Knows nothing of
+//! messages and of models: an [`Engine`] is both.
 
 use std::{
     cell::Cell,
@@ -17,12 +18,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Meter, Semantic, Unscored};
+use super::{Meter, Patience, Room, Semantic, Unscored};
 
 mod long;
 mod pace;
 mod pass;
 mod queue;
+mod turns;
 mod worker;
 
 use pace::Pace;
@@ -30,8 +32,8 @@ use queue::Queue;
 
 /// One instance of a model with its scratch memory. Stays on the thread that made it.
 pub trait Engine {
-    /// The token ids of all windows of these texts.
-    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored>;
+    /// The token ids of all windows of these texts, `max` full ones at most.
+    fn windows(&mut self, texts: &[String], max: usize) -> Result<Vec<Vec<u32>>, Unscored>;
 
     /// How harmful each window sounds, 0 to 1, one for each.
     fn scores(&mut self, windows: &[&[u32]]) -> Result<Vec<Semantic>, Unscored>;
@@ -39,6 +41,13 @@ pub trait Engine {
 
 /// Makes an instance, on the thread that is to use it.
 pub type MakeEngine = Arc<dyn Fn() -> Result<Box<dyn Engine>, Unscored> + Send + Sync>;
+
+/// Who asks, as numbers: long texts take turns by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub tenant: u64,
+    pub sender: u64,
+}
 
 /// How many threads, how many jobs, how long.
 #[derive(Debug, Clone, Copy)]
@@ -51,16 +60,21 @@ pub struct PoolSettings {
     pub nice: u8,
     /// Jobs that wait at one time; at least 1.
     pub queue: usize,
-    /// From asking to giving up.
-    pub deadline: Duration,
+    /// For who waits.
+    pub brief: Room,
+    /// For what nobody waits for.
+    pub long: Room,
 }
 
 /// Texts that belong together: the highest score of all their windows is theirs.
 struct Job {
     texts: Vec<String>,
     answer: Answer,
-    /// Of a long one, a number for who asks.
-    owner: Option<u64>,
+    patience: Patience,
+    /// Who asks, of a long one.
+    owner: Option<Owner>,
+    /// Windows that are run of it at most.
+    windows_max: usize,
     enqueued: Instant,
     deadline: Instant,
     /// It takes half of its time or more by itself, at the best pace that was seen.
@@ -81,7 +95,8 @@ pub struct Pool {
     queue: Arc<Queue>,
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     meter: Arc<dyn Meter>,
-    deadline: Duration,
+    brief: Room,
+    long: Room,
 }
 
 impl Pool {
@@ -98,7 +113,8 @@ impl Pool {
             queue: Arc::clone(&queue),
             threads: parking_lot::Mutex::new(Vec::with_capacity(threads)),
             meter: Arc::clone(&meter),
-            deadline: settings.deadline,
+            brief: settings.brief,
+            long: settings.long,
         };
         for number in 0..threads {
             let (queue, make, meter) = (Arc::clone(&queue), Arc::clone(&make), Arc::clone(&meter));
@@ -115,10 +131,16 @@ impl Pool {
     }
 
     /// The highest score of all windows of all texts. Long ones of one owner leave turns to others.
-    pub async fn score(&self, texts: Vec<String>, owner: u64) -> Result<Semantic, Unscored> {
-        let limit = self.deadline;
+    pub async fn score(
+        &self,
+        texts: Vec<String>,
+        owner: Owner,
+        patience: Patience,
+    ) -> Result<Semantic, Unscored> {
+        let limit = self.room(patience).deadline;
         let (reply, answer) = oneshot::channel();
-        let (deadline, heavy) = self.submit(texts, owner, Answer::Reply(reply))?;
+        let owner = long::is_long(&texts).then_some(owner);
+        let (deadline, heavy) = self.submit(texts, owner, patience, Answer::Reply(reply))?;
         // What is late for its own length will be late again.
         let late = || match heavy.load(Ordering::Relaxed) {
             true => Unscored::TooSlow { limit },
@@ -138,7 +160,7 @@ impl Pool {
     pub fn glance(&self, texts: Vec<String>, then: Box<dyn FnOnce(f64) + Send>) {
         if self.queue.len() == 0 && !long::is_long(&texts) {
             // Refused: there was something better to do after all.
-            let _ = self.submit(texts, 0, Answer::Then(then));
+            let _ = self.submit(texts, None, Patience::RoundTrip, Answer::Then(then));
         }
     }
 
@@ -155,18 +177,28 @@ impl Pool {
         tokio::time::timeout(limit, ended).await.is_ok()
     }
 
+    fn room(&self, patience: Patience) -> Room {
+        match patience {
+            Patience::RoundTrip => self.brief,
+            Patience::Lane => self.long,
+        }
+    }
+
     fn submit(
         &self,
         texts: Vec<String>,
-        owner: u64,
+        owner: Option<Owner>,
+        patience: Patience,
         answer: Answer,
     ) -> Result<(Instant, Arc<AtomicBool>), Unscored> {
         let enqueued = Instant::now();
-        let deadline = enqueued + self.deadline;
+        let Room { windows: windows_max, deadline } = self.room(patience);
+        let deadline = enqueued + deadline;
         let heavy = Arc::new(AtomicBool::new(false));
         let span = tracing::Span::current();
-        let owner = long::is_long(&texts).then_some(owner);
-        let job = Job { texts, answer, owner, enqueued, deadline, heavy: Arc::clone(&heavy), span };
+        let heavy_too = Arc::clone(&heavy);
+        let job =
+            Job { texts, answer, patience, owner, windows_max, enqueued, deadline, heavy: heavy_too, span };
         self.queue.push(job, &*self.meter)?;
         Ok((deadline, heavy))
     }

@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 use super::Unscored;
 use crate::domain::{AgentId, Message, TenantId};
 
-/// Two, so that one long text does not hold up everybody; each reads some hundred large ones a second.
-const THREADS: usize = 2;
+/// Two where somebody waits, so that one long text does not hold up everybody; each reads some hundred large ones a
+/// second.
+pub(super) const THREADS: usize = 2;
 /// Messages that wait to be read, of all senders and of one.
 const WAITING_MAX: usize = 256;
 const WAITING_OF_ONE_MAX: usize = 32;
@@ -26,7 +27,9 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The threads and what waits for them. They start with the first large message, and end with this.
 pub(super) struct Readers {
     shared: Arc<Shared>,
-    deadline: Duration,
+    /// What the threads are called, before their number.
+    name: &'static str,
+    threads: usize,
 }
 
 #[derive(Default)]
@@ -47,18 +50,17 @@ struct State {
 }
 
 impl Readers {
-    /// Nobody waits for longer than `deadline`.
-    pub(super) fn new(deadline: Duration) -> Self {
-        Self { shared: Arc::default(), deadline }
+    pub(super) fn new(name: &'static str, threads: usize) -> Self {
+        Self { shared: Arc::default(), name, threads }
     }
 
-    /// The answer of `work`, done when it is this sender's turn.
+    /// The answer of `work`, done when it is this sender's turn. Nobody waits for longer than `limit`.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         message: &Message,
+        limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unscored> {
-        let limit = self.deadline;
         let (reply, answer) = oneshot::channel();
         self.start(message, move || {
             // Who has given up needs no answer.
@@ -81,10 +83,10 @@ impl Readers {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<(), Unscored> {
         let mut state = self.shared.state.lock();
-        while state.threads < THREADS {
+        while state.threads < self.threads {
             let (shared, number) = (Arc::clone(&self.shared), state.threads);
-            let thread =
-                std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || run(&shared));
+            let name = format!("{}-{number}", self.name);
+            let thread = std::thread::Builder::new().name(name).spawn(move || run(&shared));
             if let Err(error) = thread {
                 tracing::error!(%error, "a thread that reads messages does not start");
                 break;
@@ -162,13 +164,15 @@ mod tests {
     use super::*;
     use crate::impact::tests::{message, text};
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     fn of(sender: &str) -> Message {
         message(sender, &text("hello"))
     }
 
     #[tokio::test]
     async fn senders_are_read_in_turn_and_one_cannot_fill_the_queue() {
-        let readers = Readers::new(Duration::from_secs(60));
+        let readers = Readers::new("reader", THREADS);
         let mut gates = Vec::new();
         for _ in 0..THREADS {
             let (open, gate) = mpsc::channel::<()>();
@@ -202,10 +206,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_panics_is_told_and_the_next_is_read_elsewhere_than_on_the_runtime() {
-        let readers = Readers::new(Duration::from_secs(60));
-        let found = readers.read(&of("a"), || -> u32 { panic!("as asked") }).await;
+        let readers = Readers::new("reader", THREADS);
+        let found = readers.read(&of("a"), PATIENCE, || -> u32 { panic!("as asked") }).await;
         assert_eq!(found, Err(Unscored::Failed));
-        let name = readers.read(&of("a"), || std::thread::current().name().map(str::to_owned)).await;
+        let name =
+            readers.read(&of("a"), PATIENCE, || std::thread::current().name().map(str::to_owned)).await;
         assert!(name.unwrap().unwrap().starts_with("reader-"));
     }
 }

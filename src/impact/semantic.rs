@@ -13,10 +13,10 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Cost, Event, Keywords, Meter, ScorerKind, Semantic, SemanticScorer, Settings, Texts, Unscored, Words,
-    highest,
-    pool::Pool,
-    text::{Passages, TooMuch, passages},
+    Cost, Event, Keywords, Meter, Patience, ScorerKind, Semantic, SemanticScorer, Settings, Texts, Unscored,
+    Words, highest,
+    pool::{Owner, Pool},
+    text::{Passages, TooMuch, long_passages, passages},
 };
 use crate::domain::{Message, Scales, scale};
 
@@ -37,6 +37,8 @@ pub struct ModelScorer {
     /// Of encoder, tokenizer and head.
     digest: [u8; 32],
     windows_max: usize,
+    /// The same where nobody waits.
+    long_windows_max: usize,
     /// Makes the numbers of senders, by which they take turns.
     owners: RandomState,
     meter: Arc<dyn Meter>,
@@ -51,26 +53,28 @@ impl ModelScorer {
         meter: Arc<dyn Meter>,
     ) -> Self {
         let known = Cache::new(settings.cache_entries);
-        let (windows_max, owners) = (settings.windows_max, RandomState::new());
-        Self { pool, known, name, digest, windows_max, owners, meter }
+        let [windows_max, long_windows_max] =
+            [Patience::RoundTrip, Patience::Lane].map(|patience| settings.room(patience).windows);
+        let owners = RandomState::new();
+        Self { pool, known, name, digest, windows_max, long_windows_max, owners, meter }
     }
 
-    fn texts(&self, passages: Vec<String>, owner: u64) -> Texts {
+    fn texts(&self, passages: Vec<String>, owner: Owner, patience: Patience) -> Texts {
         let mut hash = Sha256::new_with_prefix(self.digest);
         for passage in &passages {
             hash.update((passage.len() as u64).to_le_bytes());
             hash.update(passage);
         }
-        Texts { key: hash.finalize().into(), passages, owner }
+        Texts { key: hash.finalize().into(), passages, owner, patience }
     }
 
-    async fn score_of(&self, Texts { key, passages, owner }: Texts) -> Result<Semantic, Unscored> {
+    async fn score_of(&self, Texts { key, passages, owner, patience }: Texts) -> Result<Semantic, Unscored> {
         if let Some(score) = self.known.get(&key) {
             self.meter.see(Event::CacheHit);
             return Ok(score);
         }
         self.meter.see(Event::CacheMiss);
-        let score = self.pool.score(passages, owner).await?;
+        let score = self.pool.score(passages, owner, patience).await?;
         self.known.insert(key, score);
         Ok(score)
     }
@@ -79,15 +83,21 @@ impl ModelScorer {
 #[async_trait]
 impl SemanticScorer for ModelScorer {
     /// Every word is a token at least, so that many need not be split to be too many.
-    fn read(&self, message: &Message) -> Result<Words, Unscored> {
-        let max = self.windows_max;
-        let Passages { content, around } = passages(message, max)
-            .map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })?;
+    fn read(&self, message: &Message, patience: Patience) -> Result<Words, Unscored> {
+        let (max, read) = match patience {
+            Patience::RoundTrip => (self.windows_max, passages(message, self.windows_max)),
+            Patience::Lane => (self.long_windows_max, long_passages(message, self.long_windows_max)),
+        };
+        let Passages { content, around } =
+            read.map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })?;
         // Apart, so that ids that differ do not make equal contents unknown.
         let around = (!around.is_empty()).then_some(around);
-        let owner = self.owners.hash_one((&message.tenant, &message.sender));
+        let owner = Owner {
+            tenant: self.owners.hash_one(&message.tenant),
+            sender: self.owners.hash_one((&message.tenant, &message.sender)),
+        };
         let all = std::iter::once(content).chain(around);
-        Ok(Words::Texts(all.map(|it| self.texts(it, owner)).collect()))
+        Ok(Words::Texts(all.map(|it| self.texts(it, owner, patience)).collect()))
     }
 
     async fn score(&self, words: Words) -> Result<Semantic, Unscored> {
@@ -124,7 +134,7 @@ pub struct NoModel;
 
 #[async_trait]
 impl SemanticScorer for NoModel {
-    fn read(&self, _: &Message) -> Result<Words, Unscored> {
+    fn read(&self, _: &Message, _: Patience) -> Result<Words, Unscored> {
         Err(Unscored::NoModel)
     }
 

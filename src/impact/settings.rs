@@ -32,9 +32,14 @@ pub struct Settings {
     pub queue: usize,
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
+    /// Where nobody waits for the verdict.
+    #[serde(with = "humantime_serde")]
+    pub long_deadline: Duration,
     pub cache_entries: u64,
-    /// Full windows that one message may fill; one that has more is not scored.
+    /// Full windows that one message may fill where its sender waits; one that has more is not scored.
     pub windows_max: usize,
+    /// The same where nobody waits.
+    pub long_windows_max: usize,
     /// One message in so many that need no model is scored all the same; 0: none.
     pub audit_every: u64,
     /// Senders whose past is kept, the least recently heard are forgotten first. About 1 KiB each.
@@ -42,6 +47,36 @@ pub struct Settings {
     /// How far words may lift a message that asks for nothing, 0 to 1.
     pub report_lift_max: f64,
     pub weights: Weights,
+}
+
+/// Who waits for a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// A sender, for its verdict.
+    RoundTrip,
+    /// Nobody: what is governed by itself takes the time that its text needs.
+    Lane,
+}
+
+/// How much of a message is read, and how long its score may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Full windows.
+    pub windows: usize,
+    /// From asking to giving up.
+    pub deadline: Duration,
+}
+
+impl Settings {
+    pub fn room(&self, patience: Patience) -> Room {
+        match patience {
+            Patience::RoundTrip => Room { windows: self.windows_max, deadline: self.deadline },
+            Patience::Lane => Room {
+                windows: self.long_windows_max.max(self.windows_max),
+                deadline: self.long_deadline.max(self.deadline),
+            },
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -89,9 +124,11 @@ impl Default for Settings {
             nice: 5,
             queue: 256,
             deadline: Duration::from_millis(500),
+            long_deadline: LONG_DEADLINE_MAX,
             cache_entries: 65_536,
             // 410 ms of a thread by AVX2, the slowest kernels of int8; the deadline is 500.
             windows_max: 24,
+            long_windows_max: 512,
             audit_every: 1_000,
             senders_max: 65_536,
             report_lift_max: LIFT_ALL,
@@ -99,6 +136,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// For a score where nobody waits: an attempt on the durable lane has an end.
+pub const LONG_DEADLINE_MAX: Duration = Duration::from_secs(20);
 
 /// Most heads beside the model's own: each has a thread.
 pub const HEADS_MAX: usize = 16;

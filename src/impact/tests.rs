@@ -68,7 +68,7 @@ impl Assessor {
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let observation = self.observe(message, tenant, now).await;
-        let impact = self.assess(message, tenant, observation.past(), need, now).await;
+        let impact = self.assess(message, tenant, observation.past(), need, Patience::RoundTrip, now).await;
         observation.count(impact.as_ref().ok().and_then(|impact| impact.parts.semantic));
         impact
     }
@@ -232,7 +232,10 @@ async fn judging_leaves_the_senders_past_as_it_was() {
         let observation = assessor.observe(&alarming, &tenant(), NOON).await;
         for _ in 0..3 {
             let past = observation.past();
-            assessor.assess(&alarming, &tenant(), past, Need::IfItMatters, NOON).await.unwrap();
+            assessor
+                .assess(&alarming, &tenant(), past, Need::IfItMatters, Patience::RoundTrip, NOON)
+                .await
+                .unwrap();
         }
     }
     assert_eq!(assessor.observe(&message, &tenant(), NOON).await.past(), before);
@@ -509,7 +512,7 @@ impl Counting {
 
 #[async_trait]
 impl SemanticScorer for Counting {
-    fn read(&self, _: &Message) -> Result<Words, Unscored> {
+    fn read(&self, _: &Message, _: Patience) -> Result<Words, Unscored> {
         Ok(Words::Scored(Semantic::from(0.0)))
     }
 
@@ -700,7 +703,7 @@ async fn large_messages_are_read_on_threads_of_their_own_and_small_ones_on_the_s
 
     #[async_trait]
     impl SemanticScorer for Where {
-        fn read(&self, _: &Message) -> Result<Words, Unscored> {
+        fn read(&self, _: &Message, _: Patience) -> Result<Words, Unscored> {
             self.0.lock().push(std::thread::current().name().unwrap_or_default().to_owned());
             Ok(Words::Scored(Semantic::from(0.0)))
         }

@@ -134,9 +134,18 @@ pub struct Passages {
 /// very long, only these; then what it says decoded, if that is another thing. The work is linear in the message
 /// and bounded, what comes out by so many full windows.
 pub fn passages(message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
+    passages_within(Work::of_one_message(), message, windows_max)
+}
+
+/// As [`passages`], with more time to look: where nobody waits.
+pub fn long_passages(message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
+    passages_within(Work::of_one_long_message(), message, windows_max)
+}
+
+fn passages_within(work: Work, message: &Message, windows_max: usize) -> Result<Passages, TooMuch> {
     let room = room_of(windows_max);
     let mut content = Reading::new(room);
-    let texts = Texts::within(Work::of_one_message());
+    let texts = Texts::within(work);
     let mut leaves = Leaves::of(message, texts, Form::Written, room)?;
     let left = leaves.left();
     let asked = with_type_and_tools(message, String::new());

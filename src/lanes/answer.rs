@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{
     attempt::Attempt,
-    courier::Parcel,
     findings::Outcome,
+    live::Delivery,
     parts::Lanes,
     questions::{Asked, Expected, Given},
     request::{Answer, Request},
@@ -27,8 +27,8 @@ impl Lanes {
         let mut attempt = Attempt::begin(self, &request, self.limits.deadline);
         let governed = attempt.envelope().run(attempt.hear(&asked.expected)).await;
         match governed {
-            Ok((outcome, Some(parcel))) => {
-                let heard = asked.give(Given::Answer(Box::new(parcel)));
+            Ok((outcome, Some(delivery))) => {
+                let heard = asked.give(Given::Answer(Box::new(delivery)));
                 attempt.finish(Verb::Answer, heard.then_some(outcome).ok_or_else(nobody_waits))
             }
             governed => {
@@ -46,7 +46,7 @@ impl Lanes {
 }
 
 impl Attempt<'_> {
-    async fn hear(&mut self, expected: &Expected) -> Result<(Outcome, Option<Parcel>), Rejection> {
+    async fn hear(&mut self, expected: &Expected) -> Result<(Outcome, Option<Delivery>), Rejection> {
         let admitted = self.admit_when_there_is_room().await?;
         let decoded = self.decode(admitted).await?;
         fits(decoded.message(), expected)?;
@@ -56,8 +56,8 @@ impl Attempt<'_> {
         }
         match plan? {
             Plan { effect: Effect::Deliver(to), .. } => {
-                let (parcel, reach) = self.hand_back(&decoded, to, expected.encoding).await?;
-                Ok((Outcome::Delivered(reach), Some(parcel)))
+                let (delivery, reach) = self.hand_back(&decoded, to, expected.encoding).await?;
+                Ok((Outcome::Delivered(reach), Some(delivery)))
             }
             plan => Ok((self.commit(&decoded, plan).await?, None)),
         }

@@ -83,7 +83,7 @@ impl Attempt<'_> {
         let admitted = self.admit()?;
         let decoded = self.decode(admitted).await?;
         let expected = expected(&decoded)?;
-        let plan = self.judge(&decoded, Purpose::of(RetryMode::Sender)).await;
+        let plan = self.judge(&decoded, Purpose::of(RetryMode::Questioner)).await;
         if let Some(earlier) = self.claim(&decoded, &plan).await? {
             return Ok((earlier, None));
         }
@@ -124,7 +124,7 @@ impl Waiting {
         let told = |verdict| Answer { verdict, encoding, repeat: false };
         let elapsed = measured.elapsed();
         let (answer, message) = match given {
-            Some(Given::Answer(parcel)) => (told(Verdict { elapsed, ..verdict }), Some(parcel.payload)),
+            Some(Given::Answer(delivery)) => (told(Verdict { elapsed, ..verdict }), Some(delivery.payload)),
             Some(Given::Refused(rejection)) => {
                 (told(instead(verdict, rejection.reason, rejection.detail, elapsed)), None)
             }

@@ -163,7 +163,7 @@ impl<'a> Attempt<'a> {
         if !self.journal.owes(verdict) {
             return;
         }
-        if let Err(error) = self.lanes.courier.record(self.recorded(verdict)) {
+        if let Err(error) = self.lanes.live.record(self.recorded(verdict)) {
             self.lanes.metrics.record_dropped();
             tracing::warn!(%error, decision_id = self.findings.decision_id, "decision not recorded");
         }

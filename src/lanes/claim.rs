@@ -57,6 +57,10 @@ impl Claimed {
 pub(super) fn is_lasting(verdict: &Verdict) -> bool {
     matches!(
         verdict.reason,
-        Reason::Delivered | Reason::Deliberating | Reason::PolicyDenied | Reason::NoReviewers
+        Reason::Delivered
+            | Reason::Stored
+            | Reason::Deliberating
+            | Reason::PolicyDenied
+            | Reason::NoReviewers
     )
 }

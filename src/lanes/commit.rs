@@ -2,9 +2,9 @@
 
 use super::{
     attempt::Attempt,
-    durable::{LaneError, OutcomePolicy, Shipment, Stored},
+    durable::{Accepted, DurableWrite, LaneError, OutcomePolicy, Stored},
     earlier::{from_evidence, same_content},
-    errors::of_lane,
+    errors::{of_lane, used_before},
     findings::Outcome,
     pack, trace,
 };
@@ -18,11 +18,26 @@ use crate::{
 impl Attempt<'_> {
     /// What the plan says, each recipient by its own permit.
     pub(super) async fn commit(&mut self, decoded: &Decoded, plan: Plan<'_>) -> Result<Outcome, Rejection> {
-        let Plan { effect, precondition, record_ahead, tell, remember: _ } = plan;
+        let Plan { effect, precondition, record_ahead, notify, remember: _ } = plan;
         match effect {
             Effect::Deliver(to) => self.deliver(decoded, to, None).await.map(Outcome::Delivered),
             Effect::Store(to) => self.store(decoded, to, precondition, record_ahead).await,
-            Effect::Park(parking) => self.park(decoded, &parking, tell).await,
+            Effect::Queue => self.queue(decoded).await,
+            Effect::Park(parking) => self.park(decoded, &parking, notify).await,
+        }
+    }
+
+    /// Keeps it to be governed where nobody waits. There it counts for its sender.
+    pub(super) async fn queue(&mut self, decoded: &Decoded) -> Result<Outcome, Rejection> {
+        self.sender.observation = None;
+        let (key, lane) = (decoded.key(), &self.lanes.lane);
+        match lane.accept(key, decoded.digest(), self.request).await.map_err(of_lane)? {
+            Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Queued),
+            Accepted::Repeat(Some(verdict)) => {
+                let stands = self.lanes.stands(key, *verdict).await.map_err(of_lane)?;
+                Ok(Outcome::Repeat(Box::new(stands)))
+            }
+            Accepted::Conflict => Err(used_before(&key.message)),
         }
     }
 
@@ -37,13 +52,13 @@ impl Attempt<'_> {
     ) -> Result<Outcome, Rejection> {
         let to_each = to.fanout == Fanout::EachOfThem;
         let (lane, cpu) = (&self.lanes.lane, &self.lanes.cpu);
-        let (parcels, reach) = pack::durably(cpu, to, decoded, lane.payload_max()).await?;
+        let (deliveries, reach) = pack::durably(cpu, to, decoded, lane.payload_max()).await?;
         let recipients: Vec<AgentId> =
-            parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
-        let shipment = Shipment {
+            deliveries.iter().map(|delivery| delivery.permit.recipient().clone()).collect();
+        let write = DurableWrite {
             key: decoded.key().clone(),
             decision_id: self.findings.decision_id.clone(),
-            parcels,
+            deliveries,
             to_each,
             traceparent: trace::traceparent(self.request.traceparent.as_deref()),
             precondition,
@@ -54,7 +69,7 @@ impl Attempt<'_> {
             let record = self.intent_to_store(&reach, &recipients);
             lane.record(record).await.map_err(unrecorded)?;
         }
-        let stored = self.write(decoded, shipment, reach).await?;
+        let stored = self.write(decoded, write, reach).await?;
         if let (Outcome::Repeat(stands), true) = (&stored, record_ahead) {
             // Repeats are not recorded, and this one takes the intent back.
             self.record(stands);
@@ -65,11 +80,11 @@ impl Attempt<'_> {
     async fn write(
         &mut self,
         decoded: &Decoded,
-        shipment: Shipment,
+        write: DurableWrite,
         reach: Reach,
     ) -> Result<Outcome, Rejection> {
-        let policy = OutcomePolicy::after(shipment.precondition);
-        let stored = self.lanes.lane.store(shipment).await.map_err(of_lane)?;
+        let policy = OutcomePolicy::after(write.precondition);
+        let stored = self.lanes.lane.store(write).await.map_err(of_lane)?;
         self.measured.passed(Stage::Deliver);
         match stored {
             Stored::Now { last } => {

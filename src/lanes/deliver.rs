@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     attempt::Attempt,
-    courier::{CourierError, Dispatch, Handover, Parcel},
+    live::{Delivery, Dispatch, Handover, LiveError},
     pack::{Packer, nobody_listens, reach},
     questions::Open,
     trace,
@@ -44,14 +44,14 @@ impl Attempt<'_> {
         to: Addressees,
         question: Option<&Open>,
     ) -> Result<Reach, Rejection> {
-        let courier = &*self.lanes.courier;
-        let mut packer = Packer::new(&self.lanes.cpu, decoded, courier.payload_max());
+        let live = &*self.lanes.live;
+        let mut packer = Packer::new(&self.lanes.cpu, decoded, live.payload_max());
         let mut offline = Vec::new();
         let mut reached = None;
         for permit in to.permits {
             let agent = permit.recipient().clone();
             let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
-            let parcel = packer.pack(permit, to.encodings.get(&agent).copied()).await?;
+            let delivery = packer.pack(permit, to.encodings.get(&agent).copied()).await?;
             // Before it leaves: the answer can be back before the delivery is confirmed.
             if let Some(question) = question {
                 question.goes_to(&agent);
@@ -59,9 +59,9 @@ impl Attempt<'_> {
             let answer_to = question.map(|question| question.to().clone());
             let dispatch = Dispatch {
                 answer_to,
-                ..self.dispatch(decoded, vec![parcel], std::slice::from_ref(&agent), &reach)
+                ..self.dispatch(decoded, vec![delivery], std::slice::from_ref(&agent), &reach)
             };
-            match courier.deliver(dispatch).await.map_err(failed)?.first() {
+            match live.deliver(dispatch).await.map_err(failed)?.first() {
                 Some(Handover::Taken) => {
                     reached = Some(reach);
                     break;
@@ -79,24 +79,25 @@ impl Attempt<'_> {
     }
 
     async fn each_of_them(&mut self, decoded: &Decoded, to: Addressees) -> Result<Reach, Rejection> {
-        let courier = &*self.lanes.courier;
-        let mut packer = Packer::new(&self.lanes.cpu, decoded, courier.payload_max());
-        let (mut parcels, mut missed) = (Vec::with_capacity(to.permits.len()), to.missed);
+        let live = &*self.lanes.live;
+        let mut packer = Packer::new(&self.lanes.cpu, decoded, live.payload_max());
+        let (mut deliveries, mut missed) = (Vec::with_capacity(to.permits.len()), to.missed);
         let matched = to.permits.len() + missed.len();
         for permit in to.permits {
             let agent = permit.recipient().clone();
             match packer.pack(permit, to.encodings.get(&agent).copied()).await {
-                Ok(parcel) => parcels.push(parcel),
+                Ok(delivery) => deliveries.push(delivery),
                 // Nothing has left yet: the sender asks again, for all of them.
                 Err(rejection) if rejection.reason != Reason::TooLarge => return Err(rejection),
                 Err(rejection) => missed.push(Missed { agent, reason: rejection.reason }),
             }
         }
 
-        let agents: Vec<AgentId> = parcels.iter().map(|parcel| parcel.permit.recipient().clone()).collect();
+        let agents: Vec<AgentId> =
+            deliveries.iter().map(|delivery| delivery.permit.recipient().clone()).collect();
         if !agents.is_empty() {
             let hoped = reach(agents.len(), missed.clone());
-            let sent = courier.deliver(self.dispatch(decoded, parcels, &agents, &hoped)).await;
+            let sent = live.deliver(self.dispatch(decoded, deliveries, &agents, &hoped)).await;
             let absent = agents.into_iter().zip(sent.map_err(failed)?);
             let absent = absent.filter(|(_, handover)| *handover == Handover::NobodyListens);
             missed.extend(absent.map(|(agent, _)| Missed { agent, reason: Reason::RecipientOffline }));
@@ -110,29 +111,29 @@ impl Attempt<'_> {
     }
 
     /// Packs an answer for who has asked, and records the intent ahead of it, as for any delivery: the fence
-    /// of the courier says that NATS has the record.
+    /// of the transport says that NATS has the record.
     pub(super) async fn hand_back(
         &mut self,
         decoded: &Decoded,
         to: Addressees,
         encoding: Encoding,
-    ) -> Result<(Parcel, Reach), Rejection> {
-        let courier = &*self.lanes.courier;
-        let payload_max = courier.payload_max().saturating_sub(VERDICT_BYTES_MAX);
+    ) -> Result<(Delivery, Reach), Rejection> {
+        let live = &*self.lanes.live;
+        let payload_max = live.payload_max().saturating_sub(VERDICT_BYTES_MAX);
         let mut packer = Packer::new(&self.lanes.cpu, decoded, payload_max);
         let permit = to.permits.into_iter().next();
         let permit = permit.ok_or_else(|| nobody_listens("nobody may get the answer".to_owned()))?;
         let agent = permit.recipient().clone();
-        let parcel = packer.pack(permit, Some(encoding)).await?;
+        let delivery = packer.pack(permit, Some(encoding)).await?;
         let reach = Reach { delivered: 1, agent: Some(agent.clone()), ..Reach::default() };
-        courier.deliver(self.dispatch(decoded, Vec::new(), &[agent], &reach)).await.map_err(failed)?;
-        Ok((parcel, reach))
+        live.deliver(self.dispatch(decoded, Vec::new(), &[agent], &reach)).await.map_err(failed)?;
+        Ok((delivery, reach))
     }
 
     fn dispatch(
         &mut self,
         decoded: &Decoded,
-        parcels: Vec<Parcel>,
+        deliveries: Vec<Delivery>,
         recipients: &[AgentId],
         hoped: &Reach,
     ) -> Dispatch {
@@ -140,7 +141,7 @@ impl Attempt<'_> {
             key: decoded.key().clone(),
             decision_id: self.findings.decision_id.clone(),
             record: self.intent(hoped, recipients),
-            parcels,
+            deliveries,
             traceparent: trace::traceparent(self.request.traceparent.as_deref()),
             answer_to: None,
             not_after: self.at.deadline,
@@ -148,18 +149,18 @@ impl Attempt<'_> {
     }
 }
 
-fn failed(error: CourierError) -> Rejection {
+fn failed(error: LiveError) -> Rejection {
     tracing::warn!(%error, "delivery failed");
     match error {
-        CourierError::NotConnected | CourierError::Full { .. } | CourierError::RecordsUnreadable => {
+        LiveError::NotConnected | LiveError::Full { .. } | LiveError::RecordsUnreadable => {
             Rejection::new(Reason::DeliveryFailed, "the message could not be sent; nothing was delivered")
         }
-        CourierError::RecordsUnconfirmed { .. } => Rejection::new(
+        LiveError::RecordsUnconfirmed { .. } => Rejection::new(
             Reason::AuditUnavailable,
             "decisions cannot be recorded at the moment, so nothing was delivered",
         ),
         // Whether it arrived is found out by a retry with the same message id.
-        CourierError::Unconfirmed => Rejection::new(
+        LiveError::Unconfirmed => Rejection::new(
             Reason::TimedOut,
             "the delivery was not confirmed in time; ask again with the same message_id",
         ),

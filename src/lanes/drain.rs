@@ -142,7 +142,10 @@ impl Attempt<'_> {
     fn tried_again(&self, queued: &Queued, governed: &Result<Outcome, Rejection>) -> Option<Settled> {
         let rejection = governed.as_ref().err().filter(|rejection| rejection.reason.retryable())?;
         let fault = fault_owner(rejection.reason);
-        if fault == FaultOwner::Message && !queued.excused && queued.attempt >= ATTEMPTS_MAX {
+        // In the last attempt only what waits for its turn at the model has no score and is not parked.
+        let in_turn = rejection.reason == Reason::Unscored;
+        let last = queued.attempt >= ATTEMPTS_MAX && !queued.excused && !in_turn;
+        if fault == FaultOwner::Message && last {
             return None;
         }
         tracing::debug!(%rejection, attempt = queued.attempt, "tried again later");

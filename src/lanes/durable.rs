@@ -9,7 +9,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{courier::Parcel, request::Request};
+use super::{live::Delivery, request::Request};
 use crate::{
     audit,
     domain::{AgentId, Encoding, Verdict},
@@ -28,7 +28,7 @@ pub trait DurableLane: Send + Sync {
     ) -> Result<Accepted, LaneError>;
 
     /// Puts a message into durable inboxes, unless it was decided before. Returns when it is kept.
-    async fn store(&self, shipment: Shipment) -> Result<Stored, LaneError>;
+    async fn store(&self, write: DurableWrite) -> Result<Stored, LaneError>;
 
     /// What is stored for this message already.
     async fn evidence(&self, key: &MessageKey) -> Result<Option<Evidence>, LaneError>;
@@ -45,7 +45,7 @@ pub trait DurableLane: Send + Sync {
     /// Keeps what could not be governed, with all its content, for people.
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError>;
 
-    /// Bytes that a parcel's payload may have.
+    /// Bytes that a delivery's payload may have.
     fn payload_max(&self) -> usize;
 }
 
@@ -61,11 +61,11 @@ pub enum Accepted {
 
 /// One message to one or several durable inboxes.
 #[derive(Debug)]
-pub struct Shipment {
+pub struct DurableWrite {
     pub key: MessageKey,
     pub decision_id: String,
     /// At least one.
-    pub parcels: Vec<Parcel>,
+    pub deliveries: Vec<Delivery>,
     /// A broadcast. Of what an earlier attempt has stored in part, the rest is stored.
     pub to_each: bool,
     /// W3C trace context for the recipient.
@@ -128,7 +128,7 @@ pub struct Notice {
     pub stage: OutcomeStage,
     /// For [`OutcomeStage::Delivered`], [`Evidence::last`] as far as it is known.
     pub after: u64,
-    /// As for a shipment.
+    /// As for a write.
     pub not_after: Instant,
     /// Of the message's content. Kept with the sender's own outcome alone: of what is redacted from a
     /// recipient, the digest would tell.

@@ -7,10 +7,18 @@ use crate::{
     deliberation::LogError,
     domain::{MessageId, Reason},
     rejection::Rejection,
+    state::StoreError,
 };
 
 pub(super) fn used_before(id: &MessageId) -> Rejection {
     Rejection::new(Reason::DuplicateMessage, format!("message_id {id} was used before for another message"))
+}
+
+/// Of agents.
+pub fn registry_unavailable(error: StoreError) -> Rejection {
+    tracing::warn!(%error, "registry unavailable");
+    Rejection::new(Reason::RegistryUnavailable, "the registry of agents does not answer")
+        .after(Duration::from_millis(500))
 }
 
 pub(super) fn of_lane(error: LaneError) -> Rejection {

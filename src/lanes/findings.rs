@@ -101,7 +101,7 @@ impl<'a> Findings<'a> {
             Ok(Outcome::Queued) => Verdict {
                 status: Status::Stored,
                 reason: Reason::Stored,
-                detail: "kept; the verdict follows as an outcome".to_owned(),
+                detail: self.kept(),
                 ..self.verdict()
             },
             Ok(Outcome::Parked(id, why)) => Verdict {
@@ -121,6 +121,12 @@ impl<'a> Findings<'a> {
             },
         };
         Answer { verdict, encoding: self.encoding, repeat: false }
+    }
+
+    fn kept(&self) -> String {
+        let unread = self.impact.as_ref().is_some_and(|impact| impact.unscored.is_some());
+        let why = if unread { ", since reading it takes longer than a sender waits" } else { "" };
+        format!("kept{why}; the verdict follows as an outcome")
     }
 
     /// The verdict as it will be if it reaches them.

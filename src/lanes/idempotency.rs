@@ -44,7 +44,7 @@ impl Attempt<'_> {
         let (key, digest) = (decoded.key(), decoded.digest());
         // Bounded by the message's deadline, which cancels this wait.
         loop {
-            match self.lanes.idempotency.claim(key, digest).await.map_err(unavailable)? {
+            match self.lanes.idempotency.claim(key, digest).await.map_err(claims_unavailable)? {
                 Claim::Mine { token } => {
                     self.claimed(decoded, token);
                     return Ok(None);
@@ -60,7 +60,7 @@ impl Attempt<'_> {
                     return self.earlier_or_parked(decoded).await;
                 }
                 Claim::Settled { verdict } => {
-                    let verdict = stored(&verdict).ok_or_else(|| unavailable(unreadable()))?;
+                    let verdict = stored(&verdict).ok_or_else(|| claims_unavailable(unreadable()))?;
                     return Ok(Some(Outcome::Repeat(Box::new(verdict))));
                 }
                 Claim::Conflict => return Err(used_before(&key.message)),
@@ -104,7 +104,7 @@ impl Attempt<'_> {
 
     /// The verdict of a delivery that was made or begun, as it was recorded ahead of it.
     async fn recorded_before(&self, decoded: &Decoded) -> Result<Option<Verdict>, Rejection> {
-        let last = self.lanes.courier.last_intent(decoded.key()).await.map_err(|error| {
+        let last = self.lanes.live.last_intent(decoded.key()).await.map_err(|error| {
             tracing::warn!(%error, "records unreadable");
             unknown()
         })?;
@@ -118,15 +118,15 @@ impl Attempt<'_> {
         (id, why): (DeliberationId, String),
     ) -> Result<Outcome, Rejection> {
         let (key, digest, store) = (decoded.key(), decoded.digest(), &self.lanes.idempotency);
-        match store.claim(key, digest).await.map_err(unavailable)? {
+        match store.claim(key, digest).await.map_err(claims_unavailable)? {
             Claim::Mine { token } => {
                 let answer = self.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
                 let bytes = wire::encode_verdict(&answer.verdict, Encoding::MessagePack);
                 let longer = deliberated_for(decoded);
-                store.settle(key, digest, token, &bytes, longer).await.map_err(unavailable)?;
+                store.settle(key, digest, token, &bytes, longer).await.map_err(claims_unavailable)?;
             }
             // Sent before: that has a verdict of its own, or is about to. The doubt about it stays.
-            Claim::TakenOver { token } => store.release(key, token).await.map_err(unavailable)?,
+            Claim::TakenOver { token } => store.release(key, token).await.map_err(claims_unavailable)?,
             Claim::Pending { .. } | Claim::Settled { .. } | Claim::Conflict | Claim::Doubtful => {}
         }
         Ok(Outcome::Parked(id, why))
@@ -168,7 +168,7 @@ fn unreadable() -> StoreError {
     StoreError::Unexpected { found: "a verdict that cannot be read".to_owned() }
 }
 
-fn unavailable(error: StoreError) -> Rejection {
+fn claims_unavailable(error: StoreError) -> Rejection {
     tracing::warn!(%error, "idempotency store unavailable");
     Rejection::new(
         Reason::IdempotencyUnavailable,

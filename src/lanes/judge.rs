@@ -4,7 +4,7 @@ use super::{attempt::Attempt, lookup};
 use crate::{
     domain::Impact,
     governance::{Checked, Decoded, Judging, Plan, Purpose},
-    impact::{Need, Unassessed},
+    impact::{Need, Patience, Unassessed},
     rejection::Rejection,
     telemetry::Stage,
 };
@@ -36,7 +36,7 @@ impl Attempt<'_> {
                 Judging::NeedsModel(permitted) => {
                     self.findings.policy_revision = permitted.policy_revision().cloned();
                     let impact = match permitted.need() {
-                        Some(need) => Some(self.score(decoded, need).await),
+                        Some(need) => Some(self.score(decoded, need, purpose.mode.patience()).await),
                         None => None,
                     };
                     permitted.scored(impact)?
@@ -61,7 +61,12 @@ impl Attempt<'_> {
     }
 
     /// How much harm it could do, after what its sender has sent. Judged twice, it is observed once.
-    async fn score(&mut self, decoded: &Decoded, need: Need) -> Result<Impact, Unassessed> {
+    async fn score(
+        &mut self,
+        decoded: &Decoded,
+        need: Need,
+        patience: Patience,
+    ) -> Result<Impact, Unassessed> {
         let (message, tenant, assessor) = (decoded.message(), decoded.tenant(), &self.lanes.assessor);
         let observation = match self.sender.observation.take() {
             Some(observation) => observation,
@@ -69,7 +74,7 @@ impl Attempt<'_> {
         };
         let past = observation.past();
         self.sender.observation = Some(observation);
-        let impact = assessor.assess(message, tenant, past, need, self.now()).await;
+        let impact = assessor.assess(message, tenant, past, need, patience, self.now()).await;
         self.findings.assessed(&impact);
         self.measured.passed(Stage::Impact);
         impact

@@ -1,16 +1,16 @@
 //! Who is registered of those that a message could reach, and what does the policy say of each?
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::rotation::Rotation;
+use super::{errors::registry_unavailable, rotation::Rotation};
 use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, Reason, TenantId},
     governance::{Addressed, Lookup, Unaddressed, View},
     policy::{Gate, Permit},
     rejection::Rejection,
-    state::{Registry, StoreError},
+    state::Registry,
 };
 
 /// Holders tried for one message to a capability.
@@ -28,11 +28,13 @@ pub(super) async fn find(
     asks: &Unaddressed<'_>,
 ) -> Result<View, Rejection> {
     let (message, tenant) = (asks.decoded().message(), &asks.decoded().tenant().id);
-    let sender = registry.agent(tenant, &message.sender).await.map_err(unavailable)?;
+    let sender = registry.agent(tenant, &message.sender).await.map_err(registry_unavailable)?;
     let recipients = match asks.lookup() {
-        Lookup::Agent(id) => registry.agent(tenant, id).await.map_err(unavailable)?.into_iter().collect(),
+        Lookup::Agent(id) => {
+            registry.agent(tenant, id).await.map_err(registry_unavailable)?.into_iter().collect()
+        }
         Lookup::Holders(capability) => {
-            let holders = registry.holders(tenant, capability).await.map_err(unavailable)?;
+            let holders = registry.holders(tenant, capability).await.map_err(registry_unavailable)?;
             let chosen = rotation.choose(tenant, capability, &holders, &message.sender, HOLDERS_TRIED_MAX);
             records(registry, tenant, chosen, Some(capability)).await?
         }
@@ -41,7 +43,7 @@ pub(super) async fn find(
                 Some(capability) => registry.holders(tenant, capability).await,
                 None => registry.agents(tenant).await,
             };
-            let matching = asks.matching(&ids.map_err(unavailable)?, filter)?;
+            let matching = asks.matching(&ids.map_err(registry_unavailable)?, filter)?;
             records(registry, tenant, matching, filter.capability.as_ref()).await?
         }
     };
@@ -81,14 +83,8 @@ async fn records(
         if at % RECORDS_AT_ONCE == RECORDS_AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
-        let record = registry.agent(tenant, &id).await.map_err(unavailable)?;
+        let record = registry.agent(tenant, &id).await.map_err(registry_unavailable)?;
         found.extend(record.filter(|record| capability.is_none_or(|it| record.capabilities.contains(it))));
     }
     Ok(found)
-}
-
-fn unavailable(error: StoreError) -> Rejection {
-    tracing::warn!(%error, "registry unavailable");
-    Rejection::new(Reason::RegistryUnavailable, "the registry of agents does not answer")
-        .after(Duration::from_millis(500))
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{courier::Parcel, decode::not_computed};
+use super::{decode::not_computed, live::Delivery};
 use crate::{
     cpu::{Cpu, Work},
     domain::{Encoding, Message, Missed, Reach, Reason},
@@ -21,26 +21,26 @@ pub(super) async fn durably(
     to: Addressees,
     decoded: &Decoded,
     payload_max: usize,
-) -> Result<(Vec<Parcel>, Reach), Rejection> {
+) -> Result<(Vec<Delivery>, Reach), Rejection> {
     let mut packer = Packer::new(cpu, decoded, payload_max);
     let Addressees { permits, mut missed, fanout, durable_encodings, .. } = to;
-    let mut parcels = Vec::with_capacity(permits.len());
+    let mut deliveries = Vec::with_capacity(permits.len());
     for permit in permits {
         let agent = permit.recipient().clone();
         match (packer.pack(permit, durable_encodings.get(&agent).copied()).await, fanout) {
-            (Ok(parcel), Fanout::FirstThatListens) => {
+            (Ok(delivery), Fanout::FirstThatListens) => {
                 let reach = Reach { delivered: 1, agent: Some(agent), durable: true, ..Reach::default() };
-                return Ok((vec![parcel], reach));
+                return Ok((vec![delivery], reach));
             }
-            (Ok(parcel), Fanout::EachOfThem) => parcels.push(parcel),
+            (Ok(delivery), Fanout::EachOfThem) => deliveries.push(delivery),
             (Err(rejection), Fanout::FirstThatListens) => return Err(rejection),
             (Err(rejection), _) if rejection.reason != Reason::TooLarge => return Err(rejection),
             (Err(rejection), Fanout::EachOfThem) => missed.push(Missed { agent, reason: rejection.reason }),
         }
     }
-    match parcels.len() {
+    match deliveries.len() {
         0 => Err(nobody_listens("none of the matching agents may get it".to_owned())),
-        delivered => Ok((parcels, Reach { durable: true, ..reach(delivered, missed) })),
+        delivered => Ok((deliveries, Reach { durable: true, ..reach(delivered, missed) })),
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn reach(delivered: usize, mut missed: Vec<Missed>) -> Reach {
     }
 }
 
-/// Makes parcels of one message; recipients with the same encoding and redaction share the bytes.
+/// Makes deliveries of one message; recipients with the same encoding and redaction share the bytes.
 pub(super) struct Packer<'a> {
     cpu: &'a Cpu,
     decoded: &'a Decoded,
@@ -73,7 +73,7 @@ impl<'a> Packer<'a> {
         &mut self,
         permit: Permit,
         wanted: Option<Encoding>,
-    ) -> Result<Parcel, Rejection> {
+    ) -> Result<Delivery, Rejection> {
         let encoding = wanted.unwrap_or(self.decoded.body().encoding);
         let payload = self.payload(encoding, &permit.obligations().redact).await?;
         if payload.len() > self.payload_max {
@@ -87,7 +87,7 @@ impl<'a> Packer<'a> {
                 ),
             ));
         }
-        Ok(Parcel { permit, payload, encoding })
+        Ok(Delivery { permit, payload, encoding })
     }
 
     async fn payload(&mut self, encoding: Encoding, hidden: &BTreeSet<String>) -> Result<Bytes, Rejection> {

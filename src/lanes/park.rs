@@ -26,11 +26,11 @@ impl Attempt<'_> {
         &mut self,
         decoded: &Decoded,
         parking: &Parking<'_>,
-        tell: bool,
+        notify: bool,
     ) -> Result<Outcome, Rejection> {
         let parked = self.append(decoded, parking).await?;
         self.count();
-        match tell {
+        match notify {
             true => {
                 self.keep_claim_for(deliberated_for(decoded));
                 self.notify_parked(decoded.key(), parked).await

@@ -6,8 +6,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     admission::Admission,
-    courier::Courier,
     durable::DurableLane,
+    live::LiveTransport,
     questions::Questions,
     request::{Limits, Tenants},
     retry::RetryGrace,
@@ -40,7 +40,7 @@ pub struct Lanes {
     pub assessor: Assessor,
     pub rotation: Rotation,
     pub questions: Arc<Questions>,
-    pub courier: Arc<dyn Courier>,
+    pub live: Arc<dyn LiveTransport>,
     pub lane: Arc<dyn DurableLane>,
     pub deliberations: Arc<dyn DeliberationLog>,
     /// Whose approved messages were kept waiting by the bus itself.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rand::Rng as _;
 use tokio::sync::oneshot;
 
-use super::courier::{AnswerTo, Parcel};
+use super::live::{AnswerTo, Delivery};
 use crate::{
     domain::{AgentId, Encoding, MessageId, MessageType, Reason, TenantId},
     rejection::Rejection,
@@ -68,8 +68,8 @@ pub struct Asked {
 
 /// What came of an answer, for the asker.
 pub(super) enum Given {
-    /// It may go to the asker: the parcel holds the permit.
-    Answer(Box<Parcel>),
+    /// It may go to the asker: the delivery holds the permit.
+    Answer(Box<Delivery>),
     Refused(Rejection),
 }
 

@@ -8,15 +8,16 @@ use rand::Rng as _;
 use super::backoff::{doubling, jittered};
 use crate::{
     domain::{Reason, TenantId},
+    impact::LONG_DEADLINE_MAX,
     rejection::Rejection,
 };
 
 /// Times that a queued message is governed before it is given up, unless the bus itself is in trouble.
 pub const ATTEMPTS_MAX: u64 = 5;
 
-/// For one attempt: below the consumer's `ack_wait` with all that follows it, and long enough for a store
-/// that does not answer to be known as that. By the fast lane's deadline it would be the message's fault.
-pub(super) const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
+/// For one attempt: enough for the longest text, and for a store that does not answer to be known as that. By the
+/// fast lane's deadline it would be the message's fault.
+pub(super) const ATTEMPT_WITHIN: Duration = LONG_DEADLINE_MAX.saturating_add(Duration::from_secs(5));
 /// Parts of the time to give up that pass between the attempts.
 const WAITS: [u32; ATTEMPTS_MAX as usize - 1] = [1, 4, 15, 40];
 /// What waits for the bus to be well again is tried as often as this, at least.

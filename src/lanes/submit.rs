@@ -2,8 +2,6 @@
 
 use super::{
     attempt::Attempt,
-    durable::Accepted,
-    errors::{of_lane, used_before},
     findings::Outcome,
     parts::Lanes,
     request::{Answer, Request},
@@ -24,14 +22,6 @@ impl Attempt<'_> {
         let admitted = self.admit()?;
         let decoded = self.decode(admitted).await?;
         self.check(&decoded)?;
-        let (key, lane) = (decoded.key(), &self.lanes.lane);
-        match lane.accept(key, decoded.digest(), self.request).await.map_err(of_lane)? {
-            Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Queued),
-            Accepted::Repeat(Some(verdict)) => {
-                let stands = self.lanes.stands(key, *verdict).await.map_err(of_lane)?;
-                Ok(Outcome::Repeat(Box::new(stands)))
-            }
-            Accepted::Conflict => Err(used_before(&key.message)),
-        }
+        self.queue(&decoded).await
     }
 }

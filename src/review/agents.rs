@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::answered;
 use crate::{
     domain::{AgentId, Encoding, Reason, Tenant, Verb},
-    lanes::{Admission, Request, Tenants},
+    lanes::{Admission, Request, Tenants, registry_unavailable},
     rejection::Rejection,
-    state::{Registration, Registry, StoreError},
+    state::{Registration, Registry},
     telemetry::Metrics,
     wire::{self, FindRequest, FoundAgent, RegisterRequest, RegistryReply},
 };
@@ -87,7 +87,12 @@ impl Agents {
         owns(sender, request.agent.as_ref())?;
         request.check(tenant.limits.capabilities.as_ref())?;
         let record = request.into_record(sender.clone());
-        match self.registry.register(&tenant.id, &record, tenant.limits.agents).await.map_err(unavailable)? {
+        match self
+            .registry
+            .register(&tenant.id, &record, tenant.limits.agents)
+            .await
+            .map_err(registry_unavailable)?
+        {
             Registration::Registered { ttl } => Ok(RegistryReply::Live { ttl }),
             Registration::QuotaExceeded { agents } => Err(Rejection::new(
                 Reason::QuotaExceeded,
@@ -109,7 +114,7 @@ impl Agents {
         named: Option<&AgentId>,
     ) -> Result<RegistryReply, Rejection> {
         owns(sender, named)?;
-        match self.registry.heartbeat(&tenant.id, sender).await.map_err(unavailable)? {
+        match self.registry.heartbeat(&tenant.id, sender).await.map_err(registry_unavailable)? {
             true => Ok(RegistryReply::Live { ttl: self.ttl }),
             false => Err(not_registered(sender)),
         }
@@ -122,7 +127,7 @@ impl Agents {
         named: Option<&AgentId>,
     ) -> Result<RegistryReply, Rejection> {
         owns(sender, named)?;
-        match self.registry.unregister(&tenant.id, sender).await.map_err(unavailable)? {
+        match self.registry.unregister(&tenant.id, sender).await.map_err(registry_unavailable)? {
             true => Ok(RegistryReply::Done),
             false => Err(not_registered(sender)),
         }
@@ -134,12 +139,12 @@ impl Agents {
             Some(capability) => self.registry.holders(&tenant.id, capability).await,
             None => self.registry.agents(&tenant.id).await,
         }
-        .map_err(unavailable)?;
+        .map_err(registry_unavailable)?;
         let matching: Vec<&AgentId> =
             ids.iter().filter(|id| asked.agent.as_ref().is_none_or(|agent| agent == *id)).collect();
         let mut agents = Vec::with_capacity(matching.len().min(RegistryReply::AGENTS_MAX));
         for id in matching.iter().take(RegistryReply::AGENTS_MAX) {
-            let record = self.registry.agent(&tenant.id, id).await.map_err(unavailable)?;
+            let record = self.registry.agent(&tenant.id, id).await.map_err(registry_unavailable)?;
             // An index only says where to look.
             let record = record
                 .filter(|record| asked.capability.as_ref().is_none_or(|it| record.capabilities.contains(it)));
@@ -168,12 +173,6 @@ fn owns(sender: &AgentId, named: Option<&AgentId>) -> Result<(), Rejection> {
 
 fn not_registered(agent: &AgentId) -> Rejection {
     Rejection::new(Reason::NotRegistered, format!("agent {agent} is not registered, or not any more"))
-}
-
-fn unavailable(error: StoreError) -> Rejection {
-    tracing::warn!(%error, "registry unavailable");
-    Rejection::new(Reason::RegistryUnavailable, "the registry of agents does not answer")
-        .after(Duration::from_millis(500))
 }
 
 #[cfg(test)]

@@ -9,16 +9,16 @@ use bytes::Bytes;
 use rand::Rng as _;
 use tokio::time::Instant;
 
-use super::{answered, lists::Lists, parked};
+use super::{answered, parked, single_flight::SingleFlight};
 use crate::{
     audit::{Body, Place, Record, Vote},
     cpu::{Cpu, Work},
-    deliberation::{Appended, Case, DeliberationLog, Head, LogError, Tally},
+    deliberation::{Appended, Case, DeliberationLog, LogError, Summary, Tally},
     domain::{
         AgentId, DeliberationId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant,
         Timestamp, Verb,
     },
-    lanes::{Admission, Courier, Request, Tenants, not_computed},
+    lanes::{Admission, LiveTransport, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
     wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRequest},
@@ -37,14 +37,14 @@ pub struct Reviewers {
     pub log: Arc<dyn DeliberationLog>,
     pub tenants: Arc<dyn Tenants>,
     pub admission: Arc<Admission>,
-    pub courier: Arc<dyn Courier>,
+    pub live: Arc<dyn LiveTransport>,
     pub metrics: Arc<Metrics>,
     pub limits: wire::Limits,
     pub clock: fn() -> Timestamp,
     /// From the request to its answer.
     pub deadline: Duration,
     pub node: String,
-    pub lists: Lists,
+    pub single_flight: SingleFlight,
     pub cpu: Arc<Cpu>,
 }
 
@@ -120,11 +120,12 @@ impl Reviewers {
         reader: &AgentId,
         asked: Instant,
     ) -> Result<ReviewReply, Rejection> {
-        let open = self.lists.share(&tenant.id, asked, || self.log.open(&tenant.id, READ_MAX));
-        let open = open.await.map_err(unavailable)?;
-        let seen: Vec<&Arc<Head>> = open.iter().filter(|head| sees(&head.case, reader)).collect();
+        let open = self.single_flight.share(&tenant.id, asked, || self.log.open(&tenant.id, READ_MAX));
+        let open = open.await.map_err(deliberations_unavailable)?;
+        let seen: Vec<&Arc<Summary>> = open.iter().filter(|summary| sees(&summary.case, reader)).collect();
         let listed = seen.iter().take(ReviewReply::LISTED_MAX);
-        let listed = listed.map(|head| self.docketed(&head.case, head.message_type, &head.to, reader));
+        let listed =
+            listed.map(|summary| self.docketed(&summary.case, summary.message_type, &summary.to, reader));
         Ok(ReviewReply::List { listed: listed.collect(), total: seen.len() })
     }
 
@@ -135,7 +136,7 @@ impl Reviewers {
         reader: &AgentId,
         id: &DeliberationId,
     ) -> Result<ReviewReply, Rejection> {
-        let case = self.log.load(&tenant.id, id).await.map_err(unavailable)?;
+        let case = self.log.load(&tenant.id, id).await.map_err(deliberations_unavailable)?;
         let case = case.filter(|case| sees(case, reader)).ok_or_else(unknown)?;
         let (bytes, tenant) = (case.parked.message.len(), case.parked.tenant.clone());
         let read = move || {
@@ -144,7 +145,7 @@ impl Reviewers {
         };
         let read = self.cpu.run_sized(bytes, &tenant, Work::Decode, read).await;
         let (case, message) = read.map_err(|why| not_computed(&why))?;
-        let message = message.map_err(unavailable)?;
+        let message = message.map_err(deliberations_unavailable)?;
         Ok(ReviewReply::Show(Box::new(Docket {
             about: self.docketed(&case, message.message.message_type, &message.message.to, reader),
             message,
@@ -207,7 +208,7 @@ impl Reviewers {
             if attempt > 0 {
                 tokio::time::sleep(jitter()).await;
             }
-            let case = self.log.load(&tenant.id, &vote.id).await.map_err(unavailable)?;
+            let case = self.log.load(&tenant.id, &vote.id).await.map_err(deliberations_unavailable)?;
             // First of all: what a refusal says of it is for those who take part.
             let case = case.filter(|case| sees(case, voter)).ok_or_else(unknown)?;
             if unconfirmed.is_some_and(|at| case.votes.iter().any(|it| it.voter == *voter && it.at == at)) {
@@ -219,7 +220,7 @@ impl Reviewers {
             let now = (self.clock)();
             // Nobody votes on what its time has changed, before that is in the log.
             if let Some(due) = case.tick(now) {
-                self.log.append(&case, &due).await.map_err(unavailable)?;
+                self.log.append(&case, &due).await.map_err(deliberations_unavailable)?;
                 continue;
             }
             let event = case
@@ -229,10 +230,12 @@ impl Reviewers {
                 Ok(Appended::Now) => return Ok(counted(case, event)),
                 Ok(Appended::Conflict) => {}
                 Err(LogError::Unconfirmed) => unconfirmed = Some(now),
-                Err(error) => return Err(unavailable(error)),
+                Err(error) => return Err(deliberations_unavailable(error)),
             }
         }
-        Err(unavailable(LogError::Refused(format!("the log grew {CONFLICTS_MAX} times meanwhile"))))
+        Err(deliberations_unavailable(LogError::Refused(format!(
+            "the log grew {CONFLICTS_MAX} times meanwhile"
+        ))))
     }
 
     fn record(&self, tenant: &Tenant, voter: &AgentId, vote: &VoteRequest, voted: &Result<Voted, Rejection>) {
@@ -254,7 +257,7 @@ impl Reviewers {
         // A vote bears no message id of its voter's.
         let place = Place::Message { sender: voter, message: None, claimed: false };
         let record = Record::new((self.clock)(), &tenant.id, &self.node, body);
-        if let Err(error) = self.courier.record(record.entry(place)) {
+        if let Err(error) = self.live.record(record.entry(place)) {
             self.metrics.record_dropped();
             tracing::warn!(%error, deliberation = %vote.id, "vote not recorded");
         }
@@ -294,7 +297,7 @@ fn unknown() -> Rejection {
     )
 }
 
-fn unavailable(error: LogError) -> Rejection {
+fn deliberations_unavailable(error: LogError) -> Rejection {
     tracing::warn!(%error, "deliberations unavailable");
     Rejection::new(Reason::DeliberationUnavailable, "deliberations cannot be read or written at the moment")
         .after(Duration::from_millis(500))

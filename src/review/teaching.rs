@@ -92,10 +92,10 @@ impl Thresholds {
             to: *to,
             reason: Cow::Borrowed(reason),
         };
-        let record = Record::new(*at, &tenant.id, &self.node, Body::Threshold(moved))
-            .entry(Place::Threshold(deliberation));
+        let record = Record::new(*at, &tenant.id, &self.node, Body::Threshold(moved));
+        let record = record.entry(Place::Threshold(deliberation));
         for attempt in 1..=RECORDS_MAX {
-            match self.store.record(&record).await {
+            match self.store.record(record.clone()).await {
                 Ok(()) => return,
                 Err(error) if attempt == RECORDS_MAX => {
                     self.metrics.record_dropped();

@@ -1,4 +1,4 @@
-//! What the use cases stand on in their tests: logs, a directory and a courier in this process.
+//! What the use cases stand on in their tests: logs, a directory and a transport in this process.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -8,18 +8,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::AllTenants;
 use crate::{
     audit,
-    deliberation::{Appended, Case, DeliberationLog, Head, LogError},
+    deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
     domain::{
         AgentId, DeliberationId, Event, MessageType, Parked, Recipient, Rule, RuleKind, Tenant, TenantId,
         Timestamp, Voter, Why,
     },
-    lanes::{Courier, CourierError, Dispatch, Handover, Tenants},
+    lanes::{Dispatch, Handover, LiveError, LiveTransport, Tenants},
     state::MessageKey,
 };
 
@@ -41,6 +40,7 @@ pub(super) fn parked(voters: &[&str]) -> Parked {
     let message = serde_json::json!({
         "message_id": "m-1", "to": { "agent": "worker" }, "message_type": "command",
         "content": { "text": "open the gate" }, "constitutional_hash": "cdd01ef066bc6cf2",
+        "created_at": 1_790_000_000_000_u64,
     });
     Parked {
         id: "0123456789abcdef01234567".parse().unwrap(),
@@ -123,17 +123,17 @@ impl DeliberationLog for MemoryLog {
         self.failure().map_or(Ok(appended), Err)
     }
 
-    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Head>>, LogError> {
+    async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Summary>>, LogError> {
         let ids: Vec<DeliberationId> = self.logs.lock().keys().take(limit).cloned().collect();
-        let mut heads = Vec::new();
+        let mut summaries = Vec::new();
         for id in ids {
             let case = self.load(tenant, &id).await?.filter(|case| case.decision.is_none());
-            heads.extend(case.map(|case| {
+            summaries.extend(case.map(|case| {
                 let (message_type, to) = (MessageType::Command, Recipient::Agent("worker".parse().unwrap()));
-                Arc::new(Head { case, place: 1, message_type, to })
+                Arc::new(Summary { case, place: 1, message_type, to })
             }));
         }
-        Ok(heads)
+        Ok(summaries)
     }
 }
 
@@ -157,20 +157,20 @@ impl AllTenants for One {
 
 /// Keeps records, and delivers nothing.
 #[derive(Default)]
-pub(super) struct Records(pub(super) Mutex<Vec<Bytes>>);
+pub(super) struct Records(pub(super) Mutex<Vec<audit::Entry>>);
 
 #[async_trait]
-impl Courier for Records {
-    async fn deliver(&self, _: Dispatch) -> Result<Vec<Handover>, CourierError> {
-        Err(CourierError::NotConnected)
+impl LiveTransport for Records {
+    async fn deliver(&self, _: Dispatch) -> Result<Vec<Handover>, LiveError> {
+        Err(LiveError::NotConnected)
     }
 
-    fn record(&self, entry: audit::Entry) -> Result<(), CourierError> {
-        self.0.lock().push(entry.payload().clone());
+    fn record(&self, record: audit::Entry) -> Result<(), LiveError> {
+        self.0.lock().push(record);
         Ok(())
     }
 
-    async fn last_intent(&self, _: &MessageKey) -> Result<Option<audit::Record<'static>>, CourierError> {
+    async fn last_intent(&self, _: &MessageKey) -> Result<Option<audit::Record<'static>>, LiveError> {
         Ok(None)
     }
 

@@ -62,7 +62,7 @@ pub trait LearnedStore: Send + Sync {
     async fn write(&self, tenant: &TenantId, revision: u64, entry: &Entry) -> Result<Written, LearnedError>;
 
     /// Keeps the record of a change, once however often it is sent.
-    async fn record(&self, record: &audit::Entry) -> Result<(), LearnedError>;
+    async fn record(&self, record: audit::Entry) -> Result<(), LearnedError>;
 }
 
 /// Why the store did not do it.

@@ -2,5 +2,6 @@
 
 mod impact;
 mod learning;
+mod long_texts;
 mod past;
 mod policy;

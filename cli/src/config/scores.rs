@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentbus::impact::{
-    Semantic, SemanticScorer, Settings, Unscored, Words,
+    Patience, Semantic, SemanticScorer, Settings, Unscored, Words,
     reference::{self, Reference, Text},
     semantic::Prepared,
 };
@@ -45,7 +45,7 @@ async fn measure(scorer: &dyn SemanticScorer) -> anyhow::Result<Reference> {
     let mut scores = Vec::new();
     for Text { text, level } in reference::texts()? {
         let message = bare_message(&text)?;
-        scores.push((level, patient(scorer, scorer.read(&message)?).await?.score));
+        scores.push((level, patient(scorer, scorer.read(&message, Patience::RoundTrip)?).await?.score));
     }
     Ok(Reference::of(scorer.name(), scores))
 }

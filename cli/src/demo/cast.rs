@@ -13,8 +13,8 @@ use agentbus::{
     client::{AgentClient, ClientError, Patience, is_delivery},
     domain::{Reason, Tenant, Verb, Verdict},
     shutdown::Shutdown,
-    tenants::{Seed, User},
 };
+use agentbus_testkit::agents;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, future::join_all};
 use serde_json::Value;
@@ -70,9 +70,7 @@ impl Cast {
         for tenant in tenants {
             for agent in tenant.agents.keys() {
                 let who = Who { tenant: tenant.id.clone(), agent: agent.clone() };
-                let user = User::Agent(tenant.id.clone(), agent.clone());
-                let seed = Seed::read(&user.seed_path(dir))?;
-                let client = AgentClient::connect(url, agent, seed.reveal()).await?;
+                let client = agents::connect(url, dir, tenant.id.as_str(), agent.as_str()).await?;
                 actors.push(Actor { role: part(&who), who, client });
             }
         }
@@ -184,12 +182,7 @@ impl Actor {
                             .map(|value| value.as_str())
                             .unwrap_or_default()
                     };
-                    ledger.received(
-                        &who,
-                        header("Agentbus-Tenant"),
-                        header("Agentbus-Sender"),
-                        header("Agentbus-Message-Id"),
-                    );
+                    ledger.received(&who, header);
                 } else {
                     ledger.dropped(&who);
                 }

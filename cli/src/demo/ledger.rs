@@ -1,52 +1,51 @@
-//! Does it all add up? Keeps what was sent, what the bus said, and what arrived, and compares.
+//! Does it all add up? Counts what the demo shows, and keeps the books that the checker compares in the end.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     time::{Duration, Instant},
 };
 
-use agentbus::domain::{AgentId, Reason, TenantId, Verdict};
+use agentbus::domain::{Reason, Verdict};
+use agentbus_testkit::{
+    books::{Books as Seens, Fate, Key, Seen, To},
+    checker::{self, Fault, Records, What},
+};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
 use super::letter::{Letter, Routing};
 use crate::context::Who;
 
-/// Messages kept; the demo sends far fewer.
+/// Messages and deliveries kept; the demo has far fewer.
 const MESSAGES_MAX: usize = 20_000;
 /// Discrepancies told one by one.
 const TOLD_MAX: usize = 20;
 /// Three significant digits up to a minute.
 const LATENCY_MAX_US: u64 = 60_000_000;
 
-/// A message as tenant, sender and id, which is how the bus tells messages apart.
-type Key = (TenantId, AgentId, String);
-
 /// Everything that happened. Clones share it through `Arc`.
 pub(super) struct Ledger {
+    seen: Seens,
     // A plain lock: held for a few moves in memory, never over an await.
     inner: Mutex<Inner>,
 }
 
+#[derive(Default)]
 struct Inner {
-    outcomes: HashMap<Key, Settled>,
-    receipts: HashMap<Key, Vec<Who>>,
+    /// Of each message the first.
+    decisions: HashMap<Key, String>,
+    /// Sent while a node was killed, and the answer took a retry.
+    retried: HashSet<Key>,
     reasons: BTreeMap<Reason, u64>,
     latencies: BTreeMap<Series, Histogram<u64>>,
     dropped: BTreeMap<String, u64>,
     wrong: Vec<String>,
     wrong_total: u64,
     deliveries: u64,
+    promised: u64,
+    outcomes: u64,
     messages: u64,
     repeats: u64,
-}
-
-/// What the bus said the first time.
-struct Settled {
-    decision: String,
-    delivered: u32,
-    /// Was sent while a node was killed, and its answer took a retry.
-    retried: bool,
 }
 
 /// What a latency belongs to.
@@ -73,39 +72,24 @@ pub(super) struct Counts {
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self {
-            inner: Mutex::new(Inner {
-                outcomes: HashMap::new(),
-                receipts: HashMap::new(),
-                reasons: BTreeMap::new(),
-                latencies: BTreeMap::new(),
-                dropped: BTreeMap::new(),
-                wrong: Vec::new(),
-                wrong_total: 0,
-                deliveries: 0,
-                messages: 0,
-                repeats: 0,
-            }),
-        }
+        Self { seen: Seens::in_memory(), inner: Mutex::default() }
     }
 
-    /// An inbox got a message that bears the bus's delivery header.
-    pub(super) fn received(&self, by: &Who, tenant: &str, sender: &str, message_id: &str) {
+    /// An inbox got a message that bears the bus's delivery header; `header` reads the others.
+    pub(super) fn received<'a>(&self, by: &Who, header: impl Fn(&str) -> &'a str) {
         let mut inner = self.inner.lock();
         inner.deliveries += 1;
-        if tenant != by.tenant.as_str() {
-            inner.wrong(format!("{by} got message {message_id} of tenant {tenant}"));
+        if inner.deliveries > MESSAGES_MAX as u64 {
+            return inner.wrong("more messages than the demo keeps".to_owned());
         }
-        let (Ok(tenant), Ok(sender)) = (tenant.parse(), sender.parse()) else {
-            return inner.wrong(format!("{by} got a delivery without readable headers"));
-        };
-        let full = inner.receipts.len() >= MESSAGES_MAX;
-        match full {
-            true => inner.wrong("more messages than the demo keeps".to_owned()),
-            false => {
-                inner.receipts.entry((tenant, sender, message_id.to_owned())).or_default().push(by.clone())
-            }
-        }
+        let [tenant, sender, message] =
+            ["Tenant", "Sender", "Message-Id"].map(|name| header(&format!("Agentbus-{name}")).to_owned());
+        self.seen.write(Seen::Received {
+            key: Key { tenant, sender, message },
+            tenant: by.tenant.to_string(),
+            recipient: by.agent.to_string(),
+            decision: header("Agentbus-Decision").to_owned(),
+        });
     }
 
     /// An inbox got something that is not from the bus.
@@ -131,45 +115,53 @@ impl Ledger {
         retried: bool,
     ) {
         let mut inner = self.inner.lock();
-        inner.messages += 1;
-        *inner.reasons.entry(verdict.reason).or_default() += 1;
         inner.time(series, latency);
-        if !letter.expected.met_by(verdict) {
-            let found = format!("{}: {}", verdict.reason.as_str(), verdict.detail);
-            inner.wrong(format!(
-                "{} → {} {}: expected {}, found {found}",
-                letter.from,
-                letter.target,
-                letter.act,
-                letter.expected.words()
-            ));
-        }
-        if verdict.message_id.is_none() || inner.outcomes.len() >= MESSAGES_MAX {
+        if !inner.begins(letter, verdict) {
             return;
         }
-        let delivered = verdict.reach.as_ref().map_or(0, |reach| reach.delivered);
-        // A second letter under a used id is refused, and does not change what became of the first.
-        inner.outcomes.entry(key(letter)).or_insert(Settled {
+        if retried {
+            inner.retried.insert(key(letter));
+        }
+        self.seen.write(Seen::Sending { key: key(letter), to: to(letter), fate: Fate::Delivered });
+        self.seen.write(Seen::Answered {
+            key: key(letter),
+            status: verdict.status.as_str().to_owned(),
+            reason: verdict.reason.as_str().to_owned(),
             decision: verdict.decision_id.clone(),
-            delivered,
-            retried,
+            delivered: verdict.reach.as_ref().map(|reach| reach.delivered),
         });
     }
 
     /// The durable lane has taken a message; what becomes of it is told by its outcome.
     pub(super) fn submitted(&self, letter: &Letter, verdict: &Verdict) {
-        self.answered(letter, verdict, Duration::ZERO, Series::Aside, false);
+        if !self.inner.lock().begins(letter, verdict) {
+            return;
+        }
+        let reason = verdict.reason.as_str().to_owned();
+        self.seen.write(Seen::Submitting { key: key(letter), to: to(letter), fate: Fate::Delivered });
+        let status = Some(verdict.status.as_str().to_owned());
+        self.seen.write(Seen::Submitted { key: key(letter), status, reason });
     }
 
     /// The outcome of a message that was stored or parked: it says how many deliveries there are.
     pub(super) fn concluded(&self, letter: &Letter, outcome: &Verdict) {
         let mut inner = self.inner.lock();
         *inner.reasons.entry(outcome.reason).or_default() += 1;
-        let delivered = outcome.reach.as_ref().map_or(0, |reach| reach.delivered);
-        match inner.outcomes.get_mut(&key(letter)) {
-            Some(settled) => settled.delivered = delivered,
-            None => inner.wrong(format!("an outcome of {}, which was never sent", letter.message_id)),
+        if !inner.decisions.contains_key(&key(letter)) {
+            return inner.wrong(format!("an outcome of {}, which was never sent", letter.message_id));
         }
+        inner.outcomes += 1;
+        inner.promised += reach(outcome);
+        self.seen.write(Seen::Outcome {
+            tenant: letter.from.tenant.to_string(),
+            reader: letter.from.agent.to_string(),
+            message: letter.message_id.clone(),
+            sequence: inner.outcomes,
+            status: outcome.status.as_str().to_owned(),
+            reason: outcome.reason.as_str().to_owned(),
+            decision: outcome.decision_id.clone(),
+            delivered: outcome.reach.as_ref().map(|reach| reach.delivered),
+        });
     }
 
     /// The verdict on a message that was sent before; must be the same one.
@@ -177,7 +169,7 @@ impl Ledger {
         let mut inner = self.inner.lock();
         inner.repeats += 1;
         inner.time(Series::Repeat, latency);
-        let first = inner.outcomes.get(&key(letter)).map(|settled| settled.decision.clone());
+        let first = inner.decisions.get(&key(letter)).cloned();
         if first.as_deref() != Some(verdict.decision_id.as_str()) {
             inner.wrong(format!(
                 "a repeat of {} got decision {}, the first was {}",
@@ -206,8 +198,8 @@ impl Ledger {
     /// Waits until every delivery that a verdict promised has arrived, at most so long.
     pub(super) async fn settle(&self, limit: Duration) {
         let end = Instant::now() + limit;
-        while Instant::now() < end && !self.inner.lock().complete() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while Instant::now() < end && self.seen.with(checker::due) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // One that should not come would come about now.
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -216,15 +208,19 @@ impl Ledger {
     /// Compares, and closes the books.
     pub(super) fn close(&self) -> Books {
         let mut inner = self.inner.lock();
-        let found = inner.compare();
-        let unconfirmed = found.unconfirmed;
-        found.wrong.into_iter().for_each(|what| inner.wrong(what));
+        let mut unconfirmed = 0;
+        for fault in self.seen.with(|seen| checker::check(seen, Records::Unread)).faults {
+            match inner.unconfirmed(&fault) {
+                Some(deliveries) => unconfirmed += deliveries,
+                None => inner.wrong(fault.to_string()),
+            }
+        }
         Books {
             reasons: inner.reasons.clone(),
             latencies: std::mem::take(&mut inner.latencies),
             messages: inner.messages,
             repeats: inner.repeats,
-            promised: inner.outcomes.values().map(|settled| u64::from(settled.delivered)).sum(),
+            promised: inner.promised,
             deliveries: inner.deliveries,
             dropped: inner.dropped.values().sum(),
             unconfirmed,
@@ -251,12 +247,43 @@ pub(super) struct Books {
     pub(super) wrong_total: u64,
 }
 
-struct Found {
-    wrong: Vec<String>,
-    unconfirmed: u64,
-}
-
 impl Inner {
+    /// Counts a message with its first verdict. Whether the books take it.
+    fn begins(&mut self, letter: &Letter, verdict: &Verdict) -> bool {
+        self.messages += 1;
+        *self.reasons.entry(verdict.reason).or_default() += 1;
+        if !letter.expected.met_by(verdict) {
+            let found = format!("{}: {}", verdict.reason.as_str(), verdict.detail);
+            self.wrong(format!(
+                "{} → {} {}: expected {}, found {found}",
+                letter.from,
+                letter.target,
+                letter.act,
+                letter.expected.words()
+            ));
+        }
+        // A second letter under a used id is refused, and does not change what became of the first.
+        let known = self.decisions.contains_key(&key(letter));
+        if verdict.message_id.is_none() || known || self.decisions.len() >= MESSAGES_MAX {
+            return false;
+        }
+        self.decisions.insert(key(letter), verdict.decision_id.clone());
+        self.promised += reach(verdict);
+        true
+    }
+
+    /// Deliveries that a killed node had put on record and perhaps not handed over.
+    fn unconfirmed(&self, fault: &Fault) -> Option<u64> {
+        match fault.what {
+            What::NotDelivered { told, read } | What::Partly { told, read }
+                if self.retried.contains(&fault.key) =>
+            {
+                u64::from(told).checked_sub(read as u64)
+            }
+            _ => None,
+        }
+    }
+
     fn wrong(&mut self, what: String) {
         self.wrong_total += 1;
         if self.wrong.len() < TOLD_MAX {
@@ -276,50 +303,22 @@ impl Inner {
         };
         histogram.saturating_record(micros.max(1));
     }
-
-    fn arrived(&self, key: &Key) -> usize {
-        self.receipts.get(key).map_or(0, Vec::len)
-    }
-
-    fn complete(&self) -> bool {
-        self.outcomes.iter().all(|(key, settled)| self.arrived(key) >= settled.delivered as usize)
-    }
-
-    fn compare(&self) -> Found {
-        let mut found = Found { wrong: Vec::new(), unconfirmed: 0 };
-        for (key, settled) in &self.outcomes {
-            let (arrived, promised) = (self.arrived(key), settled.delivered as usize);
-            if arrived < promised && settled.retried {
-                found.unconfirmed += (promised - arrived) as u64;
-            } else if arrived != promised {
-                found.wrong.push(format!(
-                    "message {} of {}/{}: the verdict says {promised} delivered, {arrived} arrived",
-                    key.2, key.0, key.1
-                ));
-            }
-        }
-        for (key, by) in &self.receipts {
-            let mut agents: Vec<String> = by.iter().map(Who::to_string).collect();
-            agents.sort();
-            if agents.windows(2).any(|pair| pair.first() == pair.last()) {
-                found.wrong.push(format!(
-                    "message {} arrived twice at one agent: {}",
-                    key.2,
-                    agents.join(", ")
-                ));
-            }
-            if !self.outcomes.contains_key(key) {
-                found
-                    .wrong
-                    .push(format!("message {} of {}/{} arrived without a verdict", key.2, key.0, key.1));
-            }
-        }
-        found
-    }
 }
 
 fn key(letter: &Letter) -> Key {
-    (letter.from.tenant.clone(), letter.from.agent.clone(), letter.message_id.clone())
+    let Who { tenant, agent } = &letter.from;
+    Key { tenant: tenant.to_string(), sender: agent.to_string(), message: letter.message_id.clone() }
+}
+
+fn to(letter: &Letter) -> To {
+    match letter.routing {
+        Routing::Agent | Routing::Capability => To::One,
+        Routing::Broadcast => To::Many,
+    }
+}
+
+fn reach(verdict: &Verdict) -> u64 {
+    verdict.reach.as_ref().map_or(0, |reach| reach.delivered.into())
 }
 
 #[cfg(test)]
@@ -361,13 +360,23 @@ mod tests {
         }
     }
 
+    /// Of a delivery of acme/planner's.
+    fn headers<'a>(message_id: &'a str) -> impl Fn(&str) -> &'a str {
+        move |name| match name {
+            "Agentbus-Tenant" => "acme",
+            "Agentbus-Sender" => "planner",
+            "Agentbus-Message-Id" => message_id,
+            _ => "d1",
+        }
+    }
+
     /// What the books say about one message that was answered, and then received so often.
     fn books(receipts: usize, promised: u32, receiver: &str) -> Books {
         let ledger = Ledger::new();
         let (letter, verdict) = (letter("m1"), delivered("m1", promised, "d1"));
         ledger.answered(&letter, &verdict, Duration::from_micros(5), Series::Burst, false);
         for _ in 0..receipts {
-            ledger.received(&receiver.parse().unwrap(), "acme", "planner", "m1");
+            ledger.received(&receiver.parse().unwrap(), headers("m1"));
         }
         ledger.close()
     }
@@ -385,7 +394,7 @@ mod tests {
         }
 
         let ledger = Ledger::new();
-        ledger.received(&"acme/worker".parse().unwrap(), "acme", "planner", "ghost");
+        ledger.received(&"acme/worker".parse().unwrap(), headers("ghost"));
         assert_eq!(ledger.close().wrong_total, 1, "a delivery without a verdict");
 
         let ledger = Ledger::new();

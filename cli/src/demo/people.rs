@@ -189,8 +189,7 @@ impl<'a> Reader<'a> {
             headers.and_then(|headers| headers.get(name)).map(|value| value.as_str()).unwrap_or_default()
         };
         if message.is_some() {
-            let (tenant, sender) = (header("Agentbus-Tenant"), header("Agentbus-Sender"));
-            self.ledger.received(self.who, tenant, sender, header("Agentbus-Message-Id"));
+            self.ledger.received(self.who, header);
         }
         let letter =
             letters.iter().copied().find(|letter| letter.message_id == header("Agentbus-Message-Id"));

@@ -11,8 +11,9 @@ use std::{
 use agentbus::{
     client::AgentClient,
     servers::{Stack, StackOptions},
-    tenants::{Plan, Seed, User},
+    tenants::{Plan, Seed},
 };
+use agentbus_testkit::agents;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
@@ -111,7 +112,7 @@ impl Field {
         setrlimit(Resource::Nofile, Rlimit { current: own.maximum, ..own })?;
         let mut clients = Clients::new();
         for (tenant, agent) in AGENTS {
-            let client = connect(&stack, tenant, agent).await?;
+            let client = agents::of_stack(&stack, tenant, agent).await?;
             crate::rig::register(&client).await?;
             clients.insert((tenant, agent), client.clone());
             tokio::spawn(async move {
@@ -124,7 +125,7 @@ impl Field {
         }
         let mut victims = Vec::new();
         for tenant in ["acme", ATTACKED_FROM] {
-            let planner = connect(&stack, tenant, "planner").await?;
+            let planner = agents::of_stack(&stack, tenant, "planner").await?;
             let worker = clients.get(&(tenant, "worker")).context("a worker")?;
             victims.push(Victim::start(tenant, planner, worker).await?);
         }
@@ -150,7 +151,7 @@ impl Field {
     }
 
     pub(crate) fn seed(&self, tenant: &str, agent: &str) -> anyhow::Result<Seed> {
-        seed(&self.stack, tenant, agent)
+        agents::seed(self.stack.dir(), tenant, agent)
     }
 
     /// Sends SIGHUP to a node.
@@ -161,7 +162,7 @@ impl Field {
 
     /// A connection of its own.
     pub(crate) async fn connect(&self, tenant: &str, agent: &str) -> anyhow::Result<AgentClient> {
-        connect(&self.stack, tenant, agent).await
+        agents::of_stack(&self.stack, tenant, agent).await
     }
 
     /// The agent's one connection.
@@ -235,13 +236,4 @@ impl Field {
         self.stack.stop().await;
         self.ledger
     }
-}
-
-fn seed(stack: &Stack, tenant: &str, agent: &str) -> anyhow::Result<Seed> {
-    Ok(Seed::read(&stack.seed_path(&User::Agent(tenant.parse()?, agent.parse()?)))?)
-}
-
-async fn connect(stack: &Stack, tenant: &str, agent: &str) -> anyhow::Result<AgentClient> {
-    let seed = seed(stack, tenant, agent)?;
-    Ok(AgentClient::connect(&stack.nats_url(), &agent.parse()?, seed.reveal()).await?)
 }

@@ -6,12 +6,12 @@ use agentbus::{
     client::{AgentClient, ClientError},
     domain::AgentId,
     servers::Stack,
-    tenants::{Plan, Seed, User},
+    tenants::Plan,
 };
+use agentbus_testkit::{agents, books::Books};
 use anyhow::{Context as _, ensure};
-use tokio_util::sync::CancellationToken;
 
-use super::books::Books;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
 pub(crate) const SENDERS: [&str; 2] = ["planner-1", "planner-2"];
@@ -75,8 +75,7 @@ impl Setting {
     /// Connects as an agent, while servers may come and go.
     pub(crate) async fn connect(&self, tenant: &str, agent: &str) -> anyhow::Result<AgentClient> {
         let id: AgentId = agent.parse()?;
-        let user = User::Agent(tenant.parse()?, id.clone());
-        let seed = Seed::read(&user.seed_path(&self.folder))?;
+        let seed = agents::seed(&self.folder, tenant, agent)?;
         let started = tokio::time::Instant::now();
         loop {
             match AgentClient::connect(&self.nats_url, &id, seed.reveal()).await {

@@ -8,10 +8,9 @@ use std::{
 };
 
 use agentbus::servers::Stack;
+use agentbus_testkit::books::{Books, Seen};
 use anyhow::{Context as _, ensure};
 use rand::{Rng as _, rngs::StdRng};
-
-use super::books::{Books, Seen};
 
 /// A graceful stop takes no longer; a promise, and so a failure if it does.
 const EXIT_MAX: Duration = Duration::from_secs(10);

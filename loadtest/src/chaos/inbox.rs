@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use agentbus::client::{AgentClient, is_delivery};
+use agentbus_testkit::books::{Key, Seen};
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -11,10 +12,7 @@ use rand::{Rng as _, rngs::StdRng};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    books::{Key, Seen},
-    cast::{Setting, header},
-};
+use super::cast::{Setting, header};
 
 /// Messages of one pull.
 const BATCH: usize = 64;

@@ -3,13 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use agentbus::{client::AgentClient, domain::Verb};
+use agentbus_testkit::books::{Key, Seen};
 use serde_json::{Value, json};
 
-use super::{
-    books::{Key, Seen},
-    cast::Setting,
-    sender::REFUSED,
-};
+use super::{cast::Setting, sender::REFUSED};
 
 const PAUSE: Duration = Duration::from_millis(150);
 

@@ -7,16 +7,14 @@ use agentbus::{
     domain::{Encoding, MessageType, Status, Verb},
     wire,
 };
+use agentbus_testkit::books::{Fate, Key, Seen, To};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::{Rng as _, rngs::StdRng};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{
-    books::{Fate, Key, Seen, To},
-    cast::{AWAY, CAPABILITY, DENIED_TYPE, PARKED_TYPE, ROLE, Setting, WORKERS},
-};
+use super::cast::{AWAY, CAPABILITY, DENIED_TYPE, PARKED_TYPE, ROLE, Setting, WORKERS};
 
 /// One attempt, and all of them: longer than any server needs to come back.
 const ATTEMPT: Duration = Duration::from_millis(1500);

@@ -5,12 +5,12 @@ use std::{slice, sync::Arc, time::Instant};
 use agentbus::{
     domain::Message,
     impact::{
-        Semantic, Settings,
+        Patience, Semantic, Settings,
         classifier::{Classifier, ClassifierSession},
         highest,
         model::{TooLong, Windows},
         semantic::windows_by,
-        text::{Passages, TooMuch, passages},
+        text::{Passages, TooMuch, long_passages},
     },
 };
 
@@ -18,9 +18,9 @@ use super::{JudgeError, Said};
 
 /// All windows that a node reads of a message; none of one without words.
 pub fn windows(model: &Classifier, message: &Message) -> Result<Vec<Vec<u32>>, TooLong> {
-    let max = Settings::default().windows_max;
+    let max = Settings::default().room(Patience::Lane).windows;
     let Passages { content, around } =
-        passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
+        long_passages(message, max).map_err(|TooMuch| TooLong { windows: max.saturating_add(1), max })?;
     // Apart, as on a node: each may be as long as a text may be.
     let cut = |text: &str, limits: &Windows| model.windows(text, limits);
     let mut windows = windows_by(&cut, &content, max)?;

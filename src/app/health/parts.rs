@@ -8,7 +8,7 @@ use std::{
 use crate::{
     app::Stores,
     bus::{
-        Bus, DeadlineWorker, Fill, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips,
+        Bus, DeadlineWorker, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage,
         WebhookDispatcher,
     },
     health::{Health, Part},
@@ -209,7 +209,7 @@ impl Part for Scorer {
 }
 
 /// What is full is refused by name, to who fills it: the node is well.
-impl Part for Fill {
+impl Part for StreamUsage {
     fn health(&self) -> Option<Health> {
         Some(self.note()).filter(|note| !note.is_empty()).map(Health::up)
     }

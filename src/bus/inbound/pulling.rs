@@ -14,7 +14,7 @@ use super::{Inbound, pace::Pace, task};
 use crate::{
     bus::jetstream::{
         consumer::{Handler, Slot},
-        delivery::{self, Delivery},
+        delivery_info::{self, DeliveryInfo},
     },
     domain::TenantId,
     lanes::FaultOwner,
@@ -86,7 +86,7 @@ impl Handler for Waiting {
     }
 
     async fn take(&mut self, message: Message, slot: Slot<Self::Outcome>, stop: &CancellationToken) {
-        let Some(delivery) = message.reply.as_deref().and_then(Delivery::read) else {
+        let Some(delivery) = message.reply.as_deref().and_then(DeliveryInfo::read) else {
             tracing::warn!("a message on the lane that is not JetStream's is dropped");
             return;
         };
@@ -128,7 +128,7 @@ impl Handler for Waiting {
     }
 
     fn answered(&mut self, answer: &Bytes) {
-        if let Some(unsettled) = delivery::unsettled(answer) {
+        if let Some(unsettled) = delivery_info::unsettled(answer) {
             self.heard_waiting(unsettled);
         }
     }

@@ -12,7 +12,7 @@ use super::Inbound;
 use crate::{
     bus::{
         headers,
-        jetstream::{acknowledge::acknowledge, delivery::Delivery},
+        jetstream::{acknowledge::acknowledge, delivery_info::DeliveryInfo},
         subjects,
     },
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
@@ -21,18 +21,20 @@ use crate::{
 
 /// What cannot even be put aside is tried again after this.
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(5);
+/// What is in hand says so this often: well below the consumer's `ack_wait`.
+const STILL_HERE: Duration = Duration::from_secs(10);
 
 /// Governs it and tells JetStream. `Some`: it comes again, and because of what.
 pub(super) async fn govern(
     inbound: &Inbound,
     message: &NatsMessage,
-    delivery: Delivery,
+    delivery: DeliveryInfo,
     excused: bool,
 ) -> Option<FaultOwner> {
     let reply = message.reply.clone()?;
     inbound.metrics.lane.in_hand.inc();
     let settled = match read(message, delivery, excused) {
-        Ok(kept) => settle(inbound, &kept).await,
+        Ok(kept) => in_hand(inbound, &reply, settle(inbound, &kept)).await,
         Err(error) => put_aside(inbound, message, delivery, &error).await,
     };
     inbound.metrics.lane.in_hand.dec();
@@ -48,6 +50,18 @@ pub(super) async fn govern(
         Settled::Again { after, fault } => {
             give_back(inbound, reply, after).await;
             Some(fault)
+        }
+    }
+}
+
+/// Keeps the server from giving the message to another while it is governed: a long text takes its time.
+async fn in_hand(inbound: &Inbound, reply: &Subject, governing: impl Future<Output = Settled>) -> Settled {
+    tokio::pin!(governing);
+    loop {
+        tokio::select! {
+            biased;
+            settled = &mut governing => return settled,
+            () = tokio::time::sleep(STILL_HERE) => tell(inbound, reply.clone(), Bytes::from_static(b"+WPI")).await,
         }
     }
 }
@@ -70,7 +84,7 @@ async fn settle(inbound: &Inbound, kept: &Queued) -> Settled {
     failing.unwrap_or(Settled::Again { after: UNREADABLE_AGAIN, fault: FaultOwner::Message })
 }
 
-fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Queued, IdError> {
+fn read(message: &NatsMessage, delivery: DeliveryInfo, excused: bool) -> Result<Queued, IdError> {
     let key = subjects::kept(&message.subject)?;
     let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
     let redriven = header(headers::REDRIVEN).and_then(|times| times.as_str().parse().ok());
@@ -85,7 +99,12 @@ fn read(message: &NatsMessage, delivery: Delivery, excused: bool) -> Result<Queu
 }
 
 /// What lies on a subject that no node has written: it has no sender to tell.
-async fn put_aside(inbound: &Inbound, message: &NatsMessage, delivery: Delivery, error: &IdError) -> Settled {
+async fn put_aside(
+    inbound: &Inbound,
+    message: &NatsMessage,
+    delivery: DeliveryInfo,
+    error: &IdError,
+) -> Settled {
     let mut tokens = message.subject.split('.').skip(1);
     let (tenant, sender, id) = (tokens.next(), tokens.nth(1), tokens.next());
     let checked = |token: Option<&str>, valid: bool| match token {

@@ -20,6 +20,7 @@ const REFUSED_FOR: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_millis(50);
 /// A loop that ends reads what had been pulled for so long.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a word of the server about a pull means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PullStatus {
@@ -30,7 +31,7 @@ pub(super) enum PullStatus {
     Other,
 }
 
-/// PullRequests under way, oldest first: the server fills them in this order.
+/// Pulls under way, oldest first: the server fills them in this order.
 #[derive(Debug)]
 pub(super) struct PullRequests {
     /// The server ends a pull after this.

@@ -18,7 +18,7 @@ use crate::{
         subjects,
     },
     domain::{AgentId, Verdict},
-    lanes::{Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Shipment, Stored},
+    lanes::{DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored},
     state::{Digest, MessageKey},
     tenants::names,
     wire,
@@ -34,41 +34,40 @@ const NUDGE_WITHIN: Duration = Duration::from_millis(100);
 const RECIPIENTS_READ_MAX: usize = 100_000;
 
 impl JetStreamLane {
-    /// Each parcel expects the one before. Who comes late reads what is there and decides anew.
-    pub(super) async fn store_once(&self, shipment: &Shipment) -> Result<Stored, LaneError> {
-        let key = &shipment.key;
+    /// Each delivery expects the one before. Who comes late reads what is there and decides anew.
+    pub(super) async fn store_once(&self, write: &DurableWrite) -> Result<Stored, LaneError> {
+        let key = &write.key;
         let filter = subjects::all_stored(key);
         // Who has a part of a broadcast already is known only by reading; to come late leads there.
-        let mut last = if shipment.to_each { 0 } else { shipment.after };
+        let mut last = if write.to_each { 0 } else { write.after };
         let mut has_it = BTreeSet::new();
         let mut late = 0;
-        let mut parcels = shipment.parcels.iter().enumerate();
-        let mut next = parcels.next();
-        while let Some((index, parcel)) = next {
-            let to = parcel.permit.recipient();
+        let mut deliveries = write.deliveries.iter().enumerate();
+        let mut next = deliveries.next();
+        while let Some((index, delivery)) = next {
+            let to = delivery.permit.recipient();
             if has_it.contains(to) {
-                next = parcels.next();
+                next = deliveries.next();
                 continue;
             }
             let headers = expecting(
-                headers::delivery(key, &shipment.decision_id, &shipment.traceparent, index, parcel),
+                headers::delivery(key, &write.decision_id, &write.traceparent, index, delivery),
                 last,
                 &filter,
             );
-            let (subject, payload) = (subjects::stored_message(key, to), parcel.payload.clone());
-            let publish = self.requests.publish_before(subject, headers, payload, Some(shipment.not_after));
+            let (subject, payload) = (subjects::stored_message(key, to), delivery.payload.clone());
+            let publish = self.requests.publish_before(subject, headers, payload, Some(write.not_after));
             match publish.await? {
                 Published::Kept { sequence, .. } => {
                     (last, late) = (sequence, 0);
                     self.nudge(key, to).await;
-                    next = parcels.next();
+                    next = deliveries.next();
                 }
                 Published::Late => {
                     late += 1;
                     let Some(evidence) = self.read_late(key, &mut last, late).await? else { continue };
-                    let decided =
-                        shipment.precondition == Precondition::Undecided && evidence.verdict.is_some();
-                    let delivered = !shipment.to_each && !evidence.recipients.is_empty();
+                    let decided = write.precondition == Precondition::Undecided && evidence.verdict.is_some();
+                    let delivered = !write.to_each && !evidence.recipients.is_empty();
                     if decided || delivered {
                         return Ok(Stored::Before(Box::new(evidence)));
                     }
@@ -89,7 +88,7 @@ impl JetStreamLane {
     }
 
     /// The first verdict of its stage stands.
-    pub(super) async fn tell_once(&self, notice: &Notice) -> Result<Noted, LaneError> {
+    pub(super) async fn notify_once(&self, notice: &Notice) -> Result<Noted, LaneError> {
         let Notice { key, to, stage, .. } = notice;
         let subject = subjects::stored_outcome(key, to, *stage);
         let (filter, mut last) = match stage {

@@ -86,7 +86,7 @@ impl Ready {
     /// Makes windows of its text; of how many tokens.
     pub(super) fn split(&mut self, engine: &mut dyn Engine, pace: &Pace) -> usize {
         let _span = self.job.span.clone().entered();
-        match engine.windows(&self.job.texts) {
+        match engine.windows(&self.job.texts, self.job.windows_max) {
             Ok(windows) => {
                 let tokens = windows.iter().map(Vec::len).sum::<usize>();
                 if self.fits(pace.least(tokens)) {

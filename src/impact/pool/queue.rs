@@ -4,12 +4,8 @@ use std::{collections::VecDeque, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Job, Unscored};
-use crate::impact::{Event, Meter};
-
-/// Long texts that wait, of all and of one that asks.
-const LONG_MAX: usize = 16;
-const LONG_OF_ONE_MAX: usize = 4;
+use super::{Job, Unscored, turns::Turns};
+use crate::impact::{Event, Meter, Patience};
 
 /// First in, first out, the long ones apart. Pushing never waits.
 pub(super) struct Queue {
@@ -24,9 +20,10 @@ pub(super) struct Queue {
 
 struct State {
     jobs: VecDeque<Job>,
-    long: VecDeque<Job>,
-    /// Whose long text was taken last.
-    last: Option<u64>,
+    /// Long ones that somebody waits for.
+    long: Turns,
+    /// Long ones of the durable lane.
+    slow: Turns,
     closed: bool,
     /// Threads that take no job for now.
     resting: usize,
@@ -36,7 +33,8 @@ impl Queue {
     /// For so many threads and so many jobs.
     pub(super) fn new(threads: usize, max: usize) -> Self {
         let jobs = VecDeque::with_capacity(max);
-        let state = State { jobs, long: VecDeque::new(), last: None, closed: false, resting: 0 };
+        let (long, slow) = (Turns::default(), Turns::default());
+        let state = State { jobs, long, slow, closed: false, resting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), ended: Condvar::new(), max, threads }
     }
 
@@ -53,13 +51,17 @@ impl Queue {
             // Their senders may have given up already; then there is room.
             let now = Instant::now();
             state.jobs.retain(|job| !job.abandoned(now));
-            state.long.retain(|job| !job.abandoned(now));
+            state.long.forget_abandoned(now);
+            state.slow.forget_abandoned(now);
         }
         let waiting = state.waiting();
         if state.is_full_for(&job, self.max) {
             return Err(Unscored::Busy { waiting });
         }
-        if job.owner.is_some() { &mut state.long } else { &mut state.jobs }.push_back(job);
+        match (job.owner, job.patience) {
+            (None, _) => state.jobs.push_back(job),
+            (Some(_), patience) => state.turns(patience).push(job),
+        }
         // Told while nobody can take it, so that the length told last is the length.
         meter.see(Event::Queued { waiting: waiting + 1 });
         drop(state);
@@ -71,7 +73,7 @@ impl Queue {
         self.state.lock().waiting()
     }
 
-    /// The next that somebody waits for, a long one first. Waits for one; nothing once the queue is closed and empty.
+    /// The next, long ones first. Waits for one; nothing once the queue is closed and empty.
     pub(super) fn pop(&self, meter: &dyn Meter) -> Option<Job> {
         let mut state = self.state.lock();
         loop {
@@ -88,6 +90,11 @@ impl Queue {
     /// As [`Queue::pop`], without waiting, and no long one.
     pub(super) fn pop_waiting(&self, meter: &dyn Meter) -> Option<Job> {
         take(&mut self.state.lock(), |state| state.jobs.pop_front(), meter)
+    }
+
+    /// As [`Queue::pop`], without waiting, and only a long one.
+    pub(super) fn pop_long(&self, patience: Patience, meter: &dyn Meter) -> Option<Job> {
+        take(&mut self.state.lock(), |state| state.turns(patience).next(), meter)
     }
 
     /// Keeps a thread from taking jobs until `until`; the others go on. Hands over what nobody is left
@@ -118,31 +125,31 @@ impl Queue {
 
 impl State {
     fn waiting(&self) -> usize {
-        self.jobs.len() + self.long.len()
+        self.jobs.len() + self.long.len() + self.slow.len()
     }
 
     fn is_full_for(&self, job: &Job, max: usize) -> bool {
-        if job.owner.is_none() {
-            return self.jobs.len() >= max;
+        match (job.owner, job.patience) {
+            (None, _) => self.jobs.len() >= max,
+            (Some(owner), Patience::RoundTrip) => self.long.len() >= max || self.long.is_full_for(owner),
+            (Some(owner), Patience::Lane) => self.slow.len() >= max || self.slow.is_full_for(owner),
         }
-        let own = self.long.iter().filter(|other| other.owner == job.owner).count();
-        self.long.len() >= LONG_MAX.min(max) || own >= LONG_OF_ONE_MAX
     }
 
-    /// A long one first, since short ones are run between its passes: of another than the last, if there is one.
-    fn next(&mut self) -> Option<Job> {
-        let turn = self.long.iter().position(|job| job.owner != self.last).unwrap_or(0);
-        match self.long.remove(turn) {
-            Some(job) => {
-                self.last = job.owner;
-                Some(job)
-            }
-            None => self.jobs.pop_front(),
+    fn turns(&mut self, patience: Patience) -> &mut Turns {
+        match patience {
+            Patience::RoundTrip => &mut self.long,
+            Patience::Lane => &mut self.slow,
         }
+    }
+
+    /// A long one first, since short ones are run between its passes.
+    fn next(&mut self) -> Option<Job> {
+        self.long.next().or_else(|| self.slow.next()).or_else(|| self.jobs.pop_front())
     }
 }
 
-fn take(state: &mut State, next: fn(&mut State) -> Option<Job>, meter: &dyn Meter) -> Option<Job> {
+fn take(state: &mut State, next: impl Fn(&mut State) -> Option<Job>, meter: &dyn Meter) -> Option<Job> {
     let now = Instant::now();
     while let Some(job) = next(state) {
         let waiting = state.waiting();

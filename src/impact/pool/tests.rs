@@ -6,7 +6,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::*;
+use super::{
+    Patience::{Lane, RoundTrip},
+    *,
+};
 use crate::impact::Event;
 use crate::impact::Unmetered;
 
@@ -26,7 +29,7 @@ struct Log {
 struct Plain(Arc<Log>);
 
 impl Engine for Plain {
-    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
+    fn windows(&mut self, texts: &[String], _: usize) -> Result<Vec<Vec<u32>>, Unscored> {
         assert!(!texts.iter().any(|text| text == "panic"), "as asked");
         let first = std::thread::current().name() == Some("impact-0");
         assert!(!(first && texts.iter().any(|text| text == "unlucky")), "as asked");
@@ -73,8 +76,9 @@ impl Seen {
     }
 }
 
+const PATIENT: Room = Room { windows: 4_096, deadline: Duration::from_secs(60) };
 const SETTINGS: PoolSettings =
-    PoolSettings { thread: "impact", threads: 1, nice: 0, queue: 256, deadline: Duration::from_secs(60) };
+    PoolSettings { thread: "impact", threads: 1, nice: 0, queue: 256, brief: PATIENT, long: PATIENT };
 
 fn rig(settings: PoolSettings) -> Rig {
     let (log, seen) = (Arc::new(Log::default()), Arc::new(Seen::default()));
@@ -89,6 +93,11 @@ fn rig(settings: PoolSettings) -> Rig {
 
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// One sender, of a tenant of its own.
+fn of(number: u64) -> Owner {
+    Owner { tenant: number, sender: number }
 }
 
 fn said(score: f64) -> Result<Semantic, Unscored> {
@@ -126,14 +135,14 @@ impl Rig {
 
 fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
     let (pool, wanted) = (Arc::clone(&rig.pool), texts(wanted));
-    tokio::spawn(async move { pool.score(wanted, 0).await })
+    tokio::spawn(async move { pool.score(wanted, of(0), RoundTrip).await })
 }
 
 #[tokio::test]
 async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
     let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
-    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"]), 0).await, said(0.9));
-    assert_eq!(rig.pool.score(texts(&["no numbers"]), 0).await, said(0.0));
+    assert_eq!(rig.pool.score(texts(&["1 2 30", "90", "7 8"]), of(0), RoundTrip).await, said(0.9));
+    assert_eq!(rig.pool.score(texts(&["no numbers"]), of(0), RoundTrip).await, said(0.0));
     assert!(!is_pool_thread(), "a thread of the runtime");
     let threads = rig.log.threads.lock().unwrap();
     assert!(!threads.is_empty() && threads.iter().all(|name| name.starts_with("impact-")), "{threads:?}");
@@ -162,7 +171,7 @@ async fn a_pass_holds_so_many_tokens_and_a_long_text_takes_several() {
     let rig = rig(SETTINGS);
     let window = vec!["1"; 128].join(" ");
     let many: Vec<String> = (0..9).map(|_| window.clone()).collect();
-    assert_eq!(rig.pool.score(many, 0).await, said(0.01));
+    assert_eq!(rig.pool.score(many, of(0), RoundTrip).await, said(0.01));
     let passes = rig.log.passes.lock().unwrap();
     assert_eq!(passes.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4, 1]);
 }
@@ -177,7 +186,7 @@ async fn short_texts_go_between_the_passes_of_a_long_one() {
     let rig = rig(SETTINGS);
     let held = rig.hold().await;
     let pool = Arc::clone(&rig.pool);
-    let loud = tokio::spawn(async move { pool.score(long(24), 1).await });
+    let loud = tokio::spawn(async move { pool.score(long(24), of(1), RoundTrip).await });
     rig.waiting(1).await;
     let short: Vec<_> = (0..3).map(|_| ask(&rig, &["70"])).collect();
     rig.waiting(4).await;
@@ -193,6 +202,65 @@ async fn short_texts_go_between_the_passes_of_a_long_one() {
     assert!(of_long == 6 && place < 2, "{place} among {of_long}");
 }
 
+/// Asks for a long text of the durable lane.
+fn ask_slow(rig: &Rig, windows: usize, owner: Owner) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
+    let pool = Arc::clone(&rig.pool);
+    tokio::spawn(async move { pool.score(long(windows), owner, Lane).await })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_waited_for_goes_between_the_passes_of_what_nobody_waits_for_long_or_short() {
+    let rig = rig(SETTINGS);
+    let held = rig.hold().await;
+    let slow = ask_slow(&rig, 40, of(1));
+    rig.waiting(1).await;
+    let pool = Arc::clone(&rig.pool);
+    let waited_for = tokio::spawn(async move {
+        let shorter = [long(16), texts(&["6 60"])].concat();
+        pool.score(shorter, of(2), RoundTrip).await
+    });
+    let short = ask(&rig, &["70"]);
+    rig.waiting(3).await;
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    assert_eq!(slow.await.unwrap(), said(0.5));
+    assert_eq!((waited_for.await.unwrap(), short.await.unwrap()), (said(0.6), said(0.7)));
+    let passes = rig.log.passes.lock().unwrap();
+    let place = |window: &[u32]| passes.iter().position(|pass| pass.iter().any(|it| it == window)).unwrap();
+    // Ten passes are of the one, five of the other, which has begun with its shortest window.
+    let with_full = passes.iter().filter(|pass| pass.iter().any(|window| window.len() == 128)).count();
+    assert_eq!(with_full, 10 + 5);
+    assert!(place(&[6, 60]) < 2 && place(&[70]) < 3, "{} and {}", place(&[6, 60]), place(&[70]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_texts_of_one_tenant_leave_turns_and_room_to_other_tenants_and_of_one_sender_to_its_colleagues()
+{
+    let rig = rig(SETTINGS);
+    let held = rig.hold().await;
+    let colleague = |sender| Owner { tenant: 1, sender };
+    let mut loud = Vec::new();
+    for waiting in 1..=4 {
+        loud.push(ask_slow(&rig, 8, colleague(1)));
+        rig.waiting(waiting).await;
+    }
+    let refused = async |owner| ask_slow(&rig, 8, owner).await.unwrap();
+    assert_eq!(refused(colleague(1)).await, Err(Unscored::Busy { waiting: 4 }), "four of one sender");
+    for sender in 2..=5 {
+        loud.push(ask_slow(&rig, 8, colleague(sender)));
+        rig.waiting(loud.len()).await;
+    }
+    assert_eq!(refused(colleague(6)).await, Err(Unscored::Busy { waiting: 8 }), "eight of one tenant");
+    let neighbour = ask_slow(&rig, 8, of(2));
+    rig.waiting(9).await;
+    let order: Vec<Owner> =
+        std::iter::from_fn(|| rig.pool.queue.pop_long(Lane, &Unmetered)?.owner).take(3).collect();
+    assert_eq!(order, [colleague(1), of(2), colleague(1)]);
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    drop(neighbour);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn long_texts_of_one_who_asks_leave_turns_and_room_to_others() {
     let rig = rig(SETTINGS);
@@ -201,7 +269,7 @@ async fn long_texts_of_one_who_asks_leave_turns_and_room_to_others() {
     let of = |owner: u64| {
         let (pool, order) = (Arc::clone(&rig.pool), order.clone());
         tokio::spawn(async move {
-            let found = pool.score(long(8), owner).await;
+            let found = pool.score(long(8), of(owner), RoundTrip).await;
             order.send(owner).unwrap();
             found
         })
@@ -226,8 +294,8 @@ async fn long_texts_of_one_who_asks_leave_turns_and_room_to_others() {
 async fn a_panic_in_a_long_text_costs_it_its_score_and_the_thread_goes_on() {
     let rig = rig(SETTINGS);
     let unlucky = [long(8), texts(&["panic"])].concat();
-    assert_eq!(rig.pool.score(unlucky, 1).await, Err(Unscored::Failed));
-    assert_eq!(rig.pool.score(long(8), 1).await, said(0.5));
+    assert_eq!(rig.pool.score(unlucky, of(1), RoundTrip).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(long(8), of(1), RoundTrip).await, said(0.5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,7 +304,7 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
     let held = rig.hold().await;
     let waiting = [ask(&rig, &["1"]), ask(&rig, &["2"])];
     rig.waiting(2).await;
-    assert_eq!(rig.pool.score(texts(&["3"]), 0).await, Err(Unscored::Busy { waiting: 2 }));
+    assert_eq!(rig.pool.score(texts(&["3"]), of(0), RoundTrip).await, Err(Unscored::Busy { waiting: 2 }));
     for asked in waiting {
         asked.abort();
         assert!(asked.await.is_err());
@@ -252,9 +320,9 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_passed_over_for_being_late_is_late_whoever_sees_it_first() {
     let limit = Duration::from_micros(50);
-    let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
+    let rig = rig(PoolSettings { brief: Room { deadline: limit, ..PATIENT }, ..SETTINGS });
     for _ in 0..1_000 {
-        let late = rig.pool.score(texts(&["1"]), 0).await;
+        let late = rig.pool.score(texts(&["1"]), of(0), RoundTrip).await;
         assert!(late == Err(Unscored::TimedOut { limit }) || late.is_ok(), "{late:?}");
     }
 }
@@ -262,13 +330,13 @@ async fn what_is_passed_over_for_being_late_is_late_whoever_sees_it_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_is_not_run() {
     let limit = Duration::from_secs(1);
-    let rig = rig(PoolSettings { deadline: limit, ..SETTINGS });
+    let rig = rig(PoolSettings { brief: Room { deadline: limit, ..PATIENT }, ..SETTINGS });
     let held = rig.hold().await;
     let late = ask(&rig, &["77"]);
     assert_eq!(held.await.unwrap(), Err(Unscored::TimedOut { limit }));
     assert_eq!(late.await.unwrap(), Err(Unscored::TimedOut { limit }));
     rig.go_on();
-    assert_eq!(rig.pool.score(texts(&["5"]), 0).await, said(0.05));
+    assert_eq!(rig.pool.score(texts(&["5"]), of(0), RoundTrip).await, said(0.05));
     assert!(!rig.log.passes.lock().unwrap().iter().flatten().any(|window| window == &[77]));
     assert!(rig.seen.count(|event| matches!(event, Event::Skipped)) >= 1);
 }
@@ -276,17 +344,17 @@ async fn what_nobody_waits_for_any_more_is_not_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_costs_its_own_batch_a_score_and_the_thread_goes_on() {
     let rig = rig(SETTINGS);
-    assert_eq!(rig.pool.score(texts(&["1"]), 0).await, said(0.01));
-    assert_eq!(rig.pool.score(texts(&["panic"]), 0).await, Err(Unscored::Failed));
-    assert_eq!(rig.pool.score(texts(&["2"]), 0).await, said(0.02));
+    assert_eq!(rig.pool.score(texts(&["1"]), of(0), RoundTrip).await, said(0.01));
+    assert_eq!(rig.pool.score(texts(&["panic"]), of(0), RoundTrip).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(texts(&["2"]), of(0), RoundTrip).await, said(0.02));
     assert_eq!(rig.log.made.load(Ordering::Relaxed), 2, "a fresh engine");
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 1);
     // A thread that does nothing but panic rests: what comes is refused at once, unrun.
     for _ in 0..20 {
-        assert_eq!(rig.pool.score(texts(&["panic"]), 0).await, Err(Unscored::Failed));
+        assert_eq!(rig.pool.score(texts(&["panic"]), of(0), RoundTrip).await, Err(Unscored::Failed));
     }
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 10);
-    assert_eq!(rig.pool.score(texts(&["3"]), 0).await, Err(Unscored::Failed));
+    assert_eq!(rig.pool.score(texts(&["3"]), of(0), RoundTrip).await, Err(Unscored::Failed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,11 +365,11 @@ async fn a_thread_that_rests_takes_nothing_away_from_one_that_works() {
         if restarts() == 10 {
             break;
         }
-        let _ = rig.pool.score(texts(&["unlucky"]), 0).await;
+        let _ = rig.pool.score(texts(&["unlucky"]), of(0), RoundTrip).await;
     }
     assert_eq!(restarts(), 10);
     for n in 0..200 {
-        assert_eq!(rig.pool.score(texts(&["unlucky", "2"]), 0).await, said(0.02), "text {n}");
+        assert_eq!(rig.pool.score(texts(&["unlucky", "2"]), of(0), RoundTrip).await, said(0.02), "text {n}");
     }
     assert!(rig.pool.close(Duration::from_secs(60)).await, "one that rests ends as well");
 }
@@ -316,8 +384,8 @@ async fn while_all_threads_rest_what_comes_and_what_waits_fails_at_once() {
         assert_eq!(asked.await.unwrap(), Err(Unscored::Failed));
     }
     assert_eq!(rig.seen.count(|event| matches!(event, Event::Restarted)), 20);
-    assert_eq!(rig.pool.score(texts(&["1"]), 0).await, Err(Unscored::Failed));
-    assert!(started.elapsed() < SETTINGS.deadline, "{:?}", started.elapsed());
+    assert_eq!(rig.pool.score(texts(&["1"]), of(0), RoundTrip).await, Err(Unscored::Failed));
+    assert!(started.elapsed() < SETTINGS.brief.deadline, "{:?}", started.elapsed());
     assert!(rig.log.passes.lock().unwrap().is_empty());
 }
 
@@ -331,7 +399,9 @@ async fn a_thread_that_has_rested_takes_jobs_again() {
     let job = Job {
         texts: texts(&["1"]),
         answer: Answer::Then(Box::new(|_| {})),
+        patience: RoundTrip,
         owner: None,
+        windows_max: 1,
         enqueued: now,
         deadline: now + Duration::from_secs(5),
         heavy: Arc::default(),
@@ -383,7 +453,8 @@ async fn a_failure_is_logged_for_each_message_of_the_batch_by_its_own_span() {
         held.go_on.store(true, Ordering::SeqCst);
     };
     let ask = |id: &str, text: &str| {
-        pool.score(texts(&[text]), 0).instrument(tracing::info_span!("message", decision_id = id))
+        pool.score(texts(&[text]), of(0), RoundTrip)
+            .instrument(tracing::info_span!("message", decision_id = id))
     };
     // While it is held the others come, and join its batch.
     let first = ask("fair", "held");
@@ -412,15 +483,15 @@ async fn an_engine_that_cannot_be_made_is_tried_again_with_the_next_text() {
         _ => Ok(Box::new(Plain(Arc::default())) as Box<dyn Engine>),
     });
     let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
-    assert_eq!(pool.score(texts(&["1"]), 0).await, Err(Unscored::NoModel));
-    assert_eq!(pool.score(texts(&["1"]), 0).await, said(0.01));
+    assert_eq!(pool.score(texts(&["1"]), of(0), RoundTrip).await, Err(Unscored::NoModel));
+    assert_eq!(pool.score(texts(&["1"]), of(0), RoundTrip).await, said(0.01));
 }
 
 /// Too few scores, and scores that are none.
 struct Wrong(Vec<f64>);
 
 impl Engine for Wrong {
-    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
+    fn windows(&mut self, texts: &[String], _: usize) -> Result<Vec<Vec<u32>>, Unscored> {
         Ok(texts.iter().map(|_| vec![1]).collect())
     }
 
@@ -440,12 +511,12 @@ async fn an_answer_that_is_no_score_is_never_one() {
     ] {
         let make: MakeEngine = Arc::new(move || Ok(Box::new(Wrong(wrong.clone())) as Box<dyn Engine>));
         let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
-        assert_eq!(pool.score(texts(&["a", "b"]), 0).await, Err(expected));
+        assert_eq!(pool.score(texts(&["a", "b"]), of(0), RoundTrip).await, Err(expected));
     }
     let make: MakeEngine = Arc::new(|| Ok(Box::new(Wrong(vec![f64::NAN])) as Box<dyn Engine>));
     let pool = Pool::start(SETTINGS, make, Arc::new(Unmetered)).unwrap();
     assert!(
-        matches!(pool.score(texts(&["a"]), 0).await, Err(Unscored::OutOfRange { found }) if found.is_nan())
+        matches!(pool.score(texts(&["a"]), of(0), RoundTrip).await, Err(Unscored::OutOfRange { found }) if found.is_nan())
     );
 }
 
@@ -459,7 +530,7 @@ async fn closing_works_off_what_waits_and_takes_no_more() {
     rig.go_on();
     assert!(rig.pool.close(Duration::from_secs(60)).await);
     assert_eq!((held.await.unwrap(), next.await.unwrap()), (said(0.0), said(0.02)));
-    assert_eq!(rig.pool.score(texts(&["3"]), 0).await, Err(Unscored::Stopping));
+    assert_eq!(rig.pool.score(texts(&["3"]), of(0), RoundTrip).await, Err(Unscored::Stopping));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -488,7 +559,7 @@ async fn a_glance_is_taken_only_where_nothing_waits() {
 struct Steady(Arc<Log>);
 
 impl Engine for Steady {
-    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
+    fn windows(&mut self, texts: &[String], _: usize) -> Result<Vec<Vec<u32>>, Unscored> {
         Ok(texts.iter().map(|text| text.split(' ').map(|_| 1).collect()).collect())
     }
 
@@ -506,27 +577,32 @@ async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_
     let shared = Arc::clone(&log);
     let make: MakeEngine = Arc::new(move || Ok(Box::new(Steady(Arc::clone(&shared))) as Box<dyn Engine>));
     let limit = Duration::from_millis(200);
-    let pool = Pool::start(PoolSettings { deadline: limit, ..SETTINGS }, make, Arc::new(Unmetered)).unwrap();
+    let pool = Pool::start(
+        PoolSettings { brief: Room { deadline: limit, ..PATIENT }, ..SETTINGS },
+        make,
+        Arc::new(Unmetered),
+    )
+    .unwrap();
     let words = |count: usize| vec![vec!["word"; count].join(" ")];
     // Nothing is known yet, so it is tried.
-    assert_eq!(pool.score(words(150), 0).await, Err(Unscored::TimedOut { limit }));
+    assert_eq!(pool.score(words(150), of(0), RoundTrip).await, Err(Unscored::TimedOut { limit }));
     // Now it is, however busy the machine was: no pass is faster than its engine.
-    let mut again = pool.score(words(150), 0).await;
+    let mut again = pool.score(words(150), of(0), RoundTrip).await;
     for _ in 0..20 {
         if again == Err(Unscored::TooSlow { limit }) {
             break;
         }
-        again = pool.score(words(150), 0).await;
+        again = pool.score(words(150), of(0), RoundTrip).await;
     }
     assert_eq!(again, Err(Unscored::TooSlow { limit }));
     assert_eq!(log.passes.lock().unwrap().len(), 1, "it was run once");
-    let mut short = pool.score(words(5), 0).await;
+    let mut short = pool.score(words(5), of(0), RoundTrip).await;
     for _ in 0..20 {
         if short.is_ok() {
             break;
         }
         assert_eq!(short, Err(Unscored::TimedOut { limit }), "a busy machine");
-        short = pool.score(words(5), 0).await;
+        short = pool.score(words(5), of(0), RoundTrip).await;
     }
     assert_eq!(short, said(0.5), "what is short goes on");
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Engine, Job, MakeEngine, Pace, Unscored, WORKING,
-    long::Long,
+    long::Running,
     pass::{PASS_TOKENS, Ready, passes},
     queue::Queue,
 };
@@ -22,7 +22,7 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
     WORKING.set(true);
     let mut engine: Option<Box<dyn Engine>> = None;
     let mut restarts = Restarts::default();
-    let mut long: Option<Long> = None;
+    let mut running = Running::default();
     loop {
         // Before it takes a job: another thread may have more luck with it.
         if let Some(until) = restarts.rest_until(Instant::now()) {
@@ -38,13 +38,14 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
             }
         }
         let mut jobs = Vec::new();
-        match if long.is_none() { queue.pop(meter) } else { queue.pop_waiting(meter) } {
-            Some(job) if job.owner.is_some() => long = Some(Long::new(job)),
+        match if running.is_idle() { queue.pop(meter) } else { queue.pop_waiting(meter) } {
+            Some(job) if job.owner.is_some() => running.begin(job),
             Some(job) => jobs.push(Ready::new(job)),
-            None if long.is_none() => return,
+            None if running.is_idle() => return,
             None => {}
         }
-        let mut last = false;
+        running.fill(queue, meter);
+        let (mut long, mut last) = (running.turn(), false);
         let run = || {
             if !jobs.is_empty() {
                 batch(&mut engine, make, queue, meter, pace, &mut jobs);
@@ -59,8 +60,10 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
             });
         };
         let panicked = catch_unwind(AssertUnwindSafe(run)).is_err();
-        if panicked || last {
-            jobs.extend(long.take().map(|text| text.ready));
+        match long {
+            Some(text) if panicked || last => jobs.push(text.ready),
+            Some(text) => running.give_back(text),
+            None => {}
         }
         if panicked {
             // What it left in its memory cannot be trusted.

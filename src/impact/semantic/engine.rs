@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use super::{ModelScorer, Prepared, SemanticScorer, together::Together};
 use crate::impact::{
-    Meter, OfGuard, Semantic, Settings, Unscored,
+    Meter, OfGuard, Patience, Semantic, Settings, Unscored,
     classifier::{Classifier, ClassifierSession},
     guard::Guard,
     model::{Model, Source, TooLong, Windows},
@@ -15,18 +15,17 @@ use crate::impact::{
 pub struct ModelEngine {
     classifier: Classifier,
     session: ClassifierSession,
-    windows_max: usize,
 }
 
 impl ModelEngine {
-    pub fn new(classifier: &Classifier, windows_max: usize) -> Self {
-        Self { classifier: classifier.clone(), session: classifier.session(), windows_max }
+    pub fn new(classifier: &Classifier) -> Self {
+        Self { classifier: classifier.clone(), session: classifier.session() }
     }
 }
 
 impl Engine for ModelEngine {
-    fn windows(&mut self, texts: &[String]) -> Result<Vec<Vec<u32>>, Unscored> {
-        windows_by(&|text, limits| self.classifier.windows(text, limits), texts, self.windows_max)
+    fn windows(&mut self, texts: &[String], max: usize) -> Result<Vec<Vec<u32>>, Unscored> {
+        windows_by(&|text, limits| self.classifier.windows(text, limits), texts, max)
             .map_err(|TooLong { windows, max }| Unscored::TooLong { windows, max })
     }
 
@@ -152,15 +151,16 @@ impl Started {
             warn_if_slow(&name, took, settings.deadline);
         }
         let make: MakeEngine = {
-            let (classifier, windows_max) = (classifier.clone(), settings.windows_max);
-            Arc::new(move || Ok(Box::new(ModelEngine::new(&classifier, windows_max)) as Box<dyn Engine>))
+            let classifier = classifier.clone();
+            Arc::new(move || Ok(Box::new(ModelEngine::new(&classifier)) as Box<dyn Engine>))
         };
         let pool_settings = PoolSettings {
             thread,
             threads,
             nice: settings.nice,
             queue: settings.queue,
-            deadline: settings.deadline,
+            brief: settings.room(Patience::RoundTrip),
+            long: settings.room(Patience::Lane),
         };
         let pool = Pool::start(pool_settings, make, Arc::clone(meter))
             .map_err(|cause| format!("its threads do not start: {cause}"))?;

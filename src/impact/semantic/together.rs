@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 
-use super::{Cost, ModelScorer, Semantic, SemanticScorer, Texts, Unscored, Words, highest};
+use super::{Cost, ModelScorer, Patience, Semantic, SemanticScorer, Texts, Unscored, Words, highest};
 use crate::domain::Message;
 
 pub struct Together {
@@ -26,9 +26,8 @@ impl Together {
     async fn ask(&self, words: Words) -> Result<(Semantic, &str), Unscored> {
         let Words::Texts(all) = words else { return Err(Unscored::Failed) };
         let asked = self.scorers.iter().map(|scorer| {
-            let own = Words::Texts(
-                all.iter().map(|texts| scorer.texts(texts.passages.clone(), texts.owner)).collect(),
-            );
+            let own = all.iter().map(|it| scorer.texts(it.passages.clone(), it.owner, it.patience));
+            let own = Words::Texts(own.collect());
             async move { Ok((highest([scorer.score(own).await?])?, scorer.name())) }
         });
         let scored = try_join_all(asked).await?;
@@ -38,8 +37,8 @@ impl Together {
 
 #[async_trait]
 impl SemanticScorer for Together {
-    fn read(&self, message: &Message) -> Result<Words, Unscored> {
-        self.scorers.first().ok_or(Unscored::NoModel)?.read(message)
+    fn read(&self, message: &Message, patience: Patience) -> Result<Words, Unscored> {
+        self.scorers.first().ok_or(Unscored::NoModel)?.read(message, patience)
     }
 
     async fn score(&self, words: Words) -> Result<Semantic, Unscored> {

@@ -19,6 +19,11 @@ impl Work {
         Self::of(3_200_000)
     }
 
+    /// Enough for 64 KiB of whatever kind, JSON of many values and Base64 of bytes that are no text among them.
+    pub(super) fn of_one_long_message() -> Self {
+        Self::of(12_800_000)
+    }
+
     pub(super) fn of(left: usize) -> Self {
         Self { left, over: false }
     }

@@ -28,13 +28,13 @@ fn desk(voters: &[&str]) -> Desk {
         log: Arc::clone(&log) as Arc<dyn DeliberationLog>,
         tenants: Arc::new(One(Arc::clone(&tenant))),
         admission: Arc::new(Admission::new(AdmissionLimits { in_flight: 8, in_flight_per_tenant: 8 })),
-        courier: Arc::clone(&records) as Arc<dyn Courier>,
+        live: Arc::clone(&records) as Arc<dyn LiveTransport>,
         metrics: Arc::new(Metrics::new("node-1")),
         limits: wire::Limits::default(),
         clock: || PARKED.plus(Duration::from_secs(1)),
         deadline: Duration::from_secs(1),
         node: "node-1".to_owned(),
-        lists: Lists::default(),
+        single_flight: SingleFlight::default(),
         cpu: Arc::new(Cpu::start(CpuSettings { threads: 1, queue: 8 }, Arc::new(())).unwrap()),
     };
     Desk { log, records, reviewers, tenant, id }

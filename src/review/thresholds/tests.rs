@@ -4,7 +4,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
@@ -30,7 +29,7 @@ pub(in super::super) struct Kept {
     away: Mutex<bool>,
     /// What the next writes say. `Now` and `Again` are written all the same.
     writes: Mutex<Vec<Written>>,
-    records: Mutex<Vec<Bytes>>,
+    records: Mutex<Vec<audit::Entry>>,
 }
 
 impl Kept {
@@ -73,8 +72,8 @@ impl LearnedStore for Kept {
         Ok(self.writes.lock().pop().unwrap_or(Written::Now))
     }
 
-    async fn record(&self, record: &audit::Entry) -> Result<(), LearnedError> {
-        self.records.lock().push(record.payload().clone());
+    async fn record(&self, record: audit::Entry) -> Result<(), LearnedError> {
+        self.records.lock().push(record);
         Ok(())
     }
 }

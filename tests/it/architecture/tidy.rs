@@ -1,17 +1,35 @@
-//! The direction between modules, and who owns which foreign crate, as ARCHITECTURE.md says.
+//! The direction between modules and between packages, and who owns which foreign crate, as ARCHITECTURE.md says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
 };
 
 mod code;
 
 use crate::support::root;
-use code::{Code, circles, room};
+use code::{Code, Package, circles, room};
 
-/// Module → modules of this crate that it may name.
+/// What is read. Each stands like a room beside those of the library.
+const PACKAGES: &[Package] = &[
+    Package { name: "", krate: "agentbus", sources: "src" },
+    Package { name: "cli", krate: "agentbus_cli", sources: "cli/src" },
+    Package { name: "loadtest", krate: "loadtest", sources: "loadtest/src" },
+    Package { name: "modelkit", krate: "agentbus_modelkit", sources: "modelkit/src" },
+    Package { name: "testkit", krate: "agentbus_testkit", sources: "testkit/src" },
+];
+
+/// Folder of a package → packages of this repository that it may depend on.
+const MAY_DEPEND: &[(&str, &[&str])] = &[
+    ("kernels", &[]),
+    (".", &["agentbus-kernels"]),
+    ("modelkit", &["agentbus"]),
+    ("testkit", &["agentbus"]),
+    ("loadtest", &["agentbus", "agentbus-testkit"]),
+    ("cli", &["agentbus", "agentbus-modelkit", "agentbus-testkit"]),
+];
+
+/// Module, or package → modules of the library that it may name.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("phrase", &[]),
@@ -120,6 +138,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    ("modelkit", &["config", "domain", "impact", "wire"]),
+    ("testkit", &["client", "domain", "servers", "tenants"]),
 ];
 
 /// Files that still lead to themselves through others of their room. Take out what no longer does; put nothing in.
@@ -138,14 +158,16 @@ const STILL_IN_CIRCLES: &[&str] = &[
 
 /// Foreign crate → where it may be named.
 const OWNED: &[(&str, &[&str])] = &[
-    ("async_nats", &["bus", "client", "tenants", "servers", "app", "cli"]),
+    ("async_nats", &["bus", "client", "tenants", "servers", "app", "cli", "testkit"]),
     ("fred", &["state/redis"]),
     ("regorus", &["policy/rego"]),
     ("rmp", &["wire"]),
     ("rmp_serde", &["client", "wire/"]),
     ("axum", &["admin"]),
     ("prometheus_client", &["telemetry"]),
-    ("indicatif", &["cli"]),
+    ("clap", &["cli"]),
+    ("comfy_table", &["cli"]),
+    ("indicatif", &["cli/progress", "cli/score"]),
     ("unicode_width", &["cli/printable"]),
     ("candle_core", &["impact/distilbert", "impact/guard"]),
     ("candle_nn", &["impact/distilbert", "impact/guard"]),
@@ -162,15 +184,17 @@ const OWNED: &[(&str, &[&str])] = &[
     ("base64", &["servers/secrets", "state/seal", "tenants/keys", "webhook"]),
 ];
 
-/// Who starts the program and asks it everything. Nobody names them.
-const ON_TOP: &[&str] = &["main", "cli"];
+/// The programs. They name what they like of the library, and nobody names them.
+const ON_TOP: &[&str] = &["cli", "loadtest"];
 
 #[test]
 fn modules_use_only_what_the_architecture_allows() {
-    let code = Code::of(&src());
+    let code = code();
     let mut forbidden = Vec::new();
     for (file, named) in code.arrows() {
         let from = room(file);
+        let astray = named.iter().filter(|other| ON_TOP.contains(&room(other)) && room(other) != from);
+        forbidden.extend(astray.map(|other| format!("{file}: nobody may use a program ({other})")));
         if ON_TOP.contains(&from) || from == "lib" {
             continue;
         }
@@ -190,7 +214,7 @@ fn modules_use_only_what_the_architecture_allows() {
 
 #[test]
 fn what_may_be_used_is_used_and_makes_no_circle_between_rooms() {
-    let code = Code::of(&src());
+    let code = code();
     let mut used: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let arrows = code.arrows();
     for (file, named) in &arrows {
@@ -212,23 +236,21 @@ fn what_may_be_used_is_used_and_makes_no_circle_between_rooms() {
 
 #[test]
 fn no_file_leads_to_itself_through_others_of_its_room() {
-    let code = Code::of(&src());
+    let code = code();
     let arrows = code.arrows();
     let found = circles(&arrows);
     let new: Vec<_> = found.iter().filter(|(file, _)| !STILL_IN_CIRCLES.contains(file)).collect();
     assert!(new.is_empty(), "in a circle, or between two: {new:#?}");
     let gone: Vec<_> = STILL_IN_CIRCLES.iter().filter(|file| !found.contains_key(**file)).collect();
     assert!(gone.is_empty(), "no longer in a circle, so take them out of the list: {gone:#?}");
-    let tools = Code::of(&root().join("loadtest/src"));
-    let found = circles(&tools.arrows());
-    assert!(found.is_empty(), "in loadtest/: {found:#?}");
 }
 
 #[test]
 fn each_foreign_crate_has_its_owner() {
-    let code = Code::of(&src());
+    let code = code();
     let mut forbidden = Vec::new();
-    for file in code.files() {
+    // The load test speaks to the bus as strangers do, by whatever means.
+    for file in code.files().filter(|file| room(file) != "loadtest") {
         for (krate, owners) in OWNED {
             if code.names_crate(file, krate) && !owners.iter().any(|owner| file.starts_with(owner)) {
                 forbidden.push(format!("{file} names {krate}, which belongs to {owners:?}"));
@@ -274,7 +296,7 @@ const IMPURE: &[&str] = &[
 
 #[test]
 fn governance_waits_for_nothing_and_reads_no_clock_and_no_chance() {
-    let code = Code::of(&src());
+    let code = code();
     let core: Vec<&str> = code.files().filter(|file| room(file) == "governance").collect();
     assert!(core.len() > 5, "the core is not where it was");
     let mut impure = Vec::new();
@@ -288,13 +310,27 @@ fn governance_waits_for_nothing_and_reads_no_clock_and_no_chance() {
 
 #[test]
 fn every_module_is_on_the_map() {
-    let map = fs::read_to_string(src().join("lib.rs")).unwrap();
+    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     for module in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
         let module = module.trim_end_matches(';');
         assert!(map.contains(&format!("[`{module}`]")), "src/lib.rs does not say what `{module}` is");
     }
 }
 
-fn src() -> PathBuf {
-    root().join("src")
+#[test]
+fn each_package_depends_on_what_the_architecture_allows() {
+    for (folder, allowed) in MAY_DEPEND {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        let own = |table: &str| {
+            let packages = manifest.get(table).and_then(|table| table.as_table()).into_iter().flatten();
+            packages.map(|(name, _)| name.clone()).filter(|name| name.starts_with("agentbus"))
+        };
+        let found: Vec<String> = own("dependencies").chain(own("dev-dependencies")).collect();
+        assert_eq!(found, *allowed, "{folder}/Cargo.toml");
+    }
+}
+
+fn code() -> Code {
+    Code::of(root(), PACKAGES)
 }

@@ -15,13 +15,12 @@ use agentbus::{
         TenantId, Timestamp, Voter, Why,
     },
     impact::{
-        Cost, Keywords, Semantic, SemanticScorer, Unscored, Words,
+        Cost, Keywords, Patience, Semantic, SemanticScorer, Unscored, Words,
         semantic::{self, Heads, NoModel},
     },
     lanes::Tenants,
-    review::{AllTenants, LearnedStore, Thresholds},
+    review::Thresholds,
     shutdown::Shutdown,
-    supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{BusUser, Directory, Plan, names},
 };
@@ -65,16 +64,15 @@ impl Learner {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::new("learner")));
         let directory = Directory::watch(&client, shutdown.token().clone(), shutdown.tracker());
         let thresholds = Thresholds::new(
-            LearnedBucket::new(client) as Arc<dyn LearnedStore>,
-            directory as Arc<dyn AllTenants>,
+            LearnedBucket::new(client),
+            directory,
             "learner",
             now,
             Arc::clone(&metrics),
             semantic::scales(scorer, &Heads::new()),
         );
-        let learned = Arc::clone(&thresholds);
-        let (tracker, token) = (shutdown.tracker(), shutdown.token().clone());
-        Supervisor::default().keep("thresholds", tracker, token, move || Arc::clone(&learned).follow());
+        let (stop, followed) = (shutdown.token().clone(), Arc::clone(&thresholds));
+        shutdown.tracker().spawn(async move { stop.run_until_cancelled(followed.follow()).await });
         tokio::time::timeout(PATIENCE, thresholds.ready()).await.expect("thresholds are not read");
         Self { thresholds, metrics, shutdown }
     }
@@ -220,7 +218,7 @@ struct NewHead;
 
 #[async_trait]
 impl SemanticScorer for NewHead {
-    fn read(&self, _: &Message) -> Result<Words, Unscored> {
+    fn read(&self, _: &Message, _: Patience) -> Result<Words, Unscored> {
         Err(Unscored::NoModel)
     }
 

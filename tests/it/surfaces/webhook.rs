@@ -89,10 +89,10 @@ impl World {
         let webhook = Webhook::open(&settings).unwrap();
         let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
         let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
-        let hooks =
+        let dispatcher =
             WebhookDispatcher::new(client, webhook, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
-        hooks.start(directory, Skew::default(), &self.shutdown, &Supervisor::default());
-        (hooks, metrics)
+        dispatcher.start(directory, Skew::default(), &self.shutdown, &Supervisor::default());
+        (dispatcher, metrics)
     }
 
     async fn append(&self, parked: &Parked, event: &Event) {

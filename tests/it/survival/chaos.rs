@@ -2,7 +2,6 @@
 //! under SIGKILL, `loadtest stops` of nodes that are stopped.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,9 +11,14 @@ use std::{
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
-    domain::{AgentId, Encoding, Status},
+    domain::{AgentId, Encoding, Status, Verdict},
     servers::{Node, NodeOptions},
     tenants::{BusUser, Plan, Seed, User},
+    wire,
+};
+use agentbus_testkit::{
+    books::{Fate, Key, Seen, To},
+    checker::{Records, check, waiting},
 };
 use async_nats::jetstream::{self, stream::LastRawMessageErrorKind};
 use tokio::task::JoinSet;
@@ -73,22 +77,20 @@ async fn a_cluster_that_loses_a_server_loses_no_submitted_message_and_doubles_no
     assert_eq!(acked.len(), MESSAGES, "every message is kept in the end");
 
     let started = Instant::now();
-    let (deliveries, outcomes) = loop {
-        let (deliveries, outcomes) = stored(&operator).await;
-        let waiting = operator.get_stream("IN_acme").await.map(|stream| stream.cached_info().state.messages);
-        let settled =
-            acked.iter().all(|id| outcomes.contains_key(id)) && waiting.as_ref().is_ok_and(|n| *n == 0);
+    let submitted: Vec<Seen> = acked.iter().flat_map(|id| submitted(id)).collect();
+    let seen = loop {
+        let seen = [submitted.clone(), stored(&operator).await].concat();
+        let inbound = operator.get_stream("IN_acme").await.map(|stream| stream.cached_info().state.messages);
+        let settled = waiting(&seen) == 0 && inbound.as_ref().is_ok_and(|n| *n == 0);
         if settled || started.elapsed() > PATIENCE {
-            println!("settled after {:?}, {waiting:?} wait", started.elapsed());
-            break (deliveries, outcomes);
+            println!("settled after {:?}, {inbound:?} wait", started.elapsed());
+            break seen;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
-    for id in &acked {
-        assert_eq!(deliveries.get(id), Some(&1), "{id}: its copies in the recipient's inbox");
-        assert_eq!(outcomes.get(id), Some(&1), "{id}: its outcomes");
-    }
-    assert_eq!(deliveries.len(), MESSAGES, "nothing else is there");
+    assert_eq!(check(&seen, Records::Unread).faults, []);
+    let outcomes = seen.iter().filter(|line| matches!(line, Seen::Outcome { .. })).count();
+    assert_eq!(outcomes, MESSAGES, "each sender is told once");
     for node in &mut nodes {
         let exit = node.stop().await;
         assert!(exit.0.success(), "{exit}: {}", node.child().tail());
@@ -143,24 +145,60 @@ async fn agent(cluster: &mut Cluster, id: &str, server: usize) -> AgentClient {
     AgentClient::connect(&cluster.server_mut(server).url(), &id, seed.reveal()).await.unwrap()
 }
 
-/// How many deliveries and outcomes of each message the durable inboxes hold.
-async fn stored(context: &jetstream::Context) -> (BTreeMap<String, usize>, BTreeMap<String, usize>) {
-    let (mut deliveries, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
-    let Ok(stream) = context.get_stream("OUT_acme").await else { return (deliveries, outcomes) };
+fn key(sender: &str, message: &str) -> Key {
+    Key { tenant: "acme".to_owned(), sender: sender.to_owned(), message: message.to_owned() }
+}
+
+/// What its sender has seen of a message that was kept.
+fn submitted(id: &str) -> [Seen; 2] {
+    let key = key("planner", id);
+    let status = Some("stored".to_owned());
+    [
+        Seen::Submitting { key: key.clone(), to: To::One, fate: Fate::Delivered },
+        Seen::Submitted { key, status, reason: "stored".to_owned() },
+    ]
+}
+
+/// The deliveries and outcomes that the durable inboxes hold.
+async fn stored(context: &jetstream::Context) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let Ok(stream) = context.get_stream("OUT_acme").await else { return seen };
     let last = stream.cached_info().state.last_sequence;
     for sequence in 1..=last {
         let message = match stream.get_raw_message(sequence).await {
             Ok(message) => message,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => continue,
             // A server that is just coming back; asked again with the next look.
-            Err(_) => return (BTreeMap::new(), BTreeMap::new()),
+            Err(_) => return Vec::new(),
         };
         let tokens: Vec<&str> = message.subject.split('.').collect();
-        let book = match tokens[4] {
-            "message" => &mut deliveries,
-            _ => &mut outcomes,
-        };
-        *book.entry(tokens[6].to_owned()).or_default() += 1;
+        let [_, _, _, reader, kind, sender, id] = tokens[..] else { panic!("{tokens:?}") };
+        seen.push(match kind {
+            "message" => {
+                let decision = message.headers.get("Agentbus-Decision").unwrap().to_string();
+                Seen::Read {
+                    key: key(sender, id),
+                    recipient: reader.to_owned(),
+                    sequence,
+                    decision,
+                    acked: false,
+                }
+            }
+            _ => outcome(reader, sequence, &wire::decode_verdict(&message.payload).unwrap()),
+        });
     }
-    (deliveries, outcomes)
+    seen
+}
+
+fn outcome(reader: &str, sequence: u64, verdict: &Verdict) -> Seen {
+    Seen::Outcome {
+        tenant: "acme".to_owned(),
+        reader: reader.to_owned(),
+        message: verdict.message_id.as_ref().unwrap().to_string(),
+        sequence,
+        status: verdict.status.as_str().to_owned(),
+        reason: verdict.reason.as_str().to_owned(),
+        decision: verdict.decision_id.clone(),
+        delivered: verdict.reach.as_ref().map(|reach| reach.delivered),
+    }
 }

@@ -13,13 +13,13 @@ use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason, Status, Verdict},
 };
+use agentbus_testkit::checker::{Fault, What};
 use tokio::task::JoinSet;
 
 use crate::support::bus;
 use cluster::Cluster;
 use traffic::{ONCE, PERSISTENT, Receipts, Traffic};
 
-mod checker;
 mod cluster;
 mod traffic;
 mod trio;
@@ -189,8 +189,7 @@ async fn after_a_restart_of_nats_the_bus_serves_again() {
     // What was in the server when it died is lost with it, also what it had taken for a recipient;
     // the fast lane promises no more (`decisions.md`, 2). Never twice, and never an unknown outcome.
     // Unsent are only the questions of `serving_again`, which are not in these books.
-    let within_promise =
-        |fault: &checker::Fault| matches!(fault, checker::Fault::Lost { .. } | checker::Fault::Unsent { .. });
+    let within_promise = |fault: &Fault| matches!(fault.what, What::NotDelivered { .. } | What::Unsent);
     assert!(faults.iter().all(within_promise), "{faults:#?}");
     cluster.stop().await;
 }
@@ -230,8 +229,8 @@ async fn a_node_that_is_stopped_under_load_loses_no_request() {
 }
 
 /// Receipts are kept over all rounds, so those of earlier ones look unsent.
-fn not_of_another_round(fault: &checker::Fault) -> bool {
-    !matches!(fault, checker::Fault::Unsent { .. })
+fn not_of_another_round(fault: &Fault) -> bool {
+    fault.what != What::Unsent
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,3 +119,25 @@ fn what_is_heard_of_a_long_text_without_reading_it_as_a_whole() {
         "{texts} texts, {high} of level 2 or 3; right by sentences {heard}, with the whole {with_whole}"
     );
 }
+
+#[test]
+fn sixty_kib_of_every_kind_are_read_where_nobody_waits_and_harm_in_them_is_read_as_if_it_were_alone() {
+    const BYTES: usize = 60 << 10;
+    let max = Settings::default().room(Patience::Lane).windows;
+    let read = |kind: Kind, line| {
+        let Passages { content, .. } = long_passages(&message(&[("text", &text(kind, BYTES, line))]), max)?;
+        Ok::<_, TooMuch>(content)
+    };
+    for ((name, kind), at) in KINDS.iter().zip([0.0, 0.999, 0.5, 0.25].into_iter().cycle()) {
+        assert!(tokens(*kind, BYTES).is_none(), "{name}: a send is read as far");
+        // As many rows as these are for people.
+        if *name == "hex dump" {
+            continue;
+        }
+        let found = read(*kind, None).unwrap_or_else(|TooMuch| panic!("{name}: too much"));
+        assert!(windows_of(&MODEL, &found, max).is_ok(), "{name}");
+        // Base64 has no lines that one could stand between.
+        let with = read(*kind, Some((HARMFUL[0], at))).unwrap();
+        assert!(*name == "base64" || with.iter().any(|it| it == HARMFUL[0]), "{name}");
+    }
+}

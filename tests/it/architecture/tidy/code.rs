@@ -1,18 +1,41 @@
-//! Which files of a crate name which others, and which foreign crates? Read by syn from whole files, without what is
+//! Which files of the packages name which others, and which foreign crates? Read by syn from whole files, without what is
 //! compiled for tests alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use syn::visit::{self, Visit};
 
-/// A path as it is written down, from the root of the crate or from a foreign one: `["crate", "wire", "Limits"]`.
+/// A path as it is written down, from the root of the library or from a foreign crate: `["crate", "wire", "Limits"]`.
 type Names = Vec<String>;
 
-/// The sources of one crate by their path below its root, such as `policy/rego.rs`.
+/// A package of this repository. The library's has no name.
+pub struct Package {
+    pub name: &'static str,
+    /// As others `use` it.
+    pub krate: &'static str,
+    pub sources: &'static str,
+}
+
+impl Package {
+    /// A file's name as if its package were a module of the library: `cli/send.rs`, and `cli.rs` is its root.
+    fn name_of(&self, file: &str, is_root: bool) -> String {
+        match (self.name, is_root) {
+            ("", _) => file.to_owned(),
+            (name, true) => format!("{name}.rs"),
+            (name, false) => format!("{name}/{file}"),
+        }
+    }
+
+    fn root(&self) -> Names {
+        ["crate", self.name].iter().filter(|name| !name.is_empty()).map(|&name| name.to_owned()).collect()
+    }
+}
+
+/// The sources of all packages by such names, those of the library by their path: `policy/rego.rs`.
 pub struct Code {
     files: BTreeMap<String, File>,
 }
@@ -27,25 +50,21 @@ struct File {
 }
 
 impl Code {
-    pub fn of(root: &Path) -> Self {
+    pub fn of(repository: &Path, packages: &'static [Package]) -> Self {
         let mut files = BTreeMap::new();
-        let mut folders = vec![root.to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-                    files.insert(name, path);
-                }
+        for package in packages {
+            let sources = repository.join(package.sources);
+            let root = sources.join(if sources.join("lib.rs").exists() { "lib.rs" } else { "main.rs" });
+            for path in below(&sources) {
+                let name = path.strip_prefix(&sources).unwrap().to_string_lossy().into_owned();
+                files.insert(package.name_of(&name, path == root), (path, package));
             }
         }
         let known: BTreeSet<Names> = files.keys().map(|name| module_of(name)).collect();
-        let read = |(name, path): (String, std::path::PathBuf)| {
+        let read = |(name, (path, package)): (String, (PathBuf, &Package))| {
             let text = fs::read_to_string(&path).unwrap();
             let syntax = syn::parse_file(&text).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
-            let mut reader = Reader::of(module_of(&name), &known);
+            let mut reader = Reader::of(module_of(&name), &known, package.root(), packages);
             reader.visit_file(&syntax);
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             reader.file.text = code.collect::<Vec<_>>().join("\n");
@@ -99,15 +118,26 @@ impl Code {
     }
 }
 
+/// All files of Rust in a folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let files = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files.chain(folders.iter().flat_map(|folder| below(folder))).collect()
+}
+
 /// `policy/rego.rs` is `crate::policy::rego`.
 fn module_of(file: &str) -> Names {
-    let path = file.trim_end_matches(".rs").split('/').filter(|part| !["lib", "main", "mod"].contains(part));
+    let path = file.trim_end_matches(".rs").split('/').filter(|part| !["lib", "mod"].contains(part));
     std::iter::once("crate").chain(path).map(str::to_owned).collect()
 }
 
 struct Reader<'a> {
     file: File,
     known: &'a BTreeSet<Names>,
+    /// What `crate` is in this package.
+    root: Names,
+    packages: &'static [Package],
     /// The module that is read, which may stand within the file.
     at: Names,
     /// Modules that are there for tests alone.
@@ -115,17 +145,17 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn of(module: Names, known: &'a BTreeSet<Names>) -> Self {
+    fn of(module: Names, known: &'a BTreeSet<Names>, root: Names, packages: &'static [Package]) -> Self {
         let (named, brought_in) = (BTreeSet::new(), BTreeMap::new());
         let file = File { module: module.clone(), text: String::new(), named, brought_in };
-        Self { file, known, at: module, test: BTreeSet::new() }
+        Self { file, known, root, packages, at: module, test: BTreeSet::new() }
     }
 
     /// From the root, if a path's first name says where it begins: a keyword, a module below, or a foreign crate.
     fn absolute(&self, path: &[String]) -> Option<Names> {
         let (first, rest) = path.split_first()?;
         let begin = match first.as_str() {
-            "crate" => vec!["crate".to_owned()],
+            "crate" => self.root.clone(),
             "self" => self.at.clone(),
             "super" => {
                 let mut above = self.at.clone();
@@ -140,7 +170,12 @@ impl<'a> Reader<'a> {
             }
             name => {
                 let below: Names = self.at.iter().cloned().chain([name.to_owned()]).collect();
-                if self.known.contains(&below) { below } else { vec![name.to_owned()] }
+                let package = self.packages.iter().find(|package| package.krate == name);
+                match package {
+                    _ if self.known.contains(&below) => below,
+                    Some(package) => package.root(),
+                    None => vec![name.to_owned()],
+                }
             }
         };
         Some(begin.into_iter().chain(rest.iter().cloned()).collect())

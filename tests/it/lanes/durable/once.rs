@@ -11,7 +11,9 @@ use agentbus::{
     bus::JetStreamLane,
     config,
     domain::{Encoding, Message, Reason, Status, Tenant, Verdict},
-    lanes::{DurableLane, LaneError, Noted, Notice, OutcomeStage, Parcel, Precondition, Shipment, Stored},
+    lanes::{
+        Delivery, DurableLane, DurableWrite, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored,
+    },
     policy::{Gate, Party, Permit, PolicySources, Question, RegoEngine, sources::Module},
     shutdown::Shutdown,
     state::MessageKey,
@@ -78,17 +80,17 @@ fn key(message: &str) -> MessageKey {
     }
 }
 
-async fn shipment(message: &str, to: &[&str], precondition: Precondition) -> Shipment {
-    let mut parcels = Vec::new();
+async fn write(message: &str, to: &[&str], precondition: Precondition) -> DurableWrite {
+    let mut deliveries = Vec::new();
     for to in to {
         let permit = permit(to).await;
-        parcels.push(Parcel { permit, payload: "hello".into(), encoding: Encoding::Json });
+        deliveries.push(Delivery { permit, payload: "hello".into(), encoding: Encoding::Json });
     }
-    Shipment {
+    DurableWrite {
         key: key(message),
         decision_id: format!("to-{}", to.join("-")),
-        to_each: parcels.len() > 1,
-        parcels,
+        to_each: deliveries.len() > 1,
+        deliveries,
         traceparent: String::new(),
         precondition,
         after: 0,
@@ -143,15 +145,15 @@ async fn race(number: usize, one: Arc<dyn DurableLane>, other: Arc<dyn DurableLa
     };
     match meet {
         Meet::AttemptAndRelease => {
-            let first = shipment(&id, &["worker"], Precondition::Undecided).await;
-            let release = shipment(&id, &["helper"], Precondition::Undelivered).await;
+            let first = write(&id, &["worker"], Precondition::Undecided).await;
+            let release = write(&id, &["helper"], Precondition::Undelivered).await;
             let (first, release) = tokio::join!(one.store(first), other.store(release));
             let now = [first.unwrap(), release.unwrap()];
             let stored = now.iter().filter(|stored| matches!(stored, Stored::Now { .. })).count();
             assert_eq!(stored, 1, "{id}: {now:?}");
         }
         Meet::DeliveryAndVerdict => {
-            let delivery = shipment(&id, &["worker"], Precondition::Undecided).await;
+            let delivery = write(&id, &["worker"], Precondition::Undecided).await;
             let (stored, noted) =
                 tokio::join!(one.store(delivery), other.outcome(refused(&id, OutcomeStage::Governed)));
             match (stored.unwrap(), noted.unwrap()) {
@@ -161,8 +163,8 @@ async fn race(number: usize, one: Arc<dyn DurableLane>, other: Arc<dyn DurableLa
             }
         }
         Meet::Broadcasts => {
-            let first = shipment(&id, &["worker", "helper", "planner"], Precondition::Undecided).await;
-            let second = shipment(&id, &["helper", "planner", "worker"], Precondition::Undecided).await;
+            let first = write(&id, &["worker", "helper", "planner"], Precondition::Undecided).await;
+            let second = write(&id, &["helper", "planner", "worker"], Precondition::Undecided).await;
             let (first, second) = tokio::join!(one.store(first), other.store(second));
             first.unwrap();
             second.unwrap();
@@ -201,16 +203,16 @@ async fn what_is_found_is_expected_and_what_came_since_is_not_overruled() {
     // Refused, and tried anew: the delivery stands beside the verdict, and a second one does not.
     assert_eq!(lane.outcome(refused("m1", OutcomeStage::Governed)).await, Ok(Noted::Now));
     let last = lane.evidence(&key("m1")).await.unwrap().unwrap().last;
-    let anew = Shipment { after: last, ..shipment("m1", &["worker"], Precondition::Undelivered).await };
+    let anew = DurableWrite { after: last, ..write("m1", &["worker"], Precondition::Undelivered).await };
     assert!(matches!(lane.store(anew).await, Ok(Stored::Now { last: now }) if now > last));
-    let late = Shipment { after: last, ..shipment("m1", &["helper"], Precondition::Undelivered).await };
+    let late = DurableWrite { after: last, ..write("m1", &["helper"], Precondition::Undelivered).await };
     let Ok(Stored::Before(evidence)) = lane.store(late).await else { panic!("stored twice") };
     assert_eq!(evidence.recipients, ["worker".parse().unwrap()]);
     assert_eq!(evidence.decision_id.as_deref(), Some("to-worker"));
 
     // A broadcast that an earlier attempt has stored in part goes to the others.
-    lane.store(shipment("m2", &["helper"], Precondition::Undecided).await).await.unwrap();
-    let rest = shipment("m2", &["worker", "helper", "planner"], Precondition::Undecided).await;
+    lane.store(write("m2", &["helper"], Precondition::Undecided).await).await.unwrap();
+    let rest = write("m2", &["worker", "helper", "planner"], Precondition::Undecided).await;
     let Ok(Stored::Now { last }) = lane.store(rest).await else { panic!("the rest is not stored") };
     let told = Notice { after: last, ..refused("m2", OutcomeStage::Delivered) };
     assert_eq!(lane.outcome(told).await, Ok(Noted::Now));
@@ -227,7 +229,7 @@ async fn what_was_decided_too_long_ago_is_not_stored() {
     let stack = &desk.bus.stack;
     let lane = lane(stack.nats_url(), stack.seed_path(&BusUser::Node.into())).await;
     let over = Instant::now();
-    let old = Shipment { not_after: over, ..shipment("m1", &["worker"], Precondition::Undelivered).await };
+    let old = DurableWrite { not_after: over, ..write("m1", &["worker"], Precondition::Undelivered).await };
     assert_eq!(lane.store(old).await, Err(LaneError::TooLate));
     let old = Notice { not_after: over, ..refused("m1", OutcomeStage::Judged) };
     assert_eq!(lane.outcome(old).await, Err(LaneError::TooLate));

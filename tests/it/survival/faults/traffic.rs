@@ -11,13 +11,15 @@ use std::{
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
-    domain::{Encoding, Status, Verdict},
+    domain::{Encoding, Verdict},
+};
+use agentbus_testkit::{
+    books::{Fate, Key, Seen, To},
+    checker::{Fault, Records, check, due},
 };
 use futures_util::StreamExt as _;
 use rand::Rng as _;
 use tokio::task::JoinSet;
-
-use super::checker::{self, Fault, Ledger};
 
 /// How a client asks for one message's verdict.
 #[derive(Debug, Clone, Copy)]
@@ -57,34 +59,45 @@ pub(super) async fn persist(sender: &AgentClient, draft: &Draft, how: Persistenc
     last.filter(|verdict| verdict.reason != agentbus::domain::Reason::TimedOut)
 }
 
-/// What a recipient got so far: decision ids by message id.
+/// What a recipient got so far.
 #[derive(Clone, Default)]
-pub(super) struct Receipts(Arc<Mutex<BTreeMap<String, Vec<String>>>>);
+pub(super) struct Receipts(Arc<Mutex<Vec<Seen>>>);
 
 impl Receipts {
     /// Subscribes the recipient's inbox and keeps the books until its connection ends.
     pub(super) async fn of(recipient: &AgentClient) -> Self {
         let receipts = Self::default();
-        let book = receipts.clone();
+        let (book, reader) = (receipts.clone(), recipient.id().to_string());
         let mut inbox = recipient.inbox().await.unwrap();
         tokio::spawn(async move {
             while let Some(message) = inbox.next().await {
                 let headers = message.headers.unwrap_or_default();
                 let read = |name| headers.get(name).map(|v| v.as_str().to_owned()).unwrap_or_default();
-                let (id, decision) = (read("Agentbus-Message-Id"), read("Agentbus-Decision"));
-                book.0.lock().unwrap().entry(id).or_default().push(decision);
+                book.0.lock().unwrap().push(Seen::Received {
+                    key: key(&read("Agentbus-Sender"), &read("Agentbus-Message-Id")),
+                    tenant: TENANT.to_owned(),
+                    recipient: reader.clone(),
+                    decision: read("Agentbus-Decision"),
+                });
             }
         });
         receipts
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.lock().unwrap().values().map(Vec::len).sum()
+        self.0.lock().unwrap().len()
     }
 
-    fn all(&self) -> BTreeMap<String, Vec<String>> {
+    fn all(&self) -> Vec<Seen> {
         self.0.lock().unwrap().clone()
     }
+}
+
+/// Of all who take part.
+const TENANT: &str = "acme";
+
+fn key(sender: &str, message: &str) -> Key {
+    Key { tenant: TENANT.to_owned(), sender: sender.to_owned(), message: message.to_owned() }
 }
 
 /// Messages from one agent to another, a bounded number at one time.
@@ -103,6 +116,7 @@ pub(super) struct Traffic {
 /// Who sent what and what they heard.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
+    pub(super) sender: String,
     pub(super) sent: Vec<String>,
     pub(super) verdicts: BTreeMap<String, Verdict>,
     /// From the first attempt to the verdict.
@@ -113,7 +127,7 @@ impl Traffic {
     /// Runs until all messages have their outcome, or `stop` is set.
     pub(super) async fn run(&self, stop: Arc<AtomicBool>) -> Heard {
         let next = Arc::new(AtomicUsize::new(0));
-        let heard = Arc::new(Mutex::new(Heard::default()));
+        let heard = Arc::new(Mutex::new(Heard { sender: self.sender.id().to_string(), ..Heard::default() }));
         let mut workers = JoinSet::new();
         for _ in 0..self.in_flight {
             let (traffic, next, heard, stop) =
@@ -147,26 +161,28 @@ impl Heard {
     /// Compares with what was received, when nothing more is on its way.
     pub(super) async fn faults(&self, receipts: &Receipts) -> Vec<Fault> {
         self.quiet(receipts).await;
-        let mut ledger = Ledger::new();
-        for (id, verdict) in &self.verdicts {
-            ledger.entry(id.clone()).or_default().verdicts.push(verdict.clone());
-        }
-        for (id, decisions) in receipts.all() {
-            ledger.entry(id).or_default().receipts = decisions;
-        }
-        checker::check(&self.sent, &ledger)
+        check(&self.seen(receipts), Records::Unread).faults
+    }
+
+    fn seen(&self, receipts: &Receipts) -> Vec<Seen> {
+        let sending =
+            |id: &String| Seen::Sending { key: key(&self.sender, id), to: To::One, fate: Fate::Delivered };
+        let answered = |(id, verdict): (&String, &Verdict)| Seen::Answered {
+            key: key(&self.sender, id),
+            status: verdict.status.as_str().to_owned(),
+            reason: verdict.reason.as_str().to_owned(),
+            decision: verdict.decision_id.clone(),
+            delivered: verdict.reach.as_ref().map(|reach| reach.delivered),
+        };
+        let sent = self.sent.iter().map(sending);
+        sent.chain(self.verdicts.iter().map(answered)).chain(receipts.all()).collect()
     }
 
     /// All that was said to be delivered has come, or ten seconds have passed; and nothing more comes.
     async fn quiet(&self, receipts: &Receipts) {
-        let delivered = || self.verdicts.iter().filter(|(_, verdict)| verdict.status == Status::Delivered);
-        let all_came = || {
-            let came = receipts.all();
-            delivered().all(|(id, _)| came.contains_key(id))
-        };
         let (started, mut last) = (Instant::now(), (receipts.count(), Instant::now()));
         while started.elapsed() < Duration::from_secs(10)
-            && (last.1.elapsed() < Duration::from_millis(500) || !all_came())
+            && (last.1.elapsed() < Duration::from_millis(500) || due(&self.seen(receipts)) > 0)
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
             if receipts.count() != last.0 {

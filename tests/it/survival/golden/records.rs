@@ -1,6 +1,6 @@
 //! What is kept as evidence: `docs/records.md` shows these bytes.
 
-use std::{borrow::Cow, collections::BTreeSet, fs, path::Path};
+use std::{borrow::Cow, collections::BTreeSet, fs};
 
 use agentbus::{
     audit::{self, Body, Decision, Facts, Link, Party, Record, Threshold, Vote},
@@ -172,7 +172,7 @@ fn what_a_broadcast_saw_takes_a_few_kilobytes_of_its_record_and_says_how_many_th
 
 #[test]
 fn the_examples_in_the_docs_are_the_bytes_that_are_written() {
-    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/records.md")).unwrap();
+    let docs = fs::read_to_string(crate::support::root().join("docs/records.md")).unwrap();
     let shown: Vec<&str> = docs.lines().filter(|line| line.starts_with("{\"schema\"")).collect();
     for kind in ["intent", "verdict", "vote", "threshold", "batch"] {
         let form = String::from_utf8(read(&format!("record2-{kind}.json"))).unwrap();

@@ -110,7 +110,7 @@ fn clean() -> Vec<Seen> {
 fn planted(change: impl FnOnce(&mut Vec<Seen>)) -> Vec<(String, What)> {
     let mut seen = clean();
     change(&mut seen);
-    check(&seen).faults.into_iter().map(|fault| (fault.key.message, fault.what)).collect()
+    check(&seen, Records::Read).faults.into_iter().map(|fault| (fault.key.message, fault.what)).collect()
 }
 
 fn without(seen: &mut Vec<Seen>, line: &Seen) {
@@ -125,7 +125,7 @@ fn one(message: &str, what: What) -> Vec<(String, What)> {
 
 #[test]
 fn clean_books_have_no_fault() {
-    let findings = check(&clean());
+    let findings = check(&clean(), Records::Read);
     assert_eq!(findings.faults, []);
     assert_eq!((findings.acked, findings.lost(), findings.doubled()), (6, 0, 0));
     assert_eq!(findings.ends.get("no_capable_agent, dead letter"), Some(&1));
@@ -191,7 +191,7 @@ fn a_second_copy_is_found_in_one_inbox_and_in_anothers() {
     }
     let mut seen = clean();
     seen.push(read("all", "helper", 99));
-    let findings = check(&seen);
+    let findings = check(&seen, Records::Read);
     assert_eq!((findings.doubled(), findings.lost()), (1, 0), "{:?}", findings.faults);
     // Nobody acknowledged it, and it must not be there twice all the same.
     let unheard = planted(|seen| {
@@ -256,4 +256,68 @@ fn a_broadcast_reaches_as_many_as_its_outcome_says() {
     assert_eq!(partly, one("all", What::Partly { told: 2, read: 1 }));
     let more = planted(|seen| seen.push(read("all", "third", 51)));
     assert_eq!(more, one("all", What::Partly { told: 2, read: 3 }));
+}
+
+fn sending(message: &str, to: To) -> Seen {
+    Seen::Sending { key: key(message), to, fate: Fate::Delivered }
+}
+
+fn answered(message: &str, status: &str, decision: &str, delivered: Option<u32>) -> Seen {
+    let (status, decision) = (status.to_owned(), decision.to_owned());
+    Seen::Answered { key: key(message), reason: status.clone(), status, decision, delivered }
+}
+
+fn received(message: &str, recipient: &str, decision: &str) -> Seen {
+    let (recipient, decision) = (recipient.to_owned(), decision.to_owned());
+    Seen::Received { key: key(message), tenant: "acme".into(), recipient, decision }
+}
+
+/// What is found of a message that its sender waits for.
+fn live(to: To, seen: impl IntoIterator<Item = Seen>) -> Vec<What> {
+    let seen: Vec<Seen> = std::iter::once(sending("m", to)).chain(seen).collect();
+    check(&seen, Records::Unread).faults.into_iter().map(|fault| fault.what).collect()
+}
+
+#[test]
+fn of_the_live_lane_a_clean_ledger_has_no_fault() {
+    let twice = [answered("m", DELIVERED, "d", Some(1)), answered("m", DELIVERED, "d", Some(1))];
+    assert_eq!(live(To::One, twice.into_iter().chain([received("m", "worker", "d")])), []);
+    assert_eq!(live(To::One, [answered("m", "rejected", "d", None)]), []);
+    assert_eq!(live(To::One, [answered("m", DELIBERATING, "d", None)]), [], "it waits for its reviewers");
+    let all =
+        [answered("m", DELIVERED, "d", Some(2)), received("m", "worker", "d"), received("m", "helper", "d")];
+    assert_eq!(due(&all[..2]), 1);
+    assert_eq!(due(&all), 0);
+    assert_eq!(live(To::Many, all), []);
+}
+
+#[test]
+fn of_the_live_lane_every_planted_fault_is_found() {
+    let told = || answered("m", DELIVERED, "d", Some(1));
+    let come = |decision: &str| received("m", "worker", decision);
+    assert_eq!(live(To::One, [told()]), [What::NotDelivered { told: 1, read: 0 }]);
+    let copies = vec!["worker for the 1. time".into(), "worker for the 2. time".into()];
+    assert_eq!(live(To::One, [told(), come("d"), come("d")]), [What::Doubled { copies }]);
+    assert_eq!(live(To::One, []), [What::Untold { recipients: vec![] }]);
+    assert_eq!(live(To::One, [come("d")]), [What::Untold { recipients: vec!["worker".into()] }]);
+    let rejected = What::Rejected { reason: "rejected".into(), recipients: vec!["worker".into()] };
+    assert_eq!(live(To::One, [answered("m", "rejected", "d", None), come("d")]), [rejected]);
+    let both = ["d", "e"].map(|decision| format!("delivered (delivered) by decision {decision}"));
+    let differ = live(To::One, [told(), answered("m", DELIVERED, "e", Some(1)), come("d")]);
+    assert_eq!(differ, [What::Contradicted { told: both.to_vec() }]);
+    let other = What::OtherDecision { told: "d".into(), received: "e".into() };
+    assert_eq!(live(To::One, [told(), come("e")]), [other]);
+    let astray = Seen::Received {
+        key: key("m"),
+        tenant: "globex".into(),
+        recipient: "builder".into(),
+        decision: "d".into(),
+    };
+    let recipients = vec!["globex/builder".to_owned()];
+    assert_eq!(live(To::One, [told(), astray]), [What::OtherTenant { recipients }]);
+    assert_eq!(
+        live(To::Many, [answered("m", DELIVERED, "d", Some(2)), come("d")]),
+        [What::Partly { told: 2, read: 1 }]
+    );
+    assert_eq!(check(&[come("d")], Records::Unread).faults.len(), 1, "received, and never sent");
 }

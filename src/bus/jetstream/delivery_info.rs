@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often and since when, from `$JS.ACK.…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bus) struct Delivery {
+pub(in crate::bus) struct DeliveryInfo {
     /// From 1.
     pub(in crate::bus) attempt: u64,
     kept_at: Duration,
 }
 
-impl Delivery {
+impl DeliveryInfo {
     pub(in crate::bus) fn read(reply: &str) -> Option<Self> {
         let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
         // <stream> <consumer> <delivered> <stream seq> <consumer seq> <time> <pending>, and before them
@@ -45,13 +45,13 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_reply_subject_are_read() {
-        let plain = Delivery::read("$JS.ACK.IN_acme.nodes.3.17.21.1700000000000000000.5");
+        let plain = DeliveryInfo::read("$JS.ACK.IN_acme.nodes.3.17.21.1700000000000000000.5");
         assert_eq!(plain.map(|d| d.attempt), Some(3));
         assert!(plain.is_some_and(|d| d.kept_at == Duration::from_secs(1_700_000_000)));
-        let later = Delivery::read("$JS.ACK._.hash.IN_acme.nodes.3.17.21.1700000000000000000.5.random");
+        let later = DeliveryInfo::read("$JS.ACK._.hash.IN_acme.nodes.3.17.21.1700000000000000000.5.random");
         assert_eq!(later, plain);
         for bad in ["", "_INBOX.x", "$JS.ACK.IN_acme.nodes", "$JS.ACK.IN_acme.nodes.x.1.1.1.1"] {
-            assert_eq!(Delivery::read(bad), None, "{bad:?}");
+            assert_eq!(DeliveryInfo::read(bad), None, "{bad:?}");
         }
     }
 

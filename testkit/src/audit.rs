@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agentbus::{
+    domain::TenantId,
     servers::Stack,
     tenants::{BusUser, names},
 };
@@ -14,10 +15,7 @@ use async_nats::{
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use super::{
-    books::{Books, Key, Place, Seen},
-    cast::TENANTS,
-};
+use crate::books::{Books, Key, Place, Seen};
 
 /// Questions to JetStream that wait at one time.
 const ASKED_AT_ONCE: usize = 64;
@@ -26,30 +24,32 @@ const ASKED_AT_ONCE: usize = 64;
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// Asks as a node, and of consumers as an operator: agents see nothing of it.
-pub(crate) struct Audit {
+pub struct Audit {
+    tenants: Vec<TenantId>,
     node: Context,
     operator: Client,
 }
 
 impl Audit {
-    pub(crate) async fn connect(stack: &Stack) -> anyhow::Result<Self> {
+    pub async fn connect(stack: &Stack, tenants: &[&str]) -> anyhow::Result<Self> {
         let mut node = jetstream::new(stack.connect(BusUser::Node).await?);
         node.set_timeout(ANSWER_WAIT);
-        Ok(Self { node, operator: stack.connect(BusUser::Operator).await? })
+        let tenants = tenants.iter().map(|tenant| tenant.parse()).collect::<Result<_, _>>()?;
+        Ok(Self { tenants, node, operator: stack.connect(BusUser::Operator).await? })
     }
 
     /// Messages that wait to be governed, over all tenants.
-    pub(crate) async fn inbound(&self) -> anyhow::Result<u64> {
+    pub async fn inbound(&self) -> anyhow::Result<u64> {
         let mut sum = 0;
-        for tenant in TENANTS {
-            let stream = self.node.get_stream(names::inbound_stream(&tenant.parse()?)).await?;
+        for tenant in &self.tenants {
+            let stream = self.node.get_stream(names::inbound_stream(tenant)).await?;
             sum += stream.cached_info().state.messages;
         }
         Ok(sum)
     }
 
     /// Messages of an agent's durable inbox that are not read or not acknowledged yet.
-    pub(crate) async fn unread(&self, tenant: &str, agent: &str) -> anyhow::Result<u64> {
+    pub async fn unread(&self, tenant: &str, agent: &str) -> anyhow::Result<u64> {
         let subject = format!("$JS.API.CONSUMER.INFO.OUT_{tenant}.{agent}");
         let request = async_nats::Request::new().timeout(Some(ANSWER_WAIT));
         let answer = self.operator.send_request(subject, request).await?;
@@ -62,7 +62,7 @@ impl Audit {
     }
 
     /// Writes all of it down.
-    pub(crate) async fn read(&self, books: &Books) -> anyhow::Result<()> {
+    pub async fn read(&self, books: &Books) -> anyhow::Result<()> {
         let context = &self.node;
         for (subject, payload) in all(context, names::RECORDS_STREAM).await? {
             let record: Value = serde_json::from_slice(&payload)
@@ -80,15 +80,15 @@ impl Audit {
                 });
             }
         }
-        for tenant in TENANTS {
-            for (subject, _) in all(context, &names::inbound_stream(&tenant.parse()?)).await? {
+        for tenant in &self.tenants {
+            for (subject, _) in all(context, &names::inbound_stream(tenant)).await? {
                 if let ["tenant", tenant, "submitted", sender, message] = tokens(&subject).as_slice() {
                     books.write(Seen::Left { key: key(tenant, sender, message), place: Place::Inbound });
                 }
             }
         }
-        for tenant in TENANTS {
-            for (subject, _) in all(context, &names::dead_letters_stream(&tenant.parse()?)).await? {
+        for tenant in &self.tenants {
+            for (subject, _) in all(context, &names::dead_letters_stream(tenant)).await? {
                 if let ["dead", tenant, sender, message] = tokens(&subject).as_slice() {
                     books.write(Seen::Left { key: key(tenant, sender, message), place: Place::DeadLetters });
                 }

@@ -35,7 +35,7 @@ const KINDS: [Kind; 4] = [
 ];
 
 /// Looks, and remembers what is nearly full.
-pub struct Fill {
+pub struct StreamUsage {
     context: Context,
     directory: Arc<Directory>,
     metrics: Arc<Metrics>,
@@ -43,7 +43,7 @@ pub struct Fill {
     nearly_full: Mutex<Vec<(&'static str, usize)>>,
 }
 
-impl Fill {
+impl StreamUsage {
     pub fn new(client: Client, directory: Arc<Directory>, metrics: Arc<Metrics>) -> Arc<Self> {
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER_TIMEOUT);
@@ -51,9 +51,9 @@ impl Fill {
     }
 
     pub fn start(self: &Arc<Self>, shutdown: &Shutdown, supervisor: &Supervisor) {
-        let fill = Arc::clone(self);
+        let usage = Arc::clone(self);
         supervisor
-            .keep("fill", shutdown.tracker(), shutdown.token().clone(), move || Arc::clone(&fill).look());
+            .keep("fill", shutdown.tracker(), shutdown.token().clone(), move || Arc::clone(&usage).look());
     }
 
     /// What is nearly full, for people. No tenant is named: whoever sees the page may be none of theirs.

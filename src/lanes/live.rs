@@ -9,19 +9,19 @@ use crate::{audit, domain::Encoding, policy::Permit, state::MessageKey};
 
 /// Hands messages to agents and records to the audit trail. `bus::Outbox` is the one over NATS.
 #[async_trait]
-pub trait Courier: Send + Sync {
-    /// Sends the record of the intent ahead, then every parcel, and waits until it is known for each
-    /// whether somebody listened. One answer for each parcel, in order.
-    async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, CourierError>;
+pub trait LiveTransport: Send + Sync {
+    /// Sends the record of the intent ahead, then every delivery, and waits until it is known for each
+    /// whether somebody listened. One answer for each delivery, in order.
+    async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, LiveError>;
 
     /// Records a decision, in order with other records. Does not wait.
-    fn record(&self, entry: audit::Entry) -> Result<(), CourierError>;
+    fn record(&self, entry: audit::Entry) -> Result<(), LiveError>;
 
     /// The last record that a holder of this message's claim has written: an intent, or that it came
     /// to nothing.
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<audit::Record<'static>>, CourierError>;
+    async fn last_intent(&self, key: &MessageKey) -> Result<Option<audit::Record<'static>>, LiveError>;
 
-    /// Bytes that a parcel's payload may have.
+    /// Bytes that a delivery's payload may have.
     fn payload_max(&self) -> usize;
 }
 
@@ -33,7 +33,7 @@ pub struct Dispatch {
     pub decision_id: String,
     /// The record of the intent; it is sent first, so that no delivery is without one.
     pub record: audit::Entry,
-    pub parcels: Vec<Parcel>,
+    pub deliveries: Vec<Delivery>,
     /// W3C trace context for the recipient.
     pub traceparent: String,
     /// Where the recipient's answer goes, if somebody waits for one.
@@ -52,13 +52,13 @@ pub struct AnswerTo {
 
 /// What goes into one inbox. The permit says whose.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct Delivery {
     pub permit: Permit,
     pub payload: Bytes,
     pub encoding: Encoding,
 }
 
-/// What became of one parcel.
+/// What became of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
     /// NATS has taken it for at least one live subscription.
@@ -67,9 +67,9 @@ pub enum Handover {
     NobodyListens,
 }
 
-/// Why the courier did not do it.
+/// Why the transport did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CourierError {
+pub enum LiveError {
     /// Nothing left the node.
     #[error("not connected to NATS")]
     NotConnected,

@@ -1,6 +1,6 @@
 //! What did everybody see? One line for each thing that was seen, in files that outlive the run.
 //!
-//! Lines are only ever added. What they come to is [`super::checker`]'s to say, now or later.
+//! Lines are only ever added. What they come to is [`crate::checker`]'s to say, now or later.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ const LINES_MAX: usize = 30_000_000;
 
 /// What tells one message from all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Key {
-    pub(crate) tenant: String,
-    pub(crate) sender: String,
-    pub(crate) message: String,
+pub struct Key {
+    pub tenant: String,
+    pub sender: String,
+    pub message: String,
 }
 
 impl std::fmt::Display for Key {
@@ -34,7 +34,7 @@ impl std::fmt::Display for Key {
 /// For whom a message was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum To {
+pub enum To {
     /// One agent, or one holder of a capability.
     One,
     /// All that match.
@@ -44,7 +44,7 @@ pub(crate) enum To {
 /// What should come of a message, by the policy and by what its reviewers are going to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Fate {
+pub enum Fate {
     Delivered,
     /// By the policy.
     Denied,
@@ -57,7 +57,7 @@ pub(crate) enum Fate {
 /// Where something still lies when all is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Place {
+pub enum Place {
     /// On the durable lane, not governed yet.
     Inbound,
     DeadLetters,
@@ -66,8 +66,14 @@ pub(crate) enum Place {
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "saw", rename_all = "snake_case")]
-pub(crate) enum Seen {
-    /// By a sender, before its first attempt.
+pub enum Seen {
+    /// By a sender that waits for its verdict, before its first attempt.
+    Sending { key: Key, to: To, fate: Fate },
+    /// By that sender: a verdict, each time that it asked. `delivered`: to how many, as it says.
+    Answered { key: Key, status: String, reason: String, decision: String, delivered: Option<u32> },
+    /// By a recipient that listens, an agent of this tenant.
+    Received { key: Key, tenant: String, recipient: String, decision: String },
+    /// By a sender of the durable lane, before its first attempt.
     Submitting { key: Key, to: To, fate: Fate },
     /// By a sender, after all its attempts. No status: nobody answered.
     Submitted { key: Key, status: Option<String>, reason: String },
@@ -100,8 +106,9 @@ impl Seen {
     /// Whose book it is in.
     fn book(&self) -> &'static str {
         match self {
+            Seen::Sending { .. } | Seen::Answered { .. } => "senders",
             Seen::Submitting { .. } | Seen::Submitted { .. } => "senders",
-            Seen::Read { .. } | Seen::Outcome { .. } => "inboxes",
+            Seen::Received { .. } | Seen::Read { .. } | Seen::Outcome { .. } => "inboxes",
             Seen::Voting { .. } | Seen::Voted { .. } => "reviewers",
             Seen::Recorded { .. } | Seen::Left { .. } => "audit",
             Seen::Ended { .. } => "ended",
@@ -120,8 +127,7 @@ struct Line {
 }
 
 /// The books of a run while it lasts.
-pub(crate) struct Books {
-    folder: PathBuf,
+pub struct Books {
     inner: Mutex<Inner>,
 }
 
@@ -133,7 +139,7 @@ struct Inner {
 
 impl Books {
     /// Begins empty books in `folder`.
-    pub(crate) fn begin(folder: &Path) -> anyhow::Result<Self> {
+    pub fn begin(folder: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let mut files = BTreeMap::new();
         for book in BOOKS {
@@ -142,23 +148,26 @@ impl Books {
             files.insert(book, BufWriter::new(file));
         }
         let inner = Inner { files, seen: Vec::new(), failed: None };
-        Ok(Self { folder: folder.to_owned(), inner: Mutex::new(inner) })
+        Ok(Self { inner: Mutex::new(inner) })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Begins empty books that end with the run.
+    pub fn in_memory() -> Self {
+        let inner = Inner { files: BTreeMap::new(), seen: Vec::new(), failed: None };
+        Self { inner: Mutex::new(inner) }
     }
 
-    pub(crate) fn write(&self, seen: Seen) {
+    pub fn write(&self, seen: Seen) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let mut inner = self.inner.lock();
-        let Some(file) = inner.files.get_mut(seen.book()) else { return };
+        let file = inner.files.get_mut(seen.book());
         let line = Line { at, seen };
-        let written = serde_json::to_string(&line)
-            .map_err(std::io::Error::other)
-            .and_then(|json| writeln!(file, "{json}"));
-        if let Err(error) = written {
+        let written = file.map(|file| {
+            let json = serde_json::to_string(&line).map_err(std::io::Error::other)?;
+            writeln!(file, "{json}")
+        });
+        if let Some(Err(error)) = written {
             inner.failed.get_or_insert(error);
         }
         if inner.seen.len() < LINES_MAX {
@@ -167,12 +176,12 @@ impl Books {
     }
 
     /// What has been seen so far.
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&[Seen]) -> T) -> T {
+    pub fn with<T>(&self, look: impl FnOnce(&[Seen]) -> T) -> T {
         look(&self.inner.lock().seen)
     }
 
     /// To the disk. A book that lacks a line proves nothing, so every failed write counts.
-    pub(crate) fn close(&self) -> anyhow::Result<()> {
+    pub fn close(&self) -> anyhow::Result<()> {
         let mut inner = self.inner.lock();
         for file in inner.files.values_mut() {
             file.flush()?;
@@ -186,7 +195,7 @@ impl Books {
 }
 
 /// Reads the books of a run that is over.
-pub(crate) fn read(folder: &Path) -> anyhow::Result<Vec<Seen>> {
+pub fn read(folder: &Path) -> anyhow::Result<Vec<Seen>> {
     let mut seen = Vec::new();
     for book in BOOKS {
         let path = path(folder, book);
@@ -217,6 +226,7 @@ mod tests {
         let books = Books::begin(folder.path()).unwrap();
         let key = Key { tenant: "acme".into(), sender: "planner".into(), message: "m".into() };
         let lines = [
+            Seen::Sending { key: key.clone(), to: To::Many, fate: Fate::Delivered },
             Seen::Submitting { key: key.clone(), to: To::One, fate: Fate::Approved },
             Seen::Submitted { key: key.clone(), status: None, reason: "no answer".into() },
             Seen::Voting { key: key.clone(), voter: "judge".into(), approve: true },
@@ -224,6 +234,7 @@ mod tests {
             Seen::Ended { process: "nats".into(), how: "SIGKILL".into(), millis: 3 },
         ];
         lines.iter().cloned().for_each(|line| books.write(line));
+        assert!(books.with(|seen| seen == lines));
         books.close().unwrap();
         assert_eq!(read(folder.path()).unwrap(), lines);
         fs::write(path(folder.path(), "audit"), "{}\n").unwrap();

@@ -1,7 +1,7 @@
 //! Open deliberations without their messages, so that a list of a thousand reads only what changed.
 //!
-//! What is parked never changes, and what is appended is counted by the server with the subjects: a head
-//! is as good as its log while the log has as many votes and escalations as the head.
+//! What is parked never changes, and what is appended is counted by the server with the subjects: a summary
+//! is as good as its log while the log has as many votes and escalations as the summary.
 
 use std::sync::Arc;
 
@@ -9,46 +9,46 @@ use moka::sync::Cache;
 use serde::Deserialize;
 
 use crate::{
-    deliberation::{Case, Head, LogError},
+    deliberation::{Case, LogError, Summary},
     domain::{
         AgentId, BroadcastFilter, CapabilityId, DeliberationId, MessageType, Recipient, TenantId, Voter,
     },
 };
 
 /// About 30,000 with a few voters each.
-const HEADS_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// A head without texts and people, about.
-const HEAD_BYTES: usize = 1_024;
+const SUMMARIES_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A summary without texts and people, about.
+const SUMMARY_BYTES: usize = 1_024;
 /// A vote or a voter without texts, about.
 const PERSON_BYTES: usize = 128;
 
-pub(super) struct Heads(Cache<(TenantId, DeliberationId), Arc<Head>>);
+pub(super) struct SummaryCache(Cache<(TenantId, DeliberationId), Arc<Summary>>);
 
-impl Default for Heads {
+impl Default for SummaryCache {
     fn default() -> Self {
-        let bytes = |_: &(TenantId, DeliberationId), head: &Arc<Head>| {
-            u32::try_from(bytes_of(&head.case)).unwrap_or(u32::MAX)
+        let bytes = |_: &(TenantId, DeliberationId), summary: &Arc<Summary>| {
+            u32::try_from(bytes_of(&summary.case)).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(HEADS_BYTES_MAX).weigher(bytes).build())
+        Self(Cache::builder().max_capacity(SUMMARIES_BYTES_MAX).weigher(bytes).build())
     }
 }
 
-impl Heads {
-    /// The head of a log with so many votes and escalations.
+impl SummaryCache {
+    /// The summary of a log with so many votes and escalations.
     pub(super) fn get(
         &self,
         tenant: &TenantId,
         id: &DeliberationId,
         votes: u64,
         escalated: u64,
-    ) -> Option<Arc<Head>> {
-        let head = self.0.get(&(tenant.clone(), id.clone()))?;
-        let same = counted(&head.case) == (votes, escalated);
-        same.then_some(head)
+    ) -> Option<Arc<Summary>> {
+        let summary = self.0.get(&(tenant.clone(), id.clone()))?;
+        let same = counted(&summary.case) == (votes, escalated);
+        same.then_some(summary)
     }
 
-    /// The head of what was read. It is remembered, unless it is decided or a newer one is.
-    pub(super) fn keep(&self, case: &Case, place: u64) -> Result<Arc<Head>, LogError> {
+    /// The summary of what was read. It is remembered, unless it is decided or a newer one is.
+    pub(super) fn keep(&self, case: &Case, place: u64) -> Result<Arc<Summary>, LogError> {
         let key = (case.parked.tenant.clone(), case.parked.id.clone());
         let before = self.0.get(&key);
         if let Some(before) = before.as_ref().filter(|before| before.case.version == case.version) {
@@ -59,13 +59,13 @@ impl Heads {
             Some(before) => (before.message_type, before.to.clone()),
             None => address(case)?,
         };
-        let head = Arc::new(Head { case: without_message(case), place, message_type, to });
+        let summary = Arc::new(Summary { case: without_message(case), place, message_type, to });
         if case.decision.is_some() {
             self.0.invalidate(&key);
         } else if !newer {
-            self.0.insert(key, Arc::clone(&head));
+            self.0.insert(key, Arc::clone(&summary));
         }
-        Ok(head)
+        Ok(summary)
     }
 }
 
@@ -84,7 +84,7 @@ fn bytes_of(case: &Case) -> usize {
     let people = |voter: &Voter| PERSON_BYTES + voter.roles.iter().map(String::len).sum::<usize>();
     let voters = case.parked.voters.values().chain(case.parked.stand_ins.values()).map(people);
     let votes = case.votes.iter().map(|vote| PERSON_BYTES + vote.comment.len());
-    HEAD_BYTES + voters.chain(votes).sum::<usize>()
+    SUMMARY_BYTES + voters.chain(votes).sum::<usize>()
 }
 
 /// What a list says of the parked message. A thousand are read for one list, so its content is skipped.

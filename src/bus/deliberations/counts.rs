@@ -1,0 +1,155 @@
+//! How many deliberations does a tenant have, and how full is its stream? The server counts, by subjects.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use async_nats::Request;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{ANSWER_WITHIN, Deliberations, not_computed};
+use crate::{
+    bus::subjects,
+    cpu::Work,
+    deliberation::LogError,
+    domain::{DeliberationId, TenantId},
+    tenants::names,
+};
+
+/// Of a stream's bytes, those up to which messages are parked. The rest is for votes, escalations, decisions
+/// and conclusions of those that are.
+const PARKED_PERCENT_MAX: u64 = 80;
+/// Subjects that the server counts in one answer.
+const PAGE: usize = 100_000;
+/// Answers that are read for one count.
+const PAGES_MAX: usize = 10;
+
+impl Deliberations {
+    /// The deliberations that have events of this kind, and how many; and how full the stream is.
+    pub(super) async fn ids(
+        &self,
+        tenant: &TenantId,
+        kind: &str,
+    ) -> Result<(HashMap<DeliberationId, u64>, Filled), LogError> {
+        let filter = subjects::deliberations_with(tenant, kind);
+        let subject = format!("$JS.API.STREAM.INFO.{}", names::deliberations_stream(tenant));
+        let (mut found, mut fill) = (HashMap::new(), Filled::default());
+        for page in 0..PAGES_MAX {
+            let question = json!({ "subjects_filter": filter, "offset": page * PAGE });
+            let request = Request::new().payload(question.to_string().into()).timeout(Some(ANSWER_WITHIN));
+            let answer = self.client.send_request(subject.clone(), request).await.map_err(|error| {
+                tracing::debug!(%error, "deliberations not counted");
+                LogError::Unconfirmed
+            })?;
+            // A page of many subjects is megabytes.
+            let (bytes, mut so_far) = (answer.payload.len(), found);
+            let count = move || count(&answer.payload, &mut so_far).map(|counted| (counted, so_far));
+            let counted = self.cpu.run_sized(bytes, tenant, Work::Deliberation, count).await;
+            let (subjects, filled);
+            ((subjects, filled), found) = counted.map_err(not_computed)??;
+            fill = filled;
+            if subjects < PAGE {
+                break;
+            }
+        }
+        Ok((found, fill))
+    }
+}
+
+/// Adds the deliberations of one answer about a stream's subjects; how many subjects it has, and how full the
+/// stream is.
+fn count(answer: &[u8], found: &mut HashMap<DeliberationId, u64>) -> Result<(usize, Filled), LogError> {
+    let info: Info = serde_json::from_slice(answer).map_err(|error| {
+        tracing::debug!(%error, "deliberations not counted");
+        LogError::Unconfirmed
+    })?;
+    if let Some(error) = info.error {
+        return Err(LogError::Refused(error.description));
+    }
+    let InfoState { bytes, subjects } = info.state.unwrap_or_default();
+    // Without a bound, and as nobody provisions it, less than 0.
+    let bytes_max = info.config.and_then(|config| u64::try_from(config.max_bytes).ok());
+    let subjects = subjects.unwrap_or_default();
+    let listed = subjects.len();
+    found.extend(
+        subjects
+            .into_iter()
+            .filter_map(|(subject, events)| Some((subject.split('.').nth(2)?.parse().ok()?, events))),
+    );
+    Ok((listed, Filled { bytes, bytes_max: bytes_max.unwrap_or(u64::MAX) }))
+}
+
+/// How full a stream is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Filled {
+    bytes: u64,
+    bytes_max: u64,
+}
+
+/// What a tenant's stream holds, as it was counted, and what this node has parked since.
+#[derive(Debug)]
+pub(super) struct Counted {
+    open: AtomicUsize,
+    bytes: AtomicU64,
+    bytes_max: u64,
+    /// Bytes up to which messages are parked.
+    parked_max: u64,
+}
+
+impl Counted {
+    pub(super) fn of(open: usize, filled: Filled) -> Self {
+        let Filled { bytes, bytes_max } = filled;
+        let parked_max = bytes_max / 100 * PARKED_PERCENT_MAX;
+        Self { open: open.into(), bytes: bytes.into(), bytes_max, parked_max }
+    }
+
+    /// Counts one more of so many bytes, if there is room.
+    pub(super) fn take(&self, open_max: usize, bytes: u64) -> Result<(), LogError> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= open_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(LogError::TooManyParked { open_max });
+        }
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.parked_max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(LogError::Full(format!(
+                "the tenant's deliberations take {before} of {} bytes, and what is above {} is for votes and \
+                 decisions: it needs more deliberations_bytes",
+                self.bytes_max, self.parked_max
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    error: Option<ApiError>,
+    #[serde(default)]
+    state: Option<InfoState>,
+    #[serde(default)]
+    config: Option<InfoConfig>,
+}
+
+#[derive(Deserialize)]
+struct InfoConfig {
+    max_bytes: i64,
+}
+
+#[derive(Default, Deserialize)]
+struct InfoState {
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    subjects: Option<HashMap<String, u64>>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    description: String,
+}
