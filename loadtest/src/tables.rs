@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use crate::{
     figures::{Load, Run, Sample, Spread},
     rig::Side,
-    targets,
+    targets::{self, Target},
 };
 
 /// Every table of `loadtest send`, with the head that says how they came about.
@@ -66,7 +66,17 @@ fn refused(run: &Run) -> String {
 
 /// What was wanted, what was found.
 fn targets(run: &Run) -> String {
-    let table = targets::shown(&targets::of_send(run));
+    let mut table = table(&["#", "what", "target", "found", "met"]);
+    for Target { id, value, range: [low, high], target, met, unit, how } in targets::of_send(run) {
+        let digits = if target < 10.0 { 2 } else { 0 };
+        table.add_row([
+            id.to_owned(),
+            how,
+            format!("{target} {unit}"),
+            show(Some(Spread { median: value, low, high }), digits),
+            if met { "yes" } else { "no" }.to_owned(),
+        ]);
+    }
     format!(
         "Against the targets: of each round the bus beside the baseline, then the median and the range.\n\n{table}"
     )

@@ -5,7 +5,6 @@ use serde::Serialize;
 use crate::{
     figures::{Load, Run, Sample, Spread},
     rig::Side,
-    tables::{show, table},
 };
 
 /// One figure to beat.
@@ -53,23 +52,6 @@ impl Target {
             how: how.into(),
         })
     }
-}
-
-/// As a table.
-pub(crate) fn shown(targets: &[Target]) -> String {
-    let mut table = table(&["#", "what", "target", "found", "met"]);
-    for target in targets {
-        let Target { id, value, range: [low, high], .. } = target;
-        let digits = if target.target < 10.0 { 2 } else { 0 };
-        table.add_row([
-            (*id).to_owned(),
-            target.how.clone(),
-            format!("{} {}", target.target, target.unit),
-            show(Some(Spread { median: *value, low: *low, high: *high }), digits),
-            if target.met { "yes" } else { "no" }.to_owned(),
-        ]);
-    }
-    table.to_string()
 }
 
 /// P1 to P4, of `loadtest send`.

@@ -54,7 +54,7 @@ async fn work(talk: &mut Talk, job: Job) -> anyhow::Result<()> {
     talk.tell(&Told::Ready).await?;
     talk.expect(Word::Go).await?;
 
-    let running = stream::start(&streams, &job);
+    let running = pace::start(&streams, &job);
     let mut slices = interval(SLICE);
     slices.set_missed_tick_behavior(MissedTickBehavior::Delay);
     slices.tick().await;

@@ -41,7 +41,7 @@ impl Progress {
             Some(counted) => format!("{:.0} of {:.0} s", counted.as_secs_f64(), self.measure.as_secs_f64()),
         };
         self.bar.set_message(format!(
-            "{state}  {}/s  P50 {:.0} µs  cores: node {:.2}, NATS {:.2}, Redis {:.2}, client {:.2}",
+            "{state}, {}/s, P50 {:.0} µs, cores {:.1} node {:.1} NATS {:.1} Redis {:.1} client",
             now.point.answered * 4,
             now.point.p50_us,
             now.cores.node,

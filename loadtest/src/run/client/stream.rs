@@ -18,7 +18,6 @@ use tokio::time::timeout;
 use super::{
     agents::{self, Agents, Sender},
     arrivals::Arrivals,
-    pace::{self, Running},
 };
 use crate::{
     echo,
@@ -143,10 +142,6 @@ fn order(mix: &[Entry]) -> Vec<usize> {
         order.push(at);
     }
     order
-}
-
-pub(super) fn start(streams: &[Arc<Stream>], job: &Job) -> Running {
-    pace::start(streams, job)
 }
 
 /// What was seen since the last time.
