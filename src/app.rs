@@ -14,10 +14,6 @@ use async_trait::async_trait;
 
 use crate::{
     admin::{self, Health},
-    bus::{
-        self, Bus, BusError, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link,
-        Micro, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
-    },
     config::{self, NodeConfig},
     cpu::{self, Cpu},
     deliberation::DeliberationLog,
@@ -27,6 +23,10 @@ use crate::{
     lanes::{
         Admission, AdmissionLimits, DurableLane, Lanes, Limits, QuestionLimits, Questions, RetryGrace,
         Rotation, Tenants,
+    },
+    nats::{
+        self, Bus, BusError, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link,
+        Micro, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
     policy::{Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine},
     review::{Agents, AllTenants, Deadlines, LearnedStore, Release, Reviewers, SingleFlight, Thresholds},
@@ -148,7 +148,7 @@ async fn serve(
     let every = config.nats.ping_interval;
     let jetstream = RoundTrips::watch("jetstream", client.clone(), every, &background, &supervisor);
     let skew = Skew::new(clock, config.node.clock_tolerance);
-    bus::watch_server_time(client.clone(), skew.clone(), &background, &supervisor);
+    nats::watch_server_time(client.clone(), skew.clone(), &background, &supervisor);
     let records = RecordsProbe::watch(client.clone(), &background, &supervisor);
     let directory = Directory::new();
     let (followed, reader) = (Arc::clone(&directory), client.clone());
@@ -450,7 +450,7 @@ async fn connect(
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let error = match bus::connect(&config.node.name, &config.nats, Arc::clone(metrics)).await {
+        let error = match nats::connect(&config.node.name, &config.nats, Arc::clone(metrics)).await {
             Ok(client) => return Ok(Some(client)),
             Err(error) => error,
         };
@@ -461,7 +461,7 @@ async fn connect(
             _ => bail!(error),
         }
         tokio::select! {
-            () = tokio::time::sleep(bus::reconnect_delay(attempts)) => {}
+            () = tokio::time::sleep(nats::reconnect_delay(attempts)) => {}
             () = shutdown.requested() => return Ok(None),
         }
     }

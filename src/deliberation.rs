@@ -40,7 +40,7 @@ pub fn id_of(key: &MessageKey) -> DeliberationId {
     hex.parse().expect("24 hex digits")
 }
 
-/// Where the logs are kept. `bus::Deliberations` is the one over JetStream.
+/// Where the logs are kept. `nats::Deliberations` is the one over JetStream.
 #[async_trait]
 pub trait DeliberationLog: Send + Sync {
     /// Begins a log, if it is not there already. Returns when it is kept.

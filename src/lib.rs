@@ -14,7 +14,7 @@
 //! - [`deliberation`]: reviewers judge what is parked: rules, votes, decisions.
 //! - [`state`]: what nodes share, as traits; memory and Redis.
 //! - [`review`]: what agents and reviewers ask for besides sending: registrations, what waits, votes.
-//! - [`bus`]: NATS: requests in, deliveries, records and verdicts out.
+//! - [`nats`]: NATS: requests in, deliveries, records and verdicts out.
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
@@ -30,7 +30,6 @@
 pub mod admin;
 pub mod app;
 pub mod audit;
-pub mod bus;
 pub mod client;
 pub mod config;
 pub mod cpu;
@@ -40,6 +39,7 @@ pub mod governance;
 pub mod health;
 pub mod impact;
 pub mod lanes;
+pub mod nats;
 pub mod phrase;
 pub mod policy;
 pub mod rejection;

@@ -126,7 +126,7 @@ pub struct MessageKey {
 ///
 /// A node claims a message just before the effect, and settles it with the verdict after. A claim
 /// that is neither settled nor released within its lease can be taken over; the taker must find out
-/// by other means whether the effect happened (`bus/outbox.rs` looks for its record).
+/// by other means whether the effect happened (`nats/outbox.rs` looks for its record).
 #[async_trait]
 pub trait Idempotency: Send + Sync {
     /// Exactly one of any number of concurrent callers gets `Claim::Mine`.

@@ -1,7 +1,7 @@
 //! Who beside the bus learns of deliberations? One HTTP endpoint, called as Standard Webhooks says
 //! (<https://www.standardwebhooks.com>): signed, with an id that repeats share.
 //!
-//! Knows how to make one call, not when: retries are JetStream's (`bus/hooks.rs`). What a message says
+//! Knows how to make one call, not when: retries are JetStream's (`nats/webhooks.rs`). What a message says
 //! never leaves with a call; who wants to read it asks the bus.
 
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use agentbus::{
-    bus::DeadLetterStreams,
     domain::TenantId,
+    nats::DeadLetterStreams,
     phrase::{causes, counted},
     review::{Address, DeadLetters, LETTERS_MAX, Letter},
 };

@@ -4,11 +4,11 @@
 #![no_main]
 
 // The source itself, not the package: with it comes the whole bus, and this builds in seconds.
-mod bus {
+mod nats {
     pub(crate) mod intake {
-        #[path = "../../../../src/bus/intake/codec.rs"]
+        #[path = "../../../../src/nats/intake/codec.rs"]
         pub(crate) mod codec;
-        #[path = "../../../../src/bus/intake/headers.rs"]
+        #[path = "../../../../src/nats/intake/headers.rs"]
         pub(crate) mod headers;
         pub(crate) mod fuzzed;
     }
@@ -16,4 +16,4 @@ mod bus {
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| bus::intake::fuzzed::run(data));
+fuzz_target!(|data: &[u8]| nats::intake::fuzzed::run(data));

@@ -44,7 +44,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("impact", &["agentbus::impact", "aho_corasick"]),
     ("Redis client", &["fred::", "redis_protocol", "agentbus::state"]),
     ("NATS headers", &["HeaderMap", "async_nats::header"]),
-    ("NATS client", &["async_nats", "nuid", "agentbus::bus"]),
+    ("NATS client", &["async_nats", "nuid", "agentbus::nats"]),
     ("metrics", &["prometheus_client", "agentbus::telemetry"]),
     ("logging", &["tracing"]),
     ("admission", &["governor", "admission"]),

@@ -10,9 +10,10 @@ use tokio::{
 
 use super::{load_model, load_policy, redis_settings};
 use crate::{
-    admin, bus,
+    admin,
     config::{Http, NodeConfig},
     impact::semantic::Prepared,
+    nats,
     policy::RegoEngine,
     state::RedisSettings,
     telemetry::Metrics,
@@ -41,7 +42,7 @@ impl Checked {
 
     fn read_here(config: &NodeConfig) -> anyhow::Result<Self> {
         let engine = load_policy(&config.policy)?;
-        bus::check(&config.nats)?;
+        nats::check(&config.nats)?;
         let redis = config.redis.as_ref().map(redis_settings).transpose()?;
         if let Some(redis) = &redis {
             redis.check().context("redis.url")?;

@@ -7,8 +7,8 @@ use async_nats::{Client, jetstream};
 
 use super::{Checked, REDIS_WAIT};
 use crate::{
-    bus,
     config::NodeConfig,
+    nats,
     phrase::counted,
     shutdown::Shutdown,
     skew::Skew,
@@ -48,7 +48,7 @@ pub async fn reach(config: &NodeConfig, checked: Checked) -> Vec<Tried> {
 
 async fn nats(config: &NodeConfig) -> anyhow::Result<Client> {
     let metrics = Arc::new(Metrics::new(&config.node.name));
-    let connected = bus::connect(&config.node.name, &config.nats, metrics);
+    let connected = nats::connect(&config.node.name, &config.nats, metrics);
     let limit = 2 * config.nats.timeout;
     let client = tokio::time::timeout(limit, connected).await.context("nats.url: no answer in time")?;
     client.context("nats.url")

@@ -1,4 +1,4 @@
-//! What the durable lane keeps, as the lanes see it: a foreign boundary. `bus::JetStreamLane` is the
+//! What the durable lane keeps, as the lanes see it: a foreign boundary. `nats::JetStreamLane` is the
 //! one over JetStream.
 //!
 //! Once, without Redis: of all that is ever stored for one message (tenant, sender, id), the first wins

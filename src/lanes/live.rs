@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{audit, domain::Encoding, policy::Permit, state::MessageKey};
 
-/// Hands messages to agents and records to the audit trail. `bus::Outbox` is the one over NATS.
+/// Hands messages to agents and records to the audit trail. `nats::Outbox` is the one over NATS.
 #[async_trait]
 pub trait LiveTransport: Send + Sync {
     /// Sends the record of the intent ahead, then every delivery, and waits until it is known for each

@@ -22,7 +22,7 @@ pub use letter::Letter;
 /// Letters that one question lists or redrives.
 pub const LETTERS_MAX: u64 = 1_000;
 
-/// Where dead letters are kept. `bus::DeadLetterStreams` is the one over JetStream.
+/// Where dead letters are kept. `nats::DeadLetterStreams` is the one over JetStream.
 #[async_trait]
 pub trait DeadLetterStore: Send + Sync {
     /// The tenants that have a place for them, those that left the tenants file as well.

@@ -10,7 +10,7 @@ use crate::domain::{DeliberationId, Event, Judgement, Parked, Tenant, TenantId, 
 /// Judgements that are read at one time; a head learns from thousands.
 pub const JUDGEMENTS_MAX: usize = 100_000;
 
-/// Where deliberations are kept, as an operator may read them. `bus::KeptJudgements` is the one over JetStream.
+/// Where deliberations are kept, as an operator may read them. `nats::KeptJudgements` is the one over JetStream.
 #[async_trait]
 pub trait JudgementStore: Send + Sync {
     /// The tenant as it is published now.

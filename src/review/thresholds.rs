@@ -49,7 +49,7 @@ pub trait AllTenants: Tenants {
     async fn ready(&self);
 }
 
-/// Where what is learned is kept. `bus::LearnedBucket` is the one over JetStream.
+/// Where what is learned is kept. `nats::LearnedBucket` is the one over JetStream.
 #[async_trait]
 pub trait LearnedStore: Send + Sync {
     /// Changes with whatever is written.

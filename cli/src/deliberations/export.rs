@@ -10,8 +10,8 @@ use std::{
 };
 
 use agentbus::{
-    bus::KeptJudgements,
     domain::{TenantId, Timestamp},
+    nats::KeptJudgements,
     phrase::counted,
     review::Judgements,
 };

@@ -7,12 +7,12 @@ use std::{
 
 use crate::{
     app::Stores,
-    bus::{
+    health::{Health, Part},
+    lanes::Lanes,
+    nats::{
         Bus, DeadlineWorker, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage,
         WebhookDispatcher,
     },
-    health::{Health, Part},
-    lanes::Lanes,
     phrase::counted,
     review::Thresholds,
     skew::Skew,

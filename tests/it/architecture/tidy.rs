@@ -86,7 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "bus",
+        "nats",
         &[
             "audit",
             "phrase",
@@ -118,7 +118,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "phrase",
             "admin",
-            "bus",
+            "nats",
             "config",
             "cpu",
             "deliberation",
@@ -158,7 +158,7 @@ const STILL_IN_CIRCLES: &[&str] = &[
 
 /// Foreign crate → where it may be named.
 const OWNED: &[(&str, &[&str])] = &[
-    ("async_nats", &["bus", "client", "tenants", "servers", "app", "cli", "testkit"]),
+    ("async_nats", &["nats", "client", "tenants", "servers", "app", "cli", "testkit"]),
     ("fred", &["state/redis"]),
     ("regorus", &["policy/rego"]),
     ("rmp", &["wire"]),

@@ -7,7 +7,6 @@ use std::{
 };
 
 use agentbus::{
-    bus::LearnedBucket,
     client::Draft,
     deliberation::{Case, Decision},
     domain::{
@@ -19,6 +18,7 @@ use agentbus::{
         semantic::{self, Heads, NoModel},
     },
     lanes::Tenants,
+    nats::LearnedBucket,
     review::Thresholds,
     shutdown::Shutdown,
     telemetry::Metrics,

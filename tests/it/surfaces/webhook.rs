@@ -10,10 +10,10 @@ use std::{
 };
 
 use agentbus::{
-    bus::WebhookDispatcher,
     config,
     cpu::{Cpu, CpuSettings},
     domain::{Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Timestamp, Vote, Voter, Why},
+    nats::WebhookDispatcher,
     servers::NatsServer,
     shutdown::Shutdown,
     skew::Skew,

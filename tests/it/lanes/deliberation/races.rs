@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use agentbus::{
-    bus::Deliberations,
     cpu::{Cpu, CpuSettings},
     deliberation::{Appended, DeliberationLog, LogError},
     domain::{
@@ -11,6 +10,7 @@ use agentbus::{
         Why,
     },
     lanes::Tenants,
+    nats::Deliberations,
     telemetry::Metrics,
     tenants::BusUser,
 };

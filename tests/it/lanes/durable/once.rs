@@ -8,12 +8,12 @@ use std::{
 };
 
 use agentbus::{
-    bus::JetStreamLane,
     config,
     domain::{Encoding, Message, Reason, Status, Tenant, Verdict},
     lanes::{
         Delivery, DurableLane, DurableWrite, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored,
     },
+    nats::JetStreamLane,
     policy::{Gate, Party, Permit, PolicySources, Question, RegoEngine, sources::Module},
     shutdown::Shutdown,
     state::MessageKey,

@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often and since when, from `$JS.ACK.…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bus) struct DeliveryInfo {
+pub(in crate::nats) struct DeliveryInfo {
     /// From 1.
-    pub(in crate::bus) attempt: u64,
+    pub(in crate::nats) attempt: u64,
     kept_at: Duration,
 }
 
 impl DeliveryInfo {
-    pub(in crate::bus) fn read(reply: &str) -> Option<Self> {
+    pub(in crate::nats) fn read(reply: &str) -> Option<Self> {
         let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
         // <stream> <consumer> <delivered> <stream seq> <consumer seq> <time> <pending>, and before them
         // <domain> <account> in the later form, which goes on after.
@@ -21,7 +21,7 @@ impl DeliveryInfo {
     }
 
     /// Since it was kept.
-    pub(in crate::bus) fn age(&self) -> Duration {
+    pub(in crate::nats) fn age(&self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         now.saturating_sub(self.kept_at)
     }
@@ -29,7 +29,7 @@ impl DeliveryInfo {
 
 /// How many messages a consumer has not settled, from its description (`CONSUMER.INFO`): nobody has pulled
 /// them, they are in somebody's hands, or they were given back until later.
-pub(in crate::bus) fn unsettled(description: &[u8]) -> Option<u64> {
+pub(in crate::nats) fn unsettled(description: &[u8]) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Description {
         num_pending: u64,

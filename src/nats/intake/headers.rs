@@ -7,15 +7,15 @@ pub(super) const BLOCK_MAX: usize = 8 * 1024;
 
 /// A block of headers, well-formed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bus) struct Headers<'a>(&'a str);
+pub(in crate::nats) struct Headers<'a>(&'a str);
 
 /// Not as ADR-4 says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bus) struct Unreadable;
+pub(in crate::nats) struct Unreadable;
 
 impl<'a> Headers<'a> {
     /// An empty block has no headers.
-    pub(in crate::bus) fn read(block: &'a [u8]) -> Result<Self, Unreadable> {
+    pub(in crate::nats) fn read(block: &'a [u8]) -> Result<Self, Unreadable> {
         if block.is_empty() {
             return Ok(Self(""));
         }
@@ -32,7 +32,7 @@ impl<'a> Headers<'a> {
     }
 
     /// The first of this name, whose case counts.
-    pub(in crate::bus) fn get(&self, name: &str) -> Option<&'a str> {
+    pub(in crate::nats) fn get(&self, name: &str) -> Option<&'a str> {
         self.0
             .split_terminator("\r\n")
             .filter_map(field)

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::{ANSWER_WITHIN, Deliberations, not_computed};
 use crate::{
-    bus::subjects,
     cpu::Work,
     deliberation::LogError,
     domain::{DeliberationId, TenantId},
+    nats::subjects,
     tenants::names,
 };
 

@@ -17,9 +17,9 @@ use super::{
     jetstream::consumer::Consumer,
 };
 use crate::{
-    bus::JetStreamLane,
     domain::TenantId,
     lanes::Lanes,
+    nats::JetStreamLane,
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::Metrics,

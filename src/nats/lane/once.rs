@@ -12,13 +12,13 @@ use rand::Rng as _;
 
 use super::{JetStreamLane, found};
 use crate::{
-    bus::{
+    domain::{AgentId, Verdict},
+    lanes::{DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored},
+    nats::{
         headers,
         jetstream::publish::{Published, expecting},
         subjects,
     },
-    domain::{AgentId, Verdict},
-    lanes::{DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored},
     state::{Digest, MessageKey},
     tenants::names,
     wire,

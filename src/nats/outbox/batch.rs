@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     audit::Entry,
-    bus::{headers, subjects},
     lanes::{Dispatch, Handover},
+    nats::{headers, subjects},
 };
 
 /// Jobs written between two fences.

@@ -6,11 +6,11 @@ use async_nats::{Client, Subject, jetstream::AckKind};
 use bytes::Bytes;
 
 /// For a word to the server, when it takes nothing.
-pub(in crate::bus) const SENT_WITHIN: Duration = Duration::from_secs(2);
+pub(in crate::nats) const SENT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Goes out plainly, without waiting for an answer. If it is lost, JetStream hands the message out again after the
 /// consumer's `ack_wait`.
-pub(in crate::bus) async fn acknowledge(client: &Client, reply: Subject, kind: AckKind) {
+pub(in crate::nats) async fn acknowledge(client: &Client, reply: Subject, kind: AckKind) {
     let sent = client.publish(reply, Bytes::from(kind));
     match tokio::time::timeout(SENT_WITHIN, sent).await {
         Ok(Ok(())) => {}

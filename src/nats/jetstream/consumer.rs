@@ -16,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::pull_requests::{PullRequests, PullStatus, ask_server};
 use crate::{
-    bus::each_tenant::{Pause, Presence},
     domain::TenantId,
+    nats::each_tenant::{Pause, Presence},
 };
 
 /// The last token of the reply subject of another question than a pull; those of pulls are numbers.
 const QUESTION: &str = "question";
 
 /// Who works on what is pulled.
-pub(in crate::bus) trait Handler: Send {
+pub(in crate::nats) trait Handler: Send {
     /// How the work on one message ended.
     type Outcome: Send + 'static;
 
@@ -57,13 +57,13 @@ pub(in crate::bus) trait Handler: Send {
 }
 
 /// A place among the messages of a loop that are in hand.
-pub(in crate::bus) struct Slot<T> {
+pub(in crate::nats) struct Slot<T> {
     outcome: Option<T>,
     ended: mpsc::Sender<Option<T>>,
 }
 
 impl<T> Slot<T> {
-    pub(in crate::bus) fn ends_with(mut self, outcome: T) {
+    pub(in crate::nats) fn ends_with(mut self, outcome: T) {
         self.outcome = Some(outcome);
     }
 }
@@ -77,16 +77,16 @@ impl<T> Drop for Slot<T> {
 
 /// What is pulled from, and how.
 #[derive(Clone)]
-pub(in crate::bus) struct Consumer {
-    pub(in crate::bus) client: Client,
-    pub(in crate::bus) stream: String,
-    pub(in crate::bus) name: &'static str,
+pub(in crate::nats) struct Consumer {
+    pub(in crate::nats) client: Client,
+    pub(in crate::nats) stream: String,
+    pub(in crate::nats) name: &'static str,
     /// Messages in hand at one time.
-    pub(in crate::bus) share: usize,
+    pub(in crate::nats) share: usize,
     /// The server ends a pull after this.
-    pub(in crate::bus) expires: Duration,
+    pub(in crate::nats) expires: Duration,
     /// How often an idle loop looks whether it may pull again.
-    pub(in crate::bus) look_every: Duration,
+    pub(in crate::nats) look_every: Duration,
 }
 
 /// How a loop that pulls has ended.
@@ -101,7 +101,7 @@ enum Ended {
 impl Consumer {
     /// Pulls until the stop, and begins again whenever that ends. `what` and `absent` are for people: what is pulled,
     /// and how many tenants are without.
-    pub(in crate::bus) async fn serve<H: Handler>(
+    pub(in crate::nats) async fn serve<H: Handler>(
         &self,
         what: &'static str,
         tenant: &TenantId,

@@ -14,8 +14,8 @@ use super::{
     confirmations::{Shared, read},
 };
 use crate::{
-    bus::{BusError, Link, open_any, options, reconnect_delay, server_list::Servers},
     config,
+    nats::{BusError, Link, open_any, options, reconnect_delay, server_list::Servers},
     supervisor::Supervisor,
 };
 

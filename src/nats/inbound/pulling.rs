@@ -12,12 +12,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Inbound, pace::Pace, task};
 use crate::{
-    bus::jetstream::{
+    domain::TenantId,
+    lanes::FaultOwner,
+    nats::jetstream::{
         consumer::{Handler, Slot},
         delivery_info::{self, DeliveryInfo},
     },
-    domain::TenantId,
-    lanes::FaultOwner,
     tenants::names,
 };
 

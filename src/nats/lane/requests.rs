@@ -23,13 +23,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    bus::{
+    config,
+    lanes::LaneError,
+    nats::{
         BusError, RoundTrips,
         jetstream::publish::{Published, published},
         open, options,
     },
-    config,
-    lanes::LaneError,
     shutdown::Shutdown,
     supervisor::Supervisor,
 };

@@ -18,7 +18,7 @@ const NO_ROOM: &[u64] = &[10_077, 10_047, 10_028, 10_002, 10_023];
 
 /// What became of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::bus) enum Published {
+pub(in crate::nats) enum Published {
     Kept {
         sequence: u64,
         /// It was there already.
@@ -30,7 +30,7 @@ pub(in crate::bus) enum Published {
 
 /// Why it is not known to be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(in crate::bus) enum PublishFailure {
+pub(in crate::nats) enum PublishFailure {
     /// It may be kept or not.
     #[error("JetStream did not confirm in time")]
     Unconfirmed,
@@ -88,7 +88,7 @@ struct ApiError {
 }
 
 /// What the server's answer to a publish says.
-pub(in crate::bus) fn published(answer: &Message) -> Result<Published, PublishFailure> {
+pub(in crate::nats) fn published(answer: &Message) -> Result<Published, PublishFailure> {
     match answer.status {
         Some(StatusCode::NO_RESPONDERS) => Err(PublishFailure::NoStream),
         _ => read(&answer.payload),
@@ -111,7 +111,7 @@ fn read(answer: &[u8]) -> Result<Published, PublishFailure> {
 }
 
 /// Publishes and waits until it is kept.
-pub(in crate::bus) async fn publish(
+pub(in crate::nats) async fn publish(
     client: &Client,
     subject: String,
     headers: HeaderMap,
@@ -132,7 +132,7 @@ pub(in crate::bus) async fn publish(
 }
 
 /// To be published only while the last on these subjects is the one with this sequence; 0: there is none.
-pub(in crate::bus) fn expecting(mut headers: HeaderMap, last: u64, subjects: &str) -> HeaderMap {
+pub(in crate::nats) fn expecting(mut headers: HeaderMap, last: u64, subjects: &str) -> HeaderMap {
     headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
     headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects);
     headers

@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 
 use super::{CONFIRM_WITHIN, WAITING_MAX};
 use crate::{
-    bus::{
+    lanes::Handover,
+    nats::{
         Link,
         jetstream::publish::{PublishFailure, published},
     },
-    lanes::Handover,
     telemetry::Metrics,
 };
 

@@ -10,13 +10,13 @@ use futures_util::FutureExt as _;
 
 use super::Inbound;
 use crate::{
-    bus::{
+    domain::{AgentId, IdError, MessageId, Reason, TenantId},
+    lanes::{DeadLetter, DurableLane as _, FaultOwner, LaneError, Queued, Request, Settled},
+    nats::{
         headers,
         jetstream::{acknowledge::acknowledge, delivery_info::DeliveryInfo},
         subjects,
     },
-    domain::{AgentId, IdError, MessageId, Reason, TenantId},
-    lanes::{DeadLetter, DurableLane as _, FaultOwner, LaneError, Queued, Request, Settled},
 };
 
 /// What cannot even be put aside is tried again after this.

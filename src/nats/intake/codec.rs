@@ -32,18 +32,18 @@ pub(super) enum Operation {
 
 /// A message, as the server hands it on. Every field may hold any bytes of a stranger's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::bus) struct Incoming {
+pub(in crate::nats) struct Incoming {
     pub(super) sid: u64,
-    pub(in crate::bus) subject: Bytes,
-    pub(in crate::bus) reply: Option<Bytes>,
+    pub(in crate::nats) subject: Bytes,
+    pub(in crate::nats) reply: Option<Bytes>,
     /// The block as it came; empty: none.
-    pub(in crate::bus) headers: Bytes,
-    pub(in crate::bus) payload: Bytes,
+    pub(in crate::nats) headers: Bytes,
+    pub(in crate::nats) payload: Bytes,
 }
 
 impl Incoming {
     /// In text. What is no UTF-8 in it is U+FFFD, which no id has.
-    pub(in crate::bus) fn subject(&self) -> std::borrow::Cow<'_, str> {
+    pub(in crate::nats) fn subject(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.subject)
     }
 }

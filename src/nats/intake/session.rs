@@ -11,7 +11,7 @@ use tokio::{
 
 use super::codec::{self, Broken, Operation};
 use crate::{
-    bus::server_list::bare,
+    nats::server_list::bare,
     tenants::{Seed, keys::KeysError},
     tls::{self, TlsError},
 };
