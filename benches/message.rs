@@ -74,8 +74,7 @@ fn of_512_bytes() {
             &decoded.message,
             &directory,
             past,
-            Need::IfItMatters,
-            Patience::RoundTrip,
+            (Need::IfItMatters, Patience::RoundTrip),
             now,
         ))
         .unwrap();

@@ -225,8 +225,7 @@ impl Assessor {
         message: &Arc<Message>,
         tenant: &Tenant,
         past: Past,
-        need: Need,
-        patience: Patience,
+        (need, patience): (Need, Patience),
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let weights = tenant.limits.weights.unwrap_or(self.weights);

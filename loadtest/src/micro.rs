@@ -134,7 +134,7 @@ fn measure(options: &MicroOptions) -> anyhow::Result<Vec<Figure>> {
     let assess = async |message: &Arc<agentbus::domain::Message>| {
         let observation = assessor.observe(message, &directory, noon).await;
         let impact = assessor
-            .assess(message, &directory, observation.past(), Need::IfItMatters, Patience::RoundTrip, noon)
+            .assess(message, &directory, observation.past(), (Need::IfItMatters, Patience::RoundTrip), noon)
             .await
             .ok();
         observation.count(impact.as_ref().and_then(|impact| impact.parts.semantic));

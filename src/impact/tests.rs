@@ -68,7 +68,7 @@ impl Assessor {
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
         let observation = self.observe(message, tenant, now).await;
-        let impact = self.assess(message, tenant, observation.past(), need, Patience::RoundTrip, now).await;
+        let impact = self.assess(message, tenant, observation.past(), (need, Patience::RoundTrip), now).await;
         observation.count(impact.as_ref().ok().and_then(|impact| impact.parts.semantic));
         impact
     }
@@ -233,7 +233,7 @@ async fn judging_leaves_the_senders_past_as_it_was() {
         for _ in 0..3 {
             let past = observation.past();
             assessor
-                .assess(&alarming, &tenant(), past, Need::IfItMatters, Patience::RoundTrip, NOON)
+                .assess(&alarming, &tenant(), past, (Need::IfItMatters, Patience::RoundTrip), NOON)
                 .await
                 .unwrap();
         }

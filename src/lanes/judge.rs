@@ -74,7 +74,7 @@ impl Attempt<'_> {
         };
         let past = observation.past();
         self.sender.observation = Some(observation);
-        let impact = assessor.assess(message, tenant, past, need, patience, self.now()).await;
+        let impact = assessor.assess(message, tenant, past, (need, patience), self.now()).await;
         self.findings.assessed(&impact);
         self.measured.passed(Stage::Impact);
         impact

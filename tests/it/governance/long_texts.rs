@@ -83,8 +83,9 @@ fn base64(rng: &mut StdRng) -> String {
     STANDARD.encode((0..96).map(|_| rng.random()).collect::<Vec<u8>>())
 }
 
-const KINDS: &[(&str, fn(&mut StdRng) -> String)] =
-    &[("prose", prose), ("code", code), ("log", log), ("json", json), ("base64", base64)];
+type Kind = (&'static str, fn(&mut StdRng) -> String);
+
+const KINDS: &[Kind] = &[("prose", prose), ("code", code), ("log", log), ("json", json), ("base64", base64)];
 
 fn draft(id: &str, text: &str) -> Draft {
     Draft { message_id: id.to_owned(), ..Draft::to_agent("worker", text) }
