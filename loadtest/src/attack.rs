@@ -1,7 +1,7 @@
 //! Can somebody with a key, or without one, hurt the bus? Hostile tries by real clients and raw sockets against
 //! a running bus; after each one honest agents look whether they are still served.
 //!
-//! - [`field`]: the bus. [`watch`]: what is looked at after each try; [`victim`]: the honest agents of a tenant.
+//! - [`kinds`]: their names and order. [`field`]: the bus. [`watch`]: what is looked at after each try; [`victim`]: the honest agents of a tenant.
 //! - [`raw`]: a socket that keeps no rules; [`calls`], [`cli`], [`redis`]: other ways in. [`ledger`]: what came of each try.
 //! - [`headers`], [`subjects`], [`protocol`], [`bodies`]: bytes. [`heavy`]: what is slow to read.
 //! - [`texts`], [`guises`]: what hides. [`terminal`]: what deceives a reviewer.
@@ -29,6 +29,7 @@ mod headers;
 mod health;
 mod heavy;
 mod http;
+pub(crate) mod kinds;
 mod lanes;
 mod ledger;
 mod protocol;
@@ -65,11 +66,8 @@ pub(crate) async fn run(options: &AttackOptions) -> anyhow::Result<()> {
     }
 }
 
-macro_rules! kinds {
+macro_rules! play {
     ($($kind:ident)*) => {
-        /// As `--only` calls them, in the order in which they are played.
-        pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
-
         pub(crate) async fn play(field: &mut Field, only: &[String]) {
             $(if only.is_empty() || only.iter().any(|kind| kind == stringify!($kind)) {
                 let began = Instant::now();
@@ -83,9 +81,4 @@ macro_rules! kinds {
         }
     };
 }
-
-// The last two cost most, and what is parked of `heavy` fills the tenant's store.
-kinds! {
-    headers subjects protocol bodies texts guises terminal votes rights claims lanes repeats stores forged
-    garbage heavy http
-}
+kinds::kinds!(play);

@@ -8,7 +8,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser as _},
 };
 
-use crate::{attack::KINDS, chaos::havoc::Break};
+use crate::{attack::kinds::KINDS, chaos::havoc::Break};
 
 /// Measures the bus beside a bare echo on the same NATS server.
 #[derive(Debug, Parser)]

@@ -1,0 +1,20 @@
+//! Which kinds of tries are there, and in which order are they played?
+
+/// Hands their names to another macro. The last two cost most, and what is parked of `heavy` fills the tenant's store.
+macro_rules! kinds {
+    ($take:ident) => {
+        $take! {
+            headers subjects protocol bodies texts guises terminal votes rights claims lanes repeats stores forged
+            garbage heavy http
+        }
+    };
+}
+pub(crate) use kinds;
+
+macro_rules! names {
+    ($($kind:ident)*) => {
+        /// As `--only` calls them.
+        pub(crate) const KINDS: &[&str] = &[$(stringify!($kind)),*];
+    };
+}
+kinds!(names);
