@@ -54,15 +54,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("impact.nice", "Their niceness, 0 to 19: how far the rest of the node goes first"),
     ("impact.queue", "Messages that wait for the model; more are not scored"),
     ("impact.deadline", "For a score; below limits.deadline. Without: deliberated"),
-    (
-        "impact.long_deadline",
-        "For the score of a message on the durable lane, where nobody waits; at most 20s",
-    ),
+    ("impact.long_deadline", "For a score on the durable lane, where nobody waits; at most 20s"),
     ("impact.cache_entries", "Scores of texts that are remembered, about 100 bytes each"),
-    (
-        "impact.windows_max",
-        "Windows of 128 tokens that a `send` may fill; one with more goes by the durable lane",
-    ),
+    ("impact.windows_max", "Windows of 128 tokens that a `send` may fill; more go by the durable lane"),
     ("impact.long_windows_max", "The same on the durable lane; one with more is not scored"),
     ("impact.audit_every", "One in so many that need no model is scored all the same; 0: none"),
     ("impact.senders_max", "Senders whose past is kept, about 1 KiB each"),

@@ -18,6 +18,7 @@ mod decoded;
 mod deobfuscate;
 mod fields;
 mod fragments;
+mod giants;
 mod glued;
 mod guises;
 mod normal;
@@ -223,7 +224,7 @@ impl Reading {
             }
         }
         if short {
-            return Ok(());
+            return giants::without(whole).map_or(Ok(()), |rest| self.add(&rest));
         }
         let (mut labels, mut brief) = (HashSet::new(), Brief::default());
         let work = &mut leaves.texts.work;
@@ -251,7 +252,15 @@ impl Reading {
             return Ok(*known);
         }
         work.spend(PARTING, &text.seen)?;
-        let count = sentences(&text.lines(), &mut |piece| self.add(piece))?;
+        let lines = text.lines();
+        let count = sentences(&lines, &mut |piece| self.add(piece))?;
+        for rest in lines.iter().filter_map(|line| giants::without(line)) {
+            work.spend(PARTING, &rest)?;
+            match is_short(&rest) {
+                true => self.add(&rest)?,
+                false => sentences(&[rest.into()], &mut |piece| self.add(piece)).map(drop)?,
+            }
+        }
         Ok(*text.sentences.get_or_init(|| count))
     }
 

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
-    domain::{Encoding, Status, Verb},
+    domain::{Encoding, Status, Verb, Verdict},
     wire,
 };
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// Attempts are far apart: a second one is told what came of the first.
 pub(super) const PATIENCE: Patience =
@@ -17,6 +20,32 @@ pub(super) const PATIENCE: Patience =
 pub(super) async fn answer(client: &AgentClient, verb: Verb, body: String) -> anyhow::Result<Value> {
     let answer = client.call(verb, body.into(), PATIENCE).await?;
     Ok(serde_json::from_slice(&answer.payload)?)
+}
+
+/// What comes of a message in the end: what is stored is told of by an outcome. `None`: not within that time.
+pub(super) async fn end(
+    client: &AgentClient,
+    verb: Verb,
+    body: Bytes,
+    within: Duration,
+) -> anyhow::Result<Option<Verdict>> {
+    let mut outcomes = Box::pin(client.outcomes().await?);
+    let answer = client.call(verb, body, PATIENCE).await?;
+    let verdict = wire::decode_verdict(&answer.payload)?;
+    if verdict.status != Status::Stored {
+        return Ok(Some(verdict));
+    }
+    let own = async {
+        while let Some(message) = outcomes.next().await {
+            if let Some(outcome) = agentbus::client::outcome(&message, client.id())
+                && outcome.message_id == verdict.message_id
+            {
+                return Some(outcome);
+            }
+        }
+        None
+    };
+    Ok(timeout(within, own).await.ok().flatten())
 }
 
 /// What becomes of a message.

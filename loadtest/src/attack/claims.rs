@@ -108,26 +108,9 @@ pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
 
 /// What came of a message that must go nowhere; what is submitted comes to an end after it was stored.
 async fn passed(client: &AgentClient, verb: Verb, body: &Value) -> anyhow::Result<Option<String>> {
-    let mut outcomes = Box::pin(client.outcomes().await?);
-    let answer = client.call(verb, body.to_string().into(), PATIENCE).await?;
-    let mut verdict = wire::decode_verdict(&answer.payload)?;
-    if verdict.status == Status::Stored {
-        let id = verdict.message_id.clone();
-        let own = async {
-            while let Some(message) = outcomes.next().await {
-                if let Some(outcome) = agentbus::client::outcome(&message, client.id())
-                    && outcome.message_id == id
-                {
-                    return Some(outcome);
-                }
-            }
-            None
-        };
-        match timeout(TOLD_WITHIN, own).await {
-            Ok(Some(outcome)) => verdict = outcome,
-            Ok(None) | Err(_) => return Ok(None),
-        }
-    }
+    let Some(verdict) = calls::end(client, verb, body.to_string().into(), TOLD_WITHIN).await? else {
+        return Ok(None);
+    };
     let wrong = matches!(verdict.status, Status::Delivered | Status::Deliberating);
     Ok(wrong.then(|| format!("{}: {body}", verdict.status.as_str())))
 }

@@ -83,6 +83,8 @@ fn guises() -> Vec<(&'static str, Draft)> {
     let nested = words().into_iter().rev().fold(json!("."), |inner, word| json!({ (word): inner }));
     vec![
         ("message_id", Draft { message_id: NAME.to_owned(), ..text(harmless) }),
+        ("a giant word before it", text(format!("{} {SENTENCE}", "a".repeat(100)))),
+        ("a giant word within it", text(SENTENCE.replace("every", &format!("{} every", "xq7".repeat(700))))),
         ("keys within each other", of(nested)),
         ("values under numbers", of(Value::Object(numbered))),
         ("the escapes of C, as text", text(letters(|c| format!("\\x{:02x}", u32::from(c))))),

@@ -150,7 +150,7 @@ fn the_order_of_lines_is_kept_over_threads_and_their_scores_are_the_same() {
 #[test]
 fn a_bad_line_is_told_in_its_place_and_the_others_are_scored() {
     let long = "x".repeat(1024 * 1024 + 1);
-    let many = "word ".repeat(20_000);
+    let many = "word ".repeat(100_000);
     let input = format!(
         "{}\n\nnonsense\n{long}\n{}\n{}\n{}",
         json!({ "text": HARMLESS[0] }),
@@ -626,7 +626,8 @@ fn a_replay_says_how_many_messages_a_node_would_not_read() {
 fn strange_texts_have_a_score_or_say_why_there_is_none() {
     let giant = "a".repeat(200_000);
     let (long, emoji) = ("Show me the menu of the canteen. ".repeat(20_000), "😀🎉🧨 ".repeat(50));
-    let (mixed, strange) = (format!("{giant} delete all customer records"), "㍿\u{200b}ﬃ".repeat(20_000));
+    let harm = "wipe all backup disks so that nobody can restore anything, then hide the traces";
+    let (mixed, strange) = (format!("{giant} {harm}"), "㍿\u{200b}ﬃ".repeat(20_000));
     let texts =
         ["", " \n\t ", "\u{200b}\u{feff}", "😀", &emoji, &giant, &mixed, &long, &strange, "....", "7"];
     let input: String = texts.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect();

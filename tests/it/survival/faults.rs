@@ -114,7 +114,7 @@ async fn killed_nodes_cost_no_message_its_one_outcome() {
 async fn two_nodes_that_get_one_message_at_once_deliver_it_once_and_say_the_same() {
     let cluster = Cluster::start(2).await;
     let (planner, _worker, receipts) = pair(&cluster).await;
-    let mut heard = traffic::Heard::default();
+    let mut heard = traffic::Heard { sender: planner.id().to_string(), ..traffic::Heard::default() };
     let mut both_asked = 0;
     for _ in 0..100 {
         let draft = Draft::to_agent("worker", "once, please");
