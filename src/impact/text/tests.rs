@@ -114,7 +114,7 @@ fn a_short_text_is_read_as_a_whole_only() {
     assert_eq!(passages(&message(&[("text", text(SHORT))], &[])), [SHORT]);
     // 25 words; few but long ones; and values that are long together.
     assert_eq!(passages_of(&"One two three four five. ".repeat(5)).len(), 2);
-    assert_eq!(passages_of(&format!("Read it all. {}", "x".repeat(230))).len(), 3);
+    assert_eq!(passages_of(&format!("Read it all. {}", "x".repeat(230))).len(), 4);
     let halves = [("a", text(&"word ".repeat(12))), ("b", text(&"Go on with it. ".repeat(4)))];
     assert!(passages(&message(&halves, &[])).contains(&"Go on with it.".to_owned()));
 }
