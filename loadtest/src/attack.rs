@@ -33,7 +33,7 @@ pub(crate) mod kinds;
 mod lanes;
 mod ledger;
 mod protocol;
-mod raw;
+pub(crate) mod raw;
 mod redis;
 mod repeats;
 mod rights;

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use agentbus::servers::Stack;
+use agentbus::{
+    servers::Stack,
+    tenants::{BusUser, Seed},
+};
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -11,6 +14,8 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+
+use crate::attack::raw::Raw;
 
 const TRIPS: usize = 2000;
 const TRIP_WAIT: Duration = Duration::from_secs(2);
@@ -27,9 +32,9 @@ pub(crate) struct Trips {
 
 /// A PING to each on a connection of its own. Redis answers it without a login, by refusing it: as long a way.
 pub(crate) async fn measure(stack: &Stack) -> anyhow::Result<Trips> {
-    let mut nats = TcpStream::connect(("127.0.0.1", stack.nats().port())).await?;
-    // The greeting of the server.
-    word(&mut nats).await?;
+    // The server hears nobody who has not logged in.
+    let seed = Seed::read(&stack.seed_path(&BusUser::Node.into()))?;
+    let mut nats = Raw::login(stack.nats().port(), &seed).await?.into_stream();
     let redis_us = match stack.redis() {
         None => 0.0,
         Some(redis) => {

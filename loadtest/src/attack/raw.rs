@@ -52,6 +52,11 @@ impl Raw {
         Ok(raw)
     }
 
+    /// With all read that the server has said so far.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// The `CONNECT` of this key for this nonce.
     pub(crate) fn connect_with(&self, key: &KeyPair, nonce: &str) -> anyhow::Result<String> {
         let options = json!({
