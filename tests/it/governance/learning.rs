@@ -10,13 +10,10 @@ use agentbus::{
     client::Draft,
     deliberation::{Case, Decision},
     domain::{
-        Encoding, Impact, Judgement, Level, Message, Parked, Parts, Priority, Reason, Rule, RuleKind,
-        TenantId, Timestamp, Voter, Why,
+        Encoding, Impact, Judgement, Level, Parked, Parts, Priority, Reason, Rule, RuleKind, Scales,
+        TenantId, Timestamp, Voter, Why, scale,
     },
-    impact::{
-        Cost, Keywords, Patience, Semantic, SemanticScorer, Unscored, Words,
-        semantic::{self, Heads, NoModel},
-    },
+    impact::{Keywords, SemanticScorer},
     lanes::Tenants,
     nats::LearnedBucket,
     review::Thresholds,
@@ -25,7 +22,6 @@ use agentbus::{
     tenants::{BusUser, Directory, Plan, names},
 };
 use async_nats::jetstream;
-use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::support::bus::{self, Bus};
@@ -46,6 +42,11 @@ async fn start(nodes: usize) -> Bus {
     Bus::with(nodes, |options| options.plan = Plan::parse(PLAN).unwrap()).await
 }
 
+/// Of a node whose scores are this model's.
+fn of_model(name: &str) -> Scales {
+    Scales::new(Some(scale(name)), BTreeMap::new())
+}
+
 /// What a node has of learning, in this process.
 struct Learner {
     thresholds: Arc<Thresholds>,
@@ -55,11 +56,11 @@ struct Learner {
 
 impl Learner {
     async fn start(bus: &Bus) -> Self {
-        Self::with(bus, &Keywords).await
+        Self::with(bus, of_model(Keywords.name())).await
     }
 
-    /// Of a node with this scorer.
-    async fn with(bus: &Bus, scorer: &dyn SemanticScorer) -> Self {
+    /// Of a node with scores by these scales.
+    async fn with(bus: &Bus, scales: Scales) -> Self {
         let client = bus.stack.connect(BusUser::Node).await.unwrap();
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::new("learner")));
         let directory = Directory::watch(&client, shutdown.token().clone(), shutdown.tracker());
@@ -69,7 +70,7 @@ impl Learner {
             "learner",
             now,
             Arc::clone(&metrics),
-            semantic::scales(scorer, &Heads::new()),
+            scales,
         );
         let (stop, followed) = (shutdown.token().clone(), Arc::clone(&thresholds));
         shutdown.tracker().spawn(async move { stop.run_until_cancelled(followed.follow()).await });
@@ -213,37 +214,14 @@ async fn fifty_that_were_parked_in_vain_raise_the_threshold_on_all_nodes_up_to_t
     bus.stop().await;
 }
 
-/// A head that nodes change over to.
-struct NewHead;
-
-#[async_trait]
-impl SemanticScorer for NewHead {
-    fn read(&self, _: &Message, _: Patience) -> Result<Words, Unscored> {
-        Err(Unscored::NoModel)
-    }
-
-    async fn score(&self, _: Words) -> Result<Semantic, Unscored> {
-        Err(Unscored::NoModel)
-    }
-
-    fn score_in_background(&self, _: Words, _: Box<dyn FnOnce(f64) + Send>) {}
-
-    fn cost(&self) -> Cost {
-        Cost::High
-    }
-
-    fn name(&self) -> &str {
-        "minilm@00000002/int8"
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn while_nodes_change_over_to_another_head_what_the_two_learn_does_not_mix() {
     let bus = start(0).await;
-    let (old, new) = (Learner::start(&bus).await, Learner::with(&bus, &NewHead).await);
+    let (old, new) =
+        (Learner::start(&bus).await, Learner::with(&bus, of_model("minilm@00000002/int8")).await);
     old.teach((1..=50).map(missed)).await;
     old.reaches(0.65).await;
-    let modelless = Learner::with(&bus, &NoModel).await;
+    let modelless = Learner::with(&bus, Scales::default()).await;
     modelless.reaches(0.65).await;
     assert_eq!(new.threshold("acme"), 0.7, "as configured, until it has learned itself");
     // Parked by the old head's score, and concluded by a node with the new one.
