@@ -28,7 +28,10 @@ use fred::{
     prelude::{ClientLike as _, LuaInterface as _, Value},
     types::{Key, config::Options, scripts::Script},
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -39,17 +42,17 @@ use crate::{skew::Skew, supervisor::Supervisor};
 
 mod agents;
 mod alarm;
-mod batch;
 mod connection;
 mod messages;
 mod past;
+mod pipe;
 mod refusal;
 mod tracking;
 
 use alarm::Alarm;
 pub use alarm::Forgery;
-use batch::{Ask, Batcher};
 use connection::{Connector, Watch};
+use pipe::Pipe;
 use refusal::Refusals;
 
 /// What a node must know to use Redis.
@@ -133,7 +136,7 @@ pub struct RedisStore {
     commands: Vec<WithOptions<Client>>,
     next: AtomicUsize,
     /// For what each message asks.
-    batcher: Batcher,
+    pipe: Pipe,
     scripts: Scripts,
     seals: Seals,
     alarm: Arc<Alarm>,
@@ -153,13 +156,14 @@ pub struct RedisStore {
 impl RedisStore {
     /// Starts connecting and returns at once; the store is `Down` until Redis answers. Cancel
     /// `shutdown` when nothing needs the store any more; all its tasks are in `tracker`, kept by `supervisor`.
-    /// `skew` hears what time it is at Redis.
+    /// `skew` hears what time it is at Redis; `lane` is where messages are governed.
     pub fn connect(
         settings: RedisSettings,
         shutdown: CancellationToken,
         tracker: &TaskTracker,
         supervisor: &Supervisor,
         skew: &Skew,
+        lane: &Handle,
     ) -> Result<Self, RedisUrlError> {
         let connector = Connector::new(&settings)?;
         let clients: Vec<Client> =
@@ -172,14 +176,11 @@ impl RedisStore {
             ..Options::default()
         };
         let commands: Vec<_> = clients.iter().map(|client| client.with_options(&options)).collect();
-        let first = clients.first().cloned().unwrap_or_else(|| connector.command_client());
-        let limit = settings.command_timeout;
-        let batcher = Batcher::start(first, options, limit, &shutdown, tracker, supervisor);
         let (report, health) = watch::channel(Health::Down);
         let store = Self {
             commands,
             next: AtomicUsize::new(0),
-            batcher,
+            pipe: Pipe::new(),
             scripts: Scripts::new(),
             seals: Seals::new(settings.trust.clone()),
             alarm: Arc::default(),
@@ -193,6 +194,9 @@ impl RedisStore {
             tracker: tracker.clone(),
             supervisor: supervisor.clone(),
         };
+        if let Some(first) = clients.first() {
+            store.keep_pipe(first, lane);
+        }
         for client in clients {
             store.keep_connected(client);
         }
@@ -204,6 +208,17 @@ impl RedisStore {
         let (refusals, stop) = (Arc::clone(&self.refusals), self.shutdown.clone());
         self.supervisor.keep_draining("redis connections", &self.tracker, self.shutdown.clone(), move || {
             connection::keep(client.clone(), Arc::clone(&refusals), stop.clone())
+        });
+    }
+
+    fn keep_pipe(&self, client: &Client, lane: &Handle) {
+        let limit = self.settings.command_timeout;
+        let refusals = Arc::clone(&self.refusals);
+        let life = Arc::new(self.pipe.life(client.clone(), self.connector.config(), limit, refusals));
+        let _on = lane.enter();
+        self.supervisor.keep("redis pipe", &self.tracker, self.shutdown.clone(), move || {
+            let life = Arc::clone(&life);
+            async move { life.run().await }
         });
     }
 
@@ -280,17 +295,20 @@ impl RedisStore {
         answer.map_err(|error| self.failed(&error))
     }
 
-    /// Runs a script about one message or its sender, together with those of others where there are many.
+    /// Runs a script about one message or its sender, in one write with those of others where there are many.
     async fn run_for_message(
         &self,
         script: &Script,
         key: Key,
         args: Vec<Value>,
     ) -> Result<Value, StoreError> {
-        let ask = Ask::Script { script: script.clone(), key: key.clone(), args: args.clone() };
-        match self.batcher.ask(self.client()?, ask).await {
-            Err(error) if error.details().starts_with("NOSCRIPT") => self.run(script, vec![key], args).await,
-            answer => answer.map_err(|error| self.failed(&error)),
+        if !self.healthy() {
+            return Err(StoreError::Disconnected);
+        }
+        match self.pipe.run(script, &key, &args).await {
+            Some(Err(error)) if !error.details().starts_with("NOSCRIPT") => Err(self.failed(&error)),
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(_)) | None => self.run(script, vec![key], args).await,
         }
     }
 

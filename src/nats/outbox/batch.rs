@@ -1,178 +1,269 @@
-//! Writes what waits in batches: records, deliveries, and a fence.
+//! What waits to leave, in batches of bytes that go out in one write each: records, deliveries, and a fence.
 
 use std::{
-    sync::atomic::Ordering,
+    collections::VecDeque,
+    fmt::Write as _,
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, HeaderMap, PublishError};
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use bytes::{BufMut as _, BytesMut};
+use tokio::sync::oneshot;
 
-use super::{
-    CONFIRM_WITHIN,
-    confirmations::{Batch, Shared},
-};
 use crate::{
     audit::Entry,
-    lanes::{Dispatch, Handover},
-    nats::{headers, subjects},
+    lanes::{Dispatch, Handover, LiveError},
+    nats::{
+        headers,
+        intake::codec::{self, BadSubject, Publish},
+        subjects,
+    },
 };
 
-/// Jobs written between two fences.
+/// Records and deliveries of a batch.
 const BATCH_MAX: usize = 64;
-/// Bytes of records and deliveries after which a batch is not filled further, so that it fits into
-/// one write (async-nats writes at 64 KiB).
+/// Bytes after which a batch is not filled further, so that a socket takes it whole.
 const BATCH_BYTES: usize = 24 * 1024;
+/// Records and deliveries that wait to be written.
+pub(super) const WAITING_MAX: usize = 4_096;
+/// Bytes of them.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Batches that wait for their fence.
 const UNFENCED_MAX: usize = 256;
+/// The last word of a batch. Its answer is the fence.
+const PING: &[u8] = b"PING\r\n";
 
-pub(super) enum Job {
-    Deliver { dispatch: Box<Dispatch>, done: oneshot::Sender<Vec<Handover>> },
-    Record(Entry),
+/// Of one session.
+#[derive(Default)]
+pub(super) struct Out {
+    /// There is a connection that takes something.
+    pub(super) open: bool,
+    /// Where answers go to.
+    inbox: String,
+    /// Of the batch that is begun next.
+    number: u64,
+    /// To be written, oldest first; the last one may be filled further.
+    filling: VecDeque<Batch>,
+    waiting: usize,
+    waiting_bytes: usize,
+    /// Written and not fenced yet, oldest first.
+    pub(super) unfenced: VecDeque<Sent>,
+    /// Batches whose records JetStream has not acknowledged, oldest first.
+    pub(super) unacked: VecDeque<(u64, Instant)>,
 }
 
-impl Job {
-    fn bytes(&self) -> usize {
-        match self {
-            Job::Deliver { dispatch, .. } => {
-                let deliveries = dispatch.deliveries.iter().map(|delivery| delivery.payload.len());
-                dispatch.record.payload().len() + deliveries.sum::<usize>()
-            }
-            Job::Record(entry) => entry.payload().len(),
-        }
+/// A batch before it is written.
+struct Batch {
+    bytes: BytesMut,
+    parts: Vec<Part>,
+    sent: Sent,
+}
+
+/// A record alone, or with its deliveries.
+struct Part {
+    /// Where its bytes end.
+    end: usize,
+    /// With deliveries: not to be written after this.
+    not_after: Option<Instant>,
+}
+
+/// What is to come back of a batch.
+pub(super) struct Sent {
+    pub(super) number: u64,
+    pub(super) at: Instant,
+    /// Of all deliveries of the batch, in order.
+    pub(super) handovers: Vec<Handover>,
+    /// Tokens of the questions among them, and which they are.
+    pub(super) questions: Vec<(String, usize)>,
+    /// Who waits for how many of them, in order.
+    pub(super) waiting: Vec<(usize, oneshot::Sender<Vec<Handover>>)>,
+}
+
+impl Out {
+    /// A session begins; what waited for the one before has been told so.
+    pub(super) fn begin(&mut self, inbox: String) {
+        *self = Self { open: true, inbox, number: self.number, ..Self::default() };
     }
-}
 
-/// Why a session ended.
-pub(super) enum End {
-    /// Nobody has a handle any more.
-    Closed,
-    /// The connection is lost, or could not be had.
-    Lost,
-}
-
-pub(super) async fn write(
-    client: &Client,
-    inbox: &str,
-    queue: &mut mpsc::Receiver<Job>,
-    shared: &Shared,
-) -> End {
-    let mut jobs = Vec::with_capacity(BATCH_MAX);
-    while let Some(first) = queue.recv().await {
-        let mut bytes = first.bytes();
-        jobs.push(first);
-        while jobs.len() < BATCH_MAX && bytes < BATCH_BYTES {
-            let Ok(job) = queue.try_recv() else { break };
-            bytes += job.bytes();
-            jobs.push(job);
-        }
-        while shared.unfenced.lock().len() >= UNFENCED_MAX {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // Unconstrained: tokio would else let the connection write after some 128 publishes.
-        let batch = tokio::task::unconstrained(write_batch(client, inbox, shared, jobs.drain(..)));
-        match tokio::time::timeout(CONFIRM_WITHIN, batch).await {
-            Ok(Ok(())) => {}
-            // Half a batch must not be confirmed by the fence of the next.
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a batch could not be written");
-                return End::Lost;
-            }
-            Err(_) => {
-                tracing::warn!("a batch could not be written within {CONFIRM_WITHIN:?}");
-                return End::Lost;
-            }
-        }
+    /// Whoever waits hears that it is not confirmed, and nothing of it is written on the next session.
+    pub(super) fn end(&mut self) {
+        *self = Self { number: self.number, ..Self::default() };
     }
-    End::Closed
-}
 
-async fn write_batch(
-    client: &Client,
-    inbox: &str,
-    shared: &Shared,
-    jobs: impl Iterator<Item = Job>,
-) -> Result<(), PublishError> {
-    let number = shared.written.fetch_add(1, Ordering::Relaxed);
-    let answer_to = |what: &str| format!("{inbox}.{number}.{what}");
-    let mut publishes: Vec<(String, Option<String>, HeaderMap, Bytes)> = Vec::with_capacity(2 * BATCH_MAX);
-    let mut batch = Batch {
-        number,
-        sent: Instant::now(),
-        handovers: Vec::new(),
-        questions: Vec::new(),
-        waiting: Vec::with_capacity(BATCH_MAX),
-    };
+    pub(super) fn is_idle(&self) -> bool {
+        self.filling.is_empty() && self.unfenced.is_empty() && self.unacked.is_empty()
+    }
 
-    for job in jobs {
-        // One acknowledgement a batch shows that records get through.
-        let ack = publishes.is_empty().then(|| answer_to("r"));
-        match job {
-            Job::Record(entry) => {
-                let (subject, record) = entry.into_parts();
-                publishes.push((subject, ack, HeaderMap::new(), record));
+    /// Nothing is on its way to a fence.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.filling.is_empty() && self.unfenced.is_empty()
+    }
+
+    pub(super) fn record(&mut self, entry: &Entry) -> Result<(), LiveError> {
+        self.takes()?;
+        self.write(None, |batch, inbox| record(batch, inbox, entry))
+    }
+
+    pub(super) fn deliver(
+        &mut self,
+        dispatch: &Dispatch,
+        done: oneshot::Sender<Vec<Handover>>,
+    ) -> Result<(), LiveError> {
+        self.takes()?;
+        self.write(Some(dispatch.not_after), |batch, inbox| {
+            record(batch, inbox, &dispatch.record)?;
+            deliveries(batch, inbox, dispatch)?;
+            batch.sent.waiting.push((dispatch.deliveries.len(), done));
+            Ok(())
+        })
+    }
+
+    fn takes(&self) -> Result<(), LiveError> {
+        match self.open {
+            false => Err(LiveError::NotConnected),
+            true if self.waiting >= WAITING_MAX || self.waiting_bytes >= WAITING_BYTES_MAX => {
+                Err(LiveError::Full { waiting: self.waiting })
             }
-            Job::Deliver { dispatch, .. } if Instant::now() > dispatch.not_after => {
-                // Whoever waits for it hears that it is not confirmed. A claim lasts longer than this,
-                // so what a node does after it was stalled cannot double what another did meanwhile.
-                tracing::warn!(decision_id = dispatch.decision_id, "too late to be delivered");
-            }
-            Job::Deliver { dispatch, done } => {
-                let (subject, record) = dispatch.record.clone().into_parts();
-                publishes.push((subject, ack, HeaderMap::new(), record));
-                batch.waiting.push((dispatch.deliveries.len(), done));
-                for (index, delivery) in dispatch.deliveries.iter().enumerate() {
-                    let inbox = subjects::inbox(&dispatch.key.tenant, delivery.permit.recipient());
-                    let missed = match &dispatch.answer_to {
-                        None => answer_to(&batch.handovers.len().to_string()),
-                        Some(to) => {
-                            batch.questions.push((to.token.clone(), batch.handovers.len()));
-                            subjects::reply_of(delivery.permit.recipient(), to)
-                        }
-                    };
-                    batch.handovers.push(Handover::Taken);
-                    let headers = headers::delivery(
-                        &dispatch.key,
-                        &dispatch.decision_id,
-                        &dispatch.traceparent,
-                        index,
-                        delivery,
-                    );
-                    publishes.push((inbox, Some(missed), headers, delivery.payload.clone()));
-                }
-            }
+            true => Ok(()),
         }
     }
 
-    if publishes.is_empty() {
-        return Ok(()); // all of it was too late
+    fn write(
+        &mut self,
+        not_after: Option<Instant>,
+        part: impl FnOnce(&mut Batch, &str) -> Result<(), BadSubject>,
+    ) -> Result<(), LiveError> {
+        if self.filling.back().is_none_or(Batch::is_full) {
+            self.filling.push_back(Batch::new(self.number));
+            self.number += 1;
+        }
+        let Some(batch) = self.filling.back_mut() else { return Err(LiveError::NotConnected) };
+        let before = batch.bytes.len();
+        if part(batch, &self.inbox).is_err() {
+            // Subjects are made of ids, so this cannot be; and half of it must not leave.
+            batch.bytes.truncate(before);
+            return Err(LiveError::NotConnected);
+        }
+        let end = batch.bytes.len();
+        batch.parts.push(Part { end, not_after });
+        self.waiting += 1;
+        self.waiting_bytes += end - before;
+        Ok(())
     }
-    shared.unacked.lock().push_back((number, batch.sent));
-    let fence = (!batch.waiting.is_empty()).then(|| answer_to("f"));
-    // In the ledger before it is on the wire, so that no answer can come too early.
-    if fence.is_some() {
-        shared.unfenced.lock().push_back(batch);
+
+    /// The next batch as it is to be written. `None`: there is nothing, or too much is on its way.
+    pub(super) fn next(&mut self) -> Option<BytesMut> {
+        while self.unfenced.len() < UNFENCED_MAX {
+            let mut batch = self.filling.pop_front()?;
+            self.waiting = self.waiting.saturating_sub(batch.parts.len());
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(batch.bytes.len());
+            let now = Instant::now();
+            batch.leave_out_late(now);
+            if batch.bytes.is_empty() {
+                continue; // all of it was too late
+            }
+            batch.bytes.put_slice(PING);
+            batch.sent.at = now;
+            self.unacked.push_back((batch.sent.number, now));
+            self.unfenced.push_back(batch.sent);
+            return Some(batch.bytes);
+        }
+        None
     }
-    for (subject, reply, headers, payload) in publishes {
-        publish(client, subject, reply, headers, payload).await?;
-    }
-    match fence {
-        Some(fence) => publish(client, fence, None, HeaderMap::new(), Bytes::new()).await,
-        None => Ok(()),
+
+    /// An empty batch: whether its fence comes back, shows that the connection works.
+    pub(super) fn probe(&mut self) -> &'static [u8] {
+        let sent = Sent::new(self.number);
+        self.number += 1;
+        self.unfenced.push_back(sent);
+        PING
     }
 }
 
-async fn publish(
-    client: &Client,
-    subject: String,
-    reply: Option<String>,
-    headers: HeaderMap,
-    payload: Bytes,
-) -> Result<(), PublishError> {
-    match (reply, headers.is_empty()) {
-        (Some(reply), true) => client.publish_with_reply(subject, reply, payload).await,
-        (Some(reply), false) => client.publish_with_reply_and_headers(subject, reply, headers, payload).await,
-        (None, _) => client.publish(subject, payload).await,
+impl Batch {
+    fn new(number: u64) -> Self {
+        Self {
+            bytes: BytesMut::with_capacity(BATCH_BYTES + BATCH_BYTES / 2),
+            parts: Vec::with_capacity(BATCH_MAX),
+            sent: Sent::new(number),
+        }
     }
+
+    fn is_full(&self) -> bool {
+        self.parts.len() >= BATCH_MAX || self.bytes.len() >= BATCH_BYTES
+    }
+
+    /// Whoever waits for what is too late hears that it is not confirmed. A claim lasts longer than this, so what a
+    /// node does after it was stalled cannot double what another did meanwhile.
+    fn leave_out_late(&mut self, now: Instant) {
+        let late = |part: &Part| part.not_after.is_some_and(|not_after| now > not_after);
+        if !self.parts.iter().any(late) {
+            return;
+        }
+        tracing::warn!("the node was stalled: some deliveries are too late, and are not made");
+        // Answers are told apart by their place among the deliveries, so that all of those of a batch go.
+        let (all, mut from) = (self.bytes.split(), 0);
+        for part in &self.parts {
+            if part.not_after.is_none() {
+                self.bytes.extend_from_slice(all.get(from..part.end).unwrap_or_default());
+            }
+            from = part.end;
+        }
+        self.sent = Sent::new(self.sent.number);
+    }
+}
+
+impl Sent {
+    fn new(number: u64) -> Self {
+        let waiting = Vec::with_capacity(BATCH_MAX);
+        Self { number, at: Instant::now(), handovers: Vec::new(), questions: Vec::new(), waiting }
+    }
+
+    /// For how long its fence has not come.
+    pub(super) fn late(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
+/// One acknowledgement a batch shows that records get through.
+fn record(batch: &mut Batch, inbox: &str, entry: &Entry) -> Result<(), BadSubject> {
+    let reply = batch.bytes.is_empty().then(|| format!("{inbox}.{}.r", batch.sent.number));
+    let (subject, reply) = (entry.subject().as_bytes(), reply.as_deref().map(str::as_bytes));
+    codec::publish(&mut batch.bytes, &Publish { subject, reply, headers: &[], payload: entry.payload() })
+}
+
+fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(), BadSubject> {
+    let (mut delivery_id, mut missed) = (String::new(), String::new());
+    for (index, delivery) in dispatch.deliveries.iter().enumerate() {
+        let Sent { number, handovers, questions, .. } = &mut batch.sent;
+        delivery_id.clear();
+        missed.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(delivery_id, "{}-{index}", dispatch.decision_id);
+        match &dispatch.answer_to {
+            None => {
+                let _ = write!(missed, "{inbox}.{number}.{}", handovers.len());
+            }
+            Some(to) => {
+                questions.push((to.token.clone(), handovers.len()));
+                missed = subjects::reply_of(delivery.permit.recipient(), to);
+            }
+        }
+        handovers.push(Handover::Taken);
+        let fields = headers::delivery(
+            (&dispatch.key, &dispatch.decision_id, &delivery_id),
+            &dispatch.traceparent,
+            delivery,
+        );
+        let subject = subjects::inbox(&dispatch.key.tenant, delivery.permit.recipient());
+        codec::publish(
+            &mut batch.bytes,
+            &Publish {
+                subject: subject.as_bytes(),
+                reply: Some(missed.as_bytes()),
+                headers: &fields,
+                payload: &delivery.payload,
+            },
+        )?;
+    }
+    Ok(())
 }

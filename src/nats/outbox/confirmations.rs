@@ -1,115 +1,77 @@
 //! What came of what was sent: fences, inboxes where nobody listens, and acknowledgements of records.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicUsize},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use async_nats::{Message as NatsMessage, StatusCode, Subscriber};
-use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 
-use super::{CONFIRM_WITHIN, WAITING_MAX};
+use super::{
+    CONFIRM_WITHIN,
+    batch::{Out, WAITING_MAX},
+};
 use crate::{
     lanes::Handover,
     nats::{
         Link,
-        jetstream::publish::{PublishFailure, published},
+        intake::Incoming,
+        jetstream::publish::{PublishFailure, read},
     },
     telemetry::Metrics,
 };
 
-/// What the writer and the reader of answers share.
+/// What those who deliver, the writer and the reader share.
 pub(super) struct Shared {
     pub(super) connected: AtomicBool,
     pub(super) link: Mutex<Option<Link>>,
     /// What the server takes in one message.
     pub(super) payload_max: AtomicUsize,
-    /// Sent and not fenced yet, oldest first.
-    pub(super) unfenced: Mutex<VecDeque<Batch>>,
-    /// Batches whose records JetStream has not acknowledged, oldest first.
-    pub(super) unacked: Mutex<VecDeque<(u64, Instant)>>,
-    pub(super) written: AtomicU64,
+    pub(super) out: Mutex<Out>,
+    /// There is something to write, or room for it.
+    pub(super) wake: Notify,
     pub(super) metrics: Arc<Metrics>,
 }
 
-pub(super) struct Batch {
-    pub(super) number: u64,
-    pub(super) sent: Instant,
-    /// Of all deliveries of the batch, in order.
-    pub(super) handovers: Vec<Handover>,
-    /// Tokens of the questions among them, and which they are.
-    pub(super) questions: Vec<(String, usize)>,
-    /// Who waits for how many of them, in order.
-    pub(super) waiting: Vec<(usize, oneshot::Sender<Vec<Handover>>)>,
-}
-
-pub(super) async fn read(mut answers: Subscriber, mut unheard: Subscriber, shared: &Shared) {
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tokio::select! {
-            // In this order: the connection, on this same thread, has what came before a fence in hand
-            // before the fence.
-            biased;
-            question = unheard.next() => match question {
-                Some(question) => shared.unheard(&question),
-                None => return,
-            },
-            answer = answers.next() => match answer {
-                Some(answer) => shared.answered(&answer),
-                None => return,
-            },
-            _ = tick.tick() => shared.give_up_late(),
-        }
-    }
-}
-
 impl Shared {
-    fn answered(&self, answer: &NatsMessage) {
-        let mut tokens = answer.subject.rsplit('.');
-        let (what, number) = (tokens.next(), tokens.next().and_then(|n| n.parse::<u64>().ok()));
-        let (Some(what), Some(number)) = (what, number) else { return };
-        let nobody = answer.status == Some(StatusCode::NO_RESPONDERS);
+    /// A message to the inbox of the session.
+    pub(super) fn answered(&self, answer: &Incoming) {
+        let mut tokens = answer.subject.rsplit(|byte| *byte == b'.').map(std::str::from_utf8);
+        let mut number = || tokens.next()?.ok();
+        let (what, batch) = (number(), number().and_then(|batch| batch.parse::<u64>().ok()));
+        let (Some(what), Some(batch)) = (what, batch) else { return };
         match what {
-            "f" => self.fenced(number),
-            "r" => self.acked(number, answer),
-            index if nobody => self.missed(number, index),
+            "r" => self.acked(batch, answer),
+            index if is_no_responders(answer) => self.missed(batch, index),
             // An agent that answers a delivery here is refused by its permissions.
             _ => {}
         }
     }
 
-    fn fenced(&self, number: u64) {
-        let mut done = Vec::new();
-        {
-            let mut unfenced = self.unfenced.lock();
-            while unfenced.front().is_some_and(|batch| batch.number <= number) {
-                done.extend(unfenced.pop_front());
-            }
+    /// The server has read the oldest batch: whatever it says of it, it has said before.
+    pub(super) fn fenced(&self) {
+        let Some(batch) = self.out.lock().unfenced.pop_front() else { return };
+        let mut handovers = batch.handovers.into_iter();
+        for (count, waiting) in batch.waiting {
+            // One who no longer waits has passed its deadline.
+            let _ = waiting.send(handovers.by_ref().take(count).collect());
         }
-        for batch in done {
-            let mut handovers = batch.handovers.into_iter();
-            for (count, waiting) in batch.waiting {
-                // One who no longer waits has passed its deadline.
-                let _ = waiting.send(handovers.by_ref().take(count).collect());
-            }
-        }
+        self.wake.notify_one();
     }
 
     /// Nobody listens to a question. Nothing but the server's own word comes here: no user of the bus's
     /// account may publish on these subjects.
-    fn unheard(&self, question: &NatsMessage) {
-        if question.status != Some(StatusCode::NO_RESPONDERS) {
+    pub(super) fn unheard(&self, question: &Incoming) {
+        if !is_no_responders(question) {
             return;
         }
-        let Some(token) = question.subject.rsplit('.').next() else { return };
-        let mut unfenced = self.unfenced.lock();
-        for batch in unfenced.iter_mut() {
+        let subject = question.subject();
+        let Some(token) = subject.rsplit('.').next() else { return };
+        for batch in &mut self.out.lock().unfenced {
             let asked = batch.questions.iter().find(|(asked, _)| asked == token);
             if let Some(handover) = asked.and_then(|(_, index)| batch.handovers.get_mut(*index)) {
                 *handover = Handover::NobodyListens;
@@ -118,45 +80,49 @@ impl Shared {
     }
 
     fn missed(&self, number: u64, index: &str) {
-        let mut unfenced = self.unfenced.lock();
-        let batch = unfenced.iter_mut().find(|batch| batch.number == number);
+        let mut out = self.out.lock();
+        let batch = out.unfenced.iter_mut().find(|batch| batch.number == number);
         let index = index.parse::<usize>().ok();
         if let Some(handover) = batch.zip(index).and_then(|(batch, index)| batch.handovers.get_mut(index)) {
             *handover = Handover::NobodyListens;
         }
     }
 
-    fn acked(&self, number: u64, answer: &NatsMessage) {
-        match published(answer) {
+    fn acked(&self, number: u64, answer: &Incoming) {
+        if is_no_responders(answer) {
+            tracing::warn!("there is no stream for records");
+            return;
+        }
+        match read(&answer.payload) {
             Ok(_) => {
-                let mut unacked = self.unacked.lock();
-                while unacked.front().is_some_and(|(first, _)| *first <= number) {
-                    unacked.pop_front();
+                let mut out = self.out.lock();
+                while out.unacked.front().is_some_and(|(first, _)| *first <= number) {
+                    out.unacked.pop_front();
                 }
-                self.metrics.records_unconfirmed.set(i64::try_from(unacked.len()).unwrap_or(i64::MAX));
             }
             Err(PublishFailure::NoStream) => tracing::warn!("there is no stream for records"),
             Err(error) => tracing::warn!(%error, "record refused"),
         }
     }
 
-    fn give_up_late(&self) {
-        let mut unfenced = self.unfenced.lock();
-        // Dropping the batch tells those who wait.
-        while unfenced.front().is_some_and(|batch| batch.sent.elapsed() > CONFIRM_WITHIN) {
-            unfenced.pop_front();
-        }
-        drop(unfenced);
+    /// Whether the oldest batch waits for its fence for too long.
+    pub(super) fn fence_is_late(&self) -> bool {
+        let mut out = self.out.lock();
         // Only the oldest matters for lateness, and an acknowledgement of a later one clears it.
-        let mut unacked = self.unacked.lock();
-        let excess = unacked.len().saturating_sub(WAITING_MAX);
-        unacked.drain(1.min(excess)..excess);
-        self.metrics.records_unconfirmed.set(i64::try_from(unacked.len()).unwrap_or(i64::MAX));
+        let excess = out.unacked.len().saturating_sub(WAITING_MAX);
+        out.unacked.drain(1.min(excess)..excess);
+        self.metrics.records_unconfirmed.set(i64::try_from(out.unacked.len()).unwrap_or(i64::MAX));
+        out.unfenced.front().is_some_and(|batch| batch.late() > CONFIRM_WITHIN)
     }
 
     /// For how long records have not been confirmed, if that is too long.
     pub(super) fn records_late(&self) -> Option<Duration> {
-        let oldest = self.unacked.lock().front().map(|(_, sent)| sent.elapsed());
+        let oldest = self.out.lock().unacked.front().map(|(_, sent)| sent.elapsed());
         oldest.filter(|late| *late > CONFIRM_WITHIN)
     }
+}
+
+/// The server's word that a message has gone to nobody.
+fn is_no_responders(message: &Incoming) -> bool {
+    message.payload.is_empty() && message.headers.starts_with(b"NATS/1.0 503")
 }

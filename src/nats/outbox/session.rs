@@ -1,113 +1,185 @@
-//! The outbox's thread and its connection.
+//! The outbox's connection: one session after the other.
+//!
+//! The end of a session drops all that it still held: what was not on the wire when it was lost will never be, and
+//! whoever waits for it hears that it is not confirmed. Sent later, another node may have acted.
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use async_nats::{Client, Event, Subscriber};
-use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::{
-    batch::{End, Job, write},
-    confirmations::{Shared, read},
-};
+use super::{CONFIRM_WITHIN, confirmations::Shared};
 use crate::{
     config,
-    nats::{BusError, Link, open_any, options, reconnect_delay, server_list::Servers},
-    supervisor::Supervisor,
+    nats::{
+        Link,
+        intake::{
+            codec::Operation,
+            session::{self, Login, SessionError},
+        },
+        reconnect_delay,
+        server_list::Servers,
+    },
+    tenants::{BusUser, User},
 };
 
-/// What the thread is called among the node's parts.
-const PART: &str = "outbox";
-/// Publishes that wait for the connection; more than a full batch has, so that writing one does
-/// not wait half-way.
-const PUBLISHES_MAX: usize = 16_384;
+/// Answers to what was sent.
+const ANSWERS_SID: u64 = 1;
+/// Where the server says that nobody listens to a question.
+const UNHEARD_SID: u64 = 2;
+/// How often it is looked whether a fence is late.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How the thread connects.
-pub(super) struct Session {
-    pub(super) name: String,
+/// The life of the connection; [`Life::run`] is to be kept running.
+pub(super) struct Life {
+    pub(super) shared: Arc<Shared>,
+    pub(super) login: Login,
     pub(super) settings: config::Nats,
-    /// A session begins with what those before it were told.
-    pub(super) servers: Mutex<Servers>,
-    /// Where the server says that nobody listens to a question.
     pub(super) unheard: String,
-    pub(super) supervisor: Supervisor,
 }
 
-/// The life of the thread: one session after the other.
-///
-/// Each session has a runtime of its own, and its end drops all that the connection still held: what
-/// was not on the wire when it was lost will never be, and whoever waits for it hears that it is not
-/// confirmed. async-nats' own reconnect would send it late, when another node may have acted.
-pub(super) fn keep(session: &Session, mut queue: mpsc::Receiver<Job>, shared: &Arc<Shared>) {
-    let mut lost = 0;
-    loop {
-        let end = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => {
-                let run = session.supervisor.within(PART, session.run(&mut queue, shared));
-                std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run))).ok()
-            }
-            Err(error) => {
-                tracing::error!(%error, "no runtime for the outbox");
-                Some(End::Lost)
-            }
-        };
-        lost = if shared.connected.swap(false, Ordering::Relaxed) { 1 } else { lost + 1 };
-        shared.unfenced.lock().clear();
-        shared.unacked.lock().clear();
-        match end {
-            Some(End::Closed) => return,
-            Some(End::Lost) => std::thread::sleep(reconnect_delay(lost)),
-            // It has panicked.
-            None => match session.supervisor.restart(PART) {
-                Some(pause) => std::thread::sleep(pause),
-                None => return,
-            },
-        }
+/// A life may be dropped in the middle of a session: nobody waits then for what cannot come.
+struct Dropped<'a>(&'a Shared);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
     }
 }
 
-impl Session {
-    async fn run(&self, queue: &mut mpsc::Receiver<Job>, shared: &Arc<Shared>) -> End {
-        let disconnected = Arc::new(Notify::new());
-        let (client, inbox, answers, unheard) = match self.open(Arc::clone(&disconnected)).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::warn!(%error, "the outbox does not reach NATS");
-                // A handle may be gone while there is nothing to connect to.
-                return if queue.is_closed() { End::Closed } else { End::Lost };
-            }
-        };
-        shared.payload_max.store(client.max_payload(), Ordering::Relaxed);
-        shared.connected.store(true, Ordering::Relaxed);
-        *shared.link.lock() = Some(Link::of(&client));
-        tokio::select! {
-            end = write(&client, &inbox, queue, shared) => end,
-            () = read(answers, unheard, shared) => End::Lost,
-            () = disconnected.notified() => End::Lost,
-        }
+impl Shared {
+    fn ended(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+        *self.link.lock() = None;
+        self.out.lock().end();
     }
+}
 
-    async fn open(
-        &self,
-        disconnected: Arc<Notify>,
-    ) -> Result<(Client, String, Subscriber, Subscriber), BusError> {
-        let options = options(&self.name, &self.settings)?.client_capacity(PUBLISHES_MAX).event_callback(
-            move |event| {
-                if matches!(event, Event::Disconnected | Event::Closed) {
-                    disconnected.notify_one();
+impl Life {
+    /// One session after the other, until the future is dropped. What the server says against this node, the
+    /// intake hears too.
+    pub(super) async fn run(&self) {
+        let _dropped = Dropped(&self.shared);
+        // Parsed before, when the node started.
+        let Ok(mut servers) = Servers::parse(&self.settings.url) else { return };
+        let mut failed = 0;
+        loop {
+            let error = self.session(&mut servers, &mut failed).await;
+            self.shared.ended();
+            match &error {
+                SessionError::LameDuck => {
+                    tracing::info!("the NATS server of the outbox is about to stop; trying another");
                 }
-                std::future::ready(())
-            },
-        );
-        let servers = self.servers.lock().all();
-        let client = open_any(options, servers, &self.settings).await?;
-        self.servers.lock().learn(&client.server_info());
-        let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*.*")).await?;
-        let unheard = client.subscribe(self.unheard.clone()).await?;
-        Ok((client, inbox, answers, unheard))
+                _ => tracing::warn!(%error, failed, "the outbox does not reach NATS"),
+            }
+            failed += 1;
+            tokio::time::sleep(reconnect_delay(failed)).await;
+        }
+    }
+
+    async fn session(&self, servers: &mut Servers, failed: &mut usize) -> SessionError {
+        let Some(server) = servers.next() else { return SessionError::NotNats("no server is named") };
+        let opening = tokio::time::timeout(self.settings.timeout, session::open(&server, &self.login));
+        let session::Session { mut stream, read, info } = match opening.await {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) => return error,
+            Err(_) => return SessionError::Silent,
+        };
+        servers.learn(&info);
+        let inbox = format!("{}.{}", User::Bus(BusUser::Node).inbox_prefix(), nuid::next());
+        let listen =
+            format!("SUB {inbox}.*.* {ANSWERS_SID}\r\nSUB {} {UNHEARD_SID}\r\n", self.unheard);
+        if let Err(error) = stream.write_all(listen.as_bytes()).await {
+            return error.into();
+        }
+        *failed = 0;
+        self.shared.payload_max.store(info.max_payload, Ordering::Relaxed);
+        *self.shared.link.lock() = Some(Link::named(&info));
+        self.shared.out.lock().begin(inbox);
+        self.shared.connected.store(true, Ordering::Relaxed);
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let ended = tokio::select! {
+            ended = self.read(&mut reader, read, servers) => ended,
+            ended = self.write(&mut writer) => ended,
+            ended = self.look() => ended,
+        };
+        let Err(error) = ended;
+        error
+    }
+
+    async fn read(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        mut read: BytesMut,
+        servers: &mut Servers,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        loop {
+            match session::next(reader, &mut read).await? {
+                Operation::Message(message) if message.sid == UNHEARD_SID => self.shared.unheard(&message),
+                Operation::Message(message) => self.shared.answered(&message),
+                Operation::Pong => self.shared.fenced(),
+                Operation::Ping => {
+                    self.shared.out.lock().pongs += 1;
+                    self.shared.wake.notify_one();
+                }
+                Operation::Info(info) => {
+                    let info = session::read_info(&info)?;
+                    servers.learn(&info);
+                    self.shared.payload_max.store(info.max_payload, Ordering::Relaxed);
+                    if info.lame_duck_mode {
+                        self.shared.out.lock().open = false;
+                    }
+                }
+                Operation::Error(why) => {
+                    // A subject that this user may not use. All other errors end the connection, by the server.
+                    tracing::warn!(error = %String::from_utf8_lossy(&why), "NATS, for the outbox");
+                }
+                Operation::Ok => {}
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<std::convert::Infallible, SessionError> {
+        loop {
+            let next = self.shared.out.lock().next();
+            let Some(bytes) = next else {
+                self.shared.wake.notified().await;
+                continue;
+            };
+            let written = async {
+                writer.write_all(&bytes).await?;
+                writer.flush().await
+            };
+            // Half a batch must not be confirmed by the fence of the next.
+            match tokio::time::timeout(CONFIRM_WITHIN, written).await {
+                Ok(written) => written?,
+                Err(_) => return Err(SessionError::Silent),
+            }
+        }
+    }
+
+    /// A fence that does not come, or that nobody has asked for in a while, is what shows a dead connection.
+    async fn look(&self) -> Result<std::convert::Infallible, SessionError> {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tick.tick().await;
+            if self.shared.fence_is_late() {
+                return Err(SessionError::Silent);
+            }
+            let mut out = self.shared.out.lock();
+            if !out.open && out.is_fenced() {
+                return Err(SessionError::LameDuck);
+            }
+            if out.probe(self.settings.ping_interval) {
+                drop(out);
+                self.shared.wake.notify_one();
+            }
+        }
     }
 }

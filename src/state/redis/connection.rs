@@ -101,6 +101,10 @@ impl Connector {
         Ok(Self { config, connection, performance, reconnect })
     }
 
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(super) fn command_client(&self) -> Client {
         self.client(self.performance.clone())
     }

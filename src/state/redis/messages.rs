@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fred::{prelude::Value, types::Expiration};
+use fred::{
+    interfaces::KeysInterface as _,
+    prelude::Value,
+    types::{Expiration, SetOptions},
+};
 
-use super::{Forgery, RedisStore, batch::Ask, unexpected};
+use super::{Forgery, RedisStore, unexpected};
 use crate::state::{
     Claim, ClaimToken, Digest, Idempotency, Lifetimes, MessageKey, StoreError, VERDICT_BYTES_MAX,
     clock::millis,
@@ -49,10 +53,15 @@ impl RedisStore {
         // For the lease to be this node's: who asks later may have another window.
         let rest = millis(window).saturating_sub(millis(lease));
         entry.extend_from_slice(format!("r{rest}").as_bytes());
-        let window = i64::try_from(millis(window)).unwrap_or(i64::MAX);
-        let ask =
-            Ask::SetNew { key: message_key(key).into(), entry: entry.into(), expiry: Expiration::PX(window) };
-        let set = self.batcher.ask(self.client()?, ask).await;
+        let life = i64::try_from(millis(window)).unwrap_or(i64::MAX);
+        let (client, key) = (self.client()?, message_key(key).into());
+        let set: Result<Value, _> = match self.pipe.set_new(&key, &entry, life).await {
+            Some(set) => set,
+            None => {
+                let (life, unless_there) = (Some(Expiration::PX(life)), Some(SetOptions::NX));
+                client.set(key, Value::Bytes(entry.into()), life, unless_there, false).await
+            }
+        };
         Ok(!set.map_err(|error| self.failed(&error))?.is_null())
     }
 
