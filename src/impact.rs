@@ -48,9 +48,10 @@ mod weights;
 pub use keywords::Keywords;
 pub use standalone::{needs_no_words, rescored, score_standalone, words_alone};
 
+pub use history::Past;
 use readers::Readers;
 use semantic::{Heads, NoModel};
-pub use senders::{Observation, Past, Senders};
+pub use senders::{Observation, Senders};
 pub use settings::{
     GUARDS_MAX, HEADS_MAX, LIFT_ALL, LONG_DEADLINE_MAX, Patience, Precision, Room, ScorerKind, Settings,
 };

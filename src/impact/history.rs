@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 
-use super::senders::Past;
 use crate::{
     domain::Timestamp,
     state::{Count, PAST_SCORES, PAST_SECONDS, Seen, Shared},
@@ -22,6 +21,15 @@ const FRESH_MS: u64 = 600;
 
 /// Messages that are remembered by name: more would not raise the volume.
 const IN_DOUBT_MAX: usize = 100;
+
+/// A sender's past as the formula needs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Past {
+    /// Its messages within 60 s, this one included.
+    pub messages: u32,
+    /// The mean of its last semantic scores before this one, if there were any.
+    pub mean: Option<f64>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct History {

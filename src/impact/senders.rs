@@ -22,7 +22,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::history::{History, Question};
+use super::history::{History, Past, Question};
 use crate::{
     domain::{AgentId, Message, TenantId, Timestamp},
     state::{SenderHistoryStore, StoreError},
@@ -37,15 +37,6 @@ const FLUSH_EVERY: Duration = Duration::from_millis(400);
 const FLUSH_MAX: usize = 4096;
 /// Of these at one time.
 const FLUSH_AT_ONCE: usize = 64;
-
-/// A sender's past as the formula needs it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Past {
-    /// Its messages within 60 s, this one included.
-    pub messages: u32,
-    /// The mean of its last semantic scores before this one, if there were any.
-    pub mean: Option<f64>,
-}
 
 /// A message that is being judged. Dropped, it leaves its sender's past as it was.
 pub struct Observation {

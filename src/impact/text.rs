@@ -26,23 +26,21 @@ mod rows;
 mod sentences;
 mod texts;
 mod wordlike;
+mod words;
 mod work;
 
 use around::{Around, around};
 use brief::{Brief, is_brief};
-use classes::alphabetic;
 use fields::{Kind, Leaf, Leaves, label};
 pub use normal::normalized;
+pub(super) use normal::normalized_within;
 use normal::{WORD_WEIGHT, plain, weight_of};
 use sentences::{count, sentences};
 use texts::{Form, Text, Texts};
 use wordlike::is_wordlike;
+use words::humps;
+pub(super) use words::{key_words, words};
 use work::{JOINING, NORMALISING, PARTING, Work};
-
-/// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
-pub(super) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
-    normal::seen_within(text, room, &mut Work::of(usize::MAX)).ok().map(|seen| plain(&seen).into_owned())
-}
 
 /// Calls `read` with every text of a message: of the content, by key, each key before its value
 /// (harm could hide in a key as well); then the type; then the tools. Equal messages give equal
@@ -346,30 +344,6 @@ fn type_words(message_type: MessageType) -> &'static str {
         | MessageType::TaskResponse
         | MessageType::AuditLog => "",
     }
-}
-
-/// The runs of letters in a text: `audit_log` is two words.
-pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c| !alphabetic(c)).filter(|word| !word.is_empty())
-}
-
-/// As [`words`], and `totalAmount` is two as well.
-pub(super) fn key_words(key: &str) -> impl Iterator<Item = &str> {
-    words(key).flat_map(humps)
-}
-
-/// The words that capitals separate.
-fn humps(mut rest: &str) -> impl Iterator<Item = &str> {
-    std::iter::from_fn(move || {
-        let humps = rest.as_bytes().windows(2);
-        let end = humps
-            .enumerate()
-            .find(|(_, pair)| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()))
-            .map_or(rest.len(), |(at, _)| at + 1);
-        let (word, after) = rest.split_at_checked(end)?;
-        rest = after;
-        (!word.is_empty()).then_some(word)
-    })
 }
 
 #[cfg(test)]

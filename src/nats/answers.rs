@@ -3,18 +3,24 @@
 //! Nothing here is bounded by the intake: a question that waits has given its place there back, and only
 //! an answer that a waiting question takes is worked on.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Bus, LOOK_EVERY, intake::Incoming, subjects};
+use super::{Bus, intake::Incoming, subjects};
 use crate::{
     domain::Verb,
     lanes::{Ask, Heard, Request},
     shutdown::Shutdown,
     wire,
 };
+
+/// How often a node that stops looks whether somebody still waits for an answer.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Bus {
     /// Questions, to the end: until the asker has the answer, or hears why there is none.

@@ -12,8 +12,6 @@ use super::{
 };
 use crate::domain::{Message, Value};
 
-pub(super) const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
-
 /// One value of the content that is no list and no map.
 pub(super) struct Leaf<'a> {
     /// The words of its keys, from the outermost; empty where they say nothing.

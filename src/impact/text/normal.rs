@@ -20,6 +20,11 @@ pub fn normalized(text: &str) -> String {
     plain(&seen(text)).into_owned()
 }
 
+/// As [`normalized`], as far as there is room for what comes out; takes from it what that weighs.
+pub(in crate::impact) fn normalized_within(text: &str, room: &mut usize) -> Option<String> {
+    seen_within(text, room, &mut Work::of(usize::MAX)).ok().map(|seen| plain(&seen).into_owned())
+}
+
 /// As [`normalized`], of what [`seen`] gave.
 pub(super) fn plain(seen: &str) -> Cow<'_, str> {
     let latin = if seen.is_ascii() { Cow::Borrowed(seen) } else { Cow::Owned(confusables::latinised(seen)) };

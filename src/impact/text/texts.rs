@@ -11,11 +11,12 @@ use std::{
 use super::{
     TooMuch, blobs,
     decoded::{decoded, plainly},
-    fields::LINE_ENDS,
     normal::{plain, seen_within, weight_of},
     rows,
     work::{LOOKING, Work},
 };
+
+const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 
 /// How texts are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

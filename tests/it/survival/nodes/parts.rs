@@ -11,7 +11,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("app.rs", 1, "loads the model for the start, which waits for it"),
     ("app/check.rs", 1, "reads files for the start, which waits for it"),
     ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
-    ("nats.rs", 1, "one request"),
+    ("nats/requests.rs", 1, "one request"),
     ("nats/answers.rs", 1, "one answer"),
     ("nats/inbound/pulling.rs", 1, "one message of the durable lane; JetStream gives it again"),
     ("nats/intake/session.rs", 1, "reads certificates for one log-in, which waits for it"),

@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{future::Future as _, pin::pin, task::Context};
+use std::{future::Future as _, pin::pin, sync::atomic::AtomicUsize, task::Context};
 
 use futures_util::task::noop_waker;
 
 use super::*;
+use crate::{nats::intake::Intake, telemetry::Metrics};
 
 #[tokio::test]
 async fn messages_that_come_together_are_taken_some_at_a_time() {
