@@ -43,11 +43,13 @@ use crate::{
 };
 
 mod check;
+mod event_loop;
 mod health;
 mod reach;
 mod reload;
 
 pub use check::{Checked, check};
+use event_loop::EventLoop;
 use health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer};
 pub use reach::{Tried, reach};
 pub use reload::Reload;
@@ -168,6 +170,11 @@ async fn serve(
     supervisor.keep("thresholds", background.tracker(), background.token().clone(), move || {
         Arc::clone(&learned).follow()
     });
+    let lane_loop = EventLoop::start("lane-0").context("the thread of the fast lane")?;
+    let redis = redis.map(|mut settings| {
+        settings.runs_on = Some(lane_loop.handle().clone());
+        settings
+    });
     let stores = Stores::open(&config, redis, &background, &supervisor, &skew)?;
     let questions = Arc::new(Questions::new(QuestionLimits {
         waiting: config.limits.asks,
@@ -180,7 +187,7 @@ async fn serve(
         client.clone(),
         Arc::clone(&metrics),
         questions.node(),
-        &supervisor,
+        (lane_loop.handle(), &background, &supervisor),
     )?);
     let wire_limits = wire::Limits {
         request_bytes: config.limits.request_bytes,
@@ -349,7 +356,7 @@ async fn serve(
     skew_is_right(&skew, &shutdown).await;
     if !shutdown.is_requested() {
         shutdown.work_begins();
-        match bus.start(&config.node.name, &config.nats, &shutdown, &background, &supervisor).await {
+        match bus.start(&config.node.name, &config.nats, &shutdown, &background, (lane_loop.handle(), &supervisor)).await {
             // It was told to stop before NATS has heard of it.
             Err(BusError::Intake) if shutdown.is_requested() => {}
             started => started?,

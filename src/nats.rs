@@ -31,7 +31,7 @@ pub(crate) mod subjects;
 mod tenant_consumers;
 mod webhooks;
 
-use connection::{fence, open, open_any, options, servers};
+use connection::{fence, open, options, servers};
 
 pub use connection::{BusError, check, connect, reconnect_delay};
 pub use dead_letters::DeadLetterStreams;

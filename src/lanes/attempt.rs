@@ -4,6 +4,7 @@
 
 use std::{future::Future, time::Duration};
 
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use super::{
@@ -57,22 +58,24 @@ pub(super) struct Envelope {
 
 impl Envelope {
     /// Governs, within the deadline.
-    pub(super) async fn run<T>(
+    pub(super) fn run<T>(
         self,
         governing: impl Future<Output = Result<T, Rejection>>,
-    ) -> Result<T, Rejection> {
+    ) -> impl Future<Output = Result<T, Rejection>> {
         let within = self.within;
-        self.run_or(governing, || timed_out(within)).await
+        self.run_or(governing, move || timed_out(within))
     }
 
     /// The same, for which it says itself what it means to be late.
-    pub(super) async fn run_or<T>(
+    ///
+    /// No async function: each would hold the whole of what it is given once more.
+    pub(super) fn run_or<T>(
         self,
         governing: impl Future<Output = Result<T, Rejection>>,
         late: impl FnOnce() -> Rejection,
-    ) -> Result<T, Rejection> {
-        let governed = tokio::time::timeout(self.within, governing.instrument(self.span)).await;
-        governed.unwrap_or_else(|_| Err(late()))
+    ) -> impl Future<Output = Result<T, Rejection>> {
+        let governed = tokio::time::timeout(self.within, governing.instrument(self.span));
+        governed.map(|governed| governed.unwrap_or_else(|_| Err(late())))
     }
 }
 

@@ -21,9 +21,9 @@ impl Attempt<'_> {
         let Plan { effect, precondition, record_ahead, notify, remember: _ } = plan;
         match effect {
             Effect::Deliver(to) => self.deliver(decoded, to, None).await.map(Outcome::Delivered),
-            Effect::Store(to) => self.store(decoded, to, precondition, record_ahead).await,
-            Effect::Queue => self.queue(decoded).await,
-            Effect::Park(parking) => self.park(decoded, &parking, notify).await,
+            Effect::Store(to) => Box::pin(self.store(decoded, to, precondition, record_ahead)).await,
+            Effect::Queue => Box::pin(self.queue(decoded)).await,
+            Effect::Park(parking) => Box::pin(self.park(decoded, &parking, notify)).await,
         }
     }
 

@@ -30,7 +30,7 @@ impl Attempt<'_> {
     ) -> Result<Reach, Rejection> {
         let reached = match to.fanout {
             Fanout::FirstThatListens => self.first_that_listens(decoded, to, question).await,
-            Fanout::EachOfThem => self.each_of_them(decoded, to).await,
+            Fanout::EachOfThem => Box::pin(self.each_of_them(decoded, to)).await,
         };
         if reached.is_ok() {
             self.measured.passed(Stage::Deliver);

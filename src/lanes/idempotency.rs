@@ -50,21 +50,21 @@ impl Attempt<'_> {
                     return Ok(None);
                 }
                 Claim::TakenOver { token } => {
-                    let recorded = self.recorded_before(decoded).await?;
+                    let recorded = Box::pin(self.recorded_before(decoded)).await?;
                     self.measured.took_over();
                     self.claimed(decoded, token);
                     if let Some(verdict) = recorded {
                         return Ok(Some(Outcome::Repeat(Box::new(verdict))));
                     }
                     // It may have taken another way than a live inbox.
-                    return self.earlier_or_parked(decoded).await;
+                    return Box::pin(self.earlier_or_parked(decoded)).await;
                 }
                 Claim::Settled { verdict } => {
                     let verdict = stored(&verdict).ok_or_else(|| claims_unavailable(unreadable()))?;
                     return Ok(Some(Outcome::Repeat(Box::new(verdict))));
                 }
                 Claim::Conflict => return Err(used_before(&key.message)),
-                Claim::Doubtful => return self.in_doubt(decoded).await.map(Some),
+                Claim::Doubtful => return Box::pin(self.in_doubt(decoded)).await.map(Some),
                 Claim::Pending { lease_left } => {
                     let wait = Duration::from_millis(rand::rng().random_range(5..20));
                     tokio::time::sleep(wait.min(lease_left + Duration::from_millis(1))).await;

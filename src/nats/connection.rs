@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
@@ -25,8 +25,6 @@ pub enum BusError {
     Connect { url: String, cause: async_nats::ConnectError },
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
-    #[error("cannot start the outbox's thread: {0}")]
-    Thread(#[from] std::io::Error),
     #[error("the intake's subscriptions are not confirmed: NATS is gone again")]
     Intake,
 }
@@ -69,16 +67,8 @@ pub(super) fn options(name: &str, settings: &config::Nats) -> Result<ConnectOpti
 }
 
 pub(super) async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client, BusError> {
-    open_any(options, servers(settings)?.all(), settings).await
-}
-
-pub(super) async fn open_any(
-    options: ConnectOptions,
-    servers: Vec<ServerAddr>,
-    settings: &config::Nats,
-) -> Result<Client, BusError> {
     options
-        .connect(servers)
+        .connect(servers(settings)?.all())
         .await
         .map_err(|cause| BusError::Connect { url: config::without_secrets(&settings.url), cause })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_nats::Client;
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     BusError, Link, fence,
@@ -29,6 +29,7 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Answers to requests that found no room, on their way at one time. NATS may take nothing at all, and
 /// then more would only wait as well.
 const SHEDDING_MAX: usize = 256;
+
 /// What the intake hands requests to.
 pub struct Bus {
     pub(super) intake: OnceLock<Intake>,
@@ -41,6 +42,8 @@ pub struct Bus {
     pub(super) places: Arc<Semaphore>,
     /// Bounds the requests that are being told that there is no room.
     pub(super) shedding: Arc<Semaphore>,
+    /// Where requests are worked on that are not of the fast lane.
+    pub(super) others: Handle,
 }
 
 /// What a subscription of the intake is for.
@@ -73,6 +76,7 @@ impl Bus {
             micro,
             places: Arc::new(Semaphore::new(places)),
             shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
+            others: Handle::current(),
         }
     }
 
@@ -84,7 +88,7 @@ impl Bus {
         settings: &config::Nats,
         shutdown: &Shutdown,
         background: &Shutdown,
-        supervisor: &Supervisor,
+        (lane, supervisor): (&Handle, &Supervisor),
     ) -> Result<(), BusError> {
         let subscriptions = self.subscriptions();
         let sources: Vec<Source> = subscriptions.iter().map(|subscription| subscription.source).collect();
@@ -95,10 +99,12 @@ impl Bus {
         let life = Arc::new(life);
         let _ = self.intake.set(intake.clone());
         let refused = supervisor.clone();
+        let on = lane.enter();
         supervisor.keep("intake", background.tracker(), background.token().clone(), move || {
             let (life, refused) = (Arc::clone(&life), refused.clone());
             async move { refused.fail(format!("NATS does not let the node in: {}", life.run().await)) }
         });
+        drop(on);
         // The server has read the subscriptions when a message comes back that was sent behind them.
         while intake.silent_for().is_none() {
             tokio::select! {

@@ -41,23 +41,32 @@ pub(super) fn submitted(key: &MessageKey, digest: &Digest, request: &Request) ->
 /// Of a delivery, into a live inbox or a durable one: all that the recipient learns beside the payload, and nothing of
 /// the sender's own headers. The recipient's name counts: by a chosen reply subject an agent can have what is in its
 /// durable inbox sent into another's live one.
-pub(super) fn delivery(
-    key: &MessageKey,
-    decision_id: &str,
-    traceparent: &str,
-    index: usize,
-    delivery: &Delivery,
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Delivery", format!("{decision_id}-{index}"));
-    headers.insert(DECISION, decision_id);
-    headers.insert("Agentbus-Message-Id", key.message.as_str());
-    headers.insert("Agentbus-Tenant", key.tenant.as_str());
-    headers.insert("Agentbus-Sender", key.sender.as_str());
-    headers.insert("Agentbus-Recipient", delivery.permit.recipient().as_str());
-    headers.insert("Content-Type", delivery.encoding.content_type());
-    trace(&mut headers, Some(traceparent));
-    headers
+pub(super) fn delivery<'a>(
+    (key, decision_id, delivery_id): (&'a MessageKey, &'a str, &'a str),
+    traceparent: &'a str,
+    delivery: &'a Delivery,
+) -> [(&'static str, &'a str); 8] {
+    [
+        ("Agentbus-Delivery", delivery_id),
+        (DECISION, decision_id),
+        ("Agentbus-Message-Id", key.message.as_str()),
+        ("Agentbus-Tenant", key.tenant.as_str()),
+        ("Agentbus-Sender", key.sender.as_str()),
+        ("Agentbus-Recipient", delivery.permit.recipient().as_str()),
+        ("Content-Type", delivery.encoding.content_type()),
+        (TRACEPARENT, traceparent),
+    ]
+}
+
+/// What distinguishes one delivery of a decision from the others.
+pub(super) fn delivery_id(decision_id: &str, index: usize) -> String {
+    format!("{decision_id}-{index}")
+}
+
+pub(super) fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+    map
 }
 
 /// Of a hint that a message has come into the durable inbox. It names no recipient and is no delivery, so an

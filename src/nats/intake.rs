@@ -24,12 +24,12 @@ use tokio::sync::{Notify, oneshot};
 use super::{BusError, Link};
 use crate::{config, telemetry::Metrics};
 
-mod codec;
+pub(super) mod codec;
 mod headers;
 mod life;
-mod session;
+pub(super) mod session;
 
-pub(super) use codec::Incoming;
+pub(super) use codec::{Incoming, Publish};
 pub(super) use headers::Headers;
 pub(super) use life::Life;
 
@@ -144,7 +144,8 @@ impl Intake {
         if out.answers.len() + bytes > ANSWERS_BYTES_MAX {
             return Err(NotSent::Full);
         }
-        codec::publish(&mut out.answers, to, headers, payload).map_err(|_| NotSent::Subject)?;
+        let message = Publish { subject: to, reply: None, headers, payload };
+        codec::publish(&mut out.answers, &message).map_err(|_| NotSent::Subject)?;
         drop(out);
         self.0.wake.notify_one();
         Ok(())

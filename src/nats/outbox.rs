@@ -1,20 +1,19 @@
 //! What leaves the node: records, deliveries, and the proof that somebody listened.
 //!
-//! One task writes batches, all on one connection, so the server sees them in this order: the record
-//! of each intent, then its deliveries, then a *fence*, a message to the node itself. Deliveries
-//! carry a reply subject, so for an inbox without a subscription the server answers "no responders"
-//! at once; when the fence comes back, every such answer has come before it, and every other
-//! delivery is in a subscriber's connection. One fence serves all that was waiting: a round trip a
-//! batch, not a message.
+//! Batches are written, all on one connection, so the server sees them in this order: the record of each
+//! intent, then its deliveries, then a *fence*, a ping. Deliveries carry a reply subject, so for an inbox without a
+//! subscription the server answers "no responders" at once; when the pong comes back, every such answer has come
+//! before it, and every other delivery is in a subscriber's connection. One fence serves all that was waiting: a round
+//! trip a batch, not a message.
 //!
-//! The connection lives on a thread of its own, with the writer. There nothing can run between two
-//! publishes of a batch, so a batch leaves in one write, and a node that is killed has sent a
-//! record and its delivery, or neither.
+//! The connection lives on the thread of the fast lane. What the messages of one turn of its loop have to send, they
+//! write into one batch, which leaves in one write behind them; so a node that is killed has sent a record and its
+//! delivery, or neither.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,29 +24,31 @@ use async_nats::{
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
 
-use super::{BusError, Link};
+use super::{BusError, Link, intake::session::Login};
 use crate::{
     audit::{self, Entry, Record},
     config,
     lanes::{Dispatch, Handover, LiveError, LiveTransport},
+    shutdown::Shutdown,
     state::MessageKey,
     supervisor::Supervisor,
     telemetry::Metrics,
-    tenants::names,
+    tenants::{Seed, names},
 };
 
 mod batch;
 mod confirmations;
 mod session;
 
-use batch::Job;
+use batch::Out;
 use confirmations::Shared;
-use session::{Session, keep};
+use session::Life;
 
-/// Jobs that wait to be written.
-const WAITING_MAX: usize = 4096;
 /// What the headers of a delivery take at most.
 const HEADERS_MAX: usize = 1024;
 /// A delivery without a fence, or a record without an ack, is given up after this.
@@ -55,44 +56,43 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 /// The live transport over NATS.
 pub struct Outbox {
-    /// The intake's connection, for reading records.
+    /// For reading records.
     reader: Client,
-    jobs: mpsc::Sender<Job>,
     shared: Arc<Shared>,
 }
 
 impl Outbox {
-    /// `asking` is this node's token in the subjects of answers. Starts the thread, which connects and reconnects by itself until the last handle is dropped.
+    /// `asking` is this node's token in the subjects of answers. The connection is kept on the thread of the fast lane.
     pub fn start(
         name: &str,
         settings: &config::Nats,
         reader: Client,
         metrics: Arc<Metrics>,
         asking: &str,
-        supervisor: &Supervisor,
+        (lane, background, supervisor): (&Handle, &Shutdown, &Supervisor),
     ) -> Result<Self, BusError> {
-        let (jobs, queue) = mpsc::channel(WAITING_MAX);
+        super::servers(settings)?;
         let shared = Arc::new(Shared {
             connected: AtomicBool::new(false),
             link: Mutex::default(),
             payload_max: AtomicUsize::new(reader.max_payload()),
-            unfenced: Mutex::default(),
-            unacked: Mutex::default(),
-            written: AtomicU64::new(0),
+            out: Mutex::new(Out::default()),
+            wake: Notify::new(),
             metrics,
         });
-        let options = Session {
-            name: format!("{name} outbox"),
+        let seed = settings.nkey_file.as_deref().map(Seed::read).transpose()?;
+        let life = Arc::new(Life {
+            shared: Arc::clone(&shared),
+            login: Login { name: format!("agentbus node {name} outbox"), seed },
             settings: settings.clone(),
-            servers: Mutex::new(super::servers(settings)?),
             unheard: names::unheard_questions(asking),
-            supervisor: supervisor.clone(),
-        };
-        let keeper = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name("outbox".to_owned())
-            .spawn(move || keep(&options, queue, &keeper))?;
-        Ok(Self { reader, jobs, shared })
+        });
+        let _on = lane.enter();
+        supervisor.keep("outbox", background.tracker(), background.token().clone(), move || {
+            let life = Arc::clone(&life);
+            async move { life.run().await }
+        });
+        Ok(Self { reader, shared })
     }
 
     /// Waits for the first connection; the caller bounds the wait.
@@ -120,22 +120,11 @@ impl Outbox {
     /// within the limit.
     pub async fn flush(&self, limit: Duration) -> bool {
         let done = async {
-            loop {
-                let idle = self.jobs.capacity() == self.jobs.max_capacity();
-                if idle && self.shared.unfenced.lock().is_empty() && self.shared.unacked.lock().is_empty() {
-                    return;
-                }
+            while !self.shared.out.lock().is_idle() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         tokio::time::timeout(limit, done).await.is_ok()
-    }
-
-    fn submit(&self, job: Job) -> Result<(), LiveError> {
-        if !self.connected() {
-            return Err(LiveError::NotConnected);
-        }
-        self.jobs.try_send(job).map_err(|_| LiveError::Full { waiting: WAITING_MAX })
     }
 }
 
@@ -148,12 +137,15 @@ impl LiveTransport for Outbox {
             });
         }
         let (done, handovers) = oneshot::channel();
-        self.submit(Job::Deliver { dispatch: Box::new(dispatch), done })?;
+        self.shared.out.lock().deliver(&dispatch, done)?;
+        self.shared.wake.notify_one();
         handovers.await.map_err(|_| LiveError::Unconfirmed)
     }
 
     fn record(&self, entry: Entry) -> Result<(), LiveError> {
-        self.submit(Job::Record(entry))
+        self.shared.out.lock().record(&entry)?;
+        self.shared.wake.notify_one();
+        Ok(())
     }
 
     async fn last_intent(&self, key: &MessageKey) -> Result<Option<Record<'static>>, LiveError> {

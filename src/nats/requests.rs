@@ -45,10 +45,14 @@ impl Bus {
             Some(slot) => {
                 let stop = shutdown.clone();
                 let handling = async move {
-                    let task = bus.handle(verb, request, reply, slot, stop);
+                    let task = Box::pin(bus.handle(verb, request, reply, slot, stop));
                     bus.lanes.metrics.polls.watch(verb.as_str(), task).await;
                 };
-                shutdown.tracker().spawn(handling);
+                match verb {
+                    // Here, beside the connections that it needs.
+                    Verb::Send => shutdown.tracker().spawn(handling),
+                    _ => shutdown.tracker().spawn_on(handling, &self.others),
+                };
             }
             None => {
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
@@ -107,10 +111,11 @@ impl Bus {
     ) {
         let received = request.received;
         match verb {
-            Verb::Ask => self.ask(request, reply, slot, &shutdown).await,
+            // In boxes: a `send`, which is what most requests are, would take the room of the largest of them.
+            Verb::Ask => Box::pin(self.ask(request, reply, slot, &shutdown)).await,
             Verb::Send | Verb::Submit | Verb::Answer => {
                 let answer = match verb {
-                    Verb::Submit => self.lanes.submit(request).await,
+                    Verb::Submit => Box::pin(self.lanes.submit(request)).await,
                     // An answer to a question has two tokens more, and a subscription of its own.
                     Verb::Answer => self.lanes.not_asked(&request),
                     _ => self.lanes.send(request).await,
@@ -120,12 +125,12 @@ impl Bus {
                 self.answer(&reply, &answer);
             }
             Verb::Deliberations | Verb::Vote => {
-                let (payload, reason) = self.reviewers.handle(verb, &request).await;
+                let (payload, reason) = Box::pin(self.reviewers.handle(verb, &request)).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
                 self.reply(&reply, &payload, reason, Vec::new());
             }
             Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find => {
-                let (payload, reason) = self.agents.handle(verb, &request).await;
+                let (payload, reason) = Box::pin(self.agents.handle(verb, &request)).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
                 // What a sender must agree with, for whoever looks around.
                 let told = (verb == Verb::Find).then(|| self.lanes.in_force());

@@ -68,6 +68,8 @@ pub struct RedisSettings {
     pub command_timeout: Duration,
     /// Connections for commands. One more listens for invalidations.
     pub connections: usize,
+    /// Where messages are governed; absent: where it is connected.
+    pub runs_on: Option<Handle>,
 }
 
 impl RedisSettings {
@@ -80,6 +82,7 @@ impl RedisSettings {
             lifetimes: Lifetimes::default(),
             command_timeout: Duration::from_millis(250),
             connections: 1,
+            runs_on: None,
         }
     }
 
@@ -105,7 +108,7 @@ struct Login {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, login: _, trust, lifetimes, command_timeout, connections } = self;
+        let Self { url: _, login: _, trust, lifetimes, command_timeout, connections, runs_on: _ } = self;
         f.debug_struct("RedisSettings")
             .field("trust", trust)
             .field("lifetimes", lifetimes)
@@ -156,14 +159,13 @@ pub struct RedisStore {
 impl RedisStore {
     /// Starts connecting and returns at once; the store is `Down` until Redis answers. Cancel
     /// `shutdown` when nothing needs the store any more; all its tasks are in `tracker`, kept by `supervisor`.
-    /// `skew` hears what time it is at Redis; `lane` is where messages are governed.
+    /// `skew` hears what time it is at Redis.
     pub fn connect(
         settings: RedisSettings,
         shutdown: CancellationToken,
         tracker: &TaskTracker,
         supervisor: &Supervisor,
         skew: &Skew,
-        lane: &Handle,
     ) -> Result<Self, RedisUrlError> {
         let connector = Connector::new(&settings)?;
         let clients: Vec<Client> =
@@ -195,7 +197,7 @@ impl RedisStore {
             supervisor: supervisor.clone(),
         };
         if let Some(first) = clients.first() {
-            store.keep_pipe(first, lane);
+            store.keep_pipe(first);
         }
         for client in clients {
             store.keep_connected(client);
@@ -211,11 +213,11 @@ impl RedisStore {
         });
     }
 
-    fn keep_pipe(&self, client: &Client, lane: &Handle) {
+    fn keep_pipe(&self, client: &Client) {
         let limit = self.settings.command_timeout;
         let refusals = Arc::clone(&self.refusals);
         let life = Arc::new(self.pipe.life(client.clone(), self.connector.config(), limit, refusals));
-        let _on = lane.enter();
+        let _on = self.settings.runs_on.as_ref().map(Handle::enter);
         self.supervisor.keep("redis pipe", &self.tracker, self.shutdown.clone(), move || {
             let life = Arc::clone(&life);
             async move { life.run().await }
@@ -308,7 +310,8 @@ impl RedisStore {
         match self.pipe.run(script, &key, &args).await {
             Some(Err(error)) if !error.details().starts_with("NOSCRIPT") => Err(self.failed(&error)),
             Some(Ok(answer)) => Ok(answer),
-            Some(Err(_)) | None => self.run(script, vec![key], args).await,
+            // fred's futures are large, and these are rare.
+            Some(Err(_)) | None => Box::pin(self.run(script, vec![key], args)).await,
         }
     }
 

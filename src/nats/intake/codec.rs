@@ -13,13 +13,13 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// Of a line of the protocol. The server bounds what a client writes in one to 4 KiB
 /// (`max_control_line`); an `INFO` of a large cluster is longer.
-pub(super) const LINE_MAX: usize = 64 * 1024;
+pub(in crate::nats) const LINE_MAX: usize = 64 * 1024;
 /// Of headers and payload together: the largest `max_payload` that a server can be told.
-pub(super) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
+pub(in crate::nats) const MESSAGE_MAX: usize = 64 * 1024 * 1024;
 
 /// One thing that the server says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(in crate::nats) enum Operation {
     /// JSON.
     Info(Bytes),
     Message(Incoming),
@@ -33,7 +33,7 @@ pub(super) enum Operation {
 /// A message, as the server hands it on. Every field may hold any bytes of a stranger's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::nats) struct Incoming {
-    pub(super) sid: u64,
+    pub(in crate::nats) sid: u64,
     pub(in crate::nats) subject: Bytes,
     pub(in crate::nats) reply: Option<Bytes>,
     /// The block as it came; empty: none.
@@ -64,7 +64,7 @@ pub enum Broken {
 }
 
 /// Takes one operation from the front of what was read. `None`: it is not all there yet.
-pub(super) fn decode(read: &mut BytesMut) -> Result<Option<Operation>, Broken> {
+pub(in crate::nats) fn decode(read: &mut BytesMut) -> Result<Option<Operation>, Broken> {
     let Some(end) = read.iter().take(LINE_MAX).position(|byte| *byte == b'\n') else {
         return if read.len() >= LINE_MAX { Err(Broken::LongLine) } else { Ok(None) };
     };
@@ -162,35 +162,52 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 /// A subject that would end its own line cannot be published on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a subject is empty, too long, or has white space in it")]
-pub(super) struct BadSubject;
+pub(in crate::nats) struct BadSubject;
 
 /// What the server takes of one line (`max_control_line`, 4 KiB unless configured), less the numbers.
 const SUBJECT_MAX: usize = 4_000;
 
+/// A message to be published.
+pub(in crate::nats) struct Publish<'a> {
+    pub(in crate::nats) subject: &'a [u8],
+    pub(in crate::nats) reply: Option<&'a [u8]>,
+    pub(in crate::nats) headers: &'a [(&'a str, &'a str)],
+    pub(in crate::nats) payload: &'a [u8],
+}
+
 /// Writes a publish. Control characters in the value of a header become blanks, so that a value cannot
 /// begin another header.
-pub(super) fn publish(
-    out: &mut BytesMut,
-    subject: &[u8],
-    headers: &[(&str, &str)],
-    payload: &[u8],
-) -> Result<(), BadSubject> {
-    if subject.is_empty() || subject.len() > SUBJECT_MAX || subject.iter().any(|b| b.is_ascii_whitespace()) {
-        return Err(BadSubject);
+pub(in crate::nats) fn publish(out: &mut BytesMut, message: &Publish<'_>) -> Result<(), BadSubject> {
+    let Publish { subject, reply, headers, payload } = message;
+    for subject in [Some(*subject), *reply].into_iter().flatten() {
+        if subject.is_empty() || subject.len() > SUBJECT_MAX || subject.iter().any(u8::is_ascii_whitespace) {
+            return Err(BadSubject);
+        }
+    }
+    out.put_slice(if headers.is_empty() { b"PUB " } else { b"HPUB " });
+    out.put_slice(subject);
+    out.put_u8(b' ');
+    if let Some(reply) = reply {
+        out.put_slice(reply);
+        out.put_u8(b' ');
     }
     if headers.is_empty() {
-        out.put_slice(b"PUB ");
-        out.put_slice(subject);
-        out.put_slice(format!(" {}\r\n", payload.len()).as_bytes());
+        number(out, payload.len());
+        out.put_slice(b"\r\n");
     } else {
         let block = header_bytes(headers);
-        out.put_slice(b"HPUB ");
-        out.put_slice(subject);
-        out.put_slice(format!(" {block} {}\r\n{VERSION}\r\n", block + payload.len()).as_bytes());
-        for (name, value) in headers {
+        number(out, block);
+        out.put_u8(b' ');
+        number(out, block + payload.len());
+        out.put_slice(b"\r\nNATS/1.0\r\n");
+        for (name, value) in *headers {
             out.put_slice(name.as_bytes());
             out.put_slice(b": ");
-            out.extend(value.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+            if value.bytes().any(|byte| byte.is_ascii_control()) {
+                out.extend(value.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+            } else {
+                out.put_slice(value.as_bytes());
+            }
             out.put_slice(b"\r\n");
         }
         out.put_slice(b"\r\n");
@@ -200,10 +217,14 @@ pub(super) fn publish(
     Ok(())
 }
 
+fn number(out: &mut BytesMut, number: usize) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 const VERSION: &str = "NATS/1.0";
 
 /// What [`publish`] makes of headers.
-pub(super) fn header_bytes(headers: &[(&str, &str)]) -> usize {
+pub(in crate::nats) fn header_bytes(headers: &[(&str, &str)]) -> usize {
     let lines: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     VERSION.len() + 2 + lines + 2
 }

@@ -17,15 +17,15 @@ use crate::{
 };
 
 /// Whatever bytes go over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::nats) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A connection on which the server has accepted who we are.
-pub(super) struct Session {
-    pub(super) stream: Box<dyn Stream>,
+pub(in crate::nats) struct Session {
+    pub(in crate::nats) stream: Box<dyn Stream>,
     /// Read behind the log-in.
-    pub(super) read: BytesMut,
-    pub(super) info: ServerInfo,
+    pub(in crate::nats) read: BytesMut,
+    pub(in crate::nats) info: ServerInfo,
 }
 
 /// Why a connection could not be had, or has ended.
@@ -55,9 +55,9 @@ pub enum SessionError {
 }
 
 /// Who logs in.
-pub(super) struct Login {
-    pub(super) name: String,
-    pub(super) seed: Option<Seed>,
+pub(in crate::nats) struct Login {
+    pub(in crate::nats) name: String,
+    pub(in crate::nats) seed: Option<Seed>,
 }
 
 #[derive(serde::Serialize)]
@@ -85,7 +85,7 @@ struct Connect<'a> {
 }
 
 /// Dials, upgrades to TLS where it is asked for, and logs in. The caller bounds the wait.
-pub(super) async fn open(server: &ServerAddr, login: &Login) -> Result<Session, SessionError> {
+pub(in crate::nats) async fn open(server: &ServerAddr, login: &Login) -> Result<Session, SessionError> {
     if server.is_websocket() {
         return Err(SessionError::WebSocket(server.host().to_owned()));
     }
@@ -150,12 +150,12 @@ fn hello<'a>(
     })
 }
 
-pub(super) fn read_info(json: &[u8]) -> Result<ServerInfo, SessionError> {
+pub(in crate::nats) fn read_info(json: &[u8]) -> Result<ServerInfo, SessionError> {
     serde_json::from_slice(json).map_err(|_| SessionError::NotNats("its INFO is no JSON of a NATS server"))
 }
 
 /// Waits for one operation. What is behind it stays in `read`.
-pub(super) async fn next<S: AsyncRead + Unpin + ?Sized>(
+pub(in crate::nats) async fn next<S: AsyncRead + Unpin + ?Sized>(
     stream: &mut S,
     read: &mut BytesMut,
 ) -> Result<Operation, SessionError> {

@@ -95,7 +95,7 @@ pub(in crate::nats) fn published(answer: &Message) -> Result<Published, PublishF
     }
 }
 
-fn read(answer: &[u8]) -> Result<Published, PublishFailure> {
+pub(in crate::nats) fn read(answer: &[u8]) -> Result<Published, PublishFailure> {
     let unreadable = |why: String| PublishFailure::Unreadable(why);
     let answer: Acknowledgement =
         serde_json::from_slice(answer).map_err(|error| unreadable(error.to_string()))?;

@@ -50,11 +50,10 @@ impl JetStreamLane {
                 next = deliveries.next();
                 continue;
             }
-            let headers = expecting(
-                headers::delivery(key, &write.decision_id, &write.traceparent, index, delivery),
-                last,
-                &filter,
-            );
+            let delivery_id = headers::delivery_id(&write.decision_id, index);
+            let of = (key, &*write.decision_id, &*delivery_id);
+            let headers = headers::map(&headers::delivery(of, &write.traceparent, delivery));
+            let headers = expecting(headers, last, &filter);
             let (subject, payload) = (subjects::stored_message(key, to), delivery.payload.clone());
             let publish = self.requests.publish_before(subject, headers, payload, Some(write.not_after));
             match publish.await? {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     time::{Duration, Instant},
 };
 
@@ -31,6 +30,7 @@ const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 const UNFENCED_MAX: usize = 256;
 /// The last word of a batch. Its answer is the fence.
 const PING: &[u8] = b"PING\r\n";
+const PONG: &[u8] = b"PONG\r\n";
 
 /// Of one session.
 #[derive(Default)]
@@ -45,6 +45,12 @@ pub(super) struct Out {
     filling: VecDeque<Batch>,
     waiting: usize,
     waiting_bytes: usize,
+    /// Pings of the server that wait for an answer.
+    pub(super) pongs: usize,
+    /// A fence is wanted although nothing is sent.
+    probing: bool,
+    /// When a fence last came back.
+    pub(super) fenced: Option<Instant>,
     /// Written and not fenced yet, oldest first.
     pub(super) unfenced: VecDeque<Sent>,
     /// Batches whose records JetStream has not acknowledged, oldest first.
@@ -150,8 +156,21 @@ impl Out {
         Ok(())
     }
 
-    /// The next batch as it is to be written. `None`: there is nothing, or too much is on its way.
+    /// What is to be written next. `None`: there is nothing, or too much is on its way.
     pub(super) fn next(&mut self) -> Option<BytesMut> {
+        let mut bytes = self.batch().unwrap_or_default();
+        for _ in 0..std::mem::take(&mut self.pongs) {
+            bytes.put_slice(PONG);
+        }
+        if std::mem::take(&mut self.probing) {
+            self.unfenced.push_back(Sent::new(self.number));
+            self.number += 1;
+            bytes.put_slice(PING);
+        }
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    fn batch(&mut self) -> Option<BytesMut> {
         while self.unfenced.len() < UNFENCED_MAX {
             let mut batch = self.filling.pop_front()?;
             self.waiting = self.waiting.saturating_sub(batch.parts.len());
@@ -170,12 +189,11 @@ impl Out {
         None
     }
 
-    /// An empty batch: whether its fence comes back, shows that the connection works.
-    pub(super) fn probe(&mut self) -> &'static [u8] {
-        let sent = Sent::new(self.number);
-        self.number += 1;
-        self.unfenced.push_back(sent);
-        PING
+    /// Wants a fence if none has come for so long and none is on its way.
+    pub(super) fn probe(&mut self, every: Duration) -> bool {
+        let recent = self.fenced.is_some_and(|at| at.elapsed() < every);
+        self.probing = !recent && self.is_fenced();
+        self.probing
     }
 }
 
@@ -232,22 +250,16 @@ fn record(batch: &mut Batch, inbox: &str, entry: &Entry) -> Result<(), BadSubjec
 }
 
 fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(), BadSubject> {
-    let (mut delivery_id, mut missed) = (String::new(), String::new());
     for (index, delivery) in dispatch.deliveries.iter().enumerate() {
         let Sent { number, handovers, questions, .. } = &mut batch.sent;
-        delivery_id.clear();
-        missed.clear();
-        // Writing to a string cannot fail.
-        let _ = write!(delivery_id, "{}-{index}", dispatch.decision_id);
-        match &dispatch.answer_to {
-            None => {
-                let _ = write!(missed, "{inbox}.{number}.{}", handovers.len());
-            }
+        let delivery_id = headers::delivery_id(&dispatch.decision_id, index);
+        let missed = match &dispatch.answer_to {
+            None => format!("{inbox}.{number}.{}", handovers.len()),
             Some(to) => {
                 questions.push((to.token.clone(), handovers.len()));
-                missed = subjects::reply_of(delivery.permit.recipient(), to);
+                subjects::reply_of(delivery.permit.recipient(), to)
             }
-        }
+        };
         handovers.push(Handover::Taken);
         let fields = headers::delivery(
             (&dispatch.key, &dispatch.decision_id, &delivery_id),

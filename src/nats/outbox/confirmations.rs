@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -54,7 +54,12 @@ impl Shared {
 
     /// The server has read the oldest batch: whatever it says of it, it has said before.
     pub(super) fn fenced(&self) {
-        let Some(batch) = self.out.lock().unfenced.pop_front() else { return };
+        let batch = {
+            let mut out = self.out.lock();
+            out.fenced = Some(Instant::now());
+            out.unfenced.pop_front()
+        };
+        let Some(batch) = batch else { return };
         let mut handovers = batch.handovers.into_iter();
         for (count, waiting) in batch.waiting {
             // One who no longer waits has passed its deadline.

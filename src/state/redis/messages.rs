@@ -59,7 +59,7 @@ impl RedisStore {
             Some(set) => set,
             None => {
                 let (life, unless_there) = (Some(Expiration::PX(life)), Some(SetOptions::NX));
-                client.set(key, Value::Bytes(entry.into()), life, unless_there, false).await
+                Box::pin(client.set(key, Value::Bytes(entry.into()), life, unless_there, false)).await
             }
         };
         Ok(!set.map_err(|error| self.failed(&error))?.is_null())

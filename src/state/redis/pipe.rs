@@ -385,7 +385,7 @@ fn value(frame: BytesFrame) -> Result<Value, Error> {
     Ok(match frame {
         BytesFrame::Error(error) => return Err(Error::new(ErrorKind::Unknown, error.to_string())),
         BytesFrame::SimpleString(bytes) | BytesFrame::BulkString(bytes) => {
-            Str::from_inner(bytes).map_or_else(|(_, bytes)| Value::Bytes(bytes), Value::String)
+            Str::from_inner(bytes).map_or_else(|error| Value::Bytes(error.into_inner()), Value::String)
         }
         BytesFrame::Integer(number) => Value::Integer(number),
         BytesFrame::Null => Value::Null,

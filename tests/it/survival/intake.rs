@@ -178,7 +178,7 @@ const PARTS: [&str; 22] = [
     "records",
     "redis changes",
     "redis connections",
-    "redis pipelines",
+    "redis pipe",
     "redis probe",
     "reload",
     "senders",

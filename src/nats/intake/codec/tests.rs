@@ -82,11 +82,16 @@ fn what_no_server_says_is_named() {
 #[test]
 fn a_value_cannot_begin_another_header_and_a_subject_cannot_end_its_line() {
     let mut out = BytesMut::new();
-    publish(&mut out, b"a.b", &[("X", "a\r\nY: b\0")], b"hi").unwrap();
+    let headers = [("X", "a\r\nY: b\0")];
+    let message = |subject, reply| Publish { subject, reply, headers: &headers, payload: b"hi" };
+    publish(&mut out, &message(b"a.b", None)).unwrap();
     assert_eq!(&out[..], b"HPUB a.b 25 27\r\nNATS/1.0\r\nX: a  Y: b \r\n\r\nhi\r\n");
+    publish(&mut out, &Publish { headers: &[], ..message(b"a.b", Some(b"c")) }).unwrap();
+    assert!(out.ends_with(b"\r\nPUB a.b c 2\r\nhi\r\n"));
     let before = out.clone();
     for bad in [&b""[..], b"a b", b"a\r\nPUB", b"a\tb", &[b'a'; SUBJECT_MAX + 1]] {
-        assert_eq!(publish(&mut out, bad, &[], b""), Err(BadSubject));
+        assert_eq!(publish(&mut out, &message(bad, None)), Err(BadSubject));
+        assert_eq!(publish(&mut out, &message(b"a.b", Some(bad))), Err(BadSubject));
     }
     assert_eq!(out, before, "nothing is written of it");
 }
