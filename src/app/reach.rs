@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use async_nats::{Client, jetstream};
 
-use super::{Checked, REDIS_WAIT};
+use super::{Checked, start::REDIS_WAIT};
 use crate::{
     config::NodeConfig,
     nats,

@@ -48,7 +48,7 @@ fn passages_of(said: &str) -> Vec<String> {
 
 fn sentences(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let lines: Vec<_> = text.split(fields::LINE_ENDS).map(plain).collect();
+    let lines: Vec<_> = text.split(texts::LINE_ENDS).map(plain).collect();
     super::sentences(&lines, &mut |it| {
         found.push(it.to_owned());
         Ok(())

@@ -16,7 +16,7 @@ use super::{
     work::{LOOKING, Work},
 };
 
-const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
+pub(super) const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 
 /// How texts are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

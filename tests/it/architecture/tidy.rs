@@ -146,6 +146,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const OWNED: &[(&str, &[&str])] = &[
     ("async_nats", &["nats", "client", "tenants", "servers", "app", "cli", "testkit"]),
     ("fred", &["state/redis"]),
+    ("redis_protocol", &["state/redis"]),
     ("regorus", &["policy/rego"]),
     ("rmp", &["wire"]),
     ("rmp_serde", &["client", "wire/"]),

@@ -1,0 +1,255 @@
+//! What is a node made of? Each part is made from those before it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_nats::Client;
+
+use super::{
+    Checked, Stores,
+    basis::Basis,
+    connect::connect,
+    health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer},
+    load_model,
+};
+use crate::{
+    cpu::{self, Cpu},
+    health::Part,
+    impact::{Senders, semantic},
+    lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
+    nats::{
+        self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
+        RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
+    },
+    review::{AllTenants, Deadlines, LearnedStore, Release, Thresholds},
+    skew::Skew,
+    state::RedisSettings,
+    tenants::Directory,
+};
+
+mod endpoint;
+mod lanes;
+
+/// The parts that are begun, or ended, one after the other.
+pub(super) struct Node {
+    pub(super) basis: Basis,
+    pub(super) health: Arc<NodeHealth>,
+    pub(super) cpu: Arc<Cpu>,
+    pub(super) model: semantic::Prepared,
+    pub(super) skew: Skew,
+    pub(super) directory: Arc<Directory>,
+    pub(super) thresholds: Arc<Thresholds>,
+    pub(super) stores: Stores,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) senders: Arc<Senders>,
+    pub(super) lane: Arc<JetStreamLane>,
+    pub(super) bus: Arc<Bus>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) deadlines: DeadlineWorker,
+    pub(super) inbound: Arc<Inbound>,
+    pub(super) stream_usage: Arc<StreamUsage>,
+    pub(super) webhooks: Option<Arc<WebhookDispatcher>>,
+}
+
+/// What is known of tenants, and what nodes share.
+struct Shared {
+    client: Client,
+    skew: Skew,
+    directory: Arc<Directory>,
+    thresholds: Arc<Thresholds>,
+    stores: Stores,
+}
+
+impl Shared {
+    fn open(
+        basis: &Basis,
+        client: Client,
+        model: &semantic::Prepared,
+        redis: Option<RedisSettings>,
+    ) -> anyhow::Result<Self> {
+        let Basis { config, metrics, background, supervisor, clock, .. } = basis;
+        let skew = Skew::new(*clock, config.node.clock_tolerance);
+        nats::watch_server_time(client.clone(), skew.clone(), background, supervisor);
+        let directory = Directory::new();
+        let (followed, reader) = (Arc::clone(&directory), client.clone());
+        basis.keep("directory", move || {
+            let (directory, client) = (Arc::clone(&followed), reader.clone());
+            async move { directory.follow(&client).await }
+        });
+        let thresholds = Thresholds::new(
+            LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
+            Arc::clone(&directory) as Arc<dyn AllTenants>,
+            &config.node.name,
+            *clock,
+            Arc::clone(metrics),
+            semantic::scales(&*model.scorer, &model.heads),
+        );
+        let learned = Arc::clone(&thresholds);
+        basis.keep("thresholds", move || Arc::clone(&learned).follow());
+        let stores = Stores::open(basis, redis, &skew)?;
+        Ok(Self { client, skew, directory, thresholds, stores })
+    }
+}
+
+/// How messages leave the node, and what is remembered of their senders.
+struct Outgoing {
+    questions: Arc<Questions>,
+    outbox: Arc<Outbox>,
+    lane: Arc<JetStreamLane>,
+    senders: Arc<Senders>,
+}
+
+impl Outgoing {
+    async fn open(basis: &Basis, shared: &Shared) -> anyhow::Result<Self> {
+        let Basis { config, metrics, background, supervisor, clock, .. } = basis;
+        let (name, client) = (&config.node.name, &shared.client);
+        let questions = Arc::new(Questions::new(QuestionLimits {
+            waiting: config.limits.asks,
+            waiting_per_tenant: config.limits.asks_per_tenant,
+            within: config.limits.answer,
+        }));
+        let outbox = Arc::new(Outbox::start(
+            name,
+            &config.nats,
+            client.clone(),
+            Arc::clone(metrics),
+            questions.node(),
+            (basis.event_loop.handle(), background, supervisor),
+        )?);
+        let senders = Senders::sharing(config.impact.senders_max, Arc::clone(&shared.stores.pasts));
+        let senders = Arc::new(senders);
+        let (kept, stop, clock) = (Arc::clone(&senders), background.token().clone(), *clock);
+        basis.keep("senders", move || Arc::clone(&kept).keep(clock, stop.clone()));
+        let (max, metrics) = (client.max_payload(), Arc::clone(metrics));
+        let lane = JetStreamLane::connect(name, &config.nats, max, metrics, background, supervisor).await?;
+        Ok(Self { questions, outbox, lane: Arc::new(lane), senders })
+    }
+
+    fn live(&self) -> Arc<dyn LiveTransport> {
+        Arc::clone(&self.outbox) as _
+    }
+
+    fn durable(&self) -> Arc<dyn DurableLane> {
+        Arc::clone(&self.lane) as _
+    }
+}
+
+impl Node {
+    /// `None`: it is to stop before NATS was there.
+    pub(super) async fn build(
+        basis: Basis,
+        checked: Checked,
+        health: Arc<NodeHealth>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Checked { engine, webhook, redis } = checked;
+        let Basis { config, metrics, shutdown, background, supervisor, clock, .. } = &basis;
+        let cpu = Cpu::start((&config.cpu).into(), Arc::clone(metrics) as Arc<dyn cpu::Meter>);
+        let cpu = Arc::new(cpu.context("cpu.threads")?);
+        // Before it is connected: loading takes a moment, and readiness waits for it.
+        let model = load_model(&config.impact, metrics).await?;
+        let scorer = Scorer::new(model.state.clone());
+        health.add("model", Arc::clone(&scorer) as Arc<dyn Part>);
+        let Some(client) = connect(config, metrics, shutdown).await? else { return Ok(None) };
+        let every = config.nats.ping_interval;
+        let jetstream = RoundTrips::watch("jetstream", client.clone(), every, background, supervisor);
+        let records = RecordsProbe::watch(client.clone(), background, supervisor);
+        let shared = Shared::open(&basis, client.clone(), &model, redis)?;
+        let outgoing = Outgoing::open(&basis, &shared).await?;
+        let deliberations = Arc::new(Deliberations::new(
+            client.clone(),
+            Arc::clone(&shared.directory) as _,
+            Arc::clone(metrics),
+            Arc::clone(&cpu),
+        ));
+        let lanes = lanes::lanes(&basis, &shared, &outgoing, &deliberations, engine, &cpu, &model)?;
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &deliberations, &lanes);
+        let deadlines = Deadlines {
+            log: deliberations as _,
+            lanes: Arc::clone(&lanes) as Arc<dyn Release>,
+            thresholds: Arc::clone(&shared.thresholds),
+            clock: *clock,
+        };
+        let deadlines =
+            DeadlineWorker::new(client.clone(), deadlines, shared.skew.clone(), Arc::clone(metrics));
+        let webhooks = webhook.map(|(webhook, attempts)| {
+            let (metrics, cpu) = (Arc::clone(metrics), Arc::clone(&cpu));
+            WebhookDispatcher::new(client.clone(), webhook, attempts, *clock, metrics, cpu)
+        });
+        let stream_usage =
+            StreamUsage::new(client.clone(), Arc::clone(&shared.directory), Arc::clone(metrics));
+        let inbound = Arc::new(Inbound::new(
+            Arc::clone(&outgoing.lane),
+            Arc::clone(&lanes),
+            config.limits.in_flight,
+            config.limits.in_flight_per_tenant,
+        ));
+        let (intake, delivering, storing) =
+            (Arc::clone(&bus), Arc::clone(&outgoing.outbox), Arc::clone(&outgoing.lane));
+        let reading = client.clone();
+        let links = move || {
+            let ours = [intake.link(), delivering.link(), Some(storing.link()), Some(Link::of(&reading))];
+            ours.into_iter().flatten().collect()
+        };
+        let peers = Peers::new(&config.node.name, client, &config.nats, links).await?;
+        health.connected_by(Connections {
+            bus: Arc::clone(&bus),
+            jetstream,
+            lane: Arc::clone(&outgoing.lane),
+            started: health.started,
+        });
+        scorer.asked_by(&lanes);
+        health.add("records", records);
+        health.add("policy", Arc::new(Policy(Arc::clone(&lanes))));
+        let Shared { skew, directory, thresholds, stores, .. } = shared;
+        let Outgoing { outbox, lane, senders, .. } = outgoing;
+        let node = Self {
+            health,
+            cpu,
+            model,
+            skew,
+            directory,
+            thresholds,
+            stores,
+            outbox,
+            senders,
+            lane,
+            bus,
+            peers,
+            deadlines,
+            inbound,
+            stream_usage,
+            webhooks,
+            basis,
+        };
+        node.tell_of(lanes);
+        Ok(Some(node))
+    }
+
+    /// Shows the parts to whoever asks how the node is.
+    fn tell_of(&self, lanes: Arc<Lanes>) {
+        let node = self.basis.config.node.name.clone();
+        let (peers, lane, inbound) =
+            (Arc::clone(&self.peers), Arc::clone(&self.lane), Arc::clone(&self.inbound));
+        let parts: [(&str, Arc<dyn Part>); 10] = [
+            ("name", Arc::new(Name { node, peers })),
+            ("clock", Arc::new(self.skew.clone())),
+            ("outbox", Arc::clone(&self.outbox) as _),
+            ("lane", Arc::new(LanePart { lane, inbound })),
+            ("tenants", Arc::clone(&self.directory) as _),
+            ("store", Arc::new(self.stores.clone())),
+            ("deliberations", Arc::new(self.deadlines.clone())),
+            ("streams", Arc::clone(&self.stream_usage) as _),
+            ("thresholds", Arc::clone(&self.thresholds) as _),
+            ("restarts", Arc::new(self.basis.supervisor.clone())),
+        ];
+        let webhook = self.webhooks.clone().map(|webhook| ("webhook", webhook as Arc<dyn Part>));
+        parts.into_iter().chain(webhook).for_each(|(name, part)| self.health.add(name, part));
+        self.health.numbers(Numbers {
+            directory: Arc::clone(&self.directory),
+            lanes,
+            skew: self.skew.clone(),
+            stores: self.stores.clone(),
+            thresholds: Arc::clone(&self.thresholds),
+        });
+    }
+}

@@ -1,0 +1,60 @@
+//! Who answers what a node is asked?
+
+use std::sync::Arc;
+
+use super::{Basis, Outgoing, Shared, lanes::wire_limits};
+use crate::{
+    deliberation::DeliberationLog,
+    lanes::{Lanes, Tenants},
+    nats::{Bus, Deliberations, Micro},
+    review::{Agents, Reviewers, SingleFlight},
+    wire,
+};
+
+/// Of a request that bears no message: a registration with all that it may say has a third of it.
+const SMALL_REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+pub(super) fn bus(
+    basis: &Basis,
+    shared: &Shared,
+    outgoing: &Outgoing,
+    deliberations: &Arc<Deliberations>,
+    lanes: &Arc<Lanes>,
+) -> Arc<Bus> {
+    let Basis { config, metrics, clock, .. } = basis;
+    let wire_limits = wire_limits(basis);
+    let agents = Agents {
+        registry: Arc::clone(&shared.stores.registry),
+        tenants: Arc::clone(&shared.directory) as Arc<dyn Tenants>,
+        admission: Arc::clone(&lanes.admission),
+        metrics: Arc::clone(metrics),
+        // Read where it came in; what is not a message is never large.
+        limits: wire::Limits {
+            request_bytes: wire_limits.request_bytes.min(SMALL_REQUEST_BYTES_MAX),
+            ..wire_limits
+        },
+        ttl: config.registry.ttl,
+        deadline: config.limits.deadline,
+    };
+    let reviewers = Reviewers {
+        log: Arc::clone(deliberations) as Arc<dyn DeliberationLog>,
+        tenants: Arc::clone(&shared.directory) as Arc<dyn Tenants>,
+        admission: Arc::clone(&lanes.admission),
+        live: outgoing.live(),
+        metrics: Arc::clone(metrics),
+        limits: agents.limits.clone(),
+        clock: *clock,
+        deadline: config.limits.deadline,
+        node: config.node.name.clone(),
+        single_flight: SingleFlight::default(),
+        cpu: Arc::clone(&lanes.cpu),
+    };
+    Arc::new(Bus::new(
+        shared.client.clone(),
+        Arc::clone(lanes),
+        agents,
+        reviewers,
+        Micro::new(&config.node.name),
+        2 * config.limits.in_flight,
+    ))
+}

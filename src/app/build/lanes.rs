@@ -1,0 +1,70 @@
+//! What does judging a message stand on?
+
+use std::sync::Arc;
+
+use super::{Basis, Outgoing, Shared};
+use crate::{
+    cpu::Cpu,
+    deliberation::DeliberationLog,
+    impact::{Assessor, Meter, semantic},
+    lanes::{Admission, AdmissionLimits, Lanes, Limits, RetryGrace, Rotation, Tenants},
+    nats::Deliberations,
+    policy::{Gate, OffRuntime, RegoEngine},
+    tenants::plan::CONTENT_BYTES_MAX,
+    wire,
+};
+
+pub(super) fn lanes(
+    basis: &Basis,
+    shared: &Shared,
+    outgoing: &Outgoing,
+    deliberations: &Arc<Deliberations>,
+    engine: RegoEngine,
+    cpu: &Arc<Cpu>,
+    model: &semantic::Prepared,
+) -> anyhow::Result<Arc<Lanes>> {
+    let Basis { config, metrics, shutdown, clock, .. } = basis;
+    let assessor =
+        Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&outgoing.senders))?
+            .with_heads(model.heads.clone())
+            .metered(Arc::clone(metrics) as Arc<dyn Meter>);
+    Ok(Arc::new(Lanes {
+        node: config.node.name.clone(),
+        limits: Limits {
+            wire: wire_limits(basis),
+            deadline: config.limits.deadline,
+            clock_skew: config.limits.clock_skew,
+            give_up_after: config.durable.give_up_after,
+        },
+        admission: Arc::new(Admission::new(AdmissionLimits {
+            in_flight: config.limits.in_flight,
+            in_flight_per_tenant: config.limits.in_flight_per_tenant,
+        })),
+        constitutions: config.constitutions()?,
+        tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
+        registry: Arc::clone(&shared.stores.registry),
+        idempotency: Arc::clone(&shared.stores.idempotency),
+        gate: Gate::new(Arc::new(OffRuntime::new(engine, Arc::clone(cpu)))),
+        cpu: Arc::clone(cpu),
+        assessor,
+        rotation: Rotation::new(),
+        questions: Arc::clone(&outgoing.questions),
+        live: outgoing.live(),
+        lane: outgoing.durable(),
+        deliberations: Arc::clone(deliberations) as Arc<dyn DeliberationLog>,
+        grace: RetryGrace::default(),
+        clock: *clock,
+        skew: shared.skew.clone(),
+        metrics: Arc::clone(metrics),
+        tasks: shutdown.tracker().clone(),
+    }))
+}
+
+pub(super) fn wire_limits(basis: &Basis) -> wire::Limits {
+    wire::Limits {
+        request_bytes: basis.config.limits.request_bytes,
+        // What any tenant can be given; its own limit comes after decoding.
+        content_bytes: CONTENT_BYTES_MAX,
+        ..wire::Limits::default()
+    }
+}

@@ -1,0 +1,97 @@
+//! What do nodes share, and where is it kept? In Redis, or in this process.
+
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+
+use super::basis::Basis;
+use crate::{
+    config,
+    domain::{Tenant, TenantId},
+    lanes::Tenants,
+    review::AllTenants,
+    skew::Skew,
+    state::{
+        CachedRegistry, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry, SealKeys,
+        SenderHistoryStore, Trust,
+    },
+    tenants::Directory,
+};
+
+/// What nodes share, over Redis or in this process's memory.
+#[derive(Clone)]
+pub(super) struct Stores {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) idempotency: Arc<dyn Idempotency>,
+    pub(super) pasts: Arc<dyn SenderHistoryStore>,
+    /// Absent: in memory.
+    pub(super) redis: Option<Arc<RedisStore>>,
+}
+
+impl Stores {
+    pub(super) fn open(basis: &Basis, settings: Option<RedisSettings>, skew: &Skew) -> anyhow::Result<Self> {
+        let Basis { config, background, supervisor, .. } = basis;
+        let lifetimes = Lifetimes {
+            agent: config.registry.ttl,
+            window: config.idempotency.window,
+            lease: config.idempotency.lease,
+        };
+        let (Some(redis), Some(mut settings)) = (&config.redis, settings) else {
+            tracing::warn!("no redis.url: registry and repeats are kept in this process's memory only");
+            let store = Arc::new(MemoryStore::new(lifetimes));
+            return Ok(Self {
+                registry: Arc::clone(&store) as Arc<dyn Registry>,
+                idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
+                pasts: store,
+                redis: None,
+            });
+        };
+        settings.lifetimes = lifetimes;
+        settings.runs_on = Some(basis.event_loop.handle().clone());
+        let (stop, tracker) = (background.token().clone(), background.tracker());
+        let store = RedisStore::connect(settings, stop, tracker, supervisor, skew).context("redis.url")?;
+        let store = Arc::new(store);
+        if redis.allow_no_password && redis.password_file.is_none() {
+            tracing::warn!("redis.allow_no_password is set: whoever reaches redis can write there");
+        }
+        if let Some(trusting) = store.distrust() {
+            tracing::warn!("{trusting}");
+        }
+        Ok(Self {
+            registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
+            idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
+            pasts: Arc::clone(&store) as Arc<dyn SenderHistoryStore>,
+            redis: Some(store),
+        })
+    }
+}
+
+/// What a node needs to use Redis, its secrets read from their files. Blocks for as long as that takes.
+pub fn redis_settings(redis: &config::Redis) -> anyhow::Result<RedisSettings> {
+    let mut settings = RedisSettings::new(&redis.url);
+    if let Some(login) = redis.login()? {
+        settings = settings.login(login.user, login.password);
+    }
+    let keys = redis.seal_key_file.as_deref().map(SealKeys::read).transpose();
+    settings.trust =
+        Trust { keys: keys.context("redis.seal_key_file")?, unsealed_for: redis.accept_unsealed_for };
+    Ok(settings)
+}
+
+impl Tenants for Directory {
+    fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        Directory::tenant(self, id)
+    }
+}
+
+#[async_trait]
+impl AllTenants for Directory {
+    fn tenants(&self) -> Arc<HashMap<TenantId, Arc<Tenant>>> {
+        Directory::tenants(self)
+    }
+
+    async fn ready(&self) {
+        Directory::ready(self).await;
+    }
+}
