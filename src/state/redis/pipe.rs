@@ -32,7 +32,7 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Notify, oneshot},
+    sync::{Notify, broadcast::error::RecvError, oneshot},
     time::{interval, sleep, timeout},
 };
 
@@ -283,12 +283,15 @@ impl Life {
         };
         self.shared.out.lock().open = true;
         let moved = async {
-            while !elsewhere.recv().await.is_ok_and(|now| now != *server) {}
+            if let Err(RecvError::Closed) = elsewhere.recv().await {
+                std::future::pending::<()>().await;
+            }
         };
         let ended = tokio::select! {
             ended = self.read(read) => ended,
             ended = self.write(write) => ended,
             ended = self.look() => ended,
+            // A new connection may lead to another server by the same name.
             () = moved => return Ended::WrongServer,
         };
         let Err(ended) = ended;
