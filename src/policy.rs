@@ -211,7 +211,7 @@ impl Gate {
 
     /// Why the last question could not be asked, for people.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.told()
+        self.trouble.problem()
     }
 
     /// Decisions held by the cache, about.

@@ -150,7 +150,7 @@ impl Agents {
                 .filter(|record| asked.capability.as_ref().is_none_or(|it| record.capabilities.contains(it)));
             agents.extend(record.map(|record| FoundAgent {
                 id: record.id.clone(),
-                capabilities: RegisterRequest::told(
+                capabilities: RegisterRequest::disclosed(
                     &record.capabilities,
                     tenant.limits.capabilities.as_ref(),
                 ),
