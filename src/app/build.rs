@@ -21,7 +21,7 @@ use crate::{
         self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
         RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
-    review::{AllTenants, Deadlines, LearnedStore, Release, Thresholds},
+    review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
     skew::Skew,
     state::RedisSettings,
     tenants::Directory,
@@ -43,6 +43,7 @@ pub(super) struct Node {
     pub(super) outbox: Arc<Outbox>,
     pub(super) senders: Arc<Senders>,
     pub(super) lane: Arc<JetStreamLane>,
+    pub(super) registrations: Arc<Registrations>,
     pub(super) bus: Arc<Bus>,
     pub(super) peers: Arc<Peers>,
     pub(super) deadlines: DeadlineWorker,
@@ -162,7 +163,12 @@ impl Node {
             Arc::clone(&cpu),
         ));
         let lanes = lanes::lanes(&basis, &shared, &outgoing, &deliberations, engine, &cpu, &model)?;
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &deliberations, &lanes);
+        let registrations =
+            Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);
+        let registrations = Arc::new(registrations);
+        let (kept, stop) = (Arc::clone(&registrations), background.token().clone());
+        basis.keep("registrations", move || Arc::clone(&kept).keep(stop.clone()));
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &deliberations, &lanes, &registrations);
         let deadlines = Deadlines {
             log: deliberations as _,
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -213,6 +219,7 @@ impl Node {
             outbox,
             senders,
             lane,
+            registrations,
             bus,
             peers,
             deadlines,

@@ -7,7 +7,7 @@ use crate::{
     deliberation::DeliberationLog,
     lanes::{Lanes, Tenants},
     nats::{Bus, Deliberations, Micro},
-    review::{Agents, Reviewers, SingleFlight},
+    review::{Agents, Registrations, Reviewers, SingleFlight},
     wire,
 };
 
@@ -20,11 +20,13 @@ pub(super) fn bus(
     outgoing: &Outgoing,
     deliberations: &Arc<Deliberations>,
     lanes: &Arc<Lanes>,
+    registrations: &Arc<Registrations>,
 ) -> Arc<Bus> {
     let Basis { config, metrics, clock, .. } = basis;
     let wire_limits = wire_limits(basis);
     let agents = Agents {
         registry: Arc::clone(&shared.stores.registry),
+        registrations: Arc::clone(registrations),
         tenants: Arc::clone(&shared.directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&lanes.admission),
         metrics: Arc::clone(metrics),

