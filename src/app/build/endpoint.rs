@@ -6,7 +6,7 @@ use super::{Basis, Outgoing, Shared, lanes::wire_limits};
 use crate::{
     deliberation::DeliberationLog,
     lanes::{Lanes, Tenants},
-    nats::{Bus, Deliberations, Micro},
+    nats::{Bus, Micro},
     review::{Agents, Registrations, Reviewers, SingleFlight},
     wire,
 };
@@ -18,7 +18,6 @@ pub(super) fn bus(
     basis: &Basis,
     shared: &Shared,
     outgoing: &Outgoing,
-    deliberations: &Arc<Deliberations>,
     lanes: &Arc<Lanes>,
     registrations: &Arc<Registrations>,
 ) -> Arc<Bus> {
@@ -39,7 +38,7 @@ pub(super) fn bus(
         deadline: config.limits.deadline,
     };
     let reviewers = Reviewers {
-        log: Arc::clone(deliberations) as Arc<dyn DeliberationLog>,
+        log: Arc::clone(&outgoing.deliberations) as Arc<dyn DeliberationLog>,
         tenants: Arc::clone(&shared.directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&lanes.admission),
         live: outgoing.live(),

@@ -47,11 +47,15 @@ async fn heartbeats_do_not_empty_the_cache() {
     there.register(&acme, &record("writer", &["nlp"]), 100).await.unwrap();
     eventually(async || here.agent(&acme, &agent("writer")).await.unwrap().is_some()).await;
     let list = here.holders(&acme, &capability("nlp")).await.unwrap();
+    let globex = tenant("globex");
+    assert!(here.agent(&globex, &agent("last")).await.unwrap().is_none());
     for _ in 0..20 {
         assert!(there.heartbeat(&acme, &agent("writer")).await.unwrap());
         there.register(&acme, &record("writer", &["nlp"]), 100).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Changes are heard in order: of this one here means of all before it, too.
+    there.register(&globex, &record("last", &[]), 100).await.unwrap();
+    eventually(async || here.agent(&globex, &agent("last")).await.unwrap().is_some()).await;
     let again = here.holders(&acme, &capability("nlp")).await.unwrap();
     assert!(Arc::ptr_eq(&list, &again), "the list was read again");
 }
