@@ -133,7 +133,7 @@ impl Shared {
                 while unacked.front().is_some_and(|(first, _)| *first <= number) {
                     unacked.pop_front();
                 }
-                self.metrics.records_unconfirmed.set(i64::try_from(unacked.len()).unwrap_or(i64::MAX));
+                self.metrics.nats.records_unconfirmed(unacked.len());
             }
             Err(PublishFailure::NoStream) => tracing::warn!("there is no stream for records"),
             Err(error) => tracing::warn!(%error, "record refused"),
@@ -151,7 +151,7 @@ impl Shared {
         let mut unacked = self.unacked.lock();
         let excess = unacked.len().saturating_sub(WAITING_MAX);
         unacked.drain(1.min(excess)..excess);
-        self.metrics.records_unconfirmed.set(i64::try_from(unacked.len()).unwrap_or(i64::MAX));
+        self.metrics.nats.records_unconfirmed(unacked.len());
     }
 
     /// For how long records have not been confirmed, if that is too long.
