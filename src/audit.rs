@@ -1,4 +1,5 @@
-//! The one writer of records: what is kept as evidence of what the bus has decided, and where.
+//! The one writer of records: what is kept as evidence of what the bus has decided and what was
+//! asked of it, and where.
 //!
 //! Nothing else makes an [`Entry`], and only entries are published to the stream RECORDS. `docs/records.md` tells
 //! auditors the same.
@@ -11,4 +12,6 @@ mod record;
 pub use decode::decode;
 pub use encode::encode;
 pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, intent_subject};
-pub use record::{Body, Decision, Facts, Kind, Link, Party, Record, Threshold, Vote};
+pub use record::{
+    Act, Body, Change, DeadLetter, Decision, Facts, Kind, Link, Party, Record, Registration, Threshold, Vote,
+};

@@ -271,7 +271,7 @@ impl Assessor {
 
     /// What is wrong with the scorer, by the last that it was asked, for people.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.told().or_else(|| self.headless.told())
+        self.trouble.problem().or_else(|| self.headless.problem())
     }
 
     fn note<T>(&self, scored: &Result<T, Unscored>) {

@@ -3,14 +3,7 @@
 //!
 //! [`Gate::decide`] is the only way to a permit. Knows nothing of NATS; regorus is in [`rego`].
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -172,32 +165,45 @@ impl Permit {
 pub struct Gate {
     engine: Arc<dyn PolicyEngine>,
     cache: DecisionCache,
-    counters: Counters,
+    meter: Arc<dyn Meter>,
     trouble: Trouble,
 }
 
-/// What the gate did since it was made. Read by telemetry.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub hits: AtomicU64,
-    pub misses: AtomicU64,
-    /// Questions that are never cached: those about an approval or a large content, and all of some policies.
-    pub uncached: AtomicU64,
-    pub denied: AtomicU64,
-    /// Could not be asked, or came to nothing since the processor was busy.
-    pub unavailable: AtomicU64,
-    /// Questions that a rule failed on.
-    pub failed: AtomicU64,
+/// What a gate sees, one for each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An answer that was remembered.
+    Hit,
+    /// The policy is asked, and its answer will be remembered.
+    Miss,
+    /// The policy is asked, and its answer is never remembered: about an approval or a large content, and all answers of
+    /// some policies.
+    Uncached,
+    Denied,
+    /// It could not be asked, or came to nothing since the processor was busy.
+    Unavailable,
+    /// A rule failed on the question.
+    Failed,
+}
+
+/// Whoever counts that. Never waits.
+pub trait Meter: Send + Sync {
+    fn see(&self, event: Event);
+}
+
+/// Nobody.
+impl Meter for () {
+    fn see(&self, _: Event) {}
 }
 
 impl Gate {
     pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
-        Self {
-            engine,
-            cache: DecisionCache::default(),
-            counters: Counters::default(),
-            trouble: Trouble::default(),
-        }
+        Self { engine, cache: DecisionCache::default(), meter: Arc::new(()), trouble: Trouble::default() }
+    }
+
+    /// Tells what it sees.
+    pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
+        Self { meter, ..self }
     }
 
     /// The revision in force.
@@ -205,13 +211,9 @@ impl Gate {
         Arc::clone(self.engine.revision())
     }
 
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
     /// Why the last question could not be asked, for people.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.told()
+        self.trouble.problem()
     }
 
     /// Decisions held by the cache, about.
@@ -229,9 +231,9 @@ impl Gate {
             Err(cause) => {
                 match cause {
                     // Of this message alone.
-                    PolicyError::Failed { .. } => count(&self.counters.failed),
+                    PolicyError::Failed { .. } => self.meter.see(Event::Failed),
                     PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. } => {
-                        count(&self.counters.unavailable);
+                        self.meter.see(Event::Unavailable);
                         self.trouble.begins(cause.to_string());
                     }
                 }
@@ -247,7 +249,7 @@ impl Gate {
                 revision: Arc::clone(engine.revision()),
             }),
             Decision::Denied { reasons } => {
-                count(&self.counters.denied);
+                self.meter.see(Event::Denied);
                 Err(Rejection::new(Reason::PolicyDenied, detail(reasons)))
             }
         }
@@ -262,23 +264,19 @@ impl Gate {
         let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
         let cacheable = cacheable.filter(|fields| cache::is_small(question, *fields));
         let Some(fields) = cacheable else {
-            count(&self.counters.uncached);
+            self.meter.see(Event::Uncached);
             return engine.evaluate(question).await.map(Arc::new);
         };
         let key = cache::key(question, engine.revision(), fields);
         if let Some(decision) = self.cache.get(&key) {
-            count(&self.counters.hits);
+            self.meter.see(Event::Hit);
             return Ok(decision);
         }
-        count(&self.counters.misses);
+        self.meter.see(Event::Miss);
         let decision = Arc::new(engine.evaluate(question).await?);
         self.cache.insert(key, Arc::clone(&decision));
         Ok(decision)
     }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The reasons as one bounded line of printable ASCII: a module may quote a stranger's text.

@@ -1,6 +1,6 @@
 //! What is asked of the bus besides sending? Agents register and find others; reviewers look at what waits for them,
 //! and vote; operators look after dead letters, and at what was judged. And what follows from reviews by itself: deadlines, decisions carried
-//! out, thresholds that learn.
+//! out, thresholds that learn. Who changes the registry, or gives up a dead letter, leaves a record.
 //!
 //! Knows nothing of NATS: a request is bytes with a sender, whoever brings it, what is kept is behind a trait, and each
 //! use case stands by itself for who has its words already.
@@ -19,6 +19,7 @@ mod dead_letters;
 mod deadlines;
 mod judgements;
 mod parked;
+mod registrations;
 mod reviewers;
 mod single_flight;
 mod teaching;
@@ -28,10 +29,11 @@ mod thresholds;
 
 pub use agents::Agents;
 pub use dead_letters::{
-    Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Redriven,
+    Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Operator, Redriven,
 };
 pub use deadlines::{Deadlines, Next, Release};
 pub use judgements::{Decided, JUDGEMENTS_MAX, Judged, JudgementError, JudgementStore, Judgements};
+pub use registrations::Registrations;
 pub use reviewers::{Reviewers, Voted};
 pub use single_flight::SingleFlight;
 pub use thresholds::{AllTenants, LearnedError, LearnedStore, Thresholds, Version, Written};

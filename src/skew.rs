@@ -69,7 +69,7 @@ impl Skew {
         self.0.heard.lock().insert(source, heard);
         let off = self.is_off();
         if self.0.off.send_if_modified(|known| std::mem::replace(known, off) != off) {
-            match self.told() {
+            match self.problem() {
                 Some(why) => tracing::error!("{why}"),
                 None => tracing::info!("the clock of this machine is right again"),
             }
@@ -108,7 +108,7 @@ impl Skew {
     }
 
     /// What is wrong, for people.
-    pub fn told(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         self.is_off().then(|| {
             let each = self.ahead().into_iter().map(|(source, ahead)| {
                 let side = if ahead < 0.0 { "behind" } else { "ahead of" };
@@ -183,7 +183,7 @@ mod tests {
             for &(source, there, round_trip) in &heard {
                 skew.heard(source, there, round_trip);
             }
-            assert_eq!((skew.is_off(), skew.told().is_some()), (off, off), "{heard:?}");
+            assert_eq!((skew.is_off(), skew.problem().is_some()), (off, off), "{heard:?}");
         }
     }
 }

@@ -109,9 +109,19 @@ pub trait Tracked: Registry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// New, or known and replaced; renew within the time to live.
-    Registered { ttl: Duration },
+    Registered { ttl: Duration, before: Before },
     /// The tenant has as many agents as it may have.
     QuotaExceeded { agents: usize },
+}
+
+/// What stood in the registry of an agent that registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// The same entry.
+    Same,
+    /// One that says something else.
+    Other,
 }
 
 /// Who sent which message: the key under which a message has one outcome.

@@ -36,6 +36,8 @@ mod http;
 mod lane;
 mod learning;
 mod model;
+mod nats;
+mod policy;
 mod polls;
 mod process;
 mod webhook;
@@ -48,6 +50,8 @@ use http::HttpMetrics;
 pub use lane::LaneMetrics;
 use learning::LearningMetrics;
 use model::ModelMetrics;
+pub use nats::NatsMetrics;
+use policy::PolicyMetrics;
 pub use polls::Polls;
 use webhook::WebhookMetrics;
 
@@ -163,16 +167,6 @@ fn latency() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 22))
 }
 
-/// Decisions of the policy, by where they came from and how they ended.
-#[derive(Debug, Clone, Copy)]
-pub struct PolicyCounts {
-    pub cached: u64,
-    pub evaluated: u64,
-    pub denied: u64,
-    pub unavailable: u64,
-    pub failed: u64,
-}
-
 /// Every number a node exports. Cheap to write from any task.
 #[derive(Debug)]
 pub struct Metrics {
@@ -185,29 +179,19 @@ pub struct Metrics {
     records_dropped: Counter,
     delivered: Counter,
     missed: Counter,
-    policy_decisions: Family<SourceLabel, Counter>,
-    policy_denied: Counter,
-    policy_unavailable: Counter,
-    policy_failed: Counter,
+    policy: PolicyMetrics,
     model: ModelMetrics,
     guards: GuardMetrics,
     cpu: cpu::CpuMetrics,
     pub polls: Polls,
     pub deliberations: DeliberationMetrics,
     pub lane: LaneMetrics,
+    pub nats: NatsMetrics,
     webhook: WebhookMetrics,
     http: HttpMetrics,
     learning: LearningMetrics,
     pub in_flight: Gauge<i64, AtomicI64>,
-    pub nats_connected: Gauge<i64, AtomicI64>,
-    pub nats_reconnects: Counter<u64, AtomicU64>,
-    pub nats_slow_consumer: Counter<u64, AtomicU64>,
-    pub headers_unreadable: Counter<u64, AtomicU64>,
-    pub requests_malformed: Counter<u64, AtomicU64>,
-    pub request_panics: Counter<u64, AtomicU64>,
-    pub requests_unanswered: Counter<u64, AtomicU64>,
     pub store_healthy: Gauge<i64, AtomicI64>,
-    pub records_unconfirmed: Gauge<i64, AtomicI64>,
     pub tenants: Gauge<i64, AtomicI64>,
     state_forged: Family<KindLabel, Counter>,
     ready: Gauge<i64, AtomicI64>,
@@ -236,29 +220,19 @@ impl Metrics {
             records_dropped: Counter::default(),
             delivered: Counter::default(),
             missed: Counter::default(),
-            policy_decisions: Family::default(),
-            policy_denied: Counter::default(),
-            policy_unavailable: Counter::default(),
-            policy_failed: Counter::default(),
+            policy: PolicyMetrics::default(),
             model: ModelMetrics::default(),
             guards: GuardMetrics::default(),
             cpu: cpu::CpuMetrics::default(),
             polls: Polls::default(),
             deliberations: DeliberationMetrics::default(),
             lane: LaneMetrics::default(),
+            nats: NatsMetrics::default(),
             webhook: WebhookMetrics::default(),
             http: HttpMetrics::default(),
             learning: LearningMetrics::default(),
             in_flight: Gauge::default(),
-            nats_connected: Gauge::default(),
-            nats_reconnects: Counter::default(),
-            nats_slow_consumer: Counter::default(),
-            headers_unreadable: Counter::default(),
-            requests_malformed: Counter::default(),
-            request_panics: Counter::default(),
-            requests_unanswered: Counter::default(),
             store_healthy: Gauge::default(),
-            records_unconfirmed: Gauge::default(),
             tenants: Gauge::default(),
             state_forged: Family::default(),
             ready: Gauge::default(),
@@ -285,27 +259,11 @@ impl Metrics {
         registry.register("takeovers", "Claims taken over from a node that died", metrics.takeovers.clone());
         registry.register(
             "records_dropped",
-            "Verdicts that could not be recorded",
+            "Verdicts, votes and registrations that could not be recorded",
             metrics.records_dropped.clone(),
         );
         registry.register("deliveries", "Messages handed to an inbox", metrics.delivered.clone());
         registry.register("missed", "Matching agents that did not get a broadcast", metrics.missed.clone());
-        registry.register(
-            "policy_decisions",
-            "Policy decisions by where they came from",
-            metrics.policy_decisions.clone(),
-        );
-        registry.register("policy_denied", "Questions that the policy denied", metrics.policy_denied.clone());
-        registry.register(
-            "policy_unavailable",
-            "Questions that could not be put to the policy, or came to nothing on a busy processor",
-            metrics.policy_unavailable.clone(),
-        );
-        registry.register(
-            "policy_failed",
-            "Questions that a rule of the policy failed on, or took too long over",
-            metrics.policy_failed.clone(),
-        );
         registry.register(
             "streams_filled",
             "Of the bytes of its stream, those taken by the tenant that has most of them taken",
@@ -329,56 +287,22 @@ impl Metrics {
             metrics.clock_ahead.clone(),
         );
         registry.register("policy_info", "The policy in force, as a label", metrics.policy_info.clone());
+        metrics.policy.register(registry);
         metrics.model.register(registry);
         metrics.guards.register(registry);
         metrics.cpu.register(registry);
         metrics.polls.register(registry);
         metrics.deliberations.register(registry);
         metrics.lane.register(registry);
+        metrics.nats.register(registry);
         metrics.webhook.register(registry);
         metrics.http.register(registry);
         metrics.learning.register(registry);
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
-        registry.register("nats_connected", "1 while connected to NATS", metrics.nats_connected.clone());
-        registry.register(
-            "nats_reconnects",
-            "Connections to NATS after the first",
-            metrics.nats_reconnects.clone(),
-        );
-        registry.register(
-            "nats_slow_consumer",
-            "Times the client dropped messages because the node did not keep up",
-            metrics.nats_slow_consumer.clone(),
-        );
-        registry.register(
-            "headers_unreadable",
-            "Requests whose headers are not well-formed and count as absent",
-            metrics.headers_unreadable.clone(),
-        );
-        registry.register(
-            "requests_malformed",
-            "Requests that were dropped: on a subject that no agent has, or a verdict sent to the bus",
-            metrics.requests_malformed.clone(),
-        );
-        registry.register(
-            "request_panics",
-            "Requests that the program failed on",
-            metrics.request_panics.clone(),
-        );
-        registry.register(
-            "requests_unanswered",
-            "Requests that found no room, not even for an answer that says so",
-            metrics.requests_unanswered.clone(),
-        );
         registry.register(
             "store_healthy",
             "1 while the shared store takes what is written",
             metrics.store_healthy.clone(),
-        );
-        registry.register(
-            "records_unconfirmed",
-            "Batches of decision records that JetStream has not confirmed",
-            metrics.records_unconfirmed.clone(),
         );
         registry.register("tenants", "Tenants in the directory", metrics.tenants.clone());
         Self { registry: all, ..metrics }
@@ -423,20 +347,6 @@ impl Metrics {
     pub fn delivered(&self, delivered: u32, missed: u32) {
         self.delivered.inc_by(delivered.into());
         self.missed.inc_by(missed.into());
-    }
-
-    /// What the policy's gate has counted since the start.
-    pub fn policy(&self, counted: PolicyCounts) {
-        let PolicyCounts { cached, evaluated, denied, unavailable, failed } = counted;
-        for (source, count) in [("cache", cached), ("rego", evaluated)] {
-            self.policy_decisions
-                .get_or_create(&SourceLabel { source })
-                .inner()
-                .store(count, Ordering::Relaxed);
-        }
-        self.policy_denied.inner().store(denied, Ordering::Relaxed);
-        self.policy_unavailable.inner().store(unavailable, Ordering::Relaxed);
-        self.policy_failed.inner().store(failed, Ordering::Relaxed);
     }
 
     /// What was found in the shared store since the start that no node wrote, by kind.

@@ -20,7 +20,7 @@ impl Trouble {
     }
 
     /// What it is, for people.
-    pub fn told(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         self.0.lock().as_ref().filter(|(at, _)| at.elapsed() <= TOLD_FOR).map(|(_, why)| why.clone())
     }
 }

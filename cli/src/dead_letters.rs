@@ -10,7 +10,9 @@ use agentbus::{
     domain::TenantId,
     nats::DeadLetterStreams,
     phrase::{causes, counted},
-    review::{Address, DeadLetters, LETTERS_MAX, Letter},
+    review::{self, Address, DeadLetters, LETTERS_MAX, Letter},
+    skew::wall_clock,
+    tenants::BusUser,
 };
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -21,6 +23,9 @@ use super::{
     operator::Operator,
     printable::{self, Page},
 };
+
+/// Of a login that is recorded.
+const LOGIN_CHARS_MAX: usize = 64;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,9 +46,11 @@ enum Command {
     /// Put them back onto the durable lane, to be governed anew
     ///
     /// Nothing is delivered twice on the durable lane within the tenant's `inbox_age` (7 days unless it has
-    /// another): what was delivered or parked there before is found, and stays.
+    /// another): what was delivered or parked there before is found, and stays. Each has a record of who did it.
     Redrive(RedriveArgs),
     /// Delete them for good
+    ///
+    /// Each has a record of who did it.
     Drop(DropArgs),
 }
 
@@ -127,7 +134,15 @@ pub(super) async fn run(args: DeadLettersArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn letters_of(operator: &Operator) -> anyhow::Result<DeadLetters> {
-    Ok(DeadLetters::new(Arc::new(DeadLetterStreams::new(operator.connect().await?))))
+    let store = Arc::new(DeadLetterStreams::new(operator.connect().await?));
+    let who = review::Operator { user: BusUser::Operator.as_str(), login: login() };
+    Ok(DeadLetters::new(store, who, wall_clock))
+}
+
+/// What this machine calls who types.
+fn login() -> Option<String> {
+    let named = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    named.filter(|login| !login.is_empty()).map(|login| login.chars().take(LOGIN_CHARS_MAX).collect())
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
@@ -204,7 +219,7 @@ async fn give_up(args: DropArgs) -> anyhow::Result<ExitCode> {
     }
     for address in &args.addresses {
         let letter = letters.read(address).await?;
-        letters.delete(&letter).await.with_context(|| address.to_string())?;
+        letters.discard(&letter).await.with_context(|| address.to_string())?;
         say(&format!("deleted  {address}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -218,7 +233,7 @@ async fn give_up_all(letters: &DeadLetters, tenant: &TenantId, meant: bool) -> a
             "nothing of {total} is deleted yet: deleted letters are gone for good; say --yes if that is meant"
         );
     }
-    let deleted = letters.delete_all(tenant).await?;
+    let deleted = letters.discard_all(tenant).await?;
     sayln!("deleted  {}", counted(deleted, "letter"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -21,7 +21,7 @@ use crate::{
         self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
         RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
-    review::{AllTenants, Deadlines, LearnedStore, Release, Thresholds},
+    review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
     skew::Skew,
     state::RedisSettings,
     tenants::Directory,
@@ -43,6 +43,7 @@ pub(super) struct Node {
     pub(super) outbox: Arc<Outbox>,
     pub(super) senders: Arc<Senders>,
     pub(super) lane: Arc<JetStreamLane>,
+    pub(super) registrations: Arc<Registrations>,
     pub(super) bus: Arc<Bus>,
     pub(super) peers: Arc<Peers>,
     pub(super) deadlines: DeadlineWorker,
@@ -91,16 +92,17 @@ impl Shared {
     }
 }
 
-/// How messages leave the node, and what is remembered of their senders.
+/// Where messages go from the node, and what is remembered of their senders.
 struct Outgoing {
     questions: Arc<Questions>,
     outbox: Arc<Outbox>,
     lane: Arc<JetStreamLane>,
+    deliberations: Arc<Deliberations>,
     senders: Arc<Senders>,
 }
 
 impl Outgoing {
-    async fn open(basis: &Basis, shared: &Shared) -> anyhow::Result<Self> {
+    async fn open(basis: &Basis, shared: &Shared, cpu: &Arc<Cpu>) -> anyhow::Result<Self> {
         let Basis { config, metrics, background, supervisor, clock, .. } = basis;
         let (name, client) = (&config.node.name, &shared.client);
         let questions = Arc::new(Questions::new(QuestionLimits {
@@ -120,9 +122,15 @@ impl Outgoing {
         let senders = Arc::new(senders);
         let (kept, stop, clock) = (Arc::clone(&senders), background.token().clone(), *clock);
         basis.keep("senders", move || Arc::clone(&kept).keep(clock, stop.clone()));
+        let deliberations = Deliberations::new(
+            client.clone(),
+            Arc::clone(&shared.directory) as _,
+            Arc::clone(metrics),
+            Arc::clone(cpu),
+        );
         let (max, metrics) = (client.max_payload(), Arc::clone(metrics));
         let lane = JetStreamLane::connect(name, &config.nats, max, metrics, background, supervisor).await?;
-        Ok(Self { questions, outbox, lane: Arc::new(lane), senders })
+        Ok(Self { questions, outbox, lane: Arc::new(lane), deliberations: Arc::new(deliberations), senders })
     }
 
     fn live(&self) -> Arc<dyn LiveTransport> {
@@ -154,17 +162,16 @@ impl Node {
         let jetstream = RoundTrips::watch("jetstream", client.clone(), every, background, supervisor);
         let records = RecordsProbe::watch(client.clone(), background, supervisor);
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
-        let outgoing = Outgoing::open(&basis, &shared).await?;
-        let deliberations = Arc::new(Deliberations::new(
-            client.clone(),
-            Arc::clone(&shared.directory) as _,
-            Arc::clone(metrics),
-            Arc::clone(&cpu),
-        ));
-        let lanes = lanes::lanes(&basis, &shared, &outgoing, &deliberations, engine, &cpu, &model)?;
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &deliberations, &lanes);
+        let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
+        let lanes = lanes::lanes(&basis, &shared, &outgoing, engine, &cpu, &model)?;
+        let registrations =
+            Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);
+        let registrations = Arc::new(registrations);
+        let (kept, stop) = (Arc::clone(&registrations), background.token().clone());
+        basis.keep("registrations", move || Arc::clone(&kept).keep(stop.clone()));
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, &registrations);
         let deadlines = Deadlines {
-            log: deliberations as _,
+            log: Arc::clone(&outgoing.deliberations) as _,
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
             thresholds: Arc::clone(&shared.thresholds),
             clock: *clock,
@@ -213,6 +220,7 @@ impl Node {
             outbox,
             senders,
             lane,
+            registrations,
             bus,
             peers,
             deadlines,

@@ -1,10 +1,7 @@
 //! How well is the node? Its parts say so themselves; here they are listed, and the numbers read off them.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,7 @@ use crate::{
     review::Thresholds,
     skew::Skew,
     state::Forgery,
-    telemetry::{Format, Metrics, PolicyCounts},
+    telemetry::{Format, Metrics},
     tenants::Directory,
 };
 
@@ -166,15 +163,6 @@ impl Numbers {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         metrics.tenants.set(count(directory.tenants().len()));
         metrics.in_flight.set(count(lanes.admission.in_flight()));
-        let gate = lanes.gate.counters();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        metrics.policy(PolicyCounts {
-            cached: read(&gate.hits),
-            evaluated: read(&gate.misses) + read(&gate.uncached),
-            denied: read(&gate.denied),
-            failed: read(&gate.failed),
-            unavailable: read(&gate.unavailable),
-        });
         metrics.store_healthy.set(stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
         metrics.clock_ahead(&skew.ahead());
         if let Some(redis) = &stores.redis {

@@ -34,6 +34,7 @@ impl Node {
     }
 
     async fn tell(&self) {
+        self.registrations.flush();
         let model_ends = async {
             let all = self.model.pools.iter().map(|pool| pool.close(TELL_LIMIT));
             futures_util::future::join_all(all).await.into_iter().all(|ended| ended)

@@ -1,12 +1,15 @@
 //! How a record is read: of either schema, in either encoding. What is unknown is skipped, since another version may
 //! have written it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
-use super::record::{Body, Decision, Kind, Link, Record, Threshold, Vote};
+use super::record::{
+    Act, Body, Change, DeadLetter, Decision, Kind, Link, Record, Registration, Threshold, Vote,
+};
 use crate::{
     domain::{
-        AgentId, Choice, DeliberationId, Encoding, Judgement, MessageType, TenantId, Timestamp, Verdict,
+        AgentId, CapabilityId, Choice, DeliberationId, Encoding, Judgement, MessageId, MessageType, TenantId,
+        Timestamp, Verdict,
     },
     wire::{
         DecodeError, Limits, check_size, encoding_of,
@@ -74,6 +77,14 @@ struct Fields {
     from: Option<f64>,
     to: Option<f64>,
     reason: Option<String>,
+    agent: Option<AgentId>,
+    change: Option<Change>,
+    capabilities: Option<BTreeSet<CapabilityId>>,
+    changes: Option<u64>,
+    message: Option<MessageId>,
+    act: Option<Act>,
+    by: Option<String>,
+    login: Option<String>,
     records: Option<Vec<Fields>>,
 }
 
@@ -110,6 +121,16 @@ impl Fields {
                 "from" => once(r, &mut of, &mut f.from, "from", |r, name| number(r, name))?,
                 "to" => once(r, &mut of, &mut f.to, "to", |r, name| number(r, name))?,
                 "reason" => once(r, &mut of, &mut f.reason, "reason", |r, name| owned(r, name))?,
+                "agent" => once(r, &mut of, &mut f.agent, "agent", |r, name| id(r, name))?,
+                "change" => once(r, &mut of, &mut f.change, "change", change)?,
+                "capabilities" => once(r, &mut of, &mut f.capabilities, "capabilities", |r, name| {
+                    Ok(ids(r, name)?.into_iter().collect())
+                })?,
+                "changes" => once(r, &mut of, &mut f.changes, "changes", |r, name| count(r, name))?,
+                "message_id" => once(r, &mut of, &mut f.message, "message_id", |r, name| id(r, name))?,
+                "act" => once(r, &mut of, &mut f.act, "act", act)?,
+                "by" => once(r, &mut of, &mut f.by, "by", |r, name| owned(r, name))?,
+                "login" => once(r, &mut of, &mut f.login, "login", |r, name| owned(r, name))?,
                 "records" if depth == Depth::Record => {
                     once(r, &mut of, &mut f.records, "records", |r, name| {
                         each(r, name, |r| {
@@ -141,6 +162,8 @@ impl Fields {
             Kind::Verdict => Body::Verdict(self.decision()?),
             Kind::Vote => Body::Vote(self.vote()?),
             Kind::Threshold => Body::Threshold(self.threshold()?),
+            Kind::Registration => Body::Registration(self.registration()?),
+            Kind::DeadLetter => Body::DeadLetter(self.dead_letter()?),
             Kind::Batch => {
                 let records = required(self.records, "records")?.into_iter();
                 let records = records.map(|within| within.record(Some((&tenant, &node))));
@@ -185,12 +208,43 @@ impl Fields {
             reason: Cow::Owned(required(self.reason, "reason")?),
         })
     }
+
+    fn registration(self) -> Read<Registration<'static>> {
+        Ok(Registration {
+            agent: Cow::Owned(required(self.agent, "agent")?),
+            change: required(self.change, "change")?,
+            capabilities: Cow::Owned(self.capabilities.unwrap_or_default()),
+            changes: self.changes.unwrap_or(1),
+        })
+    }
+
+    fn dead_letter(self) -> Read<DeadLetter<'static>> {
+        Ok(DeadLetter {
+            sender: self.sender.map(Cow::Owned),
+            message: self.message.map(Cow::Owned),
+            digest: self.digest.as_deref().and_then(from_hex),
+            act: required(self.act, "act")?,
+            reason: Cow::Owned(required(self.reason, "reason")?),
+            by: Cow::Owned(required(self.by, "by")?),
+            login: self.login.map(Cow::Owned),
+        })
+    }
 }
 
 fn kind<'a>(r: &mut impl Reader<'a>, name: &'static str) -> Read<Kind> {
-    word(r, name, &["intent", "verdict", "vote", "threshold", "batch"], |word| {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
+    const KINDS: &[&str] =
+        &["intent", "verdict", "vote", "threshold", "registration", "dead_letter", "batch"];
+    word(r, name, KINDS, |word| Kind::ALL.into_iter().find(|kind| kind.as_str() == word))
+}
+
+fn change<'a>(r: &mut impl Reader<'a>, name: &'static str) -> Read<Change> {
+    word(r, name, &["registered", "changed", "left"], |word| {
+        Change::ALL.into_iter().find(|change| change.as_str() == word)
     })
+}
+
+fn act<'a>(r: &mut impl Reader<'a>, name: &'static str) -> Read<Act> {
+    word(r, name, &["resubmit", "discard"], |word| Act::ALL.into_iter().find(|act| act.as_str() == word))
 }
 
 fn choice<'a>(r: &mut impl Reader<'a>, name: &'static str) -> Read<Choice> {

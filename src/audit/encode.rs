@@ -1,8 +1,12 @@
 //! How a record is written, in either encoding: the same fields in the same order.
 
-use super::record::{Body, Decision, Facts, Party, Record, SCHEMA, Threshold, Vote};
+use std::collections::BTreeSet;
+
+use super::record::{
+    Body, DeadLetter, Decision, Facts, Party, Record, Registration, SCHEMA, Threshold, Vote,
+};
 use crate::{
-    domain::{AgentId, Encoding, Judgement, MessageType},
+    domain::{AgentId, CapabilityId, Encoding, Judgement, MessageId, MessageType},
     wire::{
         verdict::write_verdict,
         writer::{Writer, int_field, text_field},
@@ -47,6 +51,8 @@ fn write_record(w: &mut Writer, record: &Record<'_>, batch: Option<&Record<'_>>)
         Body::Intent(decision) | Body::Verdict(decision) => write_decision(w, decision),
         Body::Vote(vote) => write_vote(w, vote),
         Body::Threshold(threshold) => write_threshold(w, threshold),
+        Body::Registration(registration) => write_registration(w, registration),
+        Body::DeadLetter(letter) => write_dead_letter(w, letter),
         Body::Batch(records) => {
             w.key("records");
             w.list(records.len());
@@ -67,6 +73,13 @@ fn entries(body: &Body<'_>) -> usize {
         }
         Body::Vote(it) => 6 + usize::from(!it.comment.is_empty()) + usize::from(it.judgement.is_some()),
         Body::Threshold(_) => 4,
+        Body::Registration(it) => 2 + usize::from(!it.capabilities.is_empty()) + usize::from(it.changes > 1),
+        Body::DeadLetter(it) => {
+            3 + usize::from(it.sender.is_some())
+                + usize::from(it.message.is_some())
+                + usize::from(it.digest.is_some())
+                + usize::from(it.login.is_some())
+        }
         Body::Batch(_) => 1,
     }
 }
@@ -129,15 +142,19 @@ fn write_party(w: &mut Writer, party: &Party<'_>, id: Option<&str>) {
     optional(w, "id", id);
     w.key("roles");
     write_texts(w, roles.len(), roles.iter().map(String::as_str));
-    if !capabilities.is_empty() {
-        w.key("capabilities");
-        write_texts(w, capabilities.len(), capabilities.iter().map(|capability| capability.as_str()));
-    }
+    write_capabilities(w, capabilities);
     if !registered {
         w.key("registered");
         w.bool(false);
     }
     w.end_map();
+}
+
+fn write_capabilities(w: &mut Writer, capabilities: &BTreeSet<CapabilityId>) {
+    if !capabilities.is_empty() {
+        w.key("capabilities");
+        write_texts(w, capabilities.len(), capabilities.iter().map(CapabilityId::as_str));
+    }
 }
 
 fn write_vote(w: &mut Writer, vote: &Vote<'_>) {
@@ -160,6 +177,27 @@ fn write_threshold(w: &mut Writer, threshold: &Threshold<'_>) {
         w.float(threshold);
     }
     text_field(w, "reason", reason);
+}
+
+fn write_registration(w: &mut Writer, registration: &Registration<'_>) {
+    let Registration { agent, change, capabilities, changes } = registration;
+    text_field(w, "agent", agent.as_str());
+    text_field(w, "change", change.as_str());
+    write_capabilities(w, capabilities);
+    if *changes > 1 {
+        int_field(w, "changes", *changes);
+    }
+}
+
+fn write_dead_letter(w: &mut Writer, letter: &DeadLetter<'_>) {
+    let DeadLetter { sender, message, digest, act, reason, by, login } = letter;
+    optional(w, "sender", sender.as_deref().map(AgentId::as_str));
+    optional(w, "message_id", message.as_deref().map(MessageId::as_str));
+    optional(w, "digest", digest.map(hex::encode).as_deref());
+    text_field(w, "act", act.as_str());
+    text_field(w, "reason", reason);
+    text_field(w, "by", by);
+    optional(w, "login", login.as_deref());
 }
 
 fn optional(w: &mut Writer, key: &str, text: Option<&str>) {

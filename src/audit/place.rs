@@ -32,6 +32,10 @@ pub enum Place<'a> {
     },
     /// A threshold that a judgement has moved.
     Threshold(&'a DeliberationId),
+    /// An agent's entry in the registry.
+    Registration(&'a AgentId),
+    /// A message that was given up, as far as its address could be read.
+    DeadLetter { sender: Option<&'a AgentId>, message: Option<&'a MessageId> },
 }
 
 /// A record in the bytes that are stored, and its subject.
@@ -53,6 +57,12 @@ impl Record<'_> {
             }
             Place::Threshold(deliberation) => {
                 format!("record.{tenant}.{UNREADABLE}.{deliberation}.threshold")
+            }
+            Place::Registration(agent) => format!("record.{tenant}.{agent}.{UNREADABLE}.registration"),
+            Place::DeadLetter { sender, message } => {
+                let sender = sender.map_or(UNREADABLE, AgentId::as_str);
+                let message = message.map_or(UNREADABLE, MessageId::as_str);
+                format!("record.{tenant}.{sender}.{message}.dead_letter")
             }
         };
         Entry { subject, payload: encode(self, WRITTEN).into() }

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use crate::domain::{
-    AgentId, CapabilityId, Choice, ConstitutionHash, DeliberationId, Judgement, MessageType, TenantId,
-    Timestamp, Verdict,
+    AgentId, CapabilityId, Choice, ConstitutionHash, DeliberationId, Judgement, MessageId, MessageType,
+    TenantId, Timestamp, Verdict,
 };
 
 /// Version of the fields. 1 has no `id`, and of decisions no `node` of its own and no `facts`.
@@ -42,6 +42,8 @@ pub enum Body<'a> {
     Verdict(Decision<'a>),
     Vote(Vote<'a>),
     Threshold(Threshold<'a>),
+    Registration(Registration<'a>),
+    DeadLetter(DeadLetter<'a>),
     /// Several in one message. Read, and written by no node of this version.
     Batch(Vec<Record<'a>>),
 }
@@ -53,6 +55,8 @@ pub enum Kind {
     Verdict,
     Vote,
     Threshold,
+    Registration,
+    DeadLetter,
     Batch,
 }
 
@@ -123,6 +127,52 @@ pub struct Threshold<'a> {
     pub reason: Cow<'a, str>,
 }
 
+/// What an agent has changed of its entry in the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration<'a> {
+    pub agent: Cow<'a, AgentId>,
+    /// The last one, where several are told together.
+    pub change: Change,
+    /// Of the agent from then on; none of one that left.
+    pub capabilities: Cow<'a, BTreeSet<CapabilityId>>,
+    /// How many are told together, from 1: an agent has one record a second.
+    pub changes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was not there before.
+    Registered,
+    /// It was, with something else.
+    Changed,
+    Left,
+}
+
+/// What an operator is about to do with a message that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter<'a> {
+    /// Absent where they could not be read when it was given up.
+    pub sender: Option<Cow<'a, AgentId>>,
+    pub message: Option<Cow<'a, MessageId>>,
+    /// Of its content, if it can be read.
+    pub digest: Option<[u8; 32]>,
+    pub act: Act,
+    /// Why it was given up.
+    pub reason: Cow<'a, str>,
+    /// Whom NATS let in.
+    pub by: Cow<'a, str>,
+    /// What that person's machine calls them, as it says itself.
+    pub login: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Back onto the durable lane, to be governed anew.
+    Resubmit,
+    /// Deleted for good.
+    Discard,
+}
+
 impl<'a> Record<'a> {
     /// With an id of its own.
     pub fn new(at: Timestamp, tenant: &'a TenantId, node: &'a str, body: Body<'a>) -> Self {
@@ -138,13 +188,23 @@ impl Body<'_> {
             Self::Verdict(_) => Kind::Verdict,
             Self::Vote(_) => Kind::Vote,
             Self::Threshold(_) => Kind::Threshold,
+            Self::Registration(_) => Kind::Registration,
+            Self::DeadLetter(_) => Kind::DeadLetter,
             Self::Batch(_) => Kind::Batch,
         }
     }
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Kind::Intent, Kind::Verdict, Kind::Vote, Kind::Threshold, Kind::Batch];
+    pub const ALL: [Kind; 7] = [
+        Kind::Intent,
+        Kind::Verdict,
+        Kind::Vote,
+        Kind::Threshold,
+        Kind::Registration,
+        Kind::DeadLetter,
+        Kind::Batch,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -152,7 +212,32 @@ impl Kind {
             Kind::Verdict => "verdict",
             Kind::Vote => "vote",
             Kind::Threshold => "threshold",
+            Kind::Registration => "registration",
+            Kind::DeadLetter => "dead_letter",
             Kind::Batch => "batch",
+        }
+    }
+}
+
+impl Change {
+    pub const ALL: [Change; 3] = [Change::Registered, Change::Changed, Change::Left];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Change::Registered => "registered",
+            Change::Changed => "changed",
+            Change::Left => "left",
+        }
+    }
+}
+
+impl Act {
+    pub const ALL: [Act; 2] = [Act::Resubmit, Act::Discard];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Act::Resubmit => "resubmit",
+            Act::Discard => "discard",
         }
     }
 }

@@ -28,7 +28,7 @@ impl Lanes {
     pub fn unknown_verb(&self, request: &Request) -> Answer {
         let verbs: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
         let detail = format!("expected bus.<you>.<verb> with one of these verbs: {}", verbs.join(", "));
-        self.metrics.requests_malformed.inc();
+        self.metrics.nats.malformed();
         let attempt = Attempt::begin(self, request, self.limits.deadline);
         attempt.answer(Err(Rejection::new(Reason::UnknownVerb, detail)))
     }

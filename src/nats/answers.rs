@@ -61,7 +61,7 @@ impl Bus {
         let (tenant, sender, token) = match subjects::answer(&subject) {
             Ok(answer) => answer,
             Err(error) => {
-                self.lanes.metrics.requests_malformed.inc();
+                self.lanes.metrics.nats.malformed();
                 tracing::debug!(%error, "answer on a malformed subject dropped");
                 return;
             }
@@ -90,7 +90,7 @@ impl Bus {
             }
             (None, Some(reply)) => {
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
-                    self.lanes.metrics.requests_unanswered.inc();
+                    self.lanes.metrics.nats.unanswered();
                     return;
                 };
                 let answer = self.lanes.not_asked(&request);

@@ -81,7 +81,7 @@ pub fn reconnect_delay(attempts: usize) -> Duration {
 fn observe(metrics: &Metrics, event: &Event) {
     match event {
         Event::SlowConsumer(_) => {
-            metrics.nats_slow_consumer.inc();
+            metrics.nats.slow_consumer();
             tracing::warn!(%event, "messages dropped: this node does not keep up");
         }
         Event::Disconnected | Event::ServerError(_) | Event::ClientError(_) => {

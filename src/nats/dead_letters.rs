@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::{
-    Client,
+    Client, HeaderMap,
     jetstream::{
         self, Context,
         message::StreamMessage,
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{headers, jetstream::publish::publish, subjects};
 use crate::{
+    audit::Entry,
     domain::TenantId,
     phrase::causes,
     review::{Address, DeadLetterError, DeadLetterStore, Letter, Redriven},
@@ -85,6 +86,14 @@ impl DeadLetterStore for DeadLetterStreams {
             Ok(stored) => letter(stored).map(Some),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(of_stream(address.tenant())(error)),
+        }
+    }
+
+    async fn record(&self, entry: Entry) -> Result<(), DeadLetterError> {
+        let (subject, payload) = entry.into_parts();
+        match publish(&self.client, subject, HeaderMap::new(), payload, ANSWER_WITHIN).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(DeadLetterError::Unrecorded(failure.to_string())),
         }
     }
 

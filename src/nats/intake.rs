@@ -222,6 +222,6 @@ impl Shared {
         *self.link.lock() = None;
         out.control.clear();
         out.pongs.clear();
-        self.metrics.nats_connected.set(0);
+        self.metrics.nats.disconnected();
     }
 }

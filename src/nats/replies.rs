@@ -39,7 +39,7 @@ impl Bus {
         let sent = self.intake.get().map(|intake| intake.publish(reply, headers, payload));
         // The sender asks again with the same message id, and gets the stored verdict.
         if let Some(Err(error)) = sent {
-            self.lanes.metrics.requests_unanswered.inc();
+            self.lanes.metrics.nats.unanswered();
             tracing::debug!(%error, "answer not sent");
         }
     }

@@ -33,7 +33,7 @@ impl Bus {
             Ok(asker) => asker,
             Err(error) => {
                 // The server has let a subject through that no agent of ours can have.
-                self.lanes.metrics.requests_malformed.inc();
+                self.lanes.metrics.nats.malformed();
                 tracing::debug!(%error, "request on a malformed subject dropped");
                 return;
             }
@@ -57,7 +57,7 @@ impl Bus {
             None => {
                 let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
                     // The sender hears nothing, and asks again.
-                    self.lanes.metrics.requests_unanswered.inc();
+                    self.lanes.metrics.nats.unanswered();
                     return;
                 };
                 let answer = self.lanes.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
@@ -70,14 +70,14 @@ impl Bus {
     /// Tells which verbs there are. Costs no more than a request that is shed, and has the same places.
     pub(super) fn refuse_verb(&self, message: &Incoming) {
         let Ok(_place) = self.shedding.try_acquire() else {
-            self.lanes.metrics.requests_unanswered.inc();
+            self.lanes.metrics.nats.unanswered();
             return;
         };
         let (Some(reply), Some(traceparent)) = (&message.reply, self.trace("unknown", message)) else {
             return;
         };
         let Ok((tenant, sender)) = subjects::asker(&message.subject()) else {
-            self.lanes.metrics.requests_malformed.inc();
+            self.lanes.metrics.nats.malformed();
             return;
         };
         let payload = message.payload.clone();
@@ -89,12 +89,12 @@ impl Bus {
     /// directed here, and answering it could go round for ever.
     pub(super) fn trace(&self, verb: &str, message: &Incoming) -> Option<Option<String>> {
         let Ok(headers) = Headers::read(&message.headers) else {
-            self.lanes.metrics.headers_unreadable.inc();
+            self.lanes.metrics.nats.headers_unreadable();
             return Some(None);
         };
         if headers.get("Agentbus-Verdict").is_some() {
             tracing::debug!(verb, "a verdict came as a request and was dropped");
-            self.lanes.metrics.requests_malformed.inc();
+            self.lanes.metrics.nats.malformed();
             return None;
         }
         let traceparent = headers.get("traceparent").filter(|value| value.len() <= TRACEPARENT_MAX);

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::answered;
+use super::{Registrations, answered};
 use crate::{
+    audit::Change,
     domain::{AgentId, Encoding, Reason, Tenant, Verb},
     lanes::{Admission, Request, Tenants, registry_unavailable},
     rejection::Rejection,
-    state::{Registration, Registry},
+    state::{Before, Registration, Registry},
     telemetry::Metrics,
     wire::{self, FindRequest, FoundAgent, RegisterRequest, RegistryReply},
 };
@@ -17,6 +18,7 @@ use crate::{
 /// Answers the registry's verbs.
 pub struct Agents {
     pub registry: Arc<dyn Registry>,
+    pub registrations: Arc<Registrations>,
     pub tenants: Arc<dyn Tenants>,
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
@@ -93,7 +95,17 @@ impl Agents {
             .await
             .map_err(registry_unavailable)?
         {
-            Registration::Registered { ttl } => Ok(RegistryReply::Live { ttl }),
+            Registration::Registered { ttl, before } => {
+                let change = match before {
+                    Before::Nothing => Some(Change::Registered),
+                    Before::Other => Some(Change::Changed),
+                    Before::Same => None,
+                };
+                if let Some(change) = change {
+                    self.registrations.changed(&tenant.id, sender, change, &record.capabilities);
+                }
+                Ok(RegistryReply::Live { ttl })
+            }
             Registration::QuotaExceeded { agents } => Err(Rejection::new(
                 Reason::QuotaExceeded,
                 format!(
@@ -128,7 +140,10 @@ impl Agents {
     ) -> Result<RegistryReply, Rejection> {
         owns(sender, named)?;
         match self.registry.unregister(&tenant.id, sender).await.map_err(registry_unavailable)? {
-            true => Ok(RegistryReply::Done),
+            true => {
+                self.registrations.changed(&tenant.id, sender, Change::Left, &Arc::default());
+                Ok(RegistryReply::Done)
+            }
             false => Err(not_registered(sender)),
         }
     }
@@ -150,7 +165,7 @@ impl Agents {
                 .filter(|record| asked.capability.as_ref().is_none_or(|it| record.capabilities.contains(it)));
             agents.extend(record.map(|record| FoundAgent {
                 id: record.id.clone(),
-                capabilities: RegisterRequest::told(
+                capabilities: RegisterRequest::disclosed(
                     &record.capabilities,
                     tenant.limits.capabilities.as_ref(),
                 ),
@@ -176,62 +191,4 @@ fn not_registered(agent: &AgentId) -> Rejection {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use super::*;
-    use crate::{
-        domain::{TenantId, TenantLimits},
-        lanes::AdmissionLimits,
-        state::{Lifetimes, MemoryStore},
-    };
-
-    struct One(Arc<Tenant>);
-
-    impl Tenants for One {
-        fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-            (self.0.id == *id).then(|| Arc::clone(&self.0))
-        }
-    }
-
-    fn agents(tenant: &Arc<Tenant>) -> Agents {
-        Agents {
-            registry: Arc::new(MemoryStore::new(Lifetimes::default())),
-            tenants: Arc::new(One(Arc::clone(tenant))),
-            admission: Arc::new(Admission::new(AdmissionLimits { in_flight: 8, in_flight_per_tenant: 8 })),
-            metrics: Arc::new(Metrics::new("node-1")),
-            limits: wire::Limits::default(),
-            ttl: Duration::from_secs(30),
-            deadline: Duration::from_secs(1),
-        }
-    }
-
-    #[tokio::test]
-    async fn who_registers_is_found_until_it_leaves_and_nobody_does_it_for_another() {
-        let id: TenantId = "acme".parse().unwrap();
-        let tenant = Arc::new(Tenant {
-            id,
-            labels: Default::default(),
-            limits: TenantLimits::default(),
-            agents: Default::default(),
-            deliberation: Default::default(),
-        });
-        let agents = agents(&tenant);
-        let worker: AgentId = "worker".parse().unwrap();
-        let other: AgentId = "other".parse().unwrap();
-        let asked = wire::decode_register(br#"{"capabilities":["add"]}"#, &agents.limits).unwrap().request;
-        assert!(matches!(agents.register(&tenant, &worker, asked).await, Ok(RegistryReply::Live { .. })));
-        let adders = || FindRequest { capability: Some("add".parse().unwrap()), agent: None };
-        let found = async || match agents.find(&tenant, adders()).await.unwrap() {
-            RegistryReply::Found { agents, .. } => agents.into_iter().map(|it| it.id).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(found().await.as_slice(), std::slice::from_ref(&worker));
-        let refused = agents.unregister(&tenant, &other, Some(&worker)).await.unwrap_err();
-        assert_eq!(refused.reason, Reason::NotOwner);
-        assert!(agents.heartbeat(&tenant, &worker, None).await.is_ok());
-        assert!(agents.unregister(&tenant, &worker, None).await.is_ok());
-        assert!(found().await.is_empty());
-        assert_eq!(agents.heartbeat(&tenant, &worker, None).await.unwrap_err().reason, Reason::NotRegistered);
-    }
-}
+mod tests;

@@ -3,13 +3,14 @@
 //! Nothing is deleted before it is kept elsewhere, unless that is what was asked for. Whoever calls has the
 //! operator's rights.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    domain::TenantId,
+    audit::{self, Act, Body, DeadLetter, Place, Record},
+    domain::{TenantId, Timestamp},
     state::{Digest, MessageKey},
 };
 
@@ -37,6 +38,9 @@ pub trait DeadLetterStore: Send + Sync {
     /// The newest under this address.
     async fn find(&self, address: &Address) -> Result<Option<Letter>, DeadLetterError>;
 
+    /// Records what is about to be done. Returns when that is kept.
+    async fn record(&self, entry: audit::Entry) -> Result<(), DeadLetterError>;
+
     /// Puts it back onto the durable lane. Returns when it is kept there; twice at one time is once.
     async fn resubmit(&self, message: Redriven) -> Result<(), DeadLetterError>;
 
@@ -62,6 +66,11 @@ pub enum DeadLetterError {
     Unknown(Address),
     #[error("it cannot be read as a message of its sender, so no node could govern it")]
     Unreadable,
+    #[error(
+        "nothing was done, for it could not be recorded: {0}; a server whose users are of an earlier version lets no \
+         operator record: `agentbus tenants apply`"
+    )]
+    Unrecorded(String),
     #[error("JetStream did not take it, and it stays a dead letter: {0}")]
     NotTaken(String),
     #[error("it is back on the durable lane, and its dead letter stays: {0}")]
@@ -70,19 +79,32 @@ pub enum DeadLetterError {
     Store(String),
 }
 
-/// The operator's questions about dead letters.
-pub struct DeadLetters(Arc<dyn DeadLetterStore>);
+/// Who asks, for the records.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// Whom NATS let in.
+    pub user: &'static str,
+    /// What that person's machine calls them, if it does.
+    pub login: Option<String>,
+}
+
+/// The operator's questions about dead letters. Each act has a record of who did it, ahead of what is done.
+pub struct DeadLetters {
+    store: Arc<dyn DeadLetterStore>,
+    operator: Operator,
+    clock: fn() -> Timestamp,
+}
 
 impl DeadLetters {
-    pub fn new(store: Arc<dyn DeadLetterStore>) -> Self {
-        Self(store)
+    pub fn new(store: Arc<dyn DeadLetterStore>, operator: Operator, clock: fn() -> Timestamp) -> Self {
+        Self { store, operator, clock }
     }
 
     /// This tenant, or all that have a place for dead letters.
     pub async fn tenants(&self, only: Option<&TenantId>) -> Result<Vec<TenantId>, DeadLetterError> {
         match only {
             Some(tenant) => Ok(vec![tenant.clone()]),
-            None => self.0.tenants().await,
+            None => self.store.tenants().await,
         }
     }
 
@@ -90,7 +112,7 @@ impl DeadLetters {
     pub async fn count(&self, tenants: &[TenantId]) -> Result<u64, DeadLetterError> {
         let mut sum = 0;
         for tenant in tenants {
-            sum += self.0.count(tenant).await?;
+            sum += self.store.count(tenant).await?;
         }
         Ok(sum)
     }
@@ -99,36 +121,57 @@ impl DeadLetters {
     pub async fn oldest(&self, tenants: &[TenantId], limit: u64) -> Result<Vec<Letter>, DeadLetterError> {
         let (mut letters, mut firsts) = (Vec::new(), Vec::new());
         for tenant in tenants {
-            firsts.extend(self.0.next(tenant, 1).await?);
+            firsts.extend(self.store.next(tenant, 1).await?);
         }
         while (letters.len() as u64) < limit {
             let oldest = firsts.iter().enumerate().min_by_key(|(_, letter)| letter.died_at);
             let Some(at) = oldest.map(|(at, _)| at) else { break };
             let letter = firsts.swap_remove(at);
-            firsts.extend(self.0.next(letter.address.tenant(), letter.place + 1).await?);
+            firsts.extend(self.store.next(letter.address.tenant(), letter.place + 1).await?);
             letters.push(letter);
         }
         Ok(letters)
     }
 
     pub async fn read(&self, address: &Address) -> Result<Letter, DeadLetterError> {
-        self.0.find(address).await?.ok_or_else(|| DeadLetterError::Unknown(address.clone()))
+        self.store.find(address).await?.ok_or_else(|| DeadLetterError::Unknown(address.clone()))
     }
 
     /// Back onto the durable lane; no dead letter any more once it is kept there.
     pub async fn redrive(&self, letter: &Letter) -> Result<(), DeadLetterError> {
         let redriven = letter.redriven().ok_or(DeadLetterError::Unreadable)?;
-        self.0.resubmit(redriven).await?;
-        self.delete(letter).await.map_err(|error| DeadLetterError::Stays(Box::new(error)))
+        self.record(letter, Act::Resubmit, Some(redriven.digest)).await?;
+        self.store.resubmit(redriven).await?;
+        let deleted = self.store.delete(letter.address.tenant(), letter.place).await;
+        deleted.map_err(|error| DeadLetterError::Stays(Box::new(error)))
     }
 
-    pub async fn delete(&self, letter: &Letter) -> Result<(), DeadLetterError> {
-        self.0.delete(letter.address.tenant(), letter.place).await
+    /// For good: nobody gets it any more.
+    pub async fn discard(&self, letter: &Letter) -> Result<(), DeadLetterError> {
+        self.record(letter, Act::Discard, letter.digest()).await?;
+        self.store.delete(letter.address.tenant(), letter.place).await
     }
 
-    /// Deletes as many as a tenant had at the beginning, the oldest first: those that come meanwhile stay.
-    pub async fn delete_all(&self, tenant: &TenantId) -> Result<u64, DeadLetterError> {
-        let total = self.0.count(tenant).await?;
+    async fn record(&self, letter: &Letter, act: Act, digest: Option<Digest>) -> Result<(), DeadLetterError> {
+        let Operator { user, login } = &self.operator;
+        let (sender, message) = letter.address.known();
+        let body = Body::DeadLetter(DeadLetter {
+            sender: sender.as_ref().map(Cow::Borrowed),
+            message: message.as_ref().map(Cow::Borrowed),
+            digest,
+            act,
+            reason: Cow::Borrowed(&letter.reason),
+            by: Cow::Borrowed(user),
+            login: login.as_deref().map(Cow::Borrowed),
+        });
+        let place = Place::DeadLetter { sender: sender.as_ref(), message: message.as_ref() };
+        let record = Record::new((self.clock)(), letter.address.tenant(), user, body);
+        self.store.record(record.entry(place)).await
+    }
+
+    /// Discards as many as a tenant had at the beginning, the oldest first: those that come meanwhile stay.
+    pub async fn discard_all(&self, tenant: &TenantId) -> Result<u64, DeadLetterError> {
+        let total = self.store.count(tenant).await?;
         let mut left = total;
         while left > 0 {
             let batch = self.oldest(std::slice::from_ref(tenant), left.min(LETTERS_MAX)).await?;
@@ -136,7 +179,7 @@ impl DeadLetters {
                 break;
             }
             for letter in &batch {
-                self.delete(letter)
+                self.discard(letter)
                     .await
                     .map_err(|error| DeadLetterError::Store(format!("{}: {error}", letter.address)))?;
             }

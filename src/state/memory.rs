@@ -81,7 +81,7 @@ impl Registry for MemoryStore {
             self.agent_deadline(now),
         );
         Ok(match added {
-            Ok(()) => Registration::Registered { ttl: self.lifetimes.agent },
+            Ok(before) => Registration::Registered { ttl: self.lifetimes.agent, before },
             Err(agents) => Registration::QuotaExceeded { agents },
         })
     }

@@ -246,7 +246,7 @@ impl RedisStore {
 
     /// Redis answers, and has refused nothing since it last took a write.
     pub fn serves(&self) -> bool {
-        self.healthy() && self.refusals.told().is_none()
+        self.healthy() && self.refusals.problem().is_none()
     }
 
     /// Changes with each loss and return of Redis.
@@ -256,7 +256,7 @@ impl RedisStore {
 
     /// Why Redis does not let this node in, or not do what it has to.
     pub fn refusal(&self) -> Option<String> {
-        self.refusals.told()
+        self.refusals.problem()
     }
 
     /// Whether something was found that no node wrote, and whether everything is believed as it is.

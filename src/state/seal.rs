@@ -180,8 +180,8 @@ impl Seals {
         let Some(seal) = seal else {
             return if Instant::now() < self.unsealed_until { Judged::Unsealed } else { Judged::Forged };
         };
-        let Some((until, told)) = parts(seal) else { return Judged::Forged };
-        let known = keys.iter().any(|key| mac(key, of, value, until).verify_truncated_left(&told).is_ok());
+        let Some((until, given)) = parts(seal) else { return Judged::Forged };
+        let known = keys.iter().any(|key| mac(key, of, value, until).verify_truncated_left(&given).is_ok());
         if known && wall_clock() <= until { Judged::Good { until } } else { Judged::Forged }
     }
 }

@@ -13,6 +13,8 @@ pub const BUS_ACCOUNT: &str = "BUS";
 /// Fast-lane records, one message per decision.
 pub const RECORDS_STREAM: &str = "RECORDS";
 pub const RECORDS_SUBJECTS: &str = "record.>";
+/// What operators did with dead letters: the one kind of record that is not a node's.
+pub const DEAD_LETTER_RECORDS: &str = "record.*.*.*.dead_letter";
 
 /// The key-value bucket with one entry per tenant.
 pub const TENANTS_BUCKET: &str = "agentbus_tenants";

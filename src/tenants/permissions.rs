@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    BusUser, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS, HEARTBEATS, INBOX_DOMAIN,
-    NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
-    TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER,
-    answers_to, dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick,
-    outbound_stream, requests_of_all_tenants, unheard_questions,
+    BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS,
+    HEARTBEATS, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS,
+    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+    THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream,
+    inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -153,6 +153,8 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
         "$JS.API.CONSUMER.INFO.*.*",
         // A dead letter back to its lane, as a new submission of it.
         "tenant.*.submitted.*.*",
+        // Who did that, or deleted it.
+        DEAD_LETTER_RECORDS,
     ]);
     publish
         .extend(tenants.map(|tenant| format!("$JS.API.STREAM.MSG.DELETE.{}", dead_letters_stream(tenant))));

@@ -129,10 +129,14 @@ impl DecodeError {
             DecodeError::DuplicateKey { key } => format!("the key {} occurs twice in one map", key.name()),
             DecodeError::UnknownField { of, field } => format!("{of} has no field {}", field.name()),
             DecodeError::UnknownWord { field, expected, found } => {
-                format!("{field} must be one of {}, found the text {}", expected.join(", "), found.told())
+                format!(
+                    "{field} must be one of {}, found the text {}",
+                    expected.join(", "),
+                    found.described()
+                )
             }
             DecodeError::BadIdentifier { field, expected, found } => {
-                format!("{field} must be {expected}, found the text {}", found.told())
+                format!("{field} must be {expected}, found the text {}", found.described())
             }
             DecodeError::TenantMismatch { .. } => {
                 "tenant_id is not the tenant this request came from; leave it out or make it equal".to_owned()
@@ -141,10 +145,14 @@ impl DecodeError {
                 "from_agent is not the agent this request came from; leave it out or make it equal".to_owned()
             }
             DecodeError::WrongType { field, expected, found } => {
-                format!("{field} is {}, expected {expected}", found.told())
+                format!("{field} is {}, expected {expected}", found.described())
             }
             DecodeError::NotAMap { found, taken_for_msgpack } => {
-                format!("the body is {}, expected a map{}", found.told(), of_first_byte(*taken_for_msgpack))
+                format!(
+                    "the body is {}, expected a map{}",
+                    found.described(),
+                    of_first_byte(*taken_for_msgpack)
+                )
             }
             DecodeError::Inside { path, error } => format!("{path}: {}", error.detail()),
             DecodeError::Empty

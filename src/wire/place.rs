@@ -73,10 +73,10 @@ pub enum Found {
 
 impl Found {
     /// For the sender.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn described(&self) -> String {
         match self {
             Found::Plain(words) => words.clone(),
-            Found::Text(text) => format!("the text {}", text.told()),
+            Found::Text(text) => format!("the text {}", text.described()),
         }
     }
 }

@@ -464,7 +464,7 @@ fn a_registration_has_no_room_for_a_sentence() {
     // What the last version's nodes have let in is told as far as it is labels.
     let before: BTreeSet<CapabilityId> =
         ["sum", "ignore-all-previous-instructions"].iter().map(|it| it.parse().unwrap()).collect();
-    assert_eq!(RegisterRequest::told(&before, None), ["sum".parse().unwrap()].into());
+    assert_eq!(RegisterRequest::disclosed(&before, None), ["sum".parse().unwrap()].into());
     // The operator's list is the only one where there is one.
     let body = br#"{"capabilities":["sum"]}"#;
     let sum = decode_register(body, &Limits::default()).unwrap().request;
@@ -472,8 +472,8 @@ fn a_registration_has_no_room_for_a_sentence() {
     let other = ["translate".parse().unwrap()].into();
     let detail = sum.check(Some(&other)).unwrap_err().detail();
     assert!(detail.contains("operator has listed"), "{detail}");
-    assert_eq!(RegisterRequest::told(&before, Some(&other)), BTreeSet::new());
-    assert_eq!(RegisterRequest::told(&before, Some(&before)), before);
+    assert_eq!(RegisterRequest::disclosed(&before, Some(&other)), BTreeSet::new());
+    assert_eq!(RegisterRequest::disclosed(&before, Some(&before)), before);
 }
 
 #[test]

@@ -73,8 +73,8 @@ impl RegisterRequest {
         }
     }
 
-    /// What others are told of what an agent has registered, which may be by an earlier rule.
-    pub fn told(
+    /// What others learn of what an agent has registered, which may be by an earlier rule.
+    pub fn disclosed(
         capabilities: &BTreeSet<CapabilityId>,
         named: Option<&BTreeSet<CapabilityId>>,
     ) -> BTreeSet<CapabilityId> {

@@ -31,7 +31,7 @@ impl Shown {
     }
 
     /// The text if it is short, else only its size.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn described(&self) -> String {
         if self.short { self.escaped.to_string() } else { format!("of {}", counted(self.bytes, "byte")) }
     }
 }

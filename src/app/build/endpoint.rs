@@ -6,8 +6,8 @@ use super::{Basis, Outgoing, Shared, lanes::wire_limits};
 use crate::{
     deliberation::DeliberationLog,
     lanes::{Lanes, Tenants},
-    nats::{Bus, Deliberations, Micro},
-    review::{Agents, Reviewers, SingleFlight},
+    nats::{Bus, Micro},
+    review::{Agents, Registrations, Reviewers, SingleFlight},
     wire,
 };
 
@@ -18,13 +18,14 @@ pub(super) fn bus(
     basis: &Basis,
     shared: &Shared,
     outgoing: &Outgoing,
-    deliberations: &Arc<Deliberations>,
     lanes: &Arc<Lanes>,
+    registrations: &Arc<Registrations>,
 ) -> Arc<Bus> {
     let Basis { config, metrics, clock, .. } = basis;
     let wire_limits = wire_limits(basis);
     let agents = Agents {
         registry: Arc::clone(&shared.stores.registry),
+        registrations: Arc::clone(registrations),
         tenants: Arc::clone(&shared.directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&lanes.admission),
         metrics: Arc::clone(metrics),
@@ -37,7 +38,7 @@ pub(super) fn bus(
         deadline: config.limits.deadline,
     };
     let reviewers = Reviewers {
-        log: Arc::clone(deliberations) as Arc<dyn DeliberationLog>,
+        log: Arc::clone(&outgoing.deliberations) as Arc<dyn DeliberationLog>,
         tenants: Arc::clone(&shared.directory) as Arc<dyn Tenants>,
         admission: Arc::clone(&lanes.admission),
         live: outgoing.live(),

@@ -95,7 +95,7 @@ impl Part for Outbox {
 
 impl Part for Skew {
     fn health(&self) -> Option<Health> {
-        Some(self.told().map_or_else(|| Health::up(""), Health::down))
+        Some(self.problem().map_or_else(|| Health::up(""), Health::down))
     }
 }
 

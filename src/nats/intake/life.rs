@@ -131,9 +131,7 @@ impl<S> Life<S> {
             out.control.put_slice(listens.subscribe.as_bytes());
         }
         self.shared.connected.store(true, Ordering::Relaxed);
-        if self.shared.metrics.nats_connected.set(1) == 0 {
-            self.shared.metrics.nats_reconnects.inc();
-        }
+        self.shared.metrics.nats.connected();
     }
 
     async fn read(
@@ -266,7 +264,7 @@ impl<S> Life<S> {
         let Some(subscription) = index.and_then(|index| self.subscriptions.get(index)) else { return };
         let taken = catch_unwind(AssertUnwindSafe(|| (self.handler)(&subscription.source, message)));
         if taken.is_err() {
-            self.shared.metrics.request_panics.inc();
+            self.shared.metrics.nats.panicked();
         }
     }
 }

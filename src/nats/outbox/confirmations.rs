@@ -104,6 +104,7 @@ impl Shared {
                 while out.unacked.front().is_some_and(|(first, _)| *first <= number) {
                     out.unacked.pop_front();
                 }
+                self.metrics.nats.records_unconfirmed(out.unacked.len());
             }
             Err(PublishFailure::NoStream) => tracing::warn!("there is no stream for records"),
             Err(error) => tracing::warn!(%error, "record refused"),
@@ -116,7 +117,7 @@ impl Shared {
         // Only the oldest matters for lateness, and an acknowledgement of a later one clears it.
         let excess = out.unacked.len().saturating_sub(WAITING_MAX);
         out.unacked.drain(1.min(excess)..excess);
-        self.metrics.records_unconfirmed.set(i64::try_from(out.unacked.len()).unwrap_or(i64::MAX));
+        self.metrics.nats.records_unconfirmed(out.unacked.len());
         out.unfenced.front().is_some_and(|batch| batch.late() > CONFIRM_WITHIN)
     }
 

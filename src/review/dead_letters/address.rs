@@ -28,6 +28,11 @@ impl Address {
         &self.message
     }
 
+    /// Its sender and its message, as far as they could be read.
+    pub(super) fn known(&self) -> (Option<AgentId>, Option<MessageId>) {
+        (self.sender.parse().ok(), self.message.parse().ok())
+    }
+
     /// What was known of it when it died.
     pub(super) fn ids(&self) -> Option<(TenantId, AgentId, MessageId)> {
         Some((self.tenant.clone(), self.sender.parse().ok()?, self.message.parse().ok()?))

@@ -4,7 +4,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Address, Redriven};
-use crate::{domain::Encoding, state::MessageKey, wire};
+use crate::{
+    domain::Encoding,
+    state::{Digest, MessageKey},
+    wire,
+};
 
 /// Of what cannot be read, shown.
 const BEGINNING: usize = 160;
@@ -40,6 +44,11 @@ impl Letter {
         let (_, decoded) = self.decoded()?;
         let json = wire::encode_message(&decoded.message, &decoded.canonical, Encoding::Json);
         serde_json::from_slice(&json).ok()
+    }
+
+    /// Of its content, if it can be read as its sender's.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.decoded().map(|(_, decoded)| decoded.digest)
     }
 
     /// The first bytes, escaped.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 
 use super::*;
@@ -11,6 +13,9 @@ use super::*;
 struct Memory {
     letters: Mutex<Vec<Letter>>,
     lane: Mutex<Vec<Redriven>>,
+    records: Mutex<Vec<audit::Entry>>,
+    /// Records are not taken.
+    unrecorded: AtomicBool,
     /// What the durable lane says to the next message.
     refuses: Mutex<Option<DeadLetterError>>,
 }
@@ -38,6 +43,14 @@ impl DeadLetterStore for Memory {
 
     async fn find(&self, address: &Address) -> Result<Option<Letter>, DeadLetterError> {
         Ok(self.letters.lock().iter().rev().find(|letter| letter.address == *address).cloned())
+    }
+
+    async fn record(&self, entry: audit::Entry) -> Result<(), DeadLetterError> {
+        if self.unrecorded.load(Ordering::Relaxed) {
+            return Err(DeadLetterError::Unrecorded("no stream takes it".to_owned()));
+        }
+        self.records.lock().push(entry);
+        Ok(())
     }
 
     async fn resubmit(&self, message: Redriven) -> Result<(), DeadLetterError> {
@@ -79,7 +92,8 @@ fn letter(address: &str, place: u64, died_at: u64) -> Letter {
 fn kept(letters: &[(&str, u64, u64)]) -> (Arc<Memory>, DeadLetters) {
     let memory = Arc::new(Memory::default());
     memory.letters.lock().extend(letters.iter().map(|(address, place, died)| letter(address, *place, *died)));
-    (Arc::clone(&memory), DeadLetters::new(memory))
+    let operator = Operator { user: "operator", login: Some("ada".to_owned()) };
+    (Arc::clone(&memory), DeadLetters::new(memory, operator, || Timestamp(7)))
 }
 
 fn shown(letters: &[Letter]) -> Vec<String> {
@@ -136,6 +150,47 @@ async fn what_the_lane_does_not_take_or_no_node_could_read_stays_a_dead_letter()
 #[tokio::test]
 async fn all_of_one_tenant_are_deleted_and_none_of_another() {
     let (_, letters) = kept(&[("acme/planner/m1", 1, 10), ("globex/scout/m1", 1, 10), ("acme/~/~", 2, 20)]);
-    assert_eq!(letters.delete_all(&"acme".parse().unwrap()).await.unwrap(), 2);
+    assert_eq!(letters.discard_all(&"acme".parse().unwrap()).await.unwrap(), 2);
     assert_eq!(letters.tenants(None).await.unwrap(), ["globex".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn each_act_has_a_record_of_who_did_it_and_nothing_is_done_without_one() {
+    let (memory, letters) =
+        kept(&[("acme/planner/m1", 1, 10), ("acme/planner/m2", 2, 20), ("acme/~/~", 3, 30)]);
+    memory.unrecorded.store(true, Ordering::Relaxed);
+    let [first, second, nobodys] = &*letters.oldest(&["acme".parse().unwrap()], 3).await.unwrap() else {
+        panic!("three")
+    };
+    assert!(matches!(letters.redrive(first).await, Err(DeadLetterError::Unrecorded(_))));
+    assert!(matches!(letters.discard(second).await, Err(DeadLetterError::Unrecorded(_))));
+    assert!(letters.discard_all(&"acme".parse().unwrap()).await.is_err());
+    assert_eq!((memory.letters.lock().len(), memory.lane.lock().len()), (3, 0));
+
+    memory.unrecorded.store(false, Ordering::Relaxed);
+    letters.redrive(first).await.unwrap();
+    letters.discard(second).await.unwrap();
+    letters.discard(nobodys).await.unwrap();
+    let records = memory.records.lock();
+    let told: Vec<_> = records
+        .iter()
+        .map(|entry| match audit::decode(entry.payload()).unwrap().body {
+            Body::DeadLetter(it) => {
+                assert_eq!(
+                    (&*it.by, it.login.as_deref(), &*it.reason),
+                    ("operator", Some("ada"), "no_capable_agent")
+                );
+                (entry.subject(), it.act, it.digest.is_some())
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("record.acme.planner.m1.dead_letter", Act::Resubmit, true),
+            ("record.acme.planner.m2.dead_letter", Act::Discard, true),
+            ("record.acme.~.~.dead_letter", Act::Discard, false),
+        ]
+    );
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, TenantId},
-    state::Invalidator,
+    state::{Before, Invalidator},
 };
 
 /// Bounded by the quota of each tenant.
@@ -45,7 +45,7 @@ impl Agents {
         agents_max: usize,
         now: u64,
         deadline: u64,
-    ) -> Result<(), usize> {
+    ) -> Result<Before, usize> {
         self.trim(tenant, now);
         let members = self.tenants.entry(tenant.clone()).or_default();
         let known = members.agents.get(&record.id);
@@ -56,14 +56,19 @@ impl Agents {
             }
             return Err(agents);
         }
-        if known.is_some_and(|(known, _)| *known == record) {
+        let before = match known {
+            None => Before::Nothing,
+            Some((known, _)) if *known == record => Before::Same,
+            Some(_) => Before::Other,
+        };
+        if before == Before::Same {
             members.renew(&record.id, deadline);
         } else {
             members.remove(&record.id);
             members.insert(record, deadline);
             self.changed(tenant);
         }
-        Ok(())
+        Ok(before)
     }
 
     pub(super) fn heartbeat(&mut self, tenant: &TenantId, agent: &AgentId, now: u64, deadline: u64) -> bool {

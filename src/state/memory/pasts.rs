@@ -28,7 +28,7 @@ struct OnePast {
     /// Teller and its last sequence, longest silent first.
     tellers: VecDeque<(u64, u64)>,
     /// When something was added last, in ms.
-    told: u64,
+    added: u64,
 }
 
 impl AllPasts {
@@ -53,7 +53,7 @@ impl OnePast {
     fn share(&mut self, seen: &Seen, now_ms: u64) -> Shared {
         // The clock begins at 0, and there were seconds before.
         let now = now_ms / 1_000 + PAST_SECONDS;
-        if Duration::from_millis(now_ms.saturating_sub(self.told)) >= SCORES_LIFE {
+        if Duration::from_millis(now_ms.saturating_sub(self.added)) >= SCORES_LIFE {
             *self = Self::default();
         }
         while self.counts.front().is_some_and(|(second, _)| now.saturating_sub(*second) >= PAST_SECONDS) {
@@ -63,7 +63,7 @@ impl OnePast {
         let mut applied = known.map_or(0, |(_, sequence)| *sequence);
         if seen.sequence > applied {
             applied = seen.sequence;
-            self.told = now_ms;
+            self.added = now_ms;
             self.tellers.retain(|(teller, _)| *teller != seen.teller);
             self.tellers.push_back((seen.teller, seen.sequence));
             let excess = self.tellers.len().saturating_sub(TELLERS_MAX);

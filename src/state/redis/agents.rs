@@ -22,7 +22,7 @@ use super::{
 use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, TenantId},
     state::{
-        Invalidator, Registration, Registry, StoreError, Tracked,
+        Before, Invalidator, Registration, Registry, StoreError, Tracked,
         clock::millis,
         seal::{self, Judged, Subject},
     },
@@ -139,7 +139,14 @@ impl Registry for RedisStore {
         args.extend(record.capabilities.iter().map(|capability| Value::from(capability.as_str())));
         let answer = self.run(&self.scripts.register, keys, args).await?;
         match self.parts(answer, Forgery::Registration, "no answer to a registration")?.as_slice() {
-            [Value::Integer(1), _] => Ok(Registration::Registered { ttl: self.settings.lifetimes.agent }),
+            [Value::Integer(1), Value::Integer(before)] => {
+                let before = match before {
+                    0 => Before::Nothing,
+                    1 => Before::Same,
+                    _ => Before::Other,
+                };
+                Ok(Registration::Registered { ttl: self.settings.lifetimes.agent, before })
+            }
             [Value::Integer(0), Value::Integer(agents)] => {
                 Ok(Registration::QuotaExceeded { agents: usize::try_from(*agents).unwrap_or_default() })
             }

@@ -132,8 +132,8 @@ pub(super) async fn keep(client: Client, refusals: Arc<Refusals>, shutdown: Canc
         let mut driver = AbortOnDropHandle::new(client.connect());
         loop {
             tokio::select! {
-                // Told while the client goes on trying. One that is missed comes again.
-                told = errors.recv() => match told {
+                // Reported while the client goes on trying. One that is missed comes again.
+                error = errors.recv() => match error {
                     Ok((error, _)) => refusals.note(&error),
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => errors = client.error_rx(),
@@ -192,7 +192,7 @@ impl Watch {
                 Err(_) if code.is_some_and(Code::reads_go_on) => Health::Up,
                 Err(_) => Health::Down,
             };
-            self.tell(health, found).await;
+            self.note_health(health, found).await;
             let every = if health == Health::Up { RECONNECT_RARELY } else { RECONNECT_EVERY };
             if code.map(Code::remedy) == Some(Remedy::Reconnect)
                 && reconnected.is_none_or(|at| at.elapsed() >= every)
@@ -214,7 +214,7 @@ impl Watch {
         self.report.send_replace(Health::Down);
     }
 
-    async fn tell(&self, health: Health, found: Result<(), Error>) {
+    async fn note_health(&self, health: Health, found: Result<(), Error>) {
         let changed = self.report.send_if_modified(|known| std::mem::replace(known, health) != health);
         match &found {
             Ok(()) => self.refusals.written(),

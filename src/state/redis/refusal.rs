@@ -83,8 +83,8 @@ impl Code {
         matches!(self, Self::NoPerm | Self::NoReplicas | Self::Oom | Self::Misconf)
     }
 
-    fn told(self, detail: &str) -> String {
-        let told = match self {
+    fn explained(self, detail: &str) -> String {
+        let explained = match self {
             Self::NoAuth => "redis wants a password and this node has none (NOAUTH): set redis.password_file",
             Self::WrongPass => {
                 "redis refuses this node's user or password (WRONGPASS): see redis.user and redis.password_file"
@@ -114,7 +114,7 @@ impl Code {
             Self::Oom => "redis is full (OOM): raise maxmemory, or give it less to keep",
             Self::Misconf => "redis cannot write its data to disk (MISCONF): its log says why",
         };
-        told.to_owned()
+        explained.to_owned()
     }
 }
 
@@ -138,7 +138,7 @@ impl Refusals {
         let mut logged = self.logged.lock();
         if logged.is_none_or(|(when, known)| known != code || now.duration_since(when) >= LOG_EVERY) {
             *logged = Some((now, code));
-            tracing::error!("{}", code.told(&detail));
+            tracing::error!("{}", code.explained(&detail));
         }
         drop(logged);
         *self.last.lock() = Some((now, code, detail));
@@ -166,10 +166,10 @@ impl Refusals {
     }
 
     /// Why Redis refuses this node, if it does.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<String> {
         let last = self.last.lock();
         let (when, code, detail) = last.as_ref()?;
-        (*code != Code::NoPerm || when.elapsed() < SHOWN_FOR).then(|| code.told(detail))
+        (*code != Code::NoPerm || when.elapsed() < SHOWN_FOR).then(|| code.explained(detail))
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(Code::of(&details), Some(code));
             let refusals = Refusals::default();
             refusals.note_text(&details);
-            let told = refusals.told().unwrap_or_default();
+            let told = refusals.problem().unwrap_or_default();
             assert!(told.contains(word) || code == Code::Moved, "{word}: {told}");
         }
         for none in ["", "ERR x", "NOSCRIPT No matching script", "readonly", "READONLYX y"] {

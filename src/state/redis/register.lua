@@ -3,7 +3,7 @@
 -- ARGV: id, entry as JSON, time to live in ms, agents allowed, prefix of capability keys, life of
 --       an index in ms, bytes of an entry, prefix of entries' keys, members looked at, then the
 --       capabilities.
--- Returns {1, 0, spoiled}, or {0, live agents, spoiled} when the quota is used up.
+-- Returns {1, what stood there, spoiled}: 0 nothing, 1 the same, 2 another entry; or {0, live agents, spoiled} when the quota is used up.
 -- The capability keys are made here because the old entry names some; all share the tenant's slot.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -41,7 +41,8 @@ if not old then
   end
 end
 
-if not old or unsealed(old) ~= unsealed(entry) then
+local before = not old and 0 or unsealed(old) == unsealed(entry) and 1 or 2
+if before ~= 1 then
   changed = true
   for _, capability in ipairs(old and capabilities_of(old) or {}) do
     local key = prefix .. capability
@@ -65,4 +66,4 @@ end
 if changed then
   bump()
 end
-return { 1, 0, spoiled }
+return { 1, before, spoiled }

@@ -69,9 +69,9 @@ pub(super) async fn listen(
         let lost = tokio::select! {
             // In this order: a change is told before a loss is noticed before trust is renewed.
             biased;
-            told = invalidations.recv() => match told {
-                Ok(told) => {
-                    tell(&invalidator, &alarm, &told);
+            changes = invalidations.recv() => match changes {
+                Ok(changes) => {
+                    invalidate(&invalidator, &alarm, &changes);
                     false
                 }
                 Err(RecvError::Lagged(missed)) => {
@@ -140,13 +140,13 @@ async fn start(client: &Client, refusals: &Refusals) -> bool {
     on.is_ok()
 }
 
-fn tell(invalidator: &Invalidator, alarm: &Alarm, told: &Invalidation) {
-    if told.keys.is_empty() {
+fn invalidate(invalidator: &Invalidator, alarm: &Alarm, changes: &Invalidation) {
+    if changes.keys.is_empty() {
         // The server forgot all keys. fred 10.1 drops this word in RESP3 (it looks for a list and
         // Redis sends null), so until it does not, the check of the epochs finds out.
         invalidator.clear();
     }
-    for key in &told.keys {
+    for key in &changes.keys {
         match tenant_of(key) {
             Some(tenant) => invalidator.tenant_changed(&tenant),
             // No node writes it, so it says nothing of what nodes have written.

@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["domain", "state", "wire"]),
     ("cpu", &["domain"]),
     ("config", &["cpu", "domain", "impact", "secret_file", "skew"]),
-    ("telemetry", &["config", "cpu", "domain", "impact"]),
+    ("telemetry", &["config", "cpu", "domain", "impact", "policy"]),
     ("skew", &["domain"]),
     ("trouble", &[]),
     ("state", &["phrase", "domain", "secret_file", "skew", "supervisor"]),

@@ -16,7 +16,10 @@ mod parity;
 mod question;
 mod speed;
 
+use std::sync::{Arc, Mutex};
+
 use agentbus::policy::{
+    Event, Gate, Meter,
     rego::RegoEngine,
     sources::{Module, PolicySources},
 };
@@ -33,6 +36,27 @@ fn with_modules(modules: &[(&str, &str)]) -> PolicySources {
 /// The shipped modules as if they were the operator's, so that the interpreter runs them.
 fn interpreted_shipped() -> PolicySources {
     PolicySources { shipped: false, ..with_modules(agentbus::policy::sources::SHIPPED) }
+}
+
+/// What a gate has seen, in order.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<Event>>>);
+
+impl Meter for Seen {
+    fn see(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Seen {
+    fn count(&self, event: Event) -> usize {
+        self.0.lock().unwrap().iter().filter(|seen| **seen == event).count()
+    }
+}
+
+fn watched(gate: Gate) -> (Gate, Seen) {
+    let seen = Seen::default();
+    (gate.metered(Arc::new(seen.clone())), seen)
 }
 
 fn load(sources: &PolicySources) -> RegoEngine {

@@ -192,22 +192,11 @@ fn header<'a>(message: &'a async_nats::Message, name: &str) -> &'a str {
 async fn counts(bus: &Bus, name: &str, expected: u64) {
     let until = Instant::now() + SOON;
     loop {
-        let found = counted(bus, name).await;
+        let found = bus.counted(name).await;
         if found == expected {
             return;
         }
         assert!(Instant::now() < until, "{name}: found {found}, expected {expected}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-async fn counted(bus: &Bus, name: &str) -> u64 {
-    let mut sum = 0;
-    for node in bus.stack.nodes() {
-        let text =
-            reqwest::get(format!("http://{}/metrics", node.http())).await.unwrap().text().await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        sum += line.map_or(0, |number| number.parse::<u64>().unwrap());
-    }
-    sum
 }

@@ -50,6 +50,18 @@ impl Bus {
     pub(crate) async fn stop(self) {
         self.stack.stop().await;
     }
+
+    /// A number of all nodes, as they show it to whoever asks.
+    pub(crate) async fn counted(&self, name: &str) -> u64 {
+        let mut sum = 0;
+        for node in self.stack.nodes() {
+            let text =
+                reqwest::get(format!("http://{}/metrics", node.http())).await.unwrap().text().await.unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            sum += line.map_or(0, |number| number.parse::<u64>().unwrap());
+        }
+        sum
+    }
 }
 
 /// How the nodes of a stack are told of its Redis.

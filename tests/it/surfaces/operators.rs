@@ -155,6 +155,42 @@ async fn every_verdict_leaves_a_record() {
     bus.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_of_the_registry_leaves_a_record() {
+    let bus = Bus::start(1).await;
+    let worker = bus.agent("acme", "worker").await;
+    let operator = bus.stack.connect(agentbus::tenants::BusUser::Operator).await.unwrap();
+    let records = async_nats::jetstream::new(operator).get_stream_no_info("RECORDS").await.unwrap();
+    let subject = "record.acme.worker.~.registration";
+    worker.register(&["sum"]).await.unwrap();
+    let first = last(&records, subject).await;
+    assert_eq!(
+        (&first["change"], &first["capabilities"]),
+        (&json!("registered"), &json!(["sum"])),
+        "{first}"
+    );
+    assert_eq!((&first["schema"], &first["node"]), (&json!(2), &json!("node-1")), "{first}");
+
+    // What follows at once is told together, as it was in the end.
+    worker.register(&["sum", "sort"]).await.unwrap();
+    worker.register(&["sum", "sort"]).await.unwrap();
+    worker.nats().request("bus.worker.unregister", "{}".into()).await.unwrap();
+    let mut changes = 1;
+    for _ in 0..3_000 {
+        let record = last(&records, subject).await;
+        if record["id"] != first["id"] {
+            changes += record["changes"].as_u64().unwrap_or(1);
+            assert!(record["change"] != "left" || record.get("capabilities").is_none(), "{record}");
+            if record["change"] == "left" {
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(changes, 3, "registered, changed, left, and no more");
+    bus.stop().await;
+}
+
 /// The last record under a subject; records are stored a moment after their verdict.
 async fn last<T>(records: &async_nats::jetstream::stream::Stream<T>, subject: &str) -> Value {
     for _ in 0..3_000 {

@@ -407,6 +407,17 @@ async fn an_operator_sees_redrives_and_drops_dead_letters() {
     let (code, said) = run(&bus, &["dead-letters", "redrive", &good]).await;
     assert!(code == 0 && said.contains(&format!("redriven  {good}")), "{said}");
     assert_eq!(run(&bus, &["dead-letters", "list"]).await.1, "no dead letters\n");
+    // Who did that is recorded ahead.
+    let records = node.get_stream_no_info("RECORDS").await.unwrap();
+    for (subject, act) in [
+        (format!("record.acme.planner.{}.dead_letter", message.message_id), "resubmit"),
+        ("record.acme.~.~.dead_letter".to_owned(), "discard"),
+        ("record.globex.planner.m1.dead_letter".to_owned(), "discard"),
+    ] {
+        let record = records.get_last_raw_message_by_subject(&subject).await.unwrap();
+        let record: Value = serde_json::from_slice(&record.payload).unwrap();
+        assert_eq!((&record["act"], &record["by"]), (&json!(act), &json!("operator")), "{record}");
+    }
     for (who, part) in [("acme/worker", "add \\u{1b}[2J it"), ("acme/planner", "outcome delivered")] {
         let (code, said) =
             run(&bus, &["inbox", "--as", who, "--durable-only", "--count", "1", "--for", "20s"]).await;

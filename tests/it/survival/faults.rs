@@ -175,13 +175,13 @@ async fn after_a_restart_of_nats_the_bus_serves_again() {
             (traffic(&planner, usize::MAX / 2, Duration::from_millis(20)), Arc::clone(&stop));
         tokio::spawn(async move { traffic.run(stop).await })
     };
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    receipts.more(20).await;
     cluster.nats().child_mut().kill().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.nats().restart().await.unwrap();
     let back = serving_again(&planner).await;
     println!("NATS back: served after {back:?}");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    receipts.more(20).await;
     stop.store(true, Ordering::Relaxed);
     let heard = load.await.unwrap();
     let faults = heard.faults(&receipts).await;
@@ -206,13 +206,13 @@ async fn a_node_that_is_stopped_under_load_loses_no_request() {
             let stop = Arc::clone(&stop);
             tokio::spawn(async move { one_attempt.run(stop).await })
         };
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        receipts.more(20).await;
         let started = Instant::now();
         let node = cluster.node(round % 2);
         let exit = node.stop().await;
         assert!(exit.0.success(), "{exit}: {}", node.child().tail());
         println!("stopped after {:?}", started.elapsed());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        receipts.more(20).await;
         stop.store(true, Ordering::Relaxed);
         let heard = load.await.unwrap();
         let unanswered = heard.sent.len() - heard.verdicts.len();
@@ -243,7 +243,7 @@ async fn a_stalled_node_leaves_the_rotation_and_comes_back_without_doubling_a_me
             (traffic(&planner, usize::MAX / 2, Duration::from_millis(10)), Arc::clone(&stop));
         tokio::spawn(async move { traffic.run(stop).await })
     };
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    receipts.more(20).await;
     cluster.node(0).child_mut().pause();
     let left = out_of_rotation(&planner).await;
     println!("out of the rotation after {left:?}");

@@ -1,10 +1,12 @@
 //! Does the gate give permits for allows only, remember what it may, and change policies in flight?
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use agentbus::{
     domain::{Approval, Reason, RuleKind},
-    policy::{Decision, Gate, PolicyEngine, cache, reads::Fields, rego::RegoEngine, sources::PolicySources},
+    policy::{
+        Decision, Event, Gate, PolicyEngine, cache, reads::Fields, rego::RegoEngine, sources::PolicySources,
+    },
 };
 use rand::{SeedableRng, rngs::StdRng};
 use std::collections::HashMap;
@@ -12,7 +14,7 @@ use std::collections::HashMap;
 use super::{
     load,
     question::{Owned, random},
-    with_modules,
+    watched, with_modules,
 };
 
 fn gate(sources: &PolicySources) -> Gate {
@@ -30,7 +32,7 @@ fn question(allowed: bool) -> Owned {
 
 #[tokio::test]
 async fn an_allow_gives_a_permit_and_a_deny_says_why() {
-    let gate = gate(&PolicySources::shipped());
+    let (gate, seen) = watched(gate(&PolicySources::shipped()));
     let allowed = question(true);
     let permit = gate.decide(&allowed.ask()).await.unwrap();
     assert_eq!(permit.recipient(), &allowed.recipient.id);
@@ -40,12 +42,12 @@ async fn an_allow_gives_a_permit_and_a_deny_says_why() {
     let rejection = gate.decide(&question(false).ask()).await.unwrap_err();
     assert_eq!(rejection.reason, Reason::PolicyDenied);
     assert!(rejection.detail.starts_with("denied by policy: "), "{}", rejection.detail);
-    assert_eq!(gate.counters().denied.load(Ordering::Relaxed), 1);
+    assert_eq!(seen.count(Event::Denied), 1);
 }
 
 #[tokio::test]
 async fn a_second_equal_question_is_answered_from_the_cache_whatever_its_content() {
-    let gate = gate(&PolicySources::shipped());
+    let (gate, seen) = watched(gate(&PolicySources::shipped()));
     let mut asked = question(true);
     for n in 0..10 {
         let message = Arc::make_mut(&mut asked.message);
@@ -53,27 +55,27 @@ async fn a_second_equal_question_is_answered_from_the_cache_whatever_its_content
         asked.size += 1;
         gate.decide(&asked.ask()).await.unwrap();
     }
-    assert_eq!(gate.counters().hits.load(Ordering::Relaxed), 9);
-    assert_eq!(gate.counters().misses.load(Ordering::Relaxed), 1);
+    assert_eq!(seen.count(Event::Hit), 9);
+    assert_eq!(seen.count(Event::Miss), 1);
 }
 
 #[tokio::test]
 async fn a_policy_that_uses_time_is_never_cached() {
     let own = "package agentbus.modules.own\nallow if time.now_ns() > 0\n";
-    let gate = gate(&with_modules(&[("own.rego", own)]));
+    let (gate, seen) = watched(gate(&with_modules(&[("own.rego", own)])));
     let asked = question(true);
     for _ in 0..3 {
         gate.decide(&asked.ask()).await.unwrap();
     }
-    assert_eq!(gate.counters().hits.load(Ordering::Relaxed), 0);
-    assert_eq!(gate.counters().uncached.load(Ordering::Relaxed), 3);
+    assert_eq!(seen.count(Event::Hit), 0);
+    assert_eq!(seen.count(Event::Uncached), 3);
 }
 
 #[tokio::test]
 async fn an_answer_about_an_approval_is_neither_remembered_nor_taken_from_memory() {
     let own =
         "package agentbus.modules.own\nallow if not input.approval\nallow if input.approval.escalated\n";
-    let gate = gate(&with_modules(&[("own.rego", own)]));
+    let (gate, seen) = watched(gate(&with_modules(&[("own.rego", own)])));
     let mut asked = question(true);
     asked.approval = None;
     gate.decide(&asked.ask()).await.unwrap();
@@ -88,9 +90,8 @@ async fn an_answer_about_an_approval_is_neither_remembered_nor_taken_from_memory
     }
     asked.approval = None;
     gate.decide(&asked.ask()).await.unwrap();
-    let counters = gate.counters();
-    assert_eq!(counters.uncached.load(Ordering::Relaxed), 3);
-    assert_eq!((counters.misses.load(Ordering::Relaxed), counters.hits.load(Ordering::Relaxed)), (1, 1));
+    assert_eq!(seen.count(Event::Uncached), 3);
+    assert_eq!((seen.count(Event::Miss), seen.count(Event::Hit)), (1, 1));
 }
 
 #[tokio::test]
@@ -113,7 +114,7 @@ async fn a_policy_that_fails_is_not_cached_and_tells_the_sender_nothing_inside()
     // The sample fails already, so the node would not start with it.
     assert!(RegoEngine::load(&with_modules(&[("own.rego", &own)])).is_err());
     let own = "package agentbus.modules.own\nallow if input.sender.id == \"sample-sender\"\nallow if 1 / count(input.message.tools) > 0\n";
-    let gate = gate(&with_modules(&[("own.rego", own)]));
+    let (gate, seen) = watched(gate(&with_modules(&[("own.rego", own)])));
     let mut asked = question(true);
     Arc::make_mut(&mut asked.message).tools.clear();
     for _ in 0..2 {
@@ -121,9 +122,9 @@ async fn a_policy_that_fails_is_not_cached_and_tells_the_sender_nothing_inside()
         assert_eq!(rejection.reason, Reason::PolicyFailed);
         assert_eq!(rejection.detail, "a rule of the policy cannot be evaluated for this message");
     }
-    assert_eq!(gate.counters().failed.load(Ordering::Relaxed), 2);
-    assert_eq!(gate.counters().unavailable.load(Ordering::Relaxed), 0);
-    assert_eq!(gate.counters().hits.load(Ordering::Relaxed), 0);
+    assert_eq!(seen.count(Event::Failed), 2);
+    assert_eq!(seen.count(Event::Unavailable), 0);
+    assert_eq!(seen.count(Event::Hit), 0);
 }
 
 #[test]

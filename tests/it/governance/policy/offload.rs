@@ -8,14 +8,14 @@ use std::sync::{
 use agentbus::{
     cpu::{Cpu, CpuSettings},
     domain::{Reason, Value},
-    policy::{Gate, OffRuntime, sources::PolicySources},
+    policy::{Event, Gate, OffRuntime, sources::PolicySources},
 };
 use futures_util::FutureExt as _;
 
 use super::{
     load,
     question::{Owned, random},
-    with_modules,
+    watched, with_modules,
 };
 
 /// Runs until it is stopped, on a content that says so.
@@ -77,7 +77,8 @@ async fn others_go_on_while_a_rule_of_the_operators_runs() {
 /// these have a thread of their own is shown in `src/cpu/tests.rs`, without a clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_tenants_runaways_are_refused_and_another_tenants_questions_are_answered() {
-    let gate = Arc::new(node(&with_modules(&[("own.rego", RUNAWAY)])));
+    let (gate, seen) = watched(node(&with_modules(&[("own.rego", RUNAWAY)])));
+    let gate = Arc::new(gate);
     let crowd: Vec<_> = (0..12)
         .map(|number| {
             let gate = Arc::clone(&gate);
@@ -86,7 +87,7 @@ async fn one_tenants_runaways_are_refused_and_another_tenants_questions_are_answ
             )
         })
         .collect();
-    while gate.counters().misses.load(Ordering::SeqCst) < 12 {
+    while seen.count(Event::Miss) < 12 {
         tokio::task::yield_now().await;
     }
     for _ in 0..50 {
@@ -123,14 +124,14 @@ async fn an_answer_about_a_large_content_that_is_read_is_not_remembered() {
     for (sources, remembered) in
         [(with_modules(&[("own.rego", RUNAWAY)]), false), (PolicySources::shipped(), true)]
     {
-        let gate = node(&sources);
+        let (gate, seen) = watched(node(&sources));
         let mut asked = allowed("acme");
         asked.size = 17 * 1024;
         for _ in 0..2 {
             gate.decide(&asked.ask()).await.unwrap();
         }
-        assert_eq!(gate.counters().hits.load(Ordering::SeqCst), usize::from(remembered) as u64);
-        assert_eq!(gate.counters().uncached.load(Ordering::SeqCst), if remembered { 0 } else { 2 });
+        assert_eq!(seen.count(Event::Hit), usize::from(remembered));
+        assert_eq!(seen.count(Event::Uncached), if remembered { 0 } else { 2 });
     }
 }
 
@@ -138,9 +139,10 @@ async fn an_answer_about_a_large_content_that_is_read_is_not_remembered() {
 async fn what_finds_no_thread_is_unavailable_and_may_be_asked_again() {
     let cpu = Arc::new(Cpu::start(CpuSettings { threads: 1, queue: 1 }, Arc::new(())).unwrap());
     assert!(cpu.close(std::time::Duration::from_secs(10)).await);
-    let gate = Gate::new(Arc::new(OffRuntime::new(load(&with_modules(&[("own.rego", RUNAWAY)])), cpu)));
+    let (gate, seen) =
+        watched(Gate::new(Arc::new(OffRuntime::new(load(&with_modules(&[("own.rego", RUNAWAY)])), cpu))));
     let refused = gate.decide(&allowed("acme").ask()).await.unwrap_err();
     assert_eq!((refused.reason, refused.reason.retryable()), (Reason::PolicyUnavailable, true));
     assert!(refused.retry_after.is_some());
-    assert_eq!(gate.counters().unavailable.load(Ordering::SeqCst), 1);
+    assert_eq!(seen.count(Event::Unavailable), 1);
 }

@@ -88,6 +88,15 @@ impl Receipts {
         self.0.lock().unwrap().len()
     }
 
+    /// Waits until so many more have come: there is traffic.
+    pub(super) async fn more(&self, messages: usize) {
+        let (before, started) = (self.count(), Instant::now());
+        while self.count() < before + messages {
+            assert!(started.elapsed() < super::SOON, "{} of {messages} came", self.count() - before);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn all(&self) -> Vec<Seen> {
         self.0.lock().unwrap().clone()
     }

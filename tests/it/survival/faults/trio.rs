@@ -189,7 +189,7 @@ async fn a_node_goes_on_with_the_others_when_the_one_server_it_was_told_of_is_ki
     let mut trio = Trio::start().await;
     for stall in [false, true] {
         let (load, before) = (trio.load(), trio.reconnects().await);
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        trio.receipts.more(20).await;
         let child = trio.servers.server_mut(TOLD).child_mut();
         if stall {
             child.pause();
@@ -214,7 +214,7 @@ async fn a_node_goes_on_with_the_others_when_the_one_server_it_was_told_of_is_ki
 async fn a_node_serves_again_when_the_whole_cluster_was_restarted() {
     let mut trio = Trio::start().await;
     let load = trio.load();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    trio.receipts.more(20).await;
     trio.servers.restart().await;
     trio.serving().await;
     trio.balances(load).await;

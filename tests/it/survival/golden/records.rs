@@ -3,7 +3,10 @@
 use std::{borrow::Cow, collections::BTreeSet, fs};
 
 use agentbus::{
-    audit::{self, Body, Decision, Facts, Link, Party, Record, Threshold, Vote},
+    audit::{
+        self, Act, Body, Change, DeadLetter, Decision, Facts, Link, Party, Record, Registration, Threshold,
+        Vote,
+    },
     domain::{ConstitutionHash, DeliberationId, MessageType, TenantId},
 };
 
@@ -91,6 +94,38 @@ fn threshold() -> Threshold<'static> {
     Threshold { deliberation, from: 0.8, to: 0.75, reason }
 }
 
+fn registration() -> Registration<'static> {
+    let capabilities = ["sort", "sum"].iter().map(|it| it.parse().unwrap()).collect();
+    Registration {
+        agent: Cow::Owned(agent("worker")),
+        change: Change::Changed,
+        capabilities: Cow::Owned(capabilities),
+        changes: 3,
+    }
+}
+
+/// The least that a registration says.
+fn left() -> Registration<'static> {
+    Registration { change: Change::Left, capabilities: Cow::default(), changes: 1, ..registration() }
+}
+
+fn dead_letter() -> DeadLetter<'static> {
+    DeadLetter {
+        sender: Some(Cow::Owned(agent("planner"))),
+        message: Some(Cow::Owned("m-1".parse().unwrap())),
+        digest: Some(DIGEST),
+        act: Act::Resubmit,
+        reason: Cow::Borrowed("no_capable_agent"),
+        by: Cow::Borrowed("operator"),
+        login: Some(Cow::Borrowed("ada")),
+    }
+}
+
+/// Nobody could read whose it is.
+fn nobodys() -> DeadLetter<'static> {
+    DeadLetter { sender: None, message: None, digest: None, act: Act::Discard, login: None, ..dead_letter() }
+}
+
 fn deliberation() -> DeliberationId {
     "0123456789abcdef01234567".parse().unwrap()
 }
@@ -107,6 +142,10 @@ fn records_are_written_and_read_as_ever_in_either_encoding() {
         ("record2-unreadable", record(Body::Verdict(unreadable()))),
         ("record2-vote", record(Body::Vote(vote()))),
         ("record2-threshold", record(Body::Threshold(threshold()))),
+        ("record2-registration", record(Body::Registration(registration()))),
+        ("record2-left", record(Body::Registration(left()))),
+        ("record2-dead-letter", record(Body::DeadLetter(dead_letter()))),
+        ("record2-dead-letter-least", record(Body::DeadLetter(nobodys()))),
         ("record2-batch", linked),
     ] {
         for (encoding, ending) in BOTH {
@@ -174,9 +213,9 @@ fn what_a_broadcast_saw_takes_a_few_kilobytes_of_its_record_and_says_how_many_th
 fn the_examples_in_the_docs_are_the_bytes_that_are_written() {
     let docs = fs::read_to_string(crate::support::root().join("docs/records.md")).unwrap();
     let shown: Vec<&str> = docs.lines().filter(|line| line.starts_with("{\"schema\"")).collect();
-    for kind in ["intent", "verdict", "vote", "threshold", "batch"] {
+    for kind in ["intent", "verdict", "vote", "threshold", "registration", "dead-letter", "batch"] {
         let form = String::from_utf8(read(&format!("record2-{kind}.json"))).unwrap();
         assert!(shown.contains(&form.as_str()), "docs/records.md does not show {form}");
     }
-    assert_eq!(shown.len(), 5, "each example is one of the committed forms");
+    assert_eq!(shown.len(), 7, "each example is one of the committed forms");
 }

@@ -47,11 +47,15 @@ async fn heartbeats_do_not_empty_the_cache() {
     there.register(&acme, &record("writer", &["nlp"]), 100).await.unwrap();
     eventually(async || here.agent(&acme, &agent("writer")).await.unwrap().is_some()).await;
     let list = here.holders(&acme, &capability("nlp")).await.unwrap();
+    let globex = tenant("globex");
+    assert!(here.agent(&globex, &agent("last")).await.unwrap().is_none());
     for _ in 0..20 {
         assert!(there.heartbeat(&acme, &agent("writer")).await.unwrap());
         there.register(&acme, &record("writer", &["nlp"]), 100).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Changes are heard in order: of this one here means of all before it, too.
+    there.register(&globex, &record("last", &[]), 100).await.unwrap();
+    eventually(async || here.agent(&globex, &agent("last")).await.unwrap().is_some()).await;
     let again = here.holders(&acme, &capability("nlp")).await.unwrap();
     assert!(Arc::ptr_eq(&list, &again), "the list was read again");
 }
@@ -157,7 +161,7 @@ async fn an_agent_that_expires_is_gone_from_the_cache_within_its_time_to_live() 
     let cached = CachedRegistry::with(store, CacheLimits::default(), clock);
     let acme = tenant("acme");
     let answer = cached.register(&acme, &record("writer", &["nlp"]), 9).await.unwrap();
-    assert_eq!(answer, Registration::Registered { ttl: lifetimes.agent });
+    assert!(matches!(answer, Registration::Registered { .. }));
     assert_eq!(cached.holders(&acme, &capability("nlp")).await.unwrap().len(), 1);
     time.advance(lifetimes.agent - Duration::from_secs(1));
     assert_eq!(cached.holders(&acme, &capability("nlp")).await.unwrap().len(), 1);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agentbus::state::{
-    Claim, Clock, Idempotency, ManualClock, MemoryStore, Registration, Registry, StoreError, Tracked,
+    Before, Claim, Clock, Idempotency, ManualClock, MemoryStore, Registration, Registry, StoreError, Tracked,
     VERDICT_BYTES_MAX,
 };
 
@@ -85,7 +85,7 @@ async fn members_are_those_that_registered(store: &dyn Registry) {
     assert_eq!(store.agent(&acme, &agent("writer")).await.unwrap(), None);
     assert!(!store.unregister(&acme, &agent("writer")).await.unwrap());
 
-    let registered = Registration::Registered { ttl: LIFETIMES.agent };
+    let registered = Registration::Registered { ttl: LIFETIMES.agent, before: Before::Nothing };
     let writer = record("writer", &["nlp", "sql:read"]);
     assert_eq!(store.register(&acme, &writer, 10).await.unwrap(), registered);
     assert_eq!(store.register(&acme, &record("editor", &["nlp"]), 10).await.unwrap(), registered);
@@ -108,7 +108,10 @@ async fn members_are_those_that_registered(store: &dyn Registry) {
         encoding: Some(agentbus::domain::Encoding::Json),
         ..record("writer", &["sql:read", "new"])
     };
-    store.register(&acme, &writer, 10).await.unwrap();
+    for before in [Before::Other, Before::Same] {
+        let answer = store.register(&acme, &writer, 10).await.unwrap();
+        assert_eq!(answer, Registration::Registered { ttl: LIFETIMES.agent, before });
+    }
     assert_eq!(store.agent(&acme, &agent("writer")).await.unwrap().as_deref(), Some(&writer));
     assert_eq!(*store.holders(&acme, &nlp).await.unwrap(), [agent("editor")]);
     assert_eq!(*store.holders(&acme, &capability("new")).await.unwrap(), [agent("writer")]);

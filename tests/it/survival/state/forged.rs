@@ -199,9 +199,10 @@ async fn members_that_are_no_agents_fill_no_tenant_for_good() {
     }
     // The quota counts agents: each try makes room.
     let mut tries = 0;
-    while node.store.register(&acme, &record("editor", &[]), 9).await.unwrap()
-        != (Registration::Registered { ttl: Duration::from_secs(30) })
-    {
+    while !matches!(
+        node.store.register(&acme, &record("editor", &[]), 9).await.unwrap(),
+        Registration::Registered { .. }
+    ) {
         tries += 1;
         assert!(tries < 9, "it does not end");
     }

@@ -1,0 +1,92 @@
+//! What an agent is promised of the registry, without a server.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::{
+    audit::{self, Body},
+    domain::{TenantLimits, Timestamp},
+    lanes::{AdmissionLimits, LiveTransport},
+    review::testing::{One, Records},
+    state::{Lifetimes, MemoryStore},
+};
+
+fn agents(tenant: &Arc<Tenant>) -> (Agents, Arc<Records>) {
+    let records = Arc::new(Records::default());
+    let live = Arc::clone(&records) as Arc<dyn LiveTransport>;
+    let metrics = Arc::new(Metrics::new("node-1"));
+    let registrations = Registrations::new(live, metrics, "node-1", || Timestamp(7));
+    let agents = Agents {
+        registrations: Arc::new(registrations),
+        registry: Arc::new(MemoryStore::new(Lifetimes::default())),
+        tenants: Arc::new(One(Arc::clone(tenant))),
+        admission: Arc::new(Admission::new(AdmissionLimits { in_flight: 8, in_flight_per_tenant: 8 })),
+        metrics: Arc::new(Metrics::new("node-1")),
+        limits: wire::Limits::default(),
+        ttl: Duration::from_secs(30),
+        deadline: Duration::from_secs(1),
+    };
+    (agents, records)
+}
+
+fn tenant() -> Arc<Tenant> {
+    Arc::new(Tenant {
+        id: "acme".parse().unwrap(),
+        labels: Default::default(),
+        limits: TenantLimits::default(),
+        agents: Default::default(),
+        deliberation: Default::default(),
+    })
+}
+
+#[tokio::test]
+async fn who_registers_is_found_until_it_leaves_and_nobody_does_it_for_another() {
+    let tenant = tenant();
+    let (agents, _) = agents(&tenant);
+    let worker: AgentId = "worker".parse().unwrap();
+    let other: AgentId = "other".parse().unwrap();
+    let asked = wire::decode_register(br#"{"capabilities":["add"]}"#, &agents.limits).unwrap().request;
+    assert!(matches!(agents.register(&tenant, &worker, asked).await, Ok(RegistryReply::Live { .. })));
+    let adders = || FindRequest { capability: Some("add".parse().unwrap()), agent: None };
+    let found = async || match agents.find(&tenant, adders()).await.unwrap() {
+        RegistryReply::Found { agents, .. } => agents.into_iter().map(|it| it.id).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(found().await.as_slice(), std::slice::from_ref(&worker));
+    let refused = agents.unregister(&tenant, &other, Some(&worker)).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::NotOwner);
+    assert!(agents.heartbeat(&tenant, &worker, None).await.is_ok());
+    assert!(agents.unregister(&tenant, &worker, None).await.is_ok());
+    assert!(found().await.is_empty());
+    assert_eq!(agents.heartbeat(&tenant, &worker, None).await.unwrap_err().reason, Reason::NotRegistered);
+}
+
+#[tokio::test]
+async fn what_changes_the_registry_is_recorded_and_what_changes_nothing_is_not() {
+    let tenant = tenant();
+    let (agents, records) = agents(&tenant);
+    let (worker, other): (AgentId, AgentId) = ("worker".parse().unwrap(), "other".parse().unwrap());
+    let register = async |agent: &AgentId, body: &[u8]| {
+        let asked = wire::decode_register(body, &agents.limits).unwrap().request;
+        agents.register(&tenant, agent, asked).await.unwrap();
+        agents.registrations.flush();
+    };
+    register(&worker, br#"{"capabilities":["add"]}"#).await;
+    register(&worker, br#"{"capabilities":["add"]}"#).await;
+    agents.heartbeat(&tenant, &worker, None).await.unwrap();
+    agents.unregister(&tenant, &other, Some(&worker)).await.unwrap_err();
+    agents.unregister(&tenant, &other, None).await.unwrap_err();
+    register(&worker, br#"{"capabilities":["add","sum"]}"#).await;
+    agents.unregister(&tenant, &worker, None).await.unwrap();
+    agents.registrations.flush();
+    let told: Vec<_> = records
+        .0
+        .lock()
+        .iter()
+        .map(|entry| match audit::decode(entry.payload()).unwrap().body {
+            Body::Registration(it) => (it.change, it.capabilities.len(), it.changes),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [(Change::Registered, 1, 1), (Change::Changed, 2, 1), (Change::Left, 0, 1)]);
+}

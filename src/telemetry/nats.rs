@@ -1,0 +1,93 @@
+//! What happens on the connections to NATS.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Counted by `nats`, where it happens.
+#[derive(Debug, Default)]
+pub struct NatsMetrics {
+    connected: Gauge<i64, AtomicI64>,
+    reconnects: Counter,
+    slow_consumer: Counter,
+    headers_unreadable: Counter,
+    malformed: Counter,
+    panics: Counter,
+    unanswered: Counter,
+    records_unconfirmed: Gauge<i64, AtomicI64>,
+}
+
+impl NatsMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("nats_connected", "1 while connected to NATS", self.connected.clone());
+        registry.register("nats_reconnects", "Connections to NATS after the first", self.reconnects.clone());
+        registry.register(
+            "nats_slow_consumer",
+            "Times the client dropped messages because the node did not keep up",
+            self.slow_consumer.clone(),
+        );
+        registry.register(
+            "headers_unreadable",
+            "Requests whose headers are not well-formed and count as absent",
+            self.headers_unreadable.clone(),
+        );
+        registry.register(
+            "requests_malformed",
+            "Requests that were dropped: on a subject that no agent has, or a verdict sent to the bus",
+            self.malformed.clone(),
+        );
+        registry.register("request_panics", "Requests that the program failed on", self.panics.clone());
+        registry.register(
+            "requests_unanswered",
+            "Requests that found no room, not even for an answer that says so",
+            self.unanswered.clone(),
+        );
+        registry.register(
+            "records_unconfirmed",
+            "Batches of decision records that JetStream has not confirmed",
+            self.records_unconfirmed.clone(),
+        );
+    }
+
+    /// The connection for requests is there, again if it was not the first.
+    pub fn connected(&self) {
+        if self.connected.set(1) == 0 {
+            self.reconnects.inc();
+        }
+    }
+
+    pub fn disconnected(&self) {
+        self.connected.set(0);
+    }
+
+    /// The client library dropped messages.
+    pub fn slow_consumer(&self) {
+        self.slow_consumer.inc();
+    }
+
+    pub fn headers_unreadable(&self) {
+        self.headers_unreadable.inc();
+    }
+
+    /// A request is dropped: nobody can have asked so.
+    pub fn malformed(&self) {
+        self.malformed.inc();
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// A request gets no answer.
+    pub fn unanswered(&self) {
+        self.unanswered.inc();
+    }
+
+    /// So many batches of records wait for JetStream.
+    pub fn records_unconfirmed(&self, batches: usize) {
+        self.records_unconfirmed.set(i64::try_from(batches).unwrap_or(i64::MAX));
+    }
+}
