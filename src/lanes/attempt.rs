@@ -2,8 +2,12 @@
 //!
 //! The envelope of every lane, written once: [`Attempt::begin`], [`Envelope::run`], [`Attempt::finish`].
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::{
@@ -17,7 +21,7 @@ use super::{
 };
 use crate::{
     audit,
-    domain::{AgentId, Reach, Reason, Timestamp, Verb, Verdict},
+    domain::{AgentId, Message, Reach, Reason, Timestamp, Verb, Verdict},
     governance::Admitted,
     impact::Observation,
     rejection::Rejection,
@@ -36,6 +40,10 @@ pub(super) struct Attempt<'a> {
     /// [`super::Evidence::last`], as far as it is known.
     pub stored_last: u64,
     pub sender: Counting,
+    /// Of a question or an answer, when it is of no use any more.
+    useful_until: Option<Instant>,
+    /// When its sender is told that it timed out.
+    deadline: watch::Sender<Instant>,
     journal: Journal,
     slot: Option<Slot>,
 }
@@ -51,7 +59,8 @@ pub(super) struct Counting {
 
 /// How long governing may take, and where what is logged meanwhile belongs.
 pub(super) struct Envelope {
-    within: Duration,
+    received: Instant,
+    deadline: watch::Receiver<Instant>,
     span: tracing::Span,
 }
 
@@ -61,8 +70,8 @@ impl Envelope {
         self,
         governing: impl Future<Output = Result<T, Rejection>>,
     ) -> Result<T, Rejection> {
-        let within = self.within;
-        self.run_or(governing, || timed_out(within)).await
+        let (received, deadline) = (self.received, self.deadline.clone());
+        self.run_or(governing, || timed_out(*deadline.borrow() - received)).await
     }
 
     /// The same, for which it says itself what it means to be late.
@@ -71,15 +80,29 @@ impl Envelope {
         governing: impl Future<Output = Result<T, Rejection>>,
         late: impl FnOnce() -> Rejection,
     ) -> Result<T, Rejection> {
-        let governed = tokio::time::timeout(self.within, governing.instrument(self.span)).await;
-        governed.unwrap_or_else(|_| Err(late()))
+        tokio::select! {
+            biased;
+            governed = governing.instrument(self.span) => governed,
+            () = passed(self.deadline) => Err(late()),
+        }
+    }
+}
+
+/// Waits for the deadline, wherever it is moved meanwhile.
+async fn passed(mut deadline: watch::Receiver<Instant>) {
+    loop {
+        let until = *deadline.borrow_and_update();
+        match tokio::time::timeout_at(until.into(), deadline.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
     }
 }
 
 impl<'a> Attempt<'a> {
     pub(super) fn begin(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
         let received = request.received;
-        let at = Moment { received, deadline: received + within, now: (lanes.clock)() };
+        let at = Moment { received, now: (lanes.clock)() };
         Self {
             lanes,
             request,
@@ -89,6 +112,8 @@ impl<'a> Attempt<'a> {
             claim: None,
             stored_last: 0,
             sender: Counting::default(),
+            useful_until: None,
+            deadline: watch::Sender::new(received + within),
             journal: Journal::default(),
             slot: None,
         }
@@ -101,7 +126,30 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn envelope(&self) -> Envelope {
-        Envelope { within: self.at.deadline - self.at.received, span: self.span() }
+        Envelope { received: self.at.received, deadline: self.deadline.subscribe(), span: self.span() }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        *self.deadline.borrow()
+    }
+
+    /// Moves the deadline: that long from now.
+    pub(super) fn due_in(&self, within: Duration) {
+        self.deadline.send_replace(Instant::now() + within);
+    }
+
+    /// It is of no use after `most`, nor when it has expired. Until when it is.
+    pub(super) fn useful(&mut self, message: &Message, most: Instant) -> Instant {
+        let most = most.saturating_duration_since(self.at.received);
+        let left = message.expires_at.map(|at| Duration::from_millis(at.0.saturating_sub(self.now().0)));
+        let until = self.at.received + left.map_or(most, |left| left.min(most));
+        self.useful_until = Some(until);
+        until
+    }
+
+    /// How long a question or an answer is of use yet.
+    pub(super) fn useful_for(&self) -> Option<Duration> {
+        Some(self.useful_until?.saturating_duration_since(Instant::now()))
     }
 
     /// The tenant is known and within its limits.
