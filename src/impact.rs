@@ -229,6 +229,31 @@ impl Assessor {
         (need, patience): (Need, Patience),
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
+        let assessed = match patience {
+            // In no hurry only if it must: most are read at once.
+            Patience::Within(_) => {
+                match self.try_to(message, tenant, past, (need, Patience::RoundTrip), now).await {
+                    Err(Unassessed { why, .. }) if why.is_for_its_length() => {
+                        self.try_to(message, tenant, past, (need, patience), now).await
+                    }
+                    assessed => assessed,
+                }
+            }
+            Patience::RoundTrip | Patience::Lane => {
+                self.try_to(message, tenant, past, (need, patience), now).await
+            }
+        };
+        assessed.inspect_err(|unassessed| self.meter.see(Event::Unscored { why: unassessed.why.word() }))
+    }
+
+    async fn try_to(
+        &self,
+        message: &Arc<Message>,
+        tenant: &Tenant,
+        past: Past,
+        (need, patience): (Need, Patience),
+        now: Timestamp,
+    ) -> Result<Impact, Unassessed> {
         let weights = tenant.limits.weights.unwrap_or(self.weights);
         let lift_max = tenant.limits.report_lift_max.unwrap_or(self.report_lift_max);
         let threshold = tenant.limits.deliberation_threshold;
@@ -244,6 +269,7 @@ impl Assessor {
         let [brief, long] = self.deadlines;
         let (readers, limit) = match patience {
             Patience::RoundTrip => (&self.readers, brief),
+            Patience::Within(limit) => (&self.slow_readers, limit.min(long)),
             Patience::Lane => (&self.slow_readers, long),
         };
         let looked = if is_light(message) { Ok(look()) } else { readers.read(message, limit, look).await };
@@ -252,7 +278,7 @@ impl Assessor {
             let [low, high] = Others::unread(message, past.messages, now);
             let bounds = |others| Sum::new(&weights, others, message.priority, past.mean, lift_max).bounds();
             let bounds = Bounds { low: bounds(&low).low, high: bounds(&high).high };
-            self.unassessed(&*own, bounds, &high, why)
+            unassessed(&*own, bounds, &high, why)
         })?;
         let bounds = sum.bounds();
         let Some(words) = words else {
@@ -265,7 +291,7 @@ impl Assessor {
         };
         let scored = scored.and_then(|(found, model)| Ok((highest([found])?, model)));
         self.note(&scored);
-        let (semantic, model) = scored.map_err(|why| self.unassessed(&*own, bounds, &others, why))?;
+        let (semantic, model) = scored.map_err(|why| unassessed(&*own, bounds, &others, why))?;
         Ok(assessed(&sum, &others, semantic, &model))
     }
 
@@ -288,18 +314,6 @@ impl Assessor {
                 Unscored::TooLong { .. } | Unscored::TooSlow { .. } | Unscored::NoModel | Unscored::Stopping,
             ) => {}
         }
-    }
-
-    fn unassessed(
-        &self,
-        scorer: &dyn SemanticScorer,
-        bounds: Bounds,
-        others: &Others,
-        why: Unscored,
-    ) -> Unassessed {
-        self.meter.see(Event::Unscored { why: why.word() });
-        let impact = unread(bounds, others, scorer.name().to_owned(), Some(&why));
-        Unassessed { why, impact: Box::new(impact) }
     }
 
     /// Counts a message whose verdict no words could change, and has a few of them scored in the
@@ -351,6 +365,11 @@ fn assessed(sum: &Sum, others: &Others, semantic: Semantic, model: &str) -> Impa
         model: model.to_owned(),
         unscored: None,
     }
+}
+
+fn unassessed(scorer: &dyn SemanticScorer, bounds: Bounds, others: &Others, why: Unscored) -> Unassessed {
+    let impact = unread(bounds, others, scorer.name().to_owned(), Some(&why));
+    Unassessed { why, impact: Box::new(impact) }
 }
 
 /// What is known of a message whose words were not read.

@@ -125,7 +125,8 @@ pub(super) struct SendArgs {
     no_wait: bool,
     /// How long to wait for the outcome of what is stored or parked, such as 10m
     ///
-    /// If nothing is said: 30 s with --durable, and not for reviewers.
+    /// If nothing is said: 30 s for what is stored, as with --durable or too long to be read at once, and not for
+    /// reviewers.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Way")]
     wait: Option<Duration>,
 
@@ -145,9 +146,9 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let client = args.identity.connect().await?;
     let who = &args.identity.who;
     // Before it is sent, so that no outcome comes too early to be heard.
-    let mut outcomes = match args.durable || args.wait.is_some() {
-        true => Some(client.nats().subscribe(format!("agent.{}.outcome", who.agent)).await?),
-        false => None,
+    let mut outcomes = match args.no_wait {
+        true => None,
+        false => Some(client.nats().subscribe(format!("agent.{}.outcome", who.agent)).await?),
     };
     let asked = verdict(&args, &client, &draft).await.with_context(|| {
         format!("message {} has no verdict; ask again with --message-id {0}", draft.message_id)
@@ -161,7 +162,8 @@ pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
         say(&readable_answer(&answer, Paint::stdout()))?;
     }
     let wait = match (verdict.status, args.wait) {
-        (Status::Stored, None) if !args.no_wait => Some(OUTCOME_WITHIN),
+        // That of a `send` that is repeated may have come already.
+        (Status::Stored, None) if !args.no_wait && (args.durable || !repeat) => Some(OUTCOME_WITHIN),
         (Status::Stored | Status::Deliberating, wait) => wait,
         _ => None,
     };

@@ -46,16 +46,17 @@ async def main(server, who, seed_file, to, text, constitution="cdd01ef066bc6cf2"
 
     if verdict["reason"] in ("recipient_unknown", "recipient_offline"):
         body = message()  # nobody is there: the bus keeps it
-        print((await call("submit", body))["status"], flush=True)
-        while True:
-            outcome = await outcomes.next_msg(timeout=10)
-            # What does not name this agent is routed here by a stranger; one that judges hears of others' messages.
-            header = (outcome.headers or {}).get
-            to_me = header("Agentbus-Recipient") == agent and header("Agentbus-Sender") == agent
-            if to_me and header("Agentbus-Message-Id") == body["message_id"]:
-                verdict = json.loads(outcome.data)
-                print(f"outcome: {verdict['reason']} ({verdict['code']}): {verdict['detail']}", flush=True)
-                break
+        verdict = await call("submit", body)
+        print(verdict["status"], flush=True)
+    # A send is stored as well if its text is too long to be read while its sender waits.
+    while verdict["status"] == "stored":
+        outcome = await outcomes.next_msg(timeout=30)
+        # What does not name this agent is routed here by a stranger; one that judges hears of others' messages.
+        header = (outcome.headers or {}).get
+        to_me = header("Agentbus-Recipient") == agent and header("Agentbus-Sender") == agent
+        if to_me and header("Agentbus-Message-Id") == body["message_id"]:
+            verdict = json.loads(outcome.data)
+            print(f"outcome: {verdict['reason']} ({verdict['code']}): {verdict['detail']}", flush=True)
     await nc.drain()
     sys.exit(0 if verdict["status"] == "delivered" else 1)
 

@@ -40,21 +40,25 @@ async function call(verb: string, body: object): Promise<any> {
   throw new Error("no answer from the bus; the same message_id can ask again later");
 }
 
-const body = message();
+let body = message();
 let verdict = await call("send", body);
 console.log(`${verdict.status}: ${verdict.reason} (${verdict.code}): ${verdict.detail}`);
 const again = await call("send", body); // only to show it: a repeat is not delivered again
 console.log(`repeat: ${again.decision_id === verdict.decision_id ? "the same verdict" : "judged anew"}`);
 
 if (["recipient_unknown", "recipient_offline"].includes(verdict.reason)) {
-  const kept = message(); // nobody is there: the bus keeps it
-  console.log((await call("submit", kept)).status);
-  setTimeout(() => outcomes.unsubscribe(), 10_000).unref();
+  body = message(); // nobody is there: the bus keeps it
+  verdict = await call("submit", body);
+  console.log(verdict.status);
+}
+// A send is stored as well if its text is too long to be read while its sender waits.
+if (verdict.status === "stored") {
+  setTimeout(() => outcomes.unsubscribe(), 30_000).unref();
   for await (const outcome of outcomes) {
     // What does not name this agent is routed here by a stranger; one that judges hears of others' messages.
     const header = (name: string) => outcome.headers?.get(name);
     if (header("Agentbus-Recipient") !== agent || header("Agentbus-Sender") !== agent) continue;
-    if (header("Agentbus-Message-Id") !== kept.message_id) continue;
+    if (header("Agentbus-Message-Id") !== body.message_id) continue;
     verdict = outcome.json<any>();
     console.log(`outcome: ${verdict.reason} (${verdict.code}): ${verdict.detail}`);
     break;

@@ -78,7 +78,7 @@ impl<'a> Assessed<'a> {
         let threshold = decoded.tenant().limits.deliberation_threshold;
         match impact {
             // Where nobody waits there is time for it.
-            Err(unassessed) if long(&unassessed.why) && purpose.mode == RetryMode::Sender => {
+            Err(unassessed) if unassessed.why.is_for_its_length() && purpose.mode == RetryMode::Sender => {
                 Ok(Route::Queued)
             }
             // Deliberate: an unscored message may be severe.
@@ -99,11 +99,6 @@ impl<'a> Assessed<'a> {
             Ok(_) => Ok(Route::Live),
         }
     }
-}
-
-/// Whether it has no score only because it is read in a round trip.
-fn long(why: &Unscored) -> bool {
-    matches!(why, Unscored::TooLong { .. } | Unscored::TooSlow { .. })
 }
 
 /// Whether it is tried again: what only finds no room, for as long as it does.

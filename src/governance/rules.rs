@@ -83,9 +83,16 @@ impl RetryMode {
         !matches!(self, Self::Sender | Self::Questioner)
     }
 
-    /// How long its score may take.
-    pub fn patience(self) -> Patience {
-        if self.waits() { Patience::RoundTrip } else { Patience::Lane }
+    /// How long its score may take; of a question or an answer, which is of use for so long.
+    pub fn patience(self, useful_for: Option<Duration>) -> Patience {
+        match (self, useful_for) {
+            // It has to be answered as well,
+            (Self::Questioner, Some(left)) => Patience::Within(left / 2),
+            // and that to be handed back.
+            (Self::Asker, Some(left)) => Patience::Within(left / 4 * 3),
+            (Self::Sender | Self::Questioner | Self::Asker, _) => Patience::RoundTrip,
+            (Self::Lane | Self::LastOfLane, _) => Patience::Lane,
+        }
     }
 }
 
@@ -96,4 +103,24 @@ pub enum Precondition {
     Undecided,
     /// No delivery of it is stored: its first verdict was to wait, or it is tried anew by a person.
     Undelivered,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_leaves_half_of_its_time_to_its_answer_and_that_leaves_some_to_be_handed_back() {
+        let left = Some(Duration::from_secs(20));
+        for (mode, useful_for, expected) in [
+            (RetryMode::Questioner, left, Patience::Within(Duration::from_secs(10))),
+            (RetryMode::Asker, left, Patience::Within(Duration::from_secs(15))),
+            (RetryMode::Questioner, None, Patience::RoundTrip),
+            (RetryMode::Sender, left, Patience::RoundTrip),
+            (RetryMode::Lane, left, Patience::Lane),
+            (RetryMode::LastOfLane, None, Patience::Lane),
+        ] {
+            assert_eq!(mode.patience(useful_for), expected, "{mode:?}");
+        }
+    }
 }

@@ -137,7 +137,7 @@ impl Pool {
         owner: Owner,
         patience: Patience,
     ) -> Result<Semantic, Unscored> {
-        let limit = self.room(patience).deadline;
+        let limit = patience.room(self.brief, self.long).deadline;
         let (reply, answer) = oneshot::channel();
         let owner = long::is_long(&texts).then_some(owner);
         let (deadline, heavy) = self.submit(texts, owner, patience, Answer::Reply(reply))?;
@@ -177,13 +177,6 @@ impl Pool {
         tokio::time::timeout(limit, ended).await.is_ok()
     }
 
-    fn room(&self, patience: Patience) -> Room {
-        match patience {
-            Patience::RoundTrip => self.brief,
-            Patience::Lane => self.long,
-        }
-    }
-
     fn submit(
         &self,
         texts: Vec<String>,
@@ -192,7 +185,7 @@ impl Pool {
         answer: Answer,
     ) -> Result<(Instant, Arc<AtomicBool>), Unscored> {
         let enqueued = Instant::now();
-        let Room { windows: windows_max, deadline } = self.room(patience);
+        let Room { windows: windows_max, deadline } = patience.room(self.brief, self.long);
         let deadline = enqueued + deadline;
         let heavy = Arc::new(AtomicBool::new(false));
         let span = tracing::Span::current();

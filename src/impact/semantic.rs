@@ -86,7 +86,9 @@ impl SemanticScorer for ModelScorer {
     fn read(&self, message: &Message, patience: Patience) -> Result<Words, Unscored> {
         let (max, read) = match patience {
             Patience::RoundTrip => (self.windows_max, passages(message, self.windows_max)),
-            Patience::Lane => (self.long_windows_max, long_passages(message, self.long_windows_max)),
+            Patience::Within(_) | Patience::Lane => {
+                (self.long_windows_max, long_passages(message, self.long_windows_max))
+            }
         };
         let Passages { content, around } =
             read.map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })?;

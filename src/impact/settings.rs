@@ -54,6 +54,8 @@ pub struct Settings {
 pub enum Patience {
     /// A sender, for its verdict.
     RoundTrip,
+    /// Who asks or is asked, so long at most: what is too long for a round trip is read as where nobody waits.
+    Within(Duration),
     /// Nobody: what is governed by itself takes the time that its text needs.
     Lane,
 }
@@ -69,12 +71,22 @@ pub struct Room {
 
 impl Settings {
     pub fn room(&self, patience: Patience) -> Room {
-        match patience {
-            Patience::RoundTrip => Room { windows: self.windows_max, deadline: self.deadline },
-            Patience::Lane => Room {
-                windows: self.long_windows_max.max(self.windows_max),
-                deadline: self.long_deadline.max(self.deadline),
-            },
+        let brief = Room { windows: self.windows_max, deadline: self.deadline };
+        let long = Room {
+            windows: self.long_windows_max.max(self.windows_max),
+            deadline: self.long_deadline.max(self.deadline),
+        };
+        patience.room(brief, long)
+    }
+}
+
+impl Patience {
+    /// Which room it has, of that of a round trip and that of the durable lane.
+    pub(super) fn room(self, brief: Room, long: Room) -> Room {
+        match self {
+            Patience::RoundTrip => brief,
+            Patience::Within(limit) => Room { deadline: limit.min(long.deadline), ..long },
+            Patience::Lane => long,
         }
     }
 }

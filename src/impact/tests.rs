@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use super::{weights::LIFT_FROM, *};
 use crate::domain::{Adaptive, BroadcastFilter, MessageType, Priority, Recipient, Value};
 
+mod patience;
+
 /// 2026-01-01 12:00 UTC, an ordinary hour.
 const NOON: Timestamp = Timestamp(1_767_268_800_000);
 

@@ -61,6 +61,11 @@ impl Unscored {
     pub const WORDS: &[&str] =
         &["timed_out", "busy", "too_long", "too_slow", "out_of_range", "failed", "no_model", "stopping"];
 
+    /// Whether more time would help, and nothing else is wrong.
+    pub fn is_for_its_length(&self) -> bool {
+        matches!(self, Unscored::TooLong { .. } | Unscored::TooSlow { .. })
+    }
+
     /// A stable word, in verdicts and as a label.
     pub fn word(&self) -> &'static str {
         match self {

@@ -50,6 +50,7 @@ impl Attempt<'_> {
         let admitted = self.admit_when_there_is_room().await?;
         let decoded = self.decode(admitted).await?;
         fits(decoded.message(), expected)?;
+        self.useful(decoded.message(), expected.until);
         let plan = self.judge_until_clear(&decoded).await;
         if let Some(earlier) = self.claim(&decoded, &plan).await? {
             return Ok((earlier, None));

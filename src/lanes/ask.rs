@@ -20,7 +20,7 @@ use super::{
     request::{Answer, Request},
 };
 use crate::{
-    domain::{Message, Reason, Recipient, Status, Verb, Verdict},
+    domain::{Reason, Recipient, Status, Verb, Verdict},
     governance::{Decoded, Effect, Plan, Purpose, RetryMode},
     rejection::Rejection,
 };
@@ -82,7 +82,8 @@ impl Attempt<'_> {
     async fn ask(&mut self) -> Result<(Outcome, Option<(Open, Instant)>), Rejection> {
         let admitted = self.admit()?;
         let decoded = self.decode(admitted).await?;
-        let expected = expected(&decoded)?;
+        let until = self.useful(decoded.message(), self.at.received + self.lanes.questions.within());
+        let expected = expected(&decoded, until)?;
         let plan = self.judge(&decoded, Purpose::of(RetryMode::Questioner)).await;
         if let Some(earlier) = self.claim(&decoded, &plan).await? {
             return Ok((earlier, None));
@@ -91,7 +92,6 @@ impl Attempt<'_> {
             Plan { effect: Effect::Deliver(to), .. } => {
                 let open = self.lanes.questions.open(expected)?;
                 let reach = self.deliver(&decoded, to, Some(&open)).await?;
-                let until = self.until(decoded.message());
                 Ok((Outcome::Delivered(reach), Some((open, until))))
             }
             Plan { effect: Effect::Store(_), .. } => Err(Rejection::new(
@@ -100,13 +100,6 @@ impl Attempt<'_> {
             )),
             parked => Ok((self.commit(&decoded, parked).await?, None)),
         }
-    }
-
-    /// Until when the answer is of use.
-    fn until(&self, question: &Message) -> Instant {
-        let until = self.at.received + self.lanes.questions.within();
-        let left = question.expires_at.map(|expires_at| expires_at.0.saturating_sub(self.now().0));
-        left.map_or(until, |left| until.min(self.at.received + Duration::from_millis(left)))
     }
 }
 
@@ -162,7 +155,7 @@ fn without_answer(answer: Answer) -> Answer {
 }
 
 /// Whether it can be asked, and what its answer must be.
-fn expected(decoded: &Decoded) -> Result<Expected, Rejection> {
+fn expected(decoded: &Decoded, until: Instant) -> Result<Expected, Rejection> {
     let message = decoded.message();
     let answer_type = message.message_type.answered_by().ok_or_else(|| {
         Rejection::new(
@@ -187,6 +180,7 @@ fn expected(decoded: &Decoded) -> Result<Expected, Rejection> {
         asker: message.sender.clone(),
         question: message.id.clone(),
         answer_type,
+        until,
         encoding: decoded.body().encoding,
     })
 }

@@ -2,9 +2,13 @@
 //!
 //! The envelope of every lane, written once: [`Attempt::begin`], [`Envelope::run`], [`Attempt::finish`].
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tracing::Instrument as _;
 
 use super::{
@@ -18,7 +22,7 @@ use super::{
 };
 use crate::{
     audit,
-    domain::{AgentId, Reach, Reason, Timestamp, Verb, Verdict},
+    domain::{AgentId, Message, Reach, Reason, Timestamp, Verb, Verdict},
     governance::Admitted,
     impact::Observation,
     rejection::Rejection,
@@ -37,6 +41,10 @@ pub(super) struct Attempt<'a> {
     /// [`super::Evidence::last`], as far as it is known.
     pub stored_last: u64,
     pub sender: Counting,
+    /// Of a question or an answer, when it is of no use any more.
+    useful_until: Option<Instant>,
+    /// When its sender is told that it timed out.
+    deadline: Arc<Mutex<Instant>>,
     journal: Journal,
     slot: Option<Slot>,
 }
@@ -52,7 +60,8 @@ pub(super) struct Counting {
 
 /// How long governing may take, and where what is logged meanwhile belongs.
 pub(super) struct Envelope {
-    within: Duration,
+    received: Instant,
+    deadline: Arc<Mutex<Instant>>,
     span: tracing::Span,
 }
 
@@ -62,27 +71,46 @@ impl Envelope {
         self,
         governing: impl Future<Output = Result<T, Rejection>>,
     ) -> impl Future<Output = Result<T, Rejection>> {
-        let within = self.within;
-        self.run_or(governing, move || timed_out(within))
+        let (received, deadline) = (self.received, Arc::clone(&self.deadline));
+        self.run_or(governing, move || timed_out(*deadline.lock() - received))
     }
 
     /// The same, for which it says itself what it means to be late.
     ///
-    /// No async function: each would hold the whole of what it is given once more.
+    /// In a box, and no async function: each would hold the whole of what it is given once more.
     pub(super) fn run_or<T>(
         self,
         governing: impl Future<Output = Result<T, Rejection>>,
         late: impl FnOnce() -> Rejection,
     ) -> impl Future<Output = Result<T, Rejection>> {
-        let governed = tokio::time::timeout(self.within, governing.instrument(self.span));
-        governed.map(|governed| governed.unwrap_or_else(|_| Err(late())))
+        let (governing, deadline) = (Box::pin(governing.instrument(self.span)), self.deadline);
+        async move {
+            tokio::select! {
+                biased;
+                governed = governing => governed,
+                () = passed(deadline) => Err(late()),
+            }
+        }
+    }
+}
+
+/// Waits for the deadline, wherever it is moved meanwhile.
+async fn passed(deadline: Arc<Mutex<Instant>>) {
+    let mut until = *deadline.lock();
+    loop {
+        tokio::time::sleep_until(until.into()).await;
+        let now = *deadline.lock();
+        if now <= until {
+            return;
+        }
+        until = now;
     }
 }
 
 impl<'a> Attempt<'a> {
     pub(super) fn begin(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
         let received = request.received;
-        let at = Moment { received, deadline: received + within, now: (lanes.clock)() };
+        let at = Moment { received, now: (lanes.clock)() };
         Self {
             lanes,
             request,
@@ -92,6 +120,8 @@ impl<'a> Attempt<'a> {
             claim: None,
             stored_last: 0,
             sender: Counting::default(),
+            useful_until: None,
+            deadline: Arc::new(Mutex::new(received + within)),
             journal: Journal::default(),
             slot: None,
         }
@@ -104,7 +134,30 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn envelope(&self) -> Envelope {
-        Envelope { within: self.at.deadline - self.at.received, span: self.span() }
+        Envelope { received: self.at.received, deadline: Arc::clone(&self.deadline), span: self.span() }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        *self.deadline.lock()
+    }
+
+    /// Moves the deadline: that long from now.
+    pub(super) fn due_in(&self, within: Duration) {
+        *self.deadline.lock() = Instant::now() + within;
+    }
+
+    /// It is of no use after `most`, nor when it has expired. Until when it is.
+    pub(super) fn useful(&mut self, message: &Message, most: Instant) -> Instant {
+        let most = most.saturating_duration_since(self.at.received);
+        let left = message.expires_at.map(|at| Duration::from_millis(at.0.saturating_sub(self.now().0)));
+        let until = self.at.received + left.map_or(most, |left| left.min(most));
+        self.useful_until = Some(until);
+        until
+    }
+
+    /// How long a question or an answer is of use yet.
+    pub(super) fn useful_for(&self) -> Option<Duration> {
+        Some(self.useful_until?.saturating_duration_since(Instant::now()))
     }
 
     /// The tenant is known and within its limits.

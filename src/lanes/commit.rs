@@ -63,7 +63,7 @@ impl Attempt<'_> {
             traceparent: trace::traceparent(self.request.traceparent.as_deref()),
             precondition,
             after: self.stored_last,
-            not_after: self.at.deadline,
+            not_after: self.deadline(),
         };
         if record_ahead {
             let record = self.intent_to_store(&reach, &recipients);

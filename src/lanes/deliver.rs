@@ -144,7 +144,7 @@ impl Attempt<'_> {
             deliveries,
             traceparent: trace::traceparent(self.request.traceparent.as_deref()),
             answer_to: None,
-            not_after: self.at.deadline,
+            not_after: self.deadline(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{attempt::Attempt, lookup};
 use crate::{
     domain::Impact,
-    governance::{Checked, Decoded, Judging, Plan, Purpose},
+    governance::{Checked, Decoded, Judging, Plan, Purpose, RetryMode},
     impact::{Need, Patience, Unassessed},
     rejection::Rejection,
     telemetry::Stage,
@@ -36,7 +36,7 @@ impl Attempt<'_> {
                 Judging::NeedsModel(permitted) => {
                     self.findings.policy_revision = permitted.policy_revision().cloned();
                     let impact = match permitted.need() {
-                        Some(need) => Some(self.score(decoded, need, purpose.mode.patience()).await),
+                        Some(need) => Some(self.score(decoded, need, purpose.mode).await),
                         None => None,
                     };
                     permitted.scored(impact)?
@@ -61,12 +61,8 @@ impl Attempt<'_> {
     }
 
     /// How much harm it could do, after what its sender has sent. Judged twice, it is observed once.
-    async fn score(
-        &mut self,
-        decoded: &Decoded,
-        need: Need,
-        patience: Patience,
-    ) -> Result<Impact, Unassessed> {
+    async fn score(&mut self, decoded: &Decoded, need: Need, mode: RetryMode) -> Result<Impact, Unassessed> {
+        let patience = mode.patience(self.useful_for());
         let (message, tenant, assessor) = (decoded.message(), decoded.tenant(), &self.lanes.assessor);
         let observation = match self.sender.observation.take() {
             Some(observation) => observation,
@@ -74,7 +70,15 @@ impl Attempt<'_> {
         };
         let past = observation.past();
         self.sender.observation = Some(observation);
+        let soon = self.lanes.limits.deadline;
+        if let Patience::Within(limit) = patience {
+            self.due_in(limit + soon);
+        }
         let impact = assessor.assess(message, tenant, past, (need, patience), self.now()).await;
+        if let Patience::Within(_) = patience {
+            // What is left to do is as for any other message.
+            self.due_in(soon);
+        }
         self.findings.assessed(&impact);
         self.measured.passed(Stage::Impact);
         impact

@@ -12,8 +12,6 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub received: Instant,
-    /// When its sender is told that it timed out.
-    pub deadline: Instant,
     /// One instant for the whole way, so that its stages agree on what is expired.
     pub now: Timestamp,
 }

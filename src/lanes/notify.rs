@@ -32,7 +32,7 @@ impl Attempt<'_> {
         let Answer { verdict, .. } = self.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
         let notice = Notice {
             after: 0,
-            not_after: self.at.deadline,
+            not_after: self.deadline(),
             ..self.notice(key, &verdict, OutcomeStage::Governed)
         };
         self.lanes.lane.outcome(notice).await.map_err(of_lane)?;

@@ -54,6 +54,8 @@ pub(super) struct Expected {
     pub asker: AgentId,
     pub question: MessageId,
     pub answer_type: MessageType,
+    /// When the asker waits no longer.
+    pub until: Instant,
     /// Of the question, and so of what the asker hears.
     pub encoding: Encoding,
 }
@@ -204,6 +206,7 @@ mod tests {
             asker: "planner".parse().unwrap(),
             question: "q1".parse().unwrap(),
             answer_type: MessageType::Response,
+            until: Instant::now() + Duration::from_secs(20),
             encoding: Encoding::Json,
         }
     }

@@ -3,17 +3,19 @@
 use std::time::Instant;
 
 use super::{
-    Engine, Job, Pace, Patience,
+    Engine, Job, Pace,
     pass::{Ready, pass, pass_length},
     queue::Queue,
+    turns::{KINDS, Kind},
 };
 use crate::impact::Meter;
 
 /// Of all its texts together: about two passes. A shorter one is run with the others.
 const LONG_BYTES: usize = 4 << 10;
 
-/// Of a text that somebody waits for, so many passes for each of one that nobody waits for.
-const AHEAD: usize = 4;
+/// Whose pass is next, over and over; who has nothing to run is passed over.
+const TURNS: [Kind; 7] =
+    [Kind::Hurried, Kind::Asked, Kind::Hurried, Kind::Asked, Kind::Hurried, Kind::Hurried, Kind::Slow];
 
 pub(super) fn is_long(texts: &[String]) -> bool {
     texts.iter().map(String::len).sum::<usize>() > LONG_BYTES
@@ -54,52 +56,45 @@ impl Long {
     }
 }
 
-/// The long texts that a thread runs: at most one that somebody waits for, and one that nobody waits for.
+/// The long texts that a thread runs: at most one of each kind.
 #[derive(Default)]
 pub(super) struct Running {
-    waited_for: Option<Long>,
-    slow: Option<Long>,
-    /// Passes of the one since the last of the other.
-    ahead: usize,
+    texts: [Option<Long>; KINDS],
+    /// Passes so far.
+    passes: usize,
 }
 
 impl Running {
     pub(super) fn is_idle(&self) -> bool {
-        self.waited_for.is_none() && self.slow.is_none()
+        self.texts.iter().all(Option::is_none)
     }
 
     pub(super) fn begin(&mut self, job: Job) {
-        let place = self.place(job.patience);
-        *place = Some(Long::new(job));
+        self.give_back(Long::new(job));
     }
 
     /// Takes what waits for the places that are free.
     pub(super) fn fill(&mut self, queue: &Queue, meter: &dyn Meter) {
-        for patience in [Patience::RoundTrip, Patience::Lane] {
-            if self.place(patience).is_none()
-                && let Some(job) = queue.pop_long(patience, meter)
-            {
-                self.begin(job);
+        for (place, kind) in self.texts.iter_mut().zip(Kind::ALL) {
+            if place.is_none() {
+                *place = queue.pop_long(kind, meter).map(Long::new);
             }
         }
     }
 
     /// The one whose pass is next, until it is given back.
     pub(super) fn turn(&mut self) -> Option<Long> {
-        let slow = self.waited_for.is_none() || (self.slow.is_some() && self.ahead >= AHEAD);
-        self.ahead = if slow { 0 } else { self.ahead + 1 };
-        if slow { self.slow.take() } else { self.waited_for.take() }
+        TURNS.iter().find_map(|_| {
+            let kind = TURNS.get(self.passes % TURNS.len())?;
+            self.passes += 1;
+            self.texts.get_mut(*kind as usize)?.take()
+        })
     }
 
     pub(super) fn give_back(&mut self, text: Long) {
-        let place = self.place(text.ready.job.patience);
-        *place = Some(text);
-    }
-
-    fn place(&mut self, patience: Patience) -> &mut Option<Long> {
-        match patience {
-            Patience::RoundTrip => &mut self.waited_for,
-            Patience::Lane => &mut self.slow,
+        let kind = Kind::of(text.ready.job.patience);
+        if let Some(place) = self.texts.get_mut(kind as usize) {
+            *place = Some(text);
         }
     }
 }

@@ -4,8 +4,11 @@ use std::{collections::VecDeque, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Job, Unscored, turns::Turns};
-use crate::impact::{Event, Meter, Patience};
+use super::{
+    Job, Unscored,
+    turns::{KINDS, Kind, Turns},
+};
+use crate::impact::{Event, Meter};
 
 /// First in, first out, the long ones apart. Pushing never waits.
 pub(super) struct Queue {
@@ -20,10 +23,8 @@ pub(super) struct Queue {
 
 struct State {
     jobs: VecDeque<Job>,
-    /// Long ones that somebody waits for.
-    long: Turns,
-    /// Long ones of the durable lane.
-    slow: Turns,
+    /// Long ones, by who waits for them.
+    long: [Turns; KINDS],
     closed: bool,
     /// Threads that take no job for now.
     resting: usize,
@@ -33,8 +34,7 @@ impl Queue {
     /// For so many threads and so many jobs.
     pub(super) fn new(threads: usize, max: usize) -> Self {
         let jobs = VecDeque::with_capacity(max);
-        let (long, slow) = (Turns::default(), Turns::default());
-        let state = State { jobs, long, slow, closed: false, resting: 0 };
+        let state = State { jobs, long: Default::default(), closed: false, resting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), ended: Condvar::new(), max, threads }
     }
 
@@ -51,16 +51,15 @@ impl Queue {
             // Their senders may have given up already; then there is room.
             let now = Instant::now();
             state.jobs.retain(|job| !job.abandoned(now));
-            state.long.forget_abandoned(now);
-            state.slow.forget_abandoned(now);
+            state.long.iter_mut().for_each(|turns| turns.forget_abandoned(now));
         }
         let waiting = state.waiting();
         if state.is_full_for(&job, self.max) {
             return Err(Unscored::Busy { waiting });
         }
-        match (job.owner, job.patience) {
-            (None, _) => state.jobs.push_back(job),
-            (Some(_), patience) => state.turns(patience).push(job),
+        match job.owner.and_then(|_| state.turns(Kind::of(job.patience))) {
+            Some(turns) => turns.push(job),
+            None => state.jobs.push_back(job),
         }
         // Told while nobody can take it, so that the length told last is the length.
         meter.see(Event::Queued { waiting: waiting + 1 });
@@ -93,8 +92,8 @@ impl Queue {
     }
 
     /// As [`Queue::pop`], without waiting, and only a long one.
-    pub(super) fn pop_long(&self, patience: Patience, meter: &dyn Meter) -> Option<Job> {
-        take(&mut self.state.lock(), |state| state.turns(patience).next(), meter)
+    pub(super) fn pop_long(&self, kind: Kind, meter: &dyn Meter) -> Option<Job> {
+        take(&mut self.state.lock(), |state| state.turns(kind)?.next(), meter)
     }
 
     /// Keeps a thread from taking jobs until `until`; the others go on. Hands over what nobody is left
@@ -125,27 +124,21 @@ impl Queue {
 
 impl State {
     fn waiting(&self) -> usize {
-        self.jobs.len() + self.long.len() + self.slow.len()
+        self.jobs.len() + self.long.iter().map(Turns::len).sum::<usize>()
     }
 
     fn is_full_for(&self, job: &Job, max: usize) -> bool {
-        match (job.owner, job.patience) {
-            (None, _) => self.jobs.len() >= max,
-            (Some(owner), Patience::RoundTrip) => self.long.len() >= max || self.long.is_full_for(owner),
-            (Some(owner), Patience::Lane) => self.slow.len() >= max || self.slow.is_full_for(owner),
-        }
+        let own = job.owner.and_then(|owner| Some((owner, self.long.get(Kind::of(job.patience) as usize)?)));
+        own.map_or(self.jobs.len() >= max, |(owner, turns)| turns.len() >= max || turns.is_full_for(owner))
     }
 
-    fn turns(&mut self, patience: Patience) -> &mut Turns {
-        match patience {
-            Patience::RoundTrip => &mut self.long,
-            Patience::Lane => &mut self.slow,
-        }
+    fn turns(&mut self, kind: Kind) -> Option<&mut Turns> {
+        self.long.get_mut(kind as usize)
     }
 
     /// A long one first, since short ones are run between its passes.
     fn next(&mut self) -> Option<Job> {
-        self.long.next().or_else(|| self.slow.next()).or_else(|| self.jobs.pop_front())
+        self.long.iter_mut().find_map(Turns::next).or_else(|| self.jobs.pop_front())
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::{
 };
 
 use super::{
-    Patience::{Lane, RoundTrip},
+    Patience::{Lane, RoundTrip, Within},
+    turns::Kind,
     *,
 };
 use crate::impact::Event;
@@ -234,6 +235,36 @@ async fn what_is_waited_for_goes_between_the_passes_of_what_nobody_waits_for_lon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_goes_ahead_of_what_nobody_waits_for_and_behind_a_send_and_has_room_of_its_own() {
+    let rig = rig(SETTINGS);
+    let held = rig.hold().await;
+    let long = |kind: u32, windows: usize| -> Vec<String> {
+        (0..windows)
+            .map(|at| format!("{}{} 50", format!("{kind} ").repeat(127), " ".repeat(at + 300)))
+            .collect()
+    };
+    let mut asked = Vec::new();
+    for (waiting, (kind, patience)) in
+        [(1, Lane), (2, Within(PATIENT.deadline)), (3, RoundTrip)].into_iter().enumerate()
+    {
+        let (pool, texts) = (Arc::clone(&rig.pool), long(kind, 28));
+        asked.push(tokio::spawn(async move { pool.score(texts, of(kind.into()), patience).await }));
+        rig.waiting(waiting + 1).await;
+    }
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    for asked in asked {
+        assert_eq!(asked.await.unwrap(), said(0.5));
+    }
+    let passes = rig.log.passes.lock().unwrap();
+    let first: Vec<u32> = passes.iter().filter_map(|pass| pass[0].first().copied()).take(7).collect();
+    let of_kind = |kind| first.iter().filter(|it| **it == kind).count();
+    assert_eq!((of_kind(3), of_kind(2), of_kind(1)), (4, 2, 1), "{first:?}");
+    let late = rig.pool.score(long(2, 28), of(9), Within(Duration::ZERO)).await;
+    assert!(matches!(late, Err(Unscored::TimedOut { .. } | Unscored::TooSlow { .. })), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_texts_of_one_tenant_leave_turns_and_room_to_other_tenants_and_of_one_sender_to_its_colleagues()
 {
     let rig = rig(SETTINGS);
@@ -254,7 +285,7 @@ async fn long_texts_of_one_tenant_leave_turns_and_room_to_other_tenants_and_of_o
     let neighbour = ask_slow(&rig, 8, of(2));
     rig.waiting(9).await;
     let order: Vec<Owner> =
-        std::iter::from_fn(|| rig.pool.queue.pop_long(Lane, &Unmetered)?.owner).take(3).collect();
+        std::iter::from_fn(|| rig.pool.queue.pop_long(Kind::Slow, &Unmetered)?.owner).take(3).collect();
     assert_eq!(order, [colleague(1), of(2), colleague(1)]);
     rig.go_on();
     held.await.unwrap().unwrap();

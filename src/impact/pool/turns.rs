@@ -2,7 +2,29 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{Job, Owner};
+use super::{Job, Owner, Patience};
+
+/// Who waits for a long text; the more hurried first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Hurried,
+    Asked,
+    Slow,
+}
+
+pub(super) const KINDS: usize = 3;
+
+impl Kind {
+    pub(super) const ALL: [Kind; KINDS] = [Kind::Hurried, Kind::Asked, Kind::Slow];
+
+    pub(super) fn of(patience: Patience) -> Self {
+        match patience {
+            Patience::RoundTrip => Kind::Hurried,
+            Patience::Within(_) => Kind::Asked,
+            Patience::Lane => Kind::Slow,
+        }
+    }
+}
 
 /// Long texts that wait: of all, of one tenant, of one sender.
 const WAITING_MAX: usize = 64;

@@ -90,8 +90,7 @@ impl Life {
         };
         servers.learn(&info);
         let inbox = format!("{}.{}", User::Bus(BusUser::Node).inbox_prefix(), nuid::next());
-        let listen =
-            format!("SUB {inbox}.*.* {ANSWERS_SID}\r\nSUB {} {UNHEARD_SID}\r\n", self.unheard);
+        let listen = format!("SUB {inbox}.*.* {ANSWERS_SID}\r\nSUB {} {UNHEARD_SID}\r\n", self.unheard);
         if let Err(error) = stream.write_all(listen.as_bytes()).await {
             return error.into();
         }

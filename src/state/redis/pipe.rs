@@ -107,7 +107,13 @@ impl Pipe {
     }
 
     /// Its connection, to be kept running on the thread of those who ask most.
-    pub(super) fn life(&self, client: Client, config: &Config, limit: Duration, refusals: Arc<Refusals>) -> Life {
+    pub(super) fn life(
+        &self,
+        client: Client,
+        config: &Config,
+        limit: Duration,
+        refusals: Arc<Refusals>,
+    ) -> Life {
         let login = config.password.as_ref().map(|password| {
             let user = config.username.as_ref();
             user.into_iter().chain([password]).map(ToString::to_string).collect()
@@ -185,7 +191,8 @@ impl Shared {
         let mut out = self.out.lock();
         let mut moved = None;
         for frame in frames.drain(..) {
-            let waiting = out.waiting.pop_front().ok_or(Ended::Protocol("an answer that nobody has asked for"))?;
+            let waiting =
+                out.waiting.pop_front().ok_or(Ended::Protocol("an answer that nobody has asked for"))?;
             let value = value(frame);
             if let Err(error) = &value
                 && Code::of(error.details()).map(Code::remedy) == Some(Remedy::Reconnect)

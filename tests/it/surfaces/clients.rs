@@ -30,7 +30,7 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// On a busy machine no agent is forgotten that has no heartbeat while commands run, and every text is scored.
 const PATIENT: &str = "registry.ttl = \"10m\"\nlimits.deadline = \"25s\"\nidempotency.lease = \"40s\"\n\
-    impact.deadline = \"20s\"";
+    impact.deadline = \"20s\"\nimpact.windows_max = 4";
 pub const AGENTBUS: &str = env!("CARGO_BIN_EXE_agentbus");
 
 /// A bus in a folder of its own, as `agentbus up` starts it.
@@ -158,7 +158,15 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Two example agents: the worker drops a stray and takes one message, which the planner sends twice.
+/// More than is read there while a sender waits.
+fn long_text() -> String {
+    const THINGS: [&str; 9] =
+        ["garden", "river", "window", "market", "harbour", "tower", "orchard", "bridge", "kitchen"];
+    let pairs = THINGS.iter().flat_map(|one| THINGS.iter().map(move |other| (one, other)));
+    pairs.map(|(one, other)| format!("The old {one} lies beside the small {other} of the town. ")).collect()
+}
+
+/// Two example agents: the worker drops a stray and takes a message that the planner sends twice, and a long one.
 async fn example_agents_talk(command: impl Fn(&str) -> Command) {
     let packer = "[tenants.acme.agents]\npacker = { roles = [\"implementer\"], encoding = \"msgpack\" }\n";
     let bus =
@@ -169,7 +177,7 @@ async fn example_agents_talk(command: impl Fn(&str) -> Command) {
         command.args([&url, &format!("acme/{agent}")]).arg(bus.seed("acme", agent)).args(rest);
         command
     };
-    let mut worker = Running::start(agent("worker", "worker", &["1"]));
+    let mut worker = Running::start(agent("worker", "worker", &["2"]));
     assert_eq!(worker.line().await, "acme/worker is ready");
     bus.stray().await;
     assert_eq!(worker.line().await, "dropped: not delivered by the bus");
@@ -185,6 +193,13 @@ async fn example_agents_talk(command: impl Fn(&str) -> Command) {
     assert!(planner.status.success());
     let heard = worker.line().await.replace(' ', "");
     assert_eq!(heard, "plannersays{\"text\":\"add1and2\"}");
+    // What is too long to be read at once is stored, and that is no fault.
+    let planner = output(agent("planner", "planner", &["worker", &long_text()])).await;
+    let said = text(&planner.stdout);
+    assert!(said.starts_with("stored: stored (202)"), "{said}{}", text(&planner.stderr));
+    assert!(said.contains("repeat: the same verdict\noutcome: delivered (200)"), "{said}");
+    assert_eq!(planner.status.code(), Some(0));
+    assert!(worker.line().await.contains("The old garden lies beside"));
     assert_eq!(worker.end().await, Some(0));
 
     // It has unregistered, so there is nobody any more: the bus keeps what is for it, however it was written.
@@ -404,6 +419,22 @@ async fn people_send_receive_and_look_around_on_the_command_line() {
         assert!(all.contains(said), "{words:?} does not say {said:?}:\n{all}");
     }
     bus.stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_that_is_stored_is_waited_for_at_a_terminal_and_a_repeat_of_it_is_not() {
+    let bus = Bus::start().await;
+    bus.agent("acme", "worker").await.register(&[]).await.unwrap();
+    let long = long_text();
+    let words = ["send", "--as", "acme/planner", "--to", "worker", "--message-id", "long", &long];
+    let first = answered(&bus, &words).await;
+    let said = text(&first.stdout);
+    assert!(said.contains("stored") && said.contains("outcome delivered"), "{said}{}", text(&first.stderr));
+    assert_eq!(first.status.code(), Some(0));
+    let again = answered(&bus, &words).await;
+    let said = text(&again.stdout);
+    assert!(said.starts_with("repeat: stored") && !said.contains("no outcome yet"), "{said}");
+    assert_eq!(again.status.code(), Some(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,11 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("admin/server.rs", 1, "one connection of an operator"),
     ("app/load.rs", 1, "loads the model for the start, which waits for it"),
     ("app/check.rs", 1, "reads files for the start, which waits for it"),
-    ("app/event_loop.rs", 1, "the thread of the fast lane; it runs what the supervisor keeps, and ends with the node"),
+    (
+        "app/event_loop.rs",
+        1,
+        "the thread of the fast lane; it runs what the supervisor keeps, and ends with the node",
+    ),
     ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
     ("nats/requests.rs", 1, "one request"),
     ("nats/answers.rs", 1, "one answer"),
