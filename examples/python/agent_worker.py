@@ -9,7 +9,7 @@ import time
 import uuid
 
 import nats
-from nats.errors import Error
+from nats.errors import Error, TimeoutError
 
 RESPONSES = {"query": "response", "task_request": "task_response", "governance_request": "governance_response"}
 
@@ -54,10 +54,10 @@ async def main(server, who, seed_file, count=None):
         inbox = await nc.jetstream(domain="BUS").pull_subscribe_bind(
             durable=agent, stream=f"OUT_{tenant}", inbox_prefix=f"_INBOX.{agent}.".encode())
         while True:
-            try:
-                await work.put((await inbox.fetch(1, timeout=5))[0])
-            except Error:  # nothing came, or the server is away
-                await asyncio.sleep(0.5)
+            try:  # for a moment only: what comes to a request whose agent has gone comes again after 30 s
+                await work.put((await inbox.fetch(1, timeout=1))[0])
+            except Error as error:  # nothing came, or the server is away
+                await asyncio.sleep(0 if isinstance(error, TimeoutError) else 0.5)
 
     async def answer(question, message):
         if message["message_type"] in RESPONSES:

@@ -67,8 +67,8 @@ async function readKept() {
   let again: NodeJS.Timeout;
   function next() {
     nc.publish(`$JS.API.CONSUMER.MSG.NEXT.OUT_${tenant}.${agent}`,
-      JSON.stringify({ batch: 1, expires: 5_000_000_000 }), { reply: inbox });
-    again = setTimeout(next, 7000); // a server that was away has forgotten the question
+      JSON.stringify({ batch: 1, expires: 1_000_000_000 }), { reply: inbox }); // who has gone gets no more for long
+    again = setTimeout(next, 3000); // a server that was away has forgotten the question
   }
   next();
   for await (const answer of answers) {

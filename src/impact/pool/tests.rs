@@ -256,7 +256,7 @@ async fn what_is_asked_goes_ahead_of_what_nobody_waits_for_and_behind_a_send_and
     for asked in asked {
         assert_eq!(asked.await.unwrap(), said(0.5));
     }
-    let passes = rig.log.passes.lock().unwrap();
+    let passes = rig.log.passes.lock().unwrap().clone();
     let first: Vec<u32> = passes.iter().filter_map(|pass| pass[0].first().copied()).take(7).collect();
     let of_kind = |kind| first.iter().filter(|it| **it == kind).count();
     assert_eq!((of_kind(3), of_kind(2), of_kind(1)), (4, 2, 1), "{first:?}");

@@ -223,3 +223,73 @@ async fn a_long_question_has_its_long_answer_and_harm_in_either_is_parked() {
     answering.abort();
     bus.stop().await;
 }
+
+/// Of 60 KiB, most of it lines that differ in numbers only.
+fn sixty_kib(topic: &str) -> String {
+    let mut out = format!("About the {topic}. {}\n", text(prose, LONG));
+    let mut at = 0;
+    while out.len() < 60 << 10 {
+        at += 1;
+        writeln!(out, "{at} INFO [reader-{}] read the {topic} of shelf {} in {} ms", at % 7, at * 3, at % 90)
+            .unwrap();
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_kib_are_submitted_sent_and_answered_over_a_bus() {
+    sixty_kib_go_every_way(sixty_kib).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, and a release build alone is fast enough: cargo test --release --test it -- unlike_lines --ignored --nocapture"]
+async fn sixty_kib_of_unlike_lines_are_submitted_sent_and_answered_over_a_bus() {
+    sixty_kib_go_every_way(|topic| {
+        let (mut rng, mut out) = (StdRng::seed_from_u64(topic.len() as u64), format!("About the {topic}. "));
+        while out.len() < 60 << 10 {
+            out.push_str(&prose(&mut rng));
+        }
+        out
+    })
+    .await;
+}
+
+async fn sixty_kib_go_every_way(text: fn(&str) -> String) {
+    let bus = bus().await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let mut inbox = worker.inbox().await.unwrap();
+    let answering = tokio::spawn(async move {
+        while let Some(question) = inbox.next().await {
+            let answer = Draft {
+                message_type: MessageType::Response,
+                ..Draft::new(
+                    serde_json::json!({"agent": "planner"}),
+                    serde_json::json!({"text": text("answer")}),
+                )
+            };
+            worker.answer(&question, answer.encode(Encoding::MessagePack)).await.unwrap();
+        }
+    });
+    let took = |what: &str, since: std::time::Instant| println!("{what}: {:?}", since.elapsed());
+    let started = std::time::Instant::now();
+    submit(&planner, &draft("submitted", &text("parcel"))).await;
+    let told = outcomes(&planner, 1).await;
+    assert_eq!(told["submitted"].reason, Reason::Delivered, "{told:?}");
+    took("submitted", started);
+    let started = std::time::Instant::now();
+    let sent = draft("sent", &text("orchard")).encode(Encoding::MessagePack);
+    let verdict = bus::sent(&planner, sent, PATIENT).await;
+    assert_eq!(verdict.reason, Reason::Stored, "{verdict:?}");
+    let told = outcomes(&planner, 1).await;
+    assert_eq!(told["sent"].reason, Reason::Delivered, "{told:?}");
+    took("sent", started);
+    let started = std::time::Instant::now();
+    let question = Draft { message_type: MessageType::Query, ..draft("asked", "What did you read?") };
+    let asked = planner.ask(question.encode(Encoding::MessagePack), PATIENT).await.unwrap();
+    assert_eq!(asked.verdict.reason, Reason::Delivered, "{:?}", asked.verdict);
+    assert!(asked.answer.unwrap()["content"]["text"].as_str().unwrap().len() >= 60 << 10);
+    took("asked and answered", started);
+    answering.abort();
+    bus.stop().await;
+}
