@@ -171,26 +171,35 @@ def finish(data: Path, start: Path, out: Path, runs: list[dict], made=Texts) -> 
     if any(run["data"] != data_sha256 or run["start"] != encoder.sha256 for run in runs):
         raise SystemExit(f"a run began elsewhere than {start} or learned from other lines than {data}: learn anew")
     w, head = averaged(encoder, runs)
-    dev = [row for row in rows if row["part"] == "dev"]
-    texts = made(encoder, [p for row in dev for p in ordinal.passages(row["text"])], FIRST)
-    read, level = ordinal.Read(texts, [row["text"] for row in dev]), np.array([row["level"] for row in dev])
-    vectors = texts.vectors(w)
-    head = ordinal.calibrated(head, read, vectors, level)
-    p = ordinal.probabilities(read.log_odds(head, vectors))
-    found = figures(level, ordinal.semantic(p), p)
-    print("dev, calibrated", found)
-
+    texts, vectors = dev_texts(encoder, rows, FIRST, w, made)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "tokenizer.json", *convert.KEPT) if out.resolve() != SHIPPED else ():
         shutil.copyfile(SHIPPED / name, out / name)
     write_weights(out / "model.safetensors", start, w, list(runs[0]["w"]), data_sha256)
-    train_rows = [row for row in rows if row["part"] == "train"]
+    method = f"layers {FIRST} to 3 and {ordinal.UNITS} ReLUs, {EPOCHS} epochs, {len(runs)} runs averaged"
+    write_head(out, head, rows, texts, vectors, {"sha256": data_sha256, "method": method})
+
+
+def dev_texts(encoder: Encoder, rows: list[dict], first: int, w: dict, made=Texts) -> tuple[Texts, np.ndarray]:
+    """What the outputs are calibrated on."""
+    texts = made(encoder, [p for row in rows if row["part"] == "dev" for p in ordinal.passages(row["text"])], first)
+    return texts, texts.vectors(w)
+
+
+def write_head(out: Path, head: list[torch.Tensor], rows: list[dict], texts: Texts, vectors: np.ndarray, facts: dict) -> None:
+    """Calibrates the head on dev and puts it beside the encoder, with the facts of its making."""
+    dev = [row for row in rows if row["part"] == "dev"]
+    read, level = ordinal.Read(texts, [row["text"] for row in dev]), np.array([row["level"] for row in dev])
+    head = ordinal.calibrated(head, read, vectors, level)
+    p = ordinal.probabilities(read.log_odds(head, vectors))
+    found = figures(level, ordinal.semantic(p), p)
+    print("dev, calibrated", found)
     facts = {
         "data": "models/train/data, built by models/train/build.py",
-        "sha256": data_sha256,
-        "lines": len(train_rows),
+        "sha256": facts["sha256"],
+        "lines": len(rows) - len(dev),
         "dev_lines": len(dev),
-        "method": f"layers {FIRST} to 3 and {ordinal.UNITS} ReLUs, {EPOCHS} epochs, {len(runs)} runs averaged",
+        "method": facts["method"],
         "prior": str(ordinal.PRIOR),
         "dev_auc_high": found["auc_high"],
         "dev_auc_worst": found["auc_worst"],

@@ -129,7 +129,10 @@ mod tests {
         let steps: Vec<_> = (0..=20_u32).map(|step| at(f64::from(step) / 20.0)).collect();
         for (low, high) in steps.iter().zip(steps.iter().skip(1)) {
             assert!(low.iter().zip(high).all(|(low, high)| low >= high), "{low:?} {high:?}");
-            assert!(high.is_sorted(), "{high:?}");
+        }
+        // From 0.5 on, where the words lift by themselves.
+        for of_level in steps.iter().skip(10) {
+            assert!(of_level.is_sorted(), "{of_level:?}");
         }
         assert_eq!((steps.first(), steps.last()), (Some(&[1.0; 4]), Some(&[0.0; 4])));
     }

