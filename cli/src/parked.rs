@@ -196,8 +196,8 @@ mod tests {
             ("deliberation_threshold = 0.8", None),
             ("deliberation_threshold = 0.95", None),
             (
-                "deliberation_threshold = 0.967",
-                Some("hardly any words reach the threshold 0.967: of 252 texts"),
+                "deliberation_threshold = 0.969",
+                Some("hardly any words reach the threshold 0.969: of 252 texts"),
             ),
             ("deliberation_threshold = 0.98", Some("no words reach the threshold 0.98")),
             ("deliberation_threshold = 1.0", Some("they make 0.97 at most")),

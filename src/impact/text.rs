@@ -16,7 +16,6 @@ mod classes;
 mod confusables;
 mod decoded;
 mod deobfuscate;
-mod dumps;
 mod fields;
 mod fragments;
 mod giants;

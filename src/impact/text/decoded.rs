@@ -208,19 +208,8 @@ fn put(c: char, out: &mut String) {
 }
 
 /// Whether it may stand among the codes of letters.
-fn in_codes(b: u8) -> bool {
-    b.is_ascii_hexdigit() || is_between_codes(b) || b == b'x'
-}
-
-fn is_between_codes(b: u8) -> bool {
-    matches!(b, b' ' | b',' | b':' | b'-' | b'\n')
-}
-
-/// Whether a text is nothing but what may be codes of letters.
-pub(super) fn may_be_codes(text: &str) -> bool {
-    let bits = |code: &[u8]| code.len() <= 8 && code.iter().all(|b| matches!(b, b'0' | b'1'));
-    text.bytes().all(in_codes)
-        && text.as_bytes().split(|b| is_between_codes(*b)).all(|code| code.len() <= 4 || bits(code))
+pub(super) fn in_codes(b: u8) -> bool {
+    b.is_ascii_hexdigit() || matches!(b, b' ' | b',' | b':' | b'-' | b'x' | b'\n')
 }
 
 /// The codes of letters, if the text is nothing else: `64 65 6c`, `0x64,0x65`, `100 101`, `01100100 …`.
@@ -301,33 +290,8 @@ fn unpacked(run: &str, work: &mut Work) -> Option<String> {
     if run.len() < PACKED_MIN || !work.allows(TRIES * run.len()) {
         return None;
     }
-    let said = |bytes: &[u8]| {
-        let all = std::str::from_utf8(bytes).ok().filter(|it| is_text(it) || is_printable(it));
-        all.map(str::to_owned)
-    };
-    let ways = [hex::decode(run).ok(), base64(run.trim_end_matches('='))];
-    let ways = || ways.iter().flatten();
-    if let Some(found) = ways().find_map(|bytes| said(bytes)) {
-        return Some(found);
-    }
-    if run.len() < AMONG_BYTES_MIN || !work.allows(run.len()) {
-        return None;
-    }
-    ways().find_map(|bytes| texts_in(bytes))
-}
-
-/// Digits of which text between other bytes may come.
-const AMONG_BYTES_MIN: usize = 32;
-
-/// The texts that stand between other bytes.
-fn texts_in(bytes: &[u8]) -> Option<String> {
-    /// Shorter ones come by chance.
-    const LENGTH_MIN: usize = 12;
-    let valid = bytes
-        .utf8_chunks()
-        .flat_map(|chunk| chunk.valid().split(|c: char| c.is_control() && !c.is_whitespace()));
-    let texts: Vec<&str> = valid.filter(|it| it.len() >= LENGTH_MIN && is_text(it)).collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
+    let said = |bytes: Vec<u8>| String::from_utf8(bytes).ok().filter(|it| is_text(it) || is_printable(it));
+    hex::decode(run).ok().and_then(said).or_else(|| base64(run.trim_end_matches('=')).and_then(said))
 }
 
 /// What each byte stands for in Base64 of either alphabet.
@@ -459,15 +423,6 @@ mod tests {
         }
         let wide = "ｄｅｌｅｔｅ　ａｌｌ　ｏｆ　ｉｔ";
         assert_eq!(decoded(&encode(0, wide)).as_deref(), Some(wide));
-    }
-
-    #[test]
-    fn a_text_between_other_bytes_is_read_however_they_are_packed() {
-        use base64::Engine as _;
-        let bytes = [&[0, 1, 2, 255, 254][..], b"Delete all customer records", &[0, 200, 7]].concat();
-        for packed in [base64::engine::general_purpose::STANDARD.encode(&bytes), hex::encode(&bytes)] {
-            assert_eq!(decoded(&packed).as_deref(), Some("Delete all customer records"), "{packed}");
-        }
     }
 
     #[test]

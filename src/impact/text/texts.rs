@@ -11,7 +11,6 @@ use std::{
 use super::{
     TooMuch, blobs,
     decoded::{decoded, plainly},
-    dumps,
     normal::{plain, seen_within, weight_of},
     rows,
     work::{LOOKING, Work},
@@ -114,9 +113,10 @@ impl<'a> Forms<'a> {
         let mut left = room;
         work.allows(LOOKING);
         work.all(())?;
-        let dumped = dumps::undone(text, work)?;
-        let rows = rows::unlike(dumped.as_deref().unwrap_or(text), work)?;
-        let seen = seen_of(text, rows.or(dumped), &mut left, work)?;
+        let seen = match rows::unlike(text, work)? {
+            None => seen_within(text, &mut left, work)?,
+            Some(rows) => Cow::Owned(seen_within(&rows, &mut left, work)?.into_owned()),
+        };
         // For what is no text to be found.
         work.spend(1, &seen)?;
         let found = decoded(&seen, work)?;
@@ -139,26 +139,8 @@ impl<'a> Forms<'a> {
             return Ok(Rc::clone(known));
         }
         let mut left = room;
-        let seen = seen_of(plain, dumps::undone(plain, work)?, &mut left, work)?.into_owned();
+        let seen = seen_within(plain, &mut left, work)?.into_owned();
         let text = Rc::new(Text::weighing(Cow::Owned(seen), room - left));
         Ok(Rc::clone(self.decoded.insert(text)))
-    }
-}
-
-/// A text, or what is to be read of it, as it is seen.
-fn seen_of<'a>(
-    text: &'a str,
-    instead: Option<String>,
-    left: &mut usize,
-    work: &mut Work,
-) -> Result<Cow<'a, str>, TooMuch> {
-    let seen = match instead {
-        None => seen_within(text, left, work)?,
-        Some(other) => Cow::Owned(seen_within(&other, left, work)?.into_owned()),
-    };
-    // Digits that are digits to eyes only.
-    match if text.is_ascii() { None } else { dumps::undone(&seen, work)? } {
-        None => Ok(seen),
-        Some(other) => Ok(Cow::Owned(seen_within(&other, left, work)?.into_owned())),
     }
 }
