@@ -180,6 +180,7 @@ const PARTS: [&str; 22] = [
     "redis connections",
     "redis pipelines",
     "redis probe",
+    "registrations",
     "reload",
     "senders",
     "server time",
