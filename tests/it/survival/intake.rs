@@ -162,7 +162,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 22] = [
+const PARTS: [&str; 23] = [
     "attendance",
     "deliberations",
     "directory",
@@ -180,6 +180,7 @@ const PARTS: [&str; 22] = [
     "redis connections",
     "redis pipe",
     "redis probe",
+    "registrations",
     "reload",
     "senders",
     "server time",

@@ -242,6 +242,11 @@ async fn provisioner_operator_and_administrator_keep_to_their_own_work() {
             &[
                 Publish("tenant.acme.agent.worker.inbox"),
                 Publish("record.acme.planner.m1"),
+                // It says what it does with dead letters, and nothing else.
+                Publish("record.acme.planner.m1.intent"),
+                Publish("record.acme.planner.m1.verdict"),
+                Publish("record.acme.planner.~.registration"),
+                Publish("record.acme.~.0123456789abcdef01234567.threshold"),
                 Publish("$KV.agentbus_tenants.acme"),
                 Publish("$JS.API.STREAM.CREATE.MINE"),
                 Publish("$JS.API.STREAM.UPDATE.RECORDS"),
