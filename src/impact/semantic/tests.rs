@@ -194,14 +194,14 @@ fn harm_is_heard_wherever_in_a_message_it_stands() {
     const LONG: &str = "The table is sorted by date. Its columns are as they were. Nobody has asked for more \
                         than the count of its rows, and that stands at the end of the page.";
     for text in HARMFUL {
-        let plain = score(text);
+        // A key is read without the period, which a score may lean on.
+        let plain = score(text).min(score(text.trim_end_matches('.')));
         for content in [
             vec![("text", *text)],
             vec![("note", "All quiet today."), ("zz", *text), ("body", LONG)],
             vec![(*text, "ok"), ("body", LONG)],
         ] {
             let heard = score_of(&message(&content));
-            // As a key it is read without its punctuation.
             assert!(heard >= plain - 0.15, "{plain:.2} became {heard:.2}: {content:?}");
         }
     }

@@ -62,8 +62,8 @@ fn harm_is_heard_in_metadata_ids_and_pieces_as_in_the_text() {
     let harmless = || message(&[("text", "The table is sorted by date.")]);
     let mut missed = Vec::new();
     for text in HARMFUL {
-        let plain = score(text);
         let bare = text.trim_end_matches('.');
+        let plain = score(text).min(score(bare));
         let words: Vec<&str> = bare.split(' ').collect();
         let named = bare.replace([' ', '\''], "-");
         let mut metadata = harmless();
