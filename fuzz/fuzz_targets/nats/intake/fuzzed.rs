@@ -65,7 +65,8 @@ fn as_a_stranger(cut: usize, subject: &[u8], reply: &[u8], headers: &[u8], paylo
 /// What a node publishes has the headers that it was given, and no others.
 fn as_the_bus(subject: &[u8], value: &[u8], payload: &[u8]) {
     let (mut out, value) = (BytesMut::new(), String::from_utf8_lossy(value));
-    if codec::publish(&mut out, subject, &[("A", &value), ("B", "b")], payload).is_err() {
+    let headers = [("A", &*value), ("B", "b")];
+    if codec::publish(&mut out, &codec::Publish { subject, reply: None, headers: &headers, payload }).is_err() {
         assert!(out.is_empty());
         return;
     }
