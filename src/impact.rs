@@ -229,20 +229,16 @@ impl Assessor {
         (need, patience): (Need, Patience),
         now: Timestamp,
     ) -> Result<Impact, Unassessed> {
-        let assessed = match patience {
-            // In no hurry only if it must: most are read at once.
-            Patience::Within(_) => {
-                match self.try_to(message, tenant, past, (need, Patience::RoundTrip), now).await {
-                    Err(Unassessed { why, .. }) if why.is_for_its_length() => {
-                        self.try_to(message, tenant, past, (need, patience), now).await
-                    }
-                    assessed => assessed,
-                }
-            }
-            Patience::RoundTrip | Patience::Lane => {
-                self.try_to(message, tenant, past, (need, patience), now).await
-            }
+        // In no hurry only if it must: most are read at once.
+        let first = match patience {
+            Patience::Within(_) => Patience::RoundTrip,
+            patience => patience,
         };
+        let mut assessed = self.try_to(message, tenant, past, (need, first), now).await;
+        let longer = |it: &Result<_, Unassessed>| matches!(it, Err(it) if it.why.is_for_its_length());
+        if first != patience && longer(&assessed) {
+            assessed = self.try_to(message, tenant, past, (need, patience), now).await;
+        }
         assessed.inspect_err(|unassessed| self.meter.see(Event::Unscored { why: unassessed.why.word() }))
     }
 

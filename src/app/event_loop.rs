@@ -2,7 +2,7 @@
 //!
 //! What a turn of the loop reads are the requests and answers that have come meanwhile; the messages go on one after
 //! the other, and what they ask of Redis and send by NATS is written behind them, once for all. So batches form by
-//! themselves, nothing waits when there is little to do, and no message is woken across threads. What takes long is
+//! themselves, nothing waits when there is little to do, and none of it wakes another thread. What takes long is
 //! computed elsewhere (`cpu`, the model's threads), and whoever waits for it waits here.
 
 use std::{io, thread};

@@ -3,7 +3,8 @@
 //! The envelope of every lane, written once: [`Attempt::begin`], [`Envelope::run`], [`Attempt::finish`].
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -94,17 +95,18 @@ impl Envelope {
     }
 }
 
-/// Waits for the deadline, wherever it is moved meanwhile.
+/// Waits for the deadline. It is moved by what is governed, in the same task, so each poll sees where it is now.
 async fn passed(deadline: Arc<Mutex<Instant>>) {
-    let mut until = *deadline.lock();
-    loop {
-        tokio::time::sleep_until(until.into()).await;
-        let now = *deadline.lock();
-        if now <= until {
-            return;
+    let until = || tokio::time::Instant::from_std(*deadline.lock());
+    let mut sleep = pin!(tokio::time::sleep_until(until()));
+    poll_fn(|context| {
+        let until = until();
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
         }
-        until = now;
-    }
+        sleep.as_mut().poll(context)
+    })
+    .await;
 }
 
 impl<'a> Attempt<'a> {
@@ -261,4 +263,28 @@ impl<'a> Attempt<'a> {
 fn timed_out(within: Duration) -> Rejection {
     let detail = format!("not done within {} ms; ask again with the same message_id", within.as_millis());
     Rejection::new(Reason::TimedOut, detail).after(Duration::from_millis(100))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_that_counts_is_where_it_was_moved_last_later_or_earlier() {
+        let began = tokio::time::Instant::now();
+        let at = |seconds| began.into_std() + Duration::from_secs(seconds);
+        let deadline = Arc::new(Mutex::new(at(1)));
+        let (received, moved) = (began.into_std(), Arc::clone(&deadline));
+        let envelope = Envelope { received, deadline, span: tracing::Span::none() };
+        let governing = async {
+            *moved.lock() = at(60);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            *moved.lock() = at(3);
+            std::future::pending::<Result<(), Rejection>>().await
+        };
+        assert_eq!(envelope.run(governing).await.unwrap_err().reason, Reason::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), 3);
+    }
 }

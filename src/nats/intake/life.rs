@@ -97,20 +97,17 @@ impl<S> Life<S> {
     }
 
     async fn session(&self, servers: &mut Servers, failed: &mut usize) -> SessionError {
-        let Some(server) = servers.next() else { return SessionError::NotNats("no server is named") };
-        let opening = tokio::time::timeout(self.settings.timeout, session::open(&server, &self.login));
-        let Session { stream, read, info } = match opening.await {
-            Ok(Ok(session)) => session,
-            Ok(Err(error)) => return error,
-            Err(_) => return SessionError::Silent,
-        };
-        servers.learn(&info);
+        let Session { stream, read, info, server } =
+            match session::open_next(servers, &self.login, self.settings.timeout).await {
+                Ok(session) => session,
+                Err(error) => return error,
+            };
         self.begin(&info);
         let (mut reader, mut writer) = tokio::io::split(stream);
         let established = async {
             if self.shared.round_trip(|_| {}).await {
                 *failed = 0;
-                tracing::info!(server = server.host(), "connected to NATS");
+                tracing::info!(server, "connected to NATS");
             }
             self.stay().await
         };

@@ -1,6 +1,6 @@
 //! One connection to a NATS server, from the dial to the log-in.
 
-use std::io;
+use std::{io, time::Duration};
 
 use async_nats::{ServerAddr, ServerInfo};
 use bytes::BytesMut;
@@ -11,7 +11,7 @@ use tokio::{
 
 use super::codec::{self, Broken, Operation};
 use crate::{
-    nats::server_list::bare,
+    nats::server_list::{Servers, bare},
     tenants::{Seed, keys::KeysError},
     tls::{self, TlsError},
 };
@@ -26,6 +26,8 @@ pub(in crate::nats) struct Session {
     /// Read behind the log-in.
     pub(in crate::nats) read: BytesMut,
     pub(in crate::nats) info: ServerInfo,
+    /// Its host, as it was dialled.
+    pub(in crate::nats) server: String,
 }
 
 /// Why a connection could not be had, or has ended.
@@ -84,8 +86,21 @@ struct Connect<'a> {
     auth_token: Option<&'a str>,
 }
 
+/// A session with the next server, within the time.
+pub(in crate::nats) async fn open_next(
+    servers: &mut Servers,
+    login: &Login,
+    within: Duration,
+) -> Result<Session, SessionError> {
+    let server = servers.next().ok_or(SessionError::NotNats("no server is named"))?;
+    let opening = tokio::time::timeout(within, open(&server, login));
+    let session = opening.await.map_err(|_| SessionError::Silent)??;
+    servers.learn(&session.info);
+    Ok(session)
+}
+
 /// Dials, upgrades to TLS where it is asked for, and logs in. The caller bounds the wait.
-pub(in crate::nats) async fn open(server: &ServerAddr, login: &Login) -> Result<Session, SessionError> {
+async fn open(server: &ServerAddr, login: &Login) -> Result<Session, SessionError> {
     if server.is_websocket() {
         return Err(SessionError::WebSocket(server.host().to_owned()));
     }
@@ -108,7 +123,9 @@ pub(in crate::nats) async fn open(server: &ServerAddr, login: &Login) -> Result<
     stream.flush().await?;
     loop {
         match next(&mut stream, &mut read).await? {
-            Operation::Pong => return Ok(Session { stream, read, info }),
+            Operation::Pong => {
+                return Ok(Session { stream, read, info, server: server.host().to_owned() });
+            }
             Operation::Error(why) => {
                 return Err(SessionError::Refused(String::from_utf8_lossy(&why).into_owned()));
             }

@@ -143,10 +143,13 @@ impl Out {
             self.number += 1;
         }
         let Some(batch) = self.filling.back_mut() else { return Err(LiveError::NotConnected) };
-        let before = batch.bytes.len();
+        let (before, handovers, questions) =
+            (batch.bytes.len(), batch.sent.handovers.len(), batch.sent.questions.len());
         if part(batch, &self.inbox).is_err() {
-            // Subjects are made of ids, so this cannot be; and half of it must not leave.
+            // Subjects are made of ids, so this cannot be; and half of it must neither leave nor be waited for.
             batch.bytes.truncate(before);
+            batch.sent.handovers.truncate(handovers);
+            batch.sent.questions.truncate(questions);
             return Err(LiveError::NotConnected);
         }
         let end = batch.bytes.len();

@@ -17,11 +17,7 @@ use super::{
 };
 use crate::{
     lanes::Handover,
-    nats::{
-        Link,
-        intake::Incoming,
-        jetstream::publish::{PublishFailure, read},
-    },
+    nats::{Link, intake::Incoming, jetstream::publish::read},
     telemetry::Metrics,
 };
 
@@ -106,7 +102,6 @@ impl Shared {
                 }
                 self.metrics.nats.records_unconfirmed(out.unacked.len());
             }
-            Err(PublishFailure::NoStream) => tracing::warn!("there is no stream for records"),
             Err(error) => tracing::warn!(%error, "record refused"),
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         Link,
         intake::{
             codec::Operation,
-            session::{self, Login, SessionError},
+            session::{self, Login, Session, SessionError},
         },
         reconnect_delay,
         server_list::Servers,
@@ -81,14 +81,11 @@ impl Life {
     }
 
     async fn session(&self, servers: &mut Servers, failed: &mut usize) -> SessionError {
-        let Some(server) = servers.next() else { return SessionError::NotNats("no server is named") };
-        let opening = tokio::time::timeout(self.settings.timeout, session::open(&server, &self.login));
-        let session::Session { mut stream, read, info } = match opening.await {
-            Ok(Ok(session)) => session,
-            Ok(Err(error)) => return error,
-            Err(_) => return SessionError::Silent,
+        let opened = session::open_next(servers, &self.login, self.settings.timeout).await;
+        let Session { mut stream, read, info, server: _ } = match opened {
+            Ok(session) => session,
+            Err(error) => return error,
         };
-        servers.learn(&info);
         let inbox = format!("{}.{}", User::Bus(BusUser::Node).inbox_prefix(), nuid::next());
         let listen = format!("SUB {inbox}.*.* {ANSWERS_SID}\r\nSUB {} {UNHEARD_SID}\r\n", self.unheard);
         if let Err(error) = stream.write_all(listen.as_bytes()).await {

@@ -1,8 +1,8 @@
 //! How do many messages share one write to Redis? By a connection of their own, on the thread of the fast lane.
 //!
 //! What is asked while the thread is busy with other messages goes out in one write behind them, and one read
-//! brings the answers of many. With little to do nothing waits. A question to fred costs six times as much, and
-//! each message asks twice (`docs/decisions.md`). Where the connection leads to, fred says: it knows of Sentinels
+//! brings the answers of many. With little to do nothing waits. fred costs more for each question, and each message
+//! asks twice (`docs/decisions.md`, 60). Where the connection leads to, fred says: it knows of Sentinels
 //! and of a server that has moved. While there is none, and with a cluster, fred is asked instead.
 
 use std::{
