@@ -16,6 +16,7 @@ mod classes;
 mod confusables;
 mod decoded;
 mod deobfuscate;
+mod dumps;
 mod fields;
 mod fragments;
 mod giants;

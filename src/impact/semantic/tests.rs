@@ -32,6 +32,7 @@ mod disguise;
 mod figures;
 mod long;
 mod structure;
+mod unworded;
 
 static MODEL: LazyLock<Arc<Model>> =
     LazyLock::new(|| Arc::new(Model::load(&Source::Embedded, None).unwrap()));

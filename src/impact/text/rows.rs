@@ -48,7 +48,7 @@ pub(super) fn unlike(text: &str, work: &mut Work) -> Result<Option<String>, TooM
 }
 
 /// With their ends, which may be written as an escape.
-fn lines(mut text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn lines(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let bytes = text.as_bytes();
         let ends = |at: usize| match bytes.get(at) {

@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::{BroadcastFilter, Priority, Recipient, Timestamp};
 
 pub(in crate::impact) mod kinds;
+pub(in crate::impact) mod unworded;
 
 fn message(content: &[(&str, Value)], tools: &[&str]) -> Message {
     Message {

@@ -11,6 +11,7 @@ use std::{
 use super::{
     TooMuch, blobs,
     decoded::{decoded, plainly},
+    dumps,
     normal::{plain, seen_within, weight_of},
     rows,
     work::{LOOKING, Work},
@@ -119,7 +120,7 @@ impl<'a> Forms<'a> {
         };
         // For what is no text to be found.
         work.spend(1, &seen)?;
-        let found = decoded(&seen, work)?;
+        let found = with_dumps(text, decoded(&seen, work)?, work)?;
         let marks = if found.is_some() { plainly(&seen, work)? } else { None };
         let weight = room - left;
         let (written, plain) = match marks {
@@ -143,4 +144,12 @@ impl<'a> Forms<'a> {
         let text = Rc::new(Text::weighing(Cow::Owned(seen), room - left));
         Ok(Rc::clone(self.decoded.insert(text)))
     }
+}
+
+/// What a text says decoded, with what its dumps say, and the dumps that were encoded in it.
+fn with_dumps(text: &str, decoded: Option<String>, work: &mut Work) -> Result<Option<String>, TooMuch> {
+    let inner = decoded.as_deref().map(|it| dumps::said(it, work)).transpose()?.flatten();
+    let parts = [decoded, dumps::said(text, work)?, inner];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    Ok((!parts.is_empty()).then(|| parts.join("\n")))
 }

@@ -16,12 +16,12 @@ pub(super) struct Work {
 impl Work {
     /// Enough to read 64 KiB of prose, code or logs, and half of it written and decoded.
     pub(super) fn of_one_message() -> Self {
-        Self::of(3_200_000)
+        Self::of(3_400_000)
     }
 
     /// Enough for 64 KiB of whatever kind, JSON of many values and Base64 of bytes that are no text among them.
     pub(super) fn of_one_long_message() -> Self {
-        Self::of(12_800_000)
+        Self::of(17_000_000)
     }
 
     pub(super) fn of(left: usize) -> Self {

@@ -83,9 +83,16 @@ fn base64(rng: &mut StdRng) -> String {
     STANDARD.encode((0..96).map(|_| rng.random()).collect::<Vec<u8>>())
 }
 
+fn dump(rng: &mut StdRng) -> String {
+    let (at, bytes): (u32, [u8; 16]) = (rng.random(), rng.random());
+    let numbers: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{at:08x}  {}\n", numbers.join(" "))
+}
+
 type Kind = (&'static str, fn(&mut StdRng) -> String);
 
-const KINDS: &[Kind] = &[("prose", prose), ("code", code), ("log", log), ("json", json), ("base64", base64)];
+const KINDS: &[Kind] =
+    &[("prose", prose), ("code", code), ("log", log), ("json", json), ("base64", base64), ("dump", dump)];
 
 fn draft(id: &str, text: &str) -> Draft {
     Draft { message_id: id.to_owned(), ..Draft::to_agent("worker", text) }

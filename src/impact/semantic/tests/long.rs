@@ -130,10 +130,6 @@ fn sixty_kib_of_every_kind_are_read_where_nobody_waits_and_harm_in_them_is_read_
     };
     for ((name, kind), at) in KINDS.iter().zip([0.0, 0.999, 0.5, 0.25].into_iter().cycle()) {
         assert!(tokens(*kind, BYTES).is_none(), "{name}: a send is read as far");
-        // As many rows as these are for people.
-        if *name == "hex dump" {
-            continue;
-        }
         let found = read(*kind, None).unwrap_or_else(|TooMuch| panic!("{name}: too much"));
         assert!(windows_of(&MODEL, &found, max).is_ok(), "{name}");
         // Base64 has no lines that one could stand between.
