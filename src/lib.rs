@@ -21,6 +21,7 @@
 //!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
+//! - [`fault_points`]: where can a test kill or stall a node?
 //! - [`phrase`]: how are errors and counts told to people?
 //! - [`secret_file`]: who else could read a file with a secret? [`text_file`]: files that editors wrote.
 //! - [`app`]: the composition root.
@@ -35,6 +36,7 @@ pub mod config;
 pub mod cpu;
 pub mod deliberation;
 pub mod domain;
+pub mod fault_points;
 pub mod governance;
 pub mod health;
 pub mod impact;

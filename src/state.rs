@@ -4,7 +4,10 @@
 //! Traits here, implementations in `state/`; `app` alone names one. Every implementation passes the
 //! same contract suite (`tests/it/survival/state.rs`).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 
@@ -153,6 +156,18 @@ pub trait Idempotency: Send + Sync {
         longer: Duration,
     ) -> Result<(), StoreError>;
 
+    /// The same of a verdict that whoever took the claim over would find elsewhere, and tell as well: then who holds
+    /// the claim need not be looked at while it cannot have been taken over yet. Not after a `release`.
+    async fn settle_recorded(
+        &self,
+        key: &MessageKey,
+        digest: &Digest,
+        token: ClaimToken,
+        verdict: &[u8],
+    ) -> Result<(), StoreError> {
+        self.settle(key, digest, token, verdict, Duration::ZERO).await
+    }
+
     /// Gives the claim back, as if it had never been made: the next claim is `Mine`, or `TakenOver`
     /// if this one was, because the doubt about the first holder remains.
     async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError>;
@@ -166,12 +181,16 @@ pub const VERDICT_BYTES_MAX: usize = 64 * 1024;
 
 /// Proves that a claim is the current one. Unique per claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClaimToken(pub u64);
+pub struct ClaimToken {
+    number: u64,
+    /// Before it was. So its lease ends no sooner than one from here.
+    asked: Instant,
+}
 
 impl ClaimToken {
     /// Unique enough: only claims on one key within one window could be mistaken for each other.
     fn random() -> Self {
-        Self(rand::random())
+        Self { number: rand::random(), asked: Instant::now() }
     }
 }
 

@@ -200,7 +200,7 @@ fn write_dead_letter(w: &mut Writer, letter: &DeadLetter<'_>) {
     optional(w, "login", login.as_deref());
 }
 
-fn optional(w: &mut Writer, key: &str, text: Option<&str>) {
+fn optional(w: &mut Writer, key: &'static str, text: Option<&str>) {
     if let Some(text) = text {
         text_field(w, key, text);
     }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     audit,
     domain::{AgentId, Message, Reach, Reason, Timestamp, Verb, Verdict},
+    fault_points::{self, Step},
     governance::Admitted,
     impact::Observation,
     rejection::Rejection,
@@ -205,6 +206,7 @@ impl<'a> Attempt<'a> {
     /// The answer. It is recorded, unless that was done ahead; it counts for the sender, and the claim is
     /// settled, unless it is a repeat.
     pub(super) fn conclude(&mut self, governed: Result<Outcome, Rejection>) -> Answer {
+        fault_points::reached(Step::Known);
         let answer = self.answer(governed);
         if !answer.repeat {
             self.record(&answer.verdict);

@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::Slot;
 use crate::{
     domain::{Encoding, Reason, Verdict},
+    fault_points::{self, Step},
     state::{ClaimToken, Digest, Idempotency, MessageKey},
     wire,
 };
@@ -32,20 +33,22 @@ impl Claimed {
         slot: Option<Slot>,
     ) {
         let Self { key, digest, token, longer } = self;
-        let (store, verdict) = (Arc::clone(store), verdict.clone());
+        // It may have been delivered or not: the lease runs out, and the next claim finds out.
+        if verdict.reason == Reason::TimedOut {
+            return;
+        }
+        let lasting = is_lasting(verdict).then(|| wire::encode_verdict(verdict, Encoding::MessagePack));
+        let (store, recorded_ahead) = (Arc::clone(store), is_recorded_ahead(verdict));
         tasks.spawn(async move {
-            let done = match verdict.reason {
-                // It may have been delivered or not: the lease runs out, and the next claim finds out.
-                Reason::TimedOut => Ok(()),
-                _ if is_lasting(&verdict) => {
-                    let bytes = wire::encode_verdict(&verdict, Encoding::MessagePack);
-                    store.settle(&key, &digest, token, &bytes, longer).await
-                }
-                _ => store.release(&key, token).await,
+            let done = match lasting {
+                Some(bytes) if recorded_ahead => store.settle_recorded(&key, &digest, token, &bytes).await,
+                Some(bytes) => store.settle(&key, &digest, token, &bytes, longer).await,
+                None => store.release(&key, token).await,
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "verdict not stored");
             }
+            fault_points::reached(Step::Settled);
             drop(slot);
         });
     }
@@ -63,4 +66,11 @@ pub(super) fn is_lasting(verdict: &Verdict) -> bool {
             | Reason::PolicyDenied
             | Reason::NoReviewers
     )
+}
+
+/// Whether its intent says the same: one agent has it in its live inbox. Of a broadcast the verdict knows more, and what is
+/// stored durably is found there.
+fn is_recorded_ahead(verdict: &Verdict) -> bool {
+    let alone = verdict.reach.as_ref().is_some_and(|reach| reach.agent.is_some() && !reach.durable);
+    verdict.reason == Reason::Delivered && alone
 }

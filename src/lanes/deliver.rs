@@ -145,6 +145,8 @@ impl Attempt<'_> {
             traceparent: trace::traceparent(self.request.traceparent.as_deref()),
             answer_to: None,
             not_after: self.deadline(),
+            // The claim outlasts the deadline by half of one; the rest is for the way to the server.
+            written_by: self.deadline() + self.lanes.limits.deadline / 4,
         }
     }
 }

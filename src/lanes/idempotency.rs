@@ -14,6 +14,7 @@ use super::{
 use crate::{
     audit::{Body, Record},
     domain::{DeliberationId, Encoding, Reason, Verdict},
+    fault_points::{self, Step},
     governance::{Decoded, Plan},
     rejection::Rejection,
     state::{Claim, ClaimToken, Digest, StoreError},
@@ -29,6 +30,7 @@ impl Attempt<'_> {
         decoded: &Decoded,
         plan: &Result<Plan<'_>, Rejection>,
     ) -> Result<Option<Outcome>, Rejection> {
+        fault_points::reached(Step::Judged);
         let claimed = match (self.claim_or_repeat(decoded).await, plan) {
             // Nothing is delivered anyway, and the rejection at hand says more.
             (Err(unavailable), Err(_)) if unavailable.reason == Reason::IdempotencyUnavailable => Ok(None),
@@ -36,6 +38,7 @@ impl Attempt<'_> {
         };
         if let Ok(None) = claimed {
             self.measured.passed(crate::telemetry::Stage::Claim);
+            fault_points::reached(Step::Claimed);
         }
         claimed
     }

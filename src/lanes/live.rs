@@ -38,9 +38,10 @@ pub struct Dispatch {
     pub traceparent: String,
     /// Where the recipient's answer goes, if somebody waits for one.
     pub answer_to: Option<AnswerTo>,
-    /// Not to be sent after this: by then another node may have taken the message over from this
-    /// one, which was stalled.
+    /// Not to be begun after this: its sender has been told that it timed out.
     pub not_after: Instant,
+    /// Not to go on after this: another node may take the message over from this one, which is stalled.
+    pub written_by: Instant,
 }
 
 /// Who waits for an answer: a node, and a question of it.

@@ -292,7 +292,8 @@ pub(super) fn write(message: &Message, encoding: Encoding, capacity: usize) -> W
         w.key("metadata");
         w.map(metadata.len());
         for (key, value) in metadata {
-            text_field(&mut w, key, value);
+            w.any_key(key);
+            w.text(value);
         }
         w.end_map();
     }

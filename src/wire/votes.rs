@@ -325,7 +325,7 @@ fn write_docket(w: &mut Writer, docket: &Docket, encoding: Encoding) {
     w.end_map();
 }
 
-fn write_voters(w: &mut Writer, key: &str, voters: &BTreeMap<AgentId, Voter>) {
+fn write_voters(w: &mut Writer, key: &'static str, voters: &BTreeMap<AgentId, Voter>) {
     // Field names, headers and quotes of one, in the wider encoding.
     const VOTER_BYTES: usize = 40;
     let bytes = |(id, voter): &(&AgentId, &Voter)| {
@@ -418,11 +418,11 @@ fn in_words(to: &Recipient) -> String {
     }
 }
 
-fn time(w: &mut Writer, key: &str, at: Timestamp) {
+fn time(w: &mut Writer, key: &'static str, at: Timestamp) {
     int_field(w, key, at.0);
 }
 
-fn count(w: &mut Writer, key: &str, count: usize) {
+fn count(w: &mut Writer, key: &'static str, count: usize) {
     w.key(key);
     w.int(i128::try_from(count).unwrap_or(i128::MAX));
 }

@@ -61,7 +61,17 @@ pub(super) struct Out {
 struct Batch {
     bytes: BytesMut,
     parts: Vec<Part>,
+    /// The earliest [`Dispatch::written_by`] of its parts.
+    written_by: Option<Instant>,
     sent: Sent,
+}
+
+/// What is to be written next.
+#[derive(Default)]
+pub(super) struct Leaving {
+    pub(super) bytes: BytesMut,
+    /// Later than this, none of its deliveries may leave.
+    pub(super) written_by: Option<Instant>,
 }
 
 /// A record alone, or with its deliveries.
@@ -118,6 +128,7 @@ impl Out {
         self.write(Some(dispatch.not_after), |batch, inbox| {
             record(batch, inbox, &dispatch.record)?;
             deliveries(batch, inbox, dispatch)?;
+            batch.written_by = batch.written_by.into_iter().chain([dispatch.written_by]).min();
             batch.sent.waiting.push((dispatch.deliveries.len(), done));
             Ok(())
         })
@@ -160,8 +171,9 @@ impl Out {
     }
 
     /// What is to be written next. `None`: there is nothing, or too much is on its way.
-    pub(super) fn next(&mut self) -> Option<BytesMut> {
-        let mut bytes = self.batch().unwrap_or_default();
+    pub(super) fn next(&mut self) -> Option<Leaving> {
+        let mut leaving = self.batch().unwrap_or_default();
+        let bytes = &mut leaving.bytes;
         for _ in 0..std::mem::take(&mut self.pongs) {
             bytes.put_slice(PONG);
         }
@@ -170,10 +182,10 @@ impl Out {
             self.number += 1;
             bytes.put_slice(PING);
         }
-        (!bytes.is_empty()).then_some(bytes)
+        (!bytes.is_empty()).then_some(leaving)
     }
 
-    fn batch(&mut self) -> Option<BytesMut> {
+    fn batch(&mut self) -> Option<Leaving> {
         while self.unfenced.len() < UNFENCED_MAX {
             let mut batch = self.filling.pop_front()?;
             self.waiting = self.waiting.saturating_sub(batch.parts.len());
@@ -187,7 +199,7 @@ impl Out {
             batch.sent.at = now;
             self.unacked.push_back((batch.sent.number, now));
             self.unfenced.push_back(batch.sent);
-            return Some(batch.bytes);
+            return Some(Leaving { bytes: batch.bytes, written_by: batch.written_by });
         }
         None
     }
@@ -205,6 +217,7 @@ impl Batch {
         Self {
             bytes: BytesMut::with_capacity(BATCH_BYTES + BATCH_BYTES / 2),
             parts: Vec::with_capacity(BATCH_MAX),
+            written_by: None,
             sent: Sent::new(number),
         }
     }
@@ -230,6 +243,7 @@ impl Batch {
             from = part.end;
         }
         self.sent = Sent::new(self.sent.number);
+        self.written_by = None;
     }
 }
 

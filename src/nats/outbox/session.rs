@@ -4,16 +4,20 @@
 //! whoever waits for it hears that it is not confirmed. Sent later, another node may have acted.
 
 use std::{
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    task::{Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::{CONFIRM_WITHIN, confirmations::Shared};
+use super::{CONFIRM_WITHIN, batch::Leaving, confirmations::Shared};
 use crate::{
     config,
+    fault_points::{self, Step},
     nats::{
         Link,
         intake::{
@@ -144,16 +148,12 @@ impl Life {
     ) -> Result<std::convert::Infallible, SessionError> {
         loop {
             let next = self.shared.out.lock().next();
-            let Some(bytes) = next else {
+            let Some(leaving) = next else {
                 self.shared.wake.notified().await;
                 continue;
             };
-            let written = async {
-                writer.write_all(&bytes).await?;
-                writer.flush().await
-            };
             // Half a batch must not be confirmed by the fence of the next.
-            match tokio::time::timeout(CONFIRM_WITHIN, written).await {
+            match tokio::time::timeout(CONFIRM_WITHIN, write(writer, &leaving)).await {
                 Ok(written) => written?,
                 Err(_) => return Err(SessionError::Silent),
             }
@@ -178,4 +178,38 @@ impl Life {
             }
         }
     }
+}
+
+/// Writes all of it, and looks at the clock before each piece: a node that was stalled between two must not go on with
+/// deliveries that another node has made meanwhile.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), leaving: &Leaving) -> Result<(), SessionError> {
+    let Leaving { bytes, written_by } = leaving;
+    let mut left: &[u8] = bytes;
+    poll_fn(|context| {
+        loop {
+            if written_by.is_some_and(|written_by| Instant::now() > written_by) {
+                return Poll::Ready(Err(SessionError::Stalled));
+            }
+            if left.is_empty() {
+                return Pin::new(&mut *writer).poll_flush(context).map_err(SessionError::from);
+            }
+            let piece = match left.len() == bytes.len() && written_by.is_some() {
+                true => fault_points::first_of(left),
+                false => left,
+            };
+            let written = ready!(Pin::new(&mut *writer).poll_write(context, piece))?;
+            left = left.get(written..).unwrap_or_default();
+            if written == 0 {
+                return Poll::Ready(Err(SessionError::Closed));
+            }
+            if !left.is_empty() {
+                fault_points::reached(Step::HalfWritten);
+            }
+        }
+    })
+    .await?;
+    if written_by.is_some() {
+        fault_points::reached(Step::Written);
+    }
+    Ok(())
 }

@@ -46,7 +46,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// A connection that is silent for so long while somebody waits is given up.
 const SILENT_MAX: Duration = Duration::from_secs(1);
 /// What waited for so long to be written is not: by then another node may have taken the message over.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether a question is too old.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Between two tries to connect.
@@ -131,6 +131,17 @@ impl Pipe {
             out.put_slice(b"$2\r\nPX\r\n");
             number(out, life);
             out.put_slice(b"$2\r\nNX\r\n");
+        };
+        self.ask(command).await
+    }
+
+    /// Sets the key if it is there, and leaves it its life. `None` as in [`Pipe::run`].
+    pub(super) async fn set_there(&self, key: &Key, entry: &[u8]) -> Option<Result<Value, Error>> {
+        let command = |out: &mut BytesMut| {
+            out.put_slice(b"*5\r\n$3\r\nSET\r\n");
+            bulk(out, key.as_bytes());
+            bulk(out, entry);
+            out.put_slice(b"$2\r\nXX\r\n$7\r\nKEEPTTL\r\n");
         };
         self.ask(command).await
     }

@@ -33,6 +33,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("phrase", &[]),
+    ("fault_points", &[]),
     ("shutdown", &[]),
     ("health", &[]),
     ("text_file", &[]),
@@ -60,6 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cpu",
             "deliberation",
             "domain",
+            "fault_points",
             "governance",
             "rejection",
             "wire",
@@ -94,6 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cpu",
             "deliberation",
             "domain",
+            "fault_points",
             "governance",
             "lanes",
             "review",

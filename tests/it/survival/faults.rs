@@ -21,6 +21,7 @@ use cluster::Cluster;
 use traffic::{ONCE, PERSISTENT, Receipts, Traffic};
 
 mod cluster;
+mod steps;
 mod traffic;
 mod trio;
 

@@ -21,7 +21,11 @@ pub(super) struct Cluster(Bus);
 
 impl Cluster {
     pub(super) async fn start(nodes: usize) -> Self {
-        Self(Bus::with(nodes, |options| options.plan = plan()).await)
+        Self::of(Bus::with(nodes, |options| options.plan = plan()).await)
+    }
+
+    pub(super) fn of(bus: Bus) -> Self {
+        Self(bus)
     }
 
     pub(super) async fn agent(&self, id: &str) -> AgentClient {

@@ -188,6 +188,7 @@ async fn idempotency_contract(store: &dyn Idempotency, time: &Time) {
     a_message_has_one_outcome(store).await;
     a_claim_can_be_given_back(store).await;
     a_lease_that_ran_out_is_taken_over(store, time).await;
+    a_recorded_verdict_is_settled_like_any(store, time).await;
     the_window_ends(store, time).await;
     a_verdict_can_be_kept_for_longer(store, time).await;
     let (big, mine) = (vec![0; VERDICT_BYTES_MAX + 1], token(store, "big").await);
@@ -263,6 +264,28 @@ async fn a_lease_that_ran_out_is_taken_over(store: &dyn Idempotency, time: &Time
     store.settle(&key, &DIGEST, token, b"verdict", Duration::ZERO).await.unwrap();
     let settled = Claim::Settled { verdict: b"verdict".to_vec() };
     assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
+}
+
+async fn a_recorded_verdict_is_settled_like_any(store: &dyn Idempotency, time: &Time) {
+    let (key, late) = (message("recorded"), message("recorded-late"));
+    let (mine, dead) = (token(store, "recorded").await, token(store, "recorded-late").await);
+    store.settle_recorded(&key, &DIGEST, mine, b"verdict").await.unwrap();
+    // What nobody has claimed is not settled either.
+    store.settle_recorded(&message("unclaimed"), &DIGEST, mine, b"verdict").await.unwrap();
+    token(store, "unclaimed").await;
+    let settled = Claim::Settled { verdict: b"verdict".to_vec() };
+    assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
+    assert_eq!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
+
+    time.pass(LIFETIMES.lease + Duration::from_millis(50)).await;
+    let taken = store.claim(&late, &DIGEST).await.unwrap();
+    assert!(matches!(taken, Claim::TakenOver { .. }), "{taken:?}");
+    store.settle_recorded(&late, &DIGEST, dead, b"from the dead").await.unwrap();
+    let answer = store.claim(&late, &DIGEST).await.unwrap();
+    assert!(matches!(answer, Claim::Pending { .. }), "{answer:?}");
+
+    time.pass(LIFETIMES.window).await;
+    assert!(matches!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Mine { .. }));
 }
 
 async fn a_verdict_can_be_kept_for_longer(store: &dyn Idempotency, time: &Time) {

@@ -107,6 +107,29 @@ async fn a_verdict_is_settled_and_read_as_ever() {
 }
 
 #[tokio::test]
+async fn a_verdict_on_record_is_settled_by_one_command_in_the_same_bytes_and_for_as_long() {
+    let server = Server::start();
+    let Node { store, .. } = &node(&server, sealed_by('a')).await;
+    let told = wire::encode_verdict(&verdict(), Encoding::MessagePack);
+    // Until the fast lane's connection is there, fred is asked.
+    super::eventually(async || {
+        server.tell(&format!("DEL {KEY}"));
+        server.tell("CONFIG RESETSTAT");
+        let Claim::Mine { token } = store.claim(&message("m-1"), &DIGEST).await.unwrap() else { panic!() };
+        store.settle_recorded(&message("m-1"), &DIGEST, token, &told).await.unwrap();
+        !server.tell("INFO commandstats").contains("cmdstat_evalsha")
+    })
+    .await;
+    let written = get(&server, KEY);
+    let seal = written.len() - SEAL_BYTES..written.len();
+    same("redis-verdict.hex", &but_for(written, "redis-verdict.hex", seal));
+    let left: u128 = server.tell(&format!("PTTL {KEY}")).trim()[1..].parse().unwrap();
+    assert!(left > 0 && left <= LIFE.window.as_millis(), "{left} ms");
+    let settled = Claim::Settled { verdict: told };
+    assert_eq!(store.claim(&message("m-1"), &DIGEST).await.unwrap(), settled);
+}
+
+#[tokio::test]
 async fn a_registration_is_written_and_read_as_ever() {
     let server = Server::start();
     let sealing = node(&server, sealed_by('a')).await;

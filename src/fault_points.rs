@@ -1,0 +1,94 @@
+//! Where can a test kill or stall a node in the middle of a message? In builds with debug assertions alone: an optimised
+//! one has none of it.
+//!
+//! `AGENTBUS_FAULT_POINTS` names a folder. A file in it that is called like a step and says `kill` or `stop` is taken
+//! away by the first node that comes there, which does so to itself.
+
+/// How far a message is when its node is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Judged, and not claimed.
+    Judged,
+    /// Claimed; nothing of it has left the node.
+    Claimed,
+    /// A part of its record has.
+    HalfWritten,
+    /// Its record and its deliveries have; the fence has not come back.
+    Written,
+    /// The node knows what came of it, and nobody else does.
+    Known,
+    /// Its verdict is stored.
+    Settled,
+}
+
+impl Step {
+    pub const ALL: [Step; 6] =
+        [Step::Judged, Step::Claimed, Step::HalfWritten, Step::Written, Step::Known, Step::Settled];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::Judged => "judged",
+            Step::Claimed => "claimed",
+            Step::HalfWritten => "half_written",
+            Step::Written => "written",
+            Step::Known => "known",
+            Step::Settled => "settled",
+        }
+    }
+}
+
+/// The end of the node, if a test wants it here.
+pub(crate) fn reached(step: Step) {
+    #[cfg(debug_assertions)]
+    armed::reached(step);
+    #[cfg(not(debug_assertions))]
+    let _ = step;
+}
+
+/// What a test wants to be written first of these bytes; else all of them.
+pub(crate) fn first_of(bytes: &[u8]) -> &[u8] {
+    #[cfg(debug_assertions)]
+    return armed::first_of(bytes);
+    #[cfg(not(debug_assertions))]
+    bytes
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::{fs, path::PathBuf, sync::LazyLock, thread, time::Duration};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::Step;
+
+    static FOLDER: LazyLock<Option<PathBuf>> =
+        LazyLock::new(|| std::env::var_os("AGENTBUS_FAULT_POINTS").map(PathBuf::from));
+    /// Of a record, which is longer.
+    const FIRST_BYTES: usize = 200;
+
+    fn file(step: Step) -> Option<PathBuf> {
+        FOLDER.as_ref().map(|folder| folder.join(step.as_str()))
+    }
+
+    pub(super) fn reached(step: Step) {
+        let Some(file) = file(step) else { return };
+        let signal = match fs::read(&file).as_deref() {
+            Ok(b"kill") => Signal::KILL,
+            Ok(b"stop") => Signal::STOP,
+            _ => return,
+        };
+        // Of several nodes one takes it away.
+        if fs::remove_file(file).is_ok() {
+            let _ = kill_process(getpid(), signal);
+            // The other threads may hear of it first.
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub(super) fn first_of(bytes: &[u8]) -> &[u8] {
+        match file(Step::HalfWritten).is_some_and(|file| file.exists()) {
+            true => bytes.get(..FIRST_BYTES).unwrap_or(bytes),
+            false => bytes,
+        }
+    }
+}

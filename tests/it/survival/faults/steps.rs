@@ -1,0 +1,114 @@
+//! What becomes of a message whose node is killed or stalls between two steps of it? It has one outcome, and goes into its
+//! recipient's inbox once.
+
+use std::{fs, path::PathBuf, process::Command, time::Instant};
+
+use agentbus::{
+    client::{AgentClient, Draft},
+    domain::Reason,
+    fault_points::Step,
+};
+
+use super::{
+    SOON,
+    cluster::{Cluster, plan},
+    pair,
+    traffic::{Heard, PERSISTENT, Receipts, persist},
+};
+use crate::support::bus::Bus;
+
+/// Two nodes that can be armed, an agent that sends and one that keeps its receipts.
+struct Scene {
+    cluster: Cluster,
+    folder: PathBuf,
+    planner: AgentClient,
+    _worker: AgentClient,
+    receipts: Receipts,
+    heard: Heard,
+}
+
+impl Scene {
+    async fn begin(settings: &str) -> Self {
+        let mut folder = PathBuf::new();
+        let bus = Bus::with(2, |options| {
+            options.plan = plan();
+            options.node_overrides.extend(settings.parse::<toml::Table>().unwrap());
+            let home = options.dir.parent().unwrap().to_owned();
+            folder = home.join("fault-points");
+            fs::create_dir(&folder).unwrap();
+            let script = home.join("agentbus");
+            // Written by another process: while this one has it open, none that it starts meanwhile could run it.
+            let written = Command::new("sh")
+                .args(["-c", r#"printf '#!/bin/sh\nAGENTBUS_FAULT_POINTS="%s" exec "%s" "$@"\n' "$1" "$2" >"$3" && chmod +x "$3""#, "sh"])
+                .args([&folder, &options.executable, &script])
+                .status();
+            assert!(written.unwrap().success());
+            options.executable = script;
+        })
+        .await;
+        let cluster = Cluster::of(bus);
+        let (planner, worker, receipts) = pair(&cluster).await;
+        let heard = Heard { sender: planner.id().to_string(), ..Heard::default() };
+        Self { cluster, folder, planner, _worker: worker, receipts, heard }
+    }
+
+    /// Sends a message whose first node meets its fate at this step, and hears what came of it; a repeat hears the same.
+    /// Which node it was.
+    async fn send_past(&mut self, step: Step, fate: &str, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
+        let (aside, armed) = (self.folder.join("next"), self.folder.join(step.as_str()));
+        fs::write(&aside, fate).unwrap();
+        fs::rename(&aside, &armed).unwrap();
+        let draft = Draft::to_agent("worker", "the weekly summary is ready");
+        let verdict = persist(&self.planner, &draft, PERSISTENT).await;
+        let verdict = verdict.unwrap_or_else(|| panic!("no outcome of a message {fate}ed at {step:?}"));
+        assert_eq!(verdict.reason, Reason::Delivered, "{step:?}: {verdict:?}");
+        let again = persist(&self.planner, &draft, PERSISTENT).await;
+        assert_eq!(again.as_ref(), Some(&verdict), "{step:?}");
+        self.heard.sent.push(draft.message_id.clone());
+        self.heard.verdicts.insert(draft.message_id, verdict);
+        let started = Instant::now();
+        loop {
+            if let Some(node) = (0..2).find(|&node| !armed.exists() && is_met(&mut self.cluster, node)) {
+                return node;
+            }
+            assert!(started.elapsed() < SOON, "no node came to {step:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn end(self) {
+        assert_eq!(self.heard.faults(&self.receipts).await, []);
+        assert_eq!(self.receipts.count(), Step::ALL.len());
+        self.cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_between_two_steps_of_a_message_costs_it_neither_its_outcome_nor_doubles_it() {
+    let mut scene = Scene::begin("").await;
+    for step in Step::ALL {
+        let is_dead = |cluster: &mut Cluster, node| cluster.node(node).child_mut().try_exited().is_some();
+        let node = scene.send_past(step, "kill", is_dead).await;
+        scene.cluster.node(node).restart().await.unwrap();
+    }
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_stalled_between_two_steps_of_a_message_does_not_double_it_when_it_goes_on() {
+    // The message is taken over, and the node goes on, before other nodes notice and end its connections.
+    let settings = "limits.deadline = \"200ms\"\nidempotency.lease = \"300ms\"";
+    let mut scene = Scene::begin(settings).await;
+    for step in Step::ALL {
+        let node = scene.send_past(step, "stop", is_stopped).await;
+        scene.cluster.node(node).child_mut().resume();
+    }
+    scene.end().await;
+}
+
+/// By its state, behind the name in parentheses.
+fn is_stopped(cluster: &mut Cluster, node: usize) -> bool {
+    let pid = cluster.node(node).child().pid();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+}
