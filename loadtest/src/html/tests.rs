@@ -32,6 +32,7 @@ fn report() -> Report {
         versions: vec![EVIL.to_owned()],
         settings: [(EVIL.to_owned(), EVIL.to_owned())].into(),
         profile: profile.unwrap(),
+        trips: Vec::new(),
         figures: figures(&samples),
         samples,
     }

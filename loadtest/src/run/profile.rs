@@ -2,9 +2,15 @@
 //!
 //! An unknown key is an error. What the values may be is in [`super::check`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use agentbus::domain::{MessageType, Priority};
+use agentbus::{
+    domain::{MessageType, Priority},
+    tenants::DiskSync,
+};
 use serde::{Deserialize, Serialize};
 
 /// A whole profile. `docs/benchmarks.md` explains every key.
@@ -35,6 +41,12 @@ pub(crate) struct Profile {
     pub(crate) connections: u32,
     #[serde(default = "defaults::one")]
     pub(crate) nodes: u32,
+    /// Of a core, that each node may use. All there is, unless said.
+    #[serde(default)]
+    pub(crate) node_cores: Option<f64>,
+    /// When the server syncs what it has stored.
+    #[serde(default, with = "sync")]
+    pub(crate) sync: DiskSync,
     /// Nodes keep registry and idempotency in memory, not in Redis.
     #[serde(default)]
     pub(crate) memory: bool,
@@ -202,7 +214,7 @@ impl Expect {
     }
 }
 
-/// What one measurement puts a group under: one of `in_flight`, `rate` and `ramp`.
+/// What one measurement puts a group under: one of `in_flight`, `rate`, `ramp` and `of_peak`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Load {
@@ -217,6 +229,10 @@ pub(crate) struct Load {
     pub(crate) rate: Option<u32>,
     /// Open loop, faster from second to second.
     pub(crate) ramp: Option<Ramp>,
+    /// Open loop at so many percent of what a closed loop reaches just before.
+    pub(crate) of_peak: Option<u32>,
+    /// Nodes of the bus that run meanwhile, instead of the profile's.
+    pub(crate) nodes: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,12 +245,16 @@ pub(crate) struct Ramp {
 impl Load {
     /// As it is called in tables. Two loads of a profile never have the same.
     pub(crate) fn label(&self) -> String {
-        let mut label = match (self.in_flight, self.rate, self.ramp) {
-            (Some(n), ..) => format!("{n} in flight"),
-            (_, Some(rate), _) => format!("{rate}/s, open"),
+        let mut label = match (self.of_peak, self.in_flight, self.rate, self.ramp) {
+            (Some(percent), ..) => format!("{percent} % of the peak"),
+            (_, Some(n), ..) => format!("{n} in flight"),
+            (.., Some(rate), _) => format!("{rate}/s, open"),
             (.., Some(Ramp { from, to })) => format!("{from} to {to}/s, ramp"),
-            (None, None, None) => "none".to_owned(),
+            (None, None, None, None) => "none".to_owned(),
         };
+        if let Some(nodes) = self.nodes {
+            label = format!("{nodes} nodes, {label}");
+        }
         if let Some(of) = &self.of {
             label = format!("{of}: {label}");
         }
@@ -254,6 +274,11 @@ impl Profile {
         }
     }
 
+    /// Nodes of the bus under a load.
+    pub(crate) fn nodes_of(&self, load: &Load) -> u32 {
+        load.nodes.unwrap_or(self.nodes)
+    }
+
     /// What stands in the profile, as lines for the head of a report.
     pub(crate) fn settings(&self) -> BTreeMap<String, String> {
         let time = |duration: Duration| humantime::format_duration(duration).to_string();
@@ -271,7 +296,8 @@ impl Profile {
             ),
             ("client processes".to_owned(), self.processes.to_string()),
             ("connections of each sender".to_owned(), self.connections.to_string()),
-            ("nodes".to_owned(), self.nodes.to_string()),
+            ("nodes".to_owned(), self.nodes_told()),
+            ("synced to disk".to_owned(), self.sync.to_string()),
             ("node's configuration".to_owned(), format!("the defaults, but {}", self.node.join(", "))),
         ]);
         for group in &self.group {
@@ -286,6 +312,29 @@ impl Profile {
             settings.insert(format!("group {}", group.name), text);
         }
         settings
+    }
+
+    fn nodes_told(&self) -> String {
+        let counts: BTreeSet<u32> = self.load.iter().map(|load| self.nodes_of(load)).collect();
+        let counts = counts.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        match self.node_cores {
+            Some(cores) => format!("{counts}, each with {cores} of a core"),
+            None => counts,
+        }
+    }
+}
+
+/// As it is said on the command line: `2m` or `always`.
+mod sync {
+    use agentbus::tenants::DiskSync;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(sync: &DiskSync, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(sync)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DiskSync, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -7,11 +7,12 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    drift,
     profile::{Profile, Side},
     tally::Tally,
     usage::Each,
 };
-use crate::figures::Spread;
+use crate::{spread::Spread, trips::Trips};
 
 /// What this version writes, and reads.
 const FORMAT: &str = "agentbus loadtest run 1";
@@ -27,6 +28,9 @@ pub(crate) struct Report {
     pub(crate) versions: Vec<String>,
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) profile: Profile,
+    /// To the servers, before each round. None of a running bus.
+    #[serde(default)]
+    pub(crate) trips: Vec<Trips>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) samples: Vec<Sample>,
 }
@@ -101,6 +105,8 @@ pub(crate) enum Metric {
     NodeProcessor,
     AllProcessor,
     NodeMemory,
+    NodeGrowth,
+    Drift,
     Errors,
 }
 
@@ -117,6 +123,8 @@ impl Metric {
         Metric::NodeProcessor,
         Metric::AllProcessor,
         Metric::NodeMemory,
+        Metric::NodeGrowth,
+        Metric::Drift,
         Metric::Errors,
     ];
 
@@ -133,7 +141,29 @@ impl Metric {
             Metric::NodeProcessor => "node's processor time",
             Metric::AllProcessor => "all processor time",
             Metric::NodeMemory => "node's memory, most",
+            Metric::NodeGrowth => "node's memory, growth",
+            Metric::Drift => "P50's drift",
             Metric::Errors => "errors",
+        }
+    }
+
+    /// As a row of a narrow table, with its unit.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Metric::Rate => "messages/s",
+            Metric::P50 => "P50 µs",
+            Metric::P99 => "P99 µs",
+            Metric::P999 => "P99.9 µs",
+            Metric::Max => "longest µs",
+            Metric::InboxP50 => "inbox P50 µs",
+            Metric::InboxP99 => "inbox P99 µs",
+            Metric::InsideP99 => "inside P99 µs",
+            Metric::NodeProcessor => "node µs",
+            Metric::AllProcessor => "all µs",
+            Metric::NodeMemory => "node MiB",
+            Metric::NodeGrowth => "MiB/million",
+            Metric::Drift => "P50 drift %/min",
+            Metric::Errors => "errors %",
         }
     }
 
@@ -149,6 +179,8 @@ impl Metric {
             | Metric::InsideP99 => "µs",
             Metric::NodeProcessor | Metric::AllProcessor => "µs a message",
             Metric::NodeMemory => "MiB",
+            Metric::NodeGrowth => "MiB a million messages",
+            Metric::Drift => "% a minute",
             Metric::Errors => "% of the messages",
         }
     }
@@ -159,7 +191,7 @@ impl Metric {
     }
 
     /// Of a measurement, if it has that.
-    fn of(self, sample: &Sample) -> Option<f64> {
+    pub(crate) fn of(self, sample: &Sample) -> Option<f64> {
         let Tally { latency, inbox, node_time, answered, .. } = &sample.tally;
         let failed = sample.tally.failed_total() as f64;
         match self {
@@ -179,6 +211,10 @@ impl Metric {
             Metric::NodeMemory => {
                 (sample.side == Side::Bus && sample.memory_mib.node > 0.0).then_some(sample.memory_mib.node)
             }
+            Metric::NodeGrowth => {
+                (sample.side == Side::Bus).then(|| drift::growth(&sample.seconds)).flatten()
+            }
+            Metric::Drift => drift::latency(&sample.seconds),
             Metric::Errors => Some(100.0 * failed / (*answered as f64 + failed).max(1.0)),
         }
     }
