@@ -138,3 +138,6 @@ pub(super) fn soaked(report: &Report) -> Vec<Target> {
     };
     [of(Metric::NodeGrowth, 1.0), of(Metric::Drift, 2.0)].into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests;

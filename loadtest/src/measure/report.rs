@@ -40,7 +40,7 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn new(outcomes: Vec<Outcome>) -> Self {
+    pub(crate) fn new(outcomes: Vec<Outcome>) -> Self {
         let reports = || outcomes.iter().filter_map(|outcome| outcome.report.as_ref());
         let versions = reports().max_by_key(|report| report.versions.len());
         let built = if cfg!(debug_assertions) { "a development build" } else { "an optimised build" };

@@ -253,7 +253,8 @@ impl Load {
             (None, None, None, None) => "none".to_owned(),
         };
         if let Some(nodes) = self.nodes {
-            label = format!("{nodes} nodes, {label}");
+            let noun = if nodes == 1 { "node" } else { "nodes" };
+            label = format!("{nodes} {noun}, {label}");
         }
         if let Some(of) = &self.of {
             label = format!("{of}: {label}");
