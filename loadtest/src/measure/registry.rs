@@ -10,21 +10,11 @@ use std::{
 };
 
 use agentbus::{
-    domain::{AgentGrant, AgentId, AgentRecord, CapabilityId, Tenant, TenantId},
-    governance::{Decoded, Judging, Purpose, RetryMode, Unaddressed},
+    governance::{Judging, Purpose, RetryMode, Unaddressed},
     lanes::{Rotation, find},
-    servers::{RedisData, RedisOptions, RedisServer},
-    skew::Skew,
-    state::{
-        CacheLimits, CachedRegistry, Clock, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry,
-        SealKeys, Trust,
-    },
-    supervisor::Supervisor,
+    state::{CachedRegistry, Lifetimes, MemoryStore, Registry},
 };
 use anyhow::{Context as _, ensure};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::json;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     cpu, hot,
@@ -32,20 +22,15 @@ use crate::{
     tables::{show, table},
     targets::{Is, Target},
 };
+use crowd::{Crowd, LIVES, Server};
+
+mod crowd;
 
 const TENANTS: usize = 100;
 const AGENTS: usize = 1_000;
 const CAPABILITY: &str = "work";
-/// Each agent has two: the one that is asked for, and one of these.
-const OTHERS: [&str; 4] = ["read", "write", "plan", "check"];
 const ROUNDS: u32 = 9;
 const ROUND: Duration = Duration::from_millis(100);
-/// Caches that are filled for P8; the first grows the process by what filling takes for a moment, and does not count.
-const CACHES: usize = 4;
-/// Questions to Redis at one time.
-const AT_ONCE: usize = 64;
-/// Longer than all of this takes.
-const LIVES: Duration = Duration::from_secs(1800);
 
 pub(crate) async fn run() -> anyhow::Result<(String, Vec<Target>)> {
     let server = Server::start().await?;
@@ -161,136 +146,4 @@ async fn relisted(registry: &dyn Registry, crowds: &[Crowd]) -> anyhow::Result<D
     let holders = registry.holders(tenant, &CAPABILITY.parse()?).await?;
     ensure!(holders.len() == crowd.agents, "found {} holders, expected {}", holders.len(), crowd.agents);
     Ok(started.elapsed())
-}
-
-/// A tenant with its agents, and a message to one of them.
-struct Crowd {
-    tenant: Arc<Tenant>,
-    agents: usize,
-    message: Decoded,
-}
-
-impl Crowd {
-    fn new(name: &str, agents: usize) -> anyhow::Result<Self> {
-        let mut tenant = Tenant::new(name.parse()?);
-        let sender: AgentId = "planner".parse()?;
-        tenant.agents.insert(sender.clone(), AgentGrant::default());
-        let tenant = Arc::new(tenant);
-        let message = json!({
-            "message_id": "m1", "message_type": "event", "to": { "capability": CAPABILITY },
-            "constitutional_hash": agentbus::config::DEFAULT_CONSTITUTION, "content": { "text": "hi" },
-            "created_at": hot::NOW.0,
-        });
-        let message = hot::decoded(message.to_string().as_bytes(), &tenant, &sender)?;
-        Ok(Self { tenant, agents, message })
-    }
-
-    fn ids(&self) -> impl Iterator<Item = String> {
-        // As long as ids are that somebody else has made.
-        (0..self.agents).map(|at| format!("agent-0193b2c4-{at:08}"))
-    }
-
-    async fn register(&self, registry: &dyn Registry) -> anyhow::Result<()> {
-        let records = self
-            .ids()
-            .enumerate()
-            .map(|(at, id)| record(&id, OTHERS.get(at % 4).copied().unwrap_or_default()));
-        let registered = stream::iter(records).map(async |record| {
-            registry
-                .register(&self.tenant.id, &record?, usize::MAX >> 1)
-                .await
-                .map(drop)
-                .map_err(anyhow::Error::from)
-        });
-        registered.buffer_unordered(AT_ONCE).try_collect().await
-    }
-}
-
-fn record(id: &str, other: &str) -> anyhow::Result<AgentRecord> {
-    let capabilities: Result<_, _> =
-        [CAPABILITY, other].iter().map(|name| name.parse::<CapabilityId>()).collect();
-    Ok(AgentRecord {
-        id: id.parse()?,
-        capabilities: Arc::new(capabilities?),
-        encoding: None,
-        description: String::new(),
-    })
-}
-
-/// A Redis, and a node's connections to it.
-struct Server {
-    store: Arc<RedisStore>,
-    redis: RedisServer,
-    shutdown: CancellationToken,
-    _folder: tempfile::TempDir,
-}
-
-impl Server {
-    async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
-        let options = RedisOptions {
-            name: "redis".to_owned(),
-            folder: folder.path().to_owned(),
-            port: 0,
-            data: RedisData::InMemory,
-        };
-        let redis = RedisServer::start(options).await?;
-        let mut settings = RedisSettings::new(redis.url()).login(None, redis.operator_password().to_owned());
-        let keys = SealKeys::parse(&"a".repeat(32)).map_err(anyhow::Error::msg)?;
-        settings.trust = Trust { keys: Some(keys), unsealed_for: Duration::ZERO };
-        settings.lifetimes.agent = LIVES;
-        settings.command_timeout = Duration::from_secs(5);
-        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let store = RedisStore::connect(
-            settings,
-            shutdown.clone(),
-            &tracker,
-            &Supervisor::default(),
-            &Skew::default(),
-        )?;
-        ensure!(store.ready(Duration::from_secs(10)).await, "redis does not answer");
-        Ok(Self { store: Arc::new(store), redis, shutdown, _folder: folder })
-    }
-
-    /// A cache that has read every record and every list.
-    async fn cache(&self, crowds: &[Crowd]) -> anyhow::Result<Arc<CachedRegistry<RedisStore>>> {
-        let limits = CacheLimits { ttl: LIVES, wait: Duration::from_secs(5), ..CacheLimits::default() };
-        let cache = Arc::new(CachedRegistry::with(Arc::clone(&self.store), limits, Clock::machine()));
-        let started = Instant::now();
-        while !cache.is_trusted() {
-            ensure!(started.elapsed() < Duration::from_secs(10), "redis tells of no changes");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        for crowd in crowds {
-            let tenant: &TenantId = &crowd.tenant.id;
-            cache.agent(tenant, &crowd.message.message().sender).await?;
-            let read = stream::iter(crowd.ids()).map(async |id| {
-                let found = cache.agent(tenant, &id.parse()?).await?;
-                found.map(drop).context("a registered agent")
-            });
-            read.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-            for list in OTHERS.iter().chain([&CAPABILITY]) {
-                cache.holders(tenant, &list.parse()?).await?;
-            }
-            cache.agents(tenant).await?;
-        }
-        Ok(cache)
-    }
-
-    /// Bytes for each agent.
-    async fn memory(&self, crowds: &[Crowd]) -> anyhow::Result<Spread> {
-        let agents: usize = crowds.iter().map(|crowd| crowd.agents).sum();
-        let (mut caches, mut each) = (vec![self.cache(crowds).await?], Vec::new());
-        for _ in 1..CACHES {
-            let before = cpu::memory(std::process::id());
-            caches.push(self.cache(crowds).await?);
-            each.push(cpu::memory(std::process::id()).saturating_sub(before) as f64 / agents as f64);
-        }
-        Spread::of(each).context("a round")
-    }
-
-    async fn stop(mut self) {
-        self.shutdown.cancel();
-        self.redis.stop().await;
-    }
 }

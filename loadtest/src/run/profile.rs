@@ -1,17 +1,21 @@
 //! What does a profile say? A TOML file: who there is, what is sent, under which loads, on which sides.
 //!
-//! An unknown key is an error. What the values may be is in [`super::check`].
+//! An unknown key is an error. What the values may be is in [`super::check`]. [`mix`]: what a group sends. [`load`]: what
+//! it is put under.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use agentbus::{
-    domain::{MessageType, Priority},
-    tenants::DiskSync,
-};
+use agentbus::tenants::DiskSync;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use load::{Load, Ramp};
+pub(crate) use mix::{Entry, Expect, Recipient, Way};
+
+mod load;
+mod mix;
 
 /// A whole profile. `docs/benchmarks.md` explains every key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,160 +114,6 @@ pub(crate) const ROLE: &str = "implementer";
 pub(crate) struct Background {
     /// Messages a second, open loop.
     pub(crate) rate: u32,
-}
-
-/// One kind of message in a mix.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
-    #[serde(default)]
-    pub(crate) verb: Way,
-    #[serde(default)]
-    pub(crate) to: Recipient,
-    /// Sizes of whole messages, in turn.
-    #[serde(default)]
-    pub(crate) bytes: Vec<u32>,
-    /// Instead of sizes: a file of recorded contents, beside the profile.
-    pub(crate) corpus: Option<String>,
-    /// No two texts are alike, so that nothing of a text can be remembered.
-    #[serde(default)]
-    pub(crate) distinct: bool,
-    #[serde(default, rename = "type")]
-    pub(crate) message_type: Option<MessageType>,
-    #[serde(default)]
-    pub(crate) priority: Option<Priority>,
-    /// Of all messages of the mix, against the other entries' shares.
-    #[serde(default = "defaults::one")]
-    pub(crate) share: u32,
-    /// The verdict's status that counts as an answer; another one is an error.
-    #[serde(default)]
-    pub(crate) expect: Option<Expect>,
-}
-
-impl Entry {
-    /// As it is called in tables.
-    pub(crate) fn label(&self) -> String {
-        let label = format!("{} to {}", self.verb.as_str(), self.to.as_str());
-        match self.expected() {
-            Expect::Deliberating => format!("{label}, deliberated"),
-            Expect::Delivered | Expect::Stored => label,
-        }
-    }
-
-    pub(crate) fn expected(&self) -> Expect {
-        self.expect.unwrap_or(match self.verb {
-            Way::Send | Way::Ask => Expect::Delivered,
-            Way::Submit => Expect::Stored,
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Way {
-    #[default]
-    Send,
-    Submit,
-    Ask,
-}
-
-impl Way {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Way::Send => "send",
-            Way::Submit => "submit",
-            Way::Ask => "ask",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Recipient {
-    #[default]
-    Agent,
-    Capability,
-    Broadcast,
-}
-
-impl Recipient {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Recipient::Agent => "agent",
-            Recipient::Capability => "capability",
-            Recipient::Broadcast => "broadcast",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Expect {
-    Delivered,
-    Stored,
-    Deliberating,
-}
-
-impl Expect {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Expect::Delivered => "delivered",
-            Expect::Stored => "stored",
-            Expect::Deliberating => "deliberating",
-        }
-    }
-}
-
-/// What one measurement puts a group under: one of `in_flight`, `rate`, `ramp` and `of_peak`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Load {
-    /// The group that is measured; the first unless said.
-    pub(crate) of: Option<String>,
-    /// Groups that send beside it, each as its `background` says.
-    #[serde(default)]
-    pub(crate) beside: Vec<String>,
-    /// Closed loop: so many wait for their answer at one time.
-    pub(crate) in_flight: Option<u32>,
-    /// Open loop: messages a second.
-    pub(crate) rate: Option<u32>,
-    /// Open loop, faster from second to second.
-    pub(crate) ramp: Option<Ramp>,
-    /// Open loop at so many percent of what a closed loop reaches just before.
-    pub(crate) of_peak: Option<u32>,
-    /// Nodes of the bus that run meanwhile, instead of the profile's.
-    pub(crate) nodes: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Ramp {
-    pub(crate) from: u32,
-    pub(crate) to: u32,
-}
-
-impl Load {
-    /// As it is called in tables. Two loads of a profile never have the same.
-    pub(crate) fn label(&self) -> String {
-        let mut label = match (self.of_peak, self.in_flight, self.rate, self.ramp) {
-            (Some(percent), ..) => format!("{percent} % of the peak"),
-            (_, Some(n), ..) => format!("{n} in flight"),
-            (.., Some(rate), _) => format!("{rate}/s, open"),
-            (.., Some(Ramp { from, to })) => format!("{from} to {to}/s, ramp"),
-            (None, None, None, None) => "none".to_owned(),
-        };
-        if let Some(nodes) = self.nodes {
-            let noun = if nodes == 1 { "node" } else { "nodes" };
-            label = format!("{nodes} {noun}, {label}");
-        }
-        if let Some(of) = &self.of {
-            label = format!("{of}: {label}");
-        }
-        if !self.beside.is_empty() {
-            label = format!("{label}, beside {}", self.beside.join(" and "));
-        }
-        label
-    }
 }
 
 impl Profile {
