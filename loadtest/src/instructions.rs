@@ -22,6 +22,7 @@ const RISE_MAX: f64 = 5.0;
 /// Times that a stage is done before it is counted, for what is remembered to be there.
 const WARM_UP: u32 = 8;
 const COUNTED: u32 = 64;
+const COUNTED_NAME: &str = "loadtest::instructions::counted";
 /// Of a file of counts.
 const FILE_MAX: u64 = 64 * 1024;
 
@@ -43,7 +44,7 @@ pub(crate) fn work() -> anyhow::Result<()> {
     })
 }
 
-/// Callgrind knows it by its name.
+/// Callgrind knows it by its name, [`COUNTED_NAME`].
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
     (0..COUNTED).for_each(|_| work());
@@ -77,15 +78,12 @@ fn read(path: &Path) -> anyhow::Result<Counts> {
     toml::from_str(&fs::read_to_string(path).with_context(at)?).with_context(at)
 }
 
-/// Runs this program by callgrind, and reads what it wrote: one file for each stage, in order.
+/// Runs this program by callgrind, and reads what it wrote: two files for each stage, in order.
 fn count() -> anyhow::Result<Counts> {
     let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
     let output = Command::new("valgrind")
-        .args([
-            "--tool=callgrind",
-            "--zero-before=*instructions*counted*",
-            "--dump-after=*instructions*counted*",
-        ])
+        .arg("--tool=callgrind")
+        .args([format!("--dump-before={COUNTED_NAME}"), format!("--dump-after={COUNTED_NAME}")])
         .arg(format!("--callgrind-out-file={}", folder.path().join("stage").display()))
         .arg(std::env::current_exe()?)
         .arg("work")
@@ -98,7 +96,8 @@ fn count() -> anyhow::Result<Counts> {
     hot::stages(|stage, _| names.push(stage.name))?;
     let mut instructions = BTreeMap::new();
     for (at, name) in names.iter().enumerate() {
-        let file = folder.path().join(format!("stage.{}", at + 1));
+        // The one before is of what came before the stage.
+        let file = folder.path().join(format!("stage.{}", 2 * (at + 1)));
         let text = fs::read_to_string(&file).with_context(|| format!("no profile of {name}:\n{told}"))?;
         let total = total(&text).with_context(|| format!("no total in the profile of {name}"))?;
         instructions.insert((*name).to_owned(), total / u64::from(COUNTED));
