@@ -96,8 +96,11 @@ stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled
 	$(CARGO) build --release --bin agentbus --bin loadtest
 	target/release/loadtest stops --stops $(STOPS)
 
-bench: servers build ## Measure, and write the benchmark report
-	$(CARGO) run --release --bin loadtest -- report
+bench: servers ## Measure every figure to beat, and write the report: loadtest/reports, docs/benchmarks.md
+	$(CARGO) build --release --bin agentbus --bin loadtest
+	@mkdir -p loadtest/reports
+	target/release/loadtest measure --json loadtest/reports/report.json --html loadtest/reports/report.html \
+	  --page docs/benchmarks.md
 
 model: ## Make the impact model anew from its source, but for what was tuned (models/README.md)
 	python3 models/convert.py

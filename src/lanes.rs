@@ -50,6 +50,7 @@ pub use durable::{
 };
 pub use errors::registry_unavailable;
 pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport};
+pub use lookup::find;
 pub use parts::Lanes;
 pub use questions::{Asked, QuestionLimits, Questions};
 pub use release::RELEASES_MAX;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::{options::AttackOptions, rig::beside_this_program};
+use crate::options::AttackOptions;
 use field::Field;
 use ledger::Outcome;
 
@@ -52,7 +52,7 @@ const NODES: usize = 2;
 const LASTS_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn run(options: &AttackOptions) -> anyhow::Result<()> {
-    let agentbus = options.agentbus.clone().map_or_else(beside_this_program, Ok)?;
+    let agentbus = options.program.path()?;
     let mut field = Field::start(options.full, agentbus, "", Instant::now() + LASTS_MAX).await?;
     play(&mut field, &options.only).await;
     field.tell();

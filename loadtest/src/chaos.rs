@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     options::{ChaosOptions, StopsOptions},
-    rig::{NODE, beside_this_program},
+    rig::WINDOW,
 };
 use cast::{AWAY, CAPABILITY, JUDGES, SENDERS, Setting, TENANTS, WORKERS};
 use havoc::Break;
@@ -44,10 +44,10 @@ mod sender;
 /// Faults that are told in words.
 const FAULTS_TOLD: usize = 20;
 /// What a dead node held comes back after 30 s, and from a dead node's successor once more; a message
-/// that no node can govern is tried for as long as [`GIVE_UP`] says.
+/// that no node can govern is tried for as long as [`NODE`] says.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// Longer than a recipient that lost its registration takes to be back.
-const GIVE_UP: &str = "durable.give_up_after = \"20s\"";
+const NODE: &str = "durable.give_up_after = \"20s\"\nimpact.scorer = \"keywords\"";
 /// What it forgets comes again after thirty seconds: early enough for a short run.
 const CRASH_AFTER: Duration = Duration::from_secs(5);
 const SETTLE_STEP: Duration = Duration::from_millis(250);
@@ -104,7 +104,7 @@ pub(crate) async fn run(options: &ChaosOptions) -> anyhow::Result<()> {
             broken: usize::MAX,
         },
         logs: options.logs.clone(),
-        agentbus: options.agentbus.clone().map_or_else(beside_this_program, Ok)?,
+        agentbus: options.program.path()?,
     };
     let books = Arc::new(Books::begin(&options.logs)?);
     let kills = perform(run, &books).await?;
@@ -125,7 +125,7 @@ pub(crate) async fn stops(options: &StopsOptions) -> anyhow::Result<()> {
         breaks: vec![Break::Stop],
         until: Until { acked: usize::MAX, elapsed: Duration::MAX, broken: options.stops },
         logs: options.logs.clone(),
-        agentbus: options.agentbus.clone().map_or_else(beside_this_program, Ok)?,
+        agentbus: options.program.path()?,
     };
     let books = Arc::new(Books::begin(&options.logs)?);
     let started = Instant::now();
@@ -173,7 +173,7 @@ async fn perform(run: Run, books: &Arc<Books>) -> anyhow::Result<usize> {
     let mut stack = Stack::start(StackOptions {
         nodes: run.nodes,
         redis_data: RedisData::OnDisk,
-        node_overrides: format!("{NODE}\n{GIVE_UP}").parse()?,
+        node_overrides: format!("{WINDOW}\n{NODE}").parse()?,
         ..stack
     })
     .await?;

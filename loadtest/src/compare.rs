@@ -55,25 +55,36 @@ pub(crate) fn rows<'a>(before: &'a Report, after: &'a Report) -> Vec<Row<'a>> {
 }
 
 fn text(before: &Report, after: &Report, rows: &[Row<'_>]) -> String {
-    let mut table = table(&["load", "side", "figure", "before", "after", "after ÷ before", "verdict"]);
-    for row in rows {
-        let digits = if row.before.spread.median < 10.0 { 2 } else { 0 };
-        table.add_row([
-            row.before.load.clone(),
-            row.before.side.as_str().to_owned(),
-            format!("{}, {}", row.before.metric.as_str(), row.before.unit),
-            show(Some(row.before.spread), digits),
-            show(Some(row.after.spread), digits),
-            format!("{:.2}", row.ratio),
-            row.verdict.as_str().to_owned(),
-        ]);
+    let mut tables = Vec::new();
+    for of in rows.chunk_by(|one, next| place(one) == place(next)) {
+        let mut table = table(&["figure", "before", "after", "ratio", "verdict"]);
+        for row in of {
+            let what = match row.before.to {
+                Some(to) => format!("{} ÷ {}", row.before.metric.short(), to.as_str()),
+                None => row.before.metric.short().to_owned(),
+            };
+            table.add_row([
+                what,
+                show(Some(row.before.spread)),
+                show(Some(row.after.spread)),
+                format!("{:.2}", row.ratio),
+                row.verdict.as_str().to_owned(),
+            ]);
+        }
+        let (load, side) = of.first().map(place).unwrap_or(("", Side::Bus));
+        tables.push(format!("{}, {load}\n\n{table}", side.as_str()));
     }
     let mut notes = vec![format!(
         "Better or worse is said where no round of one report lies among the rounds of the other, of {ROUNDS_MIN} or more \
          each: by chance alone that is rarer than one in thirty. Everything else may be noise."
     )];
     notes.extend(differences(before, after));
-    format!("before: `{}`\nafter: `{}`\n\n{table}\n\n{}", before.command, after.command, notes.join("\n"))
+    let tables = tables.join("\n\n");
+    format!("before: `{}`\nafter: `{}`\n\n{tables}\n\n{}", before.command, after.command, notes.join("\n"))
+}
+
+fn place<'a>(row: &'a Row<'_>) -> (&'a str, Side) {
+    (&row.before.load, row.before.side)
 }
 
 /// What else may be the reason.
@@ -124,7 +135,7 @@ fn gate(rows: &[Row<'_>], percent: f64) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Spread;
+    use crate::spread::Spread;
 
     fn figure(metric: Metric, rounds: &[f64]) -> Figure {
         Figure {

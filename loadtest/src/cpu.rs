@@ -6,43 +6,10 @@ use std::{fs, time::Duration};
 /// servers run on.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The processes of one measurement, by what they are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Processes {
-    pub(crate) node: u32,
-    pub(crate) nats: u32,
-    pub(crate) redis: Option<u32>,
-}
-
-/// User and system time of each, of all threads, since its start.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Cpu {
-    pub(crate) node: Duration,
-    pub(crate) nats: Duration,
-    pub(crate) redis: Duration,
-    pub(crate) client: Duration,
-}
-
-impl Processes {
-    pub(crate) fn cpu(&self) -> Cpu {
-        Cpu {
-            node: time(self.node),
-            nats: time(self.nats),
-            redis: self.redis.map(time).unwrap_or_default(),
-            client: time(std::process::id()),
-        }
-    }
-}
-
-impl Cpu {
-    pub(crate) fn since(self, before: Cpu) -> Cpu {
-        Cpu {
-            node: self.node.saturating_sub(before.node),
-            nats: self.nats.saturating_sub(before.nats),
-            redis: self.redis.saturating_sub(before.redis),
-            client: self.client.saturating_sub(before.client),
-        }
-    }
+/// What this thread has had of a processor: other work on the machine counts little.
+pub(crate) fn of_this_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Bytes of a process that are resident; 0 when it is gone.

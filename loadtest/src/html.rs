@@ -6,13 +6,18 @@ use std::{fs, path::Path};
 
 use anyhow::Context as _;
 
-use crate::run::sheet::Report;
+use crate::{measure::report::Whole, run::sheet::Report};
 
 mod charts;
 mod page;
 
 pub(crate) fn write(report: &Report, path: &Path) -> anyhow::Result<()> {
     fs::write(path, page::page(report)?.into_string()).with_context(|| path.display().to_string())
+}
+
+/// All that `loadtest measure` found.
+pub(crate) fn write_whole(whole: &Whole, path: &Path) -> anyhow::Result<()> {
+    fs::write(path, page::whole(whole)?.into_string()).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use serde_json::json;
 use crate::{
     attack::{self, field::Field},
     options::{PollsOptions, command},
-    rig::beside_this_program,
     stages,
     tables::table,
 };
@@ -47,7 +46,7 @@ struct Polls {
     longest: f64,
 }
 
-pub(crate) async fn run(options: &PollsOptions) -> anyhow::Result<String> {
+pub(crate) async fn run(options: &PollsOptions) -> anyhow::Result<()> {
     let mut text = format!("`{}`", command());
     let honest = async |field: &mut Field| {
         honest(field, Duration::from_secs_f64(options.seconds)).await.map(|sent| format!("{sent} messages"))
@@ -58,7 +57,8 @@ pub(crate) async fn run(options: &PollsOptions) -> anyhow::Result<String> {
         Ok(format!("{} hostile tries", field.ledger.tried()))
     };
     text += &part("Hostile bodies", options, hostile).await?;
-    Ok(text)
+    println!("{text}");
+    Ok(())
 }
 
 /// On nodes of its own, because the longest counts from a node's start.
@@ -67,7 +67,7 @@ async fn part(
     options: &PollsOptions,
     play: impl AsyncFnOnce(&mut Field) -> anyhow::Result<String>,
 ) -> anyhow::Result<String> {
-    let agentbus = options.agentbus.clone().map_or_else(beside_this_program, Ok)?;
+    let agentbus = options.program.path()?;
     let mut field = Field::start(false, agentbus, TIMED, Instant::now() + LASTS_MAX).await?;
     let what = play(&mut field).await?;
     let mut polls = BTreeMap::new();

@@ -3,35 +3,46 @@
 //! - [`profile`], [`check`], [`shelf`], [`corpus`]: what is asked for, and what may be.
 //! - [`world`]: servers, and whose turn it is. [`aim`]: at a bus that is already there. [`measure`]: one measurement, over its client processes.
 //! - [`job`]: what they are told. [`client`]: what they do. [`template`]: what they send.
-//! - [`tally`]: what was seen. [`steady`]: when the warm-up is over. [`usage`], [`timeline`]: what it took.
+//! - [`tally`]: what was seen. [`steady`]: when the warm-up is over. [`usage`], [`timeline`]: what it took, and
+//!   [`drift`] whether it grows. [`quota`]: what each node may take.
 //! - [`sheet`]: the report. [`shown`]: its tables.
+
+use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::{cpu, html, options::RunOptions, rig};
+use crate::{cpu, html, options::RunOptions};
+use measure::Now;
+use profile::Load;
 use progress::Progress;
-use sheet::Report;
+use sheet::{Report, Sample};
 use shelf::Chosen;
-use world::World;
+use world::{Turn, World};
 
 mod aim;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod corpus;
+mod drift;
 pub(crate) mod job;
 mod measure;
 mod names;
 pub(crate) mod profile;
 mod progress;
+mod quota;
 pub(crate) mod sheet;
 pub(crate) mod shelf;
-mod shown;
+pub(crate) mod shown;
 mod steady;
 pub(crate) mod tally;
 mod template;
 mod timeline;
 pub(crate) mod usage;
-mod world;
+pub(crate) mod world;
+
+/// How a peak is found that a load is a part of.
+const PEAK_IN_FLIGHT: u32 = 256;
+const PEAK_MEASURED: Duration = Duration::from_secs(5);
 
 /// Lines such as `limits.agents = 100`, as a table.
 fn lines(lines: &[String]) -> Result<toml::Table, String> {
@@ -46,17 +57,14 @@ pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<()> {
     }
     let world = match aim::at(&options.aim, &chosen.profile)? {
         Some(aim) => World::at(&chosen.profile, aim),
-        None => {
-            let agentbus = options.agentbus.clone().map_or_else(rig::beside_this_program, Ok)?;
-            World::start(&chosen.profile, agentbus).await?
-        }
+        None => World::start(&chosen.profile, options.program.path()?).await?,
     };
-    let report = measured(&chosen, world).await?;
+    let report = measured(&chosen, world, options.perf).await?;
     println!("{}", shown::all(&report));
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.output.json {
         report.write(path)?;
     }
-    if let Some(path) = &options.html {
+    if let Some(path) = &options.output.html {
         html::write(&report, path)?;
     }
     conclude(&report)
@@ -68,26 +76,30 @@ pub(crate) fn show_tenants(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measured(chosen: &Chosen, mut world: World) -> anyhow::Result<Report> {
+/// All rounds of a profile. With `perf`, says of each node how to look into it.
+pub(crate) async fn measured(chosen: &Chosen, mut world: World, perf: bool) -> anyhow::Result<Report> {
     let profile = &chosen.profile;
     let progress = Progress::new(&chosen.name, profile);
-    let mut samples = Vec::new();
+    let (mut samples, mut trips) = (Vec::new(), Vec::new());
     for round in 1..=profile.rounds {
+        trips.extend(world.trips().await?);
         // What changes on a shared machine falls on all sides alike: who begins changes with each round.
         let mut sides = profile.sides.clone();
         if round % 2 == 0 {
             sides.reverse();
         }
         for side in sides {
-            let turn = world.turn(side).await?;
-            for load in &profile.load {
-                progress.begins(round, side, load);
-                let sample =
-                    measure::measure(&world, &turn, chosen, (round, load), |now| progress.goes(&now)).await?;
-                progress.ends(&sample);
-                samples.push(sample);
+            for loads in profile.load.chunk_by(|one, next| profile.nodes_of(one) == profile.nodes_of(next)) {
+                let nodes = loads.first().map_or(profile.nodes, |load| profile.nodes_of(load));
+                let turn = world.turn(side, nodes).await?;
+                if perf {
+                    turn.pids.nodes.iter().for_each(|&pid| say_how_to_profile(pid));
+                }
+                for load in loads {
+                    samples.extend(under(load, (&world, &turn), chosen, round, &progress).await?);
+                }
+                world.end(turn).await?;
             }
-            world.end(turn).await?;
         }
     }
     progress.close();
@@ -101,13 +113,48 @@ async fn measured(chosen: &Chosen, mut world: World) -> anyhow::Result<Report> {
         versions,
         settings: profile.settings(),
         profile: profile.clone(),
+        trips,
         figures: sheet::figures(&samples),
         samples,
     })
 }
 
+/// One load, after the closed loop that finds its peak if it is a part of that.
+async fn under(
+    load: &Load,
+    (world, turn): (&World, &Turn),
+    chosen: &Chosen,
+    round: u32,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Sample>> {
+    let one = async |chosen: &Chosen, load: &Load| {
+        progress.begins(round, turn.side, load);
+        let show = |now: Now<'_>| progress.goes(&now);
+        let sample = measure::measure(world, turn, chosen, (round, load), show).await?;
+        progress.ends(&sample);
+        anyhow::Ok(sample)
+    };
+    let Some(percent) = load.of_peak else { return Ok(vec![one(chosen, load).await?]) };
+    let mut short = chosen.clone();
+    short.profile.measure = PEAK_MEASURED.min(chosen.profile.measure);
+    let closed = Load { in_flight: Some(PEAK_IN_FLIGHT), of_peak: None, ..load.clone() };
+    let peak = one(&short, &closed).await?;
+    let rate = (peak.rate * f64::from(percent) / 100.0).max(1.0) as u32;
+    let part = one(chosen, &Load { rate: Some(rate), ..load.clone() }).await?;
+    Ok(vec![peak, part])
+}
+
+fn say_how_to_profile(pid: u32) {
+    eprintln!(
+        "profile this node (--agentbus target/profiling/agentbus has names; make it by\n\
+         cargo build --profile profiling --bin agentbus):\n\
+         \x20                          perf record -e cpu-clock -F 499 --call-graph dwarf,16384 -p {pid} -o node.perf\n\
+         and then:                  perf script -i node.perf --no-inline | loadtest parts"
+    );
+}
+
 /// A refusal is a figure. A message that was lost or doubled makes the run fail.
-fn conclude(report: &Report) -> anyhow::Result<()> {
+pub(crate) fn conclude(report: &Report) -> anyhow::Result<()> {
     let miscounted: u64 = report.samples.iter().map(|sample| sample.miscounted).sum();
     ensure!(miscounted == 0, "{miscounted} messages were lost or doubled");
     Ok(())

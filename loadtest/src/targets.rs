@@ -1,11 +1,8 @@
-//! Which figures were to be beaten, and were they? In tables, and as JSON for whoever follows them over time.
+//! Which figures were to be beaten, and were they? In lines, and as JSON for whoever follows them over time.
 
 use serde::Serialize;
 
-use crate::{
-    figures::{Load, Run, Sample, Spread},
-    rig::Side,
-};
+use crate::{spread::Spread, tables::show};
 
 /// One figure to beat.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,6 +14,8 @@ pub(crate) struct Target {
     /// Lowest and highest round.
     pub(crate) range: [f64; 2],
     pub(crate) target: f64,
+    /// To be reached from below, or not to be passed.
+    pub(crate) at_least: bool,
     pub(crate) met: bool,
     pub(crate) unit: &'static str,
     pub(crate) how: String,
@@ -47,6 +46,7 @@ impl Target {
             value: found.median,
             range: [found.low, found.high],
             target,
+            at_least: is == Is::AtLeast,
             met,
             unit,
             how: how.into(),
@@ -54,48 +54,24 @@ impl Target {
     }
 }
 
-/// P1 to P4, of `loadtest send`.
-pub(crate) fn of_send(run: &Run) -> Vec<Target> {
-    let mut targets = Vec::new();
-    let ratio = |bus: f64, baseline: f64| bus / baseline;
-    for n in [64, 256] {
-        let load = Load::InFlight(n);
-        let found = run.compared(load, |s| s.rate, ratio);
-        targets.extend(Target::new(
-            "P1",
-            found,
-            (Is::AtLeast, 0.65),
-            "×",
-            format!("rate ÷ baseline, {load}"),
-        ));
-        let found = run.compared(load, Sample::processor_us, |bus, baseline| baseline / bus);
-        let how = format!("processor time of all processes, baseline ÷ bus, {load}");
-        targets.extend(Target::new("P1", found, (Is::AtLeast, 0.65), "×", how));
+/// What was wanted, what was found; a line each.
+pub(crate) fn shown(targets: &[Target]) -> String {
+    let lines = targets.iter().map(|target| {
+        let met = if target.met { "met" } else { "NOT MET" };
+        format!("- {} {met}: {}, wanted {}: {}", target.id, target.found(), target.wanted(), target.how)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Target {
+    pub(crate) fn found(&self) -> String {
+        let [low, high] = self.range;
+        show(Some(Spread { median: self.value, low, high }))
     }
-    let found = run.beside_bare_trips();
-    let how = format!("P50 ÷ (baseline + a bare round trip to Redis + one to NATS), {}", Load::InFlight(1));
-    targets.extend(Target::new("P2", found, (Is::AtMost, 1.2), "×", how));
-    for load in run.loads().into_iter().filter(|load| matches!(load, Load::Rate(_))) {
-        let found = run.compared(load, |s| s.p50_us, ratio);
-        targets.extend(Target::new("P3", found, (Is::AtMost, 2.0), "×", format!("P50 ÷ baseline, {load}")));
-        let found = run.compared(load, |s| s.p99_us, ratio);
-        targets.extend(Target::new("P3", found, (Is::AtMost, 1.5), "×", format!("P99 ÷ baseline, {load}")));
-        let inside = run.spread(Side::Bus, load, |s| s.node_p99_us);
-        targets.extend(Target::new(
-            "P3",
-            inside,
-            (Is::AtMost, 500.0),
-            "µs",
-            format!("P99 inside the node, {load}"),
-        ));
+
+    pub(crate) fn wanted(&self) -> String {
+        format!("{} {} {}", if self.at_least { "≥" } else { "≤" }, self.target, self.unit)
     }
-    for n in [64, 256] {
-        let load = Load::InFlight(n);
-        let found = run.spread(Side::Bus, load, |s| s.node_cpu_us);
-        let how = format!("node's processor time a message, policy cached, {load}");
-        targets.extend(Target::new("P4", found, (Is::AtMost, 9.0), "µs", how));
-    }
-    targets
 }
 
 #[cfg(test)]
@@ -107,6 +83,8 @@ mod tests {
         let found = Some(Spread { median: 0.7, low: 0.6, high: 0.8 });
         let met = |is| Target::new("P1", found, (is, 0.65), "×", "").map(|target| target.met);
         assert_eq!((met(Is::AtLeast), met(Is::AtMost)), (Some(true), Some(false)));
+        let target = Target::new("P1", found, (Is::AtLeast, 0.65), "×", "rate").unwrap();
+        assert_eq!(shown(&[target]), "- P1 met: 0.70 (0.60–0.80), wanted ≥ 0.65 ×: rate");
         assert_eq!(Target::new("P1", None, (Is::AtLeast, 0.65), "×", ""), None);
     }
 }

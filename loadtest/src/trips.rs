@@ -8,7 +8,7 @@ use agentbus::{
 };
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -23,7 +23,7 @@ const TRIP_WAIT: Duration = Duration::from_secs(2);
 const ANSWER_MAX: usize = 1024;
 
 /// Medians, one after the other, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Trips {
     pub(crate) nats_us: f64,
     /// 0 without Redis.

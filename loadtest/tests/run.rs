@@ -56,21 +56,9 @@ fn the_smoke_profile_runs_on_all_sides_and_writes_a_report_and_a_page() {
     assert!(!lines.contains('\u{1b}') && !lines.contains('\r'), "{lines:?}");
 
     let output = loadtest(&["compare", "a.json", "a.json"], folder.path());
-    assert!(output.status.success() && told(&output).contains("too few rounds"), "{}", told(&output));
+    assert!(output.status.success() && told(&output).contains("too few"), "{}", told(&output));
     let output = loadtest(&["compare", "a.json", "a.json", "--fail-above", "5"], folder.path());
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-}
-
-#[test]
-fn a_run_of_both_sides_in_turns_ends_with_its_targets() {
-    let folder = tempfile::tempdir().unwrap();
-    let short = ["--in-flight", "4", "--rate", "0", "--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1"];
-    let output = loadtest(&[&["send"], &short[..], &["--json", "send.json"]].concat(), folder.path());
-    assert!(output.status.success(), "{}", told(&output));
-    let report: Value =
-        serde_json::from_slice(&std::fs::read(folder.path().join("send.json")).unwrap()).unwrap();
-    assert_eq!(report["samples"].as_array().unwrap().len(), 2, "the baseline and the bus");
-    assert!(report["trips"][0]["nats_us"].as_f64().unwrap() > 0.0, "{report}");
 }
 
 /// Every verb and every form of recipient, several tenants and processes, a neighbour and a reviewer.

@@ -22,7 +22,7 @@ const ASKED_AT_ONCE: usize = 4;
 const RECORDS_AT_ONCE: usize = 128;
 
 /// Looks up whom the message is for.
-pub(super) async fn find(
+pub async fn find(
     registry: &dyn Registry,
     rotation: &Rotation,
     asks: &Unaddressed<'_>,

@@ -19,8 +19,8 @@ impl Verdict {
         match self {
             Verdict::Better => "better",
             Verdict::Worse => "worse",
-            Verdict::Noise => "within noise",
-            Verdict::TooFew => "too few rounds",
+            Verdict::Noise => "noise",
+            Verdict::TooFew => "too few",
         }
     }
 }

@@ -4,13 +4,15 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts::{self, Bar, Curve, Paint};
 use crate::{
-    figures::Spread,
+    measure::report::Whole,
     run::{
         profile::Side,
         sheet::{Metric, Report, Sample, Second, loads},
         usage::Each,
     },
+    spread::Spread,
     tables::show,
+    targets::Target,
 };
 
 /// One process's figure.
@@ -28,24 +30,74 @@ const PROCESSES: [(&str, Pick); 4] = [
 ];
 
 pub(super) fn page(report: &Report) -> anyhow::Result<Markup> {
-    let sections = loads(&report.samples).into_iter().map(|load| section(report, load));
-    let sections = sections.collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(html! {
+    let title = format!("Load test: {}", report.name);
+    let body = measured(report)?;
+    Ok(whole_page(&title, &report.profile.about, &html! { (head(report)) (body) }))
+}
+
+/// All that `loadtest measure` found: the targets, then each profile.
+pub(super) fn whole(whole: &Whole) -> anyhow::Result<Markup> {
+    let with_report = whole.outcomes.iter().filter_map(|outcome| Some((outcome, outcome.report.as_ref()?)));
+    let parts = with_report.map(|(outcome, report)| {
+        let measured = measured(report)?;
+        Ok(html! {
+            section.part { h2 { (outcome.title) } p.soft { (report.profile.about) } (head(report)) (measured) }
+        })
+    });
+    let parts = parts.collect::<anyhow::Result<Vec<_>>>()?;
+    let about = format!("{}; {}", whole.machine, whole.versions.join(", "));
+    Ok(whole_page(
+        "The figures to beat",
+        &about,
+        &html! { (targets(&whole.targets)) @for part in &parts { (part) } },
+    ))
+}
+
+fn whole_page(title: &str, about: &str, body: &Markup) -> Markup {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { "agentbus load test: " (report.name) }
+                title { "agentbus: " (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                header { h1 { "Load test: " (report.name) } p { (report.profile.about) } }
-                main { (head(report)) (ratios(report)?) @for section in &sections { (section) } }
+                header { h1 { (title) } p { (about) } }
+                main { (body) }
             }
         }
-    })
+    }
+}
+
+fn targets(targets: &[Target]) -> Markup {
+    html! {
+        div.scrolls {
+            table.targets {
+                thead { tr { @for name in ["figure", "found", "wanted", "met", "what"] { th scope="col" { (name) } } } }
+                tbody {
+                    @for target in targets {
+                        tr {
+                            th scope="row" { (target.id) }
+                            td { (target.found()) }
+                            td { (target.wanted()) }
+                            td class={ @if target.met { "met" } @else { "missed" } } { @if target.met { "yes" } @else { "no" } }
+                            td { (target.how) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The ratios, then each load.
+fn measured(report: &Report) -> anyhow::Result<Markup> {
+    let sections = loads(&report.samples).into_iter().map(|load| section(report, load));
+    let sections = sections.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(html! { (ratios(report)?) @for section in &sections { (section) } })
 }
 
 fn head(report: &Report) -> Markup {
@@ -93,7 +145,7 @@ fn ratios(report: &Report) -> anyhow::Result<Markup> {
     let groups = groups.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     Ok(html! {
         section {
-            h2 { "Beside the others" }
+            h3 { "Beside the others" }
             (legend)
             div.charts { @for group in &groups { (group) } }
         }
@@ -124,7 +176,7 @@ fn section(report: &Report, load: &str) -> anyhow::Result<Markup> {
     }
     Ok(html! {
         section {
-            h2 { (load) }
+            h3 { (load) }
             (legend(sides.iter().map(|side| (side.as_str().to_owned(), paint(*side)))))
             (table(report, load, &sides))
             div.charts { @for figure in &figures { (figure) } }
@@ -133,11 +185,7 @@ fn section(report: &Report, load: &str) -> anyhow::Result<Markup> {
 }
 
 fn table(report: &Report, load: &str, sides: &[Side]) -> Markup {
-    let cell = |side: Side, metric: Metric| {
-        let spread = report.spread(load, side, metric, None);
-        let digits = spread.map_or(0, |spread| if spread.median < 10.0 { 2 } else { 0 });
-        show(spread, digits)
-    };
+    let cell = |side: Side, metric: Metric| show(report.spread(load, side, metric, None));
     let metrics: Vec<Metric> = Metric::ALL
         .iter()
         .copied()

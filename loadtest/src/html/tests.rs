@@ -3,11 +3,16 @@
 use html5gum::{Token, Tokenizer};
 
 use super::*;
-use crate::run::{
-    profile::Side,
-    sheet::{Sample, Second, figures},
-    tally::Tally,
-    usage::Each,
+use crate::{
+    measure::report::{Outcome, Whole},
+    run::{
+        profile::Side,
+        sheet::{Sample, Second, figures},
+        tally::Tally,
+        usage::Each,
+    },
+    spread::Spread,
+    targets::{Is, Target},
 };
 
 const EVIL: &str = "</title><script>alert('1')</script><img src=x onerror=\"a()\">&amp;";
@@ -32,6 +37,7 @@ fn report() -> Report {
         versions: vec![EVIL.to_owned()],
         settings: [(EVIL.to_owned(), EVIL.to_owned())].into(),
         profile: profile.unwrap(),
+        trips: Vec::new(),
         figures: figures(&samples),
         samples,
     }
@@ -71,12 +77,28 @@ fn sample(round: u32, side: Side) -> Sample {
     }
 }
 
+/// Of one profile, and of all figures together.
+fn pages() -> [String; 2] {
+    let target = Target::new("P1", Spread::of([0.5]), (Is::AtLeast, 0.65), "×", EVIL).unwrap();
+    let outcome = Outcome {
+        title: EVIL.to_owned(),
+        text: EVIL.to_owned(),
+        targets: vec![target],
+        report: Some(report()),
+    };
+    let whole = Whole::new(vec![outcome]);
+    [page::page(&report()), page::whole(&whole)].map(|page| page.unwrap().into_string())
+}
+
 #[test]
 fn every_tag_is_closed_and_no_text_becomes_one() {
-    let page = page::page(&report()).unwrap().into_string();
+    pages().iter().for_each(|page| is_closed(page));
+}
+
+fn is_closed(page: &str) {
     let mut open: Vec<Vec<u8>> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    for token in Tokenizer::new(&page) {
+    for token in Tokenizer::new(page) {
         match token.unwrap() {
             Token::StartTag(tag) => {
                 let name = tag.name.0.clone();
@@ -99,11 +121,12 @@ fn every_tag_is_closed_and_no_text_becomes_one() {
 
 #[test]
 fn the_page_needs_nothing_from_elsewhere() {
-    let page = page::page(&report()).unwrap().into_string();
-    for word in ["http:", "https:", "url(", "@import", " src=\"", " href=\""] {
-        assert!(!page.contains(word), "{word}");
+    for page in pages() {
+        for word in ["http:", "https:", "url(", "@import", " src=\"", " href=\""] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert!(page.contains("prefers-color-scheme: dark"));
     }
-    assert!(page.contains("prefers-color-scheme: dark"));
 }
 
 /// A colour that the style sheet does not know would be black on black.

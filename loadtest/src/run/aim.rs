@@ -44,7 +44,7 @@ fn within_bounds(profile: &Profile, rate_max: u32, time_max: Duration) -> anyhow
         let own = match (load.rate, load.ramp) {
             (Some(rate), _) => rate,
             (_, Some(ramp)) => ramp.to,
-            (None, None) => bail!("{label}: a closed loop takes all that there is, expected rate or ramp"),
+            (None, None) => bail!("{label}: it takes all that there is, expected rate or ramp"),
         };
         let beside = profile.group.iter().filter(|group| load.beside.contains(&group.name));
         let all: u32 = beside.filter_map(|group| Some(group.background.as_ref()?.rate)).sum::<u32>() + own;
@@ -115,7 +115,8 @@ mod tests {
         for (load, words) in [
             ("rate = 51\nbeside = [\"two\"]", "found 101 messages a second, expected at most --rate-max 100"),
             ("ramp = { from = 1, to = 101 }", "found 101 messages a second"),
-            ("in_flight = 1", "a closed loop takes all that there is"),
+            ("in_flight = 1", "it takes all that there is"),
+            ("of_peak = 1", "it takes all that there is"),
         ] {
             let error = tried(load, &here).unwrap_err();
             assert!(error.contains(words), "{error}");

@@ -14,6 +14,7 @@ const MIX_MAX: usize = 32;
 const LINES_MAX: usize = 64;
 const ROUNDS_MAX: u32 = 100;
 const NODES_MAX: u32 = 8;
+const NODE_CORES: std::ops::RangeInclusive<f64> = 0.01..=64.0;
 const PROCESSES_MAX: u32 = 16;
 /// Connections of all client processes together.
 const CONNECTIONS_MAX: u64 = 8192;
@@ -47,8 +48,13 @@ pub(crate) fn check(profile: &Profile) -> Checked {
     if sides.is_empty() || different.len() != sides.len() {
         return Err("sides: expected at least one of direct, baseline and bus, each once".to_owned());
     }
-    if profile.memory && profile.nodes > 1 {
-        return Err(format!("memory: found it with nodes = {}, expected 1 node", profile.nodes));
+    let nodes = profile.load.iter().map(|load| profile.nodes_of(load)).max().unwrap_or(profile.nodes);
+    if profile.memory && nodes > 1 {
+        return Err(format!("memory: found it with nodes = {nodes}, expected 1 node"));
+    }
+    if let Some(cores) = profile.node_cores.filter(|cores| !NODE_CORES.contains(cores)) {
+        let (low, high) = (NODE_CORES.start(), NODE_CORES.end());
+        return Err(format!("node_cores: found {cores}, expected {low} to {high}"));
     }
     lines("node", &profile.node)?;
     let node = super::lines(&profile.node);
@@ -177,15 +183,19 @@ fn check_compared(key: &str, entry: &Entry, group: &Group, profile: &Profile) ->
 }
 
 fn check_load(key: &str, load: &Load, profile: &Profile) -> Checked {
-    let found: Vec<&str> =
-        [load.in_flight.map(|_| "in_flight"), load.rate.map(|_| "rate"), load.ramp.map(|_| "ramp")]
-            .into_iter()
-            .flatten()
-            .collect();
+    let ways = [
+        load.in_flight.map(|_| "in_flight"),
+        load.rate.map(|_| "rate"),
+        load.ramp.map(|_| "ramp"),
+        load.of_peak.map(|_| "of_peak"),
+    ];
+    let found: Vec<&str> = ways.into_iter().flatten().collect();
     if found.len() != 1 {
         let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" and ") };
-        return Err(format!("{key}: found {found}, expected one of in_flight, rate and ramp"));
+        return Err(format!("{key}: found {found}, expected one of in_flight, rate, ramp and of_peak"));
     }
+    load.of_peak.map_or(Ok(()), |percent| within(&format!("{key}.of_peak"), percent, 1, 100))?;
+    load.nodes.map_or(Ok(()), |nodes| within(&format!("{key}.nodes"), nodes, 1, NODES_MAX))?;
     load.in_flight
         .map_or(Ok(()), |n| within(&format!("{key}.in_flight"), n, profile.processes, IN_FLIGHT_MAX))?;
     load.rate.map_or(Ok(()), |rate| within(&format!("{key}.rate"), rate, 1, RATE_MAX))?;

@@ -54,7 +54,7 @@ async fn work(talk: &mut Talk, job: Job) -> anyhow::Result<()> {
     talk.tell(&Told::Ready).await?;
     talk.expect(Word::Go).await?;
 
-    let running = pace::start(&streams, &job);
+    let running = pace::start(&streams, &job, pace::WAITING_MAX);
     let mut slices = interval(SLICE);
     slices.set_missed_tick_behavior(MissedTickBehavior::Delay);
     slices.tick().await;
@@ -124,3 +124,6 @@ impl Talk {
         Ok(self.told.flush().await?)
     }
 }
+
+#[cfg(test)]
+mod tests;

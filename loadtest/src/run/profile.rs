@@ -1,11 +1,21 @@
 //! What does a profile say? A TOML file: who there is, what is sent, under which loads, on which sides.
 //!
-//! An unknown key is an error. What the values may be is in [`super::check`].
+//! An unknown key is an error. What the values may be is in [`super::check`]. [`mix`]: what a group sends. [`load`]: what
+//! it is put under.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use agentbus::domain::{MessageType, Priority};
+use agentbus::tenants::DiskSync;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use load::{Load, Ramp};
+pub(crate) use mix::{Entry, Expect, Recipient, Way};
+
+mod load;
+mod mix;
 
 /// A whole profile. `docs/benchmarks.md` explains every key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +45,12 @@ pub(crate) struct Profile {
     pub(crate) connections: u32,
     #[serde(default = "defaults::one")]
     pub(crate) nodes: u32,
+    /// Of a core, that each node may use. All there is, unless said.
+    #[serde(default)]
+    pub(crate) node_cores: Option<f64>,
+    /// When the server syncs what it has stored.
+    #[serde(default, with = "sync")]
+    pub(crate) sync: DiskSync,
     /// Nodes keep registry and idempotency in memory, not in Redis.
     #[serde(default)]
     pub(crate) memory: bool,
@@ -100,151 +116,6 @@ pub(crate) struct Background {
     pub(crate) rate: u32,
 }
 
-/// One kind of message in a mix.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
-    #[serde(default)]
-    pub(crate) verb: Way,
-    #[serde(default)]
-    pub(crate) to: Recipient,
-    /// Sizes of whole messages, in turn.
-    #[serde(default)]
-    pub(crate) bytes: Vec<u32>,
-    /// Instead of sizes: a file of recorded contents, beside the profile.
-    pub(crate) corpus: Option<String>,
-    /// No two texts are alike, so that nothing of a text can be remembered.
-    #[serde(default)]
-    pub(crate) distinct: bool,
-    #[serde(default, rename = "type")]
-    pub(crate) message_type: Option<MessageType>,
-    #[serde(default)]
-    pub(crate) priority: Option<Priority>,
-    /// Of all messages of the mix, against the other entries' shares.
-    #[serde(default = "defaults::one")]
-    pub(crate) share: u32,
-    /// The verdict's status that counts as an answer; another one is an error.
-    #[serde(default)]
-    pub(crate) expect: Option<Expect>,
-}
-
-impl Entry {
-    /// As it is called in tables.
-    pub(crate) fn label(&self) -> String {
-        let label = format!("{} to {}", self.verb.as_str(), self.to.as_str());
-        match self.expected() {
-            Expect::Deliberating => format!("{label}, deliberated"),
-            Expect::Delivered | Expect::Stored => label,
-        }
-    }
-
-    pub(crate) fn expected(&self) -> Expect {
-        self.expect.unwrap_or(match self.verb {
-            Way::Send | Way::Ask => Expect::Delivered,
-            Way::Submit => Expect::Stored,
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Way {
-    #[default]
-    Send,
-    Submit,
-    Ask,
-}
-
-impl Way {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Way::Send => "send",
-            Way::Submit => "submit",
-            Way::Ask => "ask",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Recipient {
-    #[default]
-    Agent,
-    Capability,
-    Broadcast,
-}
-
-impl Recipient {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Recipient::Agent => "agent",
-            Recipient::Capability => "capability",
-            Recipient::Broadcast => "broadcast",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Expect {
-    Delivered,
-    Stored,
-    Deliberating,
-}
-
-impl Expect {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Expect::Delivered => "delivered",
-            Expect::Stored => "stored",
-            Expect::Deliberating => "deliberating",
-        }
-    }
-}
-
-/// What one measurement puts a group under: one of `in_flight`, `rate` and `ramp`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Load {
-    /// The group that is measured; the first unless said.
-    pub(crate) of: Option<String>,
-    /// Groups that send beside it, each as its `background` says.
-    #[serde(default)]
-    pub(crate) beside: Vec<String>,
-    /// Closed loop: so many wait for their answer at one time.
-    pub(crate) in_flight: Option<u32>,
-    /// Open loop: messages a second.
-    pub(crate) rate: Option<u32>,
-    /// Open loop, faster from second to second.
-    pub(crate) ramp: Option<Ramp>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Ramp {
-    pub(crate) from: u32,
-    pub(crate) to: u32,
-}
-
-impl Load {
-    /// As it is called in tables. Two loads of a profile never have the same.
-    pub(crate) fn label(&self) -> String {
-        let mut label = match (self.in_flight, self.rate, self.ramp) {
-            (Some(n), ..) => format!("{n} in flight"),
-            (_, Some(rate), _) => format!("{rate}/s, open"),
-            (.., Some(Ramp { from, to })) => format!("{from} to {to}/s, ramp"),
-            (None, None, None) => "none".to_owned(),
-        };
-        if let Some(of) = &self.of {
-            label = format!("{of}: {label}");
-        }
-        if !self.beside.is_empty() {
-            label = format!("{label}, beside {}", self.beside.join(" and "));
-        }
-        label
-    }
-}
-
 impl Profile {
     /// The group that a load measures.
     pub(crate) fn measured<'a>(&'a self, load: &Load) -> Option<&'a Group> {
@@ -252,6 +123,11 @@ impl Profile {
             None => self.group.first(),
             Some(name) => self.group.iter().find(|group| group.name == *name),
         }
+    }
+
+    /// Nodes of the bus under a load.
+    pub(crate) fn nodes_of(&self, load: &Load) -> u32 {
+        load.nodes.unwrap_or(self.nodes)
     }
 
     /// What stands in the profile, as lines for the head of a report.
@@ -271,7 +147,8 @@ impl Profile {
             ),
             ("client processes".to_owned(), self.processes.to_string()),
             ("connections of each sender".to_owned(), self.connections.to_string()),
-            ("nodes".to_owned(), self.nodes.to_string()),
+            ("nodes".to_owned(), self.nodes_told()),
+            ("synced to disk".to_owned(), self.sync.to_string()),
             ("node's configuration".to_owned(), format!("the defaults, but {}", self.node.join(", "))),
         ]);
         for group in &self.group {
@@ -286,6 +163,29 @@ impl Profile {
             settings.insert(format!("group {}", group.name), text);
         }
         settings
+    }
+
+    fn nodes_told(&self) -> String {
+        let counts: BTreeSet<u32> = self.load.iter().map(|load| self.nodes_of(load)).collect();
+        let counts = counts.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        match self.node_cores {
+            Some(cores) => format!("{counts}, each with {cores} of a core"),
+            None => counts,
+        }
+    }
+}
+
+/// As it is said on the command line: `2m` or `always`.
+mod sync {
+    use agentbus::tenants::DiskSync;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(sync: &DiskSync, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(sync)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DiskSync, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

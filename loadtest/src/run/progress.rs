@@ -20,7 +20,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(name: &str, profile: &Profile) -> Self {
-        let all = profile.rounds as usize * profile.sides.len() * profile.load.len();
+        let peaks = profile.load.iter().filter(|load| load.of_peak.is_some()).count();
+        let all = profile.rounds as usize * profile.sides.len() * (profile.load.len() + peaks);
         // Hidden by itself where there is no terminal.
         let bar = ProgressBar::new(all as u64);
         if let Ok(style) = ProgressStyle::with_template("{prefix} {pos}/{len} {bar:12} {wide_msg}") {

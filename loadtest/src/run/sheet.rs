@@ -11,7 +11,11 @@ use super::{
     tally::Tally,
     usage::Each,
 };
-use crate::figures::Spread;
+use crate::{spread::Spread, trips::Trips};
+
+pub(crate) use metric::Metric;
+
+mod metric;
 
 /// What this version writes, and reads.
 const FORMAT: &str = "agentbus loadtest run 1";
@@ -27,6 +31,9 @@ pub(crate) struct Report {
     pub(crate) versions: Vec<String>,
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) profile: Profile,
+    /// To the servers, before each round. None of a running bus.
+    #[serde(default)]
+    pub(crate) trips: Vec<Trips>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) samples: Vec<Sample>,
 }
@@ -85,103 +92,6 @@ pub(crate) struct Figure {
     #[serde(flatten)]
     pub(crate) spread: Spread,
     pub(crate) rounds: Vec<f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Metric {
-    Rate,
-    P50,
-    P99,
-    P999,
-    Max,
-    InboxP50,
-    InboxP99,
-    InsideP99,
-    NodeProcessor,
-    AllProcessor,
-    NodeMemory,
-    Errors,
-}
-
-impl Metric {
-    pub(crate) const ALL: &[Metric] = &[
-        Metric::Rate,
-        Metric::P50,
-        Metric::P99,
-        Metric::P999,
-        Metric::Max,
-        Metric::InboxP50,
-        Metric::InboxP99,
-        Metric::InsideP99,
-        Metric::NodeProcessor,
-        Metric::AllProcessor,
-        Metric::NodeMemory,
-        Metric::Errors,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Metric::Rate => "rate",
-            Metric::P50 => "P50",
-            Metric::P99 => "P99",
-            Metric::P999 => "P99.9",
-            Metric::Max => "longest",
-            Metric::InboxP50 => "to the inbox P50",
-            Metric::InboxP99 => "to the inbox P99",
-            Metric::InsideP99 => "inside the node P99",
-            Metric::NodeProcessor => "node's processor time",
-            Metric::AllProcessor => "all processor time",
-            Metric::NodeMemory => "node's memory, most",
-            Metric::Errors => "errors",
-        }
-    }
-
-    pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Metric::Rate => "messages/s",
-            Metric::P50
-            | Metric::P99
-            | Metric::P999
-            | Metric::Max
-            | Metric::InboxP50
-            | Metric::InboxP99
-            | Metric::InsideP99 => "µs",
-            Metric::NodeProcessor | Metric::AllProcessor => "µs a message",
-            Metric::NodeMemory => "MiB",
-            Metric::Errors => "% of the messages",
-        }
-    }
-
-    /// Whether more of it is better.
-    pub(crate) fn more_is_better(self) -> bool {
-        self == Metric::Rate
-    }
-
-    /// Of a measurement, if it has that.
-    fn of(self, sample: &Sample) -> Option<f64> {
-        let Tally { latency, inbox, node_time, answered, .. } = &sample.tally;
-        let failed = sample.tally.failed_total() as f64;
-        match self {
-            Metric::Rate => Some(sample.rate),
-            Metric::P50 => (!latency.is_empty()).then(|| latency.at(0.5)),
-            Metric::P99 => (!latency.is_empty()).then(|| latency.at(0.99)),
-            Metric::P999 => (!latency.is_empty()).then(|| latency.at(0.999)),
-            Metric::Max => (!latency.is_empty()).then(|| latency.max()),
-            Metric::InboxP50 => (!inbox.is_empty()).then(|| inbox.at(0.5)),
-            Metric::InboxP99 => (!inbox.is_empty()).then(|| inbox.at(0.99)),
-            Metric::InsideP99 => (!node_time.is_empty()).then(|| node_time.at(0.99)),
-            // Of a running bus the processes are not known.
-            Metric::NodeProcessor => {
-                (sample.side == Side::Bus && sample.memory_mib.node > 0.0).then_some(sample.processor_us.node)
-            }
-            Metric::AllProcessor => (sample.memory_mib.nats > 0.0).then(|| sample.processor_us.sum()),
-            Metric::NodeMemory => {
-                (sample.side == Side::Bus && sample.memory_mib.node > 0.0).then_some(sample.memory_mib.node)
-            }
-            Metric::Errors => Some(100.0 * failed / (*answered as f64 + failed).max(1.0)),
-        }
-    }
 }
 
 /// Each side beside the bus, by these.

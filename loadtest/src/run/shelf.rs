@@ -22,6 +22,10 @@ pub(crate) const SHIPPED: &[(&str, &str)] = shipped!(
     "saturate",
     "open-loop",
     "ramp",
+    "tenants",
+    "senders",
+    "office",
+    "uncached",
     "mixed-tenants",
     "noisy-tenant",
     "model-heavy",
@@ -30,6 +34,7 @@ pub(crate) const SHIPPED: &[(&str, &str)] = shipped!(
     "ask",
     "broadcast",
     "capability",
+    "scaling",
     "soak",
 );
 /// Contents that the shipped profiles name.

@@ -1,23 +1,36 @@
-//! How does a report look on a terminal? Markdown tables.
+//! How does a report look on a terminal? Markdown tables of at most eighty columns, one for each load.
 
 use std::collections::BTreeMap;
 
 use super::{
     profile::Side,
     sheet::{Metric, Report, Sample, loads},
+    tally::Tally,
     usage::Each,
 };
 use crate::{
-    figures::Spread,
+    spread::Spread,
     tables::{show, table},
 };
 
 const SIDES: [Side; 3] = [Side::Direct, Side::Baseline, Side::Bus];
+/// Processor time a message of each process, between that of all of them and what comes before.
+const PROCESSES: [(&str, fn(&Each) -> f64); 4] = [
+    ("node µs", |each| each.node),
+    ("nats-server µs", |each| each.nats),
+    ("redis-server µs", |each| each.redis),
+    ("client µs", |each| each.client),
+];
 
+/// With what it was measured on.
 pub(crate) fn all(report: &Report) -> String {
-    let mut parts = vec![head(report), rates(report), errors(report), processor(report)];
-    parts.extend(entries(report));
-    parts.extend(stages(report));
+    format!("{}\n\n{}", head(report), figures(report))
+}
+
+/// Every load, and what went wrong.
+pub(crate) fn figures(report: &Report) -> String {
+    let mut parts: Vec<String> = loads(&report.samples).into_iter().map(|load| under(report, load)).collect();
+    parts.push(errors(report));
     parts.join("\n\n")
 }
 
@@ -31,52 +44,95 @@ fn head(report: &Report) -> String {
         format!("- versions: {}", report.versions.join(", ")),
     ];
     lines.extend(report.settings.iter().map(|(name, value)| format!("- {name}: {value}")));
+    lines.push(
+        "\nMedians of the rounds, with their range. Times of a process are its processor time a message."
+            .to_owned(),
+    );
     lines.join("\n")
 }
 
-fn rates(report: &Report) -> String {
-    let compared: Vec<Side> =
-        SIDES.into_iter().filter(|side| *side != Side::Bus && has(report, *side)).collect();
-    let mut heads = vec!["load", "side", "messages/s", "P50 µs", "P99 µs", "P99.9 µs", "steady"];
-    let ratios: Vec<String> = compared.iter().map(|side| format!("rate ÷ {}", side.as_str())).collect();
-    heads.extend(ratios.iter().map(String::as_str));
-    let mut table = table(&heads);
-    for (load, side) in rows(report) {
-        let figure = |metric| show(report.spread(load, side, metric, None), 0);
-        let all = report.of(load, side).count();
-        let steady = report.of(load, side).filter(|sample| sample.steady).count();
-        let mut row = vec![
-            load.to_owned(),
-            side.as_str().to_owned(),
-            figure(Metric::Rate),
-            figure(Metric::P50),
-            figure(Metric::P99),
-            figure(Metric::P999),
-            format!("{steady} of {all}"),
-        ];
-        row.extend(compared.iter().map(|&to| match side {
-            Side::Bus => show(report.spread(load, side, Metric::Rate, Some(to)), 2),
-            Side::Direct | Side::Baseline => String::new(),
-        }));
-        table.add_row(row);
+/// One load, its sides beside each other.
+fn under(report: &Report, load: &str) -> String {
+    let sides: Vec<Side> = SIDES.into_iter().filter(|side| report.of(load, *side).next().is_some()).collect();
+    let mut parts = vec![format!("**{load}**"), rates(report, load, &sides)];
+    parts.extend(entries(report, load, &sides));
+    parts.extend(stages(report, load));
+    parts.join("\n\n")
+}
+
+fn rates(report: &Report, load: &str, sides: &[Side]) -> String {
+    let heads = std::iter::once("").chain(sides.iter().map(|side| side.as_str()));
+    let mut table = table(&heads.collect::<Vec<_>>());
+    let mut row = |name: &str, cell: &dyn Fn(Side) -> Option<String>| {
+        let cells: Vec<Option<String>> = sides.iter().map(|&side| cell(side)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells.into_iter().map(Option::unwrap_or_default);
+            table.add_row(std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>());
+        }
+    };
+    let figure = |side, metric| report.spread(load, side, metric, None).map(|spread| show(Some(spread)));
+    let (processor, errors) = ([Metric::NodeProcessor, Metric::AllProcessor], Metric::Errors);
+    for &metric in Metric::ALL.iter().filter(|metric| !processor.contains(metric) && **metric != errors) {
+        row(metric.short(), &|side| figure(side, metric));
     }
-    format!("Medians of the rounds, with their range.\n\n{table}")
+    for (name, pick) in PROCESSES {
+        let of = |side| Spread::of(report.of(load, side).map(|sample: &Sample| pick(&sample.processor_us)));
+        row(name, &|side| of(side).filter(|spread| spread.high > 0.0).map(|spread| show(Some(spread))));
+    }
+    row("all µs", &|side| figure(side, Metric::AllProcessor));
+    row("steady rounds", &|side| {
+        let steady = report.of(load, side).filter(|sample| sample.steady).count();
+        Some(format!("{steady} of {}", report.of(load, side).count()))
+    });
+    for metric in [Metric::Rate, Metric::P50, Metric::P99, Metric::AllProcessor] {
+        let ratio =
+            |side| report.spread(load, Side::Bus, metric, Some(side)).map(|spread| show(Some(spread)));
+        row(&format!("{} of bus ÷", metric.short()), &ratio);
+    }
+    table.to_string()
 }
 
-fn has(report: &Report, side: Side) -> bool {
-    report.samples.iter().any(|sample| sample.side == side)
+/// Where a mix has more than one kind of message.
+fn entries(report: &Report, load: &str, sides: &[Side]) -> Option<String> {
+    let mut table = table(&["message", "side", "answered", "P50 µs", "P99 µs"]);
+    for &side in sides {
+        let mut merged = BTreeMap::<&str, Tally>::new();
+        for sample in report.of(load, side) {
+            let parts = sample.entries.iter().filter(|_| sample.entries.len() > 1);
+            parts
+                .chain(&sample.beside)
+                .for_each(|(label, tally)| merged.entry(label).or_default().add(tally));
+        }
+        for (label, tally) in merged {
+            table.add_row([
+                label.to_owned(),
+                side.as_str().to_owned(),
+                tally.answered.to_string(),
+                format!("{:.0}", tally.latency.at(0.5)),
+                format!("{:.0}", tally.latency.at(0.99)),
+            ]);
+        }
+    }
+    let text = "By kind of message, and of the groups beside, all rounds together.";
+    (!table.is_empty()).then(|| format!("{text}\n\n{table}"))
 }
 
-fn rows(report: &Report) -> impl Iterator<Item = (&str, Side)> {
-    let loads = loads(&report.samples).into_iter();
-    loads
-        .flat_map(|load| SIDES.map(|side| (load, side)))
-        .filter(|(load, side)| report.of(load, *side).next().is_some())
+fn stages(report: &Report, load: &str) -> Option<String> {
+    let mut table = table(&["stage of the node", "mean µs"]);
+    for stage in agentbus::telemetry::Stage::ALL {
+        let of = report.of(load, Side::Bus).filter_map(|sample| sample.stages.get(stage.as_str()).copied());
+        if let Some(spread) = Spread::of(of) {
+            table.add_row([stage.as_str().to_owned(), show(Some(spread))]);
+        }
+    }
+    let text = "On the clock: waits for Redis, for NATS and for a core are in it.";
+    (!table.is_empty()).then(|| format!("{text}\n\n{table}"))
 }
 
 fn errors(report: &Report) -> String {
     let mut lines = Vec::new();
-    for (load, side) in rows(report) {
+    let rows = loads(&report.samples).into_iter().flat_map(|load| SIDES.map(|side| (load, side)));
+    for (load, side) in rows {
         let seen = report.merged(load, side);
         let at = format!("{}, {load}", side.as_str());
         lines.extend(seen.failures.iter().map(|(what, count)| format!("- {at}: {what}: {count}")));
@@ -94,71 +150,4 @@ fn errors(report: &Report) -> String {
             format!("Not answered as expected, and so in no rate and no latency:\n\n{}", lines.join("\n"))
         }
     }
-}
-
-fn processor(report: &Report) -> String {
-    let mut table =
-        table(&["load", "side", "node", "nats-server", "redis-server", "client", "all", "node's MiB"]);
-    for (load, side) in rows(report) {
-        let of = |value: fn(&Sample) -> f64| Spread::of(report.of(load, side).map(value));
-        table.add_row([
-            load.to_owned(),
-            side.as_str().to_owned(),
-            show(of(|s| s.processor_us.node), 1),
-            show(of(|s| s.processor_us.nats), 1),
-            show(of(|s| s.processor_us.redis), 1),
-            show(of(|s| s.processor_us.client), 1),
-            show(of(|s| Each::sum(s.processor_us)), 1),
-            show(of(|s| s.memory_mib.node), 0),
-        ]);
-    }
-    format!(
-        "Processor time a message, µs, user and system, of each process; the node's memory at its most.\n\n{table}"
-    )
-}
-
-/// Where a mix has more than one kind of message.
-fn entries(report: &Report) -> Option<String> {
-    let mut table = table(&["load", "side", "message", "answered", "P50 µs", "P99 µs"]);
-    let mut any = false;
-    for (load, side) in rows(report) {
-        let mut merged = BTreeMap::<&str, super::tally::Tally>::new();
-        for sample in report.of(load, side) {
-            let parts = sample.entries.iter().filter(|_| sample.entries.len() > 1);
-            parts
-                .chain(&sample.beside)
-                .for_each(|(label, tally)| merged.entry(label).or_default().add(tally));
-        }
-        for (label, tally) in merged {
-            any = true;
-            table.add_row([
-                load.to_owned(),
-                side.as_str().to_owned(),
-                label.to_owned(),
-                tally.answered.to_string(),
-                format!("{:.0}", tally.latency.at(0.5)),
-                format!("{:.0}", tally.latency.at(0.99)),
-            ]);
-        }
-    }
-    any.then(|| format!("By kind of message, and of the groups beside, all rounds together.\n\n{table}"))
-}
-
-fn stages(report: &Report) -> Option<String> {
-    let loads: Vec<&str> =
-        rows(report).filter(|(_, side)| *side == Side::Bus).map(|(load, _)| load).collect();
-    let mut heads = vec!["stage"];
-    heads.extend(&loads);
-    let mut table = table(&heads);
-    for stage in agentbus::telemetry::Stage::ALL {
-        let mean = |load: &&str| {
-            let of =
-                report.of(load, Side::Bus).filter_map(|sample| sample.stages.get(stage.as_str()).copied());
-            show(Spread::of(of), 1)
-        };
-        let row = std::iter::once(stage.as_str().to_owned()).chain(loads.iter().map(mean));
-        table.add_row(row.collect::<Vec<_>>());
-    }
-    let text = "Mean time in each stage of the node, µs, waits for Redis, NATS and a core included.";
-    (!loads.is_empty()).then(|| format!("{text}\n\n{table}"))
 }

@@ -23,13 +23,15 @@ use super::{
     aim::Aim,
     lines, names,
     profile::{Group, Profile, ROLE, Side, Way},
+    quota::Quota,
     usage::Pids,
+};
+use crate::{
+    rig::WINDOW,
+    trips::{self, Trips},
 };
 
 const STOP_GRACE: Duration = Duration::from_secs(12);
-/// A stored verdict takes some 700 bytes of Redis: at full speed the default window of ten minutes would fill
-/// the memory of a Redis on one machine within a minute. Storing costs the same.
-const NODE: &str = "idempotency.window = \"10s\"";
 
 /// What a whole run runs on. Dropping it ends the servers that are its own, and removes their folder.
 pub(crate) struct World {
@@ -57,15 +59,17 @@ pub(crate) struct Turn {
     /// Where the nodes' metrics are.
     pub(crate) http: Vec<String>,
     bare: Option<Child>,
+    quotas: Vec<Quota>,
 }
 
 impl World {
     pub(crate) async fn start(profile: &Profile, agentbus: PathBuf) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
-        let node_overrides = merged(&NODE.parse()?, lines(&profile.node).map_err(anyhow::Error::msg)?);
+        let node_overrides = merged(&WINDOW.parse()?, lines(&profile.node).map_err(anyhow::Error::msg)?);
         let plan = Plan::parse(&tenants_file(profile)?).context("the tenants of the profile")?;
         let options = StackOptions::new(folder.path().join("stack"), plan, agentbus);
-        let options = StackOptions { nodes: 0, redis: !profile.memory, node_overrides, ..options };
+        let options =
+            StackOptions { nodes: 0, redis: !profile.memory, sync: profile.sync, node_overrides, ..options };
         let stack = Stack::start(options).await?;
         let direct = match profile.sides.contains(&Side::Direct) {
             true => Some(bare_server(&folder.path().join("direct")).await?),
@@ -88,17 +92,26 @@ impl World {
         }
     }
 
-    /// Starts a side. Whether it answers is seen by the clients.
-    pub(crate) async fn turn(&mut self, side: Side) -> anyhow::Result<Turn> {
+    /// Starts a side, the bus with so many nodes. Whether it answers is seen by the clients.
+    pub(crate) async fn turn(&mut self, side: Side, nodes: u32) -> anyhow::Result<Turn> {
         match &mut self.servers {
-            Servers::Own(own) => own.turn(side, &self.profile).await,
+            Servers::Own(own) => own.turn(side, nodes, &self.profile).await,
             Servers::Running(aim) => Ok(Turn {
                 side,
                 nats_url: aim.nats_url.clone(),
                 pids: Pids::default(),
                 http: Vec::new(),
                 bare: None,
+                quotas: Vec::new(),
             }),
+        }
+    }
+
+    /// Bare round trips to the servers, while no side runs. Of a running bus they are not known.
+    pub(crate) async fn trips(&self) -> anyhow::Result<Option<Trips>> {
+        match &self.servers {
+            Servers::Own(own) => trips::measure(&own.stack).await.map(Some),
+            Servers::Running(_) => Ok(None),
         }
     }
 
@@ -129,13 +142,14 @@ impl World {
 }
 
 impl Own {
-    async fn turn(&mut self, side: Side, profile: &Profile) -> anyhow::Result<Turn> {
+    async fn turn(&mut self, side: Side, nodes: u32, profile: &Profile) -> anyhow::Result<Turn> {
         let mut pids = Pids {
             nats: vec![self.stack.nats().child().pid()],
             redis: self.stack.redis().map(|redis| redis.child().pid()).into_iter().collect(),
             ..Pids::default()
         };
-        let (mut nats_url, mut http, mut bare) = (self.stack.nats_url(), Vec::new(), None);
+        let (mut nats_url, mut http) = (self.stack.nats_url(), Vec::new());
+        let (mut bare, mut quotas) = (None, Vec::new());
         match side {
             Side::Direct => {
                 let server = self.direct.as_ref().context("a bare server, which the profile asks for")?;
@@ -148,12 +162,16 @@ impl Own {
                 bare = Some(child);
             }
             Side::Bus => {
-                self.start_nodes(profile.nodes).await?;
-                pids.nodes = self.stack.nodes().iter().map(|node| node.child().pid()).collect();
-                http = self.stack.nodes().iter().map(|node| node.http()).collect();
+                self.start_nodes(nodes).await?;
+                let running = || self.stack.nodes().iter().take(nodes as usize);
+                pids.nodes = running().map(|node| node.child().pid()).collect();
+                http = running().map(|node| node.http()).collect();
+                if let Some(cores) = profile.node_cores {
+                    quotas = pids.nodes.iter().map(|&pid| Quota::of(pid, cores)).collect::<Result<_, _>>()?;
+                }
             }
         }
-        Ok(Turn { side, nats_url, pids, http, bare })
+        Ok(Turn { side, nats_url, pids, http, bare, quotas })
     }
 
     async fn start_nodes(&mut self, count: u32) -> anyhow::Result<()> {
@@ -184,8 +202,10 @@ impl Own {
         if let Some(mut bare) = turn.bare {
             bare.stop(STOP_GRACE).await;
         }
+        // A node that has to wait for its share would not end in time.
+        drop(turn.quotas);
         if turn.side == Side::Bus {
-            for at in 0..self.stack.nodes().len() {
+            for at in 0..turn.pids.nodes.len() {
                 let node = self.stack.node_mut(at).context("a node of this turn")?;
                 let exit = node.stop().await;
                 ensure!(exit.0.success(), "a node ended badly ({exit}):\n{}", node.child().tail());

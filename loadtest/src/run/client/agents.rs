@@ -21,7 +21,7 @@ use super::{
     answers,
     arrivals::Arrivals,
 };
-use crate::durable::bare;
+use crate::bare;
 
 /// Connections that are being made at one time.
 const CONNECTING_MAX: usize = 32;

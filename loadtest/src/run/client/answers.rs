@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::arrivals::Arrivals;
-use crate::{durable, echo};
+use crate::{echo, inbox};
 
 /// Votes of one judge on their way.
 const VOTING_MAX: usize = 16;
@@ -86,7 +86,7 @@ pub(super) fn durable_inbox(
                 arrivals.arrived_id(id);
             }
         };
-        if let Err(error) = durable::load::read_inbox(client, tenant, PULL_EXPIRES, told).await {
+        if let Err(error) = inbox::read(client, tenant, PULL_EXPIRES, told).await {
             eprintln!("loadtest: the durable inbox of {id}: {error:#}");
         }
     })

@@ -15,7 +15,7 @@ use super::stream::Stream;
 use crate::run::{job::Job, profile::Ramp};
 
 /// Requests of an open loop that wait at one time; beyond it the loop has to hold back, and says so.
-const WAITING_MAX: u32 = 4096;
+pub(super) const WAITING_MAX: u32 = 4096;
 /// After the last request; longer than one may take.
 const END_WAIT: Duration = Duration::from_secs(20);
 /// A pacer looks at least so often whether it is to stop.
@@ -26,10 +26,13 @@ pub(super) struct Running {
     streams: Vec<Arc<Stream>>,
     closed: JoinSet<()>,
     open: Vec<(JoinHandle<()>, Arc<Semaphore>)>,
+    waiting_max: u32,
 }
 
-pub(super) fn start(streams: &[Arc<Stream>], job: &Job) -> Running {
-    let mut running = Running { streams: streams.to_vec(), closed: JoinSet::new(), open: Vec::new() };
+/// Of an open loop at most `waiting_max` wait for their answers; of the others as many as the job says.
+pub(super) fn start(streams: &[Arc<Stream>], job: &Job, waiting_max: u32) -> Running {
+    let mut running =
+        Running { streams: streams.to_vec(), closed: JoinSet::new(), open: Vec::new(), waiting_max };
     let share = |all: u32| f64::from(all) / f64::from(job.profile.processes);
     for stream in streams {
         let schedule = match (stream.measured, job.load.rate, job.load.ramp) {
@@ -70,7 +73,7 @@ impl Running {
     /// A thread, because the runtime's timer has steps of a millisecond: several messages would leave
     /// together, and then nothing.
     fn open(&mut self, stream: &Arc<Stream>, schedule: Schedule) {
-        let waiting = Arc::new(Semaphore::new(WAITING_MAX as usize));
+        let waiting = Arc::new(Semaphore::new(self.waiting_max as usize));
         let (stream, runtime) = (Arc::clone(stream), Handle::current());
         let places = Arc::clone(&waiting);
         let pacer = thread::spawn(move || pace(&runtime, &stream, &places, schedule));
@@ -86,7 +89,7 @@ impl Running {
                 let joined = tokio::task::spawn_blocking(move || pacer.join());
                 joined.await?.map_err(|_| anyhow::anyhow!("a pacer ended early"))?;
                 // All permits back: every request has its answer or has given up.
-                waiting.acquire_many(WAITING_MAX).await?.forget();
+                waiting.acquire_many(self.waiting_max).await?.forget();
             }
             Ok(())
         };

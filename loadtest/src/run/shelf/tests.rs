@@ -60,6 +60,8 @@ fn what_is_out_of_bounds_is_told_with_its_key_and_the_bounds() {
         ("warm_up = \"9s\"", ["warm_up_max: found 4s", "9s to 5m"]),
         ("processes = 17", ["processes: found 17", "1 to 16"]),
         ("nodes = 9", ["nodes: found 9", "1 to 8"]),
+        ("node_cores = 0", ["node_cores: found 0", "0.01 to 64"]),
+        ("sync = \"never\"", ["sync", "never"]),
         ("nodes = 2\nmemory = true", ["memory: found it with nodes = 2", "expected 1 node"]),
         ("sides = []", ["sides:", "at least one"]),
         ("node = [\"impact.threads\"]", ["node: found", "impact.threads = 1"]),
@@ -68,10 +70,12 @@ fn what_is_out_of_bounds_is_told_with_its_key_and_the_bounds() {
         refused(&format!("{line}\n{HEAD}[[load]]\nrate = 1"), &words);
     }
     for (line, words) in [
-        ("", ["load[0]: found nothing", "one of in_flight, rate and ramp"]),
+        ("", ["load[0]: found nothing", "one of in_flight, rate, ramp and of_peak"]),
         ("rate = 1\nin_flight = 2", ["load[0]: found in_flight and rate", "one of"]),
         ("rate = 0", ["load[0].rate: found 0", "1 to 1000000"]),
         ("in_flight = 20000", ["load[0].in_flight: found 20000", "1 to 16384"]),
+        ("of_peak = 101", ["load[0].of_peak: found 101", "1 to 100"]),
+        ("rate = 1\nnodes = 9", ["load[0].nodes: found 9", "1 to 8"]),
         ("ramp = { from = 9, to = 3 }", ["load[0].ramp.to: found 3", "9 to"]),
         ("rate = 1\nof = \"nobody\"", ["load[0].of: found \"nobody\"", "name of a group"]),
         ("rate = 1\nbeside = [\"acme\"]", ["load[0].beside: found \"acme\"", "another group"]),

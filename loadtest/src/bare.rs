@@ -15,7 +15,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{durable::load::ID_HEADER, options::BareOptions};
+use crate::{inbox::ID_HEADER, options::BareOptions};
 
 /// Messages that are being stored at one time.
 const STORING_MAX: usize = 512;
@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 
 /// Serves until SIGTERM. The same user, streams and consumer as a node's.
 pub(crate) async fn run(options: &BareOptions) -> anyhow::Result<()> {
-    let context = connect(&options.nats, Seed::read(&options.nkey_file)?.reveal()).await?;
+    let context = connect(&options.of.nats, Seed::read(&options.of.nkey_file)?.reveal()).await?;
     let tenant = options.tenant.parse()?;
     let stream = context.get_stream(names::inbound_stream(&tenant)).await?;
     let consumer: jetstream::consumer::Consumer<pull::Config> =
@@ -38,7 +38,7 @@ pub(crate) async fn run(options: &BareOptions) -> anyhow::Result<()> {
             _ = stop.recv() => return Ok(()),
         };
         let place = Arc::clone(&storing).acquire_owned().await?;
-        let (context, recipient) = (context.clone(), options.recipient.clone());
+        let (context, recipient) = (context.clone(), options.of.recipient.clone());
         tokio::spawn(async move {
             if let Err(error) = store(&context, &recipient, &message).await {
                 eprintln!("loadtest: bare: {error:#}");

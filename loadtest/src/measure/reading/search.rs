@@ -9,17 +9,18 @@ use std::{
 use agentbus::domain::{Message, Value};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::worst::{BYTES, cost, hex, holding, of, outcome, pieces};
+use super::{BYTES, cost, hex, holding, of, pieces};
 
 const SEED: u64 = 1;
-const TIME: Duration = Duration::from_secs(30);
+pub(super) const TIME: Duration = Duration::from_secs(20);
 /// The best of each layout that are mutated.
 const KEPT: usize = 10;
 /// Notes in the metadata, as many and as long as they may be.
 const NOTES: usize = 64;
 const NOTE_BYTES: usize = 1_000;
 
-pub(super) fn print() {
+/// How many mixes were tried, and the worst of each layout.
+pub(super) fn worst() -> (usize, Vec<(String, Message)>) {
     let pieces = all_pieces();
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut best: Vec<Vec<(f64, Mix)>> = vec![Vec::new(); LAYOUTS.len()];
@@ -43,16 +44,8 @@ pub(super) fn print() {
             place.truncate(KEPT);
         }
     }
-    println!("\nµs to read {BYTES} bytes: the worst of {tried} mixes in each layout, {} s", TIME.as_secs());
-    let mut worst: Vec<(f64, &Mix)> = best
-        .iter()
-        .flat_map(|place| place.iter().take(3).map(|(_, mix)| (cost(&mix.message(), 9), mix)))
-        .collect();
-    worst.sort_by(|a, b| b.0.total_cmp(&a.0));
-    for (least, mix) in worst.iter().take(LAYOUTS.len()) {
-        println!("{least:>8.0}  {:<14} {mix}", outcome(&mix.message()));
-    }
-    println!("worst mix: {:.1} ms", worst.first().map_or(0.0, |(least, _)| least / 1e3));
+    let worst = best.iter().filter_map(|place| place.first());
+    (tried, worst.map(|(_, mix)| (mix.to_string(), mix.message())).collect())
 }
 
 /// Where the pieces stand.
