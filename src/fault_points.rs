@@ -45,12 +45,13 @@ pub(crate) fn reached(step: Step) {
     let _ = step;
 }
 
-/// What a test wants to be written first of these bytes; else all of them.
-pub(crate) fn first_of(bytes: &[u8]) -> &[u8] {
+/// In which pieces a test wants it to be written, if it `delivers` something; else all of it at once.
+pub(crate) fn pieces(bytes: &[u8], delivers: bool) -> (&[u8], &[u8]) {
     #[cfg(debug_assertions)]
-    return armed::first_of(bytes);
+    let first = if delivers { armed::first_piece(bytes.len()) } else { bytes.len() };
     #[cfg(not(debug_assertions))]
-    bytes
+    let (first, _) = (bytes.len(), delivers);
+    bytes.split_at_checked(first).unwrap_or((bytes, &[]))
 }
 
 #[cfg(debug_assertions)]
@@ -85,10 +86,10 @@ mod armed {
         }
     }
 
-    pub(super) fn first_of(bytes: &[u8]) -> &[u8] {
+    pub(super) fn first_piece(all: usize) -> usize {
         match file(Step::HalfWritten).is_some_and(|file| file.exists()) {
-            true => bytes.get(..FIRST_BYTES).unwrap_or(bytes),
-            false => bytes,
+            true => FIRST_BYTES,
+            false => all,
         }
     }
 }

@@ -21,7 +21,7 @@
 //!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
 //! - `tls`: as a client, for NATS and the webhook.
-//! - [`fault_points`]: where can a test kill or stall a node?
+//! - [`fault_points`]: where can a test kill or stall a node? `timely`: bytes that leave in time or not at all.
 //! - [`phrase`]: how are errors and counts told to people?
 //! - [`secret_file`]: who else could read a file with a secret? [`text_file`]: files that editors wrote.
 //! - [`app`]: the composition root.
@@ -55,6 +55,7 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tenants;
 pub mod text_file;
+mod timely;
 mod tls;
 pub mod trouble;
 pub mod webhook;

@@ -52,8 +52,6 @@ pub enum SessionError {
     Closed,
     #[error("no answer from the server in time")]
     Silent,
-    #[error("a batch was not on the wire in time")]
-    Stalled,
     #[error("the server is about to stop")]
     LameDuck,
 }

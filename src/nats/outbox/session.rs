@@ -4,11 +4,8 @@
 //! whoever waits for it hears that it is not confirmed. Sent later, another node may have acted.
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -28,6 +25,7 @@ use crate::{
         server_list::Servers,
     },
     tenants::{BusUser, User},
+    timely,
 };
 
 /// Answers to what was sent.
@@ -180,35 +178,18 @@ impl Life {
     }
 }
 
-/// Writes all of it, and looks at the clock before each piece: a node that was stalled between two must not go on with
-/// deliveries that another node has made meanwhile.
+/// In time, or the session ends: a node that was stalled in between must not go on with deliveries that another node has
+/// made meanwhile.
 async fn write(writer: &mut (impl AsyncWrite + Unpin), leaving: &Leaving) -> Result<(), SessionError> {
     let Leaving { bytes, written_by } = leaving;
-    let mut left: &[u8] = bytes;
-    poll_fn(|context| {
-        loop {
-            if written_by.is_some_and(|written_by| Instant::now() > written_by) {
-                return Poll::Ready(Err(SessionError::Stalled));
-            }
-            if left.is_empty() {
-                return Pin::new(&mut *writer).poll_flush(context).map_err(SessionError::from);
-            }
-            let piece = match left.len() == bytes.len() && written_by.is_some() {
-                true => fault_points::first_of(left),
-                false => left,
-            };
-            let written = ready!(Pin::new(&mut *writer).poll_write(context, piece))?;
-            left = left.get(written..).unwrap_or_default();
-            if written == 0 {
-                return Poll::Ready(Err(SessionError::Closed));
-            }
-            if !left.is_empty() {
-                fault_points::reached(Step::HalfWritten);
-            }
-        }
-    })
-    .await?;
-    if written_by.is_some() {
+    let delivers = written_by.is_some();
+    let (first, rest) = fault_points::pieces(bytes, delivers);
+    timely::write(writer, first, *written_by).await?;
+    if !rest.is_empty() {
+        fault_points::reached(Step::HalfWritten);
+        timely::write(writer, rest, *written_by).await?;
+    }
+    if delivers {
         fault_points::reached(Step::Written);
     }
     Ok(())

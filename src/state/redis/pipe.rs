@@ -37,6 +37,7 @@ use tokio::{
 };
 
 use super::refusal::{Code, Refusals, Remedy};
+use crate::timely;
 
 /// Questions that wait for an answer.
 const WAITING_MAX: usize = 4_096;
@@ -259,8 +260,6 @@ enum Ended {
     Protocol(&'static str),
     #[error("no answer for {SILENT_MAX:?}")]
     Silent,
-    #[error("it could not be written for {WRITTEN_WITHIN:?}")]
-    Stalled,
     #[error("it leads to a server that is not the right one, or not any more")]
     WrongServer,
 }
@@ -368,13 +367,10 @@ impl Life {
                 let mut out = self.shared.out.lock();
                 (out.commands.split(), out.since.take())
             };
-            if since.is_some_and(|since| since.elapsed() > WRITTEN_WITHIN) {
-                return Err(Ended::Stalled);
-            }
             if commands.is_empty() {
                 self.shared.wake.notified().await;
             } else {
-                stream.write_all(&commands).await?;
+                timely::write(&mut stream, &commands, since.map(|since| since + WRITTEN_WITHIN)).await?;
             }
         }
     }
