@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use async_nats::Client;
 
 use super::{
-    Checked, Stores,
+    Stores,
     basis::Basis,
     connect::connect,
     health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer},
     load_model,
 };
 use crate::{
-    cpu::{self, Cpu},
+    cpu::Cpu,
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
@@ -21,10 +20,12 @@ use crate::{
         self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
         RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
+    policy::Rollout,
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
     skew::Skew,
     state::RedisSettings,
     tenants::Directory,
+    webhook::Webhook,
 };
 
 mod endpoint;
@@ -50,6 +51,15 @@ pub(super) struct Node {
     pub(super) inbound: Arc<Inbound>,
     pub(super) stream_usage: Arc<StreamUsage>,
     pub(super) webhooks: Option<Arc<WebhookDispatcher>>,
+}
+
+/// What is there before anything is connected.
+pub(super) struct Found {
+    pub(super) cpu: Arc<Cpu>,
+    pub(super) rollout: Arc<Rollout>,
+    /// With how often it is called for one event.
+    pub(super) webhook: Option<(Webhook, u32)>,
+    pub(super) redis: Option<RedisSettings>,
 }
 
 /// What is known of tenants, and what nodes share.
@@ -146,13 +156,11 @@ impl Node {
     /// `None`: it is to stop before NATS was there.
     pub(super) async fn build(
         basis: Basis,
-        checked: Checked,
+        found: Found,
         health: Arc<NodeHealth>,
     ) -> anyhow::Result<Option<Self>> {
-        let Checked { engine, webhook, redis } = checked;
+        let Found { cpu, rollout, webhook, redis } = found;
         let Basis { config, metrics, shutdown, background, supervisor, clock, .. } = &basis;
-        let cpu = Cpu::start((&config.cpu).into(), Arc::clone(metrics) as Arc<dyn cpu::Meter>);
-        let cpu = Arc::new(cpu.context("cpu.threads")?);
         // Before it is connected: loading takes a moment, and readiness waits for it.
         let model = load_model(&config.impact, metrics).await?;
         let scorer = Scorer::new(model.state.clone());
@@ -163,13 +171,13 @@ impl Node {
         let records = RecordsProbe::watch(client.clone(), background, supervisor);
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
-        let lanes = lanes::lanes(&basis, &shared, &outgoing, engine, &cpu, &model)?;
+        let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, &model)?;
         let registrations =
             Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);
         let registrations = Arc::new(registrations);
         let (kept, stop) = (Arc::clone(&registrations), background.token().clone());
         basis.keep("registrations", move || Arc::clone(&kept).keep(stop.clone()));
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, &registrations);
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout));
         let deadlines = Deadlines {
             log: Arc::clone(&outgoing.deliberations) as _,
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -206,7 +214,7 @@ impl Node {
         });
         scorer.asked_by(&lanes);
         health.add("records", records);
-        health.add("policy", Arc::new(Policy(Arc::clone(&lanes))));
+        health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
         let Shared { skew, directory, thresholds, stores, .. } = shared;
         let Outgoing { outbox, lane, senders, .. } = outgoing;
         let node = Self {
@@ -229,12 +237,12 @@ impl Node {
             webhooks,
             basis,
         };
-        node.tell_of(lanes);
+        node.tell_of(lanes, rollout);
         Ok(Some(node))
     }
 
     /// Shows the parts to whoever asks how the node is.
-    fn tell_of(&self, lanes: Arc<Lanes>) {
+    fn tell_of(&self, lanes: Arc<Lanes>, rollout: Arc<Rollout>) {
         let node = self.basis.config.node.name.clone();
         let (peers, lane, inbound) =
             (Arc::clone(&self.peers), Arc::clone(&self.lane), Arc::clone(&self.inbound));
@@ -255,6 +263,7 @@ impl Node {
         self.health.numbers(Numbers {
             directory: Arc::clone(&self.directory),
             lanes,
+            rollout,
             skew: self.skew.clone(),
             stores: self.stores.clone(),
             thresholds: Arc::clone(&self.thresholds),

@@ -4,17 +4,32 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 
+use super::basis::Basis;
 use crate::{
     config,
+    cpu::Cpu,
     impact::{self, Meter, semantic},
-    policy::{PolicySources, RegoEngine},
+    policy::{self, Folder, Gate, OffRuntime, RegoEngine, Rollout},
     telemetry::Metrics,
 };
 
-/// The shipped modules and the operator's own, compiled.
+/// Where the policy is.
+pub(super) fn folder(policy: &config::Policy) -> Folder {
+    Folder { dir: policy.dir.clone(), shipped: policy.shipped }
+}
+
+/// The shipped modules and the operator's own, compiled, with their tests passed. Blocks.
 pub fn load_policy(policy: &config::Policy) -> anyhow::Result<RegoEngine> {
-    let sources = PolicySources::read(policy.dir.as_deref(), policy.shipped).context("policy")?;
-    RegoEngine::load(&sources).context("policy")
+    let (engine, _) = folder(policy).load().context("policy")?;
+    Ok(engine)
+}
+
+/// What the policy is asked by, and what changes it while the node runs.
+pub(super) fn rollout(basis: &Basis, engine: RegoEngine, cpu: &Arc<Cpu>) -> Arc<Rollout> {
+    let Basis { config, metrics, clock, .. } = basis;
+    let engine = Arc::new(OffRuntime::new(engine, Arc::clone(cpu)));
+    let gate = Gate::new(engine).metered(Arc::clone(metrics) as Arc<dyn policy::Meter>);
+    Arc::new(Rollout::new(Arc::new(gate), Arc::clone(cpu), folder(&config.policy), *clock))
 }
 
 /// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.

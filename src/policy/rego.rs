@@ -32,6 +32,9 @@ use super::{
 mod answer;
 mod input;
 mod load;
+mod own_tests;
+
+pub(super) use own_tests::test;
 
 /// Questions about the sample message, each bounded by [`RegoEngine::TIME_MAX`].
 const SAMPLES_MAX: usize = 20;
@@ -263,7 +266,7 @@ impl Evaluator {
         };
         answer.map_err(|cause| match deadline.check(rule) {
             Err(late) => late,
-            Ok(()) => failed(rule.path(), cause.trim()),
+            Ok(()) => failed(rule.path(), load::told(cause)),
         })
     }
 }

@@ -78,6 +78,17 @@ pub const TENANTS_CHANGED: &str = "directory.*";
 /// Where nodes say that they run, and by which connections.
 pub const HEARTBEATS: &str = "nodes.heartbeat";
 
+/// What operators ask all nodes about their policy: `status`, `reload`.
+pub const POLICY_REQUESTS: &str = "nodes.policy.*";
+
+/// One of them.
+pub fn policy_request(word: &str) -> String {
+    POLICY_REQUESTS.replace('*', word)
+}
+
+/// All nodes answer there to say that they run (ADR-32).
+pub const PING_NODES: &str = "$SRV.PING.agentbus";
+
 /// Asks a server to end one of its connections. An id of a server is one token.
 pub fn kick(server: &str) -> String {
     format!("$SYS.REQ.SERVER.{server}.KICK")

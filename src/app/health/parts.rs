@@ -14,6 +14,7 @@ use crate::{
         WebhookDispatcher,
     },
     phrase::counted,
+    policy::{Refused, Rollout, Standing},
     review::Thresholds,
     skew::Skew,
     supervisor::Supervisor,
@@ -166,14 +167,17 @@ impl Part for Stores {
 }
 
 /// The policy that messages are judged by.
-pub(in crate::app) struct Policy(pub Arc<Lanes>);
+pub(in crate::app) struct Policy(pub Arc<Rollout>);
 
 impl Part for Policy {
     fn health(&self) -> Option<Health> {
-        let gate = &self.0.gate;
-        Some(match gate.trouble() {
-            None => Health::up(gate.revision().to_string()),
-            Some(why) => Health::degraded(format!("the last question: {why}")),
+        let Standing { revision, refused, .. } = self.0.standing();
+        Some(match (self.0.gate().trouble(), refused) {
+            (Some(why), _) => Health::degraded(format!("{revision}; the last question: {why}")),
+            (None, Some(Refused { why, .. })) => {
+                Health::degraded(format!("{revision} stays in force; what was read last is refused: {why}"))
+            }
+            (None, None) => Health::up(&*revision),
         })
     }
 }

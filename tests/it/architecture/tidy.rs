@@ -96,6 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "domain",
             "governance",
             "lanes",
+            "policy",
             "review",
             "shutdown",
             "skew",

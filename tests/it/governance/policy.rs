@@ -14,6 +14,7 @@ mod offload;
 mod opa;
 mod parity;
 mod question;
+mod rollout;
 mod speed;
 
 use std::sync::{Arc, Mutex};

@@ -110,6 +110,7 @@ async fn an_agent_can_do_nothing_but_ask_in_its_own_name_and_hear_its_own_inbox(
             Publish("$JS.FC.KV_agentbus_tenants.c.x"),
             Publish("$KV.agentbus_tenants.acme"),
             // Services and the system.
+            Publish("nodes.policy.reload"),
             Publish("$SRV.PING"),
             Publish("$SYS.REQ.SERVER.PING"),
             Publish("$SYS.REQ.ACCOUNT.globex.CONNZ"),
@@ -185,6 +186,7 @@ async fn a_node_can_not_manage_streams_tenants_or_servers_nor_speak_as_an_agent(
             Publish("tenant.acme.agent.worker"),
             Publish("tenant.acme.agent.worker.other"),
             Publish("agent.worker.inbox"),
+            Publish("nodes.policy.reload"),
             Publish("$SRV.PING"),
             Publish("$SYS.REQ.SERVER.PING"),
             Publish("_INBOX.provisioner.x"),
@@ -329,6 +331,7 @@ async fn a_chosen_reply_subject_reaches_nothing_that_matters() {
         "$JS.ACK.KV_agentbus_tenants.c.1.1.1.1.1",
         "$JS.FC.KV_agentbus_tenants.c.x",
         "$KV.agentbus_tenants.acme",
+        "nodes.policy.reload",
         "$SRV.PING",
         "$SYS.REQ.SERVER.PING",
         "$SYS.REQ.USER.INFO",
