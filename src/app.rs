@@ -11,7 +11,6 @@ use crate::{
     config::NodeConfig,
     cpu::{self, Cpu},
     domain::Timestamp,
-    policy::PolicyEngine as _,
     shutdown::Shutdown,
     skew::wall_clock,
     supervisor::Supervisor,
@@ -37,7 +36,6 @@ pub use check::{Checked, check};
 use event_loop::EventLoop;
 use health::NodeHealth;
 use load::load_model;
-pub use load::load_policy;
 pub use reach::{Tried, reach};
 pub use reload::Reload;
 use stores::Stores;
@@ -91,16 +89,16 @@ async fn serve(
     let event_loop = EventLoop::start("lane-0").context("the thread of the fast lane")?;
     let background = Shutdown::default();
     let basis = Basis { config, metrics, shutdown, background, supervisor, event_loop, clock };
-    let Checked { engine, webhook, redis } = Checked::read(&basis.config).await?;
-    let health = listen(&basis, engine.revision()).await?;
+    let Checked { policy: (origin, engine), bundles, webhook, redis } = Checked::read(&basis.config).await?;
+    let health = listen(&basis).await?;
     let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
-    let rollout = load::rollout(&basis, engine, &cpu);
+    let rollout = load::rollout(&basis, origin, engine, &cpu);
     if let Some(reload) = reload {
         let webhook = webhook.as_ref().map(|(webhook, _)| webhook.clone());
         reload.keep(&basis, webhook, &rollout);
     }
-    let found = Found { cpu, rollout, webhook, redis };
+    let found = Found { cpu, rollout, bundles, webhook, redis };
     let Some(node) = Node::build(basis, found, health).await? else { return Ok(()) };
     node.start().await?;
     node.basis.shutdown.requested().await;
@@ -109,15 +107,14 @@ async fn serve(
 }
 
 /// From now on everybody can ask how the node is, and read its numbers.
-async fn listen(basis: &Basis, policy: &str) -> anyhow::Result<Arc<NodeHealth>> {
+async fn listen(basis: &Basis) -> anyhow::Result<Arc<NodeHealth>> {
     let Basis { config, metrics, background, supervisor, .. } = basis;
     let listener = check::listen(&config.http).await?;
     let name = &config.node.name;
-    metrics.governed_by(policy, false);
     let health = Arc::new(NodeHealth::new(name, Arc::clone(metrics)));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
     let http =
         admin::start(listener, &config.http, reported, Arc::clone(metrics), background.clone(), supervisor)?;
-    tracing::info!(node = name, %http, policy, "starting");
+    tracing::info!(node = name, %http, "starting");
     Ok(health)
 }

@@ -13,6 +13,8 @@ use crate::{
     rejection::Rejection,
 };
 
+mod absent;
+pub mod bundle;
 pub mod cache;
 mod gate;
 mod offload;
@@ -21,15 +23,21 @@ pub mod reads;
 mod recent;
 pub mod rego;
 mod rollout;
+mod source;
 pub mod sources;
 mod trial;
+mod web_bundles;
 
+pub use absent::Absent;
+pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle};
 pub use gate::{Event, Gate, InForce, Meter};
 pub use offload::OffRuntime;
 pub use rego::RegoEngine;
-pub use rollout::{Candidate, Folder, Loaded, Refused, Rollout, Standing};
+pub use rollout::{Candidate, Folder, Loaded, Origin, Refused, Rollout, Standing};
+pub use source::{BundleFile, BundleSource, Offer, SourceError};
 pub use sources::{LoadError, PolicySources};
 pub use trial::Trial;
+pub use web_bundles::WebBundles;
 
 use reads::Reads;
 

@@ -379,7 +379,9 @@ impl Metrics {
         if self.policy_info.get(&label).is_none() {
             self.policy_info.clear();
         }
-        self.policy_info.get_or_create(&label).set(1);
+        if !revision.is_empty() {
+            self.policy_info.get_or_create(&label).set(1);
+        }
         self.policy.refused.set(refused.into());
     }
 

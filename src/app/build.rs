@@ -12,15 +12,16 @@ use super::{
     load_model,
 };
 use crate::{
+    config::PolicyBundle,
     cpu::Cpu,
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
-        RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
+        PolicyBucket, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
-    policy::Rollout,
+    policy::{BundleSource, Rollout},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
     skew::Skew,
     state::RedisSettings,
@@ -40,6 +41,7 @@ pub(super) struct Node {
     pub(super) skew: Skew,
     pub(super) directory: Arc<Directory>,
     pub(super) thresholds: Arc<Thresholds>,
+    pub(super) rollout: Arc<Rollout>,
     pub(super) stores: Stores,
     pub(super) outbox: Arc<Outbox>,
     pub(super) senders: Arc<Senders>,
@@ -57,6 +59,8 @@ pub(super) struct Node {
 pub(super) struct Found {
     pub(super) cpu: Arc<Cpu>,
     pub(super) rollout: Arc<Rollout>,
+    /// What is followed besides the bus.
+    pub(super) bundles: Option<Arc<dyn BundleSource>>,
     /// With how often it is called for one event.
     pub(super) webhook: Option<(Webhook, u32)>,
     pub(super) redis: Option<RedisSettings>,
@@ -159,7 +163,7 @@ impl Node {
         found: Found,
         health: Arc<NodeHealth>,
     ) -> anyhow::Result<Option<Self>> {
-        let Found { cpu, rollout, webhook, redis } = found;
+        let Found { cpu, rollout, bundles, webhook, redis } = found;
         let Basis { config, metrics, shutdown, background, supervisor, clock, .. } = &basis;
         // Before it is connected: loading takes a moment, and readiness waits for it.
         let model = load_model(&config.impact, metrics).await?;
@@ -169,6 +173,15 @@ impl Node {
         let every = config.nats.ping_interval;
         let jetstream = RoundTrips::watch("jetstream", client.clone(), every, background, supervisor);
         let records = RecordsProbe::watch(client.clone(), background, supervisor);
+        let on_the_bus = config.policy.bundle.as_ref().filter(|bundle| bundle.from == PolicyBundle::BUS);
+        let bucket = on_the_bus.map(|_| Arc::new(PolicyBucket::new(client.clone())) as Arc<dyn BundleSource>);
+        if let Some(source) = bundles.or(bucket) {
+            let followed = Arc::clone(&rollout);
+            basis.keep("policy", move || {
+                let (rollout, source) = (Arc::clone(&followed), Arc::clone(&source));
+                async move { rollout.follow(&*source).await }
+            });
+        }
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
         let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, &model)?;
@@ -224,6 +237,7 @@ impl Node {
             skew,
             directory,
             thresholds,
+            rollout,
             stores,
             outbox,
             senders,
@@ -237,12 +251,12 @@ impl Node {
             webhooks,
             basis,
         };
-        node.tell_of(lanes, rollout);
+        node.tell_of(lanes);
         Ok(Some(node))
     }
 
     /// Shows the parts to whoever asks how the node is.
-    fn tell_of(&self, lanes: Arc<Lanes>, rollout: Arc<Rollout>) {
+    fn tell_of(&self, lanes: Arc<Lanes>) {
         let node = self.basis.config.node.name.clone();
         let (peers, lane, inbound) =
             (Arc::clone(&self.peers), Arc::clone(&self.lane), Arc::clone(&self.inbound));
@@ -263,7 +277,7 @@ impl Node {
         self.health.numbers(Numbers {
             directory: Arc::clone(&self.directory),
             lanes,
-            rollout,
+            rollout: Arc::clone(&self.rollout),
             skew: self.skew.clone(),
             stores: self.stores.clone(),
             thresholds: Arc::clone(&self.thresholds),

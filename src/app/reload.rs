@@ -94,22 +94,29 @@ impl Running {
     }
 
     /// The policy comes last: it is tried only with everything else right.
-    async fn prepare(&self, found: anyhow::Result<Found>) -> anyhow::Result<(Found, Candidate)> {
+    async fn prepare(&self, found: anyhow::Result<Found>) -> anyhow::Result<(Found, Option<Candidate>)> {
         let found = found?;
+        let from_folder = |config: &NodeConfig| config.policy.bundle.is_none();
+        if !from_folder(&self.config) || !from_folder(&found.config) {
+            // Bundles are followed by themselves.
+            return Ok((found, None));
+        }
         let policy = self.rollout.prepare(folder(&found.config.policy)).await.context("policy")?;
-        Ok((found, policy))
+        Ok((found, Some(policy)))
     }
 
     /// Which changed keys are in force from now on, and which need a restart.
     fn take_over(
         &mut self,
         found: Found,
-        policy: Candidate,
+        policy: Option<Candidate>,
     ) -> anyhow::Result<(Vec<&'static str>, Vec<&'static str>)> {
         let before = self.config.clone();
         let mut after = before.clone();
         after.log.filter.clone_from(&found.config.log.filter);
-        after.policy.clone_from(&found.config.policy);
+        if policy.is_some() {
+            after.policy.clone_from(&found.config.policy);
+        }
         if let (Some(old), Some(new)) = (&mut after.webhook, &found.config.webhook) {
             // How often is asked elsewhere.
             let attempts = old.attempts;
@@ -123,7 +130,9 @@ impl Running {
         if let (Some(old), Some(new)) = (&self.webhook, &found.webhook) {
             old.become_as(new);
         }
-        self.rollout.put_in_force(policy);
+        if let Some(policy) = policy {
+            self.rollout.put_in_force(policy);
+        }
         self.config = after;
         Ok((taken, waiting))
     }

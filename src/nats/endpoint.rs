@@ -68,8 +68,7 @@ impl Bus {
         lanes: Arc<Lanes>,
         agents: Agents,
         reviewers: Reviewers,
-        micro: Micro,
-        policy: PolicyRequests,
+        (micro, policy): (Micro, PolicyRequests),
         places: usize,
     ) -> Self {
         Self {

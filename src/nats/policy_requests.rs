@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::Timestamp,
-        policy::{Refused, Trial},
+        policy::{Label, Refused, Trial},
     };
 
     #[test]
@@ -78,6 +78,9 @@ mod tests {
             revision: "0123456789abcdef".into(),
             since: Timestamp(1_700_000_000_000),
             refused,
+            follows: false,
+            bundle: None,
+            unreachable: None,
         };
         let answer = |standing, loaded, busy| NodePolicy {
             node: "node-1".to_owned(),
@@ -94,7 +97,15 @@ mod tests {
             tests: 12,
             trial: Trial { tried: 64, changed: 3 },
         };
+        let built_at = Some(Timestamp(1_700_000_000_000));
+        let followed = Standing {
+            follows: true,
+            bundle: Some(Label { revision: "v42".into(), built_at }),
+            unreachable: Some("none has been pushed".to_owned()),
+            ..standing(None)
+        };
         for (form, given) in [
+            ("policy-followed.json", answer(followed, None, false)),
             ("policy-status.json", answer(standing(None), None, false)),
             ("policy-loaded.json", answer(standing(None), Some(loaded), false)),
             ("policy-refused.json", answer(standing(Some(refused)), None, false)),

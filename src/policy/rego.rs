@@ -34,7 +34,8 @@ mod input;
 mod load;
 mod own_tests;
 
-pub(super) use own_tests::test;
+pub(super) use load::package;
+use own_tests::test;
 
 /// Questions about the sample message, each bounded by [`RegoEngine::TIME_MAX`].
 const SAMPLES_MAX: usize = 20;
@@ -112,6 +113,11 @@ impl RegoEngine {
         let decided = with_patience(|| engine.run(&sample));
         decided.map_err(|cause| LoadError::Sample { cause: cause.to_string() })?;
         Ok(engine)
+    }
+
+    /// The same, with the policy's own tests passed. How many there are.
+    pub fn tested(sources: &PolicySources) -> Result<(Self, usize), LoadError> {
+        Ok((Self::load(sources)?, test(sources)?))
     }
 
     /// The modules that must all allow, by name.

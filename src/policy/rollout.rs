@@ -4,14 +4,30 @@
 use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
-    Event, Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine, rego,
+    Event, Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine,
+    bundle::{Label, Verifier},
     sources::LoadError,
     trial::{self, Trial},
 };
 use crate::{cpu::Cpu, domain::Timestamp};
+
+mod follow;
+
+/// Where the policy comes from.
+#[derive(Clone)]
+pub enum Origin {
+    Folder(Folder),
+    /// Bundles, which are followed.
+    Bundles {
+        shipped: bool,
+        verifier: Option<Verifier>,
+        /// Of the one in force.
+        label: Option<Label>,
+    },
+}
 
 /// Where the policy is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +41,7 @@ impl Folder {
     /// Reads, compiles and tests what is there. Blocks.
     pub fn load(&self) -> Result<(RegoEngine, usize), LoadError> {
         let sources = PolicySources::read(self.dir.as_deref(), self.shipped)?;
-        let engine = RegoEngine::load(&sources)?;
-        Ok((engine, rego::test(&sources)?))
+        RegoEngine::tested(&sources)
     }
 }
 
@@ -38,12 +53,15 @@ pub struct Rollout {
     state: Mutex<State>,
     /// One at a time.
     turn: Arc<tokio::sync::Mutex<()>>,
+    ready: watch::Sender<bool>,
 }
 
 struct State {
-    folder: Folder,
+    origin: Origin,
     since: Timestamp,
     refused: Option<Refused>,
+    /// Why no bundle can be looked for.
+    unreachable: Option<String>,
 }
 
 /// Why what was read last is not in force.
@@ -58,18 +76,27 @@ pub struct Refused {
 /// What a node says of its policy.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Standing {
-    /// In force.
+    /// In force; empty: none is there yet.
     pub revision: Arc<str>,
     /// In force since then.
     pub since: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// It comes from bundles, not from a folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+    /// What the bundle in force calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Label>,
+    /// Why no other bundle can be looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreachable: Option<String>,
 }
 
 /// A policy that could be put in force. As long as it is held, no other can.
 pub struct Candidate {
     engine: Arc<OffRuntime>,
-    folder: Folder,
+    origin: Origin,
     tests: usize,
     trial: Trial,
     _turn: OwnedMutexGuard<()>,
@@ -87,10 +114,11 @@ pub struct Loaded {
 }
 
 impl Rollout {
-    /// With what the gate has in force, read from the folder.
-    pub fn new(gate: Arc<Gate>, cpu: Arc<Cpu>, folder: Folder, clock: fn() -> Timestamp) -> Self {
-        let state = State { folder, since: clock(), refused: None };
-        Self { gate, cpu, clock, state: Mutex::new(state), turn: Arc::default() }
+    /// With what the gate has in force: what was read from the folder, or nothing until a bundle comes.
+    pub fn new(gate: Arc<Gate>, cpu: Arc<Cpu>, origin: Origin, clock: fn() -> Timestamp) -> Self {
+        let ready = watch::Sender::new(matches!(origin, Origin::Folder(_)));
+        let state = State { origin, since: clock(), refused: None, unreachable: None };
+        Self { gate, cpu, clock, state: Mutex::new(state), turn: Arc::default(), ready }
     }
 
     pub fn gate(&self) -> &Arc<Gate> {
@@ -98,51 +126,76 @@ impl Rollout {
     }
 
     pub fn standing(&self) -> Standing {
-        let state = self.state.lock();
-        Standing { revision: self.gate.revision(), since: state.since, refused: state.refused.clone() }
+        let State { origin, since, refused, unreachable } = &*self.state.lock();
+        let (follows, bundle) = match origin {
+            Origin::Folder(_) => (false, None),
+            Origin::Bundles { label, .. } => (true, label.clone()),
+        };
+        let (revision, since) = (self.gate.revision(), *since);
+        let (refused, unreachable) = (refused.clone(), unreachable.clone());
+        Standing { revision, since, refused, follows, bundle, unreachable }
     }
 
     /// Reads the folder again, and puts what is there in force.
     pub async fn reload(&self) -> Result<Loaded, LoadError> {
-        let folder = self.state.lock().folder.clone();
-        Ok(self.put_in_force(self.prepare(folder).await?))
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        // Only now: who had the turn before may have brought another folder.
+        let Origin::Folder(folder) = self.state.lock().origin.clone() else {
+            return Err(LoadError::NoFolder);
+        };
+        Ok(self.put_in_force(self.candidate(folder, turn).await?))
     }
 
     /// All but putting it in force. With anything wrong, that is told until something is right.
     pub async fn prepare(&self, folder: Folder) -> Result<Candidate, LoadError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        let candidate = self.candidate(folder, turn).await;
-        if let Err(error) = &candidate {
-            self.gate.meter.see(Event::Refused);
-            let why = error.to_string();
-            tracing::error!(in_force = %self.gate.revision(), why, "another policy is refused; the one in force stays");
-            self.state.lock().refused = Some(Refused { at: (self.clock)(), why });
-        }
-        candidate
+        self.candidate(folder, turn).await
     }
 
     async fn candidate(&self, folder: Folder, turn: OwnedMutexGuard<()>) -> Result<Candidate, LoadError> {
+        match self.read(&folder).await {
+            Ok((engine, tests, trial)) => {
+                Ok(Candidate { engine, origin: Origin::Folder(folder), tests, trial, _turn: turn })
+            }
+            Err(error) => Err(self.refuse(error)),
+        }
+    }
+
+    async fn read(&self, folder: &Folder) -> Result<(Arc<OffRuntime>, usize, Trial), LoadError> {
         let read = folder.clone();
         let loaded = tokio::task::spawn_blocking(move || read.load()).await;
         let (engine, tests) = loaded.map_err(|cause| LoadError::Compile { cause: cause.to_string() })??;
+        let (engine, trial) = self.tried(engine).await?;
+        Ok((engine, tests, trial))
+    }
+
+    /// On questions of late, if it is another than the one in force.
+    async fn tried(&self, engine: RegoEngine) -> Result<(Arc<OffRuntime>, Trial), LoadError> {
         let engine = Arc::new(OffRuntime::new(engine, Arc::clone(&self.cpu)));
         let in_force = self.gate.in_force();
-        let trial = match engine.revision() == in_force.revision() {
-            true => Trial::default(),
-            false => trial::run(&*engine, &in_force, &self.gate.recent.questions())
-                .await
-                .map_err(|cause| LoadError::Trial { cause })?,
-        };
-        Ok(Candidate { engine, folder, tests, trial, _turn: turn })
+        if engine.revision() == in_force.revision() {
+            return Ok((engine, Trial::default()));
+        }
+        let trial = trial::run(&*engine, &in_force, &self.gate.recent.questions()).await;
+        Ok((engine, trial.map_err(|cause| LoadError::Trial { cause })?))
+    }
+
+    /// The one in force stays, and why is told until something is right.
+    fn refuse(&self, error: LoadError) -> LoadError {
+        self.gate.meter.see(Event::Refused);
+        let why = error.to_string();
+        tracing::error!(in_force = %self.gate.revision(), why, "another policy is refused; the one in force stays");
+        self.state.lock().refused = Some(Refused { at: (self.clock)(), why });
+        error
     }
 
     /// Messages that begin from now on are judged by it.
     pub fn put_in_force(&self, candidate: Candidate) -> Loaded {
-        let Candidate { engine, folder, tests, trial, _turn } = candidate;
+        let Candidate { engine, origin, tests, trial, _turn } = candidate;
         let (revision, before) = (Arc::clone(engine.revision()), self.gate.revision());
         let changed = revision != before;
         let mut state = self.state.lock();
-        state.folder = folder;
+        state.origin = origin;
         state.refused = None;
         if changed {
             self.gate.replace(engine);

@@ -88,6 +88,16 @@ pub enum LoadError {
     TooManyTests { found: usize, limit: usize },
     #[error("the tests take longer than {limit:?} together")]
     SlowTests { limit: Duration },
+    #[error("the bundle: {cause}")]
+    Bundle { cause: String },
+    #[error(
+        "{found} is older than {in_force}, which is in force; `agentbus policy push --force` is for those who mean it"
+    )]
+    Older { found: String, in_force: String },
+    #[error("the policy comes from bundles, which are followed by themselves; push another")]
+    NoFolder,
+    #[error("the policy comes from a folder, and bundles are not followed")]
+    NoBundles,
     #[error("a question of late could not be decided, which the policy in force decides: {cause}")]
     Trial { cause: PolicyError },
 }

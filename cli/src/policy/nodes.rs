@@ -43,14 +43,16 @@ pub(super) async fn reload(args: NodesArgs) -> anyhow::Result<ExitCode> {
 async fn ask(args: NodesArgs, request: PolicyRequest) -> anyhow::Result<ExitCode> {
     let fleet = Fleet::new(args.operator.connect().await?);
     let answers = fleet.ask(request).await?;
-    let text = if args.json { lines(&answers) } else { readable(&answers, Paint::stdout()) };
+    let text = if args.json { lines(&answers) } else { readable(&answers, request, Paint::stdout()) };
     say(&text)?;
     Ok(if agree(&answers) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whether all have answered, have the same policy, and refuse none.
 fn agree(answers: &Answers) -> bool {
-    let fine = |answer: &NodePolicy| answer.standing.refused.is_none() && !answer.busy;
+    let fine = |NodePolicy { standing, busy, .. }: &NodePolicy| {
+        standing.refused.is_none() && standing.unreachable.is_none() && !busy
+    };
     let all = answers.values().all(|answer| answer.as_ref().is_some_and(fine));
     all && revisions(answers).len() == 1
 }
@@ -70,7 +72,7 @@ fn lines(answers: &Answers) -> String {
     answers.iter().map(line).collect()
 }
 
-fn readable(answers: &Answers, paint: Paint) -> String {
+fn readable(answers: &Answers, asked: PolicyRequest, paint: Paint) -> String {
     let mut page = Page::new(paint);
     for (node, answer) in answers {
         let Some(NodePolicy { standing, loaded, busy, .. }) = answer else {
@@ -83,6 +85,9 @@ fn readable(answers: &Answers, paint: Paint) -> String {
             Tone::Strong,
             &format!("{} in force for {age}", safe(&standing.revision, 64)),
         );
+        if let Some(label) = &standing.bundle {
+            page.field("bundle", &safe(&label.to_string(), 200));
+        }
         match loaded {
             Some(Loaded { changed: false, .. }) => page.field("read", "what is in force already"),
             Some(Loaded { tests, trial, .. }) => {
@@ -93,6 +98,9 @@ fn readable(answers: &Answers, paint: Paint) -> String {
                 );
                 page.field("read", &told);
             }
+            None if asked == PolicyRequest::Reload && standing.follows => {
+                page.field("read", "nothing: it follows bundles by itself; push another");
+            }
             None => {}
         }
         if *busy {
@@ -100,6 +108,9 @@ fn readable(answers: &Answers, paint: Paint) -> String {
         }
         if let Some(refused) = &standing.refused {
             page.field("refused", &safe(&refused.why, WHY_MAX));
+        }
+        if let Some(why) = &standing.unreachable {
+            page.field("bundles", &safe(why, WHY_MAX));
         }
     }
     let (nodes, revisions) = (counted(answers.len(), "node"), revisions(answers).len());

@@ -56,8 +56,8 @@ pub(super) fn bus(
         Arc::clone(lanes),
         agents,
         reviewers,
-        Micro::new(&config.node.name),
-        PolicyRequests::new(&config.node.name, Arc::clone(rollout)),
+        // What operators ask.
+        (Micro::new(&config.node.name), PolicyRequests::new(&config.node.name, Arc::clone(rollout))),
         2 * config.limits.in_flight,
     ))
 }

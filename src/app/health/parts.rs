@@ -171,13 +171,18 @@ pub(in crate::app) struct Policy(pub Arc<Rollout>);
 
 impl Part for Policy {
     fn health(&self) -> Option<Health> {
-        let Standing { revision, refused, .. } = self.0.standing();
-        Some(match (self.0.gate().trouble(), refused) {
-            (Some(why), _) => Health::degraded(format!("{revision}; the last question: {why}")),
-            (None, Some(Refused { why, .. })) => {
-                Health::degraded(format!("{revision} stays in force; what was read last is refused: {why}"))
-            }
-            (None, None) => Health::up(&*revision),
+        let Standing { revision, refused, bundle, unreachable, .. } = self.0.standing();
+        let refused = refused.map(|Refused { why, .. }| format!("what was read last is refused: {why}"));
+        let unreachable = unreachable.map(|why| format!("no other bundle can be looked for: {why}"));
+        if revision.is_empty() {
+            let why = refused.or(unreachable).unwrap_or_else(|| "the bundle has not come".to_owned());
+            return Some(Health::down(format!("no policy yet: {why}")));
+        }
+        let named = bundle.map_or(revision.to_string(), |label| format!("{revision}, bundle {label}"));
+        let asked = self.0.gate().trouble().map(|why| format!("the last question: {why}"));
+        Some(match asked.or(refused).or(unreachable) {
+            Some(why) => Health::degraded(format!("{named} is in force; {why}")),
+            None => Health::up(named),
         })
     }
 }

@@ -53,6 +53,12 @@ fn packages<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<P
     Ok(packages)
 }
 
+/// The package of one file, `data.` in front.
+pub(in crate::policy) fn package(module: &Module) -> Result<String, LoadError> {
+    let added = Engine::new().add_policy(module.file.clone(), module.text.clone());
+    added.map_err(|cause| LoadError::Parse { cause: told(cause) })
+}
+
 /// No file of the operator's may add to a package of the bus: a rule added to a shipped module could
 /// allow what it denies.
 fn refuse_reserved(own: &Packages<'_>, shipped: &Packages<'_>) -> Result<(), LoadError> {

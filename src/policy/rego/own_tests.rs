@@ -30,7 +30,7 @@ struct Test {
 }
 
 /// Runs them all, beside the modules and what joins them. How many there are, all of which pass.
-pub(in crate::policy) fn test(sources: &PolicySources) -> Result<usize, LoadError> {
+pub(super) fn test(sources: &PolicySources) -> Result<usize, LoadError> {
     if sources.tests.is_empty() {
         return Ok(0);
     }

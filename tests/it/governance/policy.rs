@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod bundles;
 mod cases;
 mod faults;
 mod gate;
@@ -16,6 +17,7 @@ mod parity;
 mod question;
 mod rollout;
 mod speed;
+mod web;
 
 use std::sync::{Arc, Mutex};
 

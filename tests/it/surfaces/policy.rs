@@ -155,3 +155,95 @@ async fn a_hangup_takes_the_policy_over_on_one_node_and_the_mixed_fleet_is_seen(
     assert_eq!(revisions(&answers)[0], revisions(&answers)[1]);
     bus.stop().await;
 }
+
+/// Runs `agentbus …` to its end: its exit code and all it said.
+async fn said(bus: &Bus, words: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } = agentbus(bus, words).output().await.unwrap();
+    (
+        status.code().unwrap(),
+        String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr),
+    )
+}
+
+/// Nodes that get their policy by the bus: one is pushed before they start, others while messages flow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_is_in_force_on_all_nodes_while_messages_flow_and_none_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let write = |text: &str| fs::write(folder.path().join("own.rego"), text).unwrap();
+    write(ALLOWS);
+    let mut bus = Bus::with(0, |options| {
+        let policy = "[policy.bundle]\nfrom = \"bus\"\n";
+        options.node_overrides.extend(policy.parse::<toml::Table>().unwrap());
+    })
+    .await;
+    let (code, text) = said(&bus, &["policy", "push", &path, "--revision", "v0"]).await;
+    assert!(code == 0 && text.contains("no node runs that follows"), "{code} {text}");
+    for _ in 0..2 {
+        bus.stack.add_node().await.unwrap();
+    }
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+
+    let (stop, sender) = (Arc::new(AtomicBool::new(false)), planner.clone());
+    let stopped = Arc::clone(&stop);
+    let traffic = tokio::spawn(async move {
+        let mut verdicts = Vec::new();
+        while !stopped.load(Ordering::Relaxed) {
+            let draft = Draft::to_agent("worker", "the report is ready").encode(Encoding::Json);
+            verdicts.push(bus::send(&sender, draft).await);
+        }
+        verdicts
+    });
+    let mut revisions =
+        Vec::from([policy(&bus, "status").await.1[0]["revision"].as_str().unwrap().to_owned()]);
+    for push in 1..=5 {
+        write(&format!("{ALLOWS}\n# push {push}\n"));
+        let name = format!("v{push}");
+        let (code, text) = said(&bus, &["policy", "push", &path, "--revision", &name]).await;
+        assert!(code == 0 && text.contains("in force on 2 nodes"), "{code} {text}");
+        println!("{}", text.trim());
+        let (code, answers) = policy(&bus, "status").await;
+        assert!(
+            code == 0 && answers.iter().all(|answer| answer["bundle"]["revision"] == *name),
+            "{answers:?}"
+        );
+        revisions.push(answers[0]["revision"].as_str().unwrap().to_owned());
+    }
+    stop.store(true, Ordering::Relaxed);
+    let verdicts = traffic.await.unwrap();
+    assert!(!verdicts.is_empty());
+    for verdict in &verdicts {
+        assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
+        let by = verdict.policy_revision.as_ref().unwrap();
+        assert!(revisions.contains(by), "{by} is none of {revisions:?}");
+    }
+
+    // What nodes refuse is refused before it is pushed: it does not compile, its tests fail, it is older.
+    write(BROKEN);
+    let (code, text) = said(&bus, &["policy", "push", &path, "--revision", "v6"]).await;
+    assert!(code == 1 && text.contains("own.rego:4:"), "{code} {text}");
+    write(DENIES);
+    let bundle = folder.path().join("v6.tar.gz");
+    let bundle = bundle.to_str().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agentbus"));
+    let built = command.args(["policy", "build", &path, "--revision", "v6", "--output", bundle]).output();
+    assert!(built.await.unwrap().status.success());
+    write(ALLOWS);
+    assert_eq!(said(&bus, &["policy", "push", &path, "--revision", "v7"]).await.0, 0);
+    let (code, text) = said(&bus, &["policy", "push", bundle]).await;
+    assert!(code == 1 && text.contains("older than v7") && text.contains("--force v6"), "{code} {text}");
+    let (code, text) = said(&bus, &["policy", "push", bundle, "--force", "v6"]).await;
+    assert_eq!(code, 0, "{text}");
+    let draft = || Draft::to_agent("worker", "the report is ready").encode(Encoding::Json);
+    assert_eq!(bus::send(&planner, draft()).await.reason, Reason::PolicyDenied);
+    // And back, also for a node that starts only now.
+    let (code, text) = said(&bus, &["policy", "rollback"]).await;
+    assert!(code == 0 && text.contains("pushed v7"), "{code} {text}");
+    assert_eq!(bus::send(&planner, draft()).await.status, Status::Delivered);
+    bus.stack.add_node().await.unwrap();
+    let (code, answers) = policy(&bus, "status").await;
+    assert_eq!((code, answers.len()), (0, 3), "{answers:?}");
+    bus.stop().await;
+}

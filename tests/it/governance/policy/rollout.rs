@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use agentbus::{
     cpu::{Cpu, CpuSettings},
     domain::{Reason, Timestamp},
-    policy::{Event, Folder, Gate, LoadError, OffRuntime, PolicySources, RegoEngine, Rollout},
+    policy::{Event, Folder, Gate, LoadError, OffRuntime, Origin, PolicySources, RegoEngine, Rollout},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ const DENIES: &str =
     "package agentbus.modules.own\n\nallow := false\n\nreasons contains \"not today\" if true\n";
 
 /// A question that the shipped policy allows.
-fn question() -> Owned {
+pub(super) fn question() -> Owned {
     Owned::from_input(&json!({
         "message": {"type": "query", "priority": "normal", "to": {"agent": "worker"}, "tools": [],
                     "content": {"zero": 0}, "metadata": {}, "size": 100},
@@ -43,7 +43,7 @@ impl Rig {
         let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
         let (engine, cpu) = (read.load().unwrap().0, Arc::new(cpu));
         let (gate, seen) = watched(Gate::new(Arc::new(OffRuntime::new(engine, Arc::clone(&cpu)))));
-        let rollout = Rollout::new(Arc::new(gate), cpu, read, || Timestamp(7));
+        let rollout = Rollout::new(Arc::new(gate), cpu, Origin::Folder(read), || Timestamp(7));
         Self { folder, rollout, seen }
     }
 
