@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use crate::{
     admin::{self, Health},
     config::NodeConfig,
+    cpu::{self, Cpu},
     domain::Timestamp,
-    policy::PolicyEngine as _,
     shutdown::Shutdown,
     skew::wall_clock,
     supervisor::Supervisor,
@@ -31,12 +31,11 @@ mod stop;
 mod stores;
 
 use basis::Basis;
-use build::Node;
+use build::{Found, Node};
 pub use check::{Checked, check};
 use event_loop::EventLoop;
 use health::NodeHealth;
 use load::load_model;
-pub use load::load_policy;
 pub use reach::{Tried, reach};
 pub use reload::Reload;
 use stores::Stores;
@@ -90,13 +89,17 @@ async fn serve(
     let event_loop = EventLoop::start("lane-0").context("the thread of the fast lane")?;
     let background = Shutdown::default();
     let basis = Basis { config, metrics, shutdown, background, supervisor, event_loop, clock };
-    let checked = Checked::read(&basis.config).await?;
-    let health = listen(&basis, &checked).await?;
+    let Checked { policy: (origin, engine), bundles, webhook, redis } = Checked::read(&basis.config).await?;
+    let health = listen(&basis).await?;
+    let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
+    let cpu = Arc::new(cpu.context("cpu.threads")?);
+    let rollout = load::rollout(&basis, origin, engine, &cpu);
     if let Some(reload) = reload {
-        let webhook = checked.webhook.as_ref().map(|(webhook, _)| webhook.clone());
-        reload.keep(basis.config.clone(), webhook, &basis.background, &basis.supervisor);
+        let webhook = webhook.as_ref().map(|(webhook, _)| webhook.clone());
+        reload.keep(&basis, webhook, &rollout);
     }
-    let Some(node) = Node::build(basis, checked, health).await? else { return Ok(()) };
+    let found = Found { cpu, rollout, bundles, webhook, redis };
+    let Some(node) = Node::build(basis, found, health).await? else { return Ok(()) };
     node.start().await?;
     node.basis.shutdown.requested().await;
     node.stop().await;
@@ -104,15 +107,14 @@ async fn serve(
 }
 
 /// From now on everybody can ask how the node is, and read its numbers.
-async fn listen(basis: &Basis, checked: &Checked) -> anyhow::Result<Arc<NodeHealth>> {
+async fn listen(basis: &Basis) -> anyhow::Result<Arc<NodeHealth>> {
     let Basis { config, metrics, background, supervisor, .. } = basis;
     let listener = check::listen(&config.http).await?;
-    let (name, policy) = (&config.node.name, checked.engine.revision());
-    metrics.governed_by(policy);
+    let name = &config.node.name;
     let health = Arc::new(NodeHealth::new(name, Arc::clone(metrics)));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
     let http =
         admin::start(listener, &config.http, reported, Arc::clone(metrics), background.clone(), supervisor)?;
-    tracing::info!(node = name, %http, %policy, "starting");
+    tracing::info!(node = name, %http, "starting");
     Ok(health)
 }

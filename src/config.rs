@@ -10,6 +10,7 @@ use crate::{
     cpu::CpuSettings,
     domain::{ConstitutionHash, WeightsError},
     impact,
+    policy::bundle::Algorithm,
     secret_file::{self, SecretFileError},
 };
 
@@ -168,6 +169,40 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
     pub shipped: bool,
+    /// Absent: the policy is read from the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<PolicyBundle>,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyBundle {
+    /// [`PolicyBundle::BUS`], a URL, or a file.
+    pub from: String,
+    /// Of what a web server is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Absent: bundles need no signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    #[serde(default = "PolicyBundle::algorithm")]
+    pub algorithm: Algorithm,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
+impl PolicyBundle {
+    /// What was pushed onto the bus.
+    pub const BUS: &str = "bus";
+
+    pub fn is_url(&self) -> bool {
+        self.from.starts_with("http://") || self.from.starts_with("https://")
+    }
+
+    /// As OPA has it.
+    fn algorithm() -> Algorithm {
+        Algorithm::RS256
+    }
 }
 
 /// Threads for what takes long to compute.

@@ -20,7 +20,7 @@
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
 //!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
-//! - `tls`: as a client, for NATS and the webhook.
+//! - [`http`]: calls to servers of others: the webhook, and where bundles are. `tls`: as a client, for NATS and those.
 //! - [`fault_points`]: where can a test kill or stall a node? `timely`: bytes that leave in time or not at all.
 //! - [`phrase`]: how are errors and counts told to people?
 //! - [`secret_file`]: who else could read a file with a secret? [`text_file`]: files that editors wrote.
@@ -39,6 +39,7 @@ pub mod domain;
 pub mod fault_points;
 pub mod governance;
 pub mod health;
+pub mod http;
 pub mod impact;
 pub mod lanes;
 pub mod nats;

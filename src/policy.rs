@@ -1,7 +1,8 @@
 //! Who may make a [`Permit`], and what the policy is asked for it: Rego decides over message, sender,
 //! recipient and tenant, and nothing is delivered without the evidence made here.
 //!
-//! [`Gate::decide`] is the only way to a permit. Knows nothing of NATS; regorus is in [`rego`].
+//! [`Gate::decide`] is the only way to a permit, and [`Rollout`] the way of another policy into force. Knows nothing
+//! of NATS; regorus is in [`rego`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -10,20 +11,34 @@ use async_trait::async_trait;
 use crate::{
     domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant},
     rejection::Rejection,
-    trouble::Trouble,
 };
 
+mod absent;
+pub mod bundle;
 pub mod cache;
+mod gate;
 mod offload;
+mod owned;
 pub mod reads;
+mod recent;
 pub mod rego;
+mod rollout;
+mod source;
 pub mod sources;
+mod trial;
+mod web_bundles;
 
+pub use absent::Absent;
+pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle};
+pub use gate::{Event, Gate, InForce, Meter};
 pub use offload::OffRuntime;
 pub use rego::RegoEngine;
+pub use rollout::{Candidate, Folder, Loaded, Origin, Refused, Rollout, Standing};
+pub use source::{BundleFile, BundleSource, Offer, SourceError};
 pub use sources::{LoadError, PolicySources};
+pub use trial::Trial;
+pub use web_bundles::WebBundles;
 
-use cache::DecisionCache;
 use reads::Reads;
 
 /// What the policy is asked: one message, to one recipient.
@@ -159,142 +174,4 @@ impl Permit {
     pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
-}
-
-/// The policy stage: one engine in force, one cache, and the only maker of permits.
-pub struct Gate {
-    engine: Arc<dyn PolicyEngine>,
-    cache: DecisionCache,
-    meter: Arc<dyn Meter>,
-    trouble: Trouble,
-}
-
-/// What a gate sees, one for each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// An answer that was remembered.
-    Hit,
-    /// The policy is asked, and its answer will be remembered.
-    Miss,
-    /// The policy is asked, and its answer is never remembered: about an approval or a large content, and all answers of
-    /// some policies.
-    Uncached,
-    Denied,
-    /// It could not be asked, or came to nothing since the processor was busy.
-    Unavailable,
-    /// A rule failed on the question.
-    Failed,
-}
-
-/// Whoever counts that. Never waits.
-pub trait Meter: Send + Sync {
-    fn see(&self, event: Event);
-}
-
-/// Nobody.
-impl Meter for () {
-    fn see(&self, _: Event) {}
-}
-
-impl Gate {
-    pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
-        Self { engine, cache: DecisionCache::default(), meter: Arc::new(()), trouble: Trouble::default() }
-    }
-
-    /// Tells what it sees.
-    pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
-        Self { meter, ..self }
-    }
-
-    /// The revision in force.
-    pub fn revision(&self) -> Arc<str> {
-        Arc::clone(self.engine.revision())
-    }
-
-    /// Why the last question could not be asked, for people.
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.problem()
-    }
-
-    /// Decisions held by the cache, about.
-    pub fn cached(&self) -> u64 {
-        self.cache.len()
-    }
-
-    pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
-        let engine = &*self.engine;
-        let decision = match self.answer(engine, question).await {
-            Ok(decision) => {
-                self.trouble.is_over();
-                decision
-            }
-            Err(cause) => {
-                match cause {
-                    // Of this message alone.
-                    PolicyError::Failed { .. } => self.meter.see(Event::Failed),
-                    PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. } => {
-                        self.meter.see(Event::Unavailable);
-                        self.trouble.begins(cause.to_string());
-                    }
-                }
-                tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "no policy decision");
-                return Err(cause.rejection());
-            }
-        };
-        match &*decision {
-            Decision::Allowed(obligations) => Ok(Permit {
-                message: Arc::clone(question.message),
-                recipient: question.recipient.id.clone(),
-                obligations: obligations.clone(),
-                revision: Arc::clone(engine.revision()),
-            }),
-            Decision::Denied { reasons } => {
-                self.meter.see(Event::Denied);
-                Err(Rejection::new(Reason::PolicyDenied, detail(reasons)))
-            }
-        }
-    }
-
-    async fn answer(
-        &self,
-        engine: &dyn PolicyEngine,
-        question: &Question<'_>,
-    ) -> Result<Arc<Decision>, PolicyError> {
-        // An approval is of one message, so an answer about it serves no other and takes no other's place.
-        let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
-        let cacheable = cacheable.filter(|fields| cache::is_small(question, *fields));
-        let Some(fields) = cacheable else {
-            self.meter.see(Event::Uncached);
-            return engine.evaluate(question).await.map(Arc::new);
-        };
-        let key = cache::key(question, engine.revision(), fields);
-        if let Some(decision) = self.cache.get(&key) {
-            self.meter.see(Event::Hit);
-            return Ok(decision);
-        }
-        self.meter.see(Event::Miss);
-        let decision = Arc::new(engine.evaluate(question).await?);
-        self.cache.insert(key, Arc::clone(&decision));
-        Ok(decision)
-    }
-}
-
-/// The reasons as one bounded line of printable ASCII: a module may quote a stranger's text.
-fn detail(reasons: &[String]) -> String {
-    const DETAIL_MAX: usize = 400;
-    let mut out = String::from("denied by policy");
-    for (at, reason) in reasons.iter().enumerate() {
-        out.push_str(if at == 0 { ": " } else { "; " });
-        for c in reason.chars() {
-            if out.len() >= DETAIL_MAX {
-                out.push_str(" …");
-                return out;
-            }
-            match c {
-                ' '..='~' => out.push(c),
-                _ => out.extend(c.escape_unicode()),
-            }
-        }
-    }
-    out
 }

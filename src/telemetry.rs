@@ -378,9 +378,16 @@ impl Metrics {
         }
     }
 
-    /// By which policy messages are governed.
-    pub fn governed_by(&self, revision: &str) {
-        self.policy_info.get_or_create(&RevisionLabel { revision: revision.to_owned() }).set(1);
+    /// By which policy messages are governed, and whether what was read last is refused.
+    pub fn governed_by(&self, revision: &str, refused: bool) {
+        let label = RevisionLabel { revision: revision.to_owned() };
+        if self.policy_info.get(&label).is_none() {
+            self.policy_info.clear();
+        }
+        if !revision.is_empty() {
+            self.policy_info.get_or_create(&label).set(1);
+        }
+        self.policy.refused.set(refused.into());
     }
 
     /// All numbers, as OpenMetrics.

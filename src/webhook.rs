@@ -4,18 +4,19 @@
 //! Knows how to make one call, not when: retries are JetStream's (`nats/webhooks.rs`). What a message says
 //! never leaves with a call; who wants to read it asks the bus.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
-use crate::{config, domain::Timestamp};
+use crate::{
+    config,
+    domain::Timestamp,
+    http::{Call, CallError, Endpoint, EndpointError, Method},
+};
 
-mod endpoint;
 mod occasion;
 mod secret;
 
-use endpoint::Endpoint;
-pub use endpoint::{CallError, EndpointError};
 pub use occasion::Occasion;
 pub use secret::{Secret, SecretError};
 
@@ -28,6 +29,7 @@ pub struct Webhook {
 #[derive(Debug)]
 struct Way {
     endpoint: Endpoint,
+    timeout: Duration,
     secret: Secret,
 }
 
@@ -45,7 +47,8 @@ impl Webhook {
     pub fn open(settings: &config::Webhook) -> Result<Self, WebhookError> {
         let way = Way {
             secret: Secret::read(&settings.secret_file)?,
-            endpoint: Endpoint::open(&settings.url, settings.timeout)?,
+            endpoint: Endpoint::open(&settings.url)?,
+            timeout: settings.timeout,
         };
         Ok(Self { now: Arc::new(ArcSwap::from_pointee(way)) })
     }
@@ -57,7 +60,8 @@ impl Webhook {
 
     /// Whether the endpoint takes connections. Nothing is asked of it.
     pub async fn reach(&self) -> Result<(), CallError> {
-        self.now.load_full().endpoint.reach().await
+        let way = self.now.load_full();
+        way.endpoint.reach(way.timeout).await
     }
 
     /// One call. An answer of 200 to 299 in time is success, and nothing else is.
@@ -66,10 +70,18 @@ impl Webhook {
         let seconds = now.0 / 1000;
         let signature = way.secret.sign(&occasion.id, seconds, &occasion.body);
         let headers = [
+            ("content-type", "application/json".to_owned()),
             ("webhook-id", occasion.id.clone()),
             ("webhook-timestamp", seconds.to_string()),
             ("webhook-signature", signature),
         ];
-        way.endpoint.post(headers, occasion.body.clone()).await
+        let call = Call {
+            method: Method::POST,
+            headers: &headers,
+            body: occasion.body.clone(),
+            answer_bytes: None,
+            within: way.timeout,
+        };
+        way.endpoint.call(call).await.map(drop)
     }
 }

@@ -31,6 +31,7 @@ mod node;
 mod operator;
 mod paint;
 mod parked;
+mod policy;
 mod printable;
 #[cfg(feature = "model")]
 mod progress;
@@ -77,6 +78,8 @@ enum Command {
     Tenants(tenants::TenantsArgs),
     /// See what could not be governed, and try it again or give it up
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// See which policy the nodes have in force, and have another take its place
+    Policy(policy::PolicyArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
     Score(score::ScoreArgs),
     /// Look at the impact model, measure it, and make a head for another one
@@ -113,6 +116,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Node(args) => node::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]
         Command::Model(args) => model::run(args),

@@ -2,29 +2,31 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use async_nats::Client;
 
 use super::{
-    Checked, Stores,
+    Stores,
     basis::Basis,
     connect::connect,
     health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer},
     load_model,
 };
 use crate::{
-    cpu::{self, Cpu},
+    config::PolicyBundle,
+    cpu::Cpu,
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
-        RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
+        PolicyBucket, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
+    policy::{BundleSource, Rollout},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
     skew::Skew,
     state::RedisSettings,
     tenants::Directory,
+    webhook::Webhook,
 };
 
 mod endpoint;
@@ -39,6 +41,7 @@ pub(super) struct Node {
     pub(super) skew: Skew,
     pub(super) directory: Arc<Directory>,
     pub(super) thresholds: Arc<Thresholds>,
+    pub(super) rollout: Arc<Rollout>,
     pub(super) stores: Stores,
     pub(super) outbox: Arc<Outbox>,
     pub(super) senders: Arc<Senders>,
@@ -50,6 +53,17 @@ pub(super) struct Node {
     pub(super) inbound: Arc<Inbound>,
     pub(super) stream_usage: Arc<StreamUsage>,
     pub(super) webhooks: Option<Arc<WebhookDispatcher>>,
+}
+
+/// What is there before anything is connected.
+pub(super) struct Found {
+    pub(super) cpu: Arc<Cpu>,
+    pub(super) rollout: Arc<Rollout>,
+    /// What is followed besides the bus.
+    pub(super) bundles: Option<Arc<dyn BundleSource>>,
+    /// With how often it is called for one event.
+    pub(super) webhook: Option<(Webhook, u32)>,
+    pub(super) redis: Option<RedisSettings>,
 }
 
 /// What is known of tenants, and what nodes share.
@@ -146,13 +160,11 @@ impl Node {
     /// `None`: it is to stop before NATS was there.
     pub(super) async fn build(
         basis: Basis,
-        checked: Checked,
+        found: Found,
         health: Arc<NodeHealth>,
     ) -> anyhow::Result<Option<Self>> {
-        let Checked { engine, webhook, redis } = checked;
+        let Found { cpu, rollout, bundles, webhook, redis } = found;
         let Basis { config, metrics, shutdown, background, supervisor, clock, .. } = &basis;
-        let cpu = Cpu::start((&config.cpu).into(), Arc::clone(metrics) as Arc<dyn cpu::Meter>);
-        let cpu = Arc::new(cpu.context("cpu.threads")?);
         // Before it is connected: loading takes a moment, and readiness waits for it.
         let model = load_model(&config.impact, metrics).await?;
         let scorer = Scorer::new(model.state.clone());
@@ -161,15 +173,24 @@ impl Node {
         let every = config.nats.ping_interval;
         let jetstream = RoundTrips::watch("jetstream", client.clone(), every, background, supervisor);
         let records = RecordsProbe::watch(client.clone(), background, supervisor);
+        let on_the_bus = config.policy.bundle.as_ref().filter(|bundle| bundle.from == PolicyBundle::BUS);
+        let bucket = on_the_bus.map(|_| Arc::new(PolicyBucket::new(client.clone())) as Arc<dyn BundleSource>);
+        if let Some(source) = bundles.or(bucket) {
+            let followed = Arc::clone(&rollout);
+            basis.keep("policy", move || {
+                let (rollout, source) = (Arc::clone(&followed), Arc::clone(&source));
+                async move { rollout.follow(&*source).await }
+            });
+        }
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
-        let lanes = lanes::lanes(&basis, &shared, &outgoing, engine, &cpu, &model)?;
+        let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, &model)?;
         let registrations =
             Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);
         let registrations = Arc::new(registrations);
         let (kept, stop) = (Arc::clone(&registrations), background.token().clone());
         basis.keep("registrations", move || Arc::clone(&kept).keep(stop.clone()));
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, &registrations);
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout));
         let deadlines = Deadlines {
             log: Arc::clone(&outgoing.deliberations) as _,
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -206,7 +227,7 @@ impl Node {
         });
         scorer.asked_by(&lanes);
         health.add("records", records);
-        health.add("policy", Arc::new(Policy(Arc::clone(&lanes))));
+        health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
         let Shared { skew, directory, thresholds, stores, .. } = shared;
         let Outgoing { outbox, lane, senders, .. } = outgoing;
         let node = Self {
@@ -216,6 +237,7 @@ impl Node {
             skew,
             directory,
             thresholds,
+            rollout,
             stores,
             outbox,
             senders,
@@ -255,6 +277,7 @@ impl Node {
         self.health.numbers(Numbers {
             directory: Arc::clone(&self.directory),
             lanes,
+            rollout: Arc::clone(&self.rollout),
             skew: self.skew.clone(),
             stores: self.stores.clone(),
             thresholds: Arc::clone(&self.thresholds),

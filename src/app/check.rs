@@ -1,6 +1,6 @@
 //! What would end a start? A node reads its files by this before it connects, and `agentbus config check` the same.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use tokio::{
@@ -8,13 +8,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{load_model, load_policy, redis_settings};
+use super::{
+    load::{bundles, load_policy},
+    load_model, redis_settings,
+};
 use crate::{
     admin,
     config::{Http, NodeConfig},
     impact::semantic::Prepared,
     nats,
-    policy::RegoEngine,
+    policy::{BundleSource, Origin, RegoEngine},
     state::RedisSettings,
     telemetry::Metrics,
     webhook::Webhook,
@@ -27,7 +30,8 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// A configuration, with what its files hold.
 pub struct Checked {
-    pub(super) engine: RegoEngine,
+    pub(super) policy: (Origin, Option<RegoEngine>),
+    pub(super) bundles: Option<Arc<dyn BundleSource>>,
     /// With how often it is called for one event.
     pub(super) webhook: Option<(Webhook, u32)>,
     pub(super) redis: Option<RedisSettings>,
@@ -41,7 +45,8 @@ impl Checked {
     }
 
     fn read_here(config: &NodeConfig) -> anyhow::Result<Self> {
-        let engine = load_policy(&config.policy)?;
+        let policy = load_policy(&config.policy)?;
+        let bundles = bundles(&config.policy)?;
         nats::check(&config.nats)?;
         let redis = config.redis.as_ref().map(redis_settings).transpose()?;
         if let Some(redis) = &redis {
@@ -51,7 +56,7 @@ impl Checked {
             Some(webhook) => Some((Webhook::open(webhook)?, webhook.attempts)),
             None => None,
         };
-        Ok(Self { engine, webhook, redis })
+        Ok(Self { policy, bundles, webhook, redis })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     admin::{self, Board, Report},
     health::{Health, Part, State},
     lanes::Lanes,
+    policy::{Rollout, Standing},
     review::Thresholds,
     skew::Skew,
     state::Forgery,
@@ -42,6 +43,7 @@ pub(super) struct NodeHealth {
 pub(super) struct Numbers {
     pub directory: Arc<Directory>,
     pub lanes: Arc<Lanes>,
+    pub rollout: Arc<Rollout>,
     pub skew: Skew,
     pub stores: Stores,
     pub thresholds: Arc<Thresholds>,
@@ -159,9 +161,11 @@ impl admin::Health for NodeHealth {
 
 impl Numbers {
     fn tell(&self, metrics: &Metrics) {
-        let Self { directory, lanes, skew, stores, thresholds: _ } = self;
+        let Self { directory, lanes, rollout, skew, stores, thresholds: _ } = self;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         metrics.tenants.set(count(directory.tenants().len()));
+        let Standing { revision, refused, .. } = rollout.standing();
+        metrics.governed_by(&revision, refused.is_some());
         metrics.in_flight.set(count(lanes.admission.in_flight()));
         metrics.store_healthy.set(stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
         metrics.clock_ahead(&skew.ahead());

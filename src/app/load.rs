@@ -2,19 +2,77 @@
 
 use std::{sync::Arc, time::Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+
+use super::basis::Basis;
 
 use crate::{
-    config,
+    config::{self, PolicyBundle},
+    cpu::Cpu,
     impact::{self, Meter, semantic},
-    policy::{PolicySources, RegoEngine},
+    policy::{
+        self, Absent, BundleFile, BundleSource, Folder, Gate, OffRuntime, Origin, PolicyEngine, RegoEngine,
+        Rollout, Verifier, WebBundles,
+    },
+    secret_file,
     telemetry::Metrics,
 };
 
-/// The shipped modules and the operator's own, compiled.
-pub fn load_policy(policy: &config::Policy) -> anyhow::Result<RegoEngine> {
-    let sources = PolicySources::read(policy.dir.as_deref(), policy.shipped).context("policy")?;
-    RegoEngine::load(&sources).context("policy")
+/// Of a bearer token.
+const TOKEN_BYTES_MAX: u64 = 4 * 1024;
+
+/// Where the policy is, if it is in a folder.
+pub(super) fn folder(policy: &config::Policy) -> Folder {
+    Folder { dir: policy.dir.clone(), shipped: policy.shipped }
+}
+
+/// Where the policy comes from, and what is there already: of a folder the modules, compiled and with their tests
+/// passed. Blocks.
+pub(super) fn load_policy(policy: &config::Policy) -> anyhow::Result<(Origin, Option<RegoEngine>)> {
+    let Some(bundle) = &policy.bundle else {
+        let folder = folder(policy);
+        let (engine, _) = folder.load().context("policy")?;
+        return Ok((Origin::Folder(folder), Some(engine)));
+    };
+    if let Some(dir) = &policy.dir {
+        let found = dir.display();
+        bail!("policy.dir: found {found} beside policy.bundle, expected one of both: a folder, or bundles");
+    }
+    let verifier = bundle.key_file.as_ref().map(|path| {
+        let verifier = Verifier::read(path, bundle.algorithm, bundle.scope.clone());
+        verifier.with_context(|| format!("policy.bundle.key_file {}", path.display()))
+    });
+    Ok((Origin::Bundles { shipped: policy.shipped, verifier: verifier.transpose()?, label: None }, None))
+}
+
+/// What tells of bundles, if the policy comes from them, and not by the bus. Blocks.
+pub(super) fn bundles(policy: &config::Policy) -> anyhow::Result<Option<Arc<dyn BundleSource>>> {
+    let Some(bundle) = policy.bundle.as_ref().filter(|bundle| bundle.from != PolicyBundle::BUS) else {
+        return Ok(None);
+    };
+    if !bundle.is_url() {
+        return Ok(Some(Arc::new(BundleFile::new((&bundle.from).into()))));
+    }
+    let token = bundle.token_file.as_ref().map(|path| secret_file::read(path, TOKEN_BYTES_MAX));
+    let token = token.transpose().context("policy.bundle.token_file")?;
+    let web = WebBundles::open(&bundle.from, token.as_deref()).context("policy.bundle.from")?;
+    Ok(Some(Arc::new(web)))
+}
+
+/// What the policy is asked by, and what changes it while the node runs.
+pub(super) fn rollout(
+    basis: &Basis,
+    origin: Origin,
+    engine: Option<RegoEngine>,
+    cpu: &Arc<Cpu>,
+) -> Arc<Rollout> {
+    let Basis { metrics, clock, .. } = basis;
+    let engine: Arc<dyn PolicyEngine> = match engine {
+        Some(engine) => Arc::new(OffRuntime::new(engine, Arc::clone(cpu))),
+        None => Arc::new(Absent::default()),
+    };
+    let gate = Gate::new(engine).metered(Arc::clone(metrics) as Arc<dyn policy::Meter>);
+    Arc::new(Rollout::new(Arc::new(gate), Arc::clone(cpu), origin, *clock))
 }
 
 /// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.

@@ -10,6 +10,7 @@ use crate::{
     config::NodeConfig,
     nats,
     phrase::counted,
+    policy::Label,
     shutdown::Shutdown,
     skew::Skew,
     state::RedisStore,
@@ -20,6 +21,9 @@ use crate::{
 
 /// The directory of tenants is read within this.
 const DIRECTORY_WAIT: Duration = Duration::from_secs(5);
+
+/// A bundle comes within this.
+const BUNDLE_WAIT: Duration = Duration::from_secs(5);
 
 /// What was tried, and what came of it.
 pub type Tried = (&'static str, anyhow::Result<String>);
@@ -37,6 +41,12 @@ pub async fn reach(config: &NodeConfig, checked: Checked) -> Vec<Tried> {
     }
     if let Some(settings) = checked.redis {
         tried.push(("redis", redis(settings, &stop).await));
+    }
+    if let Some(bundles) = checked.bundles {
+        let found = tokio::time::timeout(BUNDLE_WAIT, bundles.next()).await;
+        let found = found.context("no answer in time").and_then(|found| Ok(found?));
+        let told = found.and_then(|offer| Ok(Label::of(&offer.context("there is none")?.packed)?));
+        tried.push(("bundle", told.context("policy.bundle.from").map(|label| label.to_string())));
     }
     if let Some((webhook, _)) = checked.webhook {
         let reached = webhook.reach().await.context("webhook.url");

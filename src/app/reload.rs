@@ -9,10 +9,10 @@ use anyhow::{Context as _, anyhow};
 use tokio::{signal::unix::Signal, sync::Mutex};
 use tracing_subscriber::EnvFilter;
 
+use super::{basis::Basis, load::folder};
 use crate::{
     config::{NodeConfig, keys},
-    shutdown::Shutdown,
-    supervisor::Supervisor,
+    policy::{Candidate, Rollout},
     telemetry::LogFilter,
     webhook::Webhook,
 };
@@ -30,10 +30,11 @@ pub struct Reload {
 struct Running {
     config: NodeConfig,
     webhook: Option<Webhook>,
+    rollout: Arc<Rollout>,
     filter: LogFilter,
 }
 
-/// All that was read, found good and not in force yet.
+/// What was read, found good and not in force yet.
 struct Found {
     config: NodeConfig,
     webhook: Option<Webhook>,
@@ -51,16 +52,11 @@ impl Reload {
     }
 
     /// Takes over what can be, at each SIGHUP, one after the other, until the stop.
-    pub(super) fn keep(
-        self,
-        config: NodeConfig,
-        webhook: Option<Webhook>,
-        stop: &Shutdown,
-        supervisor: &Supervisor,
-    ) {
+    pub(super) fn keep(self, basis: &Basis, webhook: Option<Webhook>, rollout: &Arc<Rollout>) {
         let Self { hangup, read, filter } = self;
-        let running = Arc::new(Mutex::new((hangup, Running { config, webhook, filter })));
-        supervisor.keep("reload", stop.tracker(), stop.token().clone(), move || {
+        let (config, rollout) = (basis.config.clone(), Arc::clone(rollout));
+        let running = Arc::new(Mutex::new((hangup, Running { config, webhook, rollout, filter })));
+        basis.keep("reload", move || {
             let (running, read) = (Arc::clone(&running), Arc::clone(&read));
             async move {
                 let (hangup, running) = &mut *running.lock().await;
@@ -83,7 +79,7 @@ impl Running {
             let read = Arc::clone(read);
             let found = tokio::task::spawn_blocking(move || look(&read)).await;
             let found = found.map_err(anyhow::Error::from).and_then(|found| found);
-            match found.and_then(|found| self.take_over(found)) {
+            match self.prepare(found).await.and_then(|(found, policy)| self.take_over(found, policy)) {
                 Ok((taken, waiting)) => tracing::info!(
                     taken = taken.join(", "),
                     needs_restart = waiting.join(", "),
@@ -97,11 +93,30 @@ impl Running {
         }
     }
 
+    /// The policy comes last: it is tried only with everything else right.
+    async fn prepare(&self, found: anyhow::Result<Found>) -> anyhow::Result<(Found, Option<Candidate>)> {
+        let found = found?;
+        let from_folder = |config: &NodeConfig| config.policy.bundle.is_none();
+        if !from_folder(&self.config) || !from_folder(&found.config) {
+            // Bundles are followed by themselves.
+            return Ok((found, None));
+        }
+        let policy = self.rollout.prepare(folder(&found.config.policy)).await.context("policy")?;
+        Ok((found, Some(policy)))
+    }
+
     /// Which changed keys are in force from now on, and which need a restart.
-    fn take_over(&mut self, found: Found) -> anyhow::Result<(Vec<&'static str>, Vec<&'static str>)> {
+    fn take_over(
+        &mut self,
+        found: Found,
+        policy: Option<Candidate>,
+    ) -> anyhow::Result<(Vec<&'static str>, Vec<&'static str>)> {
         let before = self.config.clone();
         let mut after = before.clone();
         after.log.filter.clone_from(&found.config.log.filter);
+        if policy.is_some() {
+            after.policy.clone_from(&found.config.policy);
+        }
         if let (Some(old), Some(new)) = (&mut after.webhook, &found.config.webhook) {
             // How often is asked elsewhere.
             let attempts = old.attempts;
@@ -114,6 +129,9 @@ impl Running {
         // Even without a changed key: what is in the file may be new.
         if let (Some(old), Some(new)) = (&self.webhook, &found.webhook) {
             old.become_as(new);
+        }
+        if let Some(policy) = policy {
+            self.rollout.put_in_force(policy);
         }
         self.config = after;
         Ok((taken, waiting))

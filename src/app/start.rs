@@ -32,10 +32,10 @@ impl Node {
     /// For what a node cannot do without as long as it takes, and for the rest a moment.
     async fn wait(&self) {
         let (shutdown, stopping) = (&self.basis.shutdown, || self.basis.shutdown.is_requested());
-        // A node that knows no tenants, or cannot deliver, takes no requests: others of the queue group
+        // A node that knows no tenants, has no policy, or cannot deliver, takes no requests: others of the queue group
         // answer them.
         tokio::select! {
-            () = async { tokio::join!(self.directory.ready(), self.outbox.ready()); } => {}
+            () = async { tokio::join!(self.directory.ready(), self.outbox.ready(), self.rollout.ready()); } => {}
             () = shutdown.requested() => {}
         }
         // Not for ever: without Redis a node starts all the same, and says that it is degraded.

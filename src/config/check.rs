@@ -126,6 +126,9 @@ impl NodeConfig {
         if let Some(redis) = &self.redis {
             redis.check()?;
         }
+        if let Some(bundle) = self.policy.bundle.as_ref().filter(|bundle| bundle.is_url()) {
+            check_url("policy.bundle.from", &bundle.from)?;
+        }
         if let Some(webhook) = &self.webhook {
             check_webhook(webhook)?;
         }
@@ -161,11 +164,15 @@ fn check_webhook(webhook: &Webhook) -> Result<(), ConfigError> {
     let (min, max) = (Duration::from_millis(100), Duration::from_secs(20));
     within("webhook.timeout", *timeout, min, max, |timeout| humantime::format_duration(timeout).to_string())?;
     within("webhook.attempts", *attempts, 1, 100, |number| number.to_string())?;
+    check_url("webhook.url", url)
+}
+
+fn check_url(key: &str, url: &str) -> Result<(), ConfigError> {
     let address = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = address.and_then(|address| address.split(['/', '?', '#']).next());
     if host.is_none_or(|host| host.is_empty() || host.contains('@')) || url.contains('#') {
         return Err(ConfigError::Value {
-            key: "webhook.url".to_owned(),
+            key: key.to_owned(),
             found: crate::domain::id::shown(&without_secrets(url)),
             expected: "http://host/path or https://host/path, without user, password and fragment".to_owned(),
         });

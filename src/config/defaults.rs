@@ -86,7 +86,7 @@ impl Default for Limits {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { dir: None, shipped: true }
+        Self { dir: None, shipped: true, bundle: None }
     }
 }
 

@@ -38,6 +38,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("limits.clock_skew", "How far created_at may lie in the future; at most 1h"),
     ("policy.dir", "Folder of Rego modules beside the shipped ones; all must allow"),
     ("policy.shipped", "false leaves the shipped modules out"),
+    ("policy.bundle.from", "Policy from bundles: bus (`agentbus policy push`), a URL or a file"),
+    ("policy.bundle.token_file", "What a web server is shown as a bearer token"),
+    ("policy.bundle.key_file", "PEM of who must have signed them; of HS256 the secret"),
+    ("policy.bundle.algorithm", "RS256, ES256 or HS256"),
+    ("policy.bundle.scope", "What the signature must be for, if it is to be for something"),
     ("cpu.threads", "For your own rules and for large bodies; one tenant has all but one"),
     ("cpu.queue", "Pieces of such work that wait at one time, of one tenant up to half"),
     ("registry.ttl", "A registration without a heartbeat lives so long"),
@@ -208,8 +213,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::{ConstitutionEntry, Nats, Policy, Redis, Webhook, tests::load};
-    use crate::impact;
+    use crate::config::{ConstitutionEntry, Nats, Policy, PolicyBundle, Redis, Webhook, tests::load};
+    use crate::{impact, policy::bundle::Algorithm};
 
     /// Every key set. Literals without `..`, so that a new optional key cannot be forgotten here.
     fn full() -> NodeConfig {
@@ -234,7 +239,17 @@ mod tests {
                 accept_unsealed_for: std::time::Duration::from_secs(60),
             }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
-            policy: Policy { dir: Some("a \"b\"\n".into()), shipped: false },
+            policy: Policy {
+                dir: Some("a \"b\"\n".into()),
+                shipped: false,
+                bundle: Some(PolicyBundle {
+                    from: PolicyBundle::BUS.to_owned(),
+                    token_file: Some("token".into()),
+                    key_file: Some("key.pem".into()),
+                    algorithm: Algorithm::ES256,
+                    scope: Some("write".to_owned()),
+                }),
+            },
             impact: impact::Settings {
                 model_dir: Some("model".into()),
                 guards: vec!["guard".into()],

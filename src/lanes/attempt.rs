@@ -27,6 +27,7 @@ use crate::{
     fault_points::{self, Step},
     governance::Admitted,
     impact::Observation,
+    policy::InForce,
     rejection::Rejection,
     telemetry::Stage,
     wire,
@@ -39,6 +40,8 @@ pub(super) struct Attempt<'a> {
     pub at: Moment,
     pub measured: Measured,
     pub findings: Findings<'a>,
+    /// By which it is judged, from its first question to its last.
+    pub policy: Arc<InForce>,
     pub claim: Option<Claimed>,
     /// [`super::Evidence::last`], as far as it is known.
     pub stored_last: u64,
@@ -120,6 +123,7 @@ impl<'a> Attempt<'a> {
             at,
             measured: Measured::since(received),
             findings: Findings::new(&lanes.node, at, wire::encoding_of(&request.payload)),
+            policy: lanes.gate.in_force(),
             claim: None,
             stored_last: 0,
             sender: Counting::default(),

@@ -1,5 +1,7 @@
 //! The core judges, and names what it needs; that is looked up here.
 
+use std::sync::Arc;
+
 use super::{attempt::Attempt, lookup};
 use crate::{
     domain::Impact,
@@ -27,8 +29,8 @@ impl Attempt<'_> {
                     next
                 }
                 Judging::NeedsPolicy(asks) => {
-                    self.findings.asked(asks.seen(), lanes.gate.revision());
-                    let answers = lookup::ask(&lanes.gate, &asks).await;
+                    self.findings.asked(asks.seen(), Arc::clone(self.policy.revision()));
+                    let answers = lookup::ask(&lanes.gate, &self.policy, &asks).await;
                     let next = asks.answered(answers)?;
                     self.measured.passed(Stage::Policy);
                     next

@@ -8,7 +8,7 @@ use super::{errors::registry_unavailable, rotation::Rotation};
 use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, Reason, TenantId},
     governance::{Addressed, Lookup, Unaddressed, View},
-    policy::{Gate, Permit},
+    policy::{Gate, InForce, Permit},
     rejection::Rejection,
     state::Registry,
 };
@@ -51,7 +51,11 @@ pub async fn find(
 }
 
 /// Asks the policy about each recipient, up to the first that it gives no clear answer about.
-pub(super) async fn ask(gate: &Gate, asks: &Addressed<'_>) -> Vec<Result<Permit, Rejection>> {
+pub(super) async fn ask(
+    gate: &Gate,
+    policy: &InForce,
+    asks: &Addressed<'_>,
+) -> Vec<Result<Permit, Rejection>> {
     let recipients = asks.recipients();
     let mut answers = Vec::with_capacity(recipients.len());
     // The first alone: no clear answer about one is none about the next, and each may take long.
@@ -62,7 +66,7 @@ pub(super) async fn ask(gate: &Gate, asks: &Addressed<'_>) -> Vec<Result<Permit,
             tokio::task::yield_now().await;
         }
         let questions: Vec<_> = together.iter().map(|recipient| asks.question(recipient)).collect();
-        answers.extend(join_all(questions.iter().map(|question| gate.decide(question))).await);
+        answers.extend(join_all(questions.iter().map(|question| gate.decide_by(policy, question))).await);
         if answers.iter().any(|answer| matches!(answer, Err(why) if why.reason != Reason::PolicyDenied)) {
             break;
         }

@@ -34,7 +34,7 @@ pub struct Lanes {
     pub tenants: Arc<dyn Tenants>,
     pub registry: Arc<dyn Registry>,
     pub idempotency: Arc<dyn Idempotency>,
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// For what takes long to compute.
     pub cpu: Arc<Cpu>,
     pub assessor: Assessor,

@@ -12,6 +12,7 @@ use super::{
     BusError, Link, fence,
     intake::{Incoming, Intake, Subscription},
     micro::{self, Micro},
+    policy_requests::{PolicyRequest, PolicyRequests},
     subjects,
 };
 use crate::{
@@ -38,6 +39,7 @@ pub struct Bus {
     pub(super) agents: Arc<Agents>,
     pub(super) reviewers: Arc<Reviewers>,
     pub(super) micro: Micro,
+    pub(super) policy: PolicyRequests,
     /// Bounds the requests that are being worked on, so that tasks cannot pile up.
     pub(super) places: Arc<Semaphore>,
     /// Bounds the requests that are being told that there is no room.
@@ -56,6 +58,8 @@ enum Source {
     Answers,
     /// From an operator who looks at the nodes.
     Micro(micro::Question),
+    /// From an operator, about the policy of all nodes.
+    Policy(PolicyRequest),
 }
 
 impl Bus {
@@ -64,7 +68,7 @@ impl Bus {
         lanes: Arc<Lanes>,
         agents: Agents,
         reviewers: Reviewers,
-        micro: Micro,
+        (micro, policy): (Micro, PolicyRequests),
         places: usize,
     ) -> Self {
         Self {
@@ -74,6 +78,7 @@ impl Bus {
             agents: Arc::new(agents),
             reviewers: Arc::new(reviewers),
             micro,
+            policy,
             places: Arc::new(Semaphore::new(places)),
             shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
             others: Handle::current(),
@@ -144,6 +149,11 @@ impl Bus {
             queue: None,
             source: Source::Micro(question),
         }));
+        subscriptions.extend(PolicyRequest::ALL.map(|request| Subscription {
+            subject: names::policy_request(request.as_str()),
+            queue: None,
+            source: Source::Policy(request),
+        }));
         subscriptions
     }
 
@@ -201,6 +211,7 @@ impl Bus {
                 None => self.refuse_verb(&message),
             },
             Source::Answers => self.take_answer(&message, shutdown),
+            Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {
                     let answer = self.micro.answer(question).to_string();

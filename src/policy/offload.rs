@@ -1,15 +1,12 @@
 //! On which thread is a question answered? Shipped rules on little to read where they are asked for, all
 //! else on the threads for computing: what an operator writes may take as long as it likes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Decision, Party, PolicyEngine, PolicyError, Question, RegoEngine, reads::Reads};
-use crate::{
-    cpu::{Cpu, CpuError, Work},
-    domain::{AgentId, Approval, CapabilityId, Message, Tenant},
-};
+use super::{Decision, PolicyEngine, PolicyError, Question, RegoEngine, owned::Owned, reads::Reads};
+use crate::cpu::{Cpu, CpuError, Work};
 
 /// The policy of a node.
 pub struct OffRuntime {
@@ -52,61 +49,5 @@ fn undecided(why: &CpuError) -> PolicyError {
             PolicyError::Failed { rule: "the policy".to_owned(), cause: why.to_string() }
         }
         CpuError::Busy { .. } | CpuError::Stopping => PolicyError::Busy { cause: why.to_string() },
-    }
-}
-
-/// A question that goes to another thread.
-struct Owned {
-    message: Arc<Message>,
-    size: usize,
-    sender: OwnedParty,
-    recipient: OwnedParty,
-    /// What the policy sees of it: id and labels.
-    tenant: Tenant,
-    approval: Option<Approval>,
-}
-
-struct OwnedParty {
-    id: AgentId,
-    roles: BTreeSet<String>,
-    capabilities: BTreeSet<CapabilityId>,
-    registered: bool,
-}
-
-impl Owned {
-    fn of(question: &Question<'_>) -> Self {
-        let tenant = question.tenant;
-        Self {
-            message: Arc::clone(question.message),
-            size: question.size,
-            sender: OwnedParty::of(question.sender),
-            recipient: OwnedParty::of(question.recipient),
-            // Not its agents: there may be a thousand.
-            tenant: Tenant { labels: tenant.labels.clone(), ..Tenant::new(tenant.id.clone()) },
-            approval: question.approval.cloned(),
-        }
-    }
-
-    fn ask(&self) -> Question<'_> {
-        Question {
-            message: &self.message,
-            size: self.size,
-            sender: self.sender.ask(),
-            recipient: self.recipient.ask(),
-            tenant: &self.tenant,
-            approval: self.approval.as_ref(),
-        }
-    }
-}
-
-impl OwnedParty {
-    fn of(party: Party<'_>) -> Self {
-        let Party { id, roles, capabilities, registered } = party;
-        Self { id: id.clone(), roles: roles.clone(), capabilities: capabilities.clone(), registered }
-    }
-
-    fn ask(&self) -> Party<'_> {
-        let Self { id, roles, capabilities, registered } = self;
-        Party { id, roles, capabilities, registered: *registered }
     }
 }

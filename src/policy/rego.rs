@@ -32,6 +32,10 @@ use super::{
 mod answer;
 mod input;
 mod load;
+mod own_tests;
+
+pub(super) use load::package;
+use own_tests::test;
 
 /// Questions about the sample message, each bounded by [`RegoEngine::TIME_MAX`].
 const SAMPLES_MAX: usize = 20;
@@ -109,6 +113,11 @@ impl RegoEngine {
         let decided = with_patience(|| engine.run(&sample));
         decided.map_err(|cause| LoadError::Sample { cause: cause.to_string() })?;
         Ok(engine)
+    }
+
+    /// The same, with the policy's own tests passed. How many there are.
+    pub fn tested(sources: &PolicySources) -> Result<(Self, usize), LoadError> {
+        Ok((Self::load(sources)?, test(sources)?))
     }
 
     /// The modules that must all allow, by name.
@@ -263,7 +272,7 @@ impl Evaluator {
         };
         answer.map_err(|cause| match deadline.check(rule) {
             Err(late) => late,
-            Ok(()) => failed(rule.path(), cause.trim()),
+            Ok(()) => failed(rule.path(), load::told(cause)),
         })
     }
 }

@@ -6,10 +6,12 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 
+use super::PolicyError;
 use crate::text_file;
 
 /// One Rego file.
@@ -27,6 +29,8 @@ pub struct PolicySources {
     pub shipped: bool,
     /// The operator's own.
     pub modules: Vec<Module>,
+    /// Their tests, which decide nothing and are no part of the revision.
+    pub tests: Vec<Module>,
     /// The text of `data.json`, a JSON object.
     pub data: Option<String>,
 }
@@ -61,9 +65,9 @@ pub enum LoadError {
     NestedData { path: PathBuf },
     #[error("data.json: {cause}")]
     Data { cause: String },
-    /// The cause names line and column.
-    #[error("{file}: {cause}")]
-    Parse { file: String, cause: String },
+    /// The cause names file, line and column.
+    #[error("{cause}")]
+    Parse { cause: String },
     #[error(
         "{file}: package {package} belongs to the bus; modules are packages agentbus.modules.<name> \
          with a name that does not ship, or anything outside of agentbus"
@@ -77,6 +81,25 @@ pub enum LoadError {
     Compile { cause: String },
     #[error("a sample message could not be decided: {cause}")]
     Sample { cause: String },
+    /// The first of those that fail.
+    #[error("{file}:{line}: the test {test} {cause}; of {all} tests {failed} fail")]
+    Test { file: String, line: u32, test: String, cause: String, failed: usize, all: usize },
+    #[error("there are {found} tests, at most {limit} are run")]
+    TooManyTests { found: usize, limit: usize },
+    #[error("the tests take longer than {limit:?} together")]
+    SlowTests { limit: Duration },
+    #[error("the bundle: {cause}")]
+    Bundle { cause: String },
+    #[error(
+        "{found} is older than {in_force}, which is in force; `agentbus policy push --force` is for those who mean it"
+    )]
+    Older { found: String, in_force: String },
+    #[error("the policy comes from bundles, which are followed by themselves; push another")]
+    NoFolder,
+    #[error("the policy comes from a folder, and bundles are not followed")]
+    NoBundles,
+    #[error("a question of late could not be decided, which the policy in force decides: {cause}")]
+    Trial { cause: PolicyError },
 }
 
 impl PolicySources {
@@ -86,17 +109,18 @@ impl PolicySources {
 
     /// The shipped policy alone.
     pub fn shipped() -> Self {
-        Self { shipped: true, modules: Vec::new(), data: None }
+        Self { shipped: true, modules: Vec::new(), tests: Vec::new(), data: None }
     }
 
-    /// The modules (`*.rego`, but not `*_test.rego`) below `dir`, and its `data.json`. Names that
+    /// The modules (`*.rego`) below `dir`, their tests (`*_test.rego`), and its `data.json`. Names that
     /// begin with a dot are passed over, as mounted Kubernetes volumes keep their copies there.
     pub fn read(dir: Option<&Path>, shipped: bool) -> Result<Self, LoadError> {
-        let mut sources = Self { shipped, modules: Vec::new(), data: None };
+        let mut sources = Self { shipped, modules: Vec::new(), tests: Vec::new(), data: None };
         if let Some(dir) = dir {
             let mut seen = 0;
             sources.walk(dir, dir, 0, &mut seen)?;
             sources.modules.sort();
+            sources.tests.sort();
         }
         Ok(sources)
     }
@@ -123,9 +147,10 @@ impl PolicySources {
                     return Err(LoadError::NestedData { path });
                 }
                 self.data = Some(read(&path)?);
-            } else if name.ends_with(".rego") && !name.ends_with("_test.rego") {
+            } else if name.ends_with(".rego") {
                 let file = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-                self.modules.push(Module { file, text: read(&path)? });
+                let of = if name.ends_with("_test.rego") { &mut self.tests } else { &mut self.modules };
+                of.push(Module { file, text: read(&path)? });
             }
         }
         Ok(())

@@ -1,7 +1,10 @@
 //! What is asked of the policy, and how does that end?
 
+use std::sync::atomic::AtomicI64;
+
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -18,6 +21,14 @@ pub(super) struct PolicyMetrics {
     denied: Counter,
     unavailable: Counter,
     failed: Counter,
+    loads: Family<LoadLabel, Counter>,
+    /// 1 while what was read last is not in force.
+    pub(super) refused: Gauge<i64, AtomicI64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadLabel {
+    outcome: &'static str,
 }
 
 impl Default for PolicyMetrics {
@@ -26,7 +37,11 @@ impl Default for PolicyMetrics {
         let from = |source| decisions.get_or_create(&SourceLabel { source }).clone();
         let (cached, evaluated) = (from("cache"), from("rego"));
         let (denied, unavailable, failed) = (Counter::default(), Counter::default(), Counter::default());
-        Self { decisions, cached, evaluated, denied, unavailable, failed }
+        let (loads, refused) = (Family::<LoadLabel, Counter>::default(), Gauge::default());
+        for outcome in ["loaded", "unchanged", "refused"] {
+            drop(loads.get_or_create(&LoadLabel { outcome }));
+        }
+        Self { decisions, cached, evaluated, denied, unavailable, failed, loads, refused }
     }
 }
 
@@ -36,6 +51,16 @@ impl PolicyMetrics {
             "policy_decisions",
             "Policy decisions by where they came from",
             self.decisions.clone(),
+        );
+        registry.register(
+            "policy_loads",
+            "Policies that were read while the node ran, by what became of them",
+            self.loads.clone(),
+        );
+        registry.register(
+            "policy_refused",
+            "1 while the policy that was read last is refused, and the one before in force",
+            self.refused.clone(),
         );
         for (name, help, counter) in [
             ("policy_denied", "Questions that the policy denied", &self.denied),
@@ -57,13 +82,16 @@ impl PolicyMetrics {
 
 impl Meter for Metrics {
     fn see(&self, event: Event) {
-        let counter = match event {
-            Event::Hit => &self.policy.cached,
-            Event::Miss | Event::Uncached => &self.policy.evaluated,
-            Event::Denied => &self.policy.denied,
-            Event::Unavailable => &self.policy.unavailable,
-            Event::Failed => &self.policy.failed,
+        let load = |outcome| self.policy.loads.get_or_create(&LoadLabel { outcome }).inc();
+        match event {
+            Event::Hit => self.policy.cached.inc(),
+            Event::Miss | Event::Uncached => self.policy.evaluated.inc(),
+            Event::Denied => self.policy.denied.inc(),
+            Event::Unavailable => self.policy.unavailable.inc(),
+            Event::Failed => self.policy.failed.inc(),
+            Event::Loaded => load("loaded"),
+            Event::Unchanged => load("unchanged"),
+            Event::Refused => load("refused"),
         };
-        counter.inc();
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    /// `ok`, or a word of `webhook::CallError`.
+    /// `ok`, or a word of `http::CallError`.
     outcome: &'static str,
 }
 

@@ -78,6 +78,25 @@ pub const TENANTS_CHANGED: &str = "directory.*";
 /// Where nodes say that they run, and by which connections.
 pub const HEARTBEATS: &str = "nodes.heartbeat";
 
+/// What nodes hear about their policy: what operators ask, `status` and `reload`, and [`POLICY_PUSHED`].
+pub const POLICY_REQUESTS: &str = "nodes.policy.*";
+
+/// One of them.
+pub fn policy_request(word: &str) -> String {
+    POLICY_REQUESTS.replace('*', word)
+}
+
+/// The key-value bucket of policies, with its one key.
+pub const POLICY_BUCKET: &str = "agentbus_policy";
+pub const POLICY_BUNDLE: &str = "$KV.agentbus_policy.bundle";
+/// The stream below [`POLICY_BUCKET`].
+pub const POLICY_STREAM: &str = "KV_agentbus_policy";
+/// What the server publishes when a policy was pushed: a nudge without content.
+pub const POLICY_PUSHED: &str = "nodes.policy.pushed";
+
+/// All nodes answer there to say that they run (ADR-32).
+pub const PING_NODES: &str = "$SRV.PING.agentbus";
+
 /// Asks a server to end one of its connections. An id of a server is one token.
 pub fn kick(server: &str) -> String {
     format!("$SYS.REQ.SERVER.{server}.KICK")

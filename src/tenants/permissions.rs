@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use super::names::{
     BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS,
-    HEARTBEATS, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, RECORDS_STREAM, RECORDS_SUBJECTS,
-    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
-    THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream,
-    inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
+    HEARTBEATS, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_REQUESTS, POLICY_STREAM,
+    RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
+    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream,
+    deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants,
+    unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -96,7 +97,8 @@ fn node(inbox: String) -> Permissions {
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
-    subscribe.extend([TENANTS_CHANGED.to_owned(), HEARTBEATS.to_owned(), inbox]);
+    subscribe.extend([TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS].map(str::to_owned));
+    subscribe.push(inbox);
     Permissions { publish, subscribe }
 }
 
@@ -121,6 +123,7 @@ fn provisioner<'a>(
     stream(RECORDS_STREAM, &[]);
     stream(TENANTS_STREAM, &[]);
     stream(THRESHOLDS_STREAM, &[]);
+    stream(POLICY_STREAM, &[]);
     let tenants: Vec<_> = tenants.collect();
     for tenant in &tenants {
         stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
@@ -145,6 +148,9 @@ fn provisioner<'a>(
 fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> Permissions {
     let mut publish = lines(&[
         "$SRV.>",
+        "nodes.policy.status",
+        "nodes.policy.reload",
+        POLICY_BUNDLE,
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",
         "$JS.API.STREAM.LIST",

@@ -15,9 +15,10 @@ use crate::domain::{AgentId, TenantId};
 
 use super::{
     names::{
-        DEADLINES_CONSUMER, NODES_CONSUMER, RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET,
-        TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, WEBHOOKS_CONSUMER,
-        dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
+        DEADLINES_CONSUMER, NODES_CONSUMER, POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM,
+        RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+        THRESHOLDS_STREAM, WEBHOOKS_CONSUMER, dead_letters_stream, deliberations_stream, inbound_stream,
+        inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -29,6 +30,8 @@ const TENANTS_BYTES: i64 = 2 * (TENANTS_MAX * TENANT_BYTES_MAX) as i64;
 const THRESHOLD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes the bucket of thresholds reserves on disk: every tenant at its largest, and a replacement.
 const THRESHOLDS_BYTES: i64 = 2 * (TENANTS_MAX * THRESHOLD_BYTES_MAX) as i64;
+/// Policies that can be gone back to, the one in force included.
+const POLICIES_KEPT: i64 = 16;
 /// The evidence of what was decided stays as long as anybody asks about it.
 const DELIBERATIONS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 const DEAD_LETTERS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -145,7 +148,21 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         max_bytes: THRESHOLDS_BYTES,
         ..bucket(THRESHOLDS_STREAM, THRESHOLDS_BUCKET, replicas)
     };
-    vec![records, tenants, thresholds]
+    let policies = stream::Config {
+        description: Some(
+            "Policies as `agentbus policy push` published them; nodes follow the last.".to_owned(),
+        ),
+        max_message_size: PAYLOAD_MAX as i32,
+        max_messages_per_subject: POLICIES_KEPT,
+        max_bytes: 2 * POLICIES_KEPT * PAYLOAD_MAX as i64,
+        republish: Some(stream::Republish {
+            source: POLICY_BUNDLE.to_owned(),
+            destination: POLICY_PUSHED.to_owned(),
+            headers_only: true,
+        }),
+        ..bucket(POLICY_STREAM, POLICY_BUCKET, replicas)
+    };
+    vec![records, tenants, thresholds, policies]
 }
 
 /// The streams of one tenant: whatever it fills, it fills for itself alone.

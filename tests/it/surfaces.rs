@@ -8,5 +8,6 @@ mod doctor;
 mod model_tools;
 mod operators;
 mod people;
+mod policy;
 mod readme;
 mod webhook;

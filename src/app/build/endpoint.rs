@@ -6,7 +6,8 @@ use super::{Basis, Outgoing, Shared, lanes::wire_limits};
 use crate::{
     deliberation::DeliberationLog,
     lanes::{Lanes, Tenants},
-    nats::{Bus, Micro},
+    nats::{Bus, Micro, PolicyRequests},
+    policy::Rollout,
     review::{Agents, Registrations, Reviewers, SingleFlight},
     wire,
 };
@@ -19,7 +20,7 @@ pub(super) fn bus(
     shared: &Shared,
     outgoing: &Outgoing,
     lanes: &Arc<Lanes>,
-    registrations: &Arc<Registrations>,
+    (registrations, rollout): (&Arc<Registrations>, &Arc<Rollout>),
 ) -> Arc<Bus> {
     let Basis { config, metrics, clock, .. } = basis;
     let wire_limits = wire_limits(basis);
@@ -55,7 +56,8 @@ pub(super) fn bus(
         Arc::clone(lanes),
         agents,
         reviewers,
-        Micro::new(&config.node.name),
+        // What operators ask.
+        (Micro::new(&config.node.name), PolicyRequests::new(&config.node.name, Arc::clone(rollout))),
         2 * config.limits.in_flight,
     ))
 }

@@ -8,7 +8,7 @@ use crate::{
     deliberation::DeliberationLog,
     impact::{Assessor, Meter, semantic},
     lanes::{Admission, AdmissionLimits, Lanes, Limits, RetryGrace, Rotation, Tenants},
-    policy::{self, Gate, OffRuntime, RegoEngine},
+    policy::Gate,
     tenants::plan::CONTENT_BYTES_MAX,
     wire,
 };
@@ -17,7 +17,7 @@ pub(super) fn lanes(
     basis: &Basis,
     shared: &Shared,
     outgoing: &Outgoing,
-    engine: RegoEngine,
+    gate: &Arc<Gate>,
     cpu: &Arc<Cpu>,
     model: &semantic::Prepared,
 ) -> anyhow::Result<Arc<Lanes>> {
@@ -42,8 +42,7 @@ pub(super) fn lanes(
         tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
         registry: Arc::clone(&shared.stores.registry),
         idempotency: Arc::clone(&shared.stores.idempotency),
-        gate: Gate::new(Arc::new(OffRuntime::new(engine, Arc::clone(cpu))))
-            .metered(Arc::clone(metrics) as Arc<dyn policy::Meter>),
+        gate: Arc::clone(gate),
         cpu: Arc::clone(cpu),
         assessor,
         rotation: Rotation::new(),

@@ -14,6 +14,7 @@ use crate::{
         WebhookDispatcher,
     },
     phrase::counted,
+    policy::{Refused, Rollout, Standing},
     review::Thresholds,
     skew::Skew,
     supervisor::Supervisor,
@@ -166,14 +167,22 @@ impl Part for Stores {
 }
 
 /// The policy that messages are judged by.
-pub(in crate::app) struct Policy(pub Arc<Lanes>);
+pub(in crate::app) struct Policy(pub Arc<Rollout>);
 
 impl Part for Policy {
     fn health(&self) -> Option<Health> {
-        let gate = &self.0.gate;
-        Some(match gate.trouble() {
-            None => Health::up(gate.revision().to_string()),
-            Some(why) => Health::degraded(format!("the last question: {why}")),
+        let Standing { revision, refused, bundle, unreachable, .. } = self.0.standing();
+        let refused = refused.map(|Refused { why, .. }| format!("what was read last is refused: {why}"));
+        let unreachable = unreachable.map(|why| format!("no other bundle can be looked for: {why}"));
+        if revision.is_empty() {
+            let why = refused.or(unreachable).unwrap_or_else(|| "the bundle has not come".to_owned());
+            return Some(Health::down(format!("no policy yet: {why}")));
+        }
+        let named = bundle.map_or(revision.to_string(), |label| format!("{revision}, bundle {label}"));
+        let asked = self.0.gate().trouble().map(|why| format!("the last question: {why}"));
+        Some(match asked.or(refused).or(unreachable) {
+            Some(why) => Health::degraded(format!("{named} is in force; {why}")),
+            None => Health::up(named),
         })
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn load(sources: &PolicySources) -> Result<(Vec<ModuleRules>, Prototy
 
 /// A copy of the shipped folder brings along how OPA joins modules. Unchanged it says what is done
 /// anyway; changed it would be in vain, so it is refused as any other use of the bus's packages.
-fn is_aggregation(module: &Module) -> bool {
+pub(super) fn is_aggregation(module: &Module) -> bool {
     AGGREGATION.iter().any(|(_, text)| *text == module.text)
 }
 
@@ -47,10 +47,16 @@ fn packages<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<P
     for (file, text) in files {
         let package = Engine::new()
             .add_policy(file.to_owned(), text.to_owned())
-            .map_err(|cause| LoadError::Parse { file: file.to_owned(), cause: cause.to_string() })?;
+            .map_err(|cause| LoadError::Parse { cause: told(cause) })?;
         packages.entry(package).or_default().push((file, text));
     }
     Ok(packages)
+}
+
+/// The package of one file, `data.` in front.
+pub(in crate::policy) fn package(module: &Module) -> Result<String, LoadError> {
+    let added = Engine::new().add_policy(module.file.clone(), module.text.clone());
+    added.map_err(|cause| LoadError::Parse { cause: told(cause) })
 }
 
 /// No file of the operator's may add to a package of the bus: a rule added to a shipped module could
@@ -125,7 +131,7 @@ fn interpreter(
     Ok(Some(engine))
 }
 
-fn parse_data(text: &str) -> Result<Value, LoadError> {
+pub(super) fn parse_data(text: &str) -> Result<Value, LoadError> {
     let refused = |cause: String| LoadError::Data { cause };
     let data = Value::from_json_str(text).map_err(|cause| refused(cause.to_string()))?;
     let object = data.as_object().map_err(|_| refused("must be a JSON object".to_owned()))?;
@@ -135,11 +141,11 @@ fn parse_data(text: &str) -> Result<Value, LoadError> {
     Ok(data)
 }
 
-fn add(engine: &mut Engine, files: &[(&str, &str)]) -> Result<(), LoadError> {
+pub(super) fn add(engine: &mut Engine, files: &[(&str, &str)]) -> Result<(), LoadError> {
     for (file, text) in files {
         engine
             .add_policy((*file).to_owned(), (*text).to_owned())
-            .map_err(|cause| LoadError::Parse { file: (*file).to_owned(), cause: cause.to_string() })?;
+            .map_err(|cause| LoadError::Parse { cause: told(cause) })?;
     }
     Ok(())
 }
@@ -178,5 +184,17 @@ fn module_rules(
 }
 
 fn compile_error(cause: impl ToString) -> LoadError {
-    LoadError::Compile { cause: cause.to_string() }
+    LoadError::Compile { cause: told(cause) }
+}
+
+/// What regorus says, on one line: file, line and column, and what is wrong there. It says so over five, with the
+/// line itself.
+pub(super) fn told(cause: impl ToString) -> String {
+    let cause = cause.to_string();
+    let mut lines = cause.trim().lines();
+    let place = lines.next().and_then(|line| line.strip_prefix("--> "));
+    match (place, lines.last()) {
+        (Some(place), Some(wrong)) => format!("{place}: {}", wrong.strip_prefix("error: ").unwrap_or(wrong)),
+        _ => cause.trim().replace('\n', " "),
+    }
 }

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod bundles;
 mod cases;
 mod faults;
 mod gate;
@@ -14,7 +15,9 @@ mod offload;
 mod opa;
 mod parity;
 mod question;
+mod rollout;
 mod speed;
+mod web;
 
 use std::sync::{Arc, Mutex};
 

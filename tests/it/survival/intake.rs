@@ -152,7 +152,8 @@ async fn only_the_intake_listens_where_agents_can_write() {
             if subject.starts_with("tenant.") {
                 strangers.push(name.to_owned());
             } else if !name.ends_with("intake") {
-                let own = ["_INBOX.node.", "directory.", "nodes.heartbeat", "bus.*.answer."];
+                let own =
+                    ["_INBOX.node.", "directory.", "nodes.heartbeat", "nodes.policy.pushed", "bus.*.answer."];
                 assert!(own.iter().any(|prefix| subject.starts_with(prefix)), "{name} listens to {subject}");
             }
         }
@@ -309,9 +310,9 @@ async fn a_node_takes_requests_by_tls() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let ca = file("ca.pem", pem("CERTIFICATE", include_bytes!("../../../src/webhook/test/ca.der")));
-    let leaf = file("leaf.pem", pem("CERTIFICATE", include_bytes!("../../../src/webhook/test/leaf.der")));
-    let key = file("key.pem", pem("PRIVATE KEY", include_bytes!("../../../src/webhook/test/leaf.key.der")));
+    let ca = file("ca.pem", pem("CERTIFICATE", include_bytes!("../../../src/http/test/ca.der")));
+    let leaf = file("leaf.pem", pem("CERTIFICATE", include_bytes!("../../../src/http/test/leaf.der")));
+    let key = file("key.pem", pem("PRIVATE KEY", include_bytes!("../../../src/http/test/leaf.key.der")));
     let (nats, _folder) = servers::nats(&format!(
         "listen: \"127.0.0.1:-1\"\njetstream {{ store_dir: \"{{folder}}/jetstream\" }}\n\
          tls {{ cert_file: {leaf:?}, key_file: {key:?} }}\n"

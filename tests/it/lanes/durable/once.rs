@@ -53,7 +53,7 @@ async fn lane(url: String, seed: PathBuf) -> Arc<dyn DurableLane> {
 async fn permit(to: &str) -> Permit {
     let text = "package agentbus.modules.all\ndefault allow := true\n".to_owned();
     let module = Module { file: "all.rego".to_owned(), text };
-    let sources = PolicySources { shipped: false, modules: vec![module], data: None };
+    let sources = PolicySources { shipped: false, modules: vec![module], ..PolicySources::shipped() };
     let gate = Gate::new(Arc::new(RegoEngine::load(&sources).unwrap()));
     let tenant = Tenant::new("acme".parse().unwrap());
     let (sender, bytes) = ("planner".parse().unwrap(), note(to, "hello").encode(Encoding::MessagePack));

@@ -1,16 +1,19 @@
-//! How is one call made? HTTP/1.1 over a connection of its own, everything within one time.
+//! How is one call made to a server of somebody else? HTTP/1.1 over a connection of its own, everything within one
+//! time.
 //!
 //! Deliberately little: no redirects, which could lead a signed call to a stranger, no proxies, no
-//! connections kept. Calls are few, as reviewers are people or slow.
+//! connections kept. Calls are few: of a webhook, as reviewers are people or slow, and for bundles.
 
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+pub use hyper::{HeaderMap, Method};
 use hyper::{
     Request, Uri,
+    body::Incoming,
     client::conn::http1,
-    header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT},
+    header::{CONNECTION, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -26,18 +29,17 @@ use crate::{
 
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Bytes that are read of an answer's body, for the log.
-const BODY_BYTES_MAX: usize = 4 * 1024;
+/// Bytes that are read of a refusal's body, for the log.
+const REFUSAL_BYTES_MAX: usize = 4 * 1024;
 
 /// Where calls go.
-pub(super) struct Endpoint {
+pub struct Endpoint {
     uri: Uri,
     /// With the port, if the URL has one.
     authority: String,
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    timeout: Duration,
 }
 
 /// Why a URL cannot be called.
@@ -61,6 +63,8 @@ pub enum CallError {
     Tls(std::io::Error),
     #[error("the exchange broke off: {0}")]
     Broken(#[from] hyper::Error),
+    #[error("the answer has more than {limit} bytes")]
+    TooLarge { limit: usize },
     /// The beginning of the body, escaped.
     #[error("answered {status}, expected 200 to 299{}: {body}", redirect(*status))]
     Refused { status: u16, body: String },
@@ -73,7 +77,7 @@ impl CallError {
             CallError::TimedOut(_) => "timed_out",
             CallError::Unreachable(_) => "unreachable",
             CallError::Tls(_) => "tls",
-            CallError::Broken(_) => "broken",
+            CallError::Broken(_) | CallError::TooLarge { .. } => "broken",
             CallError::Refused { .. } => "refused",
         }
     }
@@ -83,9 +87,27 @@ fn redirect(status: u16) -> &'static str {
     if (300..400).contains(&status) { " (redirects are not followed)" } else { "" }
 }
 
+/// What is called for.
+pub struct Call<'a> {
+    pub method: Method,
+    pub headers: &'a [(&'static str, String)],
+    pub body: Bytes,
+    /// Bytes that an answer may have; `None`: it is not read.
+    pub answer_bytes: Option<usize>,
+    /// For the whole of it.
+    pub within: Duration,
+}
+
+/// An answer of 200 to 299.
+#[derive(Debug)]
+pub struct Answer {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
 impl Endpoint {
     /// Reads the system's root certificates for https. Blocks.
-    pub(super) fn open(url: &str, timeout: Duration) -> Result<Self, EndpointError> {
+    pub fn open(url: &str) -> Result<Self, EndpointError> {
         let uri: Uri = url.parse().map_err(|cause| EndpointError::Url(format!("{cause}")))?;
         let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
             return Err(EndpointError::Url("no host".to_owned()));
@@ -98,31 +120,31 @@ impl Endpoint {
             _ => return Err(EndpointError::Url("neither http nor https".to_owned())),
         };
         let port = uri.port_u16().unwrap_or(port);
-        Ok(Self { authority: authority.to_string(), host, port, tls, timeout, uri })
+        Ok(Self { authority: authority.to_string(), host, port, tls, uri })
     }
 
-    pub(super) async fn post<const N: usize>(
-        &self,
-        headers: [(&'static str, String); N],
-        body: Bytes,
-    ) -> Result<(), CallError> {
+    /// One call, all of it within its time.
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer, CallError> {
+        let Call { method, headers, body, answer_bytes, within } = call;
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut request = Request::post(path)
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, &self.authority)
             .header(USER_AGENT, concat!("agentbus/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, "application/json")
             .header(CONNECTION, "close");
         for (name, value) in headers {
-            request = request.header(name, value);
+            request = request.header(*name, value);
         }
         let request = request
             .body(Full::new(body))
             .map_err(|error| CallError::Unreachable(std::io::Error::other(error)))?;
-        let late = |_| CallError::TimedOut(self.timeout);
-        tokio::time::timeout(self.timeout, self.send(request)).await.map_err(late)?
+        let late = |_| CallError::TimedOut(within);
+        tokio::time::timeout(within, self.send(request, answer_bytes)).await.map_err(late)?
     }
 
-    pub(super) async fn reach(&self) -> Result<(), CallError> {
+    /// Whether connections are taken. Nothing is asked.
+    pub async fn reach(&self, within: Duration) -> Result<(), CallError> {
         let connected = async {
             let stream = self.connect().await?;
             if let Some((connector, name)) = &self.tls {
@@ -130,21 +152,21 @@ impl Endpoint {
             }
             Ok(())
         };
-        let late = |_| CallError::TimedOut(self.timeout);
-        tokio::time::timeout(self.timeout, connected).await.map_err(late)?
+        let late = |_| CallError::TimedOut(within);
+        tokio::time::timeout(within, connected).await.map_err(late)?
     }
 
     async fn connect(&self) -> Result<TcpStream, CallError> {
         TcpStream::connect((self.host.as_str(), self.port)).await.map_err(CallError::Unreachable)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(), CallError> {
+    async fn send(&self, request: Request<Full<Bytes>>, bytes: Option<usize>) -> Result<Answer, CallError> {
         let stream = self.connect().await?;
         match &self.tls {
-            None => exchange(stream, request).await,
+            None => exchange(stream, request, bytes).await,
             Some((connector, name)) => {
                 let stream = connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?;
-                exchange(stream, request).await
+                exchange(stream, request, bytes).await
             }
         }
     }
@@ -154,25 +176,39 @@ impl Endpoint {
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Full<Bytes>>,
-) -> Result<(), CallError> {
+    bytes: Option<usize>,
+) -> Result<Answer, CallError> {
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
     let answer = async {
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        if head.status.is_success() {
+            let body = match bytes {
+                Some(limit) => read(body, limit).await?,
+                None => Bytes::new(),
+            };
+            return Ok(Answer { headers: head.headers, body });
         }
         // A body that is too long, or breaks off, says nothing; the status has said it.
-        let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await;
-        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-        Err(CallError::Refused { status: status.as_u16(), body: shown(&String::from_utf8_lossy(&body)) })
+        let body = read(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
+        let body = shown(&String::from_utf8_lossy(&body));
+        Err(CallError::Refused { status: head.status.as_u16(), body })
     };
     tokio::pin!(answer, connection);
     tokio::select! {
         answer = &mut answer => answer,
         // What came before the end is still to be read.
         _ = &mut connection => answer.await,
+    }
+}
+
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, CallError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => Err(match error.downcast::<hyper::Error>() {
+            Ok(broken) => CallError::Broken(*broken),
+            Err(_) => CallError::TooLarge { limit },
+        }),
     }
 }
 
@@ -206,9 +242,9 @@ mod tests {
 
     /// Of a CA and a certificate for `localhost` made for this test, valid for a hundred years; the
     /// CA's key is gone.
-    const CA: &[u8] = include_bytes!("test/ca.der");
-    const LEAF: &[u8] = include_bytes!("test/leaf.der");
-    const LEAF_KEY: &[u8] = include_bytes!("test/leaf.key.der");
+    const CA: &[u8] = include_bytes!("http/test/ca.der");
+    const LEAF: &[u8] = include_bytes!("http/test/leaf.der");
+    const LEAF_KEY: &[u8] = include_bytes!("http/test/leaf.key.der");
 
     /// Takes one call by TLS and accepts it. The endpoint's host is `host`, wherever it resolves to.
     async fn call(host: &str, trusted: bool) -> Result<(), CallError> {
@@ -239,11 +275,18 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port,
             tls: Some((tls::with_roots(roots).unwrap(), tls::server_name(host).unwrap())),
-            timeout: Duration::from_secs(30),
         };
-        let called = endpoint.post([("webhook-id", "id".to_owned())], Bytes::from_static(b"{}")).await;
+        let headers = [("webhook-id", "id".to_owned())];
+        let called = endpoint.call(Call {
+            method: Method::POST,
+            headers: &headers,
+            body: Bytes::from_static(b"{}"),
+            answer_bytes: None,
+            within: Duration::from_secs(30),
+        });
+        let called = called.await;
         server.await.unwrap();
-        called
+        called.map(drop)
     }
 
     #[tokio::test]
@@ -257,8 +300,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_shown_without_its_path() {
-        let endpoint =
-            Endpoint::open("http://[::1]:99/hunter2?token=hunter2", Duration::from_secs(1)).unwrap();
+        let endpoint = Endpoint::open("http://[::1]:99/hunter2?token=hunter2").unwrap();
         assert_eq!((endpoint.host.as_str(), endpoint.port), ("::1", 99));
         assert!(!format!("{endpoint:?}").contains("hunter2"));
     }

@@ -1,0 +1,110 @@
+//! What can be done with a policy at a desk: made into a bundle, compiled and tested.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use agentbus::{
+    phrase::counted,
+    policy::{Bundle, Label, PolicySources, RegoEngine, build_bundle, bundle::PACKED_BYTES_MAX},
+    skew::wall_clock,
+};
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use clap::Args;
+
+use crate::context::say;
+
+/// A folder, or a bundle.
+#[derive(Debug, Args)]
+pub(super) struct Source {
+    /// Folder of Rego modules, or a bundle that was made of one
+    #[arg(value_name = "DIR|BUNDLE")]
+    path: PathBuf,
+    /// Without the modules that ship, as policy.shipped = false of the nodes
+    #[arg(long)]
+    no_shipped: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    #[command(flatten)]
+    source: Source,
+    /// What the bundle is called, such as a commit
+    #[arg(long, value_name = "TEXT")]
+    revision: String,
+    /// Where it is written
+    #[arg(long, short, value_name = "FILE", default_value = "bundle.tar.gz")]
+    output: PathBuf,
+}
+
+/// A policy as nodes would get it, compiled, with its tests passed.
+pub(super) struct Tested {
+    pub(super) label: Label,
+    pub(super) packed: Bytes,
+    digest: String,
+    modules: usize,
+    tests: usize,
+}
+
+impl Source {
+    /// `revision` names what is made of a folder; a bundle has a name.
+    pub(super) fn tested(&self, revision: Option<&str>) -> anyhow::Result<Tested> {
+        let Self { path, no_shipped } = self;
+        let packed = match (path.is_dir(), revision) {
+            (true, _) => {
+                let sources = PolicySources::read(Some(path), !no_shipped)?;
+                build_bundle(&sources, revision.unwrap_or_default(), wall_clock())?
+            }
+            (false, None) => read(path)?,
+            (false, Some(_)) => bail!(
+                "{} is a bundle, which has its revision; --revision names what is made of a folder",
+                path.display()
+            ),
+        };
+        let Bundle { label, sources } =
+            Bundle::open(&packed, !no_shipped, None).with_context(|| path.display().to_string())?;
+        let (engine, tests) = RegoEngine::tested(&sources)?;
+        let (digest, modules) = (sources.revision().to_string(), engine.modules().count());
+        Ok(Tested { label, packed: packed.into(), digest, modules, tests })
+    }
+}
+
+impl Tested {
+    fn shown(&self) -> String {
+        let (modules, tests) = (counted(self.modules, "module"), counted(self.tests, "test"));
+        format!("policy_revision {}: {modules}, {tests} passed\n", self.digest)
+    }
+}
+
+pub(super) fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    say(&args.source.tested(None)?.shown())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn build(args: &BuildArgs) -> anyhow::Result<ExitCode> {
+    let tested = args.source.tested(Some(&args.revision))?;
+    fs::write(&args.output, &tested.packed).with_context(|| args.output.display().to_string())?;
+    let (path, bytes) = (args.output.display(), tested.packed.len());
+    say(&format!("{}wrote {path}, {bytes} bytes\n", tested.shown()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let file = fs::File::open(path).with_context(|| path.display().to_string())?;
+    let mut packed = Vec::new();
+    // One byte more than a bundle may have says that it has too many.
+    file.take(PACKED_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut packed)
+        .with_context(|| path.display().to_string())?;
+    Ok(packed)
+}

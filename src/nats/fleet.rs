@@ -1,0 +1,109 @@
+//! What do all nodes say? An operator asks each of them, and hears also which did not answer.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_nats::Client;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use super::policy_requests::{NodePolicy, PolicyRequest};
+use crate::tenants::names;
+
+/// Nodes that are heard.
+const NODES_MAX: usize = 1_024;
+/// For the first answer, and once there is one, for the next.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_millis(300);
+/// For all nodes to say what is in force, and to read a policy, test it and try it.
+const STATUS_WITHIN: Duration = Duration::from_secs(3);
+const RELOAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// The nodes of a bus, as its operator sees them.
+pub struct Fleet(Client);
+
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    #[error("no node answers; does one run (`agentbus node`), with the accounts of this bus?")]
+    Nobody,
+    #[error("the nodes cannot be asked: {0}")]
+    Unavailable(String),
+}
+
+/// What each node said, by its name; `None`: it runs and did not answer.
+pub type Answers = BTreeMap<String, Option<NodePolicy>>;
+
+impl Fleet {
+    /// `operator` is logged in as the bus's operator.
+    pub fn new(operator: Client) -> Self {
+        Self(operator)
+    }
+
+    /// Asks all nodes that run.
+    pub async fn ask(&self, request: PolicyRequest) -> Result<Answers, FleetError> {
+        let mut answers: Answers = self.names().await?.into_iter().map(|name| (name, None)).collect();
+        let within = match request {
+            PolicyRequest::Status => STATUS_WITHIN,
+            PolicyRequest::Reload => RELOAD_WITHIN,
+        };
+        let end = Instant::now() + within;
+        let mut waiting = answers.len();
+        self.gather(&names::policy_request(request.as_str()), |payload| {
+            if let Ok(answer) = serde_json::from_slice::<NodePolicy>(payload) {
+                let before = answers.insert(answer.node.clone(), Some(answer));
+                waiting = waiting.saturating_sub(usize::from(matches!(before, Some(None))));
+            }
+            (waiting > 0).then_some(end)
+        })
+        .await?;
+        Ok(answers)
+    }
+
+    /// Who answers to a ping, each until nobody has for a moment.
+    async fn names(&self) -> Result<Vec<String>, FleetError> {
+        let mut names = Vec::new();
+        self.gather(names::PING_NODES, |payload| {
+            let pong: Option<Pong> = serde_json::from_slice(payload).ok();
+            names.extend(pong.map(|pong| pong.metadata.node));
+            Some(Instant::now() + QUIET)
+        })
+        .await?;
+        if names.is_empty() { Err(FleetError::Nobody) } else { Ok(names) }
+    }
+
+    /// Hands on each answer, until the time that was told last, or `None`.
+    async fn gather(
+        &self,
+        subject: &str,
+        mut hear: impl FnMut(&[u8]) -> Option<Instant>,
+    ) -> Result<(), FleetError> {
+        let failed = |cause: String| FleetError::Unavailable(cause);
+        let inbox = self.0.new_inbox();
+        let mut heard = self.0.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
+        let asked = self.0.publish_with_reply(subject.to_owned(), inbox, Bytes::new());
+        asked.await.map_err(|error| failed(error.to_string()))?;
+        let mut until = Instant::now() + FIRST_ANSWER;
+        for _ in 0..NODES_MAX {
+            let Ok(Some(answer)) = timeout_at(until, heard.next()).await else { break };
+            // Nobody listens there.
+            if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
+                break;
+            }
+            match hear(&answer.payload) {
+                Some(next) => until = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Pong {
+    metadata: Metadata,
+}
+
+#[derive(serde::Deserialize)]
+struct Metadata {
+    node: String,
+}

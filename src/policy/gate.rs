@@ -1,0 +1,194 @@
+//! By which policy is a message judged? One revision is in force, another can take its place between two messages,
+//! and only here is a permit made.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::{
+    Decision, Permit, PolicyEngine, PolicyError, Question,
+    cache::{self, DecisionCache},
+    recent::Recent,
+};
+use crate::{domain::Reason, rejection::Rejection, trouble::Trouble};
+
+/// The policy stage: one engine in force, one cache, and the only maker of permits.
+pub struct Gate {
+    in_force: ArcSwap<InForce>,
+    /// Of all revisions: each answer has its revision in its key.
+    cache: DecisionCache,
+    pub(super) recent: Recent,
+    pub(super) meter: Arc<dyn Meter>,
+    trouble: Trouble,
+}
+
+/// One revision of the policy. Whoever judges a message holds it from the first question to the last, so that no
+/// message is judged by two.
+pub struct InForce(pub(super) Arc<dyn PolicyEngine>);
+
+impl InForce {
+    pub fn revision(&self) -> &Arc<str> {
+        self.0.revision()
+    }
+}
+
+/// What a gate sees, one for each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An answer that was remembered.
+    Hit,
+    /// The policy is asked, and its answer will be remembered.
+    Miss,
+    /// The policy is asked, and its answer is never remembered: about an approval or a large content, and all answers of
+    /// some policies.
+    Uncached,
+    Denied,
+    /// It could not be asked, or came to nothing since the processor was busy.
+    Unavailable,
+    /// A rule failed on the question.
+    Failed,
+    /// Another policy was put in force.
+    Loaded,
+    /// What was read is in force already.
+    Unchanged,
+    /// What was read is not put in force.
+    Refused,
+}
+
+/// Whoever counts that. Never waits.
+pub trait Meter: Send + Sync {
+    fn see(&self, event: Event);
+}
+
+/// Nobody.
+impl Meter for () {
+    fn see(&self, _: Event) {}
+}
+
+impl Gate {
+    pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
+        Self {
+            in_force: ArcSwap::from_pointee(InForce(engine)),
+            cache: DecisionCache::default(),
+            recent: Recent::default(),
+            meter: Arc::new(()),
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Tells what it sees.
+    pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
+        Self { meter, ..self }
+    }
+
+    /// What messages are judged by that begin now.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
+    }
+
+    /// Messages that begin from now on are judged by another. Those that have begun end by theirs.
+    pub(super) fn replace(&self, engine: Arc<dyn PolicyEngine>) {
+        self.in_force.store(Arc::new(InForce(engine)));
+        self.trouble.is_over();
+    }
+
+    /// The revision in force.
+    pub fn revision(&self) -> Arc<str> {
+        Arc::clone(self.in_force.load().revision())
+    }
+
+    /// Why the last question could not be asked, for people.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.problem()
+    }
+
+    /// Decisions held by the cache, about.
+    pub fn cached(&self) -> u64 {
+        self.cache.len()
+    }
+
+    /// The one question of a message that has no more.
+    pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
+        self.decide_by(&self.in_force(), question).await
+    }
+
+    /// A question of a message that is judged by this policy.
+    pub async fn decide_by(&self, policy: &InForce, question: &Question<'_>) -> Result<Permit, Rejection> {
+        let engine = &*policy.0;
+        let decision = match self.answer(engine, question).await {
+            Ok(decision) => {
+                self.trouble.is_over();
+                decision
+            }
+            Err(cause) => {
+                match cause {
+                    // Of this message alone.
+                    PolicyError::Failed { .. } => self.meter.see(Event::Failed),
+                    PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. } => {
+                        self.meter.see(Event::Unavailable);
+                        self.trouble.begins(cause.to_string());
+                    }
+                }
+                tracing::warn!(tenant = %question.tenant.id, revision = %engine.revision(), %cause, "no policy decision");
+                return Err(cause.rejection());
+            }
+        };
+        match &*decision {
+            Decision::Allowed(obligations) => Ok(Permit {
+                message: Arc::clone(question.message),
+                recipient: question.recipient.id.clone(),
+                obligations: obligations.clone(),
+                revision: Arc::clone(engine.revision()),
+            }),
+            Decision::Denied { reasons } => {
+                self.meter.see(Event::Denied);
+                Err(Rejection::new(Reason::PolicyDenied, detail(reasons)))
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        engine: &dyn PolicyEngine,
+        question: &Question<'_>,
+    ) -> Result<Arc<Decision>, PolicyError> {
+        // An approval is of one message, so an answer about it serves no other and takes no other's place.
+        let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
+        let cacheable = cacheable.filter(|fields| cache::is_small(question, *fields));
+        let Some(fields) = cacheable else {
+            self.meter.see(Event::Uncached);
+            self.recent.see(question);
+            return engine.evaluate(question).await.map(Arc::new);
+        };
+        let key = cache::key(question, engine.revision(), fields);
+        if let Some(decision) = self.cache.get(&key) {
+            self.meter.see(Event::Hit);
+            return Ok(decision);
+        }
+        self.meter.see(Event::Miss);
+        self.recent.see(question);
+        let decision = Arc::new(engine.evaluate(question).await?);
+        self.cache.insert(key, Arc::clone(&decision));
+        Ok(decision)
+    }
+}
+
+/// The reasons as one bounded line of printable ASCII: a module may quote a stranger's text.
+fn detail(reasons: &[String]) -> String {
+    const DETAIL_MAX: usize = 400;
+    let mut out = String::from("denied by policy");
+    for (at, reason) in reasons.iter().enumerate() {
+        out.push_str(if at == 0 { ": " } else { "; " });
+        for c in reason.chars() {
+            if out.len() >= DETAIL_MAX {
+                out.push_str(" …");
+                return out;
+            }
+            match c {
+                ' '..='~' => out.push(c),
+                _ => out.extend(c.escape_unicode()),
+            }
+        }
+    }
+    out
+}
