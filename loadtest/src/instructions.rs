@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{hot, options::InstructionsOptions, tables::table};
 
 /// Percent more than recorded that are a fault.
-const RISE_MAX: f64 = 5.0;
+const RISE_MAX: u64 = 5;
 /// Times that a stage is done before it is counted, for what is remembered to be there.
 const WARM_UP: u32 = 8;
 const COUNTED: u32 = 64;
@@ -136,7 +136,7 @@ fn judge(recorded: &Counts, found: &Counts) -> anyhow::Result<()> {
     for (name, &now) in &found.instructions {
         match recorded.instructions.get(name) {
             None => faults.push(format!("{name}: found {now}, and nothing is recorded")),
-            Some(&before) if more(before, now) > RISE_MAX => {
+            Some(&before) if now * 100 > before * (100 + RISE_MAX) => {
                 faults.push(format!("{name}: found {now}, expected at most {RISE_MAX} % more than {before}"));
             }
             Some(_) => {}

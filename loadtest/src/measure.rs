@@ -15,14 +15,12 @@ use crate::{
 use catalogue::{Cut, How, PARTS, Part};
 use report::{Outcome, Whole};
 
-mod catalogue;
+pub(crate) mod catalogue;
 mod over_nats;
 mod reading;
 mod registry;
 pub(crate) mod report;
 mod stages;
-
-pub(crate) use catalogue::{help, names};
 
 pub(crate) async fn run(options: &MeasureOptions) -> anyhow::Result<()> {
     let page = options.page.as_deref().map(report::Page::open).transpose()?;

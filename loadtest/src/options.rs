@@ -49,7 +49,7 @@ pub(crate) enum Command {
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(CompareOptions),
     /// The figures to beat, each by its name
-    #[command(after_help = crate::measure::help())]
+    #[command(after_help = crate::measure::catalogue::help())]
     Measure(MeasureOptions),
     /// Instructions that each stage of a message takes, against those that are recorded; by valgrind
     Instructions(InstructionsOptions),

@@ -3,8 +3,8 @@
 //! - [`profile`], [`check`], [`shelf`], [`corpus`]: what is asked for, and what may be.
 //! - [`world`]: servers, and whose turn it is. [`aim`]: at a bus that is already there. [`measure`]: one measurement, over its client processes.
 //! - [`job`]: what they are told. [`client`]: what they do. [`template`]: what they send.
-//! - [`tally`]: what was seen. [`steady`]: when the warm-up is over. [`usage`], [`timeline`]: what it took, and
-//!   [`drift`] whether it grows. [`quota`]: what each node may take.
+//! - [`tally`]: what was seen. [`steady`]: when the warm-up is over. [`usage`], [`timeline`]: what it took.
+//!   [`quota`]: what each node may take.
 //! - [`sheet`]: the report. [`shown`]: its tables.
 
 use std::time::Duration;
@@ -23,7 +23,6 @@ mod aim;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod corpus;
-mod drift;
 pub(crate) mod job;
 mod measure;
 mod names;

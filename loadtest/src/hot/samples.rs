@@ -12,15 +12,13 @@ use super::{BYTES, NOW};
 
 const WORDS: &str = "Please read the minutes of the last meeting and say what was agreed upon by whom. ";
 
-/// A task request of all usual fields, its text as long as it takes to fill its size.
+/// A note as agents send most of them, its text as long as it takes to fill its size.
 pub(super) fn sample(stamp: Stamp<'_>, encoding: Encoding) -> anyhow::Result<Vec<u8>> {
     let hash = agentbus::config::DEFAULT_CONSTITUTION;
     let body = |text: &str| {
         format!(
-            r#"{{"message_id":"01JGF3Z8Q4-0001","conversation_id":"01JGF3Z8Q4","message_type":"task_request",
-            "to":{{"agent":"worker"}},"priority":"normal","constitutional_hash":"{hash}",
-            "content":{{"task":"summarise","text":"{text}","pages":[1,2,3],"options":{{"length":120,"quality":0.8}}}},
-            "tools":["read"],"created_at":1767268800000,"expires_at":1767268860000}}"#
+            r#"{{"message_id":"01JGF3Z8Q4-0001","message_type":"event","to":{{"agent":"worker"}},"priority":"normal",
+            "constitutional_hash":"{hash}","content":{{"text":"{text}"}},"created_at":1767268800000}}"#
         )
     };
     let written = |length: usize, encoding| {

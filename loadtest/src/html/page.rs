@@ -8,26 +8,17 @@ use crate::{
     run::{
         profile::Side,
         sheet::{Metric, Report, Sample, Second, loads},
-        usage::Each,
+        usage::{Each, PROCESSES},
     },
     spread::Spread,
     tables::show,
     targets::Target,
 };
 
-/// One process's figure.
-type Pick = fn(&Each) -> f64;
-
 const STYLE: &str = include_str!("style.css");
 const SIDES: [Side; 3] = [Side::Direct, Side::Baseline, Side::Bus];
 /// Percentiles of a curve: none, half, and so on to one in ten thousand.
 const STEPS: u32 = 80;
-const PROCESSES: [(&str, Pick); 4] = [
-    ("node", |each| each.node),
-    ("nats-server", |each| each.nats),
-    ("redis-server", |each| each.redis),
-    ("client", |each| each.client),
-];
 
 pub(super) fn page(report: &Report) -> anyhow::Result<Markup> {
     let title = format!("Load test: {}", report.name);

@@ -60,7 +60,7 @@ pub(super) const PARTS: &[Part] = &[
         long: false,
         how: How::Profile(Cut {
             profile: "tenants",
-            loads: &[],
+            loads: &["256 in flight"],
             sides: BESIDE_A_BARE_NODE,
             targets: over_nats::beside_baseline,
         }),
@@ -82,7 +82,7 @@ pub(super) const PARTS: &[Part] = &[
         long: false,
         how: How::Profile(Cut {
             profile: "office",
-            loads: &[],
+            loads: &["64 in flight"],
             sides: BESIDE_A_BARE_NODE,
             targets: over_nats::beside_baseline,
         }),
@@ -104,7 +104,7 @@ pub(super) const PARTS: &[Part] = &[
         long: false,
         how: How::Profile(Cut {
             profile: "uncached",
-            loads: &[],
+            loads: &["64 in flight"],
             sides: ALONE,
             targets: over_nats::uncached,
         }),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, builder::PossibleValuesParser};
 
 use super::{Output, Program};
-use crate::measure;
+use crate::measure::catalogue::names;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MeasureOptions {
     /// Only these; all but the soak unless said
-    #[arg(value_name = "FIGURE", ignore_case = true, value_parser = PossibleValuesParser::new(measure::names()))]
+    #[arg(value_name = "FIGURE", ignore_case = true, value_parser = PossibleValuesParser::new(names()))]
     pub(crate) figures: Vec<String>,
     /// Turns of each side, instead of five
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]

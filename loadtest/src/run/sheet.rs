@@ -15,6 +15,7 @@ use crate::{spread::Spread, trips::Trips};
 
 pub(crate) use metric::Metric;
 
+mod drift;
 mod metric;
 
 /// What this version writes, and reads.

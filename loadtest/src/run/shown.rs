@@ -6,7 +6,7 @@ use super::{
     profile::Side,
     sheet::{Metric, Report, Sample, loads},
     tally::Tally,
-    usage::Each,
+    usage::PROCESSES,
 };
 use crate::{
     spread::Spread,
@@ -14,14 +14,6 @@ use crate::{
 };
 
 const SIDES: [Side; 3] = [Side::Direct, Side::Baseline, Side::Bus];
-/// Processor time a message of each process, between that of all of them and what comes before.
-const PROCESSES: [(&str, fn(&Each) -> f64); 4] = [
-    ("node µs", |each| each.node),
-    ("nats-server µs", |each| each.nats),
-    ("redis-server µs", |each| each.redis),
-    ("client µs", |each| each.client),
-];
-
 /// With what it was measured on.
 pub(crate) fn all(report: &Report) -> String {
     format!("{}\n\n{}", head(report), figures(report))
@@ -77,7 +69,9 @@ fn rates(report: &Report, load: &str, sides: &[Side]) -> String {
     }
     for (name, pick) in PROCESSES {
         let of = |side| Spread::of(report.of(load, side).map(|sample: &Sample| pick(&sample.processor_us)));
-        row(name, &|side| of(side).filter(|spread| spread.high > 0.0).map(|spread| show(Some(spread))));
+        row(&format!("{name} µs"), &|side| {
+            of(side).filter(|spread| spread.high > 0.0).map(|spread| show(Some(spread)))
+        });
     }
     row("all µs", &|side| figure(side, Metric::AllProcessor));
     row("steady rounds", &|side| {

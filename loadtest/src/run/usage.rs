@@ -24,6 +24,17 @@ pub(crate) struct Each {
     pub(crate) client: f64,
 }
 
+/// One process's figure.
+pub(crate) type Pick = fn(&Each) -> f64;
+
+/// Each of them by its name.
+pub(crate) const PROCESSES: [(&str, Pick); 4] = [
+    ("node", |each| each.node),
+    ("nats-server", |each| each.nats),
+    ("redis-server", |each| each.redis),
+    ("client", |each| each.client),
+];
+
 impl Each {
     pub(crate) fn sum(self) -> f64 {
         self.node + self.nats + self.redis + self.client

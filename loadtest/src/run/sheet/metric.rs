@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Sample;
-use crate::run::{drift, profile::Side, tally::Tally};
+use super::{Sample, drift};
+use crate::run::{profile::Side, tally::Tally};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! Does anything grow while the load stays the same? Straight lines by least squares through the counted seconds.
 
-use super::sheet::Second;
+use super::Second;
 
 /// A line through less says little.
 const SECONDS_MIN: f64 = 20.0;
