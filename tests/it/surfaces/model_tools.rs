@@ -150,7 +150,7 @@ fn the_order_of_lines_is_kept_over_threads_and_their_scores_are_the_same() {
 #[test]
 fn a_bad_line_is_told_in_its_place_and_the_others_are_scored() {
     let long = "x".repeat(1024 * 1024 + 1);
-    let many = "word ".repeat(100_000);
+    let many = "word ".repeat(200_000);
     let input = format!(
         "{}\n\nnonsense\n{long}\n{}\n{}\n{}",
         json!({ "text": HARMLESS[0] }),
