@@ -11,6 +11,7 @@ mod bundles;
 mod cases;
 mod faults;
 mod gate;
+mod library;
 mod offload;
 mod opa;
 mod parity;

@@ -30,8 +30,9 @@ pub(super) fn program() -> Option<PathBuf> {
     found
 }
 
+/// The folder of those that ship.
 pub(super) fn policies() -> PathBuf {
-    root().join("policies")
+    root().join("policies/agentbus")
 }
 
 /// An OPA server on a free loopback port, ended with its guard.

@@ -28,7 +28,7 @@ fn bytecode_and_interpreter_decide_ten_thousand_random_messages_alike() {
 }
 
 /// A machine that is busy with other tests is no difference between the two.
-fn decide(engine: &RegoEngine, question: &Owned) -> Decision {
+pub(super) fn decide(engine: &RegoEngine, question: &Owned) -> Decision {
     loop {
         match engine.decide(&question.ask()) {
             Err(PolicyError::TimedOut { .. }) => {}
