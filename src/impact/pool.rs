@@ -58,6 +58,8 @@ pub struct PoolSettings {
     pub threads: usize,
     /// How far other threads of the machine go first, 0 to 19; only Linux has it for a thread.
     pub nice: u8,
+    /// Only where nothing else wants the core; Linux again.
+    pub idle: bool,
     /// Jobs that wait at one time; at least 1.
     pub queue: usize,
     /// For who waits.
@@ -121,7 +123,7 @@ impl Pool {
             let pace = Arc::clone(&pace);
             let thread = std::thread::Builder::new().name(format!("{}-{number}", settings.thread)).spawn(
                 move || {
-                    stand_back(settings.nice);
+                    stand_back(&settings);
                     worker::run(&queue, &make, &*meter, &pace);
                 },
             )?;
@@ -198,7 +200,21 @@ impl Pool {
 }
 
 /// Lets others go first: what reads and answers messages needs little, and needs it soon.
-fn stand_back(nice: u8) {
+fn stand_back(settings: &PoolSettings) {
+    #[cfg(target_os = "linux")]
+    if settings.idle {
+        use thread_priority::{
+            NormalThreadSchedulePolicy::Idle, ThreadPriority, ThreadSchedulePolicy::Normal,
+        };
+        let this = thread_priority::thread_native_id();
+        if let Err(error) =
+            thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, Normal(Idle))
+        {
+            tracing::warn!(?error, "the model's thread is not of the idle class");
+        }
+        return;
+    }
+    let nice = settings.nice;
     if nice == 0 || !cfg!(target_os = "linux") {
         return;
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub threads: usize,
     /// Niceness of these threads, 0 to 19 (Linux): how far the rest of the node goes first.
     pub nice: u8,
+    /// These threads run only where nothing else of the machine wants the core (Linux).
+    pub idle: bool,
     /// Messages that wait for the model at one time.
     pub queue: usize,
     #[serde(with = "humantime_serde")]
@@ -134,6 +136,7 @@ impl Default for Settings {
             precision: Precision::Auto,
             threads: 0,
             nice: 5,
+            idle: false,
             queue: 256,
             deadline: Duration::from_millis(500),
             long_deadline: LONG_DEADLINE_MAX,

@@ -78,8 +78,15 @@ impl Seen {
 }
 
 const PATIENT: Room = Room { windows: 4_096, deadline: Duration::from_secs(60) };
-const SETTINGS: PoolSettings =
-    PoolSettings { thread: "impact", threads: 1, nice: 0, queue: 256, brief: PATIENT, long: PATIENT };
+const SETTINGS: PoolSettings = PoolSettings {
+    thread: "impact",
+    threads: 1,
+    nice: 0,
+    idle: false,
+    queue: 256,
+    brief: PATIENT,
+    long: PATIENT,
+};
 
 fn rig(settings: PoolSettings) -> Rig {
     let (log, seen) = (Arc::new(Log::default()), Arc::new(Seen::default()));
@@ -137,6 +144,21 @@ impl Rig {
 fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
     let (pool, wanted) = (Arc::clone(&rig.pool), texts(wanted));
     tokio::spawn(async move { pool.score(wanted, of(0), RoundTrip).await })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn threads_of_the_idle_class_are_of_it_and_score() {
+    const SCHED_IDLE: &str = "5";
+    let rig = rig(PoolSettings { thread: "stands-back", idle: true, ..SETTINGS });
+    rig.pool.score(texts(&["a"]), of(1), Patience::RoundTrip).await.unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let named = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|it| it.trim() == "stands-back-0")
+    };
+    let stat = std::fs::read_to_string(tasks.into_iter().find(named).unwrap().join("stat")).unwrap();
+    // The 41st field; the second ends with a bracket (proc_pid_stat(5)).
+    assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(38), Some(SCHED_IDLE), "{stat}");
 }
 
 #[tokio::test]

@@ -158,6 +158,7 @@ impl Started {
             thread,
             threads,
             nice: settings.nice,
+            idle: settings.idle,
             queue: settings.queue,
             brief: settings.room(Patience::RoundTrip),
             long: settings.room(Patience::Lane),
