@@ -450,3 +450,21 @@ impl LogFilter {
         let _ = self.0.reload(filter);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stage_is_measured_under_its_own_name() {
+        let metrics = Metrics::new("node-1");
+        for (at, stage) in Stage::ALL.iter().enumerate() {
+            (0..=at).for_each(|_| metrics.stage(*stage, Duration::from_millis(1)));
+        }
+        let text = metrics.encode();
+        for (at, stage) in Stage::ALL.iter().enumerate() {
+            let line = format!("agentbus_stage_seconds_count{{stage=\"{}\"}} {}\n", stage.as_str(), at + 1);
+            assert!(text.contains(&line), "{line}{text}");
+        }
+    }
+}
