@@ -8,6 +8,7 @@
 //! - [`audit`]: the one writer of records: what is kept as evidence, and where.
 //! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
 //! - [`lanes`]: each way of a message, on one screen.
+//! - [`freezes`]: what has an operator stopped?
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
@@ -37,6 +38,7 @@ pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod fault_points;
+pub mod freezes;
 pub mod governance;
 pub mod health;
 pub mod http;

@@ -18,6 +18,7 @@ mod deliberations;
 mod demo;
 mod doctor;
 mod durable;
+mod freeze;
 #[cfg(feature = "model")]
 mod impact;
 mod inbox;
@@ -78,6 +79,12 @@ enum Command {
     Tenants(tenants::TenantsArgs),
     /// See what could not be governed, and try it again or give it up
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Stop a tenant, an agent, a conversation or everything, on all nodes at once
+    Freeze(freeze::FreezeArgs),
+    /// Let go on what was stopped
+    Thaw(freeze::ThawArgs),
+    /// See what is stopped, on each node, and by whom
+    Freezes(freeze::ListArgs),
     /// See which policy the nodes have in force, and have another take its place
     Policy(policy::PolicyArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
@@ -116,6 +123,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Node(args) => node::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Freeze(args) => freeze::freeze(args).await,
+        Command::Thaw(args) => freeze::thaw(args).await,
+        Command::Freezes(args) => freeze::list(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]

@@ -14,12 +14,13 @@ use super::{
 use crate::{
     config::PolicyBundle,
     cpu::Cpu,
+    freezes::Freezes,
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
-        self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
-        PolicyBucket, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
+        self, Bus, DeadlineWorker, Deliberations, FreezeBucket, Inbound, JetStreamLane, LearnedBucket, Link,
+        Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -40,6 +41,7 @@ pub(super) struct Node {
     pub(super) model: semantic::Prepared,
     pub(super) skew: Skew,
     pub(super) directory: Arc<Directory>,
+    pub(super) freezes: Arc<Freezes>,
     pub(super) thresholds: Arc<Thresholds>,
     pub(super) rollout: Arc<Rollout>,
     pub(super) stores: Stores,
@@ -71,6 +73,7 @@ struct Shared {
     client: Client,
     skew: Skew,
     directory: Arc<Directory>,
+    freezes: Arc<Freezes>,
     thresholds: Arc<Thresholds>,
     stores: Stores,
 }
@@ -91,6 +94,12 @@ impl Shared {
             let (directory, client) = (Arc::clone(&followed), reader.clone());
             async move { directory.follow(&client).await }
         });
+        let freezes = Arc::new(Freezes::default());
+        let (frozen, bucket) = (Arc::clone(&freezes), Arc::new(FreezeBucket::new(client.clone())));
+        basis.keep("freezes", move || {
+            let (freezes, bucket) = (Arc::clone(&frozen), Arc::clone(&bucket));
+            async move { bucket.follow(&freezes).await }
+        });
         let thresholds = Thresholds::new(
             LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
             Arc::clone(&directory) as Arc<dyn AllTenants>,
@@ -102,7 +111,7 @@ impl Shared {
         let learned = Arc::clone(&thresholds);
         basis.keep("thresholds", move || Arc::clone(&learned).follow());
         let stores = Stores::open(basis, redis, &skew)?;
-        Ok(Self { client, skew, directory, thresholds, stores })
+        Ok(Self { client, skew, directory, freezes, thresholds, stores })
     }
 }
 
@@ -227,8 +236,9 @@ impl Node {
         });
         scorer.asked_by(&lanes);
         health.add("records", records);
+        health.add("freezes", Arc::clone(&shared.freezes) as Arc<dyn Part>);
         health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
-        let Shared { skew, directory, thresholds, stores, .. } = shared;
+        let Shared { skew, directory, freezes, thresholds, stores, .. } = shared;
         let Outgoing { outbox, lane, senders, .. } = outgoing;
         let node = Self {
             health,
@@ -236,6 +246,7 @@ impl Node {
             model,
             skew,
             directory,
+            freezes,
             thresholds,
             rollout,
             stores,

@@ -16,8 +16,8 @@ use super::{
     parts::Lanes,
     request::Request,
     retry::{
-        ATTEMPT_WITHIN, ATTEMPTS_MAX, FaultOwner, after_giving_up, backoff, fault_owner, never_queued,
-        overdue, pause,
+        ATTEMPT_WITHIN, ATTEMPTS_MAX, FaultOwner, after_giving_up, backoff, fault_owner, frozen,
+        never_queued, overdue, pause,
     },
 };
 use crate::{
@@ -152,6 +152,7 @@ impl Attempt<'_> {
         let after = match fault {
             FaultOwner::Message => pause(queued.attempt, self.lanes.limits.give_up_after),
             FaultOwner::Bus => backoff(queued.attempt),
+            FaultOwner::Operator => frozen(),
         };
         Some(Settled::Again { after: after.max(rejection.retry_after.unwrap_or_default()), fault })
     }

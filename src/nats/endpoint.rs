@@ -60,6 +60,8 @@ enum Source {
     Micro(micro::Question),
     /// From an operator, about the policy of all nodes.
     Policy(PolicyRequest),
+    /// From an operator, about what all nodes have frozen.
+    Freezes,
 }
 
 impl Bus {
@@ -154,6 +156,11 @@ impl Bus {
             queue: None,
             source: Source::Policy(request),
         }));
+        subscriptions.push(Subscription {
+            subject: names::FREEZE_STATUS.to_owned(),
+            queue: None,
+            source: Source::Freezes,
+        });
         subscriptions
     }
 
@@ -212,6 +219,7 @@ impl Bus {
             },
             Source::Answers => self.take_answer(&message, shutdown),
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
+            Source::Freezes => self.tell_freezes(&message),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {
                     let answer = self.micro.answer(question).to_string();

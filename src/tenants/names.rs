@@ -94,6 +94,18 @@ pub const POLICY_STREAM: &str = "KV_agentbus_policy";
 /// What the server publishes when a policy was pushed: a nudge without content.
 pub const POLICY_PUSHED: &str = "nodes.policy.pushed";
 
+/// The key-value bucket of what is frozen, with its one key.
+pub const FREEZE_BUCKET: &str = "agentbus_freezes";
+pub const FREEZES: &str = "$KV.agentbus_freezes.all";
+/// The stream below [`FREEZE_BUCKET`].
+pub const FREEZE_STREAM: &str = "KV_agentbus_freezes";
+/// What nodes hear about it: [`FREEZE_STATUS`] and [`FREEZES_CHANGED`].
+pub const FREEZE_REQUESTS: &str = "nodes.freeze.*";
+/// Where an operator asks what each node has in force, and says which state is the last.
+pub const FREEZE_STATUS: &str = "nodes.freeze.status";
+/// What the server publishes when something was frozen or thawed: a nudge without content.
+pub const FREEZES_CHANGED: &str = "nodes.freeze.changed";
+
 /// All nodes answer there to say that they run (ADR-32).
 pub const PING_NODES: &str = "$SRV.PING.agentbus";
 

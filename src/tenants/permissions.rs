@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use super::names::{
     BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS,
-    HEARTBEATS, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_REQUESTS, POLICY_STREAM,
-    RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
-    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream,
-    deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants,
-    unheard_questions,
+    FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEARTBEATS, INBOX_DOMAIN, NODES_CONSUMER,
+    NODES_QUEUE, POLICY_BUNDLE, POLICY_REQUESTS, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
+    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+    THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream,
+    inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -97,7 +97,7 @@ fn node(inbox: String) -> Permissions {
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
-    subscribe.extend([TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS].map(str::to_owned));
+    subscribe.extend([TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS, FREEZE_REQUESTS].map(str::to_owned));
     subscribe.push(inbox);
     Permissions { publish, subscribe }
 }
@@ -124,6 +124,7 @@ fn provisioner<'a>(
     stream(TENANTS_STREAM, &[]);
     stream(THRESHOLDS_STREAM, &[]);
     stream(POLICY_STREAM, &[]);
+    stream(FREEZE_STREAM, &[]);
     let tenants: Vec<_> = tenants.collect();
     for tenant in &tenants {
         stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
@@ -151,6 +152,8 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
         "nodes.policy.status",
         "nodes.policy.reload",
         POLICY_BUNDLE,
+        FREEZE_STATUS,
+        FREEZES,
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",
         "$JS.API.STREAM.LIST",

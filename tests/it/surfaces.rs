@@ -4,6 +4,7 @@ pub mod clients;
 mod commands;
 mod docs;
 mod doctor;
+mod freeze;
 #[cfg(feature = "model")]
 mod model_tools;
 mod operators;
