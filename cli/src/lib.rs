@@ -39,8 +39,10 @@ mod progress;
 mod score;
 mod send;
 mod server;
+mod status;
 pub mod tenants;
 pub mod up;
+mod usage;
 mod verdict;
 
 /// A governed message bus for AI agents on NATS.
@@ -79,6 +81,10 @@ enum Command {
     Tenants(tenants::TenantsArgs),
     /// See what could not be governed, and try it again or give it up
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// See how all nodes of the bus are, on one screen
+    Status(status::StatusArgs),
+    /// See what tenants and agents have used, by hours, and what it costs
+    Usage(usage::UsageArgs),
     /// Stop a tenant, an agent, a conversation or everything, on all nodes at once
     Freeze(freeze::FreezeArgs),
     /// Let go on what was stopped
@@ -123,6 +129,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Node(args) => node::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Usage(args) => usage::run(args).await,
         Command::Freeze(args) => freeze::freeze(args).await,
         Command::Thaw(args) => freeze::thaw(args).await,
         Command::Freezes(args) => freeze::list(args).await,

@@ -20,7 +20,8 @@ use crate::{
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, DeadlineWorker, Deliberations, FreezeBucket, Inbound, JetStreamLane, LearnedBucket, Link,
-        Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
+        Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StatusSource, StreamUsage, UsageSums,
+        WebhookDispatcher,
     },
     policy::{BundleSource, Rollout},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -55,6 +56,7 @@ pub(super) struct Node {
     pub(super) inbound: Arc<Inbound>,
     pub(super) stream_usage: Arc<StreamUsage>,
     pub(super) webhooks: Option<Arc<WebhookDispatcher>>,
+    pub(super) usage: Arc<UsageSums>,
 }
 
 /// What is there before anything is connected.
@@ -199,7 +201,14 @@ impl Node {
         let registrations = Arc::new(registrations);
         let (kept, stop) = (Arc::clone(&registrations), background.token().clone());
         basis.keep("registrations", move || Arc::clone(&kept).keep(stop.clone()));
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout));
+        let usage = UsageSums::new(client.clone(), Arc::clone(&lanes.usage), &config.node.name, *clock);
+        let usage = Arc::new(usage);
+        let told = Arc::clone(&usage);
+        basis.keep("usage", move || Arc::clone(&told).keep());
+        let status = Arc::clone(&health) as Arc<dyn StatusSource>;
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), status);
+        let (watched, notices) = (Arc::clone(&health), client.clone());
+        basis.keep("health", move || Arc::clone(&watched).watch(notices.clone()));
         let deadlines = Deadlines {
             log: Arc::clone(&outgoing.deliberations) as _,
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -260,6 +269,7 @@ impl Node {
             inbound,
             stream_usage,
             webhooks,
+            usage,
             basis,
         };
         node.tell_of(lanes);

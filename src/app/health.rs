@@ -20,8 +20,11 @@ use crate::{
     tenants::Directory,
 };
 
+mod history;
 mod parts;
+mod status;
 
+use history::History;
 use parts::DIRECTORY_UNREAD;
 pub(super) use parts::{Connections, LanePart, Name, Policy, Scorer};
 
@@ -37,6 +40,7 @@ pub(super) struct NodeHealth {
     pub started: Instant,
     connections: OnceLock<Arc<Connections>>,
     numbers: OnceLock<Numbers>,
+    history: History,
 }
 
 /// What numbers are read off when somebody asks for them.
@@ -105,6 +109,7 @@ impl NodeHealth {
             started: Instant::now(),
             connections: OnceLock::new(),
             numbers: OnceLock::new(),
+            history: History::default(),
         }
     }
 

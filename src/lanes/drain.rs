@@ -13,6 +13,7 @@ use super::{
     attempt::Attempt,
     durable::{DeadLetter, LaneError, OutcomePolicy, OutcomeStage},
     findings::Outcome,
+    measured::Arrival,
     parts::Lanes,
     request::Request,
     retry::{
@@ -134,7 +135,7 @@ impl Attempt<'_> {
             }
             self.count();
         }
-        self.measured.observe(&self.lanes.metrics, Verb::Submit, &answer);
+        self.counted(Verb::Submit, &answer, Arrival::Before);
         Settled::Done { given_up }
     }
 

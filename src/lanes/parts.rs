@@ -24,6 +24,7 @@ use crate::{
     skew::Skew,
     state::{Idempotency, Registry},
     telemetry::Metrics,
+    usage::Usage,
 };
 
 /// Made once, by `app`.
@@ -51,6 +52,7 @@ pub struct Lanes {
     /// Whether that clock can be gone by.
     pub skew: Skew,
     pub metrics: Arc<Metrics>,
+    pub usage: Arc<Usage>,
     /// For what goes on after an answer.
     pub tasks: TaskTracker,
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     freeze_answers::NodeFreezes,
     policy_requests::{NodePolicy, PolicyRequest},
+    status::NodeStatus,
 };
 use crate::tenants::names;
 
@@ -55,6 +56,12 @@ impl Answer for NodeFreezes {
     }
 }
 
+impl Answer for NodeStatus {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
+
 impl Fleet {
     /// `operator` is logged in as the bus's operator.
     pub fn new(operator: Client) -> Self {
@@ -75,6 +82,11 @@ impl Fleet {
     pub async fn freezes(&self, nodes: &[String], last: u64) -> Result<Answers<NodeFreezes>, FleetError> {
         let last = Bytes::from(last.to_string());
         self.ask_each(nodes, (names::FREEZE_STATUS, last), FREEZES_WITHIN).await
+    }
+
+    /// Asks all nodes that run how they are.
+    pub async fn status(&self) -> Result<Answers<NodeStatus>, FleetError> {
+        self.ask_each(&self.names().await?, (names::NODE_STATUS, Bytes::new()), STATUS_WITHIN).await
     }
 
     async fn ask_each<T: Answer>(

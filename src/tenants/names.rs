@@ -106,6 +106,31 @@ pub const FREEZE_STATUS: &str = "nodes.freeze.status";
 /// What the server publishes when something was frozen or thawed: a nudge without content.
 pub const FREEZES_CHANGED: &str = "nodes.freeze.changed";
 
+/// Where an operator asks each node how it is.
+pub const NODE_STATUS: &str = "nodes.status";
+/// Where nodes say that they are better or worse than before.
+pub const HEALTH_NOTICES: &str = "nodes.health.*";
+
+/// One of them. A node's name is one token.
+pub fn health_notice(node: &str) -> String {
+    HEALTH_NOTICES.replace('*', node)
+}
+
+/// What each agent has used, one message for each hour and run of a node: `usage.<tenant>.<agent>.<hour>.<writer>`.
+pub const USAGE_STREAM: &str = "USAGE";
+pub const USAGE_SUBJECTS: &str = "usage.*.*.*.*";
+
+/// Where a node keeps an agent's sum of an hour.
+pub fn usage(tenant: &TenantId, agent: &AgentId, hour: u64, writer: &str) -> String {
+    format!("usage.{tenant}.{agent}.{hour}.{writer}")
+}
+
+/// All sums of a tenant, or of an agent of it.
+pub fn usage_of(tenant: Option<&TenantId>, agent: Option<&AgentId>) -> String {
+    let (tenant, agent) = (tenant.map_or("*", TenantId::as_str), agent.map_or("*", AgentId::as_str));
+    format!("usage.{tenant}.{agent}.*.*")
+}
+
 /// All nodes answer there to say that they run (ADR-32).
 pub const PING_NODES: &str = "$SRV.PING.agentbus";
 

@@ -17,9 +17,9 @@ use super::{
     names::{
         DEADLINES_CONSUMER, FREEZE_BUCKET, FREEZE_STREAM, FREEZES, FREEZES_CHANGED, NODES_CONSUMER,
         POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
-        TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM,
-        WEBHOOKS_CONSUMER, dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects,
-        outbound_stream,
+        TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM,
+        USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream, deliberations_stream, inbound_stream,
+        inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -36,6 +36,9 @@ const POLICIES_KEPT: i64 = 16;
 /// States of what is frozen that are kept as evidence, and bytes of one: every freeze at its largest.
 const FREEZES_KEPT: i64 = 64;
 const FREEZES_BYTES_MAX: i32 = 64 * 1024;
+/// Sums of usage: some 200 bytes for each agent, hour and run of a node.
+const USAGE_BYTES: i64 = 256 << 20;
+const USAGE_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The evidence of what was decided stays as long as anybody asks about it.
 const DELIBERATIONS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 const DEAD_LETTERS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -180,7 +183,17 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         }),
         ..bucket(FREEZE_STREAM, FREEZE_BUCKET, replicas)
     };
-    vec![records, tenants, thresholds, policies, freezes]
+    let usage = stream::Config {
+        description: Some("What each agent has used, by hours.".to_owned()),
+        subjects: vec![USAGE_SUBJECTS.to_owned()],
+        max_age: USAGE_AGE,
+        max_bytes: USAGE_BYTES,
+        // A later sum of the same hour says all that the one before says.
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::Old,
+        ..kept(USAGE_STREAM, replicas)
+    };
+    vec![records, tenants, thresholds, policies, freezes, usage]
 }
 
 /// The streams of one tenant: whatever it fills, it fills for itself alone.

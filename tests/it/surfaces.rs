@@ -11,4 +11,6 @@ mod operators;
 mod people;
 mod policy;
 mod readme;
+mod status;
+mod usage;
 mod webhook;

@@ -55,6 +55,7 @@ pub(super) fn lanes(
         clock: *clock,
         skew: shared.skew.clone(),
         metrics: Arc::clone(metrics),
+        usage: Arc::default(),
         tasks: shutdown.tracker().clone(),
     }))
 }

@@ -51,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "cpu", "domain", "impact", "policy"]),
     ("skew", &["domain"]),
     ("trouble", &[]),
+    ("usage", &["domain"]),
     ("state", &["phrase", "domain", "secret_file", "skew", "supervisor", "timely"]),
     ("policy", &["cpu", "domain", "http", "rejection", "secret_file", "text_file", "trouble"]),
     ("impact", &["domain", "state", "trouble"]),
@@ -74,6 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "policy",
             "impact",
             "telemetry",
+            "usage",
         ],
     ),
     (
@@ -114,6 +116,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tenants",
             "timely",
             "tls",
+            "usage",
             "webhook",
             "wire",
         ],
