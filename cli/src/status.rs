@@ -71,12 +71,11 @@ fn lines(answers: &Answers<NodeStatus>) -> String {
 }
 
 fn readable(answers: &Answers<NodeStatus>, paint: Paint) -> String {
-    let mut table =
-        printable::table(["node", "level", "up", "req/s", "in flight", "memory", "clock", "policy"]);
+    let mut table = printable::table(["node", "level", "up", "req/s", "busy", "memory", "clock", "policy"]);
     for (name, answer) in answers {
         let name = safe(name, 64);
         let Some(node) = answer else {
-            table.add_row([name.as_str(), "no answer", "", "", "", "", "", ""]);
+            table.add_row([name.as_str(), "silent", "", "", "", "", "", ""]);
             continue;
         };
         table.add_row([
@@ -87,7 +86,7 @@ fn readable(answers: &Answers<NodeStatus>, paint: Paint) -> String {
             node.in_flight.to_string(),
             format!("{} MB", node.memory_bytes / 1_000_000),
             node.clock_ahead_ms.map_or_else(|| "?".to_owned(), |ms| format!("{ms:+} ms")),
-            safe(&node.policy, 8),
+            safe(&node.policy, 64).chars().take(8).collect(),
         ]);
     }
     let mut page = Page::new(paint);
@@ -175,7 +174,7 @@ mod tests {
         let text = readable(&answers, Paint::never());
         for expected in [
             "1day 2h",
-            "no answer",
+            "silent",
             "node-2  store down: it waits for Redis",
             "mixed  policies: 0123456789abcdef, fedcba9876543210",
             "3 nodes, 2469 requests/s; 7 messages on the durable lanes",
