@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::surfaces::clients::text;
 
 mod health;
+mod monitoring;
 mod systemd;
 
 /// A program that not every machine has; without it a test says that it was left out.
