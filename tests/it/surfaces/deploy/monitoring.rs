@@ -150,7 +150,7 @@ async fn prometheus(program: PathBuf, scraped: &str, folder: &std::path::Path) -
         .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
         .arg(format!("--web.listen-address={address}"))
         .stdin(Stdio::null());
-    let child = Child::spawn("prometheus", command, &folder.join("prometheus.log")).unwrap();
+    let child = Child::spawn("prometheus", command.into(), &folder.join("prometheus.log")).unwrap();
     (child, format!("http://{address}/api/v1"))
 }
 
