@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use crate::surfaces::clients::text;
 
+mod chart;
 mod health;
 mod monitoring;
 mod pages;
