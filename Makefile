@@ -19,16 +19,20 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients last build demo up test test-fast lint fuzz chaos attack stops bench model bench-model deny clean
+.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops bench model bench-model deny clean
 
 help: ## This page
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 servers: ## Find or install nats-server and redis-server (into .servers/ where that can be)
 	@deploy/install-servers --only nats,redis
 
 clients: ## Find or install everything that the tests use: servers, OPA, the nats tool, Python and TypeScript clients
 	@deploy/install-servers --clients
+
+deploy-check: servers ## Units, alerts, dashboards and the chart, by their own tools, which it installs (helm is built)
+	@deploy/install-servers --deploy
+	$(CARGO) test --test it -- surfaces::deploy
 
 last: ## Build the last version, for tests of both side by side (target/last-version/)
 	@deploy/last-version

@@ -22,10 +22,12 @@ use crate::{
     telemetry::{Format, Metrics},
 };
 
+mod ask;
 mod board;
 mod connections;
 mod server;
 
+pub use ask::{Answer, ask};
 pub use board::{Board, PartHealth};
 
 /// What the node's health is read from.
@@ -52,6 +54,16 @@ impl Report {
         self.parts.iter().all(|part| part.health.state != health::State::Down)
     }
 
+    /// In one word, or two.
+    pub fn status(&self) -> &'static str {
+        let degraded = self.parts.iter().any(|part| part.health.state == health::State::Degraded);
+        match (self.ready(), degraded) {
+            (false, _) => "not ready",
+            (true, true) => "degraded",
+            (true, false) => "ready",
+        }
+    }
+
     fn json(&self) -> Value {
         let parts: serde_json::Map<String, Value> = self
             .parts
@@ -60,13 +72,7 @@ impl Report {
                 ((*name).to_owned(), json!({ "state": health.state.as_str(), "note": health.note }))
             })
             .collect();
-        let degraded = self.parts.iter().any(|part| part.health.state == health::State::Degraded);
-        let status = match (self.ready(), degraded) {
-            (false, _) => "not ready",
-            (true, true) => "degraded",
-            (true, false) => "ready",
-        };
-        json!({ "status": status, "node": self.node, "version": env!("CARGO_PKG_VERSION"), "parts": parts })
+        json!({ "status": self.status(), "node": self.node, "version": env!("CARGO_PKG_VERSION"), "parts": parts })
     }
 }
 

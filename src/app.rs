@@ -26,6 +26,7 @@ mod health;
 mod load;
 mod reach;
 mod reload;
+mod service;
 mod start;
 mod stop;
 mod stores;
@@ -91,6 +92,7 @@ async fn serve(
     let basis = Basis { config, metrics, shutdown, background, supervisor, event_loop, clock };
     let Checked { policy: (origin, engine), bundles, webhook, redis } = Checked::read(&basis.config).await?;
     let health = listen(&basis).await?;
+    service::keep(&basis, &health);
     let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
     let rollout = load::rollout(&basis, origin, engine, &cpu);

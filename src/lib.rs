@@ -25,6 +25,7 @@
 //! - [`http`]: calls to servers of others: the webhook, and where bundles are. `tls`: as a client, for NATS and those.
 //! - [`fault_points`]: where can a test kill or stall a node? `timely`: bytes that leave in time or not at all.
 //! - [`phrase`]: how are errors and counts told to people?
+//! - [`service_manager`]: what does a process tell systemd?
 //! - [`secret_file`]: who else could read a file with a secret? [`text_file`]: files that editors wrote.
 //! - [`app`]: the composition root.
 //! - [`servers`]: child servers and nodes, for `agentbus up`, the demo, the load test and the tests.
@@ -52,6 +53,7 @@ pub mod rejection;
 pub mod review;
 pub mod secret_file;
 pub mod servers;
+pub mod service_manager;
 pub mod shutdown;
 pub mod skew;
 pub mod state;

@@ -164,6 +164,15 @@ impl MetricConstructor<Histogram> for Latency {
     }
 }
 
+/// Counters that are there from the start: the first event is a rise then, which alerts see.
+fn counters<L: Clone + Eq + std::hash::Hash>(labels: impl IntoIterator<Item = L>) -> Family<L, Counter> {
+    let counters = Family::<L, Counter>::default();
+    for label in labels {
+        drop(counters.get_or_create(&label));
+    }
+    counters
+}
+
 fn latency() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 22))
 }

@@ -19,6 +19,7 @@ mod demo;
 mod doctor;
 mod durable;
 mod freeze;
+mod health;
 #[cfg(feature = "model")]
 mod impact;
 mod inbox;
@@ -77,6 +78,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Run one node; any number share the work
     Node(node::NodeArgs),
+    /// Ask the node that runs here how it is
+    Health(health::HealthArgs),
     /// Generate and apply the NATS accounts of tenants and agents
     Tenants(tenants::TenantsArgs),
     /// See what could not be governed, and try it again or give it up
@@ -127,6 +130,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Node(args) => node::run(args).await,
+        Command::Health(args) => health::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Status(args) => status::run(args).await,

@@ -1,12 +1,9 @@
 //! What would end a start? A node reads its files by this before it connects, and `agentbus config check` the same.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::TcpListener;
 
 use super::{
     load::{bundles, load_policy},
@@ -22,11 +19,6 @@ use crate::{
     telemetry::Metrics,
     webhook::Webhook,
 };
-
-/// A node answers for itself within this.
-const ITSELF_WITHIN: Duration = Duration::from_secs(1);
-/// Bytes that are read of its answer.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// A configuration, with what its files hold.
 pub struct Checked {
@@ -82,14 +74,7 @@ pub async fn check(config: &NodeConfig) -> anyhow::Result<(Checked, Prepared)> {
 
 /// Whether the socket is taken by this very node, which runs.
 async fn listens_itself(config: &NodeConfig) -> bool {
-    let asked = async {
-        let mut stream = TcpStream::connect(config.http.listen).await.ok()?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await.ok()?;
-        let mut answer = String::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await.ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        let report: serde_json::Value = serde_json::from_str(body).ok()?;
-        Some(report.get("node")?.as_str()? == config.node.name)
-    };
-    tokio::time::timeout(ITSELF_WITHIN, asked).await.ok().flatten().unwrap_or(false)
+    let Ok(answer) = admin::ask(config.http.listen, "/readyz").await else { return false };
+    let report: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
+    report.is_some_and(|report| report["node"] == *config.node.name)
 }

@@ -8,7 +8,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::domain::{Event, Timestamp};
+use super::counters;
+use crate::domain::{Event, Judgement, Timestamp};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JudgementLabel {
@@ -37,7 +38,9 @@ impl Default for DeliberationMetrics {
         Self {
             parked: Counter::default(),
             escalated: Counter::default(),
-            decided: Family::default(),
+            decided: counters(
+                Judgement::ALL.iter().map(|judgement| JudgementLabel { judgement: judgement.as_str() }),
+            ),
             votes: Family::default(),
             // From 1 s to about 12 days, four times each.
             decision: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(

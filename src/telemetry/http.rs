@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::counters;
+
 /// Why the node closed a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
@@ -45,11 +47,7 @@ pub(super) struct HttpMetrics {
 
 impl Default for HttpMetrics {
     fn default() -> Self {
-        let closed = Family::<WhyLabel, Counter>::default();
-        for why in Closed::ALL {
-            // There from the start: the first one is a rise then.
-            drop(closed.get_or_create(&WhyLabel { why: why.as_str() }));
-        }
+        let closed = counters(Closed::ALL.iter().map(|why| WhyLabel { why: why.as_str() }));
         Self { connections: Gauge::default(), closed, not_accepted: Counter::default() }
     }
 }

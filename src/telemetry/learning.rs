@@ -6,15 +6,27 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::counters;
+
+const UP: &str = "up";
+const DOWN: &str = "down";
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabel {
     direction: &'static str,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LearningMetrics {
     changes: Family<DirectionLabel, Counter>,
     lost: Counter,
+}
+
+impl Default for LearningMetrics {
+    fn default() -> Self {
+        let changes = counters([UP, DOWN].map(|direction| DirectionLabel { direction }));
+        Self { changes, lost: Counter::default() }
+    }
 }
 
 impl LearningMetrics {
@@ -34,7 +46,7 @@ impl LearningMetrics {
 
 impl super::Metrics {
     pub fn threshold_moved(&self, up: bool) {
-        let direction = if up { "up" } else { "down" };
+        let direction = if up { UP } else { DOWN };
         self.learning.changes.get_or_create(&DirectionLabel { direction }).inc();
     }
 

@@ -9,7 +9,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::impact::Event;
+use super::counters;
+use crate::impact::{Event, Unscored};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WhyLabel {
@@ -49,7 +50,7 @@ impl Default for ModelMetrics {
             tokens: Counter::default(),
             skipped: Counter::default(),
             restarts: Counter::default(),
-            unscored: Family::default(),
+            unscored: counters(Unscored::WORDS.iter().map(|&why| WhyLabel { why })),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             not_needed: Counter::default(),

@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::counters;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     /// `ok`, or a word of `http::CallError`.
@@ -18,6 +20,9 @@ struct OutcomeLabel {
 struct WhyLabel {
     why: &'static str,
 }
+
+/// Why an event is not told: too many calls failed, it cannot be read, or it is too old.
+const DROPPED: [&str; 3] = ["attempts", "unreadable", "stale"];
 
 #[derive(Debug)]
 pub(super) struct WebhookMetrics {
@@ -30,7 +35,8 @@ impl Default for WebhookMetrics {
     fn default() -> Self {
         // From 1 ms to about 16 s, doubling.
         let took = prometheus_client::metrics::histogram::exponential_buckets(1e-3, 2.0, 15);
-        Self { calls: Family::default(), dropped: Family::default(), took: Histogram::new(took) }
+        let dropped = counters(DROPPED.map(|why| WhyLabel { why }));
+        Self { calls: Family::default(), dropped, took: Histogram::new(took) }
     }
 }
 

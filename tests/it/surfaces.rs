@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod commands;
+mod deploy;
 mod docs;
 mod doctor;
 mod freeze;

@@ -15,6 +15,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
         1,
         "the thread of the fast lane; it runs what the supervisor keeps, and ends with the node",
     ),
+    ("app/service.rs", 1, "one turn of the event loop, which is waited for"),
     ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
     ("nats/requests.rs", 1, "one request"),
     ("nats/answers.rs", 1, "one answer"),

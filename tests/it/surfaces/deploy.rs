@@ -1,0 +1,35 @@
+//! Is what stands in `deploy/` true? Units, alerts, dashboards and charts, held against a real node and by their own tools.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::surfaces::clients::text;
+
+mod chart;
+mod health;
+mod monitoring;
+mod pages;
+mod systemd;
+
+/// What CI does not install: the one is systemd's, the other takes minutes to build.
+const LEFT_OUT: [&str; 2] = ["systemd-analyze", "helm"];
+
+/// A program that not every machine has; without it a test says that it was left out.
+fn tool(name: &str) -> Option<PathBuf> {
+    let local = crate::support::root().join(".servers/bin");
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::iter::once(local).chain(std::env::split_paths(&search)).map(|folder| folder.join(name));
+    let found = found.into_iter().find(|path| path.is_file());
+    if found.is_none() {
+        let how = "`deploy/install-servers --deploy` installs it";
+        let may = LEFT_OUT.contains(&name) || std::env::var("CI").as_deref() != Ok("true");
+        assert!(may, "{name} is needed in CI; {how}");
+        println!("SKIPPED: {name} is not here; {how}");
+    }
+    found
+}
+
+/// Runs it, and says all that it printed.
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap();
+    (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+}
