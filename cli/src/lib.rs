@@ -38,6 +38,7 @@ mod progress;
 mod score;
 mod send;
 mod server;
+mod share;
 pub mod tenants;
 pub mod up;
 mod verdict;

@@ -23,7 +23,7 @@ use crate::{
 mod parts;
 
 use parts::DIRECTORY_UNREAD;
-pub(super) use parts::{Connections, LanePart, Name, Policy, Scorer};
+pub(super) use parts::{Connections, Decisions, LanePart, Name, Policy, Scorer};
 
 /// A node to which no message of its own has come back for so long should be restarted.
 const SILENT_FOR_GOOD: Duration = Duration::from_secs(30);
@@ -83,6 +83,7 @@ fn parts() -> Board {
         ("tenants", down(DIRECTORY_UNREAD)),
         ("store", down("not opened yet")),
         ("policy", down("not in force yet")),
+        ("decisions", None),
         ("model", down("not loaded yet")),
         ("deliberations", down("not connected yet")),
         ("streams", None),
