@@ -95,12 +95,12 @@ async fn serve(
     service::keep(&basis, &health);
     let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
-    let rollout = load::rollout(&basis, origin, engine, &cpu);
+    let (rollout, decisions) = load::rollout(&basis, origin, engine, &cpu)?;
     if let Some(reload) = reload {
         let webhook = webhook.as_ref().map(|(webhook, _)| webhook.clone());
         reload.keep(&basis, webhook, &rollout);
     }
-    let found = Found { cpu, rollout, bundles, webhook, redis };
+    let found = Found { cpu, rollout, decisions, bundles, webhook, redis };
     let Some(node) = Node::build(basis, found, health).await? else { return Ok(()) };
     node.start().await?;
     node.basis.shutdown.requested().await;

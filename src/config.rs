@@ -10,7 +10,7 @@ use crate::{
     cpu::CpuSettings,
     domain::{ConstitutionHash, WeightsError},
     impact,
-    policy::bundle::Algorithm,
+    policy::{bundle::Algorithm, decision_log},
     secret_file::{self, SecretFileError},
 };
 
@@ -172,6 +172,7 @@ pub struct Policy {
     /// Absent: the policy is read from the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<PolicyBundle>,
+    pub log: decision_log::Settings,
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -16,7 +16,10 @@ use crate::{
 mod absent;
 pub mod bundle;
 pub mod cache;
+pub mod comparison;
+pub mod decision_log;
 mod gate;
+mod meter;
 mod offload;
 mod owned;
 pub mod reads;
@@ -30,7 +33,9 @@ mod web_bundles;
 
 pub use absent::Absent;
 pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle};
-pub use gate::{Event, Gate, InForce, Meter};
+pub use decision_log::DecisionLog;
+pub use gate::{Gate, InForce};
+pub use meter::{Event, Meter};
 pub use offload::OffRuntime;
 pub use rego::RegoEngine;
 pub use rollout::{Candidate, Folder, Loaded, Origin, Refused, Rollout, Standing};
@@ -40,6 +45,7 @@ pub use trial::Trial;
 pub use web_bundles::WebBundles;
 
 use reads::Reads;
+use rego::LogPolicy;
 
 /// What the policy is asked: one message, to one recipient.
 ///
@@ -145,6 +151,11 @@ pub trait PolicyEngine: Send + Sync {
 
     /// What the policy can read, and whether equal questions have equal answers.
     fn reads(&self) -> Reads;
+
+    /// What of its decisions may be logged. `None`: all that the configuration says.
+    fn log_policy(&self) -> Option<Arc<LogPolicy>> {
+        None
+    }
 }
 
 /// Evidence that the policy allowed this message to this recipient. There is no other way to make

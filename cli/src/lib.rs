@@ -40,6 +40,7 @@ mod progress;
 mod score;
 mod send;
 mod server;
+mod share;
 mod status;
 pub mod tenants;
 pub mod up;

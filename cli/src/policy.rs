@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+mod changes;
+mod events;
 mod local;
 mod nodes;
 mod push;
+mod replay;
 
 /// What `--help` says last of a command that asks all nodes.
 macro_rules! with_codes {
@@ -70,6 +73,16 @@ agentbus policy rollback\n  \
 agentbus policy rollback --to v41"
     )]
     Rollback(push::RollbackArgs),
+    /// Print what the policy decided, one event of OPA's decision log a line
+    ///
+    /// Nodes log it where policy.log.share of their configuration is above 0.
+    #[command(after_help = "Examples:\n  \
+agentbus policy log --since 1h\n  \
+agentbus policy log --since 30days --tenant acme > acme.jsonl")]
+    Log(events::LogArgs),
+    /// Say what another policy would have decided of what was logged
+    #[command(after_help = replay::HELP)]
+    Replay(replay::ReplayArgs),
 }
 
 pub(super) async fn run(args: PolicyArgs) -> anyhow::Result<ExitCode> {
@@ -80,5 +93,7 @@ pub(super) async fn run(args: PolicyArgs) -> anyhow::Result<ExitCode> {
         Command::Build(args) => local::build(&args),
         Command::Push(args) => push::push(args).await,
         Command::Rollback(args) => push::rollback(args).await,
+        Command::Log(args) => events::log(args).await,
+        Command::Replay(args) => replay::run(args).await,
     }
 }

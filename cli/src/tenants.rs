@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use agentbus::{
@@ -44,8 +45,11 @@ macro_rules! with_codes {
     };
 }
 
-/// Bounds of the stream of records: several of the largest records, and more than a disk has.
-const RECORDS_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
+/// Bounds of the streams of records and of decisions: several of the largest of them, and more than a disk has.
+const STREAM_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 44;
+/// Bounds of an age.
+const AGE_MIN: Duration = Duration::from_secs(60 * 60);
+const AGE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// Tenants, their agents and limits: one TOML file becomes NATS accounts, users and the directory
 /// that nodes watch.
@@ -139,11 +143,24 @@ struct Apply {
     consent: Consent,
     /// Largest size of the stream of records, in bytes; less than it holds discards the oldest [default: as it
     /// is, 1 GiB at first].
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(RECORDS_BYTES))]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(STREAM_BYTES))]
     records_bytes: Option<u64>,
+    /// Largest size of the stream of logged decisions, in bytes; less than it holds discards the oldest [default:
+    /// as it is, 64 MiB at first].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(STREAM_BYTES))]
+    decisions_bytes: Option<u64>,
+    /// How long logged decisions are kept, such as 180days; 1h to 10 years [default: as it is, 7 days at first].
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    decisions_age: Option<Duration>,
     /// Copies of each stream; 3 in a cluster [default: as they are, 1 at first].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: Option<u8>,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a time such as 180days, 1h to 10years".to_owned();
+    let age = humantime::parse_duration(text).map_err(|_| expected())?;
+    if (AGE_MIN..=AGE_MAX).contains(&age) { Ok(age) } else { Err(expected()) }
 }
 
 /// Exit codes: 0 done, 1 failed, 5 something would change. clap itself ends with 2 on wrong usage.
@@ -186,14 +203,15 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
-    let Apply { source, server, consent, records_bytes, replicas } = args;
+    let Apply { source, server, consent, records_bytes, decisions_bytes, decisions_age, replicas } = args;
     let plan = source.plan()?;
     let url = server.url(&source.dir)?;
     // Before anything is written: with no server to tell, nothing should change.
     let admin = connect(&url, &source.dir, BusUser::Admin).await?;
     let provisioner = connect(&url, &source.dir, BusUser::Provisioner).await?;
     let replicas = replicas.map(usize::from);
-    let settings = StoreSettings { records_bytes, replicas, ..StoreSettings::default() };
+    let settings =
+        StoreSettings { records_bytes, decisions_bytes, decisions_age, replicas, ..StoreSettings::default() };
 
     let store = preview(&provisioner, &plan, &settings).await?;
     let changes = Changes::of_keys(&plan, &source.dir)?.with_store(store).with_connections(&admin).await;

@@ -8,7 +8,7 @@ use super::{
     Stores,
     basis::Basis,
     connect::connect,
-    health::{Connections, LanePart, Name, NodeHealth, Numbers, Policy, Scorer},
+    health::{Connections, Decisions, LanePart, Name, NodeHealth, Numbers, Policy, Scorer},
     load_model,
 };
 use crate::{
@@ -19,11 +19,11 @@ use crate::{
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
-        self, Bus, DeadlineWorker, Deliberations, FreezeBucket, Inbound, JetStreamLane, LearnedBucket, Link,
-        Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StatusSource, StreamUsage, UsageSums,
-        WebhookDispatcher,
+        self, Bus, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound, JetStreamLane,
+        LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StatusSource,
+        StreamUsage, UsageSums, WebhookDispatcher,
     },
-    policy::{BundleSource, Rollout},
+    policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
     skew::Skew,
     state::RedisSettings,
@@ -63,6 +63,8 @@ pub(super) struct Node {
 pub(super) struct Found {
     pub(super) cpu: Arc<Cpu>,
     pub(super) rollout: Arc<Rollout>,
+    /// What is to be kept of what the policy decides.
+    pub(super) decisions: Option<WrittenEvents>,
     /// What is followed besides the bus.
     pub(super) bundles: Option<Arc<dyn BundleSource>>,
     /// With how often it is called for one event.
@@ -174,7 +176,7 @@ impl Node {
         found: Found,
         health: Arc<NodeHealth>,
     ) -> anyhow::Result<Option<Self>> {
-        let Found { cpu, rollout, bundles, webhook, redis } = found;
+        let Found { cpu, rollout, decisions, bundles, webhook, redis } = found;
         let Basis { config, metrics, shutdown, background, supervisor, clock, .. } = &basis;
         // Before it is connected: loading takes a moment, and readiness waits for it.
         let model = load_model(&config.impact, metrics).await?;
@@ -191,6 +193,13 @@ impl Node {
             basis.keep("policy", move || {
                 let (rollout, source) = (Arc::clone(&followed), Arc::clone(&source));
                 async move { rollout.follow(&*source).await }
+            });
+        }
+        if let Some(events) = decisions {
+            let kept = Arc::new((DecisionStream::new(client.clone()), events));
+            basis.keep("decisions", move || {
+                let kept = Arc::clone(&kept);
+                async move { kept.0.keep(&kept.1).await }
             });
         }
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
@@ -247,6 +256,9 @@ impl Node {
         health.add("records", records);
         health.add("freezes", Arc::clone(&shared.freezes) as Arc<dyn Part>);
         health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
+        if let Some(log) = rollout.gate().log() {
+            health.add("decisions", Arc::new(Decisions(Arc::clone(log))));
+        }
         let Shared { skew, directory, freezes, thresholds, stores, .. } = shared;
         let Outgoing { outbox, lane, senders, .. } = outgoing;
         let node = Self {

@@ -39,6 +39,7 @@ impl Checked {
     fn read_here(config: &NodeConfig) -> anyhow::Result<Self> {
         let policy = load_policy(&config.policy)?;
         let bundles = bundles(&config.policy)?;
+        config.policy.log.check().context("policy.log.file")?;
         nats::check(&config.nats)?;
         let redis = config.redis.as_ref().map(redis_settings).transpose()?;
         if let Some(redis) = &redis {

@@ -26,7 +26,7 @@ mod status;
 
 use history::History;
 use parts::DIRECTORY_UNREAD;
-pub(super) use parts::{Connections, LanePart, Name, Policy, Scorer};
+pub(super) use parts::{Connections, Decisions, LanePart, Name, Policy, Scorer};
 
 /// A node to which no message of its own has come back for so long should be restarted.
 const SILENT_FOR_GOOD: Duration = Duration::from_secs(30);
@@ -88,6 +88,7 @@ fn parts() -> Board {
         ("freezes", down("what is frozen is not known: not connected yet")),
         ("store", down("not opened yet")),
         ("policy", down("not in force yet")),
+        ("decisions", None),
         ("model", down("not loaded yet")),
         ("deliberations", down("not connected yet")),
         ("streams", None),

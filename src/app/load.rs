@@ -11,8 +11,8 @@ use crate::{
     cpu::Cpu,
     impact::{self, Meter, semantic},
     policy::{
-        self, Absent, BundleFile, BundleSource, Folder, Gate, OffRuntime, Origin, PolicyEngine, RegoEngine,
-        Rollout, Verifier, WebBundles,
+        self, Absent, BundleFile, BundleSource, DecisionLog, Folder, Gate, OffRuntime, Origin, PolicyEngine,
+        RegoEngine, Rollout, Verifier, WebBundles, decision_log::WrittenEvents,
     },
     secret_file,
     telemetry::Metrics,
@@ -59,20 +59,29 @@ pub(super) fn bundles(policy: &config::Policy) -> anyhow::Result<Option<Arc<dyn 
     Ok(Some(Arc::new(web)))
 }
 
-/// What the policy is asked by, and what changes it while the node runs.
+/// What the policy is asked by, and what changes it while the node runs; and what it decided, where that is logged.
 pub(super) fn rollout(
     basis: &Basis,
     origin: Origin,
     engine: Option<RegoEngine>,
     cpu: &Arc<Cpu>,
-) -> Arc<Rollout> {
-    let Basis { metrics, clock, .. } = basis;
+) -> anyhow::Result<(Arc<Rollout>, Option<WrittenEvents>)> {
+    let Basis { config, metrics, clock, .. } = basis;
+    let meter = || Arc::clone(metrics) as Arc<dyn policy::Meter>;
     let engine: Arc<dyn PolicyEngine> = match engine {
         Some(engine) => Arc::new(OffRuntime::new(engine, Arc::clone(cpu))),
         None => Arc::new(Absent::default()),
     };
-    let gate = Gate::new(engine).metered(Arc::clone(metrics) as Arc<dyn policy::Meter>);
-    Arc::new(Rollout::new(Arc::new(gate), Arc::clone(cpu), origin, *clock))
+    let mut gate = Gate::new(engine).metered(meter());
+    let mut events = None;
+    let settings = &config.policy.log;
+    if settings.is_on() {
+        let (log, written) =
+            DecisionLog::start(settings, &config.node.name, meter(), *clock).context("policy.log")?;
+        gate = gate.logged(Arc::new(log));
+        events = Some(written);
+    }
+    Ok((Arc::new(Rollout::new(Arc::new(gate), Arc::clone(cpu), origin, *clock)), events))
 }
 
 /// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.

@@ -35,7 +35,7 @@ pub async fn reach(config: &NodeConfig, checked: Checked) -> Vec<Tried> {
     match nats(config).await {
         Ok(client) => {
             let told = format!("connected, server {}", client.server_info().version);
-            tried.extend([("nats", Ok(told)), ("jetstream", streams(&client, &stop).await)]);
+            tried.extend([("nats", Ok(told)), ("jetstream", streams(config, &client, &stop).await)]);
         }
         Err(error) => tried.push(("nats", Err(error))),
     }
@@ -65,12 +65,15 @@ async fn nats(config: &NodeConfig) -> anyhow::Result<Client> {
 }
 
 /// The streams of the bus and of each tenant that is published.
-async fn streams(client: &Client, stop: &Shutdown) -> anyhow::Result<String> {
+async fn streams(config: &NodeConfig, client: &Client, stop: &Shutdown) -> anyhow::Result<String> {
     let directory = Directory::watch(client, stop.token().clone(), stop.tracker());
     let read = tokio::time::timeout(DIRECTORY_WAIT, directory.ready()).await;
     read.context("no tenants are published; is the bus provisioned (`agentbus tenants apply`)?")?;
     let tenants = directory.tenants();
     let mut expected = vec![names::RECORDS_STREAM.to_owned()];
+    if config.policy.log.is_on() {
+        expected.push(names::DECISIONS_STREAM.to_owned());
+    }
     for tenant in tenants.keys() {
         expected.extend([
             names::inbound_stream(tenant),

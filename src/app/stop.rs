@@ -39,10 +39,17 @@ impl Node {
             let all = self.model.pools.iter().map(|pool| pool.close(TELL_LIMIT));
             futures_util::future::join_all(all).await.into_iter().all(|ended| ended)
         };
-        let (model_ended, cpu_ended, recorded, (), counted) = tokio::join!(
+        let logged = async {
+            match self.rollout.gate().log() {
+                Some(log) => log.flush(TELL_LIMIT).await,
+                None => true,
+            }
+        };
+        let (model_ended, cpu_ended, recorded, logged, (), counted) = tokio::join!(
             model_ends,
             self.cpu.close(TELL_LIMIT),
             self.outbox.flush(TELL_LIMIT),
+            logged,
             self.senders.flush_all((self.basis.clock)(), TELL_LIMIT),
             self.usage.flush(TELL_LIMIT),
         );
@@ -57,6 +64,9 @@ impl Node {
         }
         if !recorded {
             tracing::warn!("some records are not confirmed");
+        }
+        if !logged {
+            tracing::warn!("some decisions are missing from the log");
         }
     }
 }

@@ -126,6 +126,7 @@ impl NodeConfig {
         if let Some(redis) = &self.redis {
             redis.check()?;
         }
+        within("policy.log.share", self.policy.log.share, 0.0, 1.0, |share| share.to_string())?;
         if let Some(bundle) = self.policy.bundle.as_ref().filter(|bundle| bundle.is_url()) {
             check_url("policy.bundle.from", &bundle.from)?;
         }

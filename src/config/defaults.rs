@@ -6,7 +6,7 @@ use super::{
     ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats,
     Node, NodeConfig, Policy, PollClock, Registry,
 };
-use crate::{impact, skew};
+use crate::{impact, policy::decision_log, skew};
 
 impl Default for NodeConfig {
     fn default() -> Self {
@@ -86,7 +86,7 @@ impl Default for Limits {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { dir: None, shipped: true, bundle: None }
+        Self { dir: None, shipped: true, bundle: None, log: decision_log::Settings::default() }
     }
 }
 

@@ -43,6 +43,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("policy.bundle.key_file", "PEM of who must have signed them; of HS256 the secret"),
     ("policy.bundle.algorithm", "RS256, ES256 or HS256"),
     ("policy.bundle.scope", "What the signature must be for, if it is to be for something"),
+    ("policy.log.share", "Of the messages, whose decisions go to stream DECISIONS; 0 to 1"),
+    ("policy.log.content", "true: with their content and metadata"),
+    ("policy.log.file", "Where they are written besides, as lines of JSON"),
     ("cpu.threads", "For your own rules and for large bodies; one tenant has all but one"),
     ("cpu.queue", "Pieces of such work that wait at one time, of one tenant up to half"),
     ("registry.ttl", "A registration without a heartbeat lives so long"),
@@ -215,7 +218,10 @@ mod tests {
 
     use super::*;
     use crate::config::{ConstitutionEntry, Nats, Policy, PolicyBundle, Redis, Webhook, tests::load};
-    use crate::{impact, policy::bundle::Algorithm};
+    use crate::{
+        impact,
+        policy::{bundle::Algorithm, decision_log},
+    };
 
     /// Every key set. Literals without `..`, so that a new optional key cannot be forgotten here.
     fn full() -> NodeConfig {
@@ -250,6 +256,7 @@ mod tests {
                     algorithm: Algorithm::ES256,
                     scope: Some("write".to_owned()),
                 }),
+                log: decision_log::Settings { share: 0.5, content: true, file: Some("decisions".into()) },
             },
             impact: impact::Settings {
                 model_dir: Some("model".into()),

@@ -32,7 +32,8 @@ impl Attempt<'_> {
                 }
                 Judging::NeedsPolicy(asks) => {
                     self.findings.asked(asks.seen(), Arc::clone(self.policy.revision()));
-                    let answers = lookup::ask(&lanes.gate, &self.policy, &asks).await;
+                    let by = (&*self.policy, &*self.findings.decision_id);
+                    let answers = lookup::ask(&lanes.gate, by, &asks).await;
                     let next = asks.answered(answers)?;
                     self.measured.passed(Stage::Policy);
                     next

@@ -53,7 +53,7 @@ pub async fn find(
 /// Asks the policy about each recipient, up to the first that it gives no clear answer about.
 pub(super) async fn ask(
     gate: &Gate,
-    policy: &InForce,
+    (policy, decision_id): (&InForce, &str),
     asks: &Addressed<'_>,
 ) -> Vec<Result<Permit, Rejection>> {
     let recipients = asks.recipients();
@@ -66,7 +66,9 @@ pub(super) async fn ask(
             tokio::task::yield_now().await;
         }
         let questions: Vec<_> = together.iter().map(|recipient| asks.question(recipient)).collect();
-        answers.extend(join_all(questions.iter().map(|question| gate.decide_by(policy, question))).await);
+        answers.extend(
+            join_all(questions.iter().map(|question| gate.decide_by(policy, question, decision_id))).await,
+        );
         if answers.iter().any(|answer| matches!(answer, Err(why) if why.reason != Reason::PolicyDenied)) {
             break;
         }

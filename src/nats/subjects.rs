@@ -124,6 +124,16 @@ pub(crate) fn all_dead(tenant: &TenantId) -> String {
 /// Stands in a subject where no id could be read; no id contains it.
 pub(crate) const UNREADABLE: &str = "~";
 
+/// A logged decision about a message of theirs.
+pub(crate) fn decision(tenant: &TenantId, sender: &AgentId, decision_id: &str) -> String {
+    format!("decision.{tenant}.{sender}.{decision_id}")
+}
+
+/// What those of one tenant begin with.
+pub(crate) fn decisions_of(tenant: &TenantId) -> String {
+    format!("decision.{tenant}.")
+}
+
 /// Whose delivery this is.
 pub(crate) fn delivered_to(subject: &str) -> Option<AgentId> {
     subject.split('.').nth(3)?.parse().ok()
@@ -216,6 +226,9 @@ mod tests {
             deliberation_event(&key.tenant, &id, &Event::Escalated { at: Timestamp(1) }),
         ];
         crate::golden::same("subjects.txt", lines.join("\n").as_bytes());
+        let decision = decision(&key.tenant, &key.sender, "kwgBtD6dd5f4LfCUqfSfEk");
+        assert!(decision.starts_with(&decisions_of(&key.tenant)));
+        crate::golden::same("subjects-decision.txt", decision.as_bytes());
     }
 
     #[test]

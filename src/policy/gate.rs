@@ -1,13 +1,14 @@
 //! By which policy is a message judged? One revision is in force, another can take its place between two messages,
 //! and only here is a permit made.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 
 use super::{
-    Decision, Permit, PolicyEngine, PolicyError, Question,
+    Decision, DecisionLog, Event, Meter, Permit, PolicyEngine, PolicyError, Question,
     cache::{self, DecisionCache},
+    decision_log::Told,
     recent::Recent,
 };
 use crate::{domain::Reason, rejection::Rejection, trouble::Trouble};
@@ -19,6 +20,8 @@ pub struct Gate {
     cache: DecisionCache,
     pub(super) recent: Recent,
     pub(super) meter: Arc<dyn Meter>,
+    /// Where decisions are told, if they are.
+    log: Option<Arc<DecisionLog>>,
     trouble: Trouble,
 }
 
@@ -32,39 +35,6 @@ impl InForce {
     }
 }
 
-/// What a gate sees, one for each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// An answer that was remembered.
-    Hit,
-    /// The policy is asked, and its answer will be remembered.
-    Miss,
-    /// The policy is asked, and its answer is never remembered: about an approval or a large content, and all answers of
-    /// some policies.
-    Uncached,
-    Denied,
-    /// It could not be asked, or came to nothing since the processor was busy.
-    Unavailable,
-    /// A rule failed on the question.
-    Failed,
-    /// Another policy was put in force.
-    Loaded,
-    /// What was read is in force already.
-    Unchanged,
-    /// What was read is not put in force.
-    Refused,
-}
-
-/// Whoever counts that. Never waits.
-pub trait Meter: Send + Sync {
-    fn see(&self, event: Event);
-}
-
-/// Nobody.
-impl Meter for () {
-    fn see(&self, _: Event) {}
-}
-
 impl Gate {
     pub fn new(engine: Arc<dyn PolicyEngine>) -> Self {
         Self {
@@ -72,6 +42,7 @@ impl Gate {
             cache: DecisionCache::default(),
             recent: Recent::default(),
             meter: Arc::new(()),
+            log: None,
             trouble: Trouble::default(),
         }
     }
@@ -79,6 +50,15 @@ impl Gate {
     /// Tells what it sees.
     pub fn metered(self, meter: Arc<dyn Meter>) -> Self {
         Self { meter, ..self }
+    }
+
+    /// Tells what it decides.
+    pub fn logged(self, log: Arc<DecisionLog>) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
+    pub fn log(&self) -> Option<&Arc<DecisionLog>> {
+        self.log.as_ref()
     }
 
     /// What messages are judged by that begin now.
@@ -107,15 +87,29 @@ impl Gate {
         self.cache.len()
     }
 
-    /// The one question of a message that has no more.
+    /// The one question of a message that has no more, and no decision id either.
     pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
-        self.decide_by(&self.in_force(), question).await
+        self.decide_by(&self.in_force(), question, "").await
     }
 
-    /// A question of a message that is judged by this policy.
-    pub async fn decide_by(&self, policy: &InForce, question: &Question<'_>) -> Result<Permit, Rejection> {
+    /// A question of a message that is judged by this policy, under this decision id.
+    pub async fn decide_by(
+        &self,
+        policy: &InForce,
+        question: &Question<'_>,
+        id: &str,
+    ) -> Result<Permit, Rejection> {
         let engine = &*policy.0;
-        let decision = match self.answer(engine, question).await {
+        let answer = match self.log.as_ref().filter(|log| log.takes(id)) {
+            None => self.answer(engine, question).await.0,
+            Some(log) => {
+                let asked = Instant::now();
+                let (answer, cached) = self.answer(engine, question).await;
+                log.tell(&Told { id, question, engine, answer: &answer, took: asked.elapsed(), cached });
+                answer
+            }
+        };
+        let decision = match answer {
             Ok(decision) => {
                 self.trouble.is_over();
                 decision
@@ -147,29 +141,32 @@ impl Gate {
         }
     }
 
+    /// And whether it was remembered.
     async fn answer(
         &self,
         engine: &dyn PolicyEngine,
         question: &Question<'_>,
-    ) -> Result<Arc<Decision>, PolicyError> {
+    ) -> (Result<Arc<Decision>, PolicyError>, bool) {
         // An approval is of one message, so an answer about it serves no other and takes no other's place.
         let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
         let cacheable = cacheable.filter(|fields| cache::is_small(question, *fields));
         let Some(fields) = cacheable else {
             self.meter.see(Event::Uncached);
             self.recent.see(question);
-            return engine.evaluate(question).await.map(Arc::new);
+            return (engine.evaluate(question).await.map(Arc::new), false);
         };
         let key = cache::key(question, engine.revision(), fields);
         if let Some(decision) = self.cache.get(&key) {
             self.meter.see(Event::Hit);
-            return Ok(decision);
+            return (Ok(decision), true);
         }
         self.meter.see(Event::Miss);
         self.recent.see(question);
-        let decision = Arc::new(engine.evaluate(question).await?);
-        self.cache.insert(key, Arc::clone(&decision));
-        Ok(decision)
+        let answer = engine.evaluate(question).await.map(Arc::new);
+        if let Ok(decision) = &answer {
+            self.cache.insert(key, Arc::clone(decision));
+        }
+        (answer, false)
     }
 }
 

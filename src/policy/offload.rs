@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Decision, PolicyEngine, PolicyError, Question, RegoEngine, owned::Owned, reads::Reads};
+use super::{
+    Decision, PolicyEngine, PolicyError, Question, RegoEngine, owned::Owned, reads::Reads, rego::LogPolicy,
+};
 use crate::cpu::{Cpu, CpuError, Work};
 
 /// The policy of a node.
@@ -38,6 +40,10 @@ impl PolicyEngine for OffRuntime {
 
     fn reads(&self) -> Reads {
         self.engine.reads()
+    }
+
+    fn log_policy(&self) -> Option<Arc<LogPolicy>> {
+        self.engine.log_policy()
     }
 }
 

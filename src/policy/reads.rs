@@ -63,8 +63,13 @@ impl Fields {
         Fields(self.0 | other.0)
     }
 
+    /// Whether some leaf is in both.
+    pub fn overlaps(self, other: Fields) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Every leaf at, below or above `path`; none when `input` has nothing there, ever.
-    fn under(path: &str) -> Fields {
+    pub(super) fn under(path: &str) -> Fields {
         let mut found = Fields::NONE;
         for (bit, leaf) in LEAVES.iter().enumerate() {
             if path.is_empty() || begins(leaf, path) || begins(path, leaf) {

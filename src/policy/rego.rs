@@ -32,10 +32,15 @@ use super::{
 mod answer;
 mod input;
 mod load;
+mod log_policy;
 mod own_tests;
+mod recorded;
 
+pub(super) use input::as_json;
 pub(super) use load::package;
+pub use log_policy::LogPolicy;
 use own_tests::test;
+pub use recorded::RecordedInput;
 
 /// Questions about the sample message, each bounded by [`RegoEngine::TIME_MAX`].
 const SAMPLES_MAX: usize = 20;
@@ -47,6 +52,7 @@ pub struct RegoEngine {
     /// Evaluators at rest; a shared one slows down under contention.
     idle: Mutex<Vec<Evaluator>>,
     reads: Reads,
+    log_policy: Option<Arc<LogPolicy>>,
     revision: Arc<str>,
 }
 
@@ -106,9 +112,9 @@ impl RegoEngine {
 
     /// Parses, compiles and tries the policy on a sample message.
     pub fn load(sources: &PolicySources) -> Result<Self, LoadError> {
-        let (rules, prototype, reads) = load::load(sources)?;
-        let engine =
-            Self { rules, prototype, idle: Mutex::new(Vec::new()), reads, revision: sources.revision() };
+        let load::Loaded { rules, prototype, reads, log_policy } = load::load(sources)?;
+        let (idle, revision) = (Mutex::new(Vec::new()), sources.revision());
+        let engine = Self { rules, prototype, idle, reads, log_policy, revision };
         let sample = input::sample();
         let decided = with_patience(|| engine.run(&sample));
         decided.map_err(|cause| LoadError::Sample { cause: cause.to_string() })?;
@@ -225,6 +231,10 @@ impl PolicyEngine for RegoEngine {
 
     fn reads(&self) -> Reads {
         self.reads
+    }
+
+    fn log_policy(&self) -> Option<Arc<LogPolicy>> {
+        self.log_policy.clone()
     }
 }
 

@@ -21,13 +21,14 @@ pub(super) struct PolicyMetrics {
     denied: Counter,
     unavailable: Counter,
     failed: Counter,
-    loads: Family<LoadLabel, Counter>,
+    loads: Family<OutcomeLabel, Counter>,
+    log: Family<OutcomeLabel, Counter>,
     /// 1 while what was read last is not in force.
     pub(super) refused: Gauge<i64, AtomicI64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LoadLabel {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
@@ -37,12 +38,19 @@ impl Default for PolicyMetrics {
         let from = |source| decisions.get_or_create(&SourceLabel { source }).clone();
         let (cached, evaluated) = (from("cache"), from("rego"));
         let (denied, unavailable, failed) = (Counter::default(), Counter::default(), Counter::default());
-        let (loads, refused) = (Family::<LoadLabel, Counter>::default(), Gauge::default());
-        for outcome in ["loaded", "unchanged", "refused"] {
-            drop(loads.get_or_create(&LoadLabel { outcome }));
-        }
-        Self { decisions, cached, evaluated, denied, unavailable, failed, loads, refused }
+        let loads = outcomes(&["loaded", "unchanged", "refused"]);
+        let (log, refused) = (outcomes(&["kept", "lost", "lost_by_file"]), Gauge::default());
+        Self { decisions, cached, evaluated, denied, unavailable, failed, loads, log, refused }
     }
+}
+
+/// Each is there from the start, with 0.
+fn outcomes(all: &[&'static str]) -> Family<OutcomeLabel, Counter> {
+    let family = Family::default();
+    for outcome in all {
+        drop(family.get_or_create(&OutcomeLabel { outcome }));
+    }
+    family
 }
 
 impl PolicyMetrics {
@@ -56,6 +64,11 @@ impl PolicyMetrics {
             "policy_loads",
             "Policies that were read while the node ran, by what became of them",
             self.loads.clone(),
+        );
+        registry.register(
+            "policy_log",
+            "Decisions that were to be logged, by what became of them",
+            self.log.clone(),
         );
         registry.register(
             "policy_refused",
@@ -82,7 +95,8 @@ impl PolicyMetrics {
 
 impl Meter for Metrics {
     fn see(&self, event: Event) {
-        let load = |outcome| self.policy.loads.get_or_create(&LoadLabel { outcome }).inc();
+        let load = |outcome| self.policy.loads.get_or_create(&OutcomeLabel { outcome }).inc();
+        let log = |outcome| self.policy.log.get_or_create(&OutcomeLabel { outcome }).inc();
         match event {
             Event::Hit => self.policy.cached.inc(),
             Event::Miss | Event::Uncached => self.policy.evaluated.inc(),
@@ -92,6 +106,9 @@ impl Meter for Metrics {
             Event::Loaded => load("loaded"),
             Event::Unchanged => load("unchanged"),
             Event::Refused => load("refused"),
+            Event::Logged => log("kept"),
+            Event::LogLost => log("lost"),
+            Event::LogFileLost => log("lost_by_file"),
         };
     }
 }

@@ -16,6 +16,11 @@ pub const RECORDS_SUBJECTS: &str = "record.>";
 /// What operators did with dead letters: the one kind of record that is not a node's.
 pub const DEAD_LETTER_RECORDS: &str = "record.*.*.*.dead_letter";
 
+/// Logged decisions of the policy, for whoever asks later what another one would have said:
+/// `decision.<tenant>.<sender>.<decision id>`.
+pub const DECISIONS_STREAM: &str = "DECISIONS";
+pub const DECISIONS_SUBJECTS: &str = "decision.*.*.*";
+
 /// The key-value bucket with one entry per tenant.
 pub const TENANTS_BUCKET: &str = "agentbus_tenants";
 /// The stream below [`TENANTS_BUCKET`].

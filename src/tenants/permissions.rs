@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS,
-    FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN,
-    NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_REQUESTS, POLICY_STREAM, RECORDS_STREAM,
-    RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
-    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to,
-    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
-    requests_of_all_tenants, unheard_questions,
+    BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM,
+    DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES,
+    HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE,
+    POLICY_REQUESTS, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
+    TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS,
+    User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream, inbound_stream,
+    inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -66,6 +66,7 @@ fn node(inbox: String) -> Permissions {
         // Replies to an operator's `$SRV` requests.
         "_INBOX.operator.>",
         RECORDS_SUBJECTS,
+        DECISIONS_SUBJECTS,
         HEARTBEATS,
         HEALTH_NOTICES,
         USAGE_SUBJECTS,
@@ -126,6 +127,7 @@ fn provisioner<'a>(
         }
     };
     stream(RECORDS_STREAM, &[]);
+    stream(DECISIONS_STREAM, &[]);
     stream(TENANTS_STREAM, &[]);
     stream(THRESHOLDS_STREAM, &[]);
     stream(POLICY_STREAM, &[]);

@@ -12,12 +12,12 @@ use serde_json::Value;
 use crate::domain::{Tenant, TenantId};
 
 use super::{
-    names::{RECORDS_STREAM, TENANTS_STREAM},
+    names::{DECISIONS_STREAM, RECORDS_STREAM, TENANTS_STREAM},
     plan::Plan,
     provision::{ProvisionError, consumer_names, present, stream_names},
     published,
     purge::tenant_of,
-    streams::{self, Settled, StoreSettings, Wanted},
+    streams::{self, Present, Settled, StoreSettings, Wanted},
 };
 
 /// Differences of one tenant that are told one by one.
@@ -66,12 +66,13 @@ pub async fn preview(
         true => published::read(&context, None).await?.map(|read| read.entries).unwrap_or_default(),
         false => BTreeMap::new(),
     };
-    let records = match names.contains(RECORDS_STREAM) {
-        true => present(&context, RECORDS_STREAM, "the stream of records").await?,
-        false => None,
+    let found = async |name: &str| match names.contains(name) {
+        true => present(&context, name, &format!("stream {name}")).await,
+        false => Ok(None),
     };
+    let there = Present { records: found(RECORDS_STREAM).await?, decisions: found(DECISIONS_STREAM).await? };
     let look = Look { context: &context, names, replicas: settings.replicas, found: StoreChanges::default() };
-    look.all(plan, &settings.over(records.as_ref()), published).await
+    look.all(plan, &settings.over(&there), published).await
 }
 
 struct Look<'a> {

@@ -18,10 +18,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use crate::domain::TenantId;
 
 use super::{
-    names::{RECORDS_STREAM, TENANTS_BUCKET},
+    names::{DECISIONS_STREAM, RECORDS_STREAM, TENANTS_BUCKET},
     plan::{AGENTS_MAX, Plan, TENANTS_MAX},
     published::{self, ReadError},
-    streams::{self, Settled, StoreSettings, Wanted},
+    streams::{self, Present, Settled, StoreSettings, Wanted},
 };
 
 /// For one answer of JetStream.
@@ -86,8 +86,9 @@ pub async fn provision(
 ) -> Result<Provisioned, ProvisionError> {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(STREAM_TIMEOUT);
-    let records = present(&context, RECORDS_STREAM, &format!("stream {RECORDS_STREAM}")).await?;
-    let settled = settings.over(records.as_ref());
+    let found = async |name: &str| present(&context, name, &format!("stream {name}")).await;
+    let there = Present { records: found(RECORDS_STREAM).await?, decisions: found(DECISIONS_STREAM).await? };
+    let settled = settings.over(&there);
     let reserved = settled.reserved_bytes(plan);
     let replicas = settings.replicas;
     let run = Run { context: &context, reserved, replicas, done: Provisioned::default() };

@@ -1,6 +1,6 @@
 //! How are the bus's streams and consumers set up? Their configurations, as plain data.
 //!
-//! All of them refuse what is new when they are full, but for the records: the oldest durable
+//! All of them refuse what is new when they are full, but for records and logged decisions: the oldest durable
 //! message is owed to somebody, a new one can still be refused to its face. None of them answers
 //! to `DIRECT.GET` (see `published.rs`) or obeys a roll-up header, with which a node could empty it.
 
@@ -15,11 +15,11 @@ use crate::domain::{AgentId, TenantId};
 
 use super::{
     names::{
-        DEADLINES_CONSUMER, FREEZE_BUCKET, FREEZE_STREAM, FREEZES, FREEZES_CHANGED, NODES_CONSUMER,
-        POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
-        TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM,
-        USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream, deliberations_stream, inbound_stream,
-        inbox_subjects, outbound_stream,
+        DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS, FREEZE_BUCKET, FREEZE_STREAM, FREEZES,
+        FREEZES_CHANGED, NODES_CONSUMER, POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM,
+        RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+        THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream,
+        deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -68,6 +68,11 @@ const DELIVER_WITHOUT_END: i64 = -1;
 /// The stream of records, if nobody says otherwise.
 const RECORDS_BYTES: i64 = 1 << 30;
 const RECORDS_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The stream of logged decisions, if nobody says otherwise: little, since none are logged unless that is wanted.
+const DECISIONS_BYTES: i64 = 64 << 20;
+const DECISIONS_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// One that is sent again within it is kept once.
+const DECISION_AGAIN: Duration = Duration::from_secs(20);
 
 /// What is to change about the streams that all tenants share. What is not said stays as it is, and is the
 /// default for what is new. What a tenant's own may hold is in its [`TenantStore`].
@@ -77,6 +82,10 @@ pub struct StoreSettings {
     pub records_bytes: Option<u64>,
     /// 24 hours.
     pub records_age: Option<Duration>,
+    /// 64 MiB. Less than there is discards the oldest.
+    pub decisions_bytes: Option<u64>,
+    /// 7 days.
+    pub decisions_age: Option<Duration>,
     /// Copies of each stream: 1, and 3 in a cluster.
     pub replicas: Option<usize>,
 }
@@ -84,22 +93,33 @@ pub struct StoreSettings {
 impl StoreSettings {
     /// Bytes that all streams of the plan reserve on disk, each copy, on a server that has none of them yet.
     pub fn reserved_bytes(&self, plan: &Plan) -> u64 {
-        self.over(None).reserved_bytes(plan)
+        self.over(&Present::default()).reserved_bytes(plan)
     }
 
-    /// With what is not said taken from the stream of records as it is.
-    pub(super) fn over(&self, records: Option<&stream::Config>) -> Settled {
-        let present = |value: fn(&stream::Config) -> i64| records.map(value);
+    /// With what is not said taken from the streams as they are.
+    pub(super) fn over(&self, present: &Present) -> Settled {
+        let Present { records, decisions } = present;
+        let size = |said: Option<u64>, present: &Option<stream::Config>, usual: i64| {
+            said.map(bytes).or(present.as_ref().map(|c| c.max_bytes)).unwrap_or(usual)
+        };
+        let age = |said: Option<Duration>, present: &Option<stream::Config>, usual: Duration| {
+            said.or(present.as_ref().map(|c| c.max_age)).unwrap_or(usual)
+        };
         Settled {
-            records_bytes: self
-                .records_bytes
-                .map(bytes)
-                .or(present(|c| c.max_bytes))
-                .unwrap_or(RECORDS_BYTES),
-            records_age: self.records_age.or(records.map(|c| c.max_age)).unwrap_or(RECORDS_AGE),
-            replicas: self.replicas.or(records.map(|c| c.num_replicas)).unwrap_or(1),
+            records_bytes: size(self.records_bytes, records, RECORDS_BYTES),
+            records_age: age(self.records_age, records, RECORDS_AGE),
+            decisions_bytes: size(self.decisions_bytes, decisions, DECISIONS_BYTES),
+            decisions_age: age(self.decisions_age, decisions, DECISIONS_AGE),
+            replicas: self.replicas.or(records.as_ref().map(|c| c.num_replicas)).unwrap_or(1),
         }
     }
+}
+
+/// Streams as they are, of those whose size and age can be said.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    pub(super) records: Option<stream::Config>,
+    pub(super) decisions: Option<stream::Config>,
 }
 
 /// Settings without gaps.
@@ -107,6 +127,8 @@ impl StoreSettings {
 pub(super) struct Settled {
     records_bytes: i64,
     records_age: Duration,
+    decisions_bytes: i64,
+    decisions_age: Duration,
     /// Of new streams; of those that are there too if it was said.
     pub(super) replicas: usize,
 }
@@ -136,6 +158,15 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         discard: DiscardPolicy::Old,
         // Records leave by age and size only; nobody takes out a single one.
         ..kept(RECORDS_STREAM, replicas)
+    };
+    let decisions = stream::Config {
+        description: Some("Decisions of the policy, in OPA's format, where nodes log them.".to_owned()),
+        subjects: vec![DECISIONS_SUBJECTS.to_owned()],
+        max_age: settings.decisions_age,
+        max_bytes: settings.decisions_bytes,
+        discard: DiscardPolicy::Old,
+        duplicate_window: DECISION_AGAIN,
+        ..kept(DECISIONS_STREAM, replicas)
     };
     let tenants = stream::Config {
         description: Some("Tenants as `agentbus tenants apply` published them; nodes watch this.".to_owned()),
@@ -193,7 +224,7 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         discard: DiscardPolicy::Old,
         ..kept(USAGE_STREAM, replicas)
     };
-    vec![records, tenants, thresholds, policies, freezes, usage]
+    vec![records, decisions, tenants, thresholds, policies, freezes, usage]
 }
 
 /// The streams of one tenant: whatever it fills, it fills for itself alone.

@@ -8,6 +8,7 @@ mod attacks;
 mod changes;
 mod cli;
 mod cluster;
+mod decisions;
 mod directory;
 pub mod forgery;
 mod inbox;

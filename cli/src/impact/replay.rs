@@ -16,7 +16,9 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{input, judge::JudgeArgs, limits::LimitsArgs, output::say, printable, progress::with_bar};
+use crate::{
+    input, judge::JudgeArgs, limits::LimitsArgs, output::say, printable, progress::with_bar, share::share,
+};
 
 /// Errors that are told one by one.
 const ERRORS_MAX: usize = 5;
@@ -40,27 +42,22 @@ pub(super) struct ReplayArgs {
     #[command(flatten)]
     limits: LimitsArgs,
     /// From which score on a message would be parked [default: the tenant's, or 0.8]
-    #[arg(long, value_name = "SCORE", value_parser = score)]
+    #[arg(long, value_name = "SCORE", value_parser = share)]
     threshold: Option<f64>,
     /// From which score on a message counts as parked before where the line does not say
-    #[arg(long, value_name = "SCORE", default_value_t = 0.8, value_parser = score)]
+    #[arg(long, value_name = "SCORE", default_value_t = 0.8, value_parser = share)]
     threshold_before: f64,
     /// Examples of each change
     #[arg(long, value_name = "N", default_value_t = 5)]
     examples: usize,
     /// Fail where the fate of more than this share of the messages would be another, 0 to 1
-    #[arg(long, value_name = "SHARE", value_parser = score)]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     fail_above: Option<f64>,
     /// Print all figures as one object of JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     judge: JudgeArgs,
-}
-
-fn score(text: &str) -> Result<f64, String> {
-    let score: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if (0.0..=1.0).contains(&score) { Ok(score) } else { Err("expected 0 to 1".to_owned()) }
 }
 
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {

@@ -31,7 +31,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_enum)]
     part: Option<PartArg>,
     /// From which score on a text counts as found [default: 0.5, or the tenant's]
-    #[arg(long, value_name = "SCORE", value_parser = share)]
+    #[arg(long, value_name = "SCORE", value_parser = crate::share::share)]
     threshold: Option<f64>,
     #[command(flatten)]
     limits: LimitsArgs,
@@ -60,11 +60,6 @@ impl PartArg {
             PartArg::Test => Part::Test,
         }
     }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("expected 0 to 1".to_owned()) }
 }
 
 pub(super) fn run(args: &EvaluateArgs) -> anyhow::Result<ExitCode> {

@@ -9,7 +9,9 @@ use std::{
 
 use agentbus::{
     phrase::counted,
-    policy::{Bundle, Label, PolicySources, RegoEngine, build_bundle, bundle::PACKED_BYTES_MAX},
+    policy::{
+        Bundle, Label, PolicyEngine as _, PolicySources, RegoEngine, build_bundle, bundle::PACKED_BYTES_MAX,
+    },
     skew::wall_clock,
 };
 use anyhow::{Context as _, bail};
@@ -51,8 +53,7 @@ pub(super) struct BuildArgs {
 pub(super) struct Tested {
     pub(super) label: Label,
     pub(super) packed: Bytes,
-    digest: String,
-    modules: usize,
+    pub(super) engine: RegoEngine,
     tests: usize,
 }
 
@@ -74,15 +75,15 @@ impl Source {
         let Bundle { label, sources } =
             Bundle::open(&packed, !no_shipped, None).with_context(|| path.display().to_string())?;
         let (engine, tests) = RegoEngine::tested(&sources)?;
-        let (digest, modules) = (sources.revision().to_string(), engine.modules().count());
-        Ok(Tested { label, packed: packed.into(), digest, modules, tests })
+        Ok(Tested { label, packed: packed.into(), engine, tests })
     }
 }
 
 impl Tested {
     fn shown(&self) -> String {
-        let (modules, tests) = (counted(self.modules, "module"), counted(self.tests, "test"));
-        format!("policy_revision {}: {modules}, {tests} passed\n", self.digest)
+        let modules = counted(self.engine.modules().count(), "module");
+        let (revision, tests) = (self.engine.revision(), counted(self.tests, "test"));
+        format!("policy_revision {revision}: {modules}, {tests} passed\n")
     }
 }
 

@@ -239,7 +239,7 @@ type Stream = (String, u64, u64);
 
 async fn streams(operator: &async_nats::Client) -> anyhow::Result<Vec<Stream>> {
     let mut found = Vec::new();
-    let mut names = vec!["RECORDS".to_owned(), "KV_agentbus_tenants".to_owned()];
+    let mut names = vec!["RECORDS".to_owned(), "DECISIONS".to_owned(), "KV_agentbus_tenants".to_owned()];
     for tenant in ["acme", "globex"] {
         names.extend(["OUT", "IN", "DELIBERATIONS"].map(|kind| format!("{kind}_{tenant}")));
     }

@@ -14,7 +14,7 @@ use crate::{
         WebhookDispatcher,
     },
     phrase::counted,
-    policy::{Refused, Rollout, Standing},
+    policy::{DecisionLog, Refused, Rollout, Standing},
     review::Thresholds,
     skew::Skew,
     supervisor::Supervisor,
@@ -184,6 +184,16 @@ impl Part for Policy {
             Some(why) => Health::degraded(format!("{named} is in force; {why}")),
             None => Health::up(named),
         })
+    }
+}
+
+/// The log of what the policy decides; named only while it is not whole.
+pub(in crate::app) struct Decisions(pub Arc<DecisionLog>);
+
+impl Part for Decisions {
+    fn health(&self) -> Option<Health> {
+        let why = self.0.trouble()?;
+        Some(Health::degraded(format!("the decision log is not whole: {why}")))
     }
 }
 

@@ -86,6 +86,12 @@ pub(super) fn of(question: &Question<'_>, fields: Fields) -> Value {
     input.object.into_value()
 }
 
+/// The same as JSON.
+pub(in crate::policy) fn as_json(question: &Question<'_>, fields: Fields) -> serde_json::Value {
+    // Cannot fail: there is nothing in it that JSON has not.
+    serde_json::to_value(of(question, fields)).unwrap_or_default()
+}
+
 fn approval(given: &Approval) -> Value {
     let keys = &*KEYS;
     let approvals = given.approvals.iter().map(|approver| {

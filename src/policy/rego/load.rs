@@ -10,12 +10,22 @@ const MODULES: &str = "data.agentbus.modules.";
 /// Files by package, `data.` in front.
 type Packages<'a> = BTreeMap<String, Vec<(&'a str, &'a str)>>;
 
-pub(super) fn load(sources: &PolicySources) -> Result<(Vec<ModuleRules>, Prototype, Reads), LoadError> {
+pub(super) struct Loaded {
+    pub(super) rules: Vec<ModuleRules>,
+    pub(super) prototype: Prototype,
+    pub(super) reads: Reads,
+    pub(super) log_policy: Option<Arc<LogPolicy>>,
+}
+
+pub(super) fn load(sources: &PolicySources) -> Result<Loaded, LoadError> {
     let shipped = if sources.shipped { SHIPPED } else { &[] };
     let shipped_packages = packages(shipped.iter().copied())?;
     let own: Vec<&Module> = sources.modules.iter().filter(|module| !is_aggregation(module)).collect();
-    let own_packages = packages(own.iter().map(|module| (module.file.as_str(), module.text.as_str())))?;
+    let mut own_packages = packages(own.iter().map(|module| (module.file.as_str(), module.text.as_str())))?;
     refuse_reserved(&own_packages, &shipped_packages)?;
+    let log_policy = log_policy(&shipped_packages, &own_packages, sources.data.as_deref())?;
+    // It decides nothing, so that decisions are no dearer for it.
+    own_packages.remove(LogPolicy::PACKAGE);
 
     let compiled = Compiled::new(&shipped_packages)?;
     let interpreted = interpreter(&shipped_packages, &own_packages, sources.data.as_deref())?;
@@ -33,7 +43,26 @@ pub(super) fn load(sources: &PolicySources) -> Result<(Vec<ModuleRules>, Prototy
     }
     let texts = shipped_packages.values().chain(own_packages.values()).flatten();
     let reads = texts.map(|(_, text)| reads::scan(text)).fold(Reads::NOTHING, Reads::and);
-    Ok((rules, Prototype { compiled: compiled.program, interpreted }, reads))
+    Ok(Loaded { rules, prototype: Prototype { compiled: compiled.program, interpreted }, reads, log_policy })
+}
+
+fn log_policy(
+    shipped: &Packages<'_>,
+    own: &Packages<'_>,
+    data: Option<&str>,
+) -> Result<Option<Arc<LogPolicy>>, LoadError> {
+    let Some(files) = own.get(LogPolicy::PACKAGE) else { return Ok(None) };
+    let Some(engine) = interpreter(shipped, own, data)? else { return Ok(None) };
+    let defines = |rule: &str| -> Result<bool, LoadError> {
+        for (file, _) in files {
+            if engine.has_declared_rule_rooted_at(file, rule).map_err(compile_error)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let (masks, drops) = (defines(LogPolicy::MASK)?, defines(LogPolicy::DROP)?);
+    Ok(Some(Arc::new(LogPolicy::new(engine, masks, drops))))
 }
 
 /// A copy of the shipped folder brings along how OPA joins modules. Unchanged it says what is done

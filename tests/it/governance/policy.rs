@@ -12,6 +12,7 @@ mod cases;
 mod faults;
 mod gate;
 mod library;
+mod log;
 mod offload;
 mod opa;
 mod parity;

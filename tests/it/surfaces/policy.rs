@@ -19,6 +19,8 @@ use tokio::process::Command;
 
 use crate::support::bus::{self, Bus};
 
+mod log;
+
 const ALLOWS: &str = "package agentbus.modules.own\n\nallow := true\n";
 const DENIES: &str = "package agentbus.modules.own\n\nallow := false\n";
 const BROKEN: &str = "package agentbus.modules.own\n\nallow if {\n";

@@ -45,13 +45,23 @@ pub(super) struct Opa {
 impl Opa {
     /// With the shipped policies and whatever is in `extra`.
     pub(super) async fn start(program: &Path, extra: Option<&Path>) -> Self {
+        Self::start_with(program, extra, &[], Stdio::inherit).await
+    }
+
+    /// The same with more words, and a place for its log.
+    pub(super) async fn start_with(
+        program: &Path,
+        extra: Option<&Path>,
+        words: &[&str],
+        log: impl Fn() -> Stdio,
+    ) -> Self {
         // A port can be taken between probing and binding, so try a few.
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let mut command = Command::new(program);
             command.args(["run", "--server", "--log-level=error", "--disable-telemetry", "--addr"]);
-            command.arg(address.to_string()).arg(policies()).args(extra);
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+            command.arg(address.to_string()).args(words).arg(policies()).args(extra);
+            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn().unwrap();
             let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
             let mut opa = Self { child, address, client };
             if opa.healthy().await {

@@ -28,6 +28,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("impact/pool.rs", 1, "catches the panics of the model"),
     ("impact/readers.rs", 1, "catches the panics of what it reads"),
     ("lanes/claim.rs", 1, "what follows one answer"),
+    ("policy/decision_log.rs", 1, "the thread that writes the log; what is lost without it is counted"),
     ("policy/rollout.rs", 1, "one policy is read and tried, which waits for it"),
     ("policy/rollout/follow.rs", 1, "one bundle is opened, which waits for it"),
     ("shutdown.rs", 1, "waits for one signal"),

@@ -1,0 +1,40 @@
+//! What is counted of the policy, and by whom?
+
+/// What is seen, one for each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An answer that was remembered.
+    Hit,
+    /// The policy is asked, and its answer will be remembered.
+    Miss,
+    /// The policy is asked, and its answer is never remembered: about an approval or a large content, and all answers of
+    /// some policies.
+    Uncached,
+    Denied,
+    /// It could not be asked, or came to nothing since the processor was busy.
+    Unavailable,
+    /// A rule failed on the question.
+    Failed,
+    /// Another policy was put in force.
+    Loaded,
+    /// What was read is in force already.
+    Unchanged,
+    /// What was read is not put in force.
+    Refused,
+    /// A decision is kept in the decision log.
+    Logged,
+    /// One is missing there, though it was to be logged.
+    LogLost,
+    /// One is missing in the file beside it.
+    LogFileLost,
+}
+
+/// Whoever counts that. Never waits.
+pub trait Meter: Send + Sync {
+    fn see(&self, event: Event);
+}
+
+/// Nobody.
+impl Meter for () {
+    fn see(&self, _: Event) {}
+}

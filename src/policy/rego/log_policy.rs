@@ -1,0 +1,48 @@
+//! What of a decision may be logged? The package `system.log` of the operator's, with the rules that OPA knows.
+
+use parking_lot::Mutex;
+use regorus::{Engine, Value};
+use serde_json::Value as Json;
+
+use super::{failed, load::told};
+use crate::policy::PolicyError;
+
+/// Asked by the thread that writes the log alone, so nobody waits for the lock.
+pub struct LogPolicy {
+    engine: Mutex<Engine>,
+    masks: bool,
+    drops: bool,
+}
+
+impl LogPolicy {
+    pub(super) const PACKAGE: &str = "data.system.log";
+    /// Says what is taken out of an event.
+    pub(super) const MASK: &str = "mask";
+    /// `true`: an event is not logged at all.
+    pub(super) const DROP: &str = "drop";
+
+    /// With which of the rules it defines.
+    pub(super) fn new(engine: Engine, masks: bool, drops: bool) -> Self {
+        Self { engine: Mutex::new(engine), masks, drops }
+    }
+
+    /// What is to be masked of it: a list.
+    pub fn masks(&self, event: &Json) -> Result<Json, PolicyError> {
+        let masks = if self.masks { self.eval(Self::MASK, event)? } else { Value::Undefined };
+        match masks {
+            Value::Undefined => Ok(Json::Array(Vec::new())),
+            masks => serde_json::to_value(masks).map_err(|cause| failed(Self::MASK, cause)),
+        }
+    }
+
+    pub fn drops(&self, event: &Json) -> Result<bool, PolicyError> {
+        Ok(self.drops && self.eval(Self::DROP, event)? == Value::Bool(true))
+    }
+
+    fn eval(&self, rule: &str, event: &Json) -> Result<Value, PolicyError> {
+        let mut engine = self.engine.lock();
+        engine.set_input(Value::from(event.clone()));
+        let path = format!("{}.{rule}", Self::PACKAGE);
+        engine.eval_rule(path.clone()).map_err(|cause| failed(&path, told(cause)))
+    }
+}
