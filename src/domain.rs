@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod constitution;
 pub mod deliberation;
+pub mod freeze;
 pub mod id;
 pub mod impact;
 pub mod message;
@@ -24,6 +25,7 @@ pub use constitution::{Constitution, ConstitutionHash};
 pub use deliberation::{
     Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
 };
+pub use freeze::{Freeze, Scope};
 pub use id::{AgentId, CapabilityId, DeliberationId, IdError, MessageId, TenantId};
 pub use impact::{Impact, LEVELS, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient};

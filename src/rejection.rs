@@ -28,10 +28,10 @@ impl Rejection {
         Self { retry_after: Some(retry_after), ..self }
     }
 
-    /// `shed` when the bus had no room for the message, `rejected` when it judged it.
+    /// `shed` when the bus had no room for the message or an operator has stopped it, `rejected` when it judged it.
     pub fn status(&self) -> Status {
         match self.reason {
-            Reason::RateLimited | Reason::Overloaded => Status::Shed,
+            Reason::RateLimited | Reason::Overloaded | Reason::Frozen => Status::Shed,
             _ => Status::Rejected,
         }
     }

@@ -53,6 +53,7 @@ use model::ModelMetrics;
 pub use nats::NatsMetrics;
 use policy::PolicyMetrics;
 pub use polls::Polls;
+pub use process::resident_bytes;
 use webhook::WebhookMetrics;
 
 /// The stages of a message's way, in order.

@@ -20,12 +20,9 @@ use serde_json::{Value, json};
 
 use super::{
     context::{Paint, Tone, safe, say},
-    operator::Operator,
+    operator::{Operator, login},
     printable::{self, Page},
 };
-
-/// Of a login that is recorded.
-const LOGIN_CHARS_MAX: usize = 64;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -138,13 +135,6 @@ async fn letters_of(operator: &Operator) -> anyhow::Result<DeadLetters> {
     let who = review::Operator { user: BusUser::Operator.as_str(), login: login() };
     Ok(DeadLetters::new(store, who, wall_clock))
 }
-
-/// What this machine calls who types.
-fn login() -> Option<String> {
-    let named = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    named.filter(|login| !login.is_empty()).map(|login| login.chars().take(LOGIN_CHARS_MAX).collect())
-}
-
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let letters = letters_of(&args.operator).await?;
     let tenants = letters.tenants(args.tenant.as_ref()).await?;

@@ -18,6 +18,7 @@ mod deliberations;
 mod demo;
 mod doctor;
 mod durable;
+mod freeze;
 mod health;
 #[cfg(feature = "model")]
 mod impact;
@@ -39,8 +40,10 @@ mod progress;
 mod score;
 mod send;
 mod server;
+mod status;
 pub mod tenants;
 pub mod up;
+mod usage;
 mod verdict;
 
 /// A governed message bus for AI agents on NATS.
@@ -81,6 +84,16 @@ enum Command {
     Tenants(tenants::TenantsArgs),
     /// See what could not be governed, and try it again or give it up
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// See how all nodes of the bus are, on one screen
+    Status(status::StatusArgs),
+    /// See what tenants and agents have used, by hours, and what it costs
+    Usage(usage::UsageArgs),
+    /// Stop a tenant, an agent, a conversation or everything, on all nodes at once
+    Freeze(freeze::FreezeArgs),
+    /// Let go on what was stopped
+    Thaw(freeze::ThawArgs),
+    /// See what is stopped, on each node, and by whom
+    Freezes(freeze::ListArgs),
     /// See which policy the nodes have in force, and have another take its place
     Policy(policy::PolicyArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
@@ -120,6 +133,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Health(args) => health::run(args).await,
         Command::Tenants(args) => tenants::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Usage(args) => usage::run(args).await,
+        Command::Freeze(args) => freeze::freeze(args).await,
+        Command::Thaw(args) => freeze::thaw(args).await,
+        Command::Freezes(args) => freeze::list(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]

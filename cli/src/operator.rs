@@ -7,6 +7,9 @@ use clap::Args;
 
 use super::server::ServerArgs;
 
+/// Of a login that is recorded.
+const LOGIN_CHARS_MAX: usize = 64;
+
 #[derive(Debug, Args)]
 pub(super) struct Operator {
     /// Data folder of `agentbus up`, or of `agentbus tenants`; holds keys/bus/operator.nk
@@ -22,4 +25,10 @@ impl Operator {
         let url = self.server.url(&self.dir)?;
         Ok(connect(&url, &self.dir, BusUser::Operator).await?)
     }
+}
+
+/// What this machine calls the person who types, for the records.
+pub(super) fn login() -> Option<String> {
+    let named = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    named.filter(|login| !login.is_empty()).map(|login| login.chars().take(LOGIN_CHARS_MAX).collect())
 }

@@ -133,6 +133,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::IdempotencyUnavailable
         | Reason::DeliveryFailed
         | Reason::AuditUnavailable
+        | Reason::Frozen
         | Reason::RateLimited
         | Reason::Overloaded
         | Reason::TimedOut => false,

@@ -14,12 +14,14 @@ use super::{
 use crate::{
     config::PolicyBundle,
     cpu::Cpu,
+    freezes::Freezes,
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
-        self, Bus, DeadlineWorker, Deliberations, Inbound, JetStreamLane, LearnedBucket, Link, Outbox, Peers,
-        PolicyBucket, RecordsProbe, RoundTrips, StreamUsage, WebhookDispatcher,
+        self, Bus, DeadlineWorker, Deliberations, FreezeBucket, Inbound, JetStreamLane, LearnedBucket, Link,
+        Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StatusSource, StreamUsage, UsageSums,
+        WebhookDispatcher,
     },
     policy::{BundleSource, Rollout},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -40,6 +42,7 @@ pub(super) struct Node {
     pub(super) model: semantic::Prepared,
     pub(super) skew: Skew,
     pub(super) directory: Arc<Directory>,
+    pub(super) freezes: Arc<Freezes>,
     pub(super) thresholds: Arc<Thresholds>,
     pub(super) rollout: Arc<Rollout>,
     pub(super) stores: Stores,
@@ -53,6 +56,7 @@ pub(super) struct Node {
     pub(super) inbound: Arc<Inbound>,
     pub(super) stream_usage: Arc<StreamUsage>,
     pub(super) webhooks: Option<Arc<WebhookDispatcher>>,
+    pub(super) usage: Arc<UsageSums>,
 }
 
 /// What is there before anything is connected.
@@ -71,6 +75,7 @@ struct Shared {
     client: Client,
     skew: Skew,
     directory: Arc<Directory>,
+    freezes: Arc<Freezes>,
     thresholds: Arc<Thresholds>,
     stores: Stores,
 }
@@ -91,6 +96,12 @@ impl Shared {
             let (directory, client) = (Arc::clone(&followed), reader.clone());
             async move { directory.follow(&client).await }
         });
+        let freezes = Arc::new(Freezes::default());
+        let (frozen, bucket) = (Arc::clone(&freezes), Arc::new(FreezeBucket::new(client.clone())));
+        basis.keep("freezes", move || {
+            let (freezes, bucket) = (Arc::clone(&frozen), Arc::clone(&bucket));
+            async move { bucket.follow(&freezes).await }
+        });
         let thresholds = Thresholds::new(
             LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
             Arc::clone(&directory) as Arc<dyn AllTenants>,
@@ -102,7 +113,7 @@ impl Shared {
         let learned = Arc::clone(&thresholds);
         basis.keep("thresholds", move || Arc::clone(&learned).follow());
         let stores = Stores::open(basis, redis, &skew)?;
-        Ok(Self { client, skew, directory, thresholds, stores })
+        Ok(Self { client, skew, directory, freezes, thresholds, stores })
     }
 }
 
@@ -190,7 +201,14 @@ impl Node {
         let registrations = Arc::new(registrations);
         let (kept, stop) = (Arc::clone(&registrations), background.token().clone());
         basis.keep("registrations", move || Arc::clone(&kept).keep(stop.clone()));
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout));
+        let usage = UsageSums::new(client.clone(), Arc::clone(&lanes.usage), &config.node.name, *clock);
+        let usage = Arc::new(usage);
+        let told = Arc::clone(&usage);
+        basis.keep("usage", move || Arc::clone(&told).keep());
+        let status = Arc::clone(&health) as Arc<dyn StatusSource>;
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), status);
+        let (watched, notices) = (Arc::clone(&health), client.clone());
+        basis.keep("health", move || Arc::clone(&watched).watch(notices.clone()));
         let deadlines = Deadlines {
             log: Arc::clone(&outgoing.deliberations) as _,
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -227,8 +245,9 @@ impl Node {
         });
         scorer.asked_by(&lanes);
         health.add("records", records);
+        health.add("freezes", Arc::clone(&shared.freezes) as Arc<dyn Part>);
         health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
-        let Shared { skew, directory, thresholds, stores, .. } = shared;
+        let Shared { skew, directory, freezes, thresholds, stores, .. } = shared;
         let Outgoing { outbox, lane, senders, .. } = outgoing;
         let node = Self {
             health,
@@ -236,6 +255,7 @@ impl Node {
             model,
             skew,
             directory,
+            freezes,
             thresholds,
             rollout,
             stores,
@@ -249,6 +269,7 @@ impl Node {
             inbound,
             stream_usage,
             webhooks,
+            usage,
             basis,
         };
         node.tell_of(lanes);

@@ -20,8 +20,11 @@ use crate::{
     tenants::Directory,
 };
 
+mod history;
 mod parts;
+mod status;
 
+use history::History;
 use parts::DIRECTORY_UNREAD;
 pub(super) use parts::{Connections, LanePart, Name, Policy, Scorer};
 
@@ -37,6 +40,7 @@ pub(super) struct NodeHealth {
     pub started: Instant,
     connections: OnceLock<Arc<Connections>>,
     numbers: OnceLock<Numbers>,
+    history: History,
 }
 
 /// What numbers are read off when somebody asks for them.
@@ -81,6 +85,7 @@ fn parts() -> Board {
         ("records", down("not connected yet")),
         ("lane", Some(Health::degraded("the connection for the durable lane is not there"))),
         ("tenants", down(DIRECTORY_UNREAD)),
+        ("freezes", down("what is frozen is not known: not connected yet")),
         ("store", down("not opened yet")),
         ("policy", down("not in force yet")),
         ("model", down("not loaded yet")),
@@ -104,6 +109,7 @@ impl NodeHealth {
             started: Instant::now(),
             connections: OnceLock::new(),
             numbers: OnceLock::new(),
+            history: History::default(),
         }
     }
 
@@ -205,6 +211,7 @@ mod tests {
             "records down: not connected yet",
             "lane degraded: the connection for the durable lane is not there",
             "tenants down: the directory is not read yet; is the bus provisioned (`agentbus tenants apply`)?",
+            "freezes down: what is frozen is not known: not connected yet",
             "store down: not opened yet",
             "policy down: not in force yet",
             "model down: not loaded yet",

@@ -32,10 +32,14 @@ impl Node {
     /// For what a node cannot do without as long as it takes, and for the rest a moment.
     async fn wait(&self) {
         let (shutdown, stopping) = (&self.basis.shutdown, || self.basis.shutdown.is_requested());
-        // A node that knows no tenants, has no policy, or cannot deliver, takes no requests: others of the queue group
-        // answer them.
+        // A node that knows no tenants or not what is frozen, has no policy, or cannot deliver, takes no requests:
+        // others of the queue group answer them.
+        let there = async {
+            let (tenants, frozen) = (self.directory.ready(), self.freezes.ready());
+            tokio::join!(tenants, frozen, self.outbox.ready(), self.rollout.ready());
+        };
         tokio::select! {
-            () = async { tokio::join!(self.directory.ready(), self.outbox.ready(), self.rollout.ready()); } => {}
+            () = there => {}
             () = shutdown.requested() => {}
         }
         // Not for ever: without Redis a node starts all the same, and says that it is degraded.

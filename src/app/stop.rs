@@ -39,17 +39,21 @@ impl Node {
             let all = self.model.pools.iter().map(|pool| pool.close(TELL_LIMIT));
             futures_util::future::join_all(all).await.into_iter().all(|ended| ended)
         };
-        let (model_ended, cpu_ended, recorded, ()) = tokio::join!(
+        let (model_ended, cpu_ended, recorded, (), counted) = tokio::join!(
             model_ends,
             self.cpu.close(TELL_LIMIT),
             self.outbox.flush(TELL_LIMIT),
             self.senders.flush_all((self.basis.clock)(), TELL_LIMIT),
+            self.usage.flush(TELL_LIMIT),
         );
         if !model_ended {
             tracing::warn!("the model's threads did not end in time");
         }
         if !cpu_ended {
             tracing::warn!("the threads for computing did not end in time");
+        }
+        if !counted {
+            tracing::warn!("some of what agents have used is not kept");
         }
         if !recorded {
             tracing::warn!("some records are not confirmed");

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::{
     attempt::Attempt,
     findings::Outcome,
-    measured::Measured,
+    measured::{self, Arrival, Measured},
     parts::Lanes,
     questions::{Expected, Given, Open},
     request::{Answer, Request},
@@ -63,6 +63,8 @@ impl Lanes {
             Err(rejection) => (Err(rejection), None),
         };
         let delivered = attempt.conclude(governed);
+        let used = measured::used(request.payload.len(), &delivered, Arrival::Now);
+        self.usage.count(&request.tenant, &request.sender, attempt.now(), used);
         let Attempt { mut measured, .. } = attempt;
         match question {
             Some((open, until)) => {

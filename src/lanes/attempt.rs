@@ -17,7 +17,7 @@ use super::{
     claim::{Claimed, is_lasting},
     findings::{Findings, Outcome},
     journal::Journal,
-    measured::{Measured, Moment},
+    measured::{self, Arrival, Measured, Moment},
     parts::Lanes,
     request::{Answer, Request},
 };
@@ -203,8 +203,15 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn observed(mut self, verb: Verb, answer: Answer) -> Answer {
-        self.measured.observe(&self.lanes.metrics, verb, &answer);
+        self.counted(verb, &answer, Arrival::Now);
         answer
+    }
+
+    /// The numbers, of the node and of what the sender has used.
+    pub(super) fn counted(&mut self, verb: Verb, answer: &Answer, arrival: Arrival) {
+        self.measured.observe(&self.lanes.metrics, verb, answer);
+        let Request { tenant, sender, payload, .. } = self.request;
+        self.lanes.usage.count(tenant, sender, self.at.now, measured::used(payload.len(), answer, arrival));
     }
 
     /// The answer. It is recorded, unless that was done ahead; it counts for the sender, and the claim is

@@ -13,11 +13,12 @@ use super::{
     attempt::Attempt,
     durable::{DeadLetter, LaneError, OutcomePolicy, OutcomeStage},
     findings::Outcome,
+    measured::Arrival,
     parts::Lanes,
     request::Request,
     retry::{
-        ATTEMPT_WITHIN, ATTEMPTS_MAX, FaultOwner, after_giving_up, backoff, fault_owner, never_queued,
-        overdue, pause,
+        ATTEMPT_WITHIN, ATTEMPTS_MAX, FaultOwner, after_giving_up, backoff, fault_owner, frozen,
+        never_queued, overdue, pause,
     },
 };
 use crate::{
@@ -134,7 +135,7 @@ impl Attempt<'_> {
             }
             self.count();
         }
-        self.measured.observe(&self.lanes.metrics, Verb::Submit, &answer);
+        self.counted(Verb::Submit, &answer, Arrival::Before);
         Settled::Done { given_up }
     }
 
@@ -152,6 +153,7 @@ impl Attempt<'_> {
         let after = match fault {
             FaultOwner::Message => pause(queued.attempt, self.lanes.limits.give_up_after),
             FaultOwner::Bus => backoff(queued.attempt),
+            FaultOwner::Operator => frozen(),
         };
         Some(Settled::Again { after: after.max(rejection.retry_after.unwrap_or_default()), fault })
     }

@@ -23,7 +23,9 @@ impl Attempt<'_> {
         loop {
             judging = match judging {
                 Judging::NeedsRegistry(asks) => {
-                    let view = lookup::find(&*lanes.registry, &lanes.rotation, &asks).await?;
+                    let mut view = lookup::find(&*lanes.registry, &lanes.rotation, &asks).await?;
+                    let tenant = &decoded.key().tenant;
+                    view.recipients = lanes.freezes.reachable(tenant, view.recipients)?;
                     let next = asks.found(view)?;
                     self.measured.passed(Stage::Recipient);
                     next
@@ -44,6 +46,8 @@ impl Attempt<'_> {
                     permitted.scored(impact)?
                 }
                 Judging::Routed(routed) => {
+                    // Judging takes a while, and an operator may have stopped it meanwhile.
+                    lanes.freezes.check(decoded.message())?;
                     let plan = routed.plan();
                     self.sender.semantic = plan.remember;
                     return Ok(plan);
@@ -52,8 +56,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether its constitution is in force, and its times and size make sense.
+    /// Whether nobody has stopped it, its constitution is in force, and its times and size make sense.
     pub(super) fn check<'b>(&mut self, decoded: &'b Decoded) -> Result<Checked<'b>, Rejection> {
+        self.lanes.freezes.check(decoded.message())?;
         let rules = self.lanes.rules(self.now());
         let in_force = decoded.in_force(&rules)?;
         self.measured.passed(Stage::Constitution);

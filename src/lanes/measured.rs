@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::request::Answer;
 use crate::{
-    domain::{Reason, Timestamp, Verb},
+    domain::{Reach, Reason, Status, Timestamp, Verb, impact::NOT_NEEDED},
     telemetry::{Metrics, Stage},
+    usage::Used,
 };
 
 /// The instants of an attempt.
@@ -14,6 +15,46 @@ pub(super) struct Moment {
     pub received: Instant,
     /// One instant for the whole way, so that its stages agree on what is expired.
     pub now: Timestamp,
+}
+
+/// Whether the message was counted before, when it was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    Now,
+    Before,
+}
+
+/// What the sender has used by a message of so many bytes.
+pub(super) fn used(bytes: usize, answer: &Answer, arrival: Arrival) -> Used {
+    let verdict = &answer.verdict;
+    let mut used = match (&verdict.reach, answer.repeat) {
+        (Some(reach), false) => delivered(bytes, reach),
+        _ => Used::default(),
+    };
+    if arrival == Arrival::Now {
+        (used.messages, used.bytes) = (1, number(bytes));
+    }
+    used.refused = u64::from(matches!(verdict.status, Status::Rejected | Status::Shed));
+    if !answer.repeat {
+        let judged = matches!(verdict.status, Status::Delivered | Status::Deliberating | Status::Rejected);
+        used.decisions = u64::from(judged);
+        used.deliberations = u64::from(verdict.status == Status::Deliberating);
+        let scored =
+            verdict.impact.as_ref().is_some_and(|it| it.unscored.is_none() && it.model != NOT_NEEDED);
+        used.scored = u64::from(scored);
+    }
+    used
+}
+
+/// The same of what has reached somebody.
+pub(super) fn delivered(bytes: usize, reach: &Reach) -> Used {
+    let deliveries = u64::from(reach.delivered);
+    let stored_bytes = if reach.durable { deliveries.saturating_mul(number(bytes)) } else { 0 };
+    Used { deliveries, stored_bytes, ..Used::default() }
+}
+
+fn number(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// A stopwatch for the stages.

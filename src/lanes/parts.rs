@@ -17,12 +17,14 @@ use crate::{
     cpu::Cpu,
     deliberation::DeliberationLog,
     domain::{AgentId, Constitution, Encoding, TenantId, Timestamp},
+    freezes::Freezes,
     governance::{self, Rules},
     impact::Assessor,
     policy::Gate,
     skew::Skew,
     state::{Idempotency, Registry},
     telemetry::Metrics,
+    usage::Usage,
 };
 
 /// Made once, by `app`.
@@ -32,6 +34,7 @@ pub struct Lanes {
     pub admission: Arc<Admission>,
     pub constitutions: Vec<Constitution>,
     pub tenants: Arc<dyn Tenants>,
+    pub freezes: Arc<Freezes>,
     pub registry: Arc<dyn Registry>,
     pub idempotency: Arc<dyn Idempotency>,
     pub gate: Arc<Gate>,
@@ -49,6 +52,7 @@ pub struct Lanes {
     /// Whether that clock can be gone by.
     pub skew: Skew,
     pub metrics: Arc<Metrics>,
+    pub usage: Arc<Usage>,
     /// For what goes on after an answer.
     pub tasks: TaskTracker,
 }

@@ -9,6 +9,7 @@ use super::{
     earlier::{from_evidence, same_content},
     errors::of_lane,
     findings::Outcome,
+    measured,
     notify::NOTIFIED_WITHIN,
     parts::Lanes,
     request::Request,
@@ -66,6 +67,8 @@ impl Lanes {
         attempt.announce(case, &verdict).await?;
         if let Some(reach) = &verdict.reach {
             self.metrics.delivered(reach.delivered, reach.missed_total);
+            let used = measured::delivered(request.payload.len(), reach);
+            self.usage.count(&parked.tenant, &parked.sender, attempt.now(), used);
         }
         Ok(Event::Concluded {
             at: attempt.now(),

@@ -30,10 +30,15 @@ pub enum FaultOwner {
     Message,
     /// The bus's own: any message would fail.
     Bus,
+    /// An operator's, who has stopped it: it waits until it is thawed.
+    Operator,
 }
 
 /// Whether nothing but time stands between the message and a verdict.
 pub(super) fn fault_owner(reason: Reason) -> FaultOwner {
+    if reason == Reason::Frozen {
+        return FaultOwner::Operator;
+    }
     let own = matches!(
         reason,
         Reason::RecipientUnknown
@@ -98,6 +103,11 @@ pub(super) fn pause(attempt: u64, give_up_after: Duration) -> Duration {
     wait.mul_f64(rand::rng().random_range(0.9..1.1))
 }
 
+/// While an operator has stopped it: often enough that it goes on soon when it is thawed.
+pub(super) fn frozen() -> Duration {
+    jittered(Duration::from_secs(4))
+}
+
 /// While the bus is in trouble: 0.5 s doubling to 20 s, and up to half as long again.
 pub(super) fn backoff(attempt: u64) -> Duration {
     jittered(doubling(Duration::from_millis(500), BACKOFF_MAX.mul_f64(2.0 / 3.0), attempt))
@@ -118,10 +128,10 @@ impl Default for RetryGrace {
 }
 
 impl RetryGrace {
-    /// Whether this is the bus's own trouble, or that was a short while ago. A release has time enough: what
+    /// Whether this is not the message's own trouble, or that was a short while ago. A release has time enough: what
     /// it does not suffice for is the bus's.
     pub(super) fn excuses(&self, tenant: &TenantId, reason: Reason) -> bool {
-        if reason == Reason::TimedOut || fault_owner(reason) == FaultOwner::Bus {
+        if reason == Reason::TimedOut || fault_owner(reason) != FaultOwner::Message {
             self.0.insert(tenant.clone(), ());
             return true;
         }

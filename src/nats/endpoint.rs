@@ -13,6 +13,7 @@ use super::{
     intake::{Incoming, Intake, Subscription},
     micro::{self, Micro},
     policy_requests::{PolicyRequest, PolicyRequests},
+    status::StatusSource,
     subjects,
 };
 use crate::{
@@ -40,6 +41,7 @@ pub struct Bus {
     pub(super) reviewers: Arc<Reviewers>,
     pub(super) micro: Micro,
     pub(super) policy: PolicyRequests,
+    pub(super) status: Arc<dyn StatusSource>,
     /// Bounds the requests that are being worked on, so that tasks cannot pile up.
     pub(super) places: Arc<Semaphore>,
     /// Bounds the requests that are being told that there is no room.
@@ -60,6 +62,10 @@ enum Source {
     Micro(micro::Question),
     /// From an operator, about the policy of all nodes.
     Policy(PolicyRequest),
+    /// From an operator, about what all nodes have frozen.
+    Freezes,
+    /// From an operator, about how all nodes are.
+    Status,
 }
 
 impl Bus {
@@ -68,7 +74,7 @@ impl Bus {
         lanes: Arc<Lanes>,
         agents: Agents,
         reviewers: Reviewers,
-        (micro, policy): (Micro, PolicyRequests),
+        (micro, policy, status): (Micro, PolicyRequests, Arc<dyn StatusSource>),
         places: usize,
     ) -> Self {
         Self {
@@ -79,6 +85,7 @@ impl Bus {
             reviewers: Arc::new(reviewers),
             micro,
             policy,
+            status,
             places: Arc::new(Semaphore::new(places)),
             shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
             others: Handle::current(),
@@ -154,6 +161,12 @@ impl Bus {
             queue: None,
             source: Source::Policy(request),
         }));
+        let each = [(names::FREEZE_STATUS, Source::Freezes), (names::NODE_STATUS, Source::Status)];
+        subscriptions.extend(each.map(|(subject, source)| Subscription {
+            subject: subject.to_owned(),
+            queue: None,
+            source,
+        }));
         subscriptions
     }
 
@@ -186,6 +199,11 @@ impl Bus {
         self.intake.get()?.silent_for()
     }
 
+    /// Requests that were answered since the node began, and those of them that were refused.
+    pub fn answered(&self) -> (u64, u64) {
+        self.micro.answered()
+    }
+
     /// What the server calls the intake's connection.
     pub fn link(&self) -> Option<Link> {
         self.intake.get()?.link()
@@ -212,6 +230,8 @@ impl Bus {
             },
             Source::Answers => self.take_answer(&message, shutdown),
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
+            Source::Freezes => self.tell_freezes(&message),
+            Source::Status => self.tell_status(&message),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {
                     let answer = self.micro.answer(question).to_string();

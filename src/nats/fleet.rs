@@ -7,7 +7,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::policy_requests::{NodePolicy, PolicyRequest};
+use super::{
+    freeze_answers::NodeFreezes,
+    policy_requests::{NodePolicy, PolicyRequest},
+    status::NodeStatus,
+};
 use crate::tenants::names;
 
 /// Nodes that are heard.
@@ -18,6 +22,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// For all nodes to say what is in force, and to read a policy, test it and try it.
 const STATUS_WITHIN: Duration = Duration::from_secs(3);
 const RELOAD_WITHIN: Duration = Duration::from_secs(30);
+/// For all nodes to say what they have frozen: who asks waits to hear that it is in force.
+const FREEZES_WITHIN: Duration = Duration::from_secs(1);
 
 /// The nodes of a bus, as its operator sees them.
 pub struct Fleet(Client);
@@ -31,7 +37,30 @@ pub enum FleetError {
 }
 
 /// What each node said, by its name; `None`: it runs and did not answer.
-pub type Answers = BTreeMap<String, Option<NodePolicy>>;
+pub type Answers<T = NodePolicy> = BTreeMap<String, Option<T>>;
+
+/// What a node says of itself.
+trait Answer: serde::de::DeserializeOwned {
+    fn node(&self) -> &str;
+}
+
+impl Answer for NodePolicy {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
+
+impl Answer for NodeFreezes {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
+
+impl Answer for NodeStatus {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
 
 impl Fleet {
     /// `operator` is logged in as the bus's operator.
@@ -41,16 +70,37 @@ impl Fleet {
 
     /// Asks all nodes that run.
     pub async fn ask(&self, request: PolicyRequest) -> Result<Answers, FleetError> {
-        let mut answers: Answers = self.names().await?.into_iter().map(|name| (name, None)).collect();
         let within = match request {
             PolicyRequest::Status => STATUS_WITHIN,
             PolicyRequest::Reload => RELOAD_WITHIN,
         };
+        let subject = names::policy_request(request.as_str());
+        self.ask_each(&self.names().await?, (&subject, Bytes::new()), within).await
+    }
+
+    /// Asks these nodes what they have frozen, and tells them which revision of it is the last.
+    pub async fn freezes(&self, nodes: &[String], last: u64) -> Result<Answers<NodeFreezes>, FleetError> {
+        let last = Bytes::from(last.to_string());
+        self.ask_each(nodes, (names::FREEZE_STATUS, last), FREEZES_WITHIN).await
+    }
+
+    /// Asks all nodes that run how they are.
+    pub async fn status(&self) -> Result<Answers<NodeStatus>, FleetError> {
+        self.ask_each(&self.names().await?, (names::NODE_STATUS, Bytes::new()), STATUS_WITHIN).await
+    }
+
+    async fn ask_each<T: Answer>(
+        &self,
+        nodes: &[String],
+        question: (&str, Bytes),
+        within: Duration,
+    ) -> Result<Answers<T>, FleetError> {
+        let mut answers: Answers<T> = nodes.iter().map(|name| (name.clone(), None)).collect();
         let end = Instant::now() + within;
         let mut waiting = answers.len();
-        self.gather(&names::policy_request(request.as_str()), |payload| {
-            if let Ok(answer) = serde_json::from_slice::<NodePolicy>(payload) {
-                let before = answers.insert(answer.node.clone(), Some(answer));
+        self.gather(question, |payload| {
+            if let Ok(answer) = serde_json::from_slice::<T>(payload) {
+                let before = answers.insert(answer.node().to_owned(), Some(answer));
                 waiting = waiting.saturating_sub(usize::from(matches!(before, Some(None))));
             }
             (waiting > 0).then_some(end)
@@ -60,9 +110,9 @@ impl Fleet {
     }
 
     /// Who answers to a ping, each until nobody has for a moment.
-    async fn names(&self) -> Result<Vec<String>, FleetError> {
+    pub async fn names(&self) -> Result<Vec<String>, FleetError> {
         let mut names = Vec::new();
-        self.gather(names::PING_NODES, |payload| {
+        self.gather((names::PING_NODES, Bytes::new()), |payload| {
             let pong: Option<Pong> = serde_json::from_slice(payload).ok();
             names.extend(pong.map(|pong| pong.metadata.node));
             Some(Instant::now() + QUIET)
@@ -74,13 +124,13 @@ impl Fleet {
     /// Hands on each answer, until the time that was told last, or `None`.
     async fn gather(
         &self,
-        subject: &str,
+        (subject, question): (&str, Bytes),
         mut hear: impl FnMut(&[u8]) -> Option<Instant>,
     ) -> Result<(), FleetError> {
         let failed = |cause: String| FleetError::Unavailable(cause);
         let inbox = self.0.new_inbox();
         let mut heard = self.0.subscribe(inbox.clone()).await.map_err(|error| failed(error.to_string()))?;
-        let asked = self.0.publish_with_reply(subject.to_owned(), inbox, Bytes::new());
+        let asked = self.0.publish_with_reply(subject.to_owned(), inbox, question);
         asked.await.map_err(|error| failed(error.to_string()))?;
         let mut until = Instant::now() + FIRST_ANSWER;
         for _ in 0..NODES_MAX {

@@ -56,6 +56,14 @@ impl Micro {
         }
     }
 
+    /// Of all verbs: answered, and of those errors.
+    pub(super) fn answered(&self) -> (u64, u64) {
+        let of = |number: fn(&Counts) -> &AtomicU64| {
+            self.counts.iter().map(|counts| number(counts).load(Ordering::Relaxed)).sum()
+        };
+        (of(|counts| &counts.requests), of(|counts| &counts.errors))
+    }
+
     /// What operators ask on: all services, those of this name, this node.
     pub(super) fn subjects(&self) -> impl Iterator<Item = (String, Question)> {
         let questions = [("PING", Question::Ping), ("INFO", Question::Info), ("STATS", Question::Stats)];

@@ -29,6 +29,15 @@ impl Process {
     }
 }
 
+/// Memory that it has in RAM, if the system says.
+pub fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    bytes_of(&status, RESIDENT)?.try_into().ok()
+}
+
+/// The line of it in `/proc/self/status`.
+const RESIDENT: &str = "VmRSS:";
+
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let used = clock_gettime(ClockId::ProcessCPUTime);
@@ -39,7 +48,7 @@ impl Collector for Process {
         put(&mut encoder, "process_start_time", "When it began, since 1970", Some(Unit::Seconds), &started)?;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         for (name, line, help) in [
-            ("process_resident_memory", "VmRSS:", "Memory that it has in RAM"),
+            ("process_resident_memory", RESIDENT, "Memory that it has in RAM"),
             ("process_virtual_memory", "VmSize:", "Memory that it has addresses for"),
         ] {
             if let Some(bytes) = bytes_of(&status, line) {

@@ -94,6 +94,43 @@ pub const POLICY_STREAM: &str = "KV_agentbus_policy";
 /// What the server publishes when a policy was pushed: a nudge without content.
 pub const POLICY_PUSHED: &str = "nodes.policy.pushed";
 
+/// The key-value bucket of what is frozen, with its one key.
+pub const FREEZE_BUCKET: &str = "agentbus_freezes";
+pub const FREEZES: &str = "$KV.agentbus_freezes.all";
+/// The stream below [`FREEZE_BUCKET`].
+pub const FREEZE_STREAM: &str = "KV_agentbus_freezes";
+/// What nodes hear about it: [`FREEZE_STATUS`] and [`FREEZES_CHANGED`].
+pub const FREEZE_REQUESTS: &str = "nodes.freeze.*";
+/// Where an operator asks what each node has in force, and says which state is the last.
+pub const FREEZE_STATUS: &str = "nodes.freeze.status";
+/// What the server publishes when something was frozen or thawed: a nudge without content.
+pub const FREEZES_CHANGED: &str = "nodes.freeze.changed";
+
+/// Where an operator asks each node how it is.
+pub const NODE_STATUS: &str = "nodes.status";
+/// Where nodes say that they are better or worse than before.
+pub const HEALTH_NOTICES: &str = "nodes.health.*";
+
+/// One of them. A node's name is one token.
+pub fn health_notice(node: &str) -> String {
+    HEALTH_NOTICES.replace('*', node)
+}
+
+/// What each agent has used, one message for each hour and run of a node: `usage.<tenant>.<agent>.<hour>.<writer>`.
+pub const USAGE_STREAM: &str = "USAGE";
+pub const USAGE_SUBJECTS: &str = "usage.*.*.*.*";
+
+/// Where a node keeps an agent's sum of an hour.
+pub fn usage(tenant: &TenantId, agent: &AgentId, hour: u64, writer: &str) -> String {
+    format!("usage.{tenant}.{agent}.{hour}.{writer}")
+}
+
+/// All sums of a tenant, or of an agent of it.
+pub fn usage_of(tenant: Option<&TenantId>, agent: Option<&AgentId>) -> String {
+    let (tenant, agent) = (tenant.map_or("*", TenantId::as_str), agent.map_or("*", AgentId::as_str));
+    format!("usage.{tenant}.{agent}.*.*")
+}
+
 /// All nodes answer there to say that they run (ADR-32).
 pub const PING_NODES: &str = "$SRV.PING.agentbus";
 

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use super::names::{
     BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DELIBERATIONS_SUBJECTS,
-    HEARTBEATS, INBOX_DOMAIN, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_REQUESTS, POLICY_STREAM,
-    RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
-    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream,
-    deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants,
-    unheard_questions,
+    FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN,
+    NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_REQUESTS, POLICY_STREAM, RECORDS_STREAM,
+    RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
+    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to,
+    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
+    requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -66,6 +67,8 @@ fn node(inbox: String) -> Permissions {
         "_INBOX.operator.>",
         RECORDS_SUBJECTS,
         HEARTBEATS,
+        HEALTH_NOTICES,
+        USAGE_SUBJECTS,
     ]);
     // The durable lane, deliberations, what was learned.
     publish.extend(lines(&[
@@ -97,7 +100,9 @@ fn node(inbox: String) -> Permissions {
     for verb in ["PING", "INFO", "STATS"] {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
-    subscribe.extend([TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS].map(str::to_owned));
+    subscribe.extend(
+        [TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS, FREEZE_REQUESTS, NODE_STATUS].map(str::to_owned),
+    );
     subscribe.push(inbox);
     Permissions { publish, subscribe }
 }
@@ -124,6 +129,8 @@ fn provisioner<'a>(
     stream(TENANTS_STREAM, &[]);
     stream(THRESHOLDS_STREAM, &[]);
     stream(POLICY_STREAM, &[]);
+    stream(FREEZE_STREAM, &[]);
+    stream(USAGE_STREAM, &[]);
     let tenants: Vec<_> = tenants.collect();
     for tenant in &tenants {
         stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
@@ -151,6 +158,9 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
         "nodes.policy.status",
         "nodes.policy.reload",
         POLICY_BUNDLE,
+        FREEZE_STATUS,
+        FREEZES,
+        NODE_STATUS,
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",
         "$JS.API.STREAM.LIST",
@@ -164,7 +174,7 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
     ]);
     publish
         .extend(tenants.map(|tenant| format!("$JS.API.STREAM.MSG.DELETE.{}", dead_letters_stream(tenant))));
-    Permissions { publish, subscribe: vec![inbox] }
+    Permissions { publish, subscribe: vec![inbox, HEALTH_NOTICES.to_owned()] }
 }
 
 fn admin(inbox: String) -> Permissions {

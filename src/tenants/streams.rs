@@ -15,9 +15,10 @@ use crate::domain::{AgentId, TenantId};
 
 use super::{
     names::{
-        DEADLINES_CONSUMER, NODES_CONSUMER, POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM,
-        RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
-        THRESHOLDS_STREAM, WEBHOOKS_CONSUMER, dead_letters_stream, deliberations_stream, inbound_stream,
+        DEADLINES_CONSUMER, FREEZE_BUCKET, FREEZE_STREAM, FREEZES, FREEZES_CHANGED, NODES_CONSUMER,
+        POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
+        TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM,
+        USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream, deliberations_stream, inbound_stream,
         inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
@@ -32,6 +33,12 @@ const THRESHOLD_BYTES_MAX: usize = 16 * 1024;
 const THRESHOLDS_BYTES: i64 = 2 * (TENANTS_MAX * THRESHOLD_BYTES_MAX) as i64;
 /// Policies that can be gone back to, the one in force included.
 const POLICIES_KEPT: i64 = 16;
+/// States of what is frozen that are kept as evidence, and bytes of one: every freeze at its largest.
+const FREEZES_KEPT: i64 = 64;
+const FREEZES_BYTES_MAX: i32 = 64 * 1024;
+/// Sums of usage: some 200 bytes for each agent, hour and run of a node.
+const USAGE_BYTES: i64 = 256 << 20;
+const USAGE_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The evidence of what was decided stays as long as anybody asks about it.
 const DELIBERATIONS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 const DEAD_LETTERS_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -162,7 +169,31 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         }),
         ..bucket(POLICY_STREAM, POLICY_BUCKET, replicas)
     };
-    vec![records, tenants, thresholds, policies]
+    let freezes = stream::Config {
+        description: Some(
+            "What is frozen, as `agentbus freeze` and `thaw` left it; nodes follow the last.".to_owned(),
+        ),
+        max_message_size: FREEZES_BYTES_MAX,
+        max_messages_per_subject: FREEZES_KEPT,
+        max_bytes: 2 * FREEZES_KEPT * i64::from(FREEZES_BYTES_MAX),
+        republish: Some(stream::Republish {
+            source: FREEZES.to_owned(),
+            destination: FREEZES_CHANGED.to_owned(),
+            headers_only: true,
+        }),
+        ..bucket(FREEZE_STREAM, FREEZE_BUCKET, replicas)
+    };
+    let usage = stream::Config {
+        description: Some("What each agent has used, by hours.".to_owned()),
+        subjects: vec![USAGE_SUBJECTS.to_owned()],
+        max_age: USAGE_AGE,
+        max_bytes: USAGE_BYTES,
+        // A later sum of the same hour says all that the one before says.
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::Old,
+        ..kept(USAGE_STREAM, replicas)
+    };
+    vec![records, tenants, thresholds, policies, freezes, usage]
 }
 
 /// The streams of one tenant: whatever it fills, it fills for itself alone.

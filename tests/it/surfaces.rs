@@ -5,10 +5,13 @@ mod commands;
 mod deploy;
 mod docs;
 mod doctor;
+mod freeze;
 #[cfg(feature = "model")]
 mod model_tools;
 mod operators;
 mod people;
 mod policy;
 mod readme;
+mod status;
+mod usage;
 mod webhook;

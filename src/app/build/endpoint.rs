@@ -6,7 +6,7 @@ use super::{Basis, Outgoing, Shared, lanes::wire_limits};
 use crate::{
     deliberation::DeliberationLog,
     lanes::{Lanes, Tenants},
-    nats::{Bus, Micro, PolicyRequests},
+    nats::{Bus, Micro, PolicyRequests, StatusSource},
     policy::Rollout,
     review::{Agents, Registrations, Reviewers, SingleFlight},
     wire,
@@ -21,6 +21,7 @@ pub(super) fn bus(
     outgoing: &Outgoing,
     lanes: &Arc<Lanes>,
     (registrations, rollout): (&Arc<Registrations>, &Arc<Rollout>),
+    status: Arc<dyn StatusSource>,
 ) -> Arc<Bus> {
     let Basis { config, metrics, clock, .. } = basis;
     let wire_limits = wire_limits(basis);
@@ -57,7 +58,7 @@ pub(super) fn bus(
         agents,
         reviewers,
         // What operators ask.
-        (Micro::new(&config.node.name), PolicyRequests::new(&config.node.name, Arc::clone(rollout))),
+        (Micro::new(&config.node.name), PolicyRequests::new(&config.node.name, Arc::clone(rollout)), status),
         2 * config.limits.in_flight,
     ))
 }

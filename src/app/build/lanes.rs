@@ -40,6 +40,7 @@ pub(super) fn lanes(
         })),
         constitutions: config.constitutions()?,
         tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
+        freezes: Arc::clone(&shared.freezes),
         registry: Arc::clone(&shared.stores.registry),
         idempotency: Arc::clone(&shared.stores.idempotency),
         gate: Arc::clone(gate),
@@ -54,6 +55,7 @@ pub(super) fn lanes(
         clock: *clock,
         skew: shared.skew.clone(),
         metrics: Arc::clone(metrics),
+        usage: Arc::default(),
         tasks: shutdown.tracker().clone(),
     }))
 }

@@ -40,6 +40,8 @@ impl Pace {
                     self.not_before = Some(now + doubling(WAIT_MIN, WAIT_MAX, self.failures.into()));
                 }
             }
+            // Attempts were spent on that, and the tenant's other messages go on.
+            Some(FaultOwner::Operator) => self.trouble = now,
             Some(FaultOwner::Message) | None => {
                 self.failures = 0;
                 self.not_before = None;

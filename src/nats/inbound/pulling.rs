@@ -37,6 +37,7 @@ const ELSEWHERE_AFTER: Duration = Duration::from_millis(200);
 
 pub(super) struct Waiting {
     inbound: Arc<Inbound>,
+    tenant: TenantId,
     count_subject: String,
     tasks: TaskTracker,
     pace: Pace,
@@ -52,7 +53,16 @@ impl Waiting {
         let (stream, consumer) = (names::inbound_stream(tenant), names::NODES_CONSUMER);
         let pace = Pace::new(inbound.lanes.limits.give_up_after, Instant::now());
         let count_subject = format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}");
-        Self { inbound, count_subject, tasks, pace, waiting: 0, counted: None, busy: false }
+        Self {
+            inbound,
+            tenant: tenant.clone(),
+            count_subject,
+            tasks,
+            pace,
+            waiting: 0,
+            counted: None,
+            busy: false,
+        }
     }
 
     async fn room(&self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
@@ -75,8 +85,11 @@ impl Handler for Waiting {
     /// It comes again, and because of what. `None`: it is settled.
     type Outcome = Option<FaultOwner>;
 
-    /// Some, if there is room for a good part of what this tenant may have.
+    /// Some, if there is room for a good part of what this tenant may have, and nobody has stopped all of it.
     fn wanted(&mut self, in_hand: usize, outstanding: usize, now: Instant) -> usize {
+        if self.inbound.lanes.freezes.has_all_of(&self.tenant) {
+            return 0;
+        }
         let most = match in_hand {
             0 => self.inbound.share.min(IDLE_BATCH),
             _ => self.inbound.share,
