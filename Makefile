@@ -30,7 +30,7 @@ servers: ## Find or install nats-server and redis-server (into .servers/ where t
 clients: ## Find or install everything that the tests use: servers, OPA, the nats tool, Python and TypeScript clients
 	@deploy/install-servers --clients
 
-deploy-check: servers ## Units, alerts, dashboards and the chart, by their own tools, which it installs (helm is built)
+deploy-check: servers ## Unit, image, alerts, dashboards and chart, by their own tools, which it installs (helm is built)
 	@deploy/install-servers --deploy
 	$(CARGO) test --test it -- surfaces::deploy
 

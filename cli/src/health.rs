@@ -58,17 +58,20 @@ fn lively(well: bool) -> String {
 /// The node, and each part of it that is not up.
 fn readiness(well: bool, body: &str) -> anyhow::Result<String> {
     let report: Value = serde_json::from_str(body).context("the answer of /readyz is not a node's")?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value, key| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut page = Page::new(Paint::stdout());
-    let (word, tone) = match (well, report["status"] == "degraded") {
+    let (word, tone) = match (well, text(&report, "status") == "degraded") {
         (true, false) => ("ready", Tone::Good),
         (true, true) => ("degraded", Tone::Careful),
         (false, _) => ("not ready", Tone::Bad),
     };
-    page.headed(word, tone, &text(&report["node"]));
-    let parts = report["parts"].as_object().context("the answer of /readyz names no parts")?;
-    for (name, part) in parts.iter().filter(|(_, part)| part["state"] != "up") {
-        page.field(name, &format!("{}: {}", text(&part["state"]), text(&part["note"])));
+    page.headed(word, tone, &text(&report, "node"));
+    let parts = report.get("parts").and_then(Value::as_object);
+    for (name, part) in parts.context("the answer of /readyz names no parts")? {
+        let state = text(part, "state");
+        if state != "up" {
+            page.field(name, &format!("{state}: {}", text(part, "note")));
+        }
     }
     Ok(page.into_text())
 }

@@ -77,5 +77,5 @@ pub async fn check(config: &NodeConfig) -> anyhow::Result<(Checked, Prepared)> {
 async fn listens_itself(config: &NodeConfig) -> bool {
     let Ok(answer) = admin::ask(config.http.listen, "/readyz").await else { return false };
     let report: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
-    report.is_some_and(|report| report["node"] == *config.node.name)
+    report.is_some_and(|report| report.get("node").is_some_and(|node| *node == *config.node.name))
 }

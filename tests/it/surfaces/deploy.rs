@@ -1,4 +1,4 @@
-//! Is what stands in `deploy/` true? Units, alerts, dashboards and charts, held against a real node and by their own tools.
+//! Is what stands in `deploy/` true? Units, images, alerts, dashboards and the chart, held against a real node and by their own tools.
 
 use std::{path::PathBuf, process::Command};
 
@@ -6,12 +6,13 @@ use crate::surfaces::clients::text;
 
 mod chart;
 mod health;
+mod image;
 mod monitoring;
 mod pages;
 mod systemd;
 
-/// What CI does not install: the one is systemd's, the other takes minutes to build.
-const LEFT_OUT: [&str; 2] = ["systemd-analyze", "helm"];
+/// What CI does not install: systemd's own, and what takes a minute or more.
+const LEFT_OUT: [&str; 3] = ["systemd-analyze", "helm", "buildah"];
 
 /// A program that not every machine has; without it a test says that it was left out.
 fn tool(name: &str) -> Option<PathBuf> {
