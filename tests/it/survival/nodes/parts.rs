@@ -25,6 +25,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("cpu.rs", 1, "catches the panics of what it computes"),
     ("impact/guard.rs", 1, "one measurement at the start, which waits for it"),
     ("impact/pool.rs", 1, "catches the panics of the model"),
+    ("impact/pool/idle.rs", 1, "catches the panics of the model, and ends with the engine beside it"),
     ("impact/readers.rs", 1, "catches the panics of what it reads"),
     ("lanes/claim.rs", 1, "what follows one answer"),
     ("policy/rollout.rs", 1, "one policy is read and tried, which waits for it"),
