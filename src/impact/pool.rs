@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{Meter, Patience, Room, Semantic, Unscored};
 
+mod idle;
 mod long;
 mod pace;
 mod pass;
@@ -58,7 +59,7 @@ pub struct PoolSettings {
     pub threads: usize,
     /// How far other threads of the machine go first, 0 to 19; only Linux has it for a thread.
     pub nice: u8,
-    /// Only where nothing else wants the core; Linux again.
+    /// What they run they leave to threads that only have what nothing else wants; Linux again.
     pub idle: bool,
     /// Jobs that wait at one time; at least 1.
     pub queue: usize,
@@ -111,6 +112,7 @@ impl Pool {
         let threads = settings.threads.max(1);
         let queue = Arc::new(Queue::new(threads, settings.queue.max(1)));
         let pace = Arc::new(Pace::unknown());
+        let make = if settings.idle { idle::relieved(make) } else { make };
         let pool = Self {
             queue: Arc::clone(&queue),
             threads: parking_lot::Mutex::new(Vec::with_capacity(threads)),
@@ -123,7 +125,7 @@ impl Pool {
             let pace = Arc::clone(&pace);
             let thread = std::thread::Builder::new().name(format!("{}-{number}", settings.thread)).spawn(
                 move || {
-                    stand_back(&settings);
+                    stand_back(settings.nice);
                     worker::run(&queue, &make, &*meter, &pace);
                 },
             )?;
@@ -200,21 +202,7 @@ impl Pool {
 }
 
 /// Lets others go first: what reads and answers messages needs little, and needs it soon.
-fn stand_back(settings: &PoolSettings) {
-    #[cfg(target_os = "linux")]
-    if settings.idle {
-        use thread_priority::{
-            NormalThreadSchedulePolicy::Idle, ThreadPriority, ThreadSchedulePolicy::Normal,
-        };
-        let this = thread_priority::thread_native_id();
-        if let Err(error) =
-            thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, Normal(Idle))
-        {
-            tracing::warn!(?error, "the model's thread is not of the idle class");
-        }
-        return;
-    }
-    let nice = settings.nice;
+fn stand_back(nice: u8) {
     if nice == 0 || !cfg!(target_os = "linux") {
         return;
     }

@@ -28,7 +28,7 @@ pub struct Settings {
     pub threads: usize,
     /// Niceness of these threads, 0 to 19 (Linux): how far the rest of the node goes first.
     pub nice: u8,
-    /// These threads run only where nothing else of the machine wants the core (Linux).
+    /// Each of these threads has one beside it that runs only where nothing else of the machine wants the core (Linux).
     pub idle: bool,
     /// Messages that wait for the model at one time.
     pub queue: usize,

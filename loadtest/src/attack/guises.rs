@@ -43,6 +43,16 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
+/// RFC 4648, without its padding.
+fn base32(text: &str) -> String {
+    let bits: Vec<u8> = text.bytes().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
+    let digit = |five: &[u8]| {
+        let value = (0..5).fold(0, |value, at| value << 1 | five.get(at).copied().unwrap_or(0));
+        char::from(if value < 26 { b'A' + value } else { b'2' + value - 26 })
+    };
+    bits.chunks(5).map(digit).collect()
+}
+
 fn percent(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
@@ -89,6 +99,23 @@ fn guises() -> Vec<(&'static str, Draft)> {
         ("values under numbers", of(Value::Object(numbered))),
         ("the escapes of C, as text", text(letters(|c| format!("\\x{:02x}", u32::from(c))))),
         ("hex", text(hex::encode(SENTENCE))),
+        ("Base32", text(base32(SENTENCE))),
+        ("Base32 in small letters, of Base64", text(base32(&base64(SHORT)).to_lowercase())),
+        ("Base64 of UTF-16", {
+            let wide: Vec<u8> = SENTENCE.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            text(base64::engine::general_purpose::STANDARD.encode(wide))
+        }),
+        ("Base64 with a byte that is none", {
+            text(base64::engine::general_purpose::STANDARD.encode([SENTENCE.as_bytes(), b"\xff"].concat()))
+        }),
+        ("quoted-printable", text(SENTENCE.bytes().map(|byte| format!("={byte:02X}")).collect::<String>())),
+        (
+            "the letters' codes behind words",
+            text(format!(
+                "Read the codes: {}",
+                SENTENCE.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(" ")
+            )),
+        ),
         (
             "the letters' codes",
             text(SENTENCE.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(" ")),

@@ -146,21 +146,6 @@ fn ask(rig: &Rig, wanted: &[&str]) -> tokio::task::JoinHandle<Result<Semantic, U
     tokio::spawn(async move { pool.score(wanted, of(0), RoundTrip).await })
 }
 
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn threads_of_the_idle_class_are_of_it_and_score() {
-    const SCHED_IDLE: &str = "5";
-    let rig = rig(PoolSettings { thread: "stands-back", idle: true, ..SETTINGS });
-    rig.pool.score(texts(&["a"]), of(1), Patience::RoundTrip).await.unwrap();
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
-    let named = |task: &std::path::PathBuf| {
-        std::fs::read_to_string(task.join("comm")).is_ok_and(|it| it.trim() == "stands-back-0")
-    };
-    let stat = std::fs::read_to_string(tasks.into_iter().find(named).unwrap().join("stat")).unwrap();
-    // The 41st field; the second ends with a bracket (proc_pid_stat(5)).
-    assert_eq!(stat.rsplit_once(") ").unwrap().1.split(' ').nth(38), Some(SCHED_IDLE), "{stat}");
-}
-
 #[tokio::test]
 async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
     let rig = rig(PoolSettings { threads: 2, ..SETTINGS });
@@ -659,3 +644,6 @@ async fn a_text_that_would_take_longer_than_its_deadline_at_any_time_is_not_run_
     }
     assert_eq!(short, said(0.5), "what is short goes on");
 }
+
+#[cfg(target_os = "linux")]
+mod idle;

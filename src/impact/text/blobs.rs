@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::textlike::frequent_pairs;
+
 /// Shorter runs of digits of an encoding are names and words.
 const RUN_MIN: usize = 48;
 /// A run is judged in pieces, each kept with the ones beside it if letters of a language are in it.
@@ -86,26 +88,8 @@ fn is_lettered(piece: &[u8]) -> bool {
     if !(any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase) && any(u8::is_ascii_digit)) {
         return true;
     }
-    let letters: Vec<u8> =
-        piece.iter().filter(|b| b.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
-    let frequent = letters.windows(2).filter(|pair| is_frequent(pair)).count();
-    3 * frequent >= letters.len().saturating_sub(1) && !letters.is_empty()
-}
-
-/// The hundred pairs of letters that make up three quarters of English, and much of its neighbours.
-#[rustfmt::skip]
-fn is_frequent(pair: &[u8]) -> bool {
-    matches!(
-        pair,
-        b"th" | b"he" | b"in" | b"er" | b"an" | b"re" | b"on" | b"at" | b"en" | b"nd" | b"ti" | b"es" | b"or" | b"te"
-            | b"of" | b"ed" | b"is" | b"it" | b"al" | b"ar" | b"st" | b"to" | b"nt" | b"ng" | b"se" | b"ha" | b"as"
-            | b"ou" | b"io" | b"le" | b"ve" | b"co" | b"me" | b"de" | b"hi" | b"ri" | b"ro" | b"ic" | b"ne" | b"ea"
-            | b"ra" | b"ce" | b"li" | b"ch" | b"ll" | b"be" | b"ma" | b"si" | b"om" | b"ur" | b"ca" | b"el" | b"ta"
-            | b"la" | b"ns" | b"di" | b"fo" | b"ho" | b"pe" | b"ec" | b"pr" | b"no" | b"ct" | b"us" | b"ac" | b"ot"
-            | b"il" | b"tr" | b"ly" | b"nc" | b"et" | b"ut" | b"ss" | b"so" | b"rs" | b"un" | b"lo" | b"wa" | b"ge"
-            | b"ie" | b"wh" | b"ee" | b"wi" | b"em" | b"ad" | b"ol" | b"rt" | b"po" | b"we" | b"na" | b"ul" | b"ni"
-            | b"ts" | b"mo" | b"ow" | b"pa" | b"im" | b"mi" | b"ai" | b"sh"
-    )
+    let letters: Vec<u8> = piece.iter().filter(|b| b.is_ascii_alphabetic()).copied().collect();
+    3 * frequent_pairs(&letters) >= letters.len().saturating_sub(1) && !letters.is_empty()
 }
 
 /// How long a row of at least eight hexadecimal numbers of one length is at the beginning of a text, which is how bytes

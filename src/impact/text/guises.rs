@@ -5,8 +5,8 @@
 
 use super::{is_wordlike, work::Work};
 
-/// The text without such a guise; nothing if it has none.
-pub(super) fn undone(text: &str, work: &mut Work) -> Option<String> {
+/// The text turned back, if it is written backwards or thirteen on.
+pub(super) fn turned(text: &str, work: &mut Work) -> Option<String> {
     /// Every word is looked at, and a text turned round.
     const LOOKS: usize = 6;
     if !work.allows(LOOKS * text.len()) {
@@ -20,7 +20,7 @@ pub(super) fn undone(text: &str, work: &mut Work) -> Option<String> {
             None => {}
         }
     }
-    if backwards { Some(text.chars().rev().collect()) } else { lettered(text, work) }
+    backwards.then(|| text.chars().rev().collect())
 }
 
 enum Guise {
@@ -54,7 +54,7 @@ fn thirteen_on(c: char) -> char {
 }
 
 /// `d3l3te` as `delete`: with one such digit, a text needs two such words, for `k8s` is a name.
-fn lettered(text: &str, work: &mut Work) -> Option<String> {
+pub(super) fn lettered(text: &str, work: &mut Work) -> Option<String> {
     /// A word with digits is written anew.
     const WRITING: usize = 12;
     if !text.bytes().any(|b| matches!(b, b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'8' | b'@' | b'$')) {

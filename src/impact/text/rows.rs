@@ -10,9 +10,8 @@ use std::{
 };
 
 use super::{
-    TooMuch,
-    decoded::{self, unpacks},
-    guises,
+    TooMuch, codes, guises,
+    packed::{in_lines, unpacks},
     work::Work,
 };
 
@@ -65,7 +64,7 @@ pub(super) fn lines(mut text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether lines may be parts of one code: what is packed, or letters' codes.
 fn is_one_code(text: &str) -> bool {
-    decoded::in_lines(text).is_some() || text.bytes().all(decoded::in_codes)
+    in_lines(text).is_some() || text.bytes().all(codes::in_codes)
 }
 
 const NUMBER: char = '\u{0}';

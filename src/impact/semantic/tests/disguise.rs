@@ -65,15 +65,19 @@ fn encoded_harm_is_heard_as_what_it_says() {
         let at = usize::try_from(u32::from(c).wrapping_sub(u32::from('a'))).unwrap();
         cells.chars().nth(at).unwrap_or(if c == ' ' { '⠀' } else { c })
     };
-    let base64 = |text: &str| {
-        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let bits: String = text.bytes().map(|b| format!("{b:08b}")).collect();
+    const SEXTETS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const QUINTETS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let packed = |bytes: &[u8], digits: &[u8]| {
+        let width = digits.len().ilog2() as usize;
+        let bits: String = bytes.iter().map(|b| format!("{b:08b}")).collect();
         let digit = |at: usize| {
-            let six = &bits[at..bits.len().min(at + 6)];
-            char::from(DIGITS[usize::from_str_radix(&format!("{six:0<6}"), 2).unwrap()])
+            let value = &bits[at..bits.len().min(at + width)];
+            char::from(digits[usize::from_str_radix(&format!("{value:0<width$}"), 2).unwrap()])
         };
-        (0..bits.len()).step_by(6).map(digit).collect::<String>()
+        (0..bits.len()).step_by(width).map(digit).collect::<String>()
     };
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let bytes = |text: &str, by: fn(u8) -> String| text.bytes().map(by).collect::<String>();
     let each = |text: &str, by: fn(u32) -> String| text.chars().map(|c| by(c.into())).collect::<String>();
     let rotate = |c: char| match c {
         'a'..='m' | 'A'..='M' => char::from_u32(u32::from(c) + 13).unwrap(),
@@ -93,7 +97,15 @@ fn encoded_harm_is_heard_as_what_it_says() {
             ("plus", text.replace(' ', "+")),
             ("escapes", each(text, |c| format!("\\u{c:04x}"))),
             ("escaped lines", text.replace(' ', "\\n")),
-            ("base64", base64(text)),
+            ("base64", packed(text.as_bytes(), SEXTETS)),
+            ("base64 of UTF-16", packed(&wide(text), SEXTETS)),
+            ("base32", packed(text.as_bytes(), QUINTETS)),
+            ("base32 in small letters", packed(text.as_bytes(), QUINTETS).to_lowercase()),
+            ("quoted-printable", bytes(text, |b| format!("={b:02X}"))),
+            (
+                "octal codes",
+                bytes(text, |b| if b.is_ascii() { format!("{b:03o} ") } else { String::from("47 ") }),
+            ),
             ("hexadecimal", hex::encode(text)),
             ("phonetic", replaced(text, PHONETIC)),
             ("braille", text.to_lowercase().chars().map(braille).collect()),

@@ -26,6 +26,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("cpu.rs", 1, "catches the panics of what it computes"),
     ("impact/guard.rs", 1, "one measurement at the start, which waits for it"),
     ("impact/pool.rs", 1, "catches the panics of the model"),
+    ("impact/pool/idle.rs", 1, "catches the panics of the model, and ends with the engine beside it"),
     ("impact/readers.rs", 1, "catches the panics of what it reads"),
     ("lanes/claim.rs", 1, "what follows one answer"),
     ("policy/decision_log.rs", 1, "the thread that writes the log; what is lost without it is counted"),
