@@ -280,10 +280,7 @@ impl Evaluator {
                 return Err(broken(format!("nothing to run {} with", rule.path())));
             }
         };
-        answer.map_err(|cause| match deadline.check(rule) {
-            Err(late) => late,
-            Ok(()) => failed(rule.path(), load::told(cause)),
-        })
+        answer.map_err(|cause| deadline.blames(rule, cause))
     }
 }
 
@@ -310,6 +307,14 @@ impl Deadline {
             true => PolicyError::TimedOut { limit },
             false => failed(rule.path(), format!("no decision within {limit:?}, {spent:?} of it computing")),
         })
+    }
+
+    /// Why a rule came to nothing: it was late, or what regorus says.
+    fn blames(&self, rule: &Rule, cause: impl ToString) -> PolicyError {
+        match self.check(rule) {
+            Err(late) => late,
+            Ok(()) => failed(rule.path(), load::told(cause)),
+        }
     }
 }
 

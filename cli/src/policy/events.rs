@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader, Read, Write as _},
-    path::PathBuf,
+    path::Path,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -81,7 +81,7 @@ pub(super) async fn log(args: LogArgs) -> anyhow::Result<ExitCode> {
 
 /// Each line of a file; `-` is standard input.
 pub(super) fn lines(
-    path: &PathBuf,
+    path: &Path,
     mut take: impl FnMut(Bytes) -> anyhow::Result<Reader>,
 ) -> anyhow::Result<()> {
     let named = || path.display().to_string();

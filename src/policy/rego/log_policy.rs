@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use regorus::{Engine, Value};
 use serde_json::Value as Json;
 
-use super::{failed, load::told};
+use super::{Deadline, Rule, failed, with_patience};
 use crate::policy::PolicyError;
 
 /// Asked by the thread that writes the log alone, so nobody waits for the lock.
@@ -43,6 +43,10 @@ impl LogPolicy {
         let mut engine = self.engine.lock();
         engine.set_input(Value::from(event.clone()));
         let path = format!("{}.{rule}", Self::PACKAGE);
-        engine.eval_rule(path.clone()).map_err(|cause| failed(&path, told(cause)))
+        let rule = Rule::Interpreted { path: path.clone() };
+        with_patience(|| {
+            let deadline = Deadline::start();
+            engine.eval_rule(path.clone()).map_err(|cause| deadline.blames(&rule, cause))
+        })
     }
 }

@@ -4,7 +4,14 @@
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
-use agentbus::policy::{Gate, sources::PolicySources};
+use agentbus::{
+    domain::Timestamp,
+    policy::{
+        DecisionLog, Gate,
+        decision_log::{Recorded, Settings},
+        sources::PolicySources,
+    },
+};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
@@ -48,6 +55,40 @@ fn decision_times() {
             }
             report(&format!("cached, through the gate, {kind}"), questions.len(), started);
         });
+    }
+}
+
+/// What the decision log costs a message and its own thread, and what replaying it takes.
+#[tokio::test]
+#[ignore = "prints figures; promises nothing"]
+async fn log_times() {
+    let shipped = || Arc::new(load(&PolicySources::shipped()));
+    let settings = Settings { share: 1.0, ..Settings::default() };
+    let (log, events) = DecisionLog::start(&settings, "node-1", Arc::new(()), || Timestamp(1)).unwrap();
+    let (plain, logging) = (Gate::new(shipped()), Gate::new(shipped()).logged(Arc::new(log)));
+    let question = Owned::from_input(&usual());
+    let mut written = Vec::new();
+    for (name, gate) in [("without the log", &plain), ("with the log", &logging)] {
+        let in_force = gate.in_force();
+        let started = Instant::now();
+        for _ in 0..ROUNDS {
+            let _ = black_box(gate.decide_by(&in_force, &question.ask(), "d-1").await);
+        }
+        report(&format!("cached, {name}"), 1, started);
+    }
+    let started = Instant::now();
+    while written.len() < ROUNDS {
+        written.push(events.next().await.unwrap().event);
+    }
+    report("an event, written by the thread", 1, started);
+    eprintln!("{:40} {} bytes", "a usual event", written[0].len());
+    let started = Instant::now();
+    let read: Vec<Recorded> = written.iter().map(|event| Recorded::read(event).unwrap()).collect();
+    report("an event, read", 1, started);
+    for (name, engine) in [("bytecode", shipped()), ("interpreter", Arc::new(load(&interpreted_shipped())))] {
+        let started = Instant::now();
+        read.iter().for_each(|recorded| drop(black_box(engine.decide_recorded(&recorded.input))));
+        report(&format!("decided again, {name}"), 1, started);
     }
 }
 
