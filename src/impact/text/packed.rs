@@ -283,7 +283,7 @@ pub(super) mod tests {
         };
         let mut out: String =
             bits.as_bytes().chunks(width).map(|digit| char::from(alphabet[value(digit).unwrap()])).collect();
-        while out.len() * width % 8 != 0 {
+        while !(out.len() * width).is_multiple_of(8) {
             out.push('=');
         }
         out
