@@ -119,8 +119,8 @@ mod tests {
         wire::{self, Stamp},
     };
 
-    const MESSAGE: &str = r#"{"id":"m-1","type":"command","to":{"agent":"worker"},"tools":["read"],
-        "constitution":"cdd01ef066bc6cf2","content":{"text":"the report"},"created_at":1790000000000}"#;
+    const MESSAGE: &str = r#"{"message_id":"m-1","message_type":"command","to":{"agent":"worker"},"tools":["read"],
+        "constitutional_hash":"cdd01ef066bc6cf2","content":{"text":"the report"},"created_at":1790000000000}"#;
 
     /// As `docs/decision-log.md` shows it, and as readers of other versions know it.
     #[test]

@@ -50,7 +50,8 @@ impl EventFile {
     pub(super) fn append(&mut self, event: &[u8]) -> io::Result<()> {
         let written = self.write(event);
         if written.is_err() {
-            self.file = None;
+            // Whatever it was, the next is written to what is there by then.
+            (self.file, self.bytes) = (None, 0);
         }
         written
     }

@@ -24,7 +24,7 @@ mod web;
 use std::sync::{Arc, Mutex};
 
 use agentbus::policy::{
-    Event, Gate, Meter,
+    Decision, Event, Gate, Meter, PolicyError,
     rego::RegoEngine,
     sources::{Module, PolicySources},
 };
@@ -62,6 +62,17 @@ impl Seen {
 fn watched(gate: Gate) -> (Gate, Seen) {
     let seen = Seen::default();
     (gate.metered(Arc::new(seen.clone())), seen)
+}
+
+/// Decides, again where the processor was busy with other things.
+fn patiently(decide: impl Fn() -> Result<Decision, PolicyError>) -> Result<Decision, PolicyError> {
+    for _ in 0..100 {
+        match decide() {
+            Err(PolicyError::TimedOut { .. }) => {}
+            decided => return decided,
+        }
+    }
+    panic!("the processor has no time");
 }
 
 fn load(sources: &PolicySources) -> RegoEngine {

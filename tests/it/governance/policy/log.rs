@@ -5,7 +5,7 @@ use std::{fs, process::Stdio, sync::Arc};
 use agentbus::{
     domain::Timestamp,
     policy::{
-        Decision, DecisionLog, Event, Gate, PolicyError,
+        DecisionLog, Event, Gate,
         decision_log::{Recorded, Settings, Unreadable, WrittenEvents},
         reads::Fields,
         sources::PolicySources,
@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 use super::{
     Seen, load,
     opa::{self, Opa},
+    patiently,
     question::{Owned, random},
     with_modules,
 };
@@ -76,17 +77,6 @@ fn remembered() -> Owned {
     Owned::from_input(&input)
 }
 
-/// Decides, again where the processor was busy with other things.
-fn patiently(decide: impl Fn() -> Result<Decision, PolicyError>) -> Result<Decision, String> {
-    for _ in 0..100 {
-        match decide() {
-            Err(PolicyError::TimedOut { .. }) => {}
-            decided => return decided.map_err(|error| error.to_string()),
-        }
-    }
-    panic!("the processor has no time");
-}
-
 const OBLIGES: &str = r#"package agentbus.modules.own
 
 default allow := false
@@ -118,9 +108,9 @@ async fn what_is_logged_is_asked_again_and_answered_the_same() {
             (recorded.decision_id.as_str(), recorded.unknown),
             (&*format!("d-{number}"), Fields::NONE)
         );
-        let again = patiently(|| engine.decide_recorded(&recorded.input));
+        let again = patiently(|| engine.decide_recorded(&recorded.input)).map_err(|error| error.to_string());
         assert_eq!(recorded.answer, again, "{event}");
-        assert_eq!(again, patiently(|| engine.decide(&question.ask())));
+        assert_eq!(again, patiently(|| engine.decide(&question.ask())).map_err(|error| error.to_string()));
         outcomes[match &event["result"]["allow"] {
             Json::Bool(allow) => usize::from(*allow),
             _ => 2,
