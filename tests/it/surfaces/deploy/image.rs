@@ -94,9 +94,10 @@ fn the_image_holds_the_program_its_libraries_and_nothing_that_could_run_besides(
     let inside = |words: &[&str]| run(store.command(&buildah).args(["run", &container, "--"]).args(words));
     let (good, told) = inside(&["/usr/bin/agentbus", "score", "Delete all backups"]);
     assert!(good && told.contains("\"score\":"), "{told}");
-    // No node runs there, and the health check says so.
-    let (good, told) = inside(&["/usr/bin/agentbus", "health", "--live"]);
-    assert!(!good && told.contains("the node at 0.0.0.0:8080 (http.listen): "), "{told}");
+    // No node is there, and the health check says so.
+    let nowhere = "127.0.0.1:1";
+    let (good, told) = inside(&["/usr/bin/agentbus", "health", "--live", "--http", nowhere]);
+    assert!(!good && told.contains(&format!("the node at {nowhere} (http.listen): ")), "{told}");
     store.ask(&buildah, &["umount", &container]);
     store.ask(&buildah, &["rm", &container]);
 }
