@@ -62,6 +62,10 @@ FLEET = [
             *each("agentbus_policy_denied_total", "agentbus_policy_unavailable_total", "agentbus_policy_failed_total")]),
         ("Policy in force", "short", [("count by (revision) (agentbus_policy_info{%s})", "{{revision}}"), ("sum(agentbus_policy_refused{%s})", "refused")]),
         ("Policies read", "ops", [(rate("agentbus_policy_loads_total", "outcome"), "{{outcome}}")]),
+        ("Decisions logged", "ops", [(rate("agentbus_policy_log_total", "outcome"), "{{outcome}}")]),
+        ("OPA servers that are asked", "short", [("agentbus_opa_up{%s}", "{{instance}} {{server}}")]),
+        ("Requests to OPA servers", "ops", [(rate("agentbus_opa_requests_total", "outcome"), "{{outcome}}"), *each("agentbus_policy_instead_of_opa_total")]),
+        ("Time of a request to OPA", "s", quantiles("agentbus_opa_request_seconds")),
     ]),
     ("The process", [
         ("Processor", "percentunit", [("rate(process_cpu_seconds_total{%s}[$__rate_interval])", "{{instance}}")]),
