@@ -19,10 +19,10 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops bench model bench-model deny clean
+.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops policy-conformance policy-faults bench model bench-model deny clean
 
 help: ## This page
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 servers: ## Find or install nats-server and redis-server (into .servers/ where that can be)
 	@deploy/install-servers --only nats,redis
@@ -101,6 +101,17 @@ attack: servers ## Hostile bytes, texts, votes and files against a running bus; 
 stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled, each ends within 10 s (STOPS=50)
 	$(CARGO) build --release --bin agentbus --bin loadtest
 	target/release/loadtest stops --stops $(STOPS)
+
+# Not optimised: what is shown is that both say the same.
+policy-conformance: ## Rego in a node beside a real OPA server: each builtin and the language, on thousands of values
+	@deploy/install-servers --only opa
+	@mkdir -p target
+	$(CARGO) test --test it -- --ignored --nocapture policy::conformance | tee target/policy-conformance.log
+	@grep '^policy-conformance: ' target/policy-conformance.log
+
+policy-faults: ## OPA servers that lie, stall and break off: 10,000 questions of each kind, none may be allowed
+	@deploy/install-servers --only opa
+	POLICY_FAULT_MESSAGES=10000 $(CARGO) test --test it -- --nocapture policy::liars
 
 bench: servers ## Measure every figure to beat, and write the report: loadtest/reports, docs/benchmarks.md
 	$(CARGO) build --release --bin agentbus --bin loadtest

@@ -90,12 +90,13 @@ async fn serve(
     let event_loop = EventLoop::start("lane-0").context("the thread of the fast lane")?;
     let background = Shutdown::default();
     let basis = Basis { config, metrics, shutdown, background, supervisor, event_loop, clock };
-    let Checked { policy: (origin, engine), bundles, webhook, redis } = Checked::read(&basis.config).await?;
+    let checked = Checked::read(&basis.config, &basis.metrics).await?;
+    let Checked { policy: (origin, engine), bundles, opa, webhook, redis } = checked;
     let health = listen(&basis).await?;
     service::keep(&basis, &health);
     let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
-    let (rollout, decisions) = load::rollout(&basis, origin, engine, &cpu)?;
+    let (rollout, decisions) = load::rollout(&basis, origin, (engine, opa), &cpu)?;
     if let Some(reload) = reload {
         let webhook = webhook.as_ref().map(|(webhook, _)| webhook.clone());
         reload.keep(&basis, webhook, &rollout);

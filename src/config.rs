@@ -4,13 +4,13 @@
 //! sets `nats.url`), flags. Unknown keys are refused, wherever they stand. What each key means is said
 //! once, in [`keys`]. Passwords are in no `Debug` and in nothing that is serialized.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     cpu::CpuSettings,
-    domain::{ConstitutionHash, WeightsError},
+    domain::{ConstitutionHash, TenantId, WeightsError},
     impact,
-    policy::{bundle::Algorithm, decision_log},
+    policy::{Mode, bundle::Algorithm, decision_log},
     secret_file::{self, SecretFileError},
 };
 
@@ -169,10 +169,37 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
     pub shipped: bool,
+    /// Who answers.
+    pub mode: Mode,
+    /// Of these tenants another.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<TenantId, Mode>,
     /// Absent: the policy is read from the folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<PolicyBundle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opa: Option<PolicyOpa>,
     pub log: decision_log::Settings,
+}
+
+/// Servers that have the policy too.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyOpa {
+    /// URLs, separated by commas.
+    pub servers: String,
+    /// Of what they are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    #[serde(with = "humantime_serde", default = "defaults::opa_timeout")]
+    pub timeout: Duration,
+}
+
+impl PolicyOpa {
+    /// Each URL.
+    pub fn urls(&self) -> Vec<&str> {
+        self.servers.split(',').map(str::trim).collect()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

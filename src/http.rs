@@ -1,36 +1,27 @@
-//! How is one call made to a server of somebody else? HTTP/1.1 over a connection of its own, everything within one
-//! time.
+//! How is a call made to a server of somebody else? HTTP/1.1, everything within one time.
 //!
-//! Deliberately little: no redirects, which could lead a signed call to a stranger, no proxies, no
-//! connections kept. Calls are few: of a webhook, as reviewers are people or slow, and for bundles.
+//! Deliberately little: no redirects, which could lead a signed call to a stranger, and no proxies. A webhook and a
+//! server of bundles get a connection for each call, since those are few; OPA's are kept ([`Pool`]).
 
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 pub use hyper::{HeaderMap, Method};
 use hyper::{
     Request, Uri,
-    body::Incoming,
-    client::conn::http1,
     header::{CONNECTION, HOST, USER_AGENT},
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use crate::{
-    domain::id::shown,
-    tls::{self, TlsError},
-};
+use crate::tls::{self, TlsError};
 
-/// Bytes of an answer's head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Bytes that are read of a refusal's body, for the log.
-const REFUSAL_BYTES_MAX: usize = 4 * 1024;
+mod connection;
+mod pool;
+
+use connection::Connection;
+pub use pool::Pool;
 
 /// Where calls go.
 pub struct Endpoint {
@@ -96,11 +87,14 @@ pub struct Call<'a> {
     pub answer_bytes: Option<usize>,
     /// For the whole of it.
     pub within: Duration,
+    /// Whether a status beside 200 to 299 is an answer too, and no error.
+    pub any_status: bool,
 }
 
-/// An answer of 200 to 299.
+/// An answer of 200 to 299, or of any status where that was asked for.
 #[derive(Debug)]
 pub struct Answer {
+    pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -123,28 +117,22 @@ impl Endpoint {
         Ok(Self { authority: authority.to_string(), host, port, tls, uri })
     }
 
-    /// One call, all of it within its time.
+    /// Host, and port if the URL has one.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// One call over a connection of its own, all of it within its time.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, CallError> {
-        let Call { method, headers, body, answer_bytes, within } = call;
-        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, &self.authority)
-            .header(USER_AGENT, concat!("agentbus/", env!("CARGO_PKG_VERSION")))
-            .header(CONNECTION, "close");
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
-        let request = request
-            .body(Full::new(body))
-            .map_err(|error| CallError::Unreachable(std::io::Error::other(error)))?;
-        let late = |_| CallError::TimedOut(within);
-        tokio::time::timeout(within, self.send(request, answer_bytes)).await.map_err(late)?
+        let exchanged = async {
+            let request = self.request(&call, "close")?;
+            self.connection().await?.exchange(request, &call).await
+        };
+        within(call.within, exchanged).await
     }
 
     /// Whether connections are taken. Nothing is asked.
-    pub async fn reach(&self, within: Duration) -> Result<(), CallError> {
+    pub async fn reach(&self, limit: Duration) -> Result<(), CallError> {
         let connected = async {
             let stream = self.connect().await?;
             if let Some((connector, name)) = &self.tls {
@@ -152,64 +140,45 @@ impl Endpoint {
             }
             Ok(())
         };
-        let late = |_| CallError::TimedOut(within);
-        tokio::time::timeout(within, connected).await.map_err(late)?
+        within(limit, connected).await
     }
 
     async fn connect(&self) -> Result<TcpStream, CallError> {
         TcpStream::connect((self.host.as_str(), self.port)).await.map_err(CallError::Unreachable)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>, bytes: Option<usize>) -> Result<Answer, CallError> {
+    async fn connection(&self) -> Result<Connection, CallError> {
         let stream = self.connect().await?;
         match &self.tls {
-            None => exchange(stream, request, bytes).await,
+            None => Connection::open(stream).await,
             Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?;
-                exchange(stream, request, bytes).await
+                Connection::open(connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?).await
             }
         }
     }
-}
 
-/// One request and its answer. The connection ends with this future.
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Full<Bytes>>,
-    bytes: Option<usize>,
-) -> Result<Answer, CallError> {
-    let (mut sender, connection) =
-        http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        if head.status.is_success() {
-            let body = match bytes {
-                Some(limit) => read(body, limit).await?,
-                None => Bytes::new(),
-            };
-            return Ok(Answer { headers: head.headers, body });
+    /// `connection`: what is to become of it, `close` or `keep-alive`.
+    fn request(&self, call: &Call<'_>, connection: &str) -> Result<Request<Full<Bytes>>, CallError> {
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(USER_AGENT, concat!("agentbus/", env!("CARGO_PKG_VERSION")))
+            .header(CONNECTION, connection);
+        for (name, value) in call.headers {
+            request = request.header(*name, value);
         }
-        // A body that is too long, or breaks off, says nothing; the status has said it.
-        let body = read(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
-        let body = shown(&String::from_utf8_lossy(&body));
-        Err(CallError::Refused { status: head.status.as_u16(), body })
-    };
-    tokio::pin!(answer, connection);
-    tokio::select! {
-        answer = &mut answer => answer,
-        // What came before the end is still to be read.
-        _ = &mut connection => answer.await,
+        let request = request.body(Full::new(call.body.clone()));
+        request.map_err(|error| CallError::Unreachable(std::io::Error::other(error)))
     }
 }
 
-async fn read(body: Incoming, limit: usize) -> Result<Bytes, CallError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => Err(match error.downcast::<hyper::Error>() {
-            Ok(broken) => CallError::Broken(*broken),
-            Err(_) => CallError::TooLarge { limit },
-        }),
-    }
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    tokio::time::timeout(limit, work).await.map_err(|_| CallError::TimedOut(limit))?
 }
 
 impl fmt::Debug for Endpoint {
@@ -283,6 +252,7 @@ mod tests {
             body: Bytes::from_static(b"{}"),
             answer_bytes: None,
             within: Duration::from_secs(30),
+            any_status: false,
         });
         let called = called.await;
         server.await.unwrap();

@@ -2,7 +2,7 @@
 //! recipient and tenant, and nothing is delivered without the evidence made here.
 //!
 //! [`Gate::decide`] is the only way to a permit, and [`Rollout`] the way of another policy into force. Knows nothing
-//! of NATS; regorus is in [`rego`].
+//! of NATS; regorus is in [`rego`], and what is asked of OPA servers in [`opa`].
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -16,11 +16,15 @@ use crate::{
 mod absent;
 pub mod bundle;
 pub mod cache;
+mod check;
 pub mod comparison;
 pub mod decision_log;
+pub mod differs;
 mod gate;
 mod meter;
+mod modes;
 mod offload;
+pub mod opa;
 mod owned;
 pub mod reads;
 mod recent;
@@ -28,15 +32,19 @@ pub mod rego;
 mod rollout;
 mod source;
 pub mod sources;
+mod tokens;
 mod trial;
 mod web_bundles;
 
 pub use absent::Absent;
-pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle};
+pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle, build_for_opa};
+pub use check::{Finding, check};
 pub use decision_log::DecisionLog;
 pub use gate::{Gate, InForce};
 pub use meter::{Event, Meter};
+pub use modes::{Mode, Moded, Modes};
 pub use offload::OffRuntime;
+pub use opa::{OpaServers, OpaSettings};
 pub use rego::RegoEngine;
 pub use rollout::{Candidate, Folder, Loaded, Origin, Refused, Rollout, Standing};
 pub use source::{BundleFile, BundleSource, Offer, SourceError};
@@ -117,6 +125,9 @@ pub enum PolicyError {
     /// Whatever the question is.
     #[error("nothing can be evaluated: {cause}")]
     Broken { cause: String },
+    /// No OPA server has answered; one may, later.
+    #[error("{cause}")]
+    Unanswered { cause: String, retry_after: Duration },
 }
 
 impl PolicyError {
@@ -129,6 +140,9 @@ impl PolicyError {
             ),
             Self::TimedOut { .. } | Self::Broken { .. } => {
                 Rejection::new(Reason::PolicyUnavailable, "the policy gave no clear answer")
+            }
+            Self::Unanswered { retry_after, .. } => {
+                Rejection::new(Reason::PolicyUnavailable, "the policy could not be asked").after(*retry_after)
             }
             Self::Busy { .. } => Rejection::new(
                 Reason::PolicyUnavailable,

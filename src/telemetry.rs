@@ -37,6 +37,7 @@ mod lane;
 mod learning;
 mod model;
 mod nats;
+mod opa;
 mod policy;
 mod polls;
 mod process;
@@ -51,6 +52,7 @@ pub use lane::LaneMetrics;
 use learning::LearningMetrics;
 use model::ModelMetrics;
 pub use nats::NatsMetrics;
+use opa::OpaMetrics;
 use policy::PolicyMetrics;
 pub use polls::Polls;
 pub use process::resident_bytes;
@@ -190,6 +192,7 @@ pub struct Metrics {
     records_dropped: Counter,
     delivered: Counter,
     missed: Counter,
+    opa: OpaMetrics,
     policy: PolicyMetrics,
     model: ModelMetrics,
     guards: GuardMetrics,
@@ -233,6 +236,7 @@ impl Metrics {
             records_dropped: Counter::default(),
             delivered: Counter::default(),
             missed: Counter::default(),
+            opa: OpaMetrics::default(),
             policy: PolicyMetrics::default(),
             model: ModelMetrics::default(),
             guards: GuardMetrics::default(),
@@ -301,6 +305,7 @@ impl Metrics {
         );
         registry.register("policy_info", "The policy in force, as a label", metrics.policy_info.clone());
         metrics.policy.register(registry);
+        metrics.opa.register(registry);
         metrics.model.register(registry);
         metrics.guards.register(registry);
         metrics.cpu.register(registry);

@@ -81,6 +81,7 @@ impl Webhook {
             body: occasion.body.clone(),
             answer_bytes: None,
             within: way.timeout,
+            any_status: false,
         };
         way.endpoint.call(call).await.map(drop)
     }

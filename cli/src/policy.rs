@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 mod changes;
+mod check;
 mod events;
 mod local;
 mod nodes;
@@ -50,12 +51,21 @@ enum Command {
         after_help = "Examples:\n  agentbus policy test policies/\n  agentbus policy test bundle.tar.gz"
     )]
     Test(local::TestArgs),
+    /// Look for what compiles and still cannot be meant: misspelled paths of `input`, words that nobody has,
+    /// comparisons that never hold, obligations that nobody can honour
+    #[command(
+        after_help = "Exit codes: 0 nothing is wrong; 1 something is, or it does not compile; 2 usage.\n\n\
+Examples:\n  \
+agentbus policy check policies/\n  \
+agentbus policy check policies/ --tenants tenants.toml"
+    )]
+    Check(check::CheckArgs),
     /// Make a bundle of a folder, once it compiles and its tests pass
     ///
     /// It is OPA's format, as `opa build` makes it, and bears the time at which it was made.
     #[command(after_help = "Examples:\n  \
 agentbus policy build policies/ --revision v42\n  \
-agentbus policy build policies/ --revision v42 --output v42.tar.gz")]
+agentbus policy build policies/ --revision v42 --for opa --output opa.tar.gz")]
     Build(local::BuildArgs),
     /// Put a policy in force on all nodes that follow the bus, and wait until they have it
     #[command(
@@ -90,6 +100,7 @@ pub(super) async fn run(args: PolicyArgs) -> anyhow::Result<ExitCode> {
         Command::Status(args) => nodes::status(args).await,
         Command::Reload(args) => nodes::reload(args).await,
         Command::Test(args) => local::test(&args),
+        Command::Check(args) => check::run(&args),
         Command::Build(args) => local::build(&args),
         Command::Push(args) => push::push(args).await,
         Command::Rollback(args) => push::rollback(args).await,

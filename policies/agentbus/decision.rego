@@ -15,32 +15,40 @@ decision := {"allow": allow, "reasons": reasons, "obligations": obligations}
 default allow := false
 
 allow if {
-	count(modules) > 0
+	count(names) > 0
 	count(denying) == 0
 	count(malformed) == 0
 }
 
+# A bundle that `agentbus policy build --for opa` made lists its modules. Of each then only what decides is evaluated,
+# as in a node: a rule that nothing asks for cannot fail a message.
+names := listed if {
+	listed := data.agentbus.revision.modules
+} else := {name | some name, _ in modules}
+
 # By membership, since OPA lifts a reference out of the expression that `not` negates: with
 # `not module.allow == true` an absent `allow` could pass.
 allowing contains name if {
-	some name, module in modules
-	module.allow == true
+	some name in names
+	modules[name].allow == true
 }
 
 denying contains name if {
-	some name, _ in modules
+	some name in names
 	not name in allowing
 }
 
+demanded[name] := modules[name].obligations if some name in names
+
 legible contains name if {
-	some name, module in modules
-	shape.well_formed(object.get(module, "obligations", {}))
+	some name in names
+	shape.well_formed(object.get(demanded, name, {}))
 }
 
 # An obligation that cannot be read cannot be honoured, so it denies.
 malformed contains name if {
 	count(denying) == 0
-	some name, _ in modules
+	some name in names
 	not name in legible
 }
 
@@ -51,8 +59,10 @@ reasons := sort(array.concat(denials, [text |
 
 denials := [text |
 	some name in denying
-	some text in reasons_of(name, object.get(modules[name], "reasons", []))
+	some text in reasons_of(name, object.get(given, name, []))
 ]
+
+given[name] := modules[name].reasons if some name in denying
 
 # A module that denies without a reason of its own is named all the same.
 reasons_of(name, given) := texts if {
@@ -65,7 +75,7 @@ default obligations := {}
 
 obligations := object.union_n([deliberate, min_approvals, redact, lane, score]) if allow
 
-demands := [module.obligations | some module in modules; module.obligations]
+demands := [demand | some demand in demanded]
 
 deliberate := {"deliberate": true} if {
 	some demand in demands

@@ -8,7 +8,7 @@ use super::{
     Stores,
     basis::Basis,
     connect::connect,
-    health::{Connections, Decisions, LanePart, Name, NodeHealth, Numbers, Policy, Scorer},
+    health::{Connections, Decisions, LanePart, Name, NodeHealth, Numbers, Opa, Policy, Scorer},
     load_model,
 };
 use crate::{
@@ -256,6 +256,7 @@ impl Node {
         health.add("records", records);
         health.add("freezes", Arc::clone(&shared.freezes) as Arc<dyn Part>);
         health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
+        health.add("opa", Arc::new(Opa(Arc::clone(&rollout))));
         if let Some(log) = rollout.gate().log() {
             health.add("decisions", Arc::new(Decisions(Arc::clone(log))));
         }

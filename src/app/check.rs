@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 
 use super::{
-    load::{bundles, load_policy},
+    load::{bundles, load_policy, opa_servers},
     load_model, redis_settings,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     config::{Http, NodeConfig},
     impact::semantic::Prepared,
     nats,
-    policy::{BundleSource, Origin, RegoEngine},
+    policy::{BundleSource, OpaServers, Origin, RegoEngine},
     state::RedisSettings,
     telemetry::Metrics,
     webhook::Webhook,
@@ -24,6 +24,7 @@ use crate::{
 pub struct Checked {
     pub(super) policy: (Origin, Option<RegoEngine>),
     pub(super) bundles: Option<Arc<dyn BundleSource>>,
+    pub(super) opa: Option<Arc<OpaServers>>,
     /// With how often it is called for one event.
     pub(super) webhook: Option<(Webhook, u32)>,
     pub(super) redis: Option<RedisSettings>,
@@ -31,14 +32,15 @@ pub struct Checked {
 
 impl Checked {
     /// Reads all files that the configuration names, on a thread that may block. Connects to nothing.
-    pub async fn read(config: &NodeConfig) -> anyhow::Result<Self> {
-        let config = config.clone();
-        tokio::task::spawn_blocking(move || Self::read_here(&config)).await?
+    pub async fn read(config: &NodeConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let (config, metrics) = (config.clone(), Arc::clone(metrics));
+        tokio::task::spawn_blocking(move || Self::read_here(&config, &metrics)).await?
     }
 
-    fn read_here(config: &NodeConfig) -> anyhow::Result<Self> {
+    fn read_here(config: &NodeConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         let policy = load_policy(&config.policy)?;
         let bundles = bundles(&config.policy)?;
+        let opa = opa_servers(&config.policy, metrics)?;
         config.policy.log.check().context("policy.log.file")?;
         nats::check(&config.nats)?;
         let redis = config.redis.as_ref().map(redis_settings).transpose()?;
@@ -49,7 +51,7 @@ impl Checked {
             Some(webhook) => Some((Webhook::open(webhook)?, webhook.attempts)),
             None => None,
         };
-        Ok(Self { policy, bundles, webhook, redis })
+        Ok(Self { policy, bundles, opa, webhook, redis })
     }
 }
 
@@ -60,13 +62,14 @@ pub(super) async fn listen(http: &Http) -> anyhow::Result<TcpListener> {
 
 /// All that can be said of a configuration without connecting, and what would score.
 pub async fn check(config: &NodeConfig) -> anyhow::Result<(Checked, Prepared)> {
-    let checked = Checked::read(config).await?;
+    let metrics = Arc::new(Metrics::new(&config.node.name));
+    let checked = Checked::read(config, &metrics).await?;
     if let Err(error) = listen(&config.http).await
         && !listens_itself(config).await
     {
         return Err(error);
     }
-    let model = load_model(&config.impact, &std::sync::Arc::new(Metrics::new(&config.node.name))).await?;
+    let model = load_model(&config.impact, &metrics).await?;
     if let Err(cause) = &model.state {
         return Err(anyhow!("no impact model: {cause}"));
     }

@@ -26,7 +26,7 @@ mod status;
 
 use history::History;
 use parts::DIRECTORY_UNREAD;
-pub(super) use parts::{Connections, Decisions, LanePart, Name, Policy, Scorer};
+pub(super) use parts::{Connections, Decisions, LanePart, Name, Opa, Policy, Scorer};
 
 /// A node to which no message of its own has come back for so long should be restarted.
 const SILENT_FOR_GOOD: Duration = Duration::from_secs(30);
@@ -88,6 +88,7 @@ fn parts() -> Board {
         ("freezes", down("what is frozen is not known: not connected yet")),
         ("store", down("not opened yet")),
         ("policy", down("not in force yet")),
+        ("opa", None),
         ("decisions", None),
         ("model", down("not loaded yet")),
         ("deliberations", down("not connected yet")),
@@ -173,6 +174,9 @@ impl Numbers {
         metrics.tenants.set(count(directory.tenants().len()));
         let Standing { revision, refused, .. } = rollout.standing();
         metrics.governed_by(&revision, refused.is_some());
+        for server in rollout.modes().opa().iter().flat_map(|opa| opa.standing(&revision)) {
+            metrics.opa_server(&server.name, server.problem.is_none());
+        }
         metrics.in_flight.set(count(lanes.admission.in_flight()));
         metrics.store_healthy.set(stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
         metrics.clock_ahead(&skew.ahead());

@@ -11,8 +11,9 @@ use crate::{
     cpu::Cpu,
     impact::{self, Meter, semantic},
     policy::{
-        self, Absent, BundleFile, BundleSource, DecisionLog, Folder, Gate, OffRuntime, Origin, PolicyEngine,
-        RegoEngine, Rollout, Verifier, WebBundles, decision_log::WrittenEvents,
+        self, Absent, BundleFile, BundleSource, DecisionLog, Folder, Gate, Moded, Modes, OffRuntime,
+        OpaServers, OpaSettings, Origin, PolicyEngine, RegoEngine, Rollout, Verifier, WebBundles,
+        decision_log::WrittenEvents,
     },
     secret_file,
     telemetry::Metrics,
@@ -59,29 +60,53 @@ pub(super) fn bundles(policy: &config::Policy) -> anyhow::Result<Option<Arc<dyn 
     Ok(Some(Arc::new(web)))
 }
 
+/// The OPA servers that have the policy too, if there are some. Blocks.
+pub(super) fn opa_servers(
+    policy: &config::Policy,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Arc<OpaServers>>> {
+    let Some(opa) = &policy.opa else { return Ok(None) };
+    let token = opa.token_file.as_ref().map(|path| secret_file::read(path, TOKEN_BYTES_MAX));
+    let token = token.transpose().context("policy.opa.token_file")?;
+    let settings = OpaSettings { servers: opa.urls(), token, within: opa.timeout };
+    let meter = Arc::clone(metrics) as Arc<dyn policy::opa::Meter>;
+    Ok(Some(Arc::new(OpaServers::open(&settings, &meter).context("policy.opa.servers")?)))
+}
+
 /// What the policy is asked by, and what changes it while the node runs; and what it decided, where that is logged.
 pub(super) fn rollout(
     basis: &Basis,
     origin: Origin,
-    engine: Option<RegoEngine>,
+    (engine, opa): (Option<RegoEngine>, Option<Arc<OpaServers>>),
     cpu: &Arc<Cpu>,
 ) -> anyhow::Result<(Arc<Rollout>, Option<WrittenEvents>)> {
     let Basis { config, metrics, clock, .. } = basis;
     let meter = || Arc::clone(metrics) as Arc<dyn policy::Meter>;
+    if let Some(servers) = &opa {
+        let servers = Arc::clone(servers);
+        basis.keep("opa", move || {
+            let servers = Arc::clone(&servers);
+            async move { servers.run().await }
+        });
+    }
+    let config::Policy { mode, tenants, log: settings, .. } = &config.policy;
+    let modes = Arc::new(Modes::new(*mode, tenants.clone(), opa, meter()));
     let engine: Arc<dyn PolicyEngine> = match engine {
-        Some(engine) => Arc::new(OffRuntime::new(engine, Arc::clone(cpu))),
+        Some(engine) => {
+            let rego = Arc::new(OffRuntime::new(engine, Arc::clone(cpu)));
+            Arc::new(Moded::new(rego, Arc::clone(&modes)))
+        }
         None => Arc::new(Absent::default()),
     };
     let mut gate = Gate::new(engine).metered(meter());
     let mut events = None;
-    let settings = &config.policy.log;
     if settings.is_on() {
         let (log, written) =
             DecisionLog::start(settings, &config.node.name, meter(), *clock).context("policy.log")?;
         gate = gate.logged(Arc::new(log));
         events = Some(written);
     }
-    Ok((Arc::new(Rollout::new(Arc::new(gate), Arc::clone(cpu), origin, *clock)), events))
+    Ok((Arc::new(Rollout::new(Arc::new(gate), Arc::clone(cpu), origin, *clock).asked_by(modes)), events))
 }
 
 /// Loads the model on a thread that may block. A node whose model does not work runs without, loudly.

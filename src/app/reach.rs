@@ -10,7 +10,7 @@ use crate::{
     config::NodeConfig,
     nats,
     phrase::counted,
-    policy::Label,
+    policy::{Label, PolicyEngine as _},
     shutdown::Shutdown,
     skew::Skew,
     state::RedisStore,
@@ -48,12 +48,30 @@ pub async fn reach(config: &NodeConfig, checked: Checked) -> Vec<Tried> {
         let told = found.and_then(|offer| Ok(Label::of(&offer.context("there is none")?.packed)?));
         tried.push(("bundle", told.context("policy.bundle.from").map(|label| label.to_string())));
     }
+    if let Some(opa) = checked.opa {
+        let own = checked.policy.1.as_ref().map(|engine| Arc::clone(engine.revision()));
+        let reached = opa.reach().await.into_iter();
+        tried.extend(reached.map(|(server, found)| ("opa", has_policy(&server, found, own.as_deref()))));
+    }
     if let Some((webhook, _)) = checked.webhook {
         let reached = webhook.reach().await.context("webhook.url");
         tried.push(("webhook", reached.map(|()| "takes connections; it was not called".to_owned())));
     }
     stop.request();
     tried
+}
+
+/// Whether an OPA server has the node's own policy, where that is known already.
+fn has_policy(server: &str, found: Result<Arc<str>, String>, own: Option<&str>) -> anyhow::Result<String> {
+    match found {
+        Err(why) => bail!("policy.opa.servers: {server}: {why}"),
+        Ok(found) if own.is_some_and(|own| *own != *found) => bail!(
+            "policy.opa.servers: {server} has policy {found}, expected this node's own, {}; give it the bundle of \
+             `agentbus policy build --for opa`",
+            own.unwrap_or_default()
+        ),
+        Ok(found) => Ok(format!("{server} answers by policy {found}")),
+    }
 }
 
 async fn nats(config: &NodeConfig) -> anyhow::Result<Client> {

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{basis::Basis, load::folder};
 use crate::{
-    config::{NodeConfig, keys},
+    config::{self, NodeConfig, keys},
     policy::{Candidate, Rollout},
     telemetry::LogFilter,
     webhook::Webhook,
@@ -115,7 +115,9 @@ impl Running {
         let mut after = before.clone();
         after.log.filter.clone_from(&found.config.log.filter);
         if policy.is_some() {
-            after.policy.clone_from(&found.config.policy);
+            let config::Policy { dir, shipped, .. } = &found.config.policy;
+            after.policy.dir.clone_from(dir);
+            after.policy.shipped = *shipped;
         }
         if let (Some(old), Some(new)) = (&mut after.webhook, &found.config.webhook) {
             // How often is asked elsewhere.

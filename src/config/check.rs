@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Idempotency, Limits, NodeConfig, Webhook, without_secrets};
+use super::{ConfigError, Idempotency, Limits, NodeConfig, Policy, Webhook, without_secrets};
 use crate::{
     domain::{Constitution, Timestamp},
     impact,
+    policy::Mode,
 };
+
+/// Servers that are asked.
+const OPA_SERVERS_MAX: usize = 16;
+/// Tenants with a mode of their own.
+const OPA_TENANTS_MAX: usize = 4_096;
 
 impl NodeConfig {
     /// What the types cannot say: ranges, and values that must fit each other.
@@ -130,10 +136,42 @@ impl NodeConfig {
         if let Some(bundle) = self.policy.bundle.as_ref().filter(|bundle| bundle.is_url()) {
             check_url("policy.bundle.from", &bundle.from)?;
         }
+        self.check_opa()?;
         if let Some(webhook) = &self.webhook {
             check_webhook(webhook)?;
         }
         impact.weights.check().map_err(|cause| ConfigError::Weights { cause })
+    }
+
+    /// Whoever is to be asked is known, and who is known is asked.
+    fn check_opa(&self) -> Result<(), ConfigError> {
+        let Policy { mode, tenants, opa, .. } = &self.policy;
+        within("policy.tenants", tenants.len(), 0, OPA_TENANTS_MAX, |number| number.to_string())?;
+        let asked = std::iter::once(mode).chain(tenants.values()).any(|mode| *mode != Mode::Rego);
+        let fail = |key: &str, found: String, expected: &str| {
+            Err(ConfigError::Value { key: key.to_owned(), found, expected: expected.to_owned() })
+        };
+        let Some(opa) = opa else {
+            return match asked {
+                true => fail("policy.opa.servers", "none".to_owned(), "those that policy.mode asks"),
+                false => Ok(()),
+            };
+        };
+        let urls = opa.urls();
+        if !asked {
+            let expected = "policy.mode or policy.tenants to have somebody ask them";
+            return fail("policy.opa.servers", urls.len().to_string(), expected);
+        }
+        within("policy.opa.servers", urls.len(), 1, OPA_SERVERS_MAX, |number| number.to_string())?;
+        for (at, url) in urls.iter().enumerate() {
+            check_url("policy.opa.servers", url)?;
+            if urls.iter().take(at).any(|other| other == url) {
+                return fail("policy.opa.servers", format!("{url} twice"), "each once");
+            }
+        }
+        let max = self.limits.deadline * 4 / 5;
+        let shown = |timeout: Duration| humantime::format_duration(timeout).to_string();
+        within("policy.opa.timeout", opa.timeout, Duration::from_millis(10), max, shown)
     }
 
     /// The constitutions with their times parsed.

@@ -1,12 +1,16 @@
 //! What does a node run with that was told nothing?
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats,
     Node, NodeConfig, Policy, PollClock, Registry,
 };
-use crate::{impact, policy::decision_log, skew};
+use crate::{
+    impact,
+    policy::{Mode, decision_log},
+    skew,
+};
 
 impl Default for NodeConfig {
     fn default() -> Self {
@@ -86,7 +90,15 @@ impl Default for Limits {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { dir: None, shipped: true, bundle: None, log: decision_log::Settings::default() }
+        Self {
+            dir: None,
+            shipped: true,
+            mode: Mode::Rego,
+            tenants: BTreeMap::new(),
+            bundle: None,
+            opa: None,
+            log: decision_log::Settings::default(),
+        }
     }
 }
 
@@ -113,6 +125,10 @@ impl Default for Durable {
     fn default() -> Self {
         Self { give_up_after: Duration::from_secs(120) }
     }
+}
+
+pub(super) fn opa_timeout() -> Duration {
+    Duration::from_millis(250)
 }
 
 pub(super) fn webhook_timeout() -> Duration {

@@ -38,11 +38,16 @@ pub const KEYS: &[(&str, &str)] = &[
     ("limits.clock_skew", "How far created_at may lie in the future; at most 1h"),
     ("policy.dir", "Folder of Rego modules beside the shipped ones; all must allow"),
     ("policy.shipped", "false leaves the shipped modules out"),
+    ("policy.mode", "rego: in process; opa: by servers; opa_or_rego: in process if none answers"),
+    ("policy.tenants", "Tenants with another mode: { acme = \"opa\" }; at most 4096"),
     ("policy.bundle.from", "Policy from bundles: bus (`agentbus policy push`), a URL or a file"),
     ("policy.bundle.token_file", "What a web server is shown as a bearer token"),
     ("policy.bundle.key_file", "PEM of who must have signed them; of HS256 the secret"),
     ("policy.bundle.algorithm", "RS256, ES256 or HS256"),
     ("policy.bundle.scope", "What the signature must be for, if it is to be for something"),
+    ("policy.opa.servers", "http://host:port, several separated by commas; at most 16"),
+    ("policy.opa.token_file", "What they are shown as a bearer token"),
+    ("policy.opa.timeout", "For one question, whoever is asked; below limits.deadline"),
     ("policy.log.share", "Of the messages, whose decisions go to stream DECISIONS; 0 to 1"),
     ("policy.log.content", "true: with their content and metadata"),
     ("policy.log.file", "Where they are written besides, as lines of JSON"),
@@ -217,10 +222,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::{ConstitutionEntry, Nats, Policy, PolicyBundle, Redis, Webhook, tests::load};
+    use crate::config::{
+        ConstitutionEntry, Nats, Policy, PolicyBundle, PolicyOpa, Redis, Webhook, tests::load,
+    };
     use crate::{
         impact,
-        policy::{bundle::Algorithm, decision_log},
+        policy::{Mode, bundle::Algorithm, decision_log},
     };
 
     /// Every key set. Literals without `..`, so that a new optional key cannot be forgotten here.
@@ -256,6 +263,13 @@ mod tests {
                     algorithm: Algorithm::ES256,
                     scope: Some("write".to_owned()),
                 }),
+                mode: Mode::Rego,
+                tenants: [("acme".parse().unwrap(), Mode::OpaOrRego)].into(),
+                opa: Some(PolicyOpa {
+                    servers: "http://127.0.0.1:8181, https://opa:8181".to_owned(),
+                    token_file: Some("token".into()),
+                    timeout: std::time::Duration::from_millis(100),
+                }),
                 log: decision_log::Settings { share: 0.5, content: true, file: Some("decisions".into()) },
             },
             impact: impact::Settings {
@@ -278,7 +292,9 @@ mod tests {
         let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
         match value {
             // Names that operators choose are no keys of ours.
-            toml::Value::Table(_) if at == "impact.heads" => assert!(found.insert(at.to_owned())),
+            toml::Value::Table(_) if ["impact.heads", "policy.tenants"].contains(&at) => {
+                assert!(found.insert(at.to_owned()))
+            }
             toml::Value::Table(table) => table.iter().for_each(|(key, v)| leaves(&below(key), v, found)),
             toml::Value::Array(entries) => entries.iter().for_each(|entry| leaves(at, entry, found)),
             _ => assert!(found.insert(at.to_owned()), "{at} twice"),

@@ -102,6 +102,9 @@ pub enum RuleKind {
 }
 
 impl RuleKind {
+    pub const ALL: [Self; 5] =
+        [Self::Quorum, Self::Unanimous, Self::SuperMajority, Self::Weighted, Self::Roles];
+
     pub fn as_str(self) -> &'static str {
         match self {
             RuleKind::Quorum => "quorum",

@@ -25,7 +25,7 @@ mod signature;
 
 use archive::Files;
 pub use archive::PACKED_BYTES_MAX;
-pub use build::build;
+pub use build::{build, build_for_opa};
 pub use signature::{Algorithm, KeyError, SignatureError, Verifier};
 
 const MANIFEST: &str = ".manifest";

@@ -118,7 +118,10 @@ impl Gate {
                 match cause {
                     // Of this message alone.
                     PolicyError::Failed { .. } => self.meter.see(Event::Failed),
-                    PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. } => {
+                    PolicyError::TimedOut { .. }
+                    | PolicyError::Busy { .. }
+                    | PolicyError::Broken { .. }
+                    | PolicyError::Unanswered { .. } => {
                         self.meter.see(Event::Unavailable);
                         self.trouble.begins(cause.to_string());
                     }

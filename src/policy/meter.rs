@@ -10,6 +10,12 @@ pub enum Event {
     /// The policy is asked, and its answer is never remembered: about an approval or a large content, and all answers of
     /// some policies.
     Uncached,
+    /// The policy is asked in process.
+    AskedRego,
+    /// The policy is asked of OPA servers.
+    AskedOpa,
+    /// No OPA server has answered, so that the policy is asked in process too.
+    InsteadOfOpa,
     Denied,
     /// It could not be asked, or came to nothing since the processor was busy.
     Unavailable,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::value::RawValue;
 
 use super::{
     Decision, PolicyEngine, PolicyError, Question, RegoEngine, owned::Owned, reads::Reads, rego::LogPolicy,
@@ -19,6 +20,20 @@ pub struct OffRuntime {
 impl OffRuntime {
     pub fn new(engine: RegoEngine, cpu: Arc<Cpu>) -> Self {
         Self { engine: Arc::new(engine), cpu }
+    }
+
+    pub(super) fn differences(&self) -> &[String] {
+        self.engine.differences()
+    }
+
+    /// What the policy reads of the question, for whoever has the same policy.
+    pub(super) async fn input(&self, question: &Question<'_>) -> Result<Box<RawValue>, PolicyError> {
+        if self.engine.is_little(question) {
+            return self.engine.input(question);
+        }
+        let (engine, owned) = (Arc::clone(&self.engine), Owned::of(question));
+        let written = self.cpu.run(&question.tenant.id, Work::Policy, move || engine.input(&owned.ask()));
+        written.await.unwrap_or_else(|why| Err(undecided(&why)))
     }
 }
 

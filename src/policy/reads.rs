@@ -156,7 +156,7 @@ pub fn scan(module: &str) -> Reads {
 }
 
 /// Bytes of the string that begins with `"`, both quotes included.
-fn quoted(text: &str) -> usize {
+pub(super) fn quoted(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {
@@ -168,11 +168,11 @@ fn quoted(text: &str) -> usize {
     text.len()
 }
 
-fn is_word(c: char) -> bool {
+pub(super) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-fn word(text: &str) -> &str {
+pub(super) fn word(text: &str) -> &str {
     text.find(|c| !is_word(c)).and_then(|end| text.get(..end)).unwrap_or(text)
 }
 

@@ -22,9 +22,10 @@ use regorus::{
     rvm::{RegoVM, program::Program},
     utils::limits::ExecutionTimerConfig,
 };
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    Decision, PolicyEngine, PolicyError, Question,
+    Decision, PolicyEngine, PolicyError, Question, differs,
     reads::{self, Fields, Reads},
     sources::{AGGREGATION, LoadError, Module, PolicySources, SHIPPED},
 };
@@ -37,7 +38,7 @@ mod own_tests;
 mod recorded;
 
 pub(super) use input::as_json;
-pub(super) use load::package;
+pub(super) use load::{is_aggregation, module_names, package};
 pub use log_policy::LogPolicy;
 use own_tests::test;
 pub use recorded::RecordedInput;
@@ -54,6 +55,8 @@ pub struct RegoEngine {
     reads: Reads,
     log_policy: Option<Arc<LogPolicy>>,
     revision: Arc<str>,
+    /// `file:line: what`, of what an OPA server may answer otherwise.
+    differences: Vec<String>,
 }
 
 /// What one module defines.
@@ -109,12 +112,18 @@ impl RegoEngine {
     const QUICK_BYTES_MAX: usize = 4 * 1024;
     /// Evaluators kept; more are made, and dropped, when more threads than this evaluate at once.
     const IDLE_MAX: usize = 32;
+    /// Of what may differ in OPA, for the log.
+    const DIFFERENCES_MAX: usize = 20;
 
     /// Parses, compiles and tries the policy on a sample message.
     pub fn load(sources: &PolicySources) -> Result<Self, LoadError> {
         let load::Loaded { rules, prototype, reads, log_policy } = load::load(sources)?;
+        let differ = sources.modules.iter().flat_map(|Module { file, text }| {
+            differs::found(text).into_iter().map(move |(line, what)| format!("{file}:{line}: {what}"))
+        });
+        let differences = differ.take(Self::DIFFERENCES_MAX).collect();
         let (idle, revision) = (Mutex::new(Vec::new()), sources.revision());
-        let engine = Self { rules, prototype, idle, reads, log_policy, revision };
+        let engine = Self { rules, prototype, idle, reads, log_policy, revision, differences };
         let sample = input::sample();
         let decided = with_patience(|| engine.run(&sample));
         decided.map_err(|cause| LoadError::Sample { cause: cause.to_string() })?;
@@ -131,11 +140,27 @@ impl RegoEngine {
         self.rules.iter().map(|rules| rules.name.as_str())
     }
 
+    /// What an OPA server may answer otherwise, with file and line.
+    pub(super) fn differences(&self) -> &[String] {
+        &self.differences
+    }
+
     /// Whether it takes microseconds, whatever the message: rules that ship, over little.
     pub fn is_quick(&self, question: &Question<'_>) -> bool {
+        self.prototype.interpreted.is_none() && self.is_little(question)
+    }
+
+    /// Whether little is read.
+    pub(super) fn is_little(&self, question: &Question<'_>) -> bool {
         let fields = self.reads.fields;
         let large = fields.contains(Fields::CONTENT) || fields.contains(Fields::METADATA);
-        self.prototype.interpreted.is_none() && (!large || question.size <= Self::QUICK_BYTES_MAX)
+        !large || question.size <= Self::QUICK_BYTES_MAX
+    }
+
+    /// `input` as JSON, of what is read of it.
+    pub(super) fn input(&self, question: &Question<'_>) -> Result<Box<RawValue>, PolicyError> {
+        let input = input::of(question, self.reads.fields);
+        to_raw_value(&input).map_err(|cause| failed("the policy's input", cause))
     }
 
     /// Decides without waiting for anything but the processor.

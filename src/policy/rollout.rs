@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
-    Event, Gate, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine,
+    Event, Gate, Moded, Modes, OffRuntime, PolicyEngine as _, PolicySources, RegoEngine,
     bundle::{Label, Verifier},
     sources::LoadError,
     trial::{self, Trial},
@@ -48,6 +48,7 @@ impl Folder {
 /// The policy in force, and what may take its place.
 pub struct Rollout {
     gate: Arc<Gate>,
+    modes: Arc<Modes>,
     cpu: Arc<Cpu>,
     clock: fn() -> Timestamp,
     state: Mutex<State>,
@@ -118,11 +119,21 @@ impl Rollout {
     pub fn new(gate: Arc<Gate>, cpu: Arc<Cpu>, origin: Origin, clock: fn() -> Timestamp) -> Self {
         let ready = watch::Sender::new(matches!(origin, Origin::Folder(_)));
         let state = State { origin, since: clock(), refused: None, unreachable: None };
-        Self { gate, cpu, clock, state: Mutex::new(state), turn: Arc::default(), ready }
+        let modes = Arc::new(Modes::in_process());
+        Self { gate, modes, cpu, clock, state: Mutex::new(state), turn: Arc::default(), ready }
+    }
+
+    /// What comes into force is asked so.
+    pub fn asked_by(self, modes: Arc<Modes>) -> Self {
+        Self { modes, ..self }
     }
 
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    pub fn modes(&self) -> &Modes {
+        &self.modes
     }
 
     pub fn standing(&self) -> Standing {
@@ -198,7 +209,7 @@ impl Rollout {
         state.origin = origin;
         state.refused = None;
         if changed {
-            self.gate.replace(engine);
+            self.gate.replace(Arc::new(Moded::new(engine, Arc::clone(&self.modes))));
             state.since = (self.clock)();
         }
         drop(state);

@@ -48,7 +48,7 @@ macro_rules! shipped {
 pub const SHIPPED: &[(&str, &str)] = shipped!["priorities", "roles", "separation", "tenant", "tools"];
 
 /// How an OPA server joins the modules; a node does the same without them.
-pub const AGGREGATION: &[(&str, &str)] = shipped!["decision", "shape"];
+pub const AGGREGATION: &[(&str, &str)] = shipped!["batch", "decision", "shape"];
 
 /// Why there is no policy to load. Shown to the operator as it is.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,8 @@ pub enum LoadError {
     ReservedPackage { file: String, package: String },
     #[error("the module {module} does not define `allow`, so it would deny everything")]
     NoAllow { module: String },
+    #[error("{file}:{line}: {name} is a builtin of OPA alone, so that a node cannot evaluate the rule")]
+    NoBuiltin { file: String, line: usize, name: String },
     #[error("there is no module, so everything would be denied; write one or set policy.shipped = true")]
     NoModules,
     #[error("the policy does not hold together: {cause}")]

@@ -34,8 +34,10 @@ pub(super) async fn run(
         let question = owned.ask();
         let answer = match candidate.evaluate(&question).await {
             Ok(answer) => answer,
-            // The processor was busy, which is no fault of the policy.
-            Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. }) => continue,
+            // The processor was busy, or a server away, which is no fault of the policy.
+            Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Unanswered { .. }) => {
+                continue;
+            }
             Err(failed @ (PolicyError::Failed { .. } | PolicyError::Broken { .. })) => {
                 if in_force.0.evaluate(&question).await.is_ok() {
                     return Err(failed);

@@ -62,8 +62,9 @@ impl WebBundles {
             body: Bytes::new(),
             answer_bytes: Some(PACKED_BYTES_MAX),
             within: ANSWER_WITHIN,
+            any_status: false,
         };
-        let Answer { headers, body } = match self.endpoint.call(call).await {
+        let Answer { headers, body, .. } = match self.endpoint.call(call).await {
             Err(CallError::Refused { status: NOT_MODIFIED, .. }) => return Ok(None),
             answer => answer?,
         };

@@ -15,9 +15,12 @@ use crate::policy::{Event, Meter};
 #[derive(Debug)]
 pub(super) struct PolicyMetrics {
     decisions: Family<SourceLabel, Counter>,
-    /// Two of [`Self::decisions`].
+    /// Three of [`Self::decisions`].
     cached: Counter,
     evaluated: Counter,
+    by_opa: Counter,
+    /// Questions that no OPA server has answered, so that they were asked in process.
+    instead_of_opa: Counter,
     denied: Counter,
     unavailable: Counter,
     failed: Counter,
@@ -36,11 +39,23 @@ impl Default for PolicyMetrics {
     fn default() -> Self {
         let decisions = Family::<SourceLabel, Counter>::default();
         let from = |source| decisions.get_or_create(&SourceLabel { source }).clone();
-        let (cached, evaluated) = (from("cache"), from("rego"));
-        let (denied, unavailable, failed) = (Counter::default(), Counter::default(), Counter::default());
+        let [cached, evaluated, by_opa] = ["cache", "rego", "opa"].map(from);
+        let [denied, unavailable, failed, instead_of_opa] = [(); 4].map(|()| Counter::default());
         let loads = outcomes(&["loaded", "unchanged", "refused"]);
         let (log, refused) = (outcomes(&["kept", "lost", "lost_by_file"]), Gauge::default());
-        Self { decisions, cached, evaluated, denied, unavailable, failed, loads, log, refused }
+        Self {
+            decisions,
+            cached,
+            evaluated,
+            by_opa,
+            instead_of_opa,
+            denied,
+            unavailable,
+            failed,
+            loads,
+            log,
+            refused,
+        }
     }
 }
 
@@ -87,6 +102,11 @@ impl PolicyMetrics {
                 "Questions that a rule of the policy failed on, or took too long over",
                 &self.failed,
             ),
+            (
+                "policy_instead_of_opa",
+                "Questions that no OPA server answered and Rego in process was asked",
+                &self.instead_of_opa,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -99,7 +119,11 @@ impl Meter for Metrics {
         let log = |outcome| self.policy.log.get_or_create(&OutcomeLabel { outcome }).inc();
         match event {
             Event::Hit => self.policy.cached.inc(),
-            Event::Miss | Event::Uncached => self.policy.evaluated.inc(),
+            // Who is asked is told for itself.
+            Event::Miss | Event::Uncached => return,
+            Event::AskedRego => self.policy.evaluated.inc(),
+            Event::AskedOpa => self.policy.by_opa.inc(),
+            Event::InsteadOfOpa => self.policy.instead_of_opa.inc(),
             Event::Denied => self.policy.denied.inc(),
             Event::Unavailable => self.policy.unavailable.inc(),
             Event::Failed => self.policy.failed.inc(),

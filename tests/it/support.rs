@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod last_version;
 #[cfg(feature = "model")]
 pub(crate) mod model;
+pub(crate) mod opa;
 pub(crate) mod raw;
 pub(crate) mod servers;
 

@@ -8,6 +8,7 @@ mod doctor;
 mod freeze;
 #[cfg(feature = "model")]
 mod model_tools;
+mod opa;
 mod operators;
 mod people;
 mod policy;

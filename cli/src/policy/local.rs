@@ -10,13 +10,14 @@ use std::{
 use agentbus::{
     phrase::counted,
     policy::{
-        Bundle, Label, PolicyEngine as _, PolicySources, RegoEngine, build_bundle, bundle::PACKED_BYTES_MAX,
+        Bundle, Label, PolicyEngine as _, PolicySources, RegoEngine, build_bundle, build_for_opa,
+        bundle::PACKED_BYTES_MAX,
     },
     skew::wall_clock,
 };
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::context::say;
 
@@ -44,9 +45,18 @@ pub(super) struct BuildArgs {
     /// What the bundle is called, such as a commit
     #[arg(long, value_name = "TEXT")]
     revision: String,
+    /// Who is to have it: nodes, or OPA servers that nodes ask, which are given the modules that ship too
+    #[arg(long = "for", value_name = "WHO", value_enum, default_value_t = Audience::Nodes)]
+    audience: Audience,
     /// Where it is written
     #[arg(long, short, value_name = "FILE", default_value = "bundle.tar.gz")]
     output: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Audience {
+    Nodes,
+    Opa,
 }
 
 /// A policy as nodes would get it, compiled, with its tests passed.
@@ -55,6 +65,7 @@ pub(super) struct Tested {
     pub(super) packed: Bytes,
     pub(super) engine: RegoEngine,
     tests: usize,
+    pub(super) sources: PolicySources,
 }
 
 impl Source {
@@ -75,7 +86,7 @@ impl Source {
         let Bundle { label, sources } =
             Bundle::open(&packed, !no_shipped, None).with_context(|| path.display().to_string())?;
         let (engine, tests) = RegoEngine::tested(&sources)?;
-        Ok(Tested { label, packed: packed.into(), engine, tests })
+        Ok(Tested { label, packed: packed.into(), engine, tests, sources })
     }
 }
 
@@ -94,8 +105,12 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn build(args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let tested = args.source.tested(Some(&args.revision))?;
-    fs::write(&args.output, &tested.packed).with_context(|| args.output.display().to_string())?;
-    let (path, bytes) = (args.output.display(), tested.packed.len());
+    let packed = match args.audience {
+        Audience::Nodes => tested.packed.clone(),
+        Audience::Opa => build_for_opa(&tested.sources, &args.revision, wall_clock())?.into(),
+    };
+    fs::write(&args.output, &packed).with_context(|| args.output.display().to_string())?;
+    let (path, bytes) = (args.output.display(), packed.len());
     say(&format!("{}wrote {path}, {bytes} bytes\n", tested.shown()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,7 @@ use crate::{
         WebhookDispatcher,
     },
     phrase::counted,
-    policy::{DecisionLog, Refused, Rollout, Standing},
+    policy::{DecisionLog, Refused, Rollout, Standing, opa::ServerStanding},
     review::Thresholds,
     skew::Skew,
     supervisor::Supervisor,
@@ -183,6 +183,30 @@ impl Part for Policy {
         Some(match asked.or(refused).or(unreachable) {
             Some(why) => Health::degraded(format!("{named} is in force; {why}")),
             None => Health::up(named),
+        })
+    }
+}
+
+/// The servers that are asked about the policy, if there are some.
+pub(in crate::app) struct Opa(pub Arc<Rollout>);
+
+impl Part for Opa {
+    fn health(&self) -> Option<Health> {
+        let (modes, revision) = (self.0.modes(), self.0.gate().revision());
+        let (away, there): (Vec<_>, Vec<_>) =
+            modes.opa()?.standing(&revision).into_iter().partition(|server| server.problem.is_some());
+        let there: Vec<_> = there.iter().map(|server| &*server.name).collect();
+        if away.is_empty() {
+            return Some(Health::up(there.join(", ")));
+        }
+        let away = away.into_iter().map(|ServerStanding { name, problem }| {
+            format!("{name} is not asked: {}", problem.unwrap_or_default())
+        });
+        let away = away.collect::<Vec<_>>().join("; ");
+        Some(match there.is_empty() {
+            false => Health::degraded(format!("{} answer; {away}", there.join(", "))),
+            true if modes.need_opa() => Health::down(away),
+            true => Health::degraded(format!("Rego in process answers alone; {away}")),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Which rules does a policy consist of, and can all of it run?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -23,6 +23,11 @@ pub(super) fn load(sources: &PolicySources) -> Result<Loaded, LoadError> {
     let own: Vec<&Module> = sources.modules.iter().filter(|module| !is_aggregation(module)).collect();
     let mut own_packages = packages(own.iter().map(|module| (module.file.as_str(), module.text.as_str())))?;
     refuse_reserved(&own_packages, &shipped_packages)?;
+    for module in &own {
+        if let Some((name, line)) = differs::absent(&module.text) {
+            return Err(LoadError::NoBuiltin { file: module.file.clone(), line, name });
+        }
+    }
     let log_policy = log_policy(&shipped_packages, &own_packages, sources.data.as_deref())?;
     // It decides nothing, so that decisions are no dearer for it.
     own_packages.remove(LogPolicy::PACKAGE);
@@ -67,7 +72,7 @@ fn log_policy(
 
 /// A copy of the shipped folder brings along how OPA joins modules. Unchanged it says what is done
 /// anyway; changed it would be in vain, so it is refused as any other use of the bus's packages.
-pub(super) fn is_aggregation(module: &Module) -> bool {
+pub(in crate::policy) fn is_aggregation(module: &Module) -> bool {
     AGGREGATION.iter().any(|(_, text)| *text == module.text)
 }
 
@@ -80,6 +85,14 @@ fn packages<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<P
         packages.entry(package).or_default().push((file, text));
     }
     Ok(packages)
+}
+
+/// Of the modules that must all allow.
+pub(in crate::policy) fn module_names(sources: &PolicySources) -> Result<BTreeSet<String>, LoadError> {
+    let shipped = if sources.shipped { SHIPPED } else { &[] };
+    let own = sources.modules.iter().map(|module| (module.file.as_str(), module.text.as_str()));
+    let packages = packages(shipped.iter().copied().chain(own))?;
+    Ok(packages.keys().filter_map(|package| package.strip_prefix(MODULES)).map(str::to_owned).collect())
 }
 
 /// The package of one file, `data.` in front.

@@ -9,8 +9,10 @@
 
 mod bundles;
 mod cases;
+mod conformance;
 mod faults;
 mod gate;
+mod liars;
 mod library;
 mod log;
 mod offload;
@@ -18,6 +20,7 @@ mod opa;
 mod parity;
 mod question;
 mod rollout;
+mod servers;
 mod speed;
 mod web;
 

@@ -8,6 +8,7 @@ use clap::{Command, CommandFactory as _, Parser as _};
 use crate::surfaces::clients::{AGENTBUS, text};
 
 mod config;
+mod policy;
 mod printing;
 mod thresholds;
 

@@ -145,9 +145,11 @@ fn ask(candidate: &RegoEngine, recorded: &Recorded) -> Option<Answer> {
         match candidate.decide_recorded(&recorded.input) {
             Ok(decision) => return Some(Ok(decision)),
             Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. }) => {}
-            Err(failed @ (PolicyError::Failed { .. } | PolicyError::Broken { .. })) => {
-                return Some(Err(failed.to_string()));
-            }
+            Err(
+                failed @ (PolicyError::Failed { .. }
+                | PolicyError::Broken { .. }
+                | PolicyError::Unanswered { .. }),
+            ) => return Some(Err(failed.to_string())),
         }
     }
     None

@@ -14,7 +14,8 @@ use agentbus::{
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use tar::{Archive, Builder, EntryType, Header};
 
-use super::{opa, rollout::question};
+use super::rollout::question;
+use crate::support::opa;
 
 const OWN: &str = "package agentbus.modules.own\n\nallow if input.message.size <= data.limits.size\n";
 const OWN_TEST: &str = "package own_test\n\ntest_it if data.agentbus.modules.own.allow with input as {\"message\": {\"size\": 1}}\n";

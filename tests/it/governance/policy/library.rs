@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 
 use super::{
     cases::as_json,
-    load, opa,
+    load,
     parity::decide,
     question::{Owned, random},
 };
-use crate::support::root;
+use crate::support::{opa, root};
 
 fn library() -> PathBuf {
     root().join("policies/library")
@@ -67,15 +67,8 @@ fn each_policy_of_the_library_passes_its_tests_in_opa() {
 #[tokio::test]
 async fn a_node_and_opa_decide_alike_by_the_whole_library() {
     let Some(program) = opa::program() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    for folder in folders() {
-        for module in PolicySources::read(Some(&folder), true).unwrap().modules {
-            fs::write(dir.path().join(module.file), module.text).unwrap();
-        }
-    }
-    fs::write(dir.path().join("data.json"), data().to_string()).unwrap();
-    let server = opa::Opa::start(&program, Some(dir.path())).await;
-    let engine = load(&PolicySources::read(Some(dir.path()), true).unwrap());
+    let server = opa::Opa::with_policy(&program, &whole()).await;
+    let engine = load(&whole());
     let mut rng = StdRng::seed_from_u64(3);
     let mut compared = 0;
     for _ in 0..300 {
@@ -88,6 +81,13 @@ async fn a_node_and_opa_decide_alike_by_the_whole_library() {
         }
     }
     assert!(compared > 200, "{compared} compared");
+}
+
+/// All of them beside what ships, with data.
+pub(super) fn whole() -> PolicySources {
+    let modules =
+        folders().into_iter().flat_map(|folder| PolicySources::read(Some(&folder), true).unwrap().modules);
+    PolicySources { modules: modules.collect(), data: Some(data().to_string()), ..PolicySources::shipped() }
 }
 
 /// Hours that are always open for one tenant, and never for the other; lists of which one cannot be read.
@@ -105,7 +105,7 @@ fn data() -> Json {
 }
 
 /// A random message, with labels, tools and content that the library looks at.
-fn odd(rng: &mut StdRng) -> Json {
+pub(super) fn odd(rng: &mut StdRng) -> Json {
     const TOOLS: &[&str] = &["read", "READ", "transfer", "pay", "delete", "mcp__fs__list", "", "*", "%s{}"];
     const NUMBERS: &[&str] = &["", "0", "2", "1000", "-1", "NaN", "1e3", " ", "many", "99999999999999999999"];
     const LABELS: &[(&str, &[&str])] = &[

@@ -15,12 +15,11 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value as Json, json};
 
 use super::{
-    Seen, load,
-    opa::{self, Opa},
-    patiently,
+    Seen, load, patiently,
     question::{Owned, random},
     with_modules,
 };
+use crate::support::opa::{self, Opa};
 
 /// A gate that logs, and what it logs.
 struct Logged {

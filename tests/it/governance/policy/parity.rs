@@ -6,9 +6,10 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
     cases::{self, as_json},
-    interpreted_shipped, load, opa,
+    interpreted_shipped, load,
     question::{Owned, random},
 };
+use crate::support::opa;
 use agentbus::policy::{Decision, PolicyError, RegoEngine, sources::PolicySources};
 
 #[test]

@@ -10,7 +10,8 @@ use agentbus::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Seen, opa::policies, question::Owned, watched};
+use super::{Seen, question::Owned, watched};
+use crate::support::opa::policies;
 
 const ALLOWS: &str = "package agentbus.modules.own\n\nallow := true\n";
 const DENIES: &str =

@@ -7,17 +7,20 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use agentbus::{
     domain::Timestamp,
     policy::{
-        DecisionLog, Gate,
+        DecisionLog, Gate, Mode,
         decision_log::{Recorded, Settings},
         sources::PolicySources,
     },
 };
+use futures_util::{StreamExt as _, stream};
 use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
     interpreted_shipped, load,
     question::{Owned, random},
+    servers::{Asking, PATIENT},
 };
+use crate::support::opa::{self, Opa};
 
 const ROUNDS: usize = 1_000;
 
@@ -89,6 +92,32 @@ async fn log_times() {
         let started = Instant::now();
         read.iter().for_each(|recorded| drop(black_box(engine.decide_recorded(&recorded.input))));
         report(&format!("decided again, {name}"), 1, started);
+    }
+}
+
+/// One after the other, and many at a time; in process beside one OPA server and two.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures; promises nothing"]
+async fn decision_times_by_opa_servers() {
+    const QUESTIONS: usize = 2_000;
+    let Some(program) = opa::program() else { return };
+    let policy = interpreted_shipped();
+    let servers = [Opa::with_policy(&program, &policy).await, Opa::with_policy(&program, &policy).await];
+    let urls = servers.each_ref().map(Opa::url);
+    let mut rng = StdRng::seed_from_u64(7);
+    let questions: Vec<Owned> = (0..QUESTIONS).map(|_| Owned::from_input(&random(&mut rng))).collect();
+    for (who, mode, urls) in [
+        ("the interpreter in process", Mode::Rego, &urls[..]),
+        ("one OPA server", Mode::Opa, &urls[..1]),
+        ("two OPA servers", Mode::Opa, &urls[..]),
+    ] {
+        let asking = Asking::new(&policy, urls, mode, PATIENT);
+        for at_once in [1, 64] {
+            let started = Instant::now();
+            let answers = stream::iter(&questions).map(|asked| asking.ask(asked)).buffer_unordered(at_once);
+            let answered = answers.filter(|answer| std::future::ready(answer.is_ok())).count().await;
+            eprintln!("{who}, {at_once} at once: {:?} each, {answered} answers", started.elapsed() / 2_000);
+        }
     }
 }
 
