@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 use agentbus::{
     nats::{Answers, Fleet, FleetError, Level, NodeStatus},
     phrase::counted,
+    shutdown::Shutdown,
 };
 use clap::Args;
 use serde_json::json;
@@ -12,12 +13,13 @@ use serde_json::json;
 use super::{
     context::{Paint, Tone, safe, say},
     operator::Operator,
-    output,
+    output::{self, Reader, offer},
     printable::{self, Page},
 };
 
 /// Characters of why something is not up.
 const WHY_MAX: usize = 300;
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Clears the terminal and begins at its first line.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
@@ -41,22 +43,39 @@ pub(super) struct StatusArgs {
 
 pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let fleet = Fleet::new(args.operator.connect().await?);
+    if args.watch {
+        return watch(&fleet, args.json).await;
+    }
+    let answers = fleet.status().await?;
+    say(&shown(&answers, args.json))?;
+    let well = answers.values().flatten().all(|node| node.level == Level::Healthy);
+    let well = well && answers.values().all(Option::is_some) && differences(&answers).is_empty();
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Looks again each second, until Ctrl-C or until nobody reads it any more.
+async fn watch(fleet: &Fleet, json: bool) -> anyhow::Result<ExitCode> {
+    let shutdown = Shutdown::default();
+    shutdown.on_terminal_signals()?;
+    let clear = if output::is_terminal() && !json { CLEAR } else { "" };
     loop {
         let answers = match fleet.status().await {
-            Err(FleetError::Nobody) if args.watch => Answers::new(),
+            Err(FleetError::Nobody) => Answers::new(),
             answers => answers?,
         };
-        let text = if args.json { lines(&answers) } else { readable(&answers, Paint::stdout()) };
-        if !args.watch {
-            say(&text)?;
-            let well = answers.values().flatten().all(|node| node.level == Level::Healthy);
-            let well = well && answers.values().all(Option::is_some) && differences(&answers).is_empty();
-            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        let text = format!("{clear}{}", shown(&answers, json));
+        if offer(text.as_bytes())? == Reader::Gone {
+            return Ok(ExitCode::SUCCESS);
         }
-        let clear = if output::is_terminal() && !args.json { CLEAR } else { "" };
-        say(&format!("{clear}{text}"))?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.requested() => return Ok(ExitCode::SUCCESS),
+        }
     }
+}
+
+fn shown(answers: &Answers<NodeStatus>, json: bool) -> String {
+    if json { lines(answers) } else { readable(answers, Paint::stdout()) }
 }
 
 fn lines(answers: &Answers<NodeStatus>) -> String {

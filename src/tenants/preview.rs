@@ -70,9 +70,15 @@ pub async fn preview(
         true => present(&context, name, &format!("stream {name}")).await,
         false => Ok(None),
     };
-    let there = Present { records: found(RECORDS_STREAM).await?, decisions: found(DECISIONS_STREAM).await? };
-    let look = Look { context: &context, names, replicas: settings.replicas, found: StoreChanges::default() };
-    look.all(plan, &settings.over(&there), published).await
+    let records = found(RECORDS_STREAM).await?;
+    // The provisioner of an earlier version, whose users are on the server until it reloads, may not look at it.
+    let (decisions, unknown) = match found(DECISIONS_STREAM).await {
+        Ok(decisions) => (decisions, None),
+        Err(error) => (None, Some(format!("{DECISIONS_STREAM}: {error}"))),
+    };
+    let changes = StoreChanges { unknown, ..StoreChanges::default() };
+    let look = Look { context: &context, names, replicas: settings.replicas, found: changes };
+    look.all(plan, &settings.over(&Present { records, decisions }), published).await
 }
 
 struct Look<'a> {

@@ -152,8 +152,14 @@ async fn only_the_intake_listens_where_agents_can_write() {
             if subject.starts_with("tenant.") {
                 strangers.push(name.to_owned());
             } else if !name.ends_with("intake") {
-                let own =
-                    ["_INBOX.node.", "directory.", "nodes.heartbeat", "nodes.policy.pushed", "bus.*.answer."];
+                let own = [
+                    "_INBOX.node.",
+                    "directory.",
+                    "nodes.heartbeat",
+                    "nodes.policy.pushed",
+                    "nodes.freeze.changed",
+                    "bus.*.answer.",
+                ];
                 assert!(own.iter().any(|prefix| subject.starts_with(prefix)), "{name} listens to {subject}");
             }
         }
@@ -163,11 +169,13 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 23] = [
+const PARTS: [&str; 26] = [
     "attendance",
     "deliberations",
     "directory",
     "fill",
+    "freezes",
+    "health",
     "http",
     "intake",
     "jetstream",
@@ -186,6 +194,7 @@ const PARTS: [&str; 23] = [
     "senders",
     "server time",
     "thresholds",
+    "usage",
     "webhook",
 ];
 

@@ -50,7 +50,7 @@ fn by_the_schema_of_input_opa_takes_what_ships_and_finds_paths_that_are_not_ther
         ("input.approval.approvals[_].role", false),
     ] {
         fs::write(&own, format!("package agentbus.modules.own\n\nallow if {path} == \"a\"\n")).unwrap();
-        let (good, told) = by_schema(&program, &[own.clone()]);
+        let (good, told) = by_schema(&program, std::slice::from_ref(&own));
         assert!(good == there && (there || told.contains("undefined ref")), "{path}: {told}");
     }
 }

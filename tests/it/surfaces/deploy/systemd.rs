@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Stdio},
@@ -51,7 +52,13 @@ impl Manager {
     fn next(&self, within: Duration) -> Option<String> {
         self.0.set_read_timeout(Some(within)).unwrap();
         let mut bytes = [0; 4096];
-        let count = self.0.recv(&mut bytes).ok()?;
+        let count = loop {
+            match self.0.recv(&mut bytes) {
+                // Another test's child has ended.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.ok()?,
+            }
+        };
         Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
     }
 
