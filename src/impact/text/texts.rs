@@ -151,5 +151,6 @@ fn with_dumps(text: &str, decoded: Option<String>, work: &mut Work) -> Result<Op
     let inner = decoded.as_deref().map(|it| dumps::said(it, work)).transpose()?.flatten();
     let parts = [decoded, dumps::said(text, work)?, inner];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    Ok((!parts.is_empty()).then(|| parts.join("\n")))
+    // Each says what it says by itself.
+    Ok((!parts.is_empty()).then(|| parts.join(".\n")))
 }

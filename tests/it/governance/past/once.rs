@@ -60,6 +60,17 @@ async fn what_is_sent_again_since_nobody_listened_counts_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_redis_makes_many_of_no_message_that_is_sent_until_it_gets_through() {
+    for _ in 0..5 {
+        if claimed_in_an_outage().await {
+            return;
+        }
+    }
+    panic!("never came so far as to be claimed");
+}
+
+/// Whether the message came so far that it was to be claimed: on a busy machine the node forgets before that who is
+/// registered.
+async fn claimed_in_an_outage() -> bool {
     let mut bus = Bus::start(1).await;
     let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
     worker.register(&[]).await.unwrap();
@@ -75,12 +86,16 @@ async fn an_outage_of_redis_makes_many_of_no_message_that_is_sent_until_it_gets_
         forgotten = verdict.reason == Reason::RegistryUnavailable;
         assert_ne!(verdict.reason, Reason::Delivered, "{verdict:?}");
     }
-    assert!(unclaimed > 0, "never came so far as to be claimed");
+    if unclaimed == 0 {
+        bus.stop().await;
+        return false;
+    }
     let other = planner.send(task("worker", "hello").encode(Encoding::Json), patience).await.unwrap();
     if !forgotten {
         assert_eq!(impact(&other).parts.volume, 0.1, "the third message: {other:?}");
     }
     bus.stop().await;
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]
