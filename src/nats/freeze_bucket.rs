@@ -94,10 +94,13 @@ impl FreezeBucket {
         let stream = self.context.get_stream_no_info(FREEZE_STREAM).await.map_err(unreadable)?;
         let first = stream.get_info().await.map_err(unreadable)?.state.first_sequence;
         let mut history = Vec::new();
-        // As many as the stream keeps.
+        // As many as the stream keeps; the oldest may leave meanwhile.
         for sequence in first.max(1)..=last {
-            let message = stream.get_raw_message(sequence).await.map_err(unreadable)?;
-            history.push((message.time.unix_timestamp(), read(&message)?));
+            match stream.get_raw_message(sequence).await {
+                Ok(message) => history.push((message.time.unix_timestamp(), read(&message)?)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+                Err(error) => return Err(unreadable(error)),
+            }
         }
         Ok(history)
     }

@@ -72,11 +72,14 @@ impl PolicyBucket {
         let mut history = Vec::new();
         // As many as the stream keeps, and gaps where others were.
         for sequence in state.first_sequence..=state.last_sequence {
-            if let Ok(message) = stream.get_raw_message(sequence).await {
-                let (at, force) = (message.time.unix_timestamp(), forced(&message.headers));
-                let offer = Offer { packed: message.payload, force };
-                history.push(Pushed { sequence, at, offer });
-            }
+            let message = match stream.get_raw_message(sequence).await {
+                Ok(message) => message,
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let (at, force) = (message.time.unix_timestamp(), forced(&message.headers));
+            let offer = Offer { packed: message.payload, force };
+            history.push(Pushed { sequence, at, offer });
         }
         Ok(history)
     }
