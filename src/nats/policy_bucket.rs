@@ -71,7 +71,7 @@ impl PolicyBucket {
         let state = stream.get_info().await.map_err(failed)?.state;
         let mut history = Vec::new();
         // As many as the stream keeps, and gaps where others were.
-        for sequence in state.first_sequence..=state.last_sequence {
+        for sequence in state.first_sequence.max(1)..=state.last_sequence {
             let message = match stream.get_raw_message(sequence).await {
                 Ok(message) => message,
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => continue,
