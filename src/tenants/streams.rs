@@ -1,6 +1,6 @@
 //! How are the bus's streams and consumers set up? Their configurations, as plain data.
 //!
-//! All of them refuse what is new when they are full, but for records and logged decisions: the oldest durable
+//! All of them refuse what is new when they are full, but for records, logged decisions and usage: the oldest durable
 //! message is owed to somebody, a new one can still be refused to its face. None of them answers
 //! to `DIRECT.GET` (see `published.rs`) or obeys a roll-up header, with which a node could empty it.
 
