@@ -20,6 +20,7 @@ use crate::{
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::{Format, Metrics},
+    tls::{Acceptor, TlsError},
 };
 
 mod ask;
@@ -81,18 +82,24 @@ pub async fn listen(settings: &config::Http) -> std::io::Result<TcpListener> {
     TcpListener::bind(settings.listen).await
 }
 
+/// What the socket speaks TLS by, if it does. Reads the files; blocks.
+pub fn acceptor(settings: &config::Http) -> Result<Option<Acceptor>, TlsError> {
+    let acceptor = |tls: &config::ServerTls| Acceptor::new(tls.identity(), tls.client_ca_file.clone());
+    settings.tls.as_ref().map(acceptor).transpose()
+}
+
 /// Serves in the background until every other task has ended: a draining node still says that it is not
 /// ready.
 pub fn start(
-    listener: TcpListener,
+    (listener, acceptor): (TcpListener, Option<Acceptor>),
     settings: &config::Http,
     health: Arc<dyn Health>,
     metrics: Arc<Metrics>,
     stopped: Shutdown,
     supervisor: &Supervisor,
 ) -> std::io::Result<SocketAddr> {
-    let listener = Arc::new(listener);
     let address = listener.local_addr()?;
+    let socket = Arc::new((listener, acceptor));
     let app = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -102,8 +109,8 @@ pub fn start(
     let bounds = server::Bounds::new(settings.connections);
     let (tracker, stop) = (stopped.tracker().clone(), stopped.token().clone());
     supervisor.keep_draining("http", &tracker, stop, move || {
-        let (listener, app) = (Arc::clone(&listener), app.clone());
-        server::serve(listener, app, bounds, Arc::clone(&metrics), stopped.clone())
+        let (socket, app) = (Arc::clone(&socket), app.clone());
+        server::serve(socket, app, bounds, Arc::clone(&metrics), stopped.clone())
     });
     Ok(address)
 }

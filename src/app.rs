@@ -11,17 +11,18 @@ use crate::{
     config::NodeConfig,
     cpu::{self, Cpu},
     domain::Timestamp,
+    event_loop::EventLoop,
     shutdown::Shutdown,
     skew::wall_clock,
     supervisor::Supervisor,
     telemetry::Metrics,
+    tls::Acceptor,
 };
 
 mod basis;
 mod build;
 mod check;
 mod connect;
-mod event_loop;
 mod health;
 mod load;
 mod reach;
@@ -34,7 +35,6 @@ mod stores;
 use basis::Basis;
 use build::{Found, Node};
 pub use check::{Checked, check};
-use event_loop::EventLoop;
 use health::NodeHealth;
 use load::load_model;
 pub use reach::{Tried, reach};
@@ -87,12 +87,12 @@ async fn serve(
     metrics.polls.time_by(config.node.poll_clock);
     let timing = Arc::clone(&metrics);
     supervisor.timed_by(Box::new(move |part, poll| timing.polls.time(part, poll)));
-    let event_loop = EventLoop::start("lane-0").context("the thread of the fast lane")?;
+    let loops = EventLoop::start_all(config.lane.threads).context("lane.threads")?;
     let background = Shutdown::default();
-    let basis = Basis { config, metrics, shutdown, background, supervisor, event_loop, clock };
+    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock };
     let checked = Checked::read(&basis.config, &basis.metrics).await?;
-    let Checked { policy: (origin, engine), bundles, opa, webhook, redis } = checked;
-    let health = listen(&basis).await?;
+    let Checked { policy: (origin, engine), bundles, opa, webhook, redis, acceptor } = checked;
+    let health = listen(&basis, acceptor).await?;
     service::keep(&basis, &health);
     let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
@@ -110,14 +110,20 @@ async fn serve(
 }
 
 /// From now on everybody can ask how the node is, and read its numbers.
-async fn listen(basis: &Basis) -> anyhow::Result<Arc<NodeHealth>> {
+async fn listen(basis: &Basis, acceptor: Option<Acceptor>) -> anyhow::Result<Arc<NodeHealth>> {
     let Basis { config, metrics, background, supervisor, .. } = basis;
     let listener = check::listen(&config.http).await?;
     let name = &config.node.name;
     let health = Arc::new(NodeHealth::new(name, Arc::clone(metrics)));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
-    let http =
-        admin::start(listener, &config.http, reported, Arc::clone(metrics), background.clone(), supervisor)?;
+    let http = admin::start(
+        (listener, acceptor),
+        &config.http,
+        reported,
+        Arc::clone(metrics),
+        background.clone(),
+        supervisor,
+    )?;
     tracing::info!(node = name, %http, "starting");
     Ok(health)
 }

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{AgentId, Encoding, MessageType, Priority, Reason, TenantId, Verb, Verdict},
+    tls::{self, TlsError},
     wire,
 };
 
@@ -41,6 +42,8 @@ pub struct AgentClient {
 pub enum ClientError {
     #[error("cannot connect to NATS at {url} as {agent}: {cause}")]
     Connect { url: String, agent: AgentId, cause: async_nats::ConnectError },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot subscribe: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
     /// Also after every retry. The message may have been delivered; the same `message_id` asks again.
@@ -99,10 +102,15 @@ impl Asked {
 
 impl AgentClient {
     /// Connects with the agent's NKey seed; its replies come to its own inbox prefix.
-    pub async fn connect(url: &str, id: &AgentId, seed: &str) -> Result<Self, ClientError> {
+    pub async fn connect(
+        server: impl Into<tls::Server>,
+        id: &AgentId,
+        seed: &str,
+    ) -> Result<Self, ClientError> {
+        let tls::Server { url, files } = server.into();
         let violations = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&violations);
-        let nats = ConnectOptions::with_nkey(seed.trim().to_owned())
+        let options = ConnectOptions::with_nkey(seed.trim().to_owned())
             .name(format!("agent {id}"))
             .custom_inbox_prefix(format!("_INBOX.{id}"))
             .connection_timeout(Duration::from_secs(2))
@@ -112,14 +120,16 @@ impl AgentClient {
                     seen.fetch_add(1, Ordering::Relaxed);
                 }
                 std::future::ready(())
-            })
-            .connect(url)
-            .await
-            .map_err(|cause| ClientError::Connect {
-                url: crate::config::without_secrets(url),
-                agent: id.clone(),
-                cause,
-            })?;
+            });
+        let options = match files.are_named() {
+            true => options.require_tls(true).tls_client_config(Arc::unwrap_or_clone(tls::client(&files)?)),
+            false => options,
+        };
+        let nats = options.connect(&url).await.map_err(|cause| ClientError::Connect {
+            url: crate::config::without_secrets(&url),
+            agent: id.clone(),
+            cause,
+        })?;
         Ok(Self { nats, id: id.clone(), violations })
     }
 

@@ -19,6 +19,7 @@ mod defaults;
 pub mod keys;
 mod redis;
 mod secrets;
+mod tls;
 
 pub use secrets::without_secrets;
 
@@ -37,6 +38,7 @@ pub struct NodeConfig {
     pub limits: Limits,
     pub policy: Policy,
     pub cpu: Cpu,
+    pub lane: Lane,
     pub registry: Registry,
     pub idempotency: Idempotency,
     pub durable: Durable,
@@ -83,6 +85,31 @@ pub struct Nats {
     pub ping_interval: Duration,
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
+}
+
+/// Whom a node trusts and what it shows, instead of the system's root certificates and nothing.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// What a node shows, and whose certificates it wants to see.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    pub certificate_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Absent: nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -104,6 +131,8 @@ pub struct Redis {
     pub allow_no_seal: bool,
     #[serde(default, with = "humantime_serde")]
     pub accept_unsealed_for: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
 }
 
 /// How a node logs in to Redis. Its password is in no `Debug`.
@@ -118,6 +147,9 @@ pub struct RedisLogin {
 pub struct Http {
     pub listen: SocketAddr,
     pub connections: usize,
+    /// Absent: in the clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -248,6 +280,16 @@ impl From<&Cpu> for CpuSettings {
     }
 }
 
+/// The fast lane.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lane {
+    pub threads: usize,
+    /// Zero: never.
+    #[serde(with = "humantime_serde")]
+    pub busy_poll: Duration,
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Registry {
@@ -315,13 +357,14 @@ impl From<config::ConfigError> for ConfigError {
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, nkey_file, kicker_nkey_file, ping_interval, timeout } = self;
+        let Self { url, nkey_file, kicker_nkey_file, ping_interval, timeout, tls } = self;
         f.debug_struct("Nats")
             .field("url", &without_secrets(url))
             .field("nkey_file", nkey_file)
             .field("kicker_nkey_file", kicker_nkey_file)
             .field("ping_interval", ping_interval)
             .field("timeout", timeout)
+            .field("tls", tls)
             .finish()
     }
 }
@@ -336,6 +379,7 @@ impl fmt::Debug for Redis {
             seal_key_file,
             allow_no_seal,
             accept_unsealed_for,
+            tls,
         } = self;
         f.debug_struct("Redis")
             .field("url", &without_secrets(url))
@@ -345,6 +389,7 @@ impl fmt::Debug for Redis {
             .field("seal_key_file", seal_key_file)
             .field("allow_no_seal", allow_no_seal)
             .field("accept_unsealed_for", accept_unsealed_for)
+            .field("tls", tls)
             .finish()
     }
 }

@@ -13,9 +13,9 @@ use hyper::{
     header::{CONNECTION, HOST, USER_AGENT},
 };
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::tls::{self, TlsError};
+use crate::tls::{self, TlsConnector, TlsError};
 
 mod connection;
 mod pool;
@@ -192,58 +192,36 @@ impl fmt::Debug for Endpoint {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use std::sync::Arc;
-
+    use super::*;
+    use crate::tls::{Files, tests::LocalFiles};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
     };
-    use tokio_rustls::{
-        TlsAcceptor,
-        rustls::{
-            RootCertStore, ServerConfig,
-            crypto::ring,
-            pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-        },
-    };
-
-    use super::*;
-
-    /// Of a CA and a certificate for `localhost` made for this test, valid for a hundred years; the
-    /// CA's key is gone.
-    const CA: &[u8] = include_bytes!("http/test/ca.der");
-    const LEAF: &[u8] = include_bytes!("http/test/leaf.der");
-    const LEAF_KEY: &[u8] = include_bytes!("http/test/leaf.key.der");
 
     /// Takes one call by TLS and accepts it. The endpoint's host is `host`, wherever it resolves to.
     async fn call(host: &str, trusted: bool) -> Result<(), CallError> {
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![LEAF.into()], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(LEAF_KEY)))
-            .unwrap();
+        let local = LocalFiles::new();
+        let acceptor = local.acceptor(false);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return };
+            let Ok(mut stream) = acceptor.now().accept(stream).await else { return };
             let mut request = [0; 1024];
             let read = stream.read(&mut request).await.unwrap();
             assert!(request.get(..read).unwrap().starts_with(b"POST /hook?a=b HTTP/1.1\r\n"));
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
             let _ = stream.shutdown().await;
         });
-        let mut roots = RootCertStore::empty();
-        if trusted {
-            roots.add(CA.into()).unwrap();
-        }
+        let ca = trusted.then(|| local.ca.clone());
+        let connector = TlsConnector::from(tls::client(&Files { ca, identity: None }).unwrap());
         let endpoint = Endpoint {
             uri: "https://localhost/hook?a=b".parse().unwrap(),
             authority: "localhost".to_owned(),
             host: "127.0.0.1".to_owned(),
             port,
-            tls: Some((tls::with_roots(roots).unwrap(), tls::server_name(host).unwrap())),
+            tls: Some((connector, tls::server_name(host).unwrap())),
         };
         let headers = [("webhook-id", "id".to_owned())];
         let called = endpoint.call(Call {

@@ -7,7 +7,7 @@
 //! - [`wire`]: bytes to domain and back, under hard limits.
 //! - [`audit`]: the one writer of records: what is kept as evidence, and where.
 //! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
-//! - [`lanes`]: each way of a message, on one screen.
+//! - [`lanes`]: each way of a message, on one screen. [`event_loop`]: the threads on which the fast one governs.
 //! - [`freezes`]: what has an operator stopped?
 //! - [`usage`]: what has each agent used?
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
@@ -39,6 +39,7 @@ pub mod config;
 pub mod cpu;
 pub mod deliberation;
 pub mod domain;
+pub mod event_loop;
 pub mod fault_points;
 pub mod freezes;
 pub mod governance;
@@ -62,7 +63,7 @@ pub mod telemetry;
 pub mod tenants;
 pub mod text_file;
 mod timely;
-mod tls;
+pub mod tls;
 pub mod trouble;
 pub mod usage;
 pub mod webhook;

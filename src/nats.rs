@@ -41,7 +41,7 @@ mod tenant_consumers;
 mod usage_sums;
 mod webhooks;
 
-use connection::{fence, open, options, servers};
+use connection::{fence, files, open, options, servers};
 
 pub use connection::{BusError, check, connect, reconnect_delay};
 pub use dead_letters::DeadLetterStreams;

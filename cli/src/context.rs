@@ -70,8 +70,7 @@ impl fmt::Display for Who {
 impl Identity {
     pub(super) async fn connect(&self) -> anyhow::Result<AgentClient> {
         let seed = self.seed()?;
-        let url = self.server.url(&self.dir)?;
-        Ok(AgentClient::connect(&url, &self.who.agent, &seed).await?)
+        Ok(AgentClient::connect(&self.server.of(&self.dir)?, &self.who.agent, &seed).await?)
     }
 
     pub(super) fn seed_path(&self) -> PathBuf {

@@ -98,15 +98,15 @@ async fn connected(identity: &Identity, sheet: &mut Sheet) -> anyhow::Result<Opt
             return Ok(None);
         }
     };
-    let url = match identity.server.url(&identity.dir) {
-        Ok(url) => url,
+    let server = match identity.server.of(&identity.dir) {
+        Ok(server) => server,
         Err(error) => {
             sheet.ill(&format!("server: {error}"), None)?;
             return Ok(None);
         }
     };
-    let shown = without_secrets(&url);
-    let connecting = AgentClient::connect(&url, &identity.who.agent, seed.reveal());
+    let shown = without_secrets(&server.url);
+    let connecting = AgentClient::connect(&server, &identity.who.agent, seed.reveal());
     let error = match tokio::time::timeout(CONNECTED_WITHIN, connecting).await {
         Ok(Ok(client)) => {
             sheet.well(&format!("server: NATS answers at {shown}"))?;

@@ -32,9 +32,10 @@ pub(super) struct HealthArgs {
 }
 
 pub(super) async fn run(args: HealthArgs) -> anyhow::Result<ExitCode> {
-    let listen = args.settings.load()?.http.listen;
+    let http = args.settings.load()?.http;
+    let listen = http.listen;
     let page = if args.live { "/livez" } else { "/readyz" };
-    let answer = admin::ask(listen, page).await;
+    let answer = admin::ask(&http, page).await;
     let answer = answer.with_context(|| format!("the node at {listen} (http.listen)"))?;
     let well = match answer.status {
         OK => true,

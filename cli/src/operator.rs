@@ -22,8 +22,7 @@ pub(super) struct Operator {
 impl Operator {
     /// With the operator's own key.
     pub(super) async fn connect(&self) -> anyhow::Result<async_nats::Client> {
-        let url = self.server.url(&self.dir)?;
-        Ok(connect(&url, &self.dir, BusUser::Operator).await?)
+        Ok(connect(&self.server.of(&self.dir)?, &self.dir, BusUser::Operator).await?)
     }
 }
 

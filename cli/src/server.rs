@@ -1,8 +1,11 @@
 //! Which NATS server is meant? One flag and one variable for all commands; a node has them as `nats.url`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use agentbus::servers::folder::Running;
+use agentbus::{
+    servers::folder::Running,
+    tls::{Files, Identity, Server},
+};
 use anyhow::bail;
 use clap::Args;
 
@@ -16,9 +19,37 @@ pub(super) struct ServerArgs {
     /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
     #[arg(long, value_name = "URL", env = VARIABLE, hide_env_values = true)]
     server: Option<String>,
+    /// With TLS: PEM of who signs its certificate, instead of the system's root certificates
+    #[arg(long, value_name = "FILE", env = "AGENTBUS__NATS__TLS__CA_FILE", hide_short_help = true)]
+    ca_file: Option<PathBuf>,
+    /// With TLS: PEM of what is shown to it
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AGENTBUS__NATS__TLS__CERTIFICATE_FILE",
+        requires = "key_file",
+        hide_short_help = true
+    )]
+    certificate_file: Option<PathBuf>,
+    /// Its private key
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AGENTBUS__NATS__TLS__KEY_FILE",
+        requires = "certificate_file",
+        hide_short_help = true
+    )]
+    key_file: Option<PathBuf>,
 }
 
 impl ServerArgs {
+    /// The server of [`ServerArgs::url`], and what TLS with it goes by.
+    pub(super) fn of(&self, dir: &Path) -> anyhow::Result<Server> {
+        let identity = self.certificate_file.clone().zip(self.key_file.clone());
+        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+        Ok(Server { url: self.url(dir)?, files: Files { ca: self.ca_file.clone(), identity } })
+    }
+
     /// What is said, or else the server of the bus that runs in the folder.
     pub(super) fn url(&self, dir: &Path) -> anyhow::Result<String> {
         if let Some(url) = self.server.clone().or_else(by_an_old_name) {

@@ -205,10 +205,10 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
 async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     let Apply { source, server, consent, records_bytes, decisions_bytes, decisions_age, replicas } = args;
     let plan = source.plan()?;
-    let url = server.url(&source.dir)?;
+    let server = server.of(&source.dir)?;
     // Before anything is written: with no server to tell, nothing should change.
-    let admin = connect(&url, &source.dir, BusUser::Admin).await?;
-    let provisioner = connect(&url, &source.dir, BusUser::Provisioner).await?;
+    let admin = connect(&server, &source.dir, BusUser::Admin).await?;
+    let provisioner = connect(&server, &source.dir, BusUser::Provisioner).await?;
     let replicas = replicas.map(usize::from);
     let settings =
         StoreSettings { records_bytes, decisions_bytes, decisions_age, replicas, ..StoreSettings::default() };

@@ -3,12 +3,19 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+};
+use tokio_util::either::Either;
+
+use crate::{
+    config,
+    tls::{self, TlsConnector},
 };
 
 /// A node answers within this.
@@ -23,12 +30,26 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Asks the node that listens there for a page, such as `/readyz`.
-pub async fn ask(listen: SocketAddr, page: &str) -> io::Result<Answer> {
+/// Asks the node that is so configured for a page, such as `/readyz`. By TLS it trusts the node's own certificate alone,
+/// and shows the same.
+pub async fn ask(http: &config::Http, page: &str) -> io::Result<Answer> {
     let asked = async {
-        let mut stream = TcpStream::connect(reachable(listen)).await?;
+        let address = reachable(http.listen);
+        let stream = TcpStream::connect(address).await?;
+        let mut stream = match &http.tls {
+            Some(tls) => {
+                let identity = tls.identity();
+                let config = tokio::task::spawn_blocking(move || tls::pinned(&identity)).await;
+                let config = config.map_err(io::Error::other)?.map_err(io::Error::other)?;
+                let connector = TlsConnector::from(Arc::new(config));
+                let name = tls::server_name(&address.ip().to_string()).map_err(io::Error::other)?;
+                Either::Right(connector.connect(name, stream).await?)
+            }
+            None => Either::Left(stream),
+        };
         stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes()).await?;
         let mut answer = String::new();
+        stream.flush().await?;
         stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
         parsed(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
     };
@@ -70,7 +91,7 @@ mod tests {
             assert_eq!(request.get(..count).unwrap(), b"GET /readyz HTTP/1.0\r\n\r\n");
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
-        let answer = ask(listen, "/readyz").await;
+        let answer = ask(&config::Http { listen, ..config::Http::default() }, "/readyz").await;
         server.await.unwrap();
         answer
     }

@@ -20,6 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
@@ -29,6 +30,7 @@ use super::connections::{Connections, Place};
 use crate::{
     shutdown::Shutdown,
     telemetry::{Closed, Metrics},
+    tls::Acceptor,
 };
 
 /// From one request to the whole head of the next one, and from the connection to that of the first.
@@ -85,7 +87,7 @@ fn within(wanted: usize, files: Option<u64>) -> usize {
 
 /// Serves until it is stopped, and then for what was asked before.
 pub(super) async fn serve(
-    listener: Arc<TcpListener>,
+    socket: Arc<(TcpListener, Option<Acceptor>)>,
     app: Router,
     bounds: Bounds,
     metrics: Arc<Metrics>,
@@ -96,7 +98,7 @@ pub(super) async fn serve(
     let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = socket.0.accept() => accepted,
             () = stopped.requested() => return,
         };
         let stream = match accepted {
@@ -132,9 +134,10 @@ pub(super) async fn serve(
             metrics: Arc::clone(&metrics),
             stopped: stopped.clone(),
         };
+        let socket = Arc::clone(&socket);
         stopped.tracker().spawn(async move {
             connection.metrics.http_opened();
-            connection.metrics.polls.watch("http", connection.serve(stream)).await;
+            connection.metrics.polls.watch("http", connection.taken(stream, socket.1.as_ref())).await;
             connection.metrics.http_ended();
             // After the socket, whose room it is.
             drop(place);
@@ -166,7 +169,23 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(&self, stream: TcpStream) {
+    /// With TLS where that is asked for; who does not come to it in time is closed.
+    async fn taken(&self, stream: TcpStream, acceptor: Option<&Acceptor>) {
+        let Some(acceptor) = acceptor else { return self.serve(stream).await };
+        let shaken = timeout(self.bounds.head, acceptor.now().accept(stream));
+        let shaken = tokio::select! {
+            () = self.place.gave_way() => return,
+            () = self.stopped.requested() => return,
+            shaken = shaken => shaken,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(_)) => self.metrics.http_closed(Closed::Malformed),
+            Err(_) => self.metrics.http_closed(Closed::Late),
+        }
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let app = TowerToHyperService::new(self.app.clone());
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let answer = app.call(request);

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::event_loop::EventLoop;
 use crate::{
-    config::NodeConfig, domain::Timestamp, shutdown::Shutdown, supervisor::Supervisor, telemetry::Metrics,
+    config::NodeConfig,
+    domain::Timestamp,
+    event_loop::{EventLoop, PerLoop},
+    shutdown::Shutdown,
+    supervisor::Supervisor,
+    telemetry::Metrics,
 };
 
 /// Its configuration, its ends and what it counts.
@@ -16,7 +20,7 @@ pub(super) struct Basis {
     pub(super) background: Shutdown,
     pub(super) supervisor: Supervisor,
     /// Of the fast lane.
-    pub(super) event_loop: EventLoop,
+    pub(super) loops: PerLoop<EventLoop>,
     pub(super) clock: fn() -> Timestamp,
 }
 

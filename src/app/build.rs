@@ -143,7 +143,7 @@ impl Outgoing {
             client.clone(),
             Arc::clone(metrics),
             questions.node(),
-            (basis.event_loop.handle(), background, supervisor),
+            (&basis.loops, background, supervisor),
         )?);
         let senders = Senders::sharing(config.impact.senders_max, Arc::clone(&shared.stores.pasts));
         let senders = Arc::new(senders);
@@ -205,6 +205,7 @@ impl Node {
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
         let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, &model)?;
+        lanes::poll_while_few_wait(&basis, &lanes);
         let registrations =
             Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);
         let registrations = Arc::new(registrations);
@@ -242,8 +243,8 @@ impl Node {
             (Arc::clone(&bus), Arc::clone(&outgoing.outbox), Arc::clone(&outgoing.lane));
         let reading = client.clone();
         let links = move || {
-            let ours = [intake.link(), delivering.link(), Some(storing.link()), Some(Link::of(&reading))];
-            ours.into_iter().flatten().collect()
+            let own = [storing.link(), Link::of(&reading)];
+            intake.links().into_iter().chain(delivering.links()).chain(own).collect()
         };
         let peers = Peers::new(&config.node.name, client, &config.nats, links).await?;
         health.connected_by(Connections {

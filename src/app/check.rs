@@ -17,6 +17,7 @@ use crate::{
     policy::{BundleSource, OpaServers, Origin, RegoEngine},
     state::RedisSettings,
     telemetry::Metrics,
+    tls::Acceptor,
     webhook::Webhook,
 };
 
@@ -28,6 +29,8 @@ pub struct Checked {
     /// With how often it is called for one event.
     pub(super) webhook: Option<(Webhook, u32)>,
     pub(super) redis: Option<RedisSettings>,
+    /// What HTTP speaks TLS by.
+    pub(super) acceptor: Option<Acceptor>,
 }
 
 impl Checked {
@@ -43,6 +46,7 @@ impl Checked {
         let opa = opa_servers(&config.policy, metrics)?;
         config.policy.log.check().context("policy.log.file")?;
         nats::check(&config.nats)?;
+        let acceptor = admin::acceptor(&config.http).context("http.tls")?;
         let redis = config.redis.as_ref().map(redis_settings).transpose()?;
         if let Some(redis) = &redis {
             redis.check().context("redis.url")?;
@@ -51,7 +55,7 @@ impl Checked {
             Some(webhook) => Some((Webhook::open(webhook)?, webhook.attempts)),
             None => None,
         };
-        Ok(Self { policy, bundles, opa, webhook, redis })
+        Ok(Self { policy, bundles, opa, webhook, redis, acceptor })
     }
 }
 
@@ -78,7 +82,7 @@ pub async fn check(config: &NodeConfig) -> anyhow::Result<(Checked, Prepared)> {
 
 /// Whether the socket is taken by this very node, which runs.
 async fn listens_itself(config: &NodeConfig) -> bool {
-    let Ok(answer) = admin::ask(config.http.listen, "/readyz").await else { return false };
+    let Ok(answer) = admin::ask(&config.http, "/readyz").await else { return false };
     let report: Option<serde_json::Value> = serde_json::from_str(&answer.body).ok();
     report.is_some_and(|report| report.get("node").is_some_and(|node| *node == *config.node.name))
 }

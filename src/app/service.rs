@@ -1,10 +1,11 @@
 //! What is the service manager told of a node, and when?
 //!
 //! A node is ready for it when `/readyz` is good for the first time, and it lives as long as `/livez` says so and both
-//! the runtime's threads and the fast lane's event loop still come to what is given to them.
+//! the runtime's threads and the fast lane's event loops still come to what is given to them.
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::runtime::Handle;
 
 use super::{basis::Basis, health::NodeHealth};
@@ -25,7 +26,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(30);
 struct Service {
     manager: ServiceManager,
     health: Arc<NodeHealth>,
-    event_loop: Handle,
+    loops: Vec<Handle>,
     shutdown: Shutdown,
 }
 
@@ -46,8 +47,9 @@ pub(super) fn keep(basis: &Basis, health: &Arc<NodeHealth>) {
         Ok(None) => return,
         Err(error) => return tracing::error!(%error, "the service manager is told nothing"),
     };
-    let (health, event_loop) = (Arc::clone(health), basis.event_loop.handle().clone());
-    let service = Arc::new(Service { manager, health, event_loop, shutdown: basis.shutdown.clone() });
+    let loops = basis.loops.iter().map(|event_loop| event_loop.handle().clone()).collect();
+    let health = Arc::clone(health);
+    let service = Arc::new(Service { manager, health, loops, shutdown: basis.shutdown.clone() });
     basis.keep("service", move || {
         let service = Arc::clone(&service);
         async move { service.run().await }
@@ -72,9 +74,10 @@ impl Service {
         }
     }
 
-    /// Waits until the event loop comes to something new.
+    /// Waits until each event loop comes to something new.
     async fn turn(&self) -> bool {
-        self.event_loop.spawn(async {}).await.is_ok()
+        let turns = self.loops.iter().map(|event_loop| event_loop.spawn(async {}));
+        join_all(turns).await.iter().all(Result::is_ok)
     }
 
     fn look(&self, told: &mut Told, turned: bool) {

@@ -60,8 +60,8 @@ impl Node {
     }
 
     async fn take_requests(&self) -> anyhow::Result<()> {
-        let Basis { config, shutdown, background, supervisor, event_loop, .. } = &self.basis;
-        let kept = (event_loop.handle(), supervisor);
+        let Basis { config, shutdown, background, supervisor, loops, .. } = &self.basis;
+        let kept = (loops, supervisor);
         match self.bus.start(&config.node.name, &config.nats, shutdown, background, kept).await {
             // It was told to stop before NATS has heard of it.
             Err(BusError::Intake) if shutdown.is_requested() => {}

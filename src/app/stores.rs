@@ -48,7 +48,7 @@ impl Stores {
             });
         };
         settings.lifetimes = lifetimes;
-        settings.runs_on = Some(basis.event_loop.handle().clone());
+        settings.runs_on = basis.loops.map(|event_loop| Some(event_loop.handle().clone()));
         let (stop, tracker) = (background.token().clone(), background.tracker());
         let store = RedisStore::connect(settings, stop, tracker, supervisor, skew).context("redis.url")?;
         let store = Arc::new(store);
@@ -74,6 +74,7 @@ pub fn redis_settings(redis: &config::Redis) -> anyhow::Result<RedisSettings> {
         settings = settings.login(login.user, login.password);
     }
     let keys = redis.seal_key_file.as_deref().map(SealKeys::read).transpose();
+    settings.files = redis.tls.as_ref().map(config::ClientTls::files).unwrap_or_default();
     settings.trust =
         Trust { keys: keys.context("redis.seal_key_file")?, unsealed_for: redis.accept_unsealed_for };
     Ok(settings)

@@ -87,7 +87,7 @@ impl NodeConfig {
         const SECOND: Duration = Duration::from_secs(1);
         const MINUTE: Duration = Duration::from_secs(60);
         const HOUR: Duration = Duration::from_secs(60 * 60);
-        let Self { node, nats, http, limits, cpu, registry, idempotency, durable, impact, .. } = self;
+        let Self { node, nats, http, limits, cpu, lane, registry, idempotency, durable, impact, .. } = self;
         for (key, found, min, max) in [
             ("node.drain", node.drain, Duration::ZERO, MINUTE),
             ("node.clock_tolerance", node.clock_tolerance, Duration::from_millis(100), HOUR),
@@ -97,6 +97,7 @@ impl NodeConfig {
             ("limits.answer", limits.answer, MILLISECOND, Duration::from_secs(29)),
             ("limits.deadline", limits.deadline, MILLISECOND, 10 * MINUTE),
             ("limits.clock_skew", limits.clock_skew, Duration::ZERO, HOUR),
+            ("lane.busy_poll", lane.busy_poll, Duration::ZERO, MILLISECOND),
             ("registry.ttl", registry.ttl, MILLISECOND, HOUR),
             ("idempotency.window", idempotency.window, MILLISECOND, 24 * HOUR),
             ("idempotency.lease", idempotency.lease, MILLISECOND, HOUR),
@@ -115,6 +116,7 @@ impl NodeConfig {
             ("limits.request_bytes", limits.request_bytes, 1024, 8 * 1024 * 1024),
             ("cpu.threads", cpu.threads, 1, 256),
             ("cpu.queue", cpu.queue, 1, 65_536),
+            ("lane.threads", lane.threads, 1, 64),
             ("impact.threads", impact.threads, 0, 256),
             ("impact.guards", impact.guards.len(), 0, impact::GUARDS_MAX),
             ("impact.heads", impact.heads.len(), 0, impact::HEADS_MAX),
@@ -131,6 +133,11 @@ impl NodeConfig {
         within("impact.report_lift_max", impact.report_lift_max, 0.0, 1.0, |share| share.to_string())?;
         if let Some(redis) = &self.redis {
             redis.check()?;
+        }
+        let clients =
+            [("nats", nats.tls.as_ref()), ("redis", self.redis.as_ref().and_then(|it| it.tls.as_ref()))];
+        for (of, tls) in clients {
+            tls.map_or(Ok(()), |tls| tls.check(of))?;
         }
         within("policy.log.share", self.policy.log.share, 0.0, 1.0, |share| share.to_string())?;
         if let Some(bundle) = self.policy.bundle.as_ref().filter(|bundle| bundle.is_url()) {

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
-    ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Limits, Log, LogFormat, Nats,
-    Node, NodeConfig, Policy, PollClock, Registry,
+    ConstitutionEntry, Cpu, DEFAULT_CONSTITUTION, Durable, Http, Idempotency, Lane, Limits, Log, LogFormat,
+    Nats, Node, NodeConfig, Policy, PollClock, Registry,
 };
 use crate::{
     impact,
@@ -28,6 +28,7 @@ impl Default for NodeConfig {
             limits: Limits::default(),
             policy: Policy::default(),
             cpu: Cpu::default(),
+            lane: Lane::default(),
             registry: Registry::default(),
             idempotency: Idempotency::default(),
             durable: Durable::default(),
@@ -57,13 +58,14 @@ impl Default for Nats {
             kicker_nkey_file: None,
             ping_interval: Duration::from_secs(2),
             timeout: Duration::from_secs(2),
+            tls: None,
         }
     }
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections: 128 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections: 128, tls: None }
     }
 }
 
@@ -106,6 +108,12 @@ impl Default for Policy {
 impl Default for Cpu {
     fn default() -> Self {
         Self { threads: 2, queue: 512 }
+    }
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { threads: 1, busy_poll: Duration::ZERO }
     }
 }
 

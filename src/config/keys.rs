@@ -14,15 +14,24 @@ pub const KEYS: &[(&str, &str)] = &[
     ("nats.kicker_nkey_file", "Of the user kicker of account SYS, to put a stalled node out of service"),
     ("nats.ping_interval", "How often the node asks the server whether it lives"),
     ("nats.timeout", "Bound of every single wait for the server"),
-    ("redis.url", "redis://host:port[/db]; not set: in memory"),
+    ("nats.tls.ca_file", "PEM of who signs the server's certificate; not set: the system's"),
+    ("nats.tls.certificate_file", "PEM of what the node shows the server; not set: nothing"),
+    ("nats.tls.key_file", "Its private key"),
+    ("redis.url", "redis://host:port[/db], rediss:// with TLS; not set: in memory"),
     ("redis.user", "Whom the node logs in as; not set: Redis' user default"),
     ("redis.password_file", "File with its password; no other user can read it"),
     ("redis.allow_no_password", "true: Redis may be one that asks for no password"),
     ("redis.seal_key_file", "File with what nodes seal by; a key a line, the first seals"),
     ("redis.allow_no_seal", "true: nothing is sealed, and all that is in Redis is believed"),
     ("redis.accept_unsealed_for", "From its start a node believes what has no seal; at most 7days"),
+    ("redis.tls.ca_file", "As nats.tls.ca_file"),
+    ("redis.tls.certificate_file", "As nats.tls.certificate_file"),
+    ("redis.tls.key_file", "Its private key"),
     ("http.listen", "For /livez, /readyz, /metrics, /thresholds; no log-in, keep it inside"),
     ("http.connections", "At one time; the oldest gives way; at most a quarter of ulimit -n"),
+    ("http.tls.certificate_file", "PEM of what the node shows; not set: HTTP without TLS"),
+    ("http.tls.key_file", "Its private key"),
+    ("http.tls.client_ca_file", "Lets in only clients with a certificate of it; not set: all"),
     ("log.format", "human, json, or auto: human on a terminal, json elsewhere"),
     ("log.filter", "Such as info, or warn,agentbus=debug"),
     ("constitution.hash", "In the file, [[constitution]]: what messages must name, 16 hex digits"),
@@ -53,6 +62,8 @@ pub const KEYS: &[(&str, &str)] = &[
     ("policy.log.file", "Where they are written besides, as lines of JSON"),
     ("cpu.threads", "For your own rules and for large bodies; one tenant has all but one"),
     ("cpu.queue", "Pieces of such work that wait at one time, of one tenant up to half"),
+    ("lane.threads", "Of the fast lane, each with connections of its own; see scaling.md before"),
+    ("lane.busy_poll", "Looks for answers so long instead of sleeping; 0s: never; at most 1ms"),
     ("registry.ttl", "A registration without a heartbeat lives so long"),
     ("idempotency.window", "Repeats within it get the stored verdict; at most 24h"),
     ("idempotency.lease", "After it another node takes over a message; 1.5 deadlines or more"),
@@ -223,7 +234,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        ConstitutionEntry, Nats, Policy, PolicyBundle, PolicyOpa, Redis, Webhook, tests::load,
+        ClientTls, ConstitutionEntry, Http, Nats, Policy, PolicyBundle, PolicyOpa, Redis, ServerTls, Webhook,
+        tests::load,
     };
     use crate::{
         impact,
@@ -235,6 +247,11 @@ mod tests {
         let hash = crate::config::DEFAULT_CONSTITUTION.parse().unwrap();
         let [from, until] = ["2026-01-31T00:00:00Z", "2027-01-31T00:00:00Z"].map(|t| Some(t.to_owned()));
         let Nats { url, ping_interval, timeout, .. } = Nats::default();
+        let client = ClientTls {
+            ca_file: Some("ca.pem".into()),
+            certificate_file: Some("node.pem".into()),
+            key_file: Some("node.key.pem".into()),
+        };
         NodeConfig {
             nats: Nats {
                 url,
@@ -242,15 +259,25 @@ mod tests {
                 kicker_nkey_file: Some("kicker.nk".into()),
                 ping_interval,
                 timeout,
+                tls: Some(client.clone()),
+            },
+            http: Http {
+                tls: Some(ServerTls {
+                    certificate_file: "node.pem".into(),
+                    key_file: "node.key.pem".into(),
+                    client_ca_file: Some("clients.pem".into()),
+                }),
+                ..Http::default()
             },
             redis: Some(Redis {
-                url: "redis://127.0.0.1:6379".to_owned(),
+                url: "rediss://127.0.0.1:6379".to_owned(),
                 user: Some("agentbus".to_owned()),
                 password_file: Some("redis.password".into()),
                 allow_no_password: true,
                 seal_key_file: Some("seal.key".into()),
                 allow_no_seal: true,
                 accept_unsealed_for: std::time::Duration::from_secs(60),
+                tls: Some(client),
             }),
             constitution: vec![ConstitutionEntry { hash, from, until }],
             policy: Policy {

@@ -21,6 +21,7 @@ impl Redis {
             seal_key_file: None,
             allow_no_seal: true,
             accept_unsealed_for: Duration::ZERO,
+            tls: None,
         }
     }
 
@@ -63,6 +64,10 @@ impl Redis {
                 "a file with the nodes' key, as from `openssl rand -base64 32`; or redis.allow_no_seal = true \
                  to believe whatever is in Redis",
             );
+        }
+        let secure = ["rediss", "valkeys"].iter().any(|scheme| self.url.starts_with(scheme));
+        if self.tls.is_some() && !secure {
+            return fail("tls", "a redis.url without TLS", "rediss://host:port");
         }
         let shown = |duration: Duration| humantime::format_duration(duration).to_string();
         within("redis.accept_unsealed_for", self.accept_unsealed_for, Duration::ZERO, UNSEALED_MAX, shown)

@@ -64,6 +64,8 @@ fn what_is_wrong_is_named() {
         ("[http]\nconnections = 3", "http.connections: found 3, expected 4 to 4096"),
         ("[node]\ndrain = \"61s\"", "node.drain: found 1m 1s, expected 0s to 1m"),
         ("[cpu]\nthreads = 0", "cpu.threads: found 0, expected 1 to 256"),
+        ("[lane]\nthreads = 0", "lane.threads: found 0, expected 1 to 64"),
+        ("[lane]\nbusy_poll = \"2ms\"", "lane.busy_poll: found 2ms, expected 0s to 1ms"),
         ("[cpu]\nqueue = 0", "cpu.queue: found 0, expected 1 to 65536"),
         ("[impact]\nsenders_max = 0", "impact.senders_max"),
         ("[impact]\nscorer = \"oracle\"", "oracle"),

@@ -12,6 +12,7 @@ use crate::{
     lanes::backoff::{doubling, jittered},
     telemetry::Metrics,
     tenants::{self, BusUser, Seed, User},
+    tls::{self, TlsError},
 };
 
 /// Why the bus did not start.
@@ -19,6 +20,8 @@ use crate::{
 pub enum BusError {
     #[error("nats.nkey_file: {0}")]
     Key(#[from] tenants::keys::KeysError),
+    #[error("nats.tls: {0}")]
+    Tls(#[from] TlsError),
     #[error("nats.url: found {found}, expected nats://host:port, several separated by commas ({cause})")]
     Url { found: String, cause: std::io::Error },
     #[error("cannot connect to NATS at {url}: {cause}")]
@@ -57,13 +60,22 @@ pub(super) fn options(name: &str, settings: &config::Nats) -> Result<ConnectOpti
         Some(path) => tenants::connect::options(&user, &Seed::read(path)?),
         None => ConnectOptions::new().custom_inbox_prefix(user.inbox_prefix()),
     };
-    Ok(options
+    Ok(secured(options, settings)?
         .name(format!("agentbus node {name}"))
         .ping_interval(settings.ping_interval)
         .connection_timeout(settings.timeout)
         .request_timeout(Some(settings.timeout))
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_delay))
+}
+
+/// With TLS, if the settings name files for it. Reads them.
+pub(super) fn secured(options: ConnectOptions, settings: &config::Nats) -> Result<ConnectOptions, BusError> {
+    Ok(tenants::connect::secured(options, &files(settings))?)
+}
+
+pub(super) fn files(settings: &config::Nats) -> tls::Files {
+    settings.tls.as_ref().map(config::ClientTls::files).unwrap_or_default()
 }
 
 pub(super) async fn open(options: ConnectOptions, settings: &config::Nats) -> Result<Client, BusError> {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_nats::Client;
+use futures_util::future::join_all;
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     config,
     domain::Verb,
+    event_loop::{EventLoop, PerLoop},
     lanes::Lanes,
     review::{Agents, Reviewers},
     shutdown::Shutdown,
@@ -34,7 +36,8 @@ const SHEDDING_MAX: usize = 256;
 
 /// What the intake hands requests to.
 pub struct Bus {
-    pub(super) intake: OnceLock<Intake>,
+    /// One connection for each thread of the fast lane; only the first hears what every node is to hear.
+    pub(super) intakes: OnceLock<PerLoop<Intake>>,
     client: Client,
     pub(super) lanes: Arc<Lanes>,
     pub(super) agents: Arc<Agents>,
@@ -78,7 +81,7 @@ impl Bus {
         places: usize,
     ) -> Self {
         Self {
-            intake: OnceLock::new(),
+            intakes: OnceLock::new(),
             client,
             lanes,
             agents: Arc::new(agents),
@@ -100,47 +103,49 @@ impl Bus {
         settings: &config::Nats,
         shutdown: &Shutdown,
         background: &Shutdown,
-        (lane, supervisor): (&Handle, &Supervisor),
+        (loops, supervisor): (&PerLoop<EventLoop>, &Supervisor),
     ) -> Result<(), BusError> {
-        let subscriptions = self.subscriptions();
-        let sources: Vec<Source> = subscriptions.iter().map(|subscription| subscription.source).collect();
-        let (bus, stop) = (Arc::clone(self), shutdown.clone());
-        let handler = move |source: &Source, message: Incoming| bus.hear(*source, message, &stop);
-        let metrics = Arc::clone(&self.lanes.metrics);
-        let (intake, life) = Intake::new(name, settings, subscriptions, handler, metrics)?;
-        let life = Arc::new(life);
-        let _ = self.intake.set(intake.clone());
-        let refused = supervisor.clone();
-        let on = lane.enter();
-        supervisor.keep("intake", background.tracker(), background.token().clone(), move || {
-            let (life, refused) = (Arc::clone(&life), refused.clone());
-            async move { refused.fail(format!("NATS does not let the node in: {}", life.run().await)) }
-        });
-        drop(on);
+        let (requests, mut others) = (self.requests(), self.questions_to_every_node());
+        let sources = requests.iter().chain(&others).map(|subscription| subscription.source);
+        let sources: Arc<Vec<Source>> = Arc::new(sources.collect());
+        let intakes = loops.try_map(|event_loop| {
+            let (bus, stop, metrics) = (Arc::clone(self), shutdown.clone(), Arc::clone(&self.lanes.metrics));
+            let handler = move |source: &Source, message: Incoming| bus.hear(*source, message, &stop);
+            let subscriptions = requests.iter().cloned().chain(std::mem::take(&mut others)).collect();
+            let (intake, life) = Intake::new(name, settings, subscriptions, handler, metrics)?;
+            let (life, refused) = (Arc::new(life), supervisor.clone());
+            let _on = event_loop.handle().enter();
+            supervisor.keep("intake", background.tracker(), background.token().clone(), move || {
+                let (life, refused) = (Arc::clone(&life), refused.clone());
+                async move { refused.fail(format!("NATS does not let the node in: {}", life.run().await)) }
+            });
+            Ok::<_, BusError>(intake)
+        })?;
+        let _ = self.intakes.set(intakes.clone());
         // The server has read the subscriptions when a message comes back that was sent behind them.
-        while intake.silent_for().is_none() {
+        while self.silent_for().is_none() {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(10)) => {}
                 () = shutdown.requested() => return Err(BusError::Intake),
             }
         }
-        let (bus, stop, sources) = (Arc::clone(self), shutdown.clone(), Arc::new(sources));
-        supervisor.keep_draining("attendance", shutdown.tracker(), shutdown.token().clone(), move || {
-            let (bus, intake, stop) = (Arc::clone(&bus), intake.clone(), stop.clone());
+        for intake in intakes.iter() {
+            let (bus, intake, stop) = (Arc::clone(self), intake.clone(), shutdown.clone());
             let sources = Arc::clone(&sources);
-            async move { bus.attend(&intake, &sources, &stop).await }
-        });
+            supervisor.keep_draining("attendance", shutdown.tracker(), shutdown.token().clone(), move || {
+                let (bus, intake, stop) = (Arc::clone(&bus), intake.clone(), stop.clone());
+                let sources = Arc::clone(&sources);
+                async move { bus.attend(&intake, &sources, &stop).await }
+            });
+        }
         Ok(())
     }
 
-    /// First the answers: where a question is taken in, its answer is heard.
-    fn subscriptions(&self) -> Vec<Subscription<Source>> {
+    /// What one node of all hears. First the answers: where a question is taken in, its answer is heard.
+    fn requests(&self) -> Vec<Subscription<Source>> {
         let queue = Some(names::NODES_QUEUE);
-        let mut subscriptions = vec![Subscription {
-            subject: names::answers_to(self.lanes.questions.node()),
-            queue,
-            source: Source::Answers,
-        }];
+        let answers = names::answers_to(self.lanes.questions.node());
+        let mut subscriptions = vec![Subscription { subject: answers, queue, source: Source::Answers }];
         subscriptions.extend(Verb::ALL.iter().map(|&verb| Subscription {
             subject: names::requests_of_all_tenants(verb),
             queue,
@@ -151,23 +156,18 @@ impl Bus {
             queue,
             source: Source::AnyRequests,
         });
-        subscriptions.extend(self.micro.subjects().map(|(subject, question)| Subscription {
-            subject,
-            queue: None,
-            source: Source::Micro(question),
-        }));
-        subscriptions.extend(PolicyRequest::ALL.map(|request| Subscription {
-            subject: names::policy_request(request.as_str()),
-            queue: None,
-            source: Source::Policy(request),
-        }));
-        let each = [(names::FREEZE_STATUS, Source::Freezes), (names::NODE_STATUS, Source::Status)];
-        subscriptions.extend(each.map(|(subject, source)| Subscription {
-            subject: subject.to_owned(),
-            queue: None,
-            source,
-        }));
         subscriptions
+    }
+
+    /// What each node hears, once.
+    fn questions_to_every_node(&self) -> Vec<Subscription<Source>> {
+        let micro = self.micro.subjects().map(|(subject, question)| (subject, Source::Micro(question)));
+        let policy = PolicyRequest::ALL
+            .map(|request| (names::policy_request(request.as_str()), Source::Policy(request)));
+        let each = [(names::FREEZE_STATUS, Source::Freezes), (names::NODE_STATUS, Source::Status)]
+            .map(|(subject, source)| (subject.to_owned(), source));
+        let all = micro.chain(policy).chain(each);
+        all.map(|(subject, source)| Subscription { subject, queue: None, source }).collect()
     }
 
     /// No requests are taken while this node's clock is off: others of the queue group get them. When the node
@@ -194,9 +194,11 @@ impl Bus {
         intake.leave(is_answers, LEAVE_WITHIN).await;
     }
 
-    /// For how long no message to ourselves has come back over the intake. `None`: none ever has.
+    /// For how long no message to ourselves has come back, over the intake that has been silent longest. `None`:
+    /// over one of them none ever has.
     pub fn silent_for(&self) -> Option<Duration> {
-        self.intake.get()?.silent_for()
+        let silent: Option<Vec<Duration>> = self.intakes.get()?.iter().map(Intake::silent_for).collect();
+        silent?.into_iter().max()
     }
 
     /// Requests that were answered since the node began, and those of them that were refused.
@@ -204,20 +206,20 @@ impl Bus {
         self.micro.answered()
     }
 
-    /// What the server calls the intake's connection.
-    pub fn link(&self) -> Option<Link> {
-        self.intake.get()?.link()
+    /// What the server calls the intakes' connections.
+    pub fn links(&self) -> Vec<Link> {
+        self.intakes.get().into_iter().flat_map(PerLoop::iter).filter_map(Intake::link).collect()
     }
 
+    /// All intakes' connections are there.
     pub fn connected(&self) -> bool {
-        self.intake.get().is_some_and(Intake::connected)
+        self.intakes.get().is_some_and(|intakes| intakes.iter().all(Intake::connected))
     }
 
-    /// After the last answer: the server has read it.
+    /// After the last answer: the servers have read it.
     pub async fn close(&self) {
-        if let Some(intake) = self.intake.get() {
-            tokio::join!(intake.fence(), fence(&self.client));
-        }
+        let intakes = self.intakes.get().into_iter().flat_map(PerLoop::iter).map(Intake::fence);
+        tokio::join!(join_all(intakes), fence(&self.client));
     }
 
     /// Takes what the intake has read; never waits.

@@ -38,6 +38,7 @@ const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Round trips that are waited for at one time.
 const ROUND_TRIPS_MAX: usize = 1_024;
 /// One subject to listen to.
+#[derive(Clone)]
 pub(super) struct Subscription<S> {
     pub(super) subject: String,
     pub(super) queue: Option<&'static str>,
@@ -65,6 +66,8 @@ struct Shared {
     /// There is something to write.
     wake: Notify,
     connected: AtomicBool,
+    /// It was, at some time.
+    was_connected: AtomicBool,
     link: Mutex<Option<Link>>,
     payload_max: AtomicUsize,
     /// When a message to ourselves last came back.
@@ -122,6 +125,7 @@ impl Intake {
             out: Mutex::default(),
             wake: Notify::new(),
             connected: AtomicBool::new(false),
+            was_connected: AtomicBool::new(false),
             link: Mutex::default(),
             payload_max: AtomicUsize::new(0),
             round_trip: Mutex::new(None),
@@ -218,10 +222,21 @@ impl Shared {
     /// Whoever waits for the session that has ended hears so, and nothing of it is written on the next.
     fn ended(&self) {
         let mut out = self.out.lock();
-        self.connected.store(false, Ordering::Relaxed);
+        self.disconnected();
         *self.link.lock() = None;
         out.control.clear();
         out.pongs.clear();
-        self.metrics.nats.disconnected();
+    }
+
+    fn connected(&self) {
+        let again = self.was_connected.swap(true, Ordering::Relaxed);
+        self.connected.store(true, Ordering::Relaxed);
+        self.metrics.nats.connected(again);
+    }
+
+    fn disconnected(&self) {
+        if self.connected.swap(false, Ordering::Relaxed) {
+            self.metrics.nats.disconnected();
+        }
     }
 }

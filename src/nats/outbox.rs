@@ -6,7 +6,7 @@
 //! before it, and every other delivery is in a subscriber's connection. One fence serves all that was waiting: a round
 //! trip a batch, not a message.
 //!
-//! The connection lives on the thread of the fast lane. What the messages of one turn of its loop have to send, they
+//! Each thread of the fast lane has such a connection. What the messages of one turn of its loop have to send, they
 //! write into one batch, which leaves in one write behind them; so a node that is killed has sent a record and its
 //! delivery, or neither.
 
@@ -24,15 +24,13 @@ use async_nats::{
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-};
+use tokio::sync::{Notify, oneshot};
 
-use super::{BusError, Link, intake::session::Login};
+use super::{BusError, Link, files, intake::session::Login};
 use crate::{
     audit::{self, Entry, Record},
     config,
+    event_loop::{EventLoop, PerLoop},
     lanes::{Dispatch, Handover, LiveError, LiveTransport},
     shutdown::Shutdown,
     state::MessageKey,
@@ -58,41 +56,48 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 pub struct Outbox {
     /// For reading records.
     reader: Client,
-    shared: Arc<Shared>,
+    connections: PerLoop<Arc<Shared>>,
 }
 
 impl Outbox {
-    /// `asking` is this node's token in the subjects of answers. The connection is kept on the thread of the fast lane.
+    /// `asking` is this node's token in the subjects of answers.
     pub fn start(
         name: &str,
         settings: &config::Nats,
         reader: Client,
         metrics: Arc<Metrics>,
         asking: &str,
-        (lane, background, supervisor): (&Handle, &Shutdown, &Supervisor),
+        (loops, background, supervisor): (&PerLoop<EventLoop>, &Shutdown, &Supervisor),
     ) -> Result<Self, BusError> {
         super::servers(settings)?;
-        let shared = Arc::new(Shared {
-            connected: AtomicBool::new(false),
-            link: Mutex::default(),
-            payload_max: AtomicUsize::new(reader.max_payload()),
-            out: Mutex::new(Out::default()),
-            wake: Notify::new(),
-            metrics,
-        });
         let seed = settings.nkey_file.as_deref().map(Seed::read).transpose()?;
-        let life = Arc::new(Life {
-            shared: Arc::clone(&shared),
-            login: Login { name: format!("agentbus node {name} outbox"), seed },
-            settings: settings.clone(),
-            unheard: names::unheard_questions(asking),
+        let connections = loops.map(|event_loop| {
+            let shared = Arc::new(Shared {
+                connected: AtomicBool::new(false),
+                link: Mutex::default(),
+                payload_max: AtomicUsize::new(reader.max_payload()),
+                out: Mutex::new(Out::default()),
+                wake: Notify::new(),
+                metrics: Arc::clone(&metrics),
+            });
+            let life = Arc::new(Life {
+                shared: Arc::clone(&shared),
+                login: Login {
+                    name: format!("agentbus node {name} outbox"),
+                    seed: seed.clone(),
+                    files: files(settings),
+                },
+                settings: settings.clone(),
+                unheard: names::unheard_questions(asking),
+            });
+            let _on = event_loop.handle().enter();
+            supervisor.keep("outbox", background.tracker(), background.token().clone(), move || {
+                let life = Arc::clone(&life);
+                async move { life.run().await }
+            });
+            shared
         });
-        let _on = lane.enter();
-        supervisor.keep("outbox", background.tracker(), background.token().clone(), move || {
-            let life = Arc::clone(&life);
-            async move { life.run().await }
-        });
-        Ok(Self { reader, shared })
+        Ok(Self { reader, connections })
     }
 
     /// Waits for the first connection; the caller bounds the wait.
@@ -102,25 +107,26 @@ impl Outbox {
         }
     }
 
-    /// What the server calls the connection.
-    pub fn link(&self) -> Option<Link> {
-        self.shared.link.lock().clone()
+    /// What the server calls the connections.
+    pub fn links(&self) -> Vec<Link> {
+        self.connections.iter().filter_map(|shared| shared.link.lock().clone()).collect()
     }
 
+    /// All of its connections are there.
     pub fn connected(&self) -> bool {
-        self.shared.connected.load(Ordering::Relaxed)
+        self.connections.iter().all(|shared| shared.connected.load(Ordering::Relaxed))
     }
 
     /// For how long JetStream has not acknowledged records, if that is too long.
     pub fn records_late(&self) -> Option<Duration> {
-        self.shared.records_late()
+        self.connections.iter().filter_map(|shared| shared.records_late()).max()
     }
 
     /// Waits until everything handed in so far is written, fenced and acknowledged. `false`: not
     /// within the limit.
     pub async fn flush(&self, limit: Duration) -> bool {
         let done = async {
-            while !self.shared.out.lock().is_idle() {
+            while !self.connections.iter().all(|shared| shared.out.lock().is_idle()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -131,20 +137,22 @@ impl Outbox {
 #[async_trait]
 impl LiveTransport for Outbox {
     async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, LiveError> {
-        if let Some(late) = self.shared.records_late() {
+        let shared = self.connections.here();
+        if let Some(late) = shared.records_late() {
             return Err(LiveError::RecordsUnconfirmed {
                 unconfirmed_ms: u64::try_from(late.as_millis()).unwrap_or(u64::MAX),
             });
         }
         let (done, handovers) = oneshot::channel();
-        self.shared.out.lock().deliver(&dispatch, done)?;
-        self.shared.wake.notify_one();
+        shared.out.lock().deliver(&dispatch, done)?;
+        shared.wake.notify_one();
         handovers.await.map_err(|_| LiveError::Unconfirmed)
     }
 
     fn record(&self, entry: Entry) -> Result<(), LiveError> {
-        self.shared.out.lock().record(&entry)?;
-        self.shared.wake.notify_one();
+        let shared = self.connections.here();
+        shared.out.lock().record(&entry)?;
+        shared.wake.notify_one();
         Ok(())
     }
 
@@ -169,6 +177,6 @@ impl LiveTransport for Outbox {
     }
 
     fn payload_max(&self) -> usize {
-        self.shared.payload_max.load(Ordering::Relaxed).saturating_sub(HEADERS_MAX)
+        self.connections.here().payload_max.load(Ordering::Relaxed).saturating_sub(HEADERS_MAX)
     }
 }

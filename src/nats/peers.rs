@@ -179,7 +179,7 @@ async fn connect(name: &str, seed: &Path, settings: &config::Nats) -> Result<Cli
         .max_reconnects(None)
         .retry_on_initial_connect()
         .reconnect_delay_callback(reconnect_delay);
-    super::open(options, settings).await
+    super::open(super::connection::secured(options, settings)?, settings).await
 }
 
 struct Peer {

@@ -36,7 +36,7 @@ impl Bus {
     }
 
     pub(super) fn send(&self, reply: &[u8], headers: &[(&str, &str)], payload: &[u8]) {
-        let sent = self.intake.get().map(|intake| intake.publish(reply, headers, payload));
+        let sent = self.intakes.get().map(|intakes| intakes.here().publish(reply, headers, payload));
         // The sender asks again with the same message id, and gets the stored verdict.
         if let Some(Err(error)) = sent {
             self.lanes.metrics.nats.unanswered();

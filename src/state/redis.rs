@@ -38,7 +38,12 @@ use super::{
     Lifetimes, StoreError,
     seal::{Seals, Trust},
 };
-use crate::{skew::Skew, supervisor::Supervisor};
+use crate::{
+    event_loop::PerLoop,
+    skew::Skew,
+    supervisor::Supervisor,
+    tls::{self, TlsError},
+};
 
 mod agents;
 mod alarm;
@@ -61,6 +66,8 @@ pub struct RedisSettings {
     /// May hold a password, so it is never shown.
     url: String,
     login: Option<Login>,
+    /// What TLS goes by, where the URL asks for TLS.
+    pub files: tls::Files,
     /// What is believed of what is read.
     pub trust: Trust,
     pub lifetimes: Lifetimes,
@@ -68,8 +75,8 @@ pub struct RedisSettings {
     pub command_timeout: Duration,
     /// Connections for commands. One more listens for invalidations.
     pub connections: usize,
-    /// Where messages are governed; absent: where it is connected.
-    pub runs_on: Option<Handle>,
+    /// Where messages are governed; a loop that is none: where it is connected.
+    pub runs_on: PerLoop<Option<Handle>>,
 }
 
 impl RedisSettings {
@@ -78,15 +85,16 @@ impl RedisSettings {
         Self {
             url: url.into(),
             login: None,
+            files: tls::Files::default(),
             trust: Trust::default(),
             lifetimes: Lifetimes::default(),
             command_timeout: Duration::from_millis(250),
             connections: 1,
-            runs_on: None,
+            runs_on: PerLoop::one(None),
         }
     }
 
-    /// Whether the URL can be used, without connecting.
+    /// Whether the URL and the files for TLS can be used, without connecting. Blocks.
     pub fn check(&self) -> Result<(), RedisUrlError> {
         Connector::new(self).map(drop)
     }
@@ -108,8 +116,10 @@ struct Login {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, login: _, trust, lifetimes, command_timeout, connections, runs_on: _ } = self;
+        let Self { url: _, login: _, files, trust, lifetimes, command_timeout, connections, runs_on: _ } =
+            self;
         f.debug_struct("RedisSettings")
+            .field("files", files)
             .field("trust", trust)
             .field("lifetimes", lifetimes)
             .field("command_timeout", command_timeout)
@@ -119,12 +129,12 @@ impl fmt::Debug for RedisSettings {
 }
 
 /// Why a Redis URL cannot be used. The URL is not repeated: it may hold a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RedisUrlError {
-    #[error("expected redis://[user:password@]host:port[/database]")]
+    #[error("expected redis://[user:password@]host:port[/database], or rediss:// for TLS")]
     Malformed,
-    #[error("this build speaks to Redis without TLS only, and the URL asks for TLS")]
-    TlsNotBuiltIn,
+    #[error("redis.tls: {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// Whether Redis answers.
@@ -139,7 +149,7 @@ pub struct RedisStore {
     commands: Vec<WithOptions<Client>>,
     next: AtomicUsize,
     /// For what each message asks.
-    pipe: Pipe,
+    pipes: PerLoop<Pipe>,
     scripts: Scripts,
     seals: Seals,
     alarm: Arc<Alarm>,
@@ -157,7 +167,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Starts connecting and returns at once; the store is `Down` until Redis answers. Cancel
+    /// Reads the files for TLS, starts connecting and returns; the store is `Down` until Redis answers. Cancel
     /// `shutdown` when nothing needs the store any more; all its tasks are in `tracker`, kept by `supervisor`.
     /// `skew` hears what time it is at Redis.
     pub fn connect(
@@ -182,7 +192,7 @@ impl RedisStore {
         let store = Self {
             commands,
             next: AtomicUsize::new(0),
-            pipe: Pipe::new(),
+            pipes: settings.runs_on.map(|_| Pipe::new()),
             scripts: Scripts::new(),
             seals: Seals::new(settings.trust.clone()),
             alarm: Arc::default(),
@@ -197,7 +207,7 @@ impl RedisStore {
             supervisor: supervisor.clone(),
         };
         if let Some(first) = clients.first() {
-            store.keep_pipe(first);
+            store.keep_pipes(first);
         }
         for client in clients {
             store.keep_connected(client);
@@ -213,15 +223,17 @@ impl RedisStore {
         });
     }
 
-    fn keep_pipe(&self, client: &Client) {
+    fn keep_pipes(&self, client: &Client) {
         let limit = self.settings.command_timeout;
-        let refusals = Arc::clone(&self.refusals);
-        let life = Arc::new(self.pipe.life(client.clone(), self.connector.config(), limit, refusals));
-        let _on = self.settings.runs_on.as_ref().map(Handle::enter);
-        self.supervisor.keep("redis pipe", &self.tracker, self.shutdown.clone(), move || {
-            let life = Arc::clone(&life);
-            async move { life.run().await }
-        });
+        for (pipe, runs_on) in self.pipes.iter().zip(self.settings.runs_on.iter()) {
+            let refusals = Arc::clone(&self.refusals);
+            let life = Arc::new(pipe.life(client.clone(), &self.connector, limit, refusals));
+            let _on = runs_on.as_ref().map(Handle::enter);
+            self.supervisor.keep("redis pipe", &self.tracker, self.shutdown.clone(), move || {
+                let life = Arc::clone(&life);
+                async move { life.run().await }
+            });
+        }
     }
 
     fn watch(&self, report: watch::Sender<Health>, skew: Skew) {
@@ -307,7 +319,7 @@ impl RedisStore {
         if !self.healthy() {
             return Err(StoreError::Disconnected);
         }
-        match self.pipe.run(script, &key, &args).await {
+        match self.pipes.here().run(script, &key, &args).await {
             Some(Err(error)) if !error.details().starts_with("NOSCRIPT") => Err(self.failed(&error)),
             Some(Ok(answer)) => Ok(answer),
             // fred's futures are large, and these are rare.

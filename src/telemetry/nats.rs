@@ -22,7 +22,11 @@ pub struct NatsMetrics {
 
 impl NatsMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("nats_connected", "1 while connected to NATS", self.connected.clone());
+        registry.register(
+            "nats_connected",
+            "Connections for requests that are there, of one for each thread of the fast lane",
+            self.connected.clone(),
+        );
         registry.register("nats_reconnects", "Connections to NATS after the first", self.reconnects.clone());
         registry.register(
             "nats_slow_consumer",
@@ -52,15 +56,16 @@ impl NatsMetrics {
         );
     }
 
-    /// The connection for requests is there, again if it was not the first.
-    pub fn connected(&self) {
-        if self.connected.set(1) == 0 {
+    /// A connection for requests is there, or there again.
+    pub fn connected(&self, again: bool) {
+        self.connected.inc();
+        if again {
             self.reconnects.inc();
         }
     }
 
     pub fn disconnected(&self) {
-        self.connected.set(0);
+        self.connected.dec();
     }
 
     /// The client library dropped messages.

@@ -1,6 +1,6 @@
 //! How does a user log in? Its seed, its inbox, and bounded waits.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_nats::{Client, ConnectOptions};
 
@@ -8,6 +8,7 @@ use super::{
     keys::{KeysError, Seed},
     names::User,
 };
+use crate::tls::{self, TlsError};
 
 /// For the TCP connection and the log-in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,19 +24,26 @@ pub enum ConnectError {
     /// The server knows no such key: generated, but not applied?
     #[error("the NATS server does not accept {user}; apply the tenants first")]
     Refused { user: User },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("no NATS server answers at {url}: {cause}")]
     Unreachable { url: String, cause: String },
 }
 
 /// Logs in with the user's seed below `dir`.
-pub async fn connect(url: &str, dir: &Path, user: impl Into<User>) -> Result<Client, ConnectError> {
+pub async fn connect(
+    server: impl Into<tls::Server>,
+    dir: &Path,
+    user: impl Into<User>,
+) -> Result<Client, ConnectError> {
+    let tls::Server { url, files } = server.into();
     let user = user.into();
     let seed = Seed::read(&user.seed_path(dir))?;
-    options(&user, &seed).connect(url).await.map_err(|error| {
+    secured(options(&user, &seed), &files)?.connect(&url).await.map_err(|error| {
         use async_nats::ConnectErrorKind as Kind;
         match error.kind() {
             Kind::Authentication | Kind::AuthorizationViolation => ConnectError::Refused { user },
-            _ => ConnectError::Unreachable { url: url.to_owned(), cause: error.to_string() },
+            _ => ConnectError::Unreachable { url, cause: error.to_string() },
         }
     })
 }
@@ -49,4 +57,13 @@ pub fn options(user: &User, seed: &Seed) -> ConnectOptions {
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(PING_INTERVAL)
+}
+
+/// With TLS, and with nothing else, if files are named for it. Reads them.
+pub(crate) fn secured(options: ConnectOptions, files: &tls::Files) -> Result<ConnectOptions, TlsError> {
+    if !files.are_named() {
+        return Ok(options);
+    }
+    let config = Arc::unwrap_or_clone(tls::client(files)?);
+    Ok(options.require_tls(true).tls_client_config(config))
 }

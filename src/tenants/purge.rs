@@ -11,7 +11,7 @@ use async_nats::{
     jetstream::{self, Context},
 };
 
-use crate::domain::TenantId;
+use crate::{domain::TenantId, tls::Server};
 
 use super::{
     BusUser, ConnectError, GenerateError, ReloadError, connect, keys,
@@ -91,23 +91,23 @@ impl Leftovers {
 
     /// Removes them. The provisioner may delete streams of tenants in the plan only, so the servers are told
     /// of those that left for as long as it takes.
-    pub async fn remove(&self, url: &str, plan: &Plan, dir: &Path) -> Result<(), PurgeError> {
+    pub async fn remove(&self, server: &Server, plan: &Plan, dir: &Path) -> Result<(), PurgeError> {
         let former: BTreeSet<TenantId> = self.streams.iter().map(|stream| stream.tenant.clone()).collect();
         // Deletes the seeds as well.
         plan.generate_with(dir, &former)?;
         if !former.is_empty() {
-            reload_all(url, dir).await?;
+            reload_all(server, dir).await?;
         }
-        let deleted = self.delete(url, dir).await;
+        let deleted = self.delete(server, dir).await;
         if !former.is_empty() {
             plan.generate(dir)?;
-            reload_all(url, dir).await?;
+            reload_all(server, dir).await?;
         }
         deleted
     }
 
-    async fn delete(&self, url: &str, dir: &Path) -> Result<(), PurgeError> {
-        let context = jetstream::new(connect(url, dir, BusUser::Provisioner).await?);
+    async fn delete(&self, server: &Server, dir: &Path) -> Result<(), PurgeError> {
+        let context = jetstream::new(connect(server, dir, BusUser::Provisioner).await?);
         for LeftStream { name, .. } in &self.streams {
             bounded(&format!("stream {name}"), context.delete_stream(name)).await?;
         }
@@ -119,8 +119,8 @@ impl Leftovers {
     }
 }
 
-async fn reload_all(url: &str, dir: &Path) -> Result<(), PurgeError> {
-    let servers = reload(&connect(url, dir, BusUser::Admin).await?).await?;
+async fn reload_all(server: &Server, dir: &Path) -> Result<(), PurgeError> {
+    let servers = reload(&connect(server, dir, BusUser::Admin).await?).await?;
     match servers.into_iter().find_map(|server| server.outcome.err()) {
         Some(fault) => Err(PurgeError::NotReloaded { cause: fault.to_string() }),
         None => Ok(()),

@@ -7,4 +7,5 @@ mod durable;
 mod journeys;
 mod messages;
 mod takeover;
+mod threads;
 mod verbs;

@@ -19,4 +19,5 @@ mod runtime;
 mod secrets;
 mod server;
 mod strangers;
+mod tls;
 mod works;

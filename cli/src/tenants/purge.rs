@@ -23,9 +23,9 @@ pub(super) struct Purge {
 pub(super) async fn run(args: Purge) -> anyhow::Result<ExitCode> {
     let Purge { source, server, consent } = args;
     let (plan, dir) = (source.plan()?, &source.dir);
-    let url = server.url(dir)?;
-    let operator = connect(&url, dir, BusUser::Operator).await?;
-    let provisioner = connect(&url, dir, BusUser::Provisioner).await?;
+    let server = server.of(dir)?;
+    let operator = connect(&server, dir, BusUser::Operator).await?;
+    let provisioner = connect(&server, dir, BusUser::Provisioner).await?;
     in_force(&provisioner, &plan, dir).await?;
     let left = Leftovers::find(&operator, &provisioner, &plan, dir).await?;
     if left.is_empty() {
@@ -35,7 +35,7 @@ pub(super) async fn run(args: Purge) -> anyhow::Result<ExitCode> {
     if let Some(code) = consent.asks_to_remove(&shown(&left))? {
         return Ok(code);
     }
-    left.remove(&url, &plan, dir).await?;
+    left.remove(&server, &plan, dir).await?;
     say("removed\n")?;
     Ok(ExitCode::SUCCESS)
 }

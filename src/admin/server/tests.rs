@@ -26,7 +26,7 @@ async fn serve_within(bounds: Bounds) -> World {
         .route("/livez", get(|| async { "live\n" }))
         .route("/large", get(move || std::future::ready(large.clone())));
     let (metrics, stopped) = (Arc::new(Metrics::new("node")), Shutdown::default());
-    tokio::spawn(serve(Arc::new(listener), app, bounds, Arc::clone(&metrics), stopped.clone()));
+    tokio::spawn(serve(Arc::new((listener, None)), app, bounds, Arc::clone(&metrics), stopped.clone()));
     World { address, metrics, stopped }
 }
 

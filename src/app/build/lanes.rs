@@ -13,6 +13,9 @@ use crate::{
     wire,
 };
 
+/// Up to so many messages in flight, a core may be spent on seeing each answer at once (`lane.busy_poll`).
+const FEW: usize = 4;
+
 pub(super) fn lanes(
     basis: &Basis,
     shared: &Shared,
@@ -58,6 +61,23 @@ pub(super) fn lanes(
         usage: Arc::default(),
         tasks: shutdown.tracker().clone(),
     }))
+}
+
+/// While few messages are in flight, the loops look for answers instead of sleeping, if they are told to.
+pub(super) fn poll_while_few_wait(basis: &Basis, lanes: &Lanes) {
+    let Basis { config, background, supervisor, loops, .. } = basis;
+    let within = config.lane.busy_poll;
+    if within.is_zero() {
+        return;
+    }
+    for event_loop in loops.iter() {
+        let (idle, admission) = (event_loop.idle(), Arc::clone(&lanes.admission));
+        let _on = event_loop.handle().enter();
+        supervisor.keep("busy poll", background.tracker(), background.token().clone(), move || {
+            let admission = Arc::clone(&admission);
+            idle.clone().poll(within, move || (1..=FEW).contains(&admission.in_flight()))
+        });
+    }
 }
 
 pub(super) fn wire_limits(basis: &Basis) -> wire::Limits {

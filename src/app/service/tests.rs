@@ -5,16 +5,19 @@ use std::{os::unix::net::UnixDatagram, path::PathBuf, sync::mpsc, thread};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{app::event_loop::EventLoop, telemetry::Metrics};
+use crate::{
+    event_loop::{EventLoop, PerLoop},
+    telemetry::Metrics,
+};
 
 /// Longer than anything here takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node's health, an event loop, and a manager with a watchdog of its own.
+/// A node's health, two event loops, and a manager with a watchdog of its own.
 struct Scene {
     service: Arc<Service>,
     heard: UnixDatagram,
-    event_loop: EventLoop,
+    loops: PerLoop<EventLoop>,
     _folder: TempDir,
 }
 
@@ -26,10 +29,10 @@ impl Scene {
         heard.set_read_timeout(Some(PATIENCE)).unwrap();
         let manager = ServiceManager::at(&path, watchdog).unwrap().unwrap();
         let health = Arc::new(NodeHealth::new("node-1", Arc::new(Metrics::new("node-1"))));
-        let event_loop = EventLoop::start("lane-t").unwrap();
-        let (handle, shutdown) = (event_loop.handle().clone(), Shutdown::default());
-        let service = Arc::new(Service { manager, health, event_loop: handle, shutdown });
-        Self { service, heard, event_loop, _folder: folder }
+        let loops = EventLoop::start_all(2).unwrap();
+        let handles = loops.iter().map(|event_loop| event_loop.handle().clone()).collect();
+        let service = Arc::new(Service { manager, health, loops: handles, shutdown: Shutdown::default() });
+        Self { service, heard, loops, _folder: folder }
     }
 
     fn next(&self) -> String {
@@ -73,7 +76,7 @@ async fn an_event_loop_that_is_stuck_gives_no_beat_and_the_stop_is_told_all_the_
     scene.next();
     let (go_on, stuck) = mpsc::channel::<()>();
     let (entered, is_stuck) = mpsc::channel();
-    scene.event_loop.handle().spawn(async move {
+    scene.loops.iter().last().unwrap().handle().spawn(async move {
         entered.send(()).unwrap();
         let _ = stuck.recv();
     });

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config,
-    nats::{BusError, Link, reconnect_delay, server_list::Servers},
+    nats::{BusError, Link, files, reconnect_delay, server_list::Servers},
     tenants::{BusUser, Seed, User},
 };
 
@@ -64,7 +64,7 @@ impl<S> Life<S> {
             shared,
             subscriptions,
             handler,
-            login: Login { name: format!("agentbus node {name} intake"), seed },
+            login: Login { name: format!("agentbus node {name} intake"), seed, files: files(settings) },
             settings: settings.clone(),
             probe: format!("{inbox}.{}", nuid::next()),
         })
@@ -127,8 +127,7 @@ impl<S> Life<S> {
         for listens in self.shared.listens.iter().filter(|listens| !listens.left.load(Ordering::Relaxed)) {
             out.control.put_slice(listens.subscribe.as_bytes());
         }
-        self.shared.connected.store(true, Ordering::Relaxed);
-        self.shared.metrics.nats.connected();
+        self.shared.connected();
     }
 
     async fn read(
@@ -188,7 +187,7 @@ impl<S> Life<S> {
         let pongs = out.pongs.len() + 1;
         // Whoever waits asks again; nobody begins to wait on a session that ends.
         out.pongs.clear();
-        self.shared.connected.store(false, Ordering::Relaxed);
+        self.shared.disconnected();
         drop(out);
         self.shared.wake.notify_one();
         pongs

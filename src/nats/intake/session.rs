@@ -60,6 +60,8 @@ pub enum SessionError {
 pub(in crate::nats) struct Login {
     pub(in crate::nats) name: String,
     pub(in crate::nats) seed: Option<Seed>,
+    /// What TLS goes by. Named ones ask for it.
+    pub(in crate::nats) files: tls::Files,
 }
 
 #[derive(serde::Serialize)]
@@ -112,9 +114,11 @@ async fn open(server: &ServerAddr, login: &Login) -> Result<Session, SessionErro
         return Err(SessionError::NotNats("its first word is not INFO"));
     };
     let info = read_info(&info)?;
-    let encrypted = server.tls_required() || info.tls_required;
+    let encrypted = server.tls_required() || info.tls_required || login.files.are_named();
     if encrypted {
-        let connector = tokio::task::spawn_blocking(tls::connector).await.map_err(io::Error::other)??;
+        let files = login.files.clone();
+        let connector = tokio::task::spawn_blocking(move || tls::connector_by(&files)).await;
+        let connector = connector.map_err(io::Error::other)??;
         stream = Box::new(connector.connect(tls::server_name(bare(server.host()))?, stream).await?);
     }
     let connect = hello(server, login, &info, encrypted)?;

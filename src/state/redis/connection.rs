@@ -13,7 +13,8 @@ use fred::{
     types::{
         RespVersion,
         config::{
-            Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+            Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, TlsConfig,
+            UnresponsiveConfig,
         },
     },
 };
@@ -27,7 +28,11 @@ use super::{
     Health, RedisSettings, RedisUrlError,
     refusal::{Code, Refusals, Remedy},
 };
-use crate::{skew::Skew, state::StoreError};
+use crate::{
+    skew::Skew,
+    state::StoreError,
+    tls::{self, TlsConnector},
+};
 
 /// Commands that wait for a connection or its socket. More are refused.
 const COMMANDS_MAX: usize = 4096;
@@ -56,6 +61,7 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Makes clients that are all set alike.
 pub(super) struct Connector {
     config: Config,
+    tls: Option<TlsConnector>,
     connection: ConnectionConfig,
     performance: PerformanceConfig,
     reconnect: ReconnectPolicy,
@@ -63,17 +69,12 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisUrlError> {
-        let (scheme, _) = settings.url.split_once("://").ok_or(RedisUrlError::Malformed)?;
-        // fred without its TLS features would speak in the clear where TLS was asked for.
-        if scheme.starts_with("rediss") || scheme.starts_with("valkeys") {
-            return Err(RedisUrlError::TlsNotBuiltIn);
-        }
-        if !scheme.starts_with("redis") && !scheme.starts_with("valkey") {
-            return Err(RedisUrlError::Malformed);
-        }
-        let parsed = Config::from_url(&settings.url).map_err(|_| RedisUrlError::Malformed)?;
+        let (url, secure) = scheme(&settings.url).ok_or(RedisUrlError::Malformed)?;
+        let parsed = Config::from_url(&url).map_err(|_| RedisUrlError::Malformed)?;
         // A node starts without Redis and says so.
         let mut config = Config { fail_fast: false, version: RespVersion::RESP3, ..parsed };
+        let tls = secure.then(|| tls::connector_by(&settings.files)).transpose()?;
+        config.tls = tls.clone().map(TlsConfig::from);
         if let Some(login) = &settings.login {
             config.username = login.user.clone();
             config.password = Some(login.password.clone());
@@ -98,7 +99,12 @@ impl Connector {
         let mut reconnect =
             ReconnectPolicy::new_exponential(0, RECONNECT_DELAY_MIN_MS, RECONNECT_DELAY_MAX_MS, 2);
         reconnect.set_jitter(RECONNECT_JITTER_MS);
-        Ok(Self { config, connection, performance, reconnect })
+        Ok(Self { config, tls, connection, performance, reconnect })
+    }
+
+    /// Whoever connects beside fred does it by this, if TLS was asked for.
+    pub(super) fn tls(&self) -> Option<TlsConnector> {
+        self.tls.clone()
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -122,6 +128,22 @@ impl Connector {
             Some(self.reconnect.clone()),
         )
     }
+}
+
+/// The URL as it is without TLS, and whether it asks for TLS: what fred would trust by itself are the system's root
+/// certificates.
+fn scheme(url: &str) -> Option<(String, bool)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (name, kind) = scheme
+        .split_once(['-', '+'])
+        .map_or((scheme, ""), |(name, _)| (name, scheme.get(name.len()..).unwrap_or_default()));
+    let (name, secure) = match name {
+        "redis" | "valkey" => (name, false),
+        "rediss" => ("redis", true),
+        "valkeys" => ("valkey", true),
+        _ => return None,
+    };
+    Some((format!("{name}{kind}://{rest}"), secure))
 }
 
 /// Drives a client's connection until shutdown.

@@ -55,7 +55,7 @@ impl RedisStore {
         entry.extend_from_slice(format!("r{rest}").as_bytes());
         let life = i64::try_from(millis(window)).unwrap_or(i64::MAX);
         let (client, key) = (self.client()?, message_key(key).into());
-        let set: Result<Value, _> = match self.pipe.set_new(&key, &entry, life).await {
+        let set: Result<Value, _> = match self.pipes.here().set_new(&key, &entry, life).await {
             Some(set) => set,
             None => {
                 let (life, unless_there) = (Some(Expiration::PX(life)), Some(SetOptions::NX));
@@ -166,7 +166,7 @@ impl Idempotency for RedisStore {
             let name = message_key(key);
             let sealed = self.sealed(&name, digest, verdict, self.settings.lifetimes.window)?;
             let entry = [b"S", digest.as_slice(), &sealed].concat();
-            if let Some(set) = self.pipe.set_there(&name.into(), &entry).await {
+            if let Some(set) = self.pipes.here().set_there(&name.into(), &entry).await {
                 return set.map(drop).map_err(|error| self.failed(&error));
             }
         }

@@ -18,26 +18,26 @@ use fred::{
     error::{Error, ErrorKind},
     interfaces::{ClientLike as _, EventInterface as _},
     prelude::Value,
-    types::{
-        Key,
-        config::{Config, Server},
-        scripts::Script,
-    },
+    types::{Key, config::Server, scripts::Script},
 };
 use parking_lot::Mutex;
 use redis_protocol::resp2::{decode::decode_bytes_mut, types::BytesFrame};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
+    net::TcpStream,
     sync::{Notify, broadcast::error::RecvError, oneshot},
     time::{interval, sleep, timeout},
 };
+use tokio_util::either::Either;
 
-use super::refusal::{Code, Refusals, Remedy};
-use crate::timely;
+use super::{
+    connection::Connector,
+    refusal::{Code, Refusals, Remedy},
+};
+use crate::{
+    timely,
+    tls::{self, TlsConnector, TlsError, TlsStream},
+};
 
 /// Questions that wait for an answer.
 const WAITING_MAX: usize = 4_096;
@@ -73,6 +73,9 @@ fn bulk(out: &mut BytesMut, bytes: &[u8]) {
 fn number(out: &mut BytesMut, number: i64) {
     bulk(out, itoa::Buffer::new().format(number).as_bytes());
 }
+
+/// In the clear, or not.
+type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
 type Answer = oneshot::Sender<Result<Value, Error>>;
 
@@ -111,15 +114,16 @@ impl Pipe {
     pub(super) fn life(
         &self,
         client: Client,
-        config: &Config,
+        connector: &Connector,
         limit: Duration,
         refusals: Arc<Refusals>,
     ) -> Life {
+        let (config, tls) = (connector.config(), connector.tls());
         let login = config.password.as_ref().map(|password| {
             let user = config.username.as_ref();
             user.into_iter().chain([password]).map(ToString::to_string).collect()
         });
-        Life { shared: Arc::clone(&self.0), client, login, database: config.database, limit, refusals }
+        Life { shared: Arc::clone(&self.0), client, login, database: config.database, tls, limit, refusals }
     }
 
     /// Sets the key unless it is there, for so many ms; answers nothing if it was. What was there is not asked
@@ -241,6 +245,7 @@ pub(super) struct Life {
     /// Password, or user and password.
     login: Option<Vec<String>>,
     database: Option<u8>,
+    tls: Option<TlsConnector>,
     limit: Duration,
     refusals: Arc<Refusals>,
 }
@@ -250,6 +255,8 @@ pub(super) struct Life {
 enum Ended {
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("not within {CONNECT_WITHIN:?}")]
     Late,
     #[error("redis has closed it")]
@@ -294,7 +301,7 @@ impl Life {
     async fn session(&self, server: &Server) -> Ended {
         let mut elsewhere = self.client.reconnect_rx();
         let (read, write) = match timeout(CONNECT_WITHIN, self.open(server)).await {
-            Ok(Ok(stream)) => stream.into_split(),
+            Ok(Ok(stream)) => split(stream),
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::Late,
         };
@@ -315,9 +322,13 @@ impl Life {
         ended
     }
 
-    async fn open(&self, server: &Server) -> Result<TcpStream, Ended> {
-        let mut stream = TcpStream::connect((&*server.host, server.port)).await?;
+    async fn open(&self, server: &Server) -> Result<Stream, Ended> {
+        let stream = TcpStream::connect((&*server.host, server.port)).await?;
         stream.set_nodelay(true)?;
+        let mut stream = match &self.tls {
+            Some(tls) => Either::Right(tls.connect(tls::server_name(&server.host)?, stream).await?),
+            None => Either::Left(stream),
+        };
         let (mut commands, mut answers) = (BytesMut::new(), 0);
         if let Some(login) = &self.login {
             count(&mut commands, b'*', login.len() + 1);
@@ -331,6 +342,7 @@ impl Life {
             answers += 1;
         }
         stream.write_all(&commands).await?;
+        stream.flush().await?;
         let mut read = BytesMut::with_capacity(READ_BYTES);
         while answers > 0 {
             while let Some(frame) = next(&mut read)? {
@@ -347,7 +359,7 @@ impl Life {
         Ok(stream)
     }
 
-    async fn read(&self, mut stream: OwnedReadHalf) -> Result<std::convert::Infallible, Ended> {
+    async fn read(&self, mut stream: ReadHalf<Stream>) -> Result<std::convert::Infallible, Ended> {
         let (mut read, mut frames) = (BytesMut::with_capacity(READ_BYTES), Vec::with_capacity(64));
         loop {
             while let Some(frame) = next(&mut read)? {
@@ -361,7 +373,7 @@ impl Life {
         }
     }
 
-    async fn write(&self, mut stream: OwnedWriteHalf) -> Result<std::convert::Infallible, Ended> {
+    async fn write(&self, mut stream: WriteHalf<Stream>) -> Result<std::convert::Infallible, Ended> {
         loop {
             let (commands, since) = {
                 let mut out = self.shared.out.lock();

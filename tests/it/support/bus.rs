@@ -90,14 +90,15 @@ pub(crate) async fn send(agent: &AgentClient, message: bytes::Bytes) -> Verdict 
 
 /// The same, of those whose answer may take its time.
 pub(crate) async fn sent(agent: &AgentClient, message: bytes::Bytes, patience: Patience) -> Verdict {
+    let mut verdict = agent.send(message.clone(), patience).await.unwrap();
     for _ in 0..200 {
-        let verdict = agent.send(message.clone(), patience).await.unwrap();
         if !is_busy(&verdict) {
             return verdict;
         }
         tokio::time::sleep(verdict.retry_after.unwrap_or(Duration::from_millis(50))).await;
+        verdict = agent.send(message.clone(), patience).await.unwrap();
     }
-    panic!("the nodes have no time");
+    panic!("the nodes have no time: {verdict:?}");
 }
 
 /// Whether a node had no time for it, or what it needs had none.

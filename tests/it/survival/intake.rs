@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::support::{
     bus::{self, Bus, redis_of},
     raw::RawClient,
-    servers,
+    root, servers,
 };
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -169,8 +169,9 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 26] = [
+const PARTS: [&str; 27] = [
     "attendance",
+    "busy poll",
     "deliberations",
     "directory",
     "fill",
@@ -206,6 +207,7 @@ async fn a_part_that_dies_is_started_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = node(&bus, port);
     config.webhook = Some(webhook(folder.path()));
+    config.lane = config::Lane { threads: 2, busy_poll: Duration::from_micros(100) };
     // What is logged of it is of no matter here.
     let filter = telemetry::init_logs(&config::Log { format: LogFormat::Human, filter: "off".to_owned() });
     let read = config.clone();
@@ -239,7 +241,7 @@ async fn a_part_that_dies_is_started_again() {
         assert!(kept, "after {name}: {submitted:?}");
     }
     let told = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.unwrap().text().await.unwrap();
-    assert!(told.contains("restarts") && told.contains("intake 1 time,"), "{told}");
+    assert!(told.contains("restarts") && told.contains("intake 2 times,"), "{told}");
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;
@@ -307,21 +309,8 @@ pub(crate) async fn ready(port: u16) {
 /// The way by TLS, as a node goes it: the server demands it after its greeting.
 #[tokio::test]
 async fn a_node_takes_requests_by_tls() {
-    let pem = |label: &str, der: &[u8]| {
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let lines: Vec<&str> =
-            text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-    };
-    let files = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let path = files.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let ca = file("ca.pem", pem("CERTIFICATE", include_bytes!("../../../src/http/test/ca.der")));
-    let leaf = file("leaf.pem", pem("CERTIFICATE", include_bytes!("../../../src/http/test/leaf.der")));
-    let key = file("key.pem", pem("PRIVATE KEY", include_bytes!("../../../src/http/test/leaf.key.der")));
+    let file = |name: &str| root().join("src/http/test").join(name);
+    let [ca, leaf, key] = ["ca.pem", "leaf.pem", "leaf.key.pem"].map(file);
     let (nats, _folder) = servers::nats(&format!(
         "listen: \"127.0.0.1:-1\"\njetstream {{ store_dir: \"{{folder}}/jetstream\" }}\n\
          tls {{ cert_file: {leaf:?}, key_file: {key:?} }}\n"

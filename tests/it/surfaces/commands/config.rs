@@ -46,15 +46,23 @@ fn what_ends_a_start_is_refused_by_config_check_in_the_same_words() {
     let taken = format!("http.listen={}", taken.local_addr().unwrap());
     let (short, open_key) = (format!("webhook.secret_file={short}"), format!("nats.nkey_file={open}"));
     let redis = |url: &str| format!("redis.url={url}");
-    let (tls, bare, socket) = (redis("rediss://h:6379"), redis("h:6379"), redis("unix:///r.sock"));
+    let (clear, bare, socket) = (redis("redis://h:6379"), redis("h:6379"), redis("unix:///r.sock"));
+    let trusting = ["redis.allow_no_password=true", "redis.allow_no_seal=true"];
     for (settings, told) in [
         (vec!["nats.nkey_file=/nope"], "nats.nkey_file"),
         (vec![open_key.as_str()], "chmod 600"),
         (vec!["nats.url=nats://:bad port"], "nats.url: found nats://:bad port"),
         (vec!["nats.url=nats://127.0.0.1:1,::"], "nats.url"),
-        (vec![tls.as_str(), "redis.allow_no_password=true", "redis.allow_no_seal=true"], "redis.url"),
-        (vec![bare.as_str(), "redis.allow_no_password=true", "redis.allow_no_seal=true"], "redis.url"),
-        (vec![socket.as_str(), "redis.allow_no_password=true", "redis.allow_no_seal=true"], "redis.url"),
+        (vec![bare.as_str(), trusting[0], trusting[1]], "redis.url"),
+        (vec![socket.as_str(), trusting[0], trusting[1]], "redis.url"),
+        (
+            vec![clear.as_str(), trusting[0], trusting[1], "redis.tls.ca_file=/x"],
+            "expected rediss://host:port",
+        ),
+        (vec!["nats.tls.ca_file=/nope"], "nats.tls: cannot read /nope"),
+        (vec!["nats.tls.key_file=/nope"], "nats.tls: found key_file alone"),
+        (vec!["http.tls.certificate_file=/nope", "http.tls.key_file=/nope"], "http.tls"),
+        (vec!["http.tls.certificate_file=/nope"], "key_file"),
         (vec!["webhook.url=ftp://h", "webhook.secret_file=/nope"], "webhook.url"),
         (vec!["webhook.url=http://h", "webhook.secret_file=/nope"], "webhook.secret_file"),
         (vec!["webhook.url=http://h", short.as_str()], "webhook.secret_file"),

@@ -11,6 +11,7 @@ use agentbus::{
         CachedRegistry, Claim, Idempotency, RedisSettings, RedisStore, RedisUrlError, Registry, StoreError,
     },
     supervisor::Supervisor,
+    tls::Files,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -141,17 +142,25 @@ async fn a_full_redis_refuses_and_says_so() {
 #[tokio::test]
 async fn a_url_that_cannot_be_used_is_refused_without_repeating_it() {
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let refused = |url: &str| {
+    for url in [
+        "hunter2",
+        "http://a:hunter2@b",
+        "redisss://a:hunter2@b",
+        "redis://a:hunter2@",
+        "rediss://a:hunter2@",
+    ] {
         let settings = RedisSettings::new(url);
         assert!(!format!("{settings:?}").contains("hunter2"));
-        RedisStore::connect(settings, shutdown.clone(), &tracker, &Supervisor::default(), &Skew::default())
-            .unwrap_err()
-    };
-    assert_eq!(refused("hunter2"), RedisUrlError::Malformed);
-    assert_eq!(refused("http://a:hunter2@b"), RedisUrlError::Malformed);
-    assert_eq!(refused("redis://a:hunter2@"), RedisUrlError::Malformed);
-    assert_eq!(refused("rediss://a:hunter2@b:1"), RedisUrlError::TlsNotBuiltIn);
-    assert_eq!(refused("valkeys-cluster://a:hunter2@b:1"), RedisUrlError::TlsNotBuiltIn);
+        let (skew, supervisor) = (Skew::default(), Supervisor::default());
+        let refused =
+            RedisStore::connect(settings, shutdown.clone(), &tracker, &supervisor, &skew).unwrap_err();
+        assert!(matches!(refused, RedisUrlError::Malformed), "{refused}");
+        assert!(!refused.to_string().contains("hunter2"));
+    }
+    let mut settings = RedisSettings::new("valkeys-cluster://a:hunter2@b:1");
+    settings.files = Files { ca: Some("/nope".into()), identity: None };
+    let refused = settings.check().unwrap_err().to_string();
+    assert!(refused.contains("redis.tls: cannot read /nope"), "{refused}");
 }
 
 #[tokio::test]
