@@ -63,6 +63,7 @@ enum Source {
     /// From an operator, about the policy of all nodes.
     Policy(PolicyRequest),
     /// From an operator, about what all nodes have frozen.
+    Diff,
     Freezes,
     /// From an operator, about how all nodes are.
     Status,
@@ -161,7 +162,11 @@ impl Bus {
             queue: None,
             source: Source::Policy(request),
         }));
-        let each = [(names::FREEZE_STATUS, Source::Freezes), (names::NODE_STATUS, Source::Status)];
+        let each = [
+            (names::FREEZE_STATUS, Source::Freezes),
+            (names::NODE_STATUS, Source::Status),
+            (names::POLICY_DIFF, Source::Diff),
+        ];
         subscriptions.extend(each.map(|(subject, source)| Subscription {
             subject: subject.to_owned(),
             queue: None,
@@ -230,6 +235,7 @@ impl Bus {
             },
             Source::Answers => self.take_answer(&message, shutdown),
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
+            Source::Diff => self.tell_shadow(&message, shutdown),
             Source::Freezes => self.tell_freezes(&message),
             Source::Status => self.tell_status(&message),
             Source::Micro(question) => {

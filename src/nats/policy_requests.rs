@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::policy::{Loaded, Rollout, Standing};
+use crate::policy::{Loaded, Rollout, ShadowStanding, Standing};
 
 /// Reloads that a node is told of at one time: they are done one after the other.
 const RELOADS_MAX: usize = 4;
+/// Answers about a candidate that a node writes at one time.
+const SUMMARIES_MAX: usize = 2;
 
 /// One for each subject `nodes.policy.<word>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub struct NodePolicy {
     /// So many reloads wait that this one was not begun.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub busy: bool,
+    /// What is tried beside it, or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowStanding>,
 }
 
 /// What they are answered from.
@@ -49,16 +54,20 @@ pub struct PolicyRequests {
     node: String,
     pub(super) rollout: Arc<Rollout>,
     pub(super) places: Arc<Semaphore>,
+    pub(super) summaries: Arc<Semaphore>,
 }
 
 impl PolicyRequests {
     pub fn new(node: &str, rollout: Arc<Rollout>) -> Self {
-        Self { node: node.to_owned(), rollout, places: Arc::new(Semaphore::new(RELOADS_MAX)) }
+        let places = |count| Arc::new(Semaphore::new(count));
+        let (places, summaries) = (places(RELOADS_MAX), places(SUMMARIES_MAX));
+        Self { node: node.to_owned(), rollout, places, summaries }
     }
 
     pub(super) fn answer(&self, loaded: Option<Loaded>, busy: bool) -> NodePolicy {
         let (node, standing) = (self.node.clone(), self.rollout.standing());
-        NodePolicy { node, version: env!("CARGO_PKG_VERSION").to_owned(), standing, loaded, busy }
+        let shadow = self.rollout.gate().shadow().and_then(|shadow| shadow.standing(&standing.revision));
+        NodePolicy { node, version: env!("CARGO_PKG_VERSION").to_owned(), standing, loaded, busy, shadow }
     }
 }
 
@@ -88,6 +97,7 @@ mod tests {
             standing,
             loaded,
             busy,
+            shadow: None,
         };
         let refused =
             Refused { at: Timestamp(1_700_000_000_001), why: "own.rego:3:1: expected `if`".to_owned() };

@@ -14,8 +14,8 @@ use std::{
 use agentbus::{
     phrase::counted,
     policy::{
-        PolicyEngine as _, PolicyError, RegoEngine,
-        comparison::{Answer, Compared, Comparison},
+        PolicyEngine as _, RegoEngine,
+        comparison::{Compared, Comparison, answer_of},
         decision_log::{Recorded, Unreadable},
     },
 };
@@ -26,8 +26,6 @@ use serde_json::Value;
 /// Events that a thread takes in one go, and how many such heaps wait.
 const BATCH: usize = 256;
 const BATCHES_WAITING: usize = 16;
-/// Asked again where the processor was busy.
-const PATIENCE: usize = 5;
 /// Lines that are told one by one.
 const TOLD_MAX: usize = 5;
 
@@ -125,7 +123,9 @@ impl Counted {
         if candidate.reads().fields.overlaps(*unknown) {
             return self.left_out.count(NOT_IN_LOG);
         }
-        let Some(after) = ask(candidate, recorded) else { return self.left_out.count(NOT_DECIDED) };
+        let Some(after) = answer_of(|| candidate.decide_recorded(input)) else {
+            return self.left_out.count(NOT_DECIDED);
+        };
         self.comparison.add(&Compared {
             number,
             decision_id,
@@ -137,22 +137,6 @@ impl Counted {
             after: &after,
         });
     }
-}
-
-/// `None`: the processor had no time for it.
-fn ask(candidate: &RegoEngine, recorded: &Recorded) -> Option<Answer> {
-    for _ in 0..PATIENCE {
-        match candidate.decide_recorded(&recorded.input) {
-            Ok(decision) => return Some(Ok(decision)),
-            Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. }) => {}
-            Err(
-                failed @ (PolicyError::Failed { .. }
-                | PolicyError::Broken { .. }
-                | PolicyError::Unanswered { .. }),
-            ) => return Some(Err(failed.to_string())),
-        }
-    }
-    None
 }
 
 impl LeftOut {
