@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::policy::{Loaded, Rollout, ShadowStanding, Standing};
+use crate::policy::{Loaded, Rollout, ShadowStanding, Standing, opa::ServerStanding};
 
 /// Reloads that a node is told of at one time: they are done one after the other.
 const RELOADS_MAX: usize = 4;
@@ -47,6 +47,9 @@ pub struct NodePolicy {
     /// What is tried beside it, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowStanding>,
+    /// The OPA servers that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opa: Vec<ServerStanding>,
 }
 
 /// What they are answered from.
@@ -66,8 +69,17 @@ impl PolicyRequests {
 
     pub(super) fn answer(&self, loaded: Option<Loaded>, busy: bool) -> NodePolicy {
         let (node, standing) = (self.node.clone(), self.rollout.standing());
+        let opa = self.rollout.modes().opa().map(|opa| opa.standing(&standing.revision)).unwrap_or_default();
         let shadow = self.rollout.gate().shadow().and_then(|shadow| shadow.standing(&standing.revision));
-        NodePolicy { node, version: env!("CARGO_PKG_VERSION").to_owned(), standing, loaded, busy, shadow }
+        NodePolicy {
+            node,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            standing,
+            loaded,
+            busy,
+            shadow,
+            opa,
+        }
     }
 }
 
@@ -78,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::Timestamp,
-        policy::{Label, Refused, Trial},
+        policy::{Label, Refused, ShadowPlan, ShadowState, Trial},
     };
 
     #[test]
@@ -98,6 +110,7 @@ mod tests {
             loaded,
             busy,
             shadow: None,
+            opa: Vec::new(),
         };
         let refused =
             Refused { at: Timestamp(1_700_000_000_001), why: "own.rego:3:1: expected `if`".to_owned() };
@@ -114,7 +127,29 @@ mod tests {
             unreachable: Some("none has been pushed".to_owned()),
             ..standing(None)
         };
+        let beside = ShadowStanding {
+            plan: ShadowPlan { sequence: 3, share: 0.1, until: Timestamp(1_700_000_086_400) },
+            since: Timestamp(1_700_000_000_002),
+            state: ShadowState::Judging,
+            revision: "fedcba9876543210".into(),
+            bundle: Some(Label { revision: "v43".into(), built_at }),
+            refused: None,
+            against: "0123456789abcdef".into(),
+            decisions: 200,
+            changed: 3,
+            lost: 2,
+            undecided: 1,
+        };
+        let tried = NodePolicy { shadow: Some(beside), ..answer(standing(None), None, false) };
+        let server = |name: &str, problem: Option<&str>| ServerStanding {
+            name: name.into(),
+            problem: problem.map(str::to_owned),
+        };
+        let opa = vec![server("opa-1:8181", None), server("opa-2:8181", Some("not reachable"))];
+        let asking = NodePolicy { opa, ..answer(standing(None), None, false) };
         for (form, given) in [
+            ("policy-shadow.json", tried),
+            ("policy-opa.json", asking),
             ("policy-followed.json", answer(followed, None, false)),
             ("policy-status.json", answer(standing(None), None, false)),
             ("policy-loaded.json", answer(standing(None), Some(loaded), false)),

@@ -59,3 +59,42 @@ impl Bus {
         shutdown.tracker().spawn_on(answering, &self.others);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::policy::{
+        Decision, Obligations,
+        comparison::{Compared, Comparison},
+    };
+
+    #[test]
+    fn answers_about_a_candidate_are_as_other_versions_know_them() {
+        let mut comparison = Comparison::new(1);
+        let (before, after) = (
+            Ok(Decision::Allowed(Obligations::default())),
+            Ok(Decision::Denied { reasons: vec!["own: it is on leave".to_owned()] }),
+        );
+        comparison.add(&Compared {
+            number: 1_700_000_000_000,
+            decision_id: "kwgBtD6dd5f4LfCUqfSfEk",
+            tenant: "acme",
+            sender: "planner",
+            recipient: "scribe",
+            message_type: "event",
+            before: &before,
+            after: &after,
+        });
+        let given = NodeShadow {
+            node: "node-1".to_owned(),
+            shadow: None,
+            summary: Some(Summary::of(&comparison, SUMMARY_BYTES_MAX)),
+        };
+        let bytes = crate::golden::same("policy-diff.json", &serde_json::to_vec(&given).unwrap());
+        assert_eq!(serde_json::from_slice::<NodeShadow>(&bytes).unwrap(), given);
+        let other_version: NodeShadow = serde_json::from_slice(br#"{"node":"node-1"}"#).unwrap();
+        assert_eq!((other_version.shadow, other_version.summary), (None, None));
+    }
+}

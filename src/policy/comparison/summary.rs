@@ -14,7 +14,7 @@ const NAMES_TOLD: usize = 256;
 pub struct Summary {
     all: Tally,
     groups: BTreeMap<Group, Vec<(String, Tally)>>,
-    /// Each with its place among all.
+    /// Each with its place among all, which it does not bear itself.
     examples: Vec<(u64, Example)>,
 }
 
@@ -44,7 +44,8 @@ impl Summary {
             }
             (group, told)
         };
-        let examples = comparison.examples().map(|example| (example.number, example.clone()));
+        let numbered = |example: &Example| (example.number, Example { number: 0, ..example.clone() });
+        let examples = comparison.examples().map(numbered);
         let examples = if names == 0 { Vec::new() } else { examples.collect() };
         Self { all: *comparison.all(), groups: Group::ALL.iter().map(told).collect(), examples }
     }

@@ -169,7 +169,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 26] = [
+const PARTS: [&str; 27] = [
     "attendance",
     "deliberations",
     "directory",
@@ -193,6 +193,7 @@ const PARTS: [&str; 26] = [
     "reload",
     "senders",
     "server time",
+    "shadow",
     "thresholds",
     "usage",
     "webhook",
