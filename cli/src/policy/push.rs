@@ -110,6 +110,7 @@ async fn tell(
     behind: u64,
 ) -> anyhow::Result<ExitCode> {
     let (fleet, packed) = (Fleet::new(client.clone()), offer.packed.clone());
+    // Also those that do not answer in time later on: they have it or not.
     let known: BTreeMap<_, _> =
         nodes(&fleet).await?.into_iter().map(|node| (node.node.clone(), refusal(&node))).collect();
     let (pushed_at, started) = (wall_clock(), Instant::now());
@@ -118,7 +119,7 @@ async fn tell(
     end_if_pushed(client, &packed).await?;
     loop {
         let nodes = nodes(&fleet).await?;
-        if nodes.is_empty() {
+        if nodes.is_empty() && known.is_empty() {
             say("no node runs that follows what is pushed (policy.bundle.from = \"bus\")\n")?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -134,7 +135,9 @@ async fn tell(
             return Ok(ExitCode::FAILURE);
         }
         let lacks = |node: &&NodePolicy| node.standing.bundle.as_ref() != Some(label);
-        let without: Vec<_> = nodes.iter().filter(lacks).map(|node| safe(&node.node, 64)).collect();
+        let silent = known.keys().filter(|name| !nodes.iter().any(|node| node.node == **name));
+        let without = nodes.iter().filter(lacks).map(|node| &node.node).chain(silent);
+        let without: Vec<_> = without.map(|name| safe(name, 64)).collect();
         if without.is_empty() {
             let last = nodes.iter().map(|node| node.standing.since.0).max().unwrap_or_default();
             let (nodes, took) = (counted(nodes.len(), "node"), last.saturating_sub(pushed_at.0));

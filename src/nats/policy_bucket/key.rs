@@ -93,7 +93,9 @@ impl Key {
         let most = self.client.max_payload().saturating_sub(HEADERS_BYTES);
         if value.len() > most {
             let found = value.len();
-            return Err(SourceError(format!("the bundle has {found} bytes, the bus takes at most {most}")));
+            return Err(SourceError(format!(
+                "the bundle has {found} bytes, the bus takes at most {most}; nodes can have a larger policy from a file or a web server"
+            )));
         }
         let headers = expecting(headers, behind, self.subject);
         match publish(&self.client, self.subject.to_owned(), headers, value, ANSWER_WITHIN).await {

@@ -135,12 +135,12 @@ async fn a_candidate_judges_beside_on_all_nodes_until_it_is_pushed_or_stopped_or
     let (mut code, mut text) = (0, String::new());
     for _ in 0..100 {
         (code, text) = said(&bus, &["policy", "diff"]).await;
-        if text.matches("refused: it is no tar.gz").count() == 3 {
+        if text.matches("refused: the bundle: it is no tar.gz").count() == 3 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(code == 1 && text.matches("refused: it is no tar.gz").count() == 3, "{text}");
+    assert!(code == 1 && text.matches("refused: the bundle: it is no tar.gz").count() == 3, "{text}");
     let verdict = bus::send(&planner, Draft::to_agent("scribe", "the report").encode(Encoding::Json)).await;
     assert_eq!(verdict.status, Status::Delivered);
     let (code, text) = said(&bus, &["policy", "shadow", "--stop"]).await;
