@@ -1,6 +1,7 @@
 //! `agentbus policy shadow`: has a candidate judge beside the policy in force, or none any more.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant, UNIX_EPOCH},
@@ -8,7 +9,7 @@ use std::{
 
 use agentbus::{
     domain::Timestamp,
-    nats::{Fleet, FleetError, NodePolicy, PolicyRequest, ShadowBucket},
+    nats::{Answers, Fleet, FleetError, NodePolicy, PolicyRequest, ShadowBucket},
     phrase::counted,
     policy::{Bundle, PolicyEngine as _, Shadow, ShadowOffer, ShadowPlan, ShadowStanding, ShadowState},
     skew::wall_clock,
@@ -81,23 +82,25 @@ pub(super) async fn run(args: ShadowArgs) -> anyhow::Result<ExitCode> {
     let source = path.map(|path| Source { path, no_shipped });
     let tested = source.map(|source| source.tested(None)).transpose()?;
     let client = operator.connect().await?;
-    let bucket = ShadowBucket::new(client.clone());
+    let (bucket, fleet) = (ShadowBucket::new(client.clone()), Fleet::new(client));
     let last = bucket.last().await?;
     let Some(tested) = tested else {
         let Some(last) = last.filter(|last| !last.packed.is_empty()) else {
             say("no candidate judges\n")?;
             return Ok(ExitCode::SUCCESS);
         };
+        let mut known = nodes(&fleet).await?;
         let sequence = bucket.stop(&last).await.context("it may judge on")?;
-        let nodes = told(&Fleet::new(client), sequence, true).await?;
+        let nodes = told(&fleet, sequence, true, &mut known).await?;
         say(&format!("no candidate judges any more on {}\n", counted(nodes.len(), "node")))?;
         return Ok(ExitCode::SUCCESS);
     };
     let until = Timestamp(wall_clock().0 + u64::try_from(time.as_millis())?);
     let plan = ShadowPlan { sequence: last.map_or(0, |last| last.plan.sequence), share, until };
+    let mut known = nodes(&fleet).await?;
     let sequence = bucket.put(ShadowOffer { plan, packed: tested.packed }).await;
     let sequence = sequence.context("the candidate is not put beside")?;
-    let nodes = told(&Fleet::new(client), sequence, false).await?;
+    let nodes = told(&fleet, sequence, false, &mut known).await?;
     let mut code = ExitCode::SUCCESS;
     for (node, why) in nodes.iter().filter_map(|(node, standing)| Some((node, standing.refused.as_ref()?))) {
         say(&format!("{} refuses it: {}\n", safe(node, 64), safe(why, WHY_MAX)))?;
@@ -128,17 +131,32 @@ pub(super) async fn end_if_pushed(client: Client, packed: &Bytes) -> anyhow::Res
     Ok(())
 }
 
-/// Waits until all nodes have heard of it, and what each of them says; who ends it need not have had it.
-async fn told(fleet: &Fleet, sequence: u64, ended: bool) -> anyhow::Result<Vec<(String, ShadowStanding)>> {
+/// Who runs.
+async fn nodes(fleet: &Fleet) -> anyhow::Result<BTreeSet<String>> {
+    match fleet.names().await {
+        Err(FleetError::Nobody) => Ok(BTreeSet::new()),
+        names => Ok(names?.into_iter().collect()),
+    }
+}
+
+/// Waits until all nodes that run, or ran a moment before, have heard of it: what each of them says. One on which it
+/// ends need not have had it.
+async fn told(
+    fleet: &Fleet,
+    sequence: u64,
+    ended: bool,
+    known: &mut BTreeSet<String>,
+) -> anyhow::Result<Vec<(String, ShadowStanding)>> {
     let started = Instant::now();
     loop {
-        let answers = match fleet.ask(PolicyRequest::Status).await {
-            Err(FleetError::Nobody) => {
-                say("no node runs\n")?;
-                return Ok(Vec::new());
-            }
+        let mut answers = match fleet.ask(PolicyRequest::Status).await {
+            Err(FleetError::Nobody) => Answers::new(),
             answers => answers?,
         };
+        known.extend(answers.keys().cloned());
+        for node in &*known {
+            answers.entry(node.clone()).or_default();
+        }
         let nodes = answers.len();
         let mut without = Vec::new();
         let mut heard = Vec::new();
