@@ -19,7 +19,7 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops policy-conformance policy-faults bench model bench-model deny clean
+.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops policy-conformance policy-faults policy-swaps bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ policy-conformance: ## Rego in a node beside a real OPA server: each builtin and
 policy-faults: ## OPA servers that lie, stall and break off: 10,000 questions of each kind, none may be allowed
 	@deploy/install-servers --only opa
 	POLICY_FAULT_MESSAGES=10000 $(CARGO) test --test it -- --nocapture policy::liars
+
+policy-swaps: servers ## A hundred policies one after the other while messages flow through three nodes; none is lost or judged by two
+	POLICY_SWAPS=100 $(CARGO) test --test it -- --nocapture policy::swaps
 
 bench: servers ## Measure every figure to beat, and write the report: loadtest/reports, docs/benchmarks.md
 	$(CARGO) build --release --bin agentbus --bin loadtest

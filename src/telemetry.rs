@@ -405,6 +405,11 @@ impl Metrics {
         self.policy.refused.set(refused.into());
     }
 
+    /// Whether a candidate judges beside the policy in force.
+    pub fn shadow_judging(&self, judging: bool) {
+        self.policy.shadow_judging.set(judging.into());
+    }
+
     /// All numbers, as OpenMetrics.
     pub fn encode(&self) -> String {
         self.encode_as(Format::OpenMetrics)

@@ -23,6 +23,7 @@ use super::{
 };
 
 mod agreement;
+mod policy;
 
 use agreement::Told;
 
@@ -33,9 +34,9 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks at the key, the server, the way back, a node, the clocks, the constitution, the registration and both \
-inboxes, and says what to do about what is wrong. Sends no message and registers nothing: the agent may run \
-elsewhere meanwhile.\n\n\
+Looks at the key, the server, the way back, a node, the clocks, the constitution, the registration, both \
+inboxes, and where the operator's key is in the folder too, each node's policy and its OPA servers; and says \
+what to do about what is wrong. Sends no message and registers nothing: the agent may run elsewhere meanwhile.\n\n\
 Exit codes: 0 all is well, 1 something is not, 2 usage.\n\n\
 Examples:\n  \
 agentbus doctor --as acme/worker\n  \
@@ -52,6 +53,8 @@ pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut sheet = Sheet { paint: Paint::stdout(), ill: false };
     if let Some(client) = connected(&args.identity, &mut sheet).await? {
         examine(&client, &args, &mut sheet).await?;
+        let Identity { server, dir, .. } = &args.identity;
+        policy::nodes(&server.url(dir)?, dir, &mut sheet).await?;
     }
     Ok(if sheet.ill { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

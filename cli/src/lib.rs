@@ -25,6 +25,7 @@ mod impact;
 mod inbox;
 mod input;
 mod judge;
+mod known;
 #[cfg(feature = "model")]
 mod limits;
 #[cfg(feature = "model")]
@@ -46,6 +47,7 @@ pub mod tenants;
 pub mod up;
 mod usage;
 mod verdict;
+mod watch;
 
 /// A governed message bus for AI agents on NATS.
 #[derive(Debug, Parser)]

@@ -6,11 +6,13 @@ use clap::{Args, Subcommand};
 
 mod changes;
 mod check;
+mod diff;
 mod events;
 mod local;
 mod nodes;
 mod push;
 mod replay;
+mod shadow;
 
 /// What `--help` says last of a command that asks all nodes.
 macro_rules! with_codes {
@@ -83,6 +85,12 @@ agentbus policy rollback\n  \
 agentbus policy rollback --to v41"
     )]
     Rollback(push::RollbackArgs),
+    /// Have a candidate judge beside the policy in force, with no effect
+    #[command(after_help = shadow::HELP)]
+    Shadow(shadow::ShadowArgs),
+    /// Show what the candidate beside the policy would change
+    #[command(after_help = diff::HELP)]
+    Diff(diff::DiffArgs),
     /// Print what the policy decided, one event of OPA's decision log a line
     ///
     /// Nodes log it where policy.log.share of their configuration is above 0.
@@ -104,6 +112,8 @@ pub(super) async fn run(args: PolicyArgs) -> anyhow::Result<ExitCode> {
         Command::Build(args) => local::build(&args),
         Command::Push(args) => push::push(args).await,
         Command::Rollback(args) => push::rollback(args).await,
+        Command::Shadow(args) => shadow::run(args).await,
+        Command::Diff(args) => diff::run(args).await,
         Command::Log(args) => events::log(args).await,
         Command::Replay(args) => replay::run(args).await,
     }

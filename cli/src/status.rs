@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 use agentbus::{
     nats::{Answers, Fleet, FleetError, Level, NodeStatus},
     phrase::counted,
-    shutdown::Shutdown,
 };
 use clap::Args;
 use serde_json::json;
@@ -13,15 +12,13 @@ use serde_json::json;
 use super::{
     context::{Paint, Tone, safe, say},
     operator::Operator,
-    output::{self, Reader, offer},
     printable::{self, Page},
+    watch::watch,
 };
 
 /// Characters of why something is not up.
 const WHY_MAX: usize = 300;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Clears the terminal and begins at its first line.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -44,34 +41,20 @@ pub(super) struct StatusArgs {
 pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let fleet = Fleet::new(args.operator.connect().await?);
     if args.watch {
-        return watch(&fleet, args.json).await;
+        return watch(LOOK_EVERY, args.json, async || {
+            let answers = match fleet.status().await {
+                Err(FleetError::Nobody) => Answers::new(),
+                answers => answers?,
+            };
+            Ok(shown(&answers, args.json))
+        })
+        .await;
     }
     let answers = fleet.status().await?;
     say(&shown(&answers, args.json))?;
     let well = answers.values().flatten().all(|node| node.level == Level::Healthy);
     let well = well && answers.values().all(Option::is_some) && differences(&answers).is_empty();
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Looks again each second, until Ctrl-C or until nobody reads it any more.
-async fn watch(fleet: &Fleet, json: bool) -> anyhow::Result<ExitCode> {
-    let shutdown = Shutdown::default();
-    shutdown.on_terminal_signals()?;
-    let clear = if output::is_terminal() && !json { CLEAR } else { "" };
-    loop {
-        let answers = match fleet.status().await {
-            Err(FleetError::Nobody) => Answers::new(),
-            answers => answers?,
-        };
-        let text = format!("{clear}{}", shown(&answers, json));
-        if offer(text.as_bytes())? == Reader::Gone {
-            return Ok(ExitCode::SUCCESS);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = shutdown.requested() => return Ok(ExitCode::SUCCESS),
-        }
-    }
 }
 
 fn shown(answers: &Answers<NodeStatus>, json: bool) -> String {

@@ -63,6 +63,7 @@ FLEET = [
         ("Policy in force", "short", [("count by (revision) (agentbus_policy_info{%s})", "{{revision}}"), ("sum(agentbus_policy_refused{%s})", "refused")]),
         ("Policies read", "ops", [(rate("agentbus_policy_loads_total", "outcome"), "{{outcome}}")]),
         ("Decisions logged", "ops", [(rate("agentbus_policy_log_total", "outcome"), "{{outcome}}")]),
+        ("A candidate beside the policy", "ops", [(rate("agentbus_policy_shadow_total", "outcome"), "{{outcome}}"), ("sum(agentbus_policy_shadow_judging{%s})", "nodes on which one judges")]),
         ("OPA servers that are asked", "short", [("agentbus_opa_up{%s}", "{{instance}} {{server}}")]),
         ("Requests to OPA servers", "ops", [(rate("agentbus_opa_requests_total", "outcome"), "{{outcome}}"), *each("agentbus_policy_instead_of_opa_total")]),
         ("Time of a request to OPA", "s", quantiles("agentbus_opa_request_seconds")),

@@ -8,7 +8,7 @@ use super::{
     Stores,
     basis::Basis,
     connect::connect,
-    health::{Connections, Decisions, LanePart, Name, NodeHealth, Numbers, Opa, Policy, Scorer},
+    health::{Beside, Connections, Decisions, LanePart, Name, NodeHealth, Numbers, Opa, Policy, Scorer},
     load_model,
 };
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound, JetStreamLane,
-        LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, StatusSource,
-        StreamUsage, UsageSums, WebhookDispatcher,
+        LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, ShadowBucket,
+        StatusSource, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -195,6 +195,11 @@ impl Node {
                 async move { rollout.follow(&*source).await }
             });
         }
+        let (tried, candidates) = (Arc::clone(&rollout), Arc::new(ShadowBucket::new(client.clone())));
+        basis.keep("shadow", move || {
+            let (rollout, candidates) = (Arc::clone(&tried), Arc::clone(&candidates));
+            async move { candidates.follow(&rollout).await }
+        });
         if let Some(events) = decisions {
             let kept = Arc::new((DecisionStream::new(client.clone()), events));
             basis.keep("decisions", move || {
@@ -257,6 +262,7 @@ impl Node {
         health.add("records", records);
         health.add("freezes", Arc::clone(&shared.freezes) as Arc<dyn Part>);
         health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
+        health.add("shadow", Arc::new(Beside(Arc::clone(&rollout))));
         health.add("opa", Arc::new(Opa(Arc::clone(&rollout))));
         if let Some(log) = rollout.gate().log() {
             health.add("decisions", Arc::new(Decisions(Arc::clone(log))));

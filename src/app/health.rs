@@ -12,7 +12,7 @@ use crate::{
     admin::{self, Board, Report},
     health::{Health, Part, State},
     lanes::Lanes,
-    policy::{Rollout, Standing},
+    policy::{Rollout, ShadowState, Standing},
     review::Thresholds,
     skew::Skew,
     state::Forgery,
@@ -26,7 +26,7 @@ mod status;
 
 use history::History;
 use parts::DIRECTORY_UNREAD;
-pub(super) use parts::{Connections, Decisions, LanePart, Name, Opa, Policy, Scorer};
+pub(super) use parts::{Beside, Connections, Decisions, LanePart, Name, Opa, Policy, Scorer};
 
 /// A node to which no message of its own has come back for so long should be restarted.
 const SILENT_FOR_GOOD: Duration = Duration::from_secs(30);
@@ -88,6 +88,7 @@ fn parts() -> Board {
         ("freezes", down("what is frozen is not known: not connected yet")),
         ("store", down("not opened yet")),
         ("policy", down("not in force yet")),
+        ("shadow", None),
         ("opa", None),
         ("decisions", None),
         ("model", down("not loaded yet")),
@@ -174,6 +175,8 @@ impl Numbers {
         metrics.tenants.set(count(directory.tenants().len()));
         let Standing { revision, refused, .. } = rollout.standing();
         metrics.governed_by(&revision, refused.is_some());
+        let beside = rollout.gate().shadow().and_then(|shadow| shadow.standing(&revision));
+        metrics.shadow_judging(beside.is_some_and(|beside| beside.state == ShadowState::Judging));
         for server in rollout.modes().opa().iter().flat_map(|opa| opa.standing(&revision)) {
             metrics.opa_server(&server.name, server.problem.is_none());
         }

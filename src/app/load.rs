@@ -12,7 +12,7 @@ use crate::{
     impact::{self, Meter, semantic},
     policy::{
         self, Absent, BundleFile, BundleSource, DecisionLog, Folder, Gate, Moded, Modes, OffRuntime,
-        OpaServers, OpaSettings, Origin, PolicyEngine, RegoEngine, Rollout, Verifier, WebBundles,
+        OpaServers, OpaSettings, Origin, PolicyEngine, RegoEngine, Rollout, Shadow, Verifier, WebBundles,
         decision_log::WrittenEvents,
     },
     secret_file,
@@ -98,7 +98,8 @@ pub(super) fn rollout(
         }
         None => Arc::new(Absent::default()),
     };
-    let mut gate = Gate::new(engine).metered(meter());
+    let shadow = Shadow::start(meter(), *clock).context("the thread of a candidate")?;
+    let mut gate = Gate::new(engine).metered(meter()).shadowed(Arc::new(shadow));
     let mut events = None;
     if settings.is_on() {
         let (log, written) =

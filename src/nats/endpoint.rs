@@ -66,6 +66,7 @@ enum Source {
     /// From an operator, about the policy of all nodes.
     Policy(PolicyRequest),
     /// From an operator, about what all nodes have frozen.
+    Diff,
     Freezes,
     /// From an operator, about how all nodes are.
     Status,
@@ -164,8 +165,12 @@ impl Bus {
         let micro = self.micro.subjects().map(|(subject, question)| (subject, Source::Micro(question)));
         let policy = PolicyRequest::ALL
             .map(|request| (names::policy_request(request.as_str()), Source::Policy(request)));
-        let each = [(names::FREEZE_STATUS, Source::Freezes), (names::NODE_STATUS, Source::Status)]
-            .map(|(subject, source)| (subject.to_owned(), source));
+        let each = [
+            (names::FREEZE_STATUS, Source::Freezes),
+            (names::NODE_STATUS, Source::Status),
+            (names::POLICY_DIFF, Source::Diff),
+        ]
+        .map(|(subject, source)| (subject.to_owned(), source));
         let all = micro.chain(policy).chain(each);
         all.map(|(subject, source)| Subscription { subject, queue: None, source }).collect()
     }
@@ -232,6 +237,7 @@ impl Bus {
             },
             Source::Answers => self.take_answer(&message, shutdown),
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
+            Source::Diff => self.tell_shadow(&message, shutdown),
             Source::Freezes => self.tell_freezes(&message),
             Source::Status => self.tell_status(&message),
             Source::Micro(question) => {

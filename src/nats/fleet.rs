@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     freeze_answers::NodeFreezes,
     policy_requests::{NodePolicy, PolicyRequest},
+    shadow_answers::NodeShadow,
     status::NodeStatus,
 };
 use crate::tenants::names;
@@ -56,6 +57,12 @@ impl Answer for NodeFreezes {
     }
 }
 
+impl Answer for NodeShadow {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
+
 impl Answer for NodeStatus {
     fn node(&self) -> &str {
         &self.node
@@ -82,6 +89,11 @@ impl Fleet {
     pub async fn freezes(&self, nodes: &[String], last: u64) -> Result<Answers<NodeFreezes>, FleetError> {
         let last = Bytes::from(last.to_string());
         self.ask_each(nodes, (names::FREEZE_STATUS, last), FREEZES_WITHIN).await
+    }
+
+    /// Asks all nodes that run what the candidate beside their policy would change.
+    pub async fn shadows(&self) -> Result<Answers<NodeShadow>, FleetError> {
+        self.ask_each(&self.names().await?, (names::POLICY_DIFF, Bytes::new()), STATUS_WITHIN).await
     }
 
     /// Asks all nodes that run how they are.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::policy::{Loaded, Rollout, Standing};
+use crate::policy::{Loaded, Rollout, ShadowStanding, Standing, opa::ServerStanding};
 
 /// Reloads that a node is told of at one time: they are done one after the other.
 const RELOADS_MAX: usize = 4;
+/// Answers about a candidate that a node writes at one time.
+const SUMMARIES_MAX: usize = 2;
 
 /// One for each subject `nodes.policy.<word>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,12 @@ pub struct NodePolicy {
     /// So many reloads wait that this one was not begun.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub busy: bool,
+    /// What is tried beside it, or was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowStanding>,
+    /// The OPA servers that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opa: Vec<ServerStanding>,
 }
 
 /// What they are answered from.
@@ -49,16 +57,29 @@ pub struct PolicyRequests {
     node: String,
     pub(super) rollout: Arc<Rollout>,
     pub(super) places: Arc<Semaphore>,
+    pub(super) summaries: Arc<Semaphore>,
 }
 
 impl PolicyRequests {
     pub fn new(node: &str, rollout: Arc<Rollout>) -> Self {
-        Self { node: node.to_owned(), rollout, places: Arc::new(Semaphore::new(RELOADS_MAX)) }
+        let places = |count| Arc::new(Semaphore::new(count));
+        let (places, summaries) = (places(RELOADS_MAX), places(SUMMARIES_MAX));
+        Self { node: node.to_owned(), rollout, places, summaries }
     }
 
     pub(super) fn answer(&self, loaded: Option<Loaded>, busy: bool) -> NodePolicy {
         let (node, standing) = (self.node.clone(), self.rollout.standing());
-        NodePolicy { node, version: env!("CARGO_PKG_VERSION").to_owned(), standing, loaded, busy }
+        let opa = self.rollout.modes().opa().map(|opa| opa.standing(&standing.revision)).unwrap_or_default();
+        let shadow = self.rollout.gate().shadow().and_then(|shadow| shadow.standing(&standing.revision));
+        NodePolicy {
+            node,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            standing,
+            loaded,
+            busy,
+            shadow,
+            opa,
+        }
     }
 }
 
@@ -69,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::Timestamp,
-        policy::{Label, Refused, Trial},
+        policy::{Label, Refused, ShadowPlan, ShadowState, Trial},
     };
 
     #[test]
@@ -88,6 +109,8 @@ mod tests {
             standing,
             loaded,
             busy,
+            shadow: None,
+            opa: Vec::new(),
         };
         let refused =
             Refused { at: Timestamp(1_700_000_000_001), why: "own.rego:3:1: expected `if`".to_owned() };
@@ -104,7 +127,29 @@ mod tests {
             unreachable: Some("none has been pushed".to_owned()),
             ..standing(None)
         };
+        let beside = ShadowStanding {
+            plan: ShadowPlan { sequence: 3, share: 0.1, until: Timestamp(1_700_000_086_400) },
+            since: Timestamp(1_700_000_000_002),
+            state: ShadowState::Judging,
+            revision: "fedcba9876543210".into(),
+            bundle: Some(Label { revision: "v43".into(), built_at }),
+            refused: None,
+            against: "0123456789abcdef".into(),
+            decisions: 200,
+            changed: 3,
+            lost: 2,
+            undecided: 1,
+        };
+        let tried = NodePolicy { shadow: Some(beside), ..answer(standing(None), None, false) };
+        let server = |name: &str, problem: Option<&str>| ServerStanding {
+            name: name.into(),
+            problem: problem.map(str::to_owned),
+        };
+        let opa = vec![server("opa-1:8181", None), server("opa-2:8181", Some("not reachable"))];
+        let asking = NodePolicy { opa, ..answer(standing(None), None, false) };
         for (form, given) in [
+            ("policy-shadow.json", tried),
+            ("policy-opa.json", asking),
             ("policy-followed.json", answer(followed, None, false)),
             ("policy-status.json", answer(standing(None), None, false)),
             ("policy-loaded.json", answer(standing(None), Some(loaded), false)),

@@ -3,15 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Decision, Lane, Obligations};
+use super::{Decision, Lane, Obligations, PolicyError};
+
+mod summary;
+
+pub use summary::Summary;
 
 /// What a policy made of a question: a decision, or why there is none.
 pub type Answer = Result<Decision, String>;
 
 /// Names that are told apart in one group; more are counted together.
 const NAMES_MAX: usize = 10_000;
+/// Asked again where the processor was busy.
+const PATIENCE: usize = 5;
 /// Where they are counted.
 const OTHERS: &str = "(others)";
 
@@ -29,7 +35,7 @@ pub struct Compared<'a> {
 }
 
 /// What is otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// It was allowed, and is denied.
@@ -45,7 +51,7 @@ pub enum Change {
 }
 
 /// How often.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Questions that both have answered.
     pub decisions: u64,
@@ -58,7 +64,7 @@ pub struct Tally {
 }
 
 /// By what changes are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
     /// The modules that deny on the one side and not on the other, the obligations that differ, or what fails.
@@ -70,10 +76,11 @@ pub enum Group {
 }
 
 /// One change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
+    /// Its place among all: the first are shown.
     #[serde(skip)]
-    number: u64,
+    pub number: u64,
     pub change: Change,
     pub decision_id: String,
     pub tenant: String,
@@ -93,6 +100,22 @@ pub struct Comparison {
     examples: BTreeMap<Change, Vec<Example>>,
     /// Of each change.
     examples_max: usize,
+}
+
+/// Asks a policy until it answers. `None`: the processor has no time for it.
+pub fn answer_of(mut ask: impl FnMut() -> Result<Decision, PolicyError>) -> Option<Answer> {
+    for _ in 0..PATIENCE {
+        match ask() {
+            Ok(decision) => return Some(Ok(decision)),
+            Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. }) => {}
+            Err(
+                failed @ (PolicyError::Failed { .. }
+                | PolicyError::Broken { .. }
+                | PolicyError::Unanswered { .. }),
+            ) => return Some(Err(failed.to_string())),
+        }
+    }
+    None
 }
 
 impl Change {
@@ -191,20 +214,32 @@ impl Comparison {
     }
 
     pub fn add(&mut self, compared: &Compared<'_>) {
+        if let Some(change) = self.count(compared) {
+            self.show(Example::of(compared, change));
+        }
+    }
+
+    /// Counts it. What has changed, where an example of that is wanted.
+    pub fn count(&mut self, compared: &Compared<'_>) -> Option<Change> {
         let change = Change::of(compared.before, compared.after);
         self.all.add(change);
-        self.count(Group::Tenant, compared.tenant, change);
-        self.count(Group::Type, compared.message_type, change);
+        self.count_in(Group::Tenant, compared.tenant, change);
+        self.count_in(Group::Type, compared.message_type, change);
         let sender = format!("{}/{}", compared.tenant, compared.sender);
-        self.count(Group::Sender, &sender, change);
-        let Some(change) = change else { return };
+        self.count_in(Group::Sender, &sender, change);
+        let change = change?;
         for rule in rules(compared.before, compared.after) {
-            self.count(Group::Rule, &rule, Some(change));
+            self.count_in(Group::Rule, &rule, Some(change));
         }
-        let examples = self.examples.entry(change).or_default();
-        if examples.len() < self.examples_max {
-            examples.push(Example::of(compared, change));
-        }
+        let shown = self.examples.get(&change).map_or(0, Vec::len);
+        (shown < self.examples_max).then_some(change)
+    }
+
+    pub fn show(&mut self, example: Example) {
+        let examples = self.examples.entry(example.change).or_default();
+        examples.push(example);
+        examples.sort_by_key(|example| example.number);
+        examples.truncate(self.examples_max);
     }
 
     /// Adds what another has counted of other questions.
@@ -216,12 +251,7 @@ impl Comparison {
                 tally_of(mine, &name).merge(tally);
             }
         }
-        for (change, more) in other.examples {
-            let examples = self.examples.entry(change).or_default();
-            examples.extend(more);
-            examples.sort_by_key(|example| example.number);
-            examples.truncate(self.examples_max);
-        }
+        other.examples.into_values().flatten().for_each(|example| self.show(example));
     }
 
     pub fn all(&self) -> &Tally {
@@ -243,7 +273,7 @@ impl Comparison {
         self.examples.values().flatten()
     }
 
-    fn count(&mut self, group: Group, name: &str, change: Option<Change>) {
+    fn count_in(&mut self, group: Group, name: &str, change: Option<Change>) {
         tally_of(self.groups.entry(group).or_default(), name).add(change);
     }
 }
@@ -272,7 +302,7 @@ impl Example {
 }
 
 /// An answer in a line.
-fn shown(answer: &Answer) -> String {
+pub fn shown(answer: &Answer) -> String {
     match answer {
         Ok(Decision::Allowed(obligations)) => match words(obligations).as_slice() {
             [] => "allowed".to_owned(),

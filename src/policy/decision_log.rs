@@ -4,27 +4,25 @@
 //! No message waits for it: what was decided goes over a bounded queue to a thread of its own, which writes the event,
 //! lets `data.system.log` take out what nobody is to see, and hands it on. What is lost is counted and said in the log.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Decision, Event, Meter, PolicyEngine, PolicyError, Question, owned::Owned, rego::LogPolicy};
+use super::{
+    Event, Meter,
+    decided::{Told, Waiting, is_in_share},
+};
 use crate::{
     domain::{AgentId, TenantId, Timestamp},
     trouble::Trouble,
 };
 
-mod event;
+pub(super) mod event;
 mod file;
 mod mask;
 mod recorded;
+pub(super) mod visible;
 mod writer;
 
 use file::EventFile;
@@ -33,8 +31,6 @@ use writer::Writer;
 
 /// Bytes of all decisions that wait to be written, or to be kept by the bus.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What one takes beside its message.
-const BESIDE_BYTES: usize = 2 * 1024;
 /// Events that are written and wait for the bus.
 const WRITTEN_MAX: usize = 256;
 
@@ -68,35 +64,8 @@ impl Settings {
 /// Where decisions are told.
 pub struct DecisionLog {
     share: f64,
-    queue: mpsc::Sender<Decided>,
-    /// In bytes. Each decision gives its own back when it is kept, or lost.
-    room: Arc<Semaphore>,
-    clock: fn() -> Timestamp,
+    waiting: Waiting,
     losses: Losses,
-}
-
-/// What a decision was, and how it came.
-pub(super) struct Told<'a> {
-    pub(super) id: &'a str,
-    pub(super) question: &'a Question<'a>,
-    pub(super) engine: &'a dyn PolicyEngine,
-    pub(super) answer: &'a Result<Arc<Decision>, PolicyError>,
-    pub(super) took: Duration,
-    /// It was remembered.
-    pub(super) cached: bool,
-}
-
-/// The same, on its way to the thread.
-struct Decided {
-    id: String,
-    question: Owned,
-    revision: Arc<str>,
-    log_policy: Option<Arc<LogPolicy>>,
-    answer: Result<Arc<Decision>, PolicyError>,
-    took: Duration,
-    cached: bool,
-    at: Timestamp,
-    room: OwnedSemaphorePermit,
 }
 
 /// One that is written, to be kept.
@@ -106,6 +75,7 @@ pub struct Written {
     pub decision_id: String,
     /// JSON.
     pub event: Bytes,
+    /// Given back when it is kept, or lost.
     _room: OwnedSemaphorePermit,
 }
 
@@ -124,14 +94,13 @@ impl DecisionLog {
         clock: fn() -> Timestamp,
     ) -> io::Result<(Self, WrittenEvents)> {
         let losses = Losses { meter, trouble: Arc::default() };
-        let (queue, decided) = mpsc::channel(WAITING_BYTES_MAX / BESIDE_BYTES);
+        let (waiting, decided) = Waiting::new(1, WAITING_BYTES_MAX, clock);
         let (written, events) = mpsc::channel(WRITTEN_MAX);
         let writer = Writer::new(settings, node, losses.clone())?;
         std::thread::Builder::new()
             .name("decision-log".to_owned())
             .spawn(move || writer.run(decided, &written))?;
-        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-        let log = Self { share: settings.share, queue, room, clock, losses: losses.clone() };
+        let log = Self { share: settings.share, waiting, losses: losses.clone() };
         Ok((log, WrittenEvents { written: tokio::sync::Mutex::new(events), losses }))
     }
 
@@ -142,22 +111,7 @@ impl DecisionLog {
 
     /// Never waits.
     pub(super) fn tell(&self, told: &Told<'_>) {
-        let bytes = u32::try_from(told.question.size + BESIDE_BYTES).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
-            return self.losses.lost("decisions come faster than the log is kept");
-        };
-        let decided = Decided {
-            id: told.id.to_owned(),
-            question: Owned::of(told.question),
-            revision: Arc::clone(told.engine.revision()),
-            log_policy: told.engine.log_policy(),
-            answer: told.answer.clone(),
-            took: told.took,
-            cached: told.cached,
-            at: (self.clock)(),
-            room,
-        };
-        if self.queue.try_send(decided).is_err() {
+        if !self.waiting.tell(told) {
             self.losses.lost("decisions come faster than the log is kept");
         }
     }
@@ -169,8 +123,7 @@ impl DecisionLog {
 
     /// Waits until all that was told is kept. `false`: it was not in time.
     pub async fn flush(&self, within: Duration) -> bool {
-        let all = u32::try_from(WAITING_BYTES_MAX).unwrap_or(u32::MAX);
-        tokio::time::timeout(within, self.room.acquire_many(all)).await.is_ok()
+        self.waiting.is_done(within).await
     }
 }
 
@@ -213,34 +166,5 @@ impl Losses {
             tracing::warn!(why, "{what}");
         }
         self.trouble.begins(why.to_owned());
-    }
-}
-
-/// Whether a message is in a share of all, by its decision id.
-fn is_in_share(decision_id: &str, share: f64) -> bool {
-    if share <= 0.0 || decision_id.is_empty() {
-        return false;
-    }
-    let mut hasher = DefaultHasher::new();
-    decision_id.hash(&mut hasher);
-    // The upper half, as a number from 0 to 1.
-    f64::from((hasher.finish() >> 32) as u32) < share * f64::from(u32::MAX) || share >= 1.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_of_the_messages_is_taken_and_always_the_same() {
-        let ids: Vec<String> = (0..10_000).map(|_| nuid::next().to_string()).collect();
-        let taken = |share: f64| ids.iter().filter(|id| is_in_share(id, share)).count();
-        assert_eq!((taken(0.0), taken(1.0)), (0, ids.len()));
-        assert!((900..1_100).contains(&taken(0.1)), "{}", taken(0.1));
-        assert!(
-            ids.iter().all(|id| !is_in_share(id, 0.1) || is_in_share(id, 0.2)),
-            "a larger share has all of it"
-        );
-        assert!(!is_in_share("", 1.0), "who has no decision id cannot be found again");
     }
 }

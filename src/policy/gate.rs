@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Instant};
 use arc_swap::ArcSwap;
 
 use super::{
-    Decision, DecisionLog, Event, Meter, Permit, PolicyEngine, PolicyError, Question,
+    Decision, DecisionLog, Event, Meter, Permit, PolicyEngine, PolicyError, Question, Shadow,
     cache::{self, DecisionCache},
-    decision_log::Told,
+    decided::Told,
     recent::Recent,
 };
 use crate::{domain::Reason, rejection::Rejection, trouble::Trouble};
@@ -22,6 +22,8 @@ pub struct Gate {
     pub(super) meter: Arc<dyn Meter>,
     /// Where decisions are told, if they are.
     log: Option<Arc<DecisionLog>>,
+    /// What is tried beside the one in force.
+    shadow: Option<Arc<Shadow>>,
     trouble: Trouble,
 }
 
@@ -43,6 +45,7 @@ impl Gate {
             recent: Recent::default(),
             meter: Arc::new(()),
             log: None,
+            shadow: None,
             trouble: Trouble::default(),
         }
     }
@@ -57,8 +60,17 @@ impl Gate {
         Self { log: Some(log), ..self }
     }
 
+    /// Has a place for a candidate beside the policy in force.
+    pub fn shadowed(self, shadow: Arc<Shadow>) -> Self {
+        Self { shadow: Some(shadow), ..self }
+    }
+
     pub fn log(&self) -> Option<&Arc<DecisionLog>> {
         self.log.as_ref()
+    }
+
+    pub fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.shadow.as_ref()
     }
 
     /// What messages are judged by that begin now.
@@ -68,6 +80,9 @@ impl Gate {
 
     /// Messages that begin from now on are judged by another. Those that have begun end by theirs.
     pub(super) fn replace(&self, engine: Arc<dyn PolicyEngine>) {
+        if let Some(shadow) = &self.shadow {
+            shadow.comes_into_force(engine.revision());
+        }
         self.in_force.store(Arc::new(InForce(engine)));
         self.trouble.is_over();
     }
@@ -100,14 +115,21 @@ impl Gate {
         id: &str,
     ) -> Result<Permit, Rejection> {
         let engine = &*policy.0;
-        let answer = match self.log.as_ref().filter(|log| log.takes(id)) {
-            None => self.answer(engine, question).await.0,
-            Some(log) => {
-                let asked = Instant::now();
-                let (answer, cached) = self.answer(engine, question).await;
-                log.tell(&Told { id, question, engine, answer: &answer, took: asked.elapsed(), cached });
-                answer
+        let log = self.log.as_ref().filter(|log| log.takes(id));
+        let shadow = self.shadow.as_ref().filter(|shadow| shadow.takes(id, engine.revision()));
+        let answer = if log.is_none() && shadow.is_none() {
+            self.answer(engine, question).await.0
+        } else {
+            let asked = Instant::now();
+            let (answer, cached) = self.answer(engine, question).await;
+            let told = Told { id, question, engine, answer: &answer, took: asked.elapsed(), cached };
+            if let Some(log) = log {
+                log.tell(&told);
             }
+            if let Some(shadow) = shadow {
+                shadow.tell(&told);
+            }
+            answer
         };
         let decision = match answer {
             Ok(decision) => {

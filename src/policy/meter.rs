@@ -33,6 +33,14 @@ pub enum Event {
     LogLost,
     /// One is missing in the file beside it.
     LogFileLost,
+    /// A candidate was asked beside the policy in force, and the message would fare the same.
+    ShadowSame,
+    /// It would fare otherwise.
+    ShadowChanged,
+    /// The candidate was not asked: decisions come faster than it answers.
+    ShadowLost,
+    /// One of both gave no answer, as the processor or a server was busy.
+    ShadowUndecided,
 }
 
 /// Whoever counts that. Never waits.

@@ -61,11 +61,12 @@ impl Meter for () {
 }
 
 /// How one server is, as seen from here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ServerStanding {
     /// Host and port.
     pub name: Arc<str>,
     /// Why it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 

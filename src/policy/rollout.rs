@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{cpu::Cpu, domain::Timestamp};
 
+mod beside;
 mod follow;
+
+pub use beside::ShadowOffer;
 
 /// Where the policy comes from.
 #[derive(Clone)]

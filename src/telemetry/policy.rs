@@ -26,6 +26,9 @@ pub(super) struct PolicyMetrics {
     failed: Counter,
     loads: Family<OutcomeLabel, Counter>,
     log: Family<OutcomeLabel, Counter>,
+    shadow: Family<OutcomeLabel, Counter>,
+    /// 1 while a candidate judges beside the policy in force.
+    pub(super) shadow_judging: Gauge<i64, AtomicI64>,
     /// 1 while what was read last is not in force.
     pub(super) refused: Gauge<i64, AtomicI64>,
 }
@@ -54,6 +57,8 @@ impl Default for PolicyMetrics {
             failed,
             loads,
             log,
+            shadow: outcomes(&["same", "changed", "lost", "undecided"]),
+            shadow_judging: Gauge::default(),
             refused,
         }
     }
@@ -84,6 +89,16 @@ impl PolicyMetrics {
             "policy_log",
             "Decisions that were to be logged, by what became of them",
             self.log.clone(),
+        );
+        registry.register(
+            "policy_shadow",
+            "Decisions that a candidate was to judge beside the policy in force, by what became of them",
+            self.shadow.clone(),
+        );
+        registry.register(
+            "policy_shadow_judging",
+            "1 while a candidate judges beside the policy in force",
+            self.shadow_judging.clone(),
         );
         registry.register(
             "policy_refused",
@@ -117,6 +132,7 @@ impl Meter for Metrics {
     fn see(&self, event: Event) {
         let load = |outcome| self.policy.loads.get_or_create(&OutcomeLabel { outcome }).inc();
         let log = |outcome| self.policy.log.get_or_create(&OutcomeLabel { outcome }).inc();
+        let shadow = |outcome| self.policy.shadow.get_or_create(&OutcomeLabel { outcome }).inc();
         match event {
             Event::Hit => self.policy.cached.inc(),
             // Who is asked is told for itself.
@@ -133,6 +149,10 @@ impl Meter for Metrics {
             Event::Logged => log("kept"),
             Event::LogLost => log("lost"),
             Event::LogFileLost => log("lost_by_file"),
+            Event::ShadowSame => shadow("same"),
+            Event::ShadowChanged => shadow("changed"),
+            Event::ShadowLost => shadow("lost"),
+            Event::ShadowUndecided => shadow("undecided"),
         };
     }
 }

@@ -83,7 +83,7 @@ pub const TENANTS_CHANGED: &str = "directory.*";
 /// Where nodes say that they run, and by which connections.
 pub const HEARTBEATS: &str = "nodes.heartbeat";
 
-/// What nodes hear about their policy: what operators ask, `status` and `reload`, and [`POLICY_PUSHED`].
+/// What nodes hear about their policy: what operators ask, `status`, `reload` and `diff`, and [`POLICY_PUSHED`].
 pub const POLICY_REQUESTS: &str = "nodes.policy.*";
 
 /// One of them.
@@ -91,12 +91,18 @@ pub fn policy_request(word: &str) -> String {
     POLICY_REQUESTS.replace('*', word)
 }
 
-/// The key-value bucket of policies, with its one key.
+/// Where an operator asks what the candidate beside their policy would change.
+pub const POLICY_DIFF: &str = "nodes.policy.diff";
+
+/// The key-value bucket of policies: the one in force, and the candidate that judges beside it.
 pub const POLICY_BUCKET: &str = "agentbus_policy";
 pub const POLICY_BUNDLE: &str = "$KV.agentbus_policy.bundle";
+pub const POLICY_SHADOW: &str = "$KV.agentbus_policy.shadow";
+/// All of its keys.
+pub const POLICY_KEYS: &str = "$KV.agentbus_policy.*";
 /// The stream below [`POLICY_BUCKET`].
 pub const POLICY_STREAM: &str = "KV_agentbus_policy";
-/// What the server publishes when a policy was pushed: a nudge without content.
+/// What the server publishes when one of both was pushed: a nudge without content.
 pub const POLICY_PUSHED: &str = "nodes.policy.pushed";
 
 /// The key-value bucket of what is frozen, with its one key.

@@ -10,10 +10,11 @@ use super::names::{
     BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM,
     DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES,
     HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE,
-    POLICY_REQUESTS, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
-    TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS,
-    User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream, inbound_stream,
-    inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
+    POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
+    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+    THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to,
+    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
+    requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -159,7 +160,9 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
         "$SRV.>",
         "nodes.policy.status",
         "nodes.policy.reload",
+        POLICY_DIFF,
         POLICY_BUNDLE,
+        POLICY_SHADOW,
         FREEZE_STATUS,
         FREEZES,
         NODE_STATUS,

@@ -16,7 +16,7 @@ use crate::domain::{AgentId, TenantId};
 use super::{
     names::{
         DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS, FREEZE_BUCKET, FREEZE_STREAM, FREEZES,
-        FREEZES_CHANGED, NODES_CONSUMER, POLICY_BUCKET, POLICY_BUNDLE, POLICY_PUSHED, POLICY_STREAM,
+        FREEZES_CHANGED, NODES_CONSUMER, POLICY_BUCKET, POLICY_KEYS, POLICY_PUSHED, POLICY_STREAM,
         RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
         THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream,
         deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
@@ -188,13 +188,15 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
     };
     let policies = stream::Config {
         description: Some(
-            "Policies as `agentbus policy push` published them; nodes follow the last.".to_owned(),
+            "Policies as `agentbus policy push` and `shadow` published them; nodes follow the last."
+                .to_owned(),
         ),
         max_message_size: PAYLOAD_MAX as i32,
         max_messages_per_subject: POLICIES_KEPT,
-        max_bytes: 2 * POLICIES_KEPT * PAYLOAD_MAX as i64,
+        // Both keys, and what stands beside the values.
+        max_bytes: 3 * POLICIES_KEPT * PAYLOAD_MAX as i64,
         republish: Some(stream::Republish {
-            source: POLICY_BUNDLE.to_owned(),
+            source: POLICY_KEYS.to_owned(),
             destination: POLICY_PUSHED.to_owned(),
             headers_only: true,
         }),

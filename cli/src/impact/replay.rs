@@ -1,27 +1,19 @@
 //! `agentbus impact replay`: known messages through another head, other weights or another threshold.
 
-use std::{
-    fs::File,
-    io::{BufReader, Read},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use agentbus::{impact::LIFT_ALL, phrase::counted, text_file};
+use agentbus::{impact::LIFT_ALL, phrase::counted};
 use agentbus_modelkit::{
     judge::Judge,
-    replay::{self, By, ByName, Changes, Example, Known, Tally, WORDS_MAX},
+    replay::{self, By, ByName, Changes, Example, Tally, WORDS_MAX},
 };
-use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    input, judge::JudgeArgs, limits::LimitsArgs, output::say, printable, progress::with_bar, share::share,
+    judge::JudgeArgs, known::known, limits::LimitsArgs, output::say, printable, progress::with_bar,
+    share::share,
 };
-
-/// Errors that are told one by one.
-const ERRORS_MAX: usize = 5;
 
 #[derive(Debug, Args)]
 #[command(
@@ -62,7 +54,7 @@ pub(super) struct ReplayArgs {
 
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let by = args.by()?;
-    let lines = read(args)?;
+    let lines = known(&args.file)?;
     let judge = args.judge.judge()?;
     // What another model says of what the bus has not said anything of; mostly it is the same one.
     let inside = Judge::inside()?;
@@ -90,27 +82,6 @@ impl ReplayArgs {
             threshold_before: self.threshold_before,
         })
     }
-}
-
-fn read(args: &ReplayArgs) -> anyhow::Result<Vec<Known>> {
-    let input: Box<dyn Read> = if args.file.as_os_str() == "-" {
-        Box::new(input::stdin("lines of JSON, such as records or messages,"))
-    } else {
-        let file = File::open(&args.file).with_context(|| args.file.display().to_string())?;
-        Box::new(text_file::over_mark(file).with_context(|| args.file.display().to_string())?)
-    };
-    let mut errors = 0;
-    let all = replay::read(BufReader::new(input), |number, error| {
-        errors += 1;
-        if errors <= ERRORS_MAX {
-            eprintln!("agentbus: line {number} is left out: {error}");
-        }
-    })?;
-    if errors > ERRORS_MAX {
-        eprintln!("agentbus: {} left out in all", counted(errors, "line"));
-    }
-    ensure!(!all.is_empty(), "no message to replay in {}", args.file.display());
-    Ok(all)
 }
 
 /// What is told at the end.

@@ -26,10 +26,10 @@ use crate::context::say;
 pub(super) struct Source {
     /// Folder of Rego modules, or a bundle that was made of one
     #[arg(value_name = "DIR|BUNDLE")]
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Without the modules that ship, as policy.shipped = false of the nodes
     #[arg(long)]
-    no_shipped: bool,
+    pub(super) no_shipped: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,11 +9,12 @@ use std::{
 use agentbus::{
     nats::{Answers, Fleet, NodePolicy, PolicyRequest},
     phrase::counted,
-    policy::Loaded,
+    policy::{Loaded, opa::ServerStanding},
 };
 use clap::Args;
 use serde_json::json;
 
+use super::shadow::line;
 use crate::{
     context::{Paint, Tone, safe, say},
     operator::Operator,
@@ -75,7 +76,7 @@ fn lines(answers: &Answers) -> String {
 fn readable(answers: &Answers, asked: PolicyRequest, paint: Paint) -> String {
     let mut page = Page::new(paint);
     for (node, answer) in answers {
-        let Some(NodePolicy { standing, loaded, busy, .. }) = answer else {
+        let Some(NodePolicy { standing, loaded, busy, shadow, opa, .. }) = answer else {
             page.headed(&safe(node, 64), Tone::Bad, "did not answer: of an earlier version, or busy");
             continue;
         };
@@ -111,6 +112,13 @@ fn readable(answers: &Answers, asked: PolicyRequest, paint: Paint) -> String {
         }
         if let Some(why) = &standing.unreachable {
             page.field("bundles", &safe(why, WHY_MAX));
+        }
+        for ServerStanding { name, problem } in opa {
+            let told = problem.as_ref().map_or_else(|| "answers".to_owned(), |why| safe(why, WHY_MAX));
+            page.field("OPA", &format!("{}: {told}", safe(name, 128)));
+        }
+        if let Some(shadow) = shadow {
+            page.field("shadow", &line(shadow));
         }
     }
     let (nodes, revisions) = (counted(answers.len(), "node"), revisions(answers).len());

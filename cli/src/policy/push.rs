@@ -14,9 +14,10 @@ use agentbus::{
     skew::wall_clock,
 };
 use anyhow::{Context as _, bail};
+use async_nats::Client;
 use clap::Args;
 
-use super::local::Source;
+use super::{local::Source, shadow::end_if_pushed};
 use crate::{
     context::{safe, say},
     operator::Operator,
@@ -70,8 +71,7 @@ pub(super) async fn push(args: PushArgs) -> anyhow::Result<ExitCode> {
             label.revision
         );
     }
-    tell(&Fleet::new(client), &bucket, &label, Offer { packed: tested.packed, force: args.force }, behind)
-        .await
+    tell(client, &bucket, &label, Offer { packed: tested.packed, force: args.force }, behind).await
 }
 
 pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
@@ -88,7 +88,7 @@ pub(super) async fn rollback(args: RollbackArgs) -> anyhow::Result<ExitCode> {
         };
         if meant {
             let offer = Offer { packed: pushed.offer.packed, force: Some(label.revision.to_string()) };
-            return tell(&Fleet::new(client), &bucket, &label, offer, last.sequence).await;
+            return tell(client, &bucket, &label, offer, last.sequence).await;
         }
     }
     match &args.to {
@@ -103,20 +103,23 @@ fn label_of(pushed: &Pushed) -> anyhow::Result<Label> {
 
 /// Pushes it, and waits for all nodes that follow the bus.
 async fn tell(
-    fleet: &Fleet,
+    client: Client,
     bucket: &PolicyBucket,
     label: &Label,
     offer: Offer,
     behind: u64,
 ) -> anyhow::Result<ExitCode> {
+    let (fleet, packed) = (Fleet::new(client.clone()), offer.packed.clone());
+    // Also those that do not answer in time later on: they have it or not.
     let known: BTreeMap<_, _> =
-        nodes(fleet).await?.into_iter().map(|node| (node.node.clone(), refusal(&node))).collect();
+        nodes(&fleet).await?.into_iter().map(|node| (node.node.clone(), refusal(&node))).collect();
     let (pushed_at, started) = (wall_clock(), Instant::now());
     bucket.push(offer, behind).await.context("the policy is not pushed")?;
     say(&format!("pushed {label}\n"))?;
+    end_if_pushed(client, &packed).await?;
     loop {
-        let nodes = nodes(fleet).await?;
-        if nodes.is_empty() {
+        let nodes = nodes(&fleet).await?;
+        if nodes.is_empty() && known.is_empty() {
             say("no node runs that follows what is pushed (policy.bundle.from = \"bus\")\n")?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -132,7 +135,9 @@ async fn tell(
             return Ok(ExitCode::FAILURE);
         }
         let lacks = |node: &&NodePolicy| node.standing.bundle.as_ref() != Some(label);
-        let without: Vec<_> = nodes.iter().filter(lacks).map(|node| safe(&node.node, 64)).collect();
+        let silent = known.keys().filter(|name| !nodes.iter().any(|node| node.node == **name));
+        let without = nodes.iter().filter(lacks).map(|node| &node.node).chain(silent);
+        let without: Vec<_> = without.map(|name| safe(name, 64)).collect();
         if without.is_empty() {
             let last = nodes.iter().map(|node| node.standing.since.0).max().unwrap_or_default();
             let (nodes, took) = (counted(nodes.len(), "node"), last.saturating_sub(pushed_at.0));

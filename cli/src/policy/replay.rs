@@ -18,15 +18,18 @@ use crate::{
 };
 
 mod judges;
+mod parked;
 
 use judges::{Judges, LeftOut};
+use parked::ParkedArgs;
 
 pub(super) const HELP: &str = "\
 What a message's policy was asked, and what it said, is read from the stream DECISIONS, or with --file from \
 lines of JSON, as `agentbus policy log` prints them and OPA's own decision log has them. A decision counts as \
 changed where its message would fare otherwise: allowed and not denied, denied and not allowed, with other \
 obligations, or a rule would fail. A decision about which the policy reads what is not in the log is left out \
-(policy.log.content).\n\n\
+(policy.log.content). With --records and --threshold what is parked for its impact counts as the obligation \
+`deliberate`.\n\n\
 Exit codes: 0 done; 1 failure, nothing to replay, or more changed than --fail-above; 2 usage.\n\n\
 Examples:\n  \
 agentbus policy replay policies/ --since 7days\n  \
@@ -41,6 +44,8 @@ pub(super) struct ReplayArgs {
     /// Read lines of JSON, and not the bus; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "tenant"])]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    parked: ParkedArgs,
     /// Examples of each change
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(0..=1000))]
     examples: u16,
@@ -62,7 +67,8 @@ pub(super) async fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = args.threads.map_or(cores, usize::from);
     let started = Instant::now();
-    let mut judges = Judges::start(candidate, threads, args.examples.into())?;
+    let parked = args.parked.read()?;
+    let mut judges = Judges::start((candidate, parked), threads, args.examples.into())?;
     let mut take = |event| judges.take(event).map(|()| Reader::There);
     match &args.file {
         Some(file) => events::lines(file, &mut take)?,

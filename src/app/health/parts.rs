@@ -14,7 +14,7 @@ use crate::{
         WebhookDispatcher,
     },
     phrase::counted,
-    policy::{DecisionLog, Refused, Rollout, Standing, opa::ServerStanding},
+    policy::{DecisionLog, Refused, Rollout, ShadowStanding, ShadowState, Standing, opa::ServerStanding},
     review::Thresholds,
     skew::Skew,
     supervisor::Supervisor,
@@ -184,6 +184,27 @@ impl Part for Policy {
             Some(why) => Health::degraded(format!("{named} is in force; {why}")),
             None => Health::up(named),
         })
+    }
+}
+
+/// The candidate that judges beside it, if there is one. Whatever it does, messages fare the same.
+pub(in crate::app) struct Beside(pub Arc<Rollout>);
+
+impl Part for Beside {
+    fn health(&self) -> Option<Health> {
+        let gate = self.0.gate();
+        let ShadowStanding { state, revision, refused, decisions, changed, .. } =
+            gate.shadow()?.standing(&gate.revision())?;
+        match state {
+            ShadowState::Judging => Some(Health::up(format!(
+                "{revision} judges beside: of {} it would change {changed}",
+                counted(usize::try_from(decisions).unwrap_or(usize::MAX), "decision")
+            ))),
+            ShadowState::Refused => {
+                Some(Health::up(format!("a candidate is refused: {}", refused.unwrap_or_default())))
+            }
+            ShadowState::Over | ShadowState::Stopped | ShadowState::InForce => None,
+        }
     }
 }
 

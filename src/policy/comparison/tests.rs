@@ -87,3 +87,29 @@ fn names_beyond_the_bound_are_counted_together() {
     tally_of(&mut names, "7").add(None);
     assert_eq!(names.get("7").map(|tally| tally.decisions), Some(2));
 }
+
+#[test]
+fn what_is_told_is_bounded_and_adds_up_to_the_same() {
+    let (free, no) = (allowed(Obligations::default()), denied(&["own: no"]));
+    let mut comparison = Comparison::new(3);
+    for number in 0..2_000 {
+        let sender = format!("agent-{number}-{}", "x".repeat(40));
+        let after = if number % 10 == 0 { &no } else { &free };
+        comparison.add(&compared(number, &sender, &free, after));
+    }
+    for bytes_max in [200_000, 20_000, 3_000, 10] {
+        let summary = Summary::of(&comparison, bytes_max);
+        let json = serde_json::to_vec(&summary).unwrap();
+        assert!(json.len() <= bytes_max.max(1_000), "{} of {bytes_max}", json.len());
+        let mut told = Comparison::new(2);
+        told.merge_told(serde_json::from_slice(&json).unwrap());
+        assert_eq!(told.all(), comparison.all());
+        for &group in Group::ALL {
+            let sum = |of: &Comparison| of.rows(group).iter().map(|(_, tally)| tally.decisions).sum::<u64>();
+            assert_eq!(sum(&told), sum(&comparison), "{group:?} in {bytes_max}");
+        }
+        assert!(told.rows(Group::Sender).len() <= 257);
+        let numbers: Vec<_> = told.examples().map(|example| example.number).collect();
+        assert!(numbers.is_empty() && bytes_max < 3_000 || numbers == [0, 10], "{numbers:?} in {bytes_max}");
+    }
+}

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Decided;
 use crate::{
-    domain::Timestamp,
-    policy::{Decision, Lane, Obligations, PolicyError, reads::Fields, rego},
+    domain::{Reason, Timestamp},
+    policy::{
+        Decision, Lane, Obligations, PolicyError, comparison::Answer, decided::Decided, reads::Fields, rego,
+    },
 };
 
 /// The rule that is asked, as OPA names it.
@@ -16,15 +17,15 @@ const BUNDLE: &str = "agentbus";
 const TEXTS: [&str; 2] = ["/input/message/content", "/input/message/metadata"];
 
 /// Who writes the events.
-pub(super) struct Labels(Value);
+pub(in crate::policy) struct Labels(Value);
 
 impl Labels {
-    pub(super) fn of(node: &str) -> Self {
+    pub(in crate::policy) fn of(node: &str) -> Self {
         Self(json!({ "id": node, "version": env!("CARGO_PKG_VERSION") }))
     }
 }
 
-pub(super) fn of(decided: &Decided, labels: &Labels) -> Value {
+pub(in crate::policy) fn of(decided: &Decided, labels: &Labels) -> Value {
     let (outcome, told) = match &decided.answer {
         Ok(decision) => ("result", result(decision)),
         Err(error) => ("error", failure(error)),
@@ -45,6 +46,23 @@ pub(super) fn of(decided: &Decided, labels: &Labels) -> Value {
     })
 }
 
+/// The same question, with another answer to it.
+pub(in crate::policy) fn answered(mut event: Value, answer: &Answer) -> Value {
+    if let Some(event) = event.as_object_mut() {
+        for before in ["result", "error"] {
+            event.shift_remove(before);
+        }
+        match answer {
+            Ok(decision) => event.insert("result".to_owned(), result(decision)),
+            Err(why) => {
+                let code = Reason::PolicyFailed.as_str();
+                event.insert("error".to_owned(), json!({ "code": code, "message": why }))
+            }
+        };
+    }
+    event
+}
+
 /// Takes a value out, and says so, as OPA does.
 pub(super) fn erase(event: &mut Value, pointer: &str) {
     let Some((parent, key)) = pointer.rsplit_once('/') else { return };
@@ -54,7 +72,7 @@ pub(super) fn erase(event: &mut Value, pointer: &str) {
     }
 }
 
-pub(super) fn erase_content(event: &mut Value) {
+pub(in crate::policy) fn erase_content(event: &mut Value) {
     TEXTS.iter().for_each(|pointer| erase(event, pointer));
 }
 

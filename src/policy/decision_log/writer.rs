@@ -9,11 +9,12 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{
-    Decided, Losses, Settings, Written,
+    Losses, Settings, Written,
     event::{self, Labels},
     file::EventFile,
-    mask,
+    visible::leave_visible,
 };
+use crate::policy::decided::Decided;
 
 /// Of an event: half of what NATS takes.
 const EVENT_BYTES_MAX: usize = 128 * 1024;
@@ -70,25 +71,12 @@ impl Writer {
             event::erase_content(&mut event);
         }
         if let Some(policy) = &decided.log_policy {
-            match policy.drops(&event) {
-                Ok(true) => return None,
-                Ok(false) => {}
-                Err(cause) => self.withhold(&mut event, &cause.to_string()),
-            }
-            let masks = policy.masks(&event).map_err(|cause| cause.to_string());
-            if let Err(cause) = masks.and_then(|masks| mask::apply(&masks, &mut event)) {
-                self.withhold(&mut event, &cause);
+            let what = "what data.system.log says cannot be followed; input and result are not logged";
+            if !leave_visible(policy, &mut event, |cause| self.losses.told(cause, what)) {
+                return None;
             }
         }
         Some(bounded(event))
-    }
-
-    /// Unknown never shows what was to be hidden.
-    fn withhold(&self, event: &mut Value, cause: &str) {
-        self.losses
-            .told(cause, "what data.system.log says cannot be followed; input and result are not logged");
-        event::erase(event, "/input");
-        event::erase(event, "/result");
     }
 }
 

@@ -89,6 +89,14 @@ async fn a_node_asks_opa_servers_and_says_which_of_them_answer() {
     assert!(!status.success(), "{told}");
     assert!(told.contains(&format!("ok      opa: {address} answers by policy {revision}")), "{told}");
     assert!(told.contains("FAILED  opa: policy.opa.servers: 127.0.0.1:9: not reachable"), "{told}");
+    let mut doctor = program(&["doctor", "--as", "acme/worker", "--server", &bus.stack.nats_url(), "--dir"]);
+    let told = doctor.arg(bus.stack.dir()).env("COLUMNS", "400").output().await.unwrap().stdout;
+    let told = String::from_utf8_lossy(&told);
+    let answers = format!("✓  OPA: {} answers node-1", url.trim_start_matches("http://"));
+    assert!(
+        told.contains(&answers) && told.contains("✗  OPA: 127.0.0.1:9 is not asked by node-1:"),
+        "{told}"
+    );
 
     server.kill();
     let verdict = send(Draft::to_agent("worker", "another report is ready")).await;

@@ -169,7 +169,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 27] = [
+const PARTS: [&str; 28] = [
     "attendance",
     "busy poll",
     "deliberations",
@@ -194,6 +194,7 @@ const PARTS: [&str; 27] = [
     "reload",
     "senders",
     "server time",
+    "shadow",
     "thresholds",
     "usage",
     "webhook",

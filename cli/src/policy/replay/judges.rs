@@ -14,8 +14,8 @@ use std::{
 use agentbus::{
     phrase::counted,
     policy::{
-        PolicyEngine as _, PolicyError, RegoEngine,
-        comparison::{Answer, Compared, Comparison},
+        PolicyEngine as _, RegoEngine,
+        comparison::{Compared, Comparison, answer_of},
         decision_log::{Recorded, Unreadable},
     },
 };
@@ -23,11 +23,11 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::parked::Parked;
+
 /// Events that a thread takes in one go, and how many such heaps wait.
 const BATCH: usize = 256;
 const BATCHES_WAITING: usize = 16;
-/// Asked again where the processor was busy.
-const PATIENCE: usize = 5;
 /// Lines that are told one by one.
 const TOLD_MAX: usize = 5;
 
@@ -57,10 +57,15 @@ pub(super) struct LeftOut {
 const NOT_IN_LOG: &str = "it_reads_what_is_not_in_the_log";
 const NO_DECISION: &str = "no_decision_then";
 const NOT_DECIDED: &str = "no_decision_now";
+const NO_SCORE: &str = "no_score";
 const UNREADABLE: &str = "unreadable";
 
 impl Judges {
-    pub(super) fn start(candidate: RegoEngine, threads: usize, examples: usize) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        candidate: (RegoEngine, Option<Parked>),
+        threads: usize,
+        examples: usize,
+    ) -> anyhow::Result<Self> {
         let (batches, waiting) = sync_channel::<Batch>(BATCHES_WAITING);
         let (candidate, waiting) = (Arc::new(candidate), Arc::new(Mutex::new(waiting)));
         let start = |number| {
@@ -105,13 +110,17 @@ impl Judges {
     }
 }
 
-fn judge(candidate: &RegoEngine, waiting: &Mutex<Receiver<Batch>>, examples: usize) -> Counted {
+fn judge(
+    (candidate, parked): &(RegoEngine, Option<Parked>),
+    waiting: &Mutex<Receiver<Batch>>,
+    examples: usize,
+) -> Counted {
     let mut counted = Counted { comparison: Comparison::new(examples), left_out: LeftOut::default() };
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
     while let Ok((first, batch)) = next() {
         for (number, event) in (first..).zip(batch) {
             match Recorded::read(&event) {
-                Ok(recorded) => counted.add(number, &recorded, candidate),
+                Ok(recorded) => counted.add(number, &recorded, candidate, parked.as_ref()),
                 Err(why) => counted.left_out.unread(number, &why),
             }
         }
@@ -120,12 +129,19 @@ fn judge(candidate: &RegoEngine, waiting: &Mutex<Receiver<Batch>>, examples: usi
 }
 
 impl Counted {
-    fn add(&mut self, number: u64, recorded: &Recorded, candidate: &RegoEngine) {
+    fn add(&mut self, number: u64, recorded: &Recorded, candidate: &RegoEngine, parked: Option<&Parked>) {
         let Recorded { decision_id, input, answer, unknown } = recorded;
         if candidate.reads().fields.overlaps(*unknown) {
             return self.left_out.count(NOT_IN_LOG);
         }
-        let Some(after) = ask(candidate, recorded) else { return self.left_out.count(NOT_DECIDED) };
+        let Some(after) = answer_of(|| candidate.decide_recorded(input)) else {
+            return self.left_out.count(NOT_DECIDED);
+        };
+        let (before, after) = match parked.map(|parked| parked.with(decision_id, answer, after.clone())) {
+            None => (answer.clone(), after),
+            Some(Some(both)) => both,
+            Some(None) => return self.left_out.count(NO_SCORE),
+        };
         self.comparison.add(&Compared {
             number,
             decision_id,
@@ -133,26 +149,10 @@ impl Counted {
             sender: input.text("sender", "id"),
             recipient: input.text("recipient", "id"),
             message_type: input.text("message", "type"),
-            before: answer,
+            before: &before,
             after: &after,
         });
     }
-}
-
-/// `None`: the processor had no time for it.
-fn ask(candidate: &RegoEngine, recorded: &Recorded) -> Option<Answer> {
-    for _ in 0..PATIENCE {
-        match candidate.decide_recorded(&recorded.input) {
-            Ok(decision) => return Some(Ok(decision)),
-            Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. }) => {}
-            Err(
-                failed @ (PolicyError::Failed { .. }
-                | PolicyError::Broken { .. }
-                | PolicyError::Unanswered { .. }),
-            ) => return Some(Err(failed.to_string())),
-        }
-    }
-    None
 }
 
 impl LeftOut {
@@ -210,6 +210,7 @@ fn told(why: &'static str) -> &'static str {
         NOT_IN_LOG => {
             "the policy reads what is not in the log; policy.log.content, and what masks take out, decide that"
         }
+        NO_SCORE => "no record says their score, or not so closely",
         NO_DECISION => "there was no decision, as the node was too busy",
         NOT_DECIDED => "this machine is too busy to decide in time",
         _ => "they are no events about agentbus/decision",

@@ -101,6 +101,21 @@ async fn another_policy_is_tried_on_what_nodes_have_logged() {
     let (_same, same) = policy("package lib.nothing\n\nx := 1\n");
     let (code, text) = desk(&[&same, "--fail-above", "0"]);
     assert!(code == Some(0) && text.contains("0 would change"), "{code:?} {text}");
+    // Beside it another threshold: all were delivered, with scores that differ.
+    let records = folder.path().join("records.jsonl");
+    let parts =
+        r#"{"semantic":0.2,"permission":0.2,"volume":0,"context":0,"drift":0,"priority":0.3,"type":0.1}"#;
+    let record = |(number, id): (usize, &String)| {
+        let score = if number < 3 { 0.7 } else { 0.2 };
+        format!(
+            "{{\"kind\":\"verdict\",\"sender\":\"planner\",\"verdict\":{{\"decision_id\":\"{id}\",\"status\":\"delivered\",\"impact\":{{\"score\":{score},\"parts\":{parts}}}}}}}\n"
+        )
+    };
+    fs::write(&records, sent.iter().enumerate().map(record).collect::<String>()).unwrap();
+    let records = records.to_str().unwrap();
+    let (code, text) = desk(&[&same, "--records", records, "--threshold", "0.6"]);
+    assert!(code == Some(0) && text.contains("20 decisions: 3 would change"), "{code:?} {text}");
+    assert!(text.contains("after  allowed: deliberate"), "{text}");
     // A gate that has nothing to judge by does not open.
     let (_texts, texts) = policy(READS_TEXTS);
     let (code, text) = desk(&[&texts, "--fail-above", "1"]);
