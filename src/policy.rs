@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant},
+    domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant, TenantId},
     rejection::Rejection,
 };
 
@@ -30,6 +30,7 @@ pub mod reads;
 mod recent;
 pub mod rego;
 mod rollout;
+mod shared;
 mod source;
 pub mod sources;
 mod tokens;
@@ -40,13 +41,14 @@ pub use absent::Absent;
 pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle, build_for_opa};
 pub use check::{Finding, check};
 pub use decision_log::DecisionLog;
-pub use gate::{Gate, InForce};
+pub use gate::{Gate, InForce, Ruling, Source};
 pub use meter::{Event, Meter};
 pub use modes::{Mode, Moded, Modes};
 pub use offload::OffRuntime;
 pub use opa::{OpaServers, OpaSettings};
 pub use rego::RegoEngine;
 pub use rollout::{Candidate, Folder, Loaded, Origin, Refused, Rollout, Standing};
+pub use shared::SharedTier;
 pub use source::{BundleFile, BundleSource, Offer, SourceError};
 pub use sources::{LoadError, PolicySources};
 pub use trial::Trial;
@@ -165,6 +167,11 @@ pub trait PolicyEngine: Send + Sync {
 
     /// What the policy can read, and whether equal questions have equal answers.
     fn reads(&self) -> Reads;
+
+    /// Whether asking about a message of the tenant takes longer than to look what other nodes were answered.
+    fn is_far(&self, _tenant: &TenantId) -> bool {
+        false
+    }
 
     /// What of its decisions may be logged. `None`: all that the configuration says.
     fn log_policy(&self) -> Option<Arc<LogPolicy>> {

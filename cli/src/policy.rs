@@ -12,6 +12,8 @@ mod nodes;
 mod push;
 mod replay;
 
+pub(super) use local::sources_at;
+
 /// What `--help` says last of a command that asks all nodes.
 macro_rules! with_codes {
     ($one:literal, $other:literal) => {

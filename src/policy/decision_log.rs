@@ -27,7 +27,9 @@ mod mask;
 mod recorded;
 mod writer;
 
+pub(super) use event::result as as_json;
 use file::EventFile;
+pub(super) use recorded::decision as from_json;
 pub use recorded::{Recorded, Unreadable};
 use writer::Writer;
 

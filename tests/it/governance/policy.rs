@@ -21,6 +21,7 @@ mod parity;
 mod question;
 mod rollout;
 mod servers;
+mod shared;
 mod speed;
 mod web;
 
