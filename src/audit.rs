@@ -13,5 +13,6 @@ pub use decode::decode;
 pub use encode::encode;
 pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, intent_subject};
 pub use record::{
-    Act, Body, Change, DeadLetter, Decision, Facts, Kind, Link, Party, Record, Registration, Threshold, Vote,
+    Act, Body, Change, DeadLetter, Decision, Facts, Kind, Link, Party, Record, Registration, Remembered,
+    Threshold, Vote,
 };

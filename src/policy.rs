@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant},
+    domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant, TenantId},
     rejection::Rejection,
 };
 
@@ -32,6 +32,7 @@ mod recent;
 pub mod rego;
 mod rollout;
 mod shadow;
+mod shared;
 mod source;
 pub mod sources;
 mod tokens;
@@ -42,7 +43,7 @@ pub use absent::Absent;
 pub use bundle::{Bundle, BundleError, Label, Verifier, build as build_bundle, build_for_opa};
 pub use check::{Finding, check};
 pub use decision_log::DecisionLog;
-pub use gate::{Gate, InForce};
+pub use gate::{Gate, InForce, Ruling, Source};
 pub use meter::{Event, Meter};
 pub use modes::{Mode, Moded, Modes};
 pub use offload::OffRuntime;
@@ -50,6 +51,7 @@ pub use opa::{OpaServers, OpaSettings};
 pub use rego::RegoEngine;
 pub use rollout::{Candidate, Folder, Loaded, Origin, Refused, Rollout, ShadowOffer, Standing};
 pub use shadow::{Shadow, ShadowPlan, ShadowStanding, ShadowState};
+pub use shared::SharedTier;
 pub use source::{BundleFile, BundleSource, Offer, SourceError};
 pub use sources::{LoadError, PolicySources};
 pub use trial::Trial;
@@ -168,6 +170,11 @@ pub trait PolicyEngine: Send + Sync {
 
     /// What the policy can read, and whether equal questions have equal answers.
     fn reads(&self) -> Reads;
+
+    /// Whether asking about a message of the tenant takes longer than to look what other nodes were answered.
+    fn is_far(&self, _tenant: &TenantId) -> bool {
+        false
+    }
 
     /// What of its decisions may be logged. `None`: all that the configuration says.
     fn log_policy(&self) -> Option<Arc<LogPolicy>> {

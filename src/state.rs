@@ -173,7 +173,29 @@ pub trait Idempotency: Send + Sync {
     async fn release(&self, key: &MessageKey, token: ClaimToken) -> Result<(), StoreError>;
 }
 
-/// SHA-256 of a message's canonical form.
+/// Answers of the policy that one node was given and others can use, each for a while.
+///
+/// By the digest of the question. Only what a node has sealed comes back: a stranger who could answer could let a
+/// message pass.
+#[async_trait]
+pub trait SharedAnswers: Send + Sync {
+    /// A JSON object as it was put there.
+    async fn get(&self, tenant: &TenantId, question: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// `json`: an object that is not empty, of at most [`SHARED_BYTES_MAX`].
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        question: &Digest,
+        json: Vec<u8>,
+        life: Duration,
+    ) -> Result<(), StoreError>;
+}
+
+/// Bytes of an answer that nodes share.
+pub const SHARED_BYTES_MAX: usize = 1024;
+
+/// SHA-256 of a message's canonical form, or of another thing.
 pub type Digest = [u8; 32];
 
 /// Bytes of a verdict that a store accepts.

@@ -25,6 +25,7 @@ mod watch;
 
 pub(super) use desk::Desk;
 use reply::{Entry, Listing};
+pub(super) use shown::{cast_vote, impact_line, moment};
 
 /// Digits of a deliberation's id.
 const ID_DIGITS: usize = 24;

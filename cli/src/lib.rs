@@ -18,6 +18,7 @@ mod deliberations;
 mod demo;
 mod doctor;
 mod durable;
+mod explain;
 mod freeze;
 mod health;
 #[cfg(feature = "model")]
@@ -97,6 +98,8 @@ enum Command {
     Thaw(freeze::ThawArgs),
     /// See what is stopped, on each node, and by whom
     Freezes(freeze::ListArgs),
+    /// Say why a message was decided so: stages, rules, impact, votes, and what became of it
+    Explain(explain::ExplainArgs),
     /// See which policy the nodes have in force, and have another take its place
     Policy(policy::PolicyArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
@@ -141,6 +144,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Freeze(args) => freeze::freeze(args).await,
         Command::Thaw(args) => freeze::thaw(args).await,
         Command::Freezes(args) => freeze::list(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]

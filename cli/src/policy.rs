@@ -14,6 +14,8 @@ mod push;
 mod replay;
 mod shadow;
 
+pub(super) use local::sources_at;
+
 /// What `--help` says last of a command that asks all nodes.
 macro_rules! with_codes {
     ($one:literal, $other:literal) => {

@@ -60,6 +60,7 @@ FLEET = [
         ("Policy decisions", "ops", [
             (rate("agentbus_policy_decisions_total", "source"), "{{source}}"),
             *each("agentbus_policy_denied_total", "agentbus_policy_unavailable_total", "agentbus_policy_failed_total")]),
+        ("Answers that nodes share", "ops", [(rate("agentbus_policy_shared_total", "outcome"), "{{outcome}}")]),
         ("Policy in force", "short", [("count by (revision) (agentbus_policy_info{%s})", "{{revision}}"), ("sum(agentbus_policy_refused{%s})", "refused")]),
         ("Policies read", "ops", [(rate("agentbus_policy_loads_total", "outcome"), "{{outcome}}")]),
         ("Decisions logged", "ops", [(rate("agentbus_policy_log_total", "outcome"), "{{outcome}}")]),

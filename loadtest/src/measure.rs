@@ -1,7 +1,7 @@
 //! `loadtest measure`: every figure that was to be beaten, each by its name.
 //!
 //! - [`catalogue`]: what is run for which of them. [`over_nats`]: the targets of what a profile says.
-//! - [`stages`], [`registry`], [`reading`]: what is measured in this process.
+//! - [`stages`], [`registry`], [`reading`], [`decisions`]: what is measured in this process.
 //! - [`report`]: all of it, as JSON, as one page to look at, and in `docs/benchmarks.md`.
 
 use anyhow::Context as _;
@@ -16,10 +16,12 @@ use catalogue::{Cut, How, PARTS, Part};
 use report::{Outcome, Whole};
 
 pub(crate) mod catalogue;
+mod decisions;
 mod over_nats;
 mod reading;
 mod registry;
 pub(crate) mod report;
+mod server;
 mod stages;
 
 pub(crate) async fn run(options: &MeasureOptions) -> anyhow::Result<()> {
@@ -60,6 +62,10 @@ async fn one(part: &'static Part, options: &MeasureOptions) -> anyhow::Result<Ou
         How::Reading => in_process(|| Ok(reading::run())).await?,
         How::Registry => {
             let (text, targets) = registry::run().await?;
+            (text, targets, None)
+        }
+        How::Decisions => {
+            let (text, targets) = decisions::run().await?;
             (text, targets, None)
         }
         How::Program => stages::program(&options.program.path()?)?,

@@ -9,7 +9,7 @@ use super::{
     basis::Basis,
     connect::connect,
     health::{Beside, Connections, Decisions, LanePart, Name, NodeHealth, Numbers, Opa, Policy, Scorer},
-    load_model,
+    load_model, stores,
 };
 use crate::{
     config::PolicyBundle,
@@ -208,6 +208,7 @@ impl Node {
             });
         }
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
+        stores::share_answers(&basis, &shared.stores, &rollout);
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
         let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, &model)?;
         lanes::poll_while_few_wait(&basis, &lanes);

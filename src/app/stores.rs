@@ -10,11 +10,12 @@ use crate::{
     config,
     domain::{Tenant, TenantId},
     lanes::Tenants,
+    policy::{self, Rollout, SharedTier},
     review::AllTenants,
     skew::Skew,
     state::{
         CachedRegistry, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry, SealKeys,
-        SenderHistoryStore, Trust,
+        SenderHistoryStore, SharedAnswers, Trust,
     },
     tenants::Directory,
 };
@@ -65,6 +66,19 @@ impl Stores {
             redis: Some(store),
         })
     }
+}
+
+/// Where OPA servers are asked, nodes share their answers, if each can see that another node wrote one.
+pub(super) fn share_answers(basis: &Basis, stores: &Stores, rollout: &Rollout) {
+    let redis = stores.redis.as_ref().filter(|redis| redis.seals() && rollout.modes().opa().is_some());
+    let Some(redis) = redis else { return };
+    let meter = Arc::clone(&basis.metrics) as Arc<dyn policy::Meter>;
+    let tier = Arc::new(SharedTier::new(Arc::clone(redis) as Arc<dyn SharedAnswers>, meter));
+    rollout.gate().share(Arc::clone(&tier));
+    basis.keep("shared answers", move || {
+        let tier = Arc::clone(&tier);
+        async move { tier.run().await }
+    });
 }
 
 /// What a node needs to use Redis, its secrets read from their files. Blocks for as long as that takes.

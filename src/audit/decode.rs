@@ -67,6 +67,8 @@ struct Fields {
     recipients: Option<Vec<AgentId>>,
     verdict: Option<Verdict>,
     facts: Option<FactsRead>,
+    submitted_as: Option<String>,
+    stages_us: Option<Vec<u64>>,
     voter: Option<AgentId>,
     deliberation: Option<DeliberationId>,
     choice: Option<Choice>,
@@ -109,6 +111,12 @@ impl Fields {
                     read_verdict(r, fields)
                 })?,
                 "facts" => once(r, &mut of, &mut f.facts, "facts", facts)?,
+                "submitted_as" => {
+                    once(r, &mut of, &mut f.submitted_as, "submitted_as", |r, name| owned(r, name))?;
+                }
+                "stages_us" => once(r, &mut of, &mut f.stages_us, "stages_us", |r, name| {
+                    each(r, name, |r| count(r, name))
+                })?,
                 "voter" => once(r, &mut of, &mut f.voter, "voter", |r, name| id(r, name))?,
                 "deliberation_id" => {
                     once(r, &mut of, &mut f.deliberation, "deliberation_id", |r, name| id(r, name))?;
@@ -184,6 +192,8 @@ impl Fields {
             recipients: Cow::Owned(self.recipients.unwrap_or_default()),
             verdict: Cow::Owned(verdict),
             facts,
+            submitted_as: self.submitted_as.map(Cow::Owned),
+            stages_us: Cow::Owned(self.stages_us.unwrap_or_default()),
         })
     }
 

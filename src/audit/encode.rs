@@ -70,6 +70,8 @@ fn entries(body: &Body<'_>) -> usize {
             3 + usize::from(it.message_type.is_some())
                 + usize::from(it.digest.is_some())
                 + usize::from(it.facts.is_some())
+                + usize::from(it.submitted_as.is_some())
+                + usize::from(!it.stages_us.is_empty())
         }
         Body::Vote(it) => 6 + usize::from(!it.comment.is_empty()) + usize::from(it.judgement.is_some()),
         Body::Threshold(_) => 4,
@@ -85,7 +87,8 @@ fn entries(body: &Body<'_>) -> usize {
 }
 
 fn write_decision(w: &mut Writer, decision: &Decision<'_>) {
-    let Decision { sender, message_type, digest, recipients, verdict, facts } = decision;
+    let Decision { sender, message_type, digest, recipients, verdict, facts, submitted_as, stages_us } =
+        decision;
     text_field(w, "sender", sender.as_str());
     optional(w, "message_type", message_type.map(MessageType::as_str));
     optional(w, "digest", digest.map(hex::encode).as_deref());
@@ -97,15 +100,28 @@ fn write_decision(w: &mut Writer, decision: &Decision<'_>) {
         w.key("facts");
         write_facts(w, facts, verdict.policy_revision.as_deref());
     }
+    optional(w, "submitted_as", submitted_as.as_deref());
+    if !stages_us.is_empty() {
+        w.key("stages_us");
+        w.list(stages_us.len());
+        stages_us.iter().for_each(|stage| w.int((*stage).into()));
+        w.end_list();
+    }
 }
 
 /// `told`: the policy's revision, where the verdict names it.
 fn write_facts(w: &mut Writer, facts: &Facts<'_>, told: Option<&str>) {
-    let Facts { constitution, policy_revision, sender, recipients, recipients_total } = facts;
+    let Facts { constitution, policy_revision, sender, recipients, recipients_total, remembered } = facts;
     let revision = Some(&**policy_revision).filter(|revision| told != Some(*revision));
     let listed = with_room(recipients);
     let more = *recipients_total > u64::try_from(listed.len()).unwrap_or(u64::MAX);
-    w.map(3 + usize::from(revision.is_some()) + usize::from(more));
+    let shared = remembered.map(|it| it.shared).filter(|shared| *shared > 0);
+    w.map(
+        3 + usize::from(revision.is_some())
+            + usize::from(more)
+            + usize::from(remembered.is_some())
+            + usize::from(shared.is_some()),
+    );
     text_field(w, "constitution", &constitution.to_string());
     optional(w, "policy_revision", revision);
     w.key("sender");
@@ -116,6 +132,12 @@ fn write_facts(w: &mut Writer, facts: &Facts<'_>, told: Option<&str>) {
     w.end_list();
     if more {
         int_field(w, "recipients_total", *recipients_total);
+    }
+    if let Some(remembered) = remembered {
+        int_field(w, "cached", remembered.cached);
+    }
+    if let Some(shared) = shared {
+        int_field(w, "shared", shared);
     }
     w.end_map();
 }

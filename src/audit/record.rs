@@ -73,6 +73,11 @@ pub struct Decision<'a> {
     pub verdict: Cow<'a, Verdict>,
     /// Absent when judging did not come to the policy, and in schema 1.
     pub facts: Option<Facts<'a>>,
+    /// Of a message that was queued before: the decision id that `submit` has answered with.
+    pub submitted_as: Option<Cow<'a, str>>,
+    /// Microseconds that each stage took before the record was made, in the order in which `telemetry` names them.
+    /// Without those at the end that it had not come to. Empty in records of earlier versions.
+    pub stages_us: Cow<'a, [u64]>,
 }
 
 /// What judging saw, for who wants to judge again.
@@ -87,6 +92,17 @@ pub struct Facts<'a> {
     pub recipients: Vec<Party<'a>>,
     /// How many they were.
     pub recipients_total: u64,
+    /// Absent in records of earlier versions.
+    pub remembered: Option<Remembered>,
+}
+
+/// How many of the policy's answers about the recipients were remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remembered {
+    /// By the node.
+    pub cached: u64,
+    /// By all nodes, in the store that they share.
+    pub shared: u64,
 }
 
 /// An agent as the policy saw it.

@@ -241,17 +241,17 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn recorded(&self, verdict: &Verdict) -> audit::Entry {
-        self.journal.verdict((self.request, &self.findings), verdict)
+        self.journal.verdict((self.request, &self.findings, &self.measured), verdict)
     }
 
     /// The record that goes ahead of a live delivery.
     pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> audit::Entry {
-        self.journal.intent((self.request, &self.findings), hoped, recipients)
+        self.journal.intent((self.request, &self.findings, &self.measured), hoped, recipients)
     }
 
     /// The record that goes ahead of what is stored.
     pub(super) fn intent_to_store(&mut self, hoped: &Reach, recipients: &[AgentId]) -> audit::Entry {
-        self.journal.intent_to_store((self.request, &self.findings), hoped, recipients)
+        self.journal.intent_to_store((self.request, &self.findings, &self.measured), hoped, recipients)
     }
 
     /// The message counts for its sender: something was done with it, or its verdict stands.

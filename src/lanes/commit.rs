@@ -30,8 +30,8 @@ impl Attempt<'_> {
     /// Keeps it to be governed where nobody waits. There it counts for its sender.
     pub(super) async fn queue(&mut self, decoded: &Decoded) -> Result<Outcome, Rejection> {
         self.sender.observation = None;
-        let (key, lane) = (decoded.key(), &self.lanes.lane);
-        match lane.accept(key, decoded.digest(), self.request).await.map_err(of_lane)? {
+        let (key, lane, decision_id) = (decoded.key(), &self.lanes.lane, &self.findings.decision_id);
+        match lane.accept(key, decoded.digest(), decision_id, self.request).await.map_err(of_lane)? {
             Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Queued),
             Accepted::Repeat(Some(verdict)) => {
                 let stands = self.lanes.stands(key, *verdict).await.map_err(of_lane)?;

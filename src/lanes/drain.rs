@@ -34,6 +34,8 @@ pub struct Queued {
     /// As its subject says it, which a node has written.
     pub key: MessageKey,
     pub request: Request,
+    /// The decision that its sender was told when it was queued.
+    pub submitted_as: Option<String>,
     /// From 1.
     pub attempt: u64,
     /// How often a person has redriven it.
@@ -80,6 +82,7 @@ impl Lanes {
         let mut attempt = Attempt::begin(self, &queued.request, ATTEMPT_WITHIN);
         // Also of what cannot be decoded: its outcome must find its sender's message.
         attempt.findings.message_id = Some(queued.key.message.clone());
+        attempt.findings.submitted_as.clone_from(&queued.submitted_as);
         attempt
     }
 }

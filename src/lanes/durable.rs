@@ -19,11 +19,12 @@ use crate::{
 
 #[async_trait]
 pub trait DurableLane: Send + Sync {
-    /// Keeps a request's bytes to be governed soon. Returns when JetStream has them.
+    /// Keeps a request's bytes to be governed soon, and by which decision it does. Returns when JetStream has them.
     async fn accept(
         &self,
         key: &MessageKey,
         digest: &Digest,
+        decision_id: &str,
         request: &Request,
     ) -> Result<Accepted, LaneError>;
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::{measured::Moment, request::Answer};
 use crate::{
+    audit::Remembered,
     domain::{DeliberationId, Encoding, Impact, MessageId, MessageType, Reach, Reason, Status, Verdict},
     governance::Seen,
     impact::Unassessed,
     phrase::counted,
+    policy::{Ruling, Source},
     rejection::Rejection,
     state::Digest,
     wire::{DecodeFailure, Decoded},
@@ -36,6 +38,10 @@ pub(super) struct Findings<'a> {
     /// What the policy was asked about last, and which it was.
     pub seen: Option<(Seen, Arc<str>)>,
     pub impact: Option<Impact>,
+    /// Of what the policy was asked last.
+    pub remembered: Option<Remembered>,
+    /// By which decision a node has queued it.
+    pub submitted_as: Option<String>,
 }
 
 impl<'a> Findings<'a> {
@@ -52,6 +58,8 @@ impl<'a> Findings<'a> {
             policy_revision: None,
             seen: None,
             impact: None,
+            remembered: None,
+            submitted_as: None,
         }
     }
 
@@ -74,6 +82,12 @@ impl<'a> Findings<'a> {
 
     pub(super) fn asked(&mut self, seen: Seen, revision: Arc<str>) {
         self.seen = Some((seen, revision));
+        self.remembered = None;
+    }
+
+    pub(super) fn ruled(&mut self, rulings: &[Ruling]) {
+        let by = |source| rulings.iter().filter(|ruling| ruling.source == source).count() as u64;
+        self.remembered = Some(Remembered { cached: by(Source::Cache), shared: by(Source::Shared) });
     }
 
     pub(super) fn assessed(&mut self, impact: &Result<Impact, Unassessed>) {

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::{findings::Findings, request::Request};
+use super::{findings::Findings, measured::Measured, request::Request};
 use crate::{
     audit::{Body, Decision, Entry, Facts, Party, Place, Record},
     domain::{AgentId, Reach, Reason, Status, Verdict},
     policy,
 };
+
+/// What a record is made of.
+type Of<'a> = (&'a Request, &'a Findings<'a>, &'a Measured);
 
 /// What is on record already.
 #[derive(Debug, Default)]
@@ -21,24 +24,14 @@ pub(super) struct Journal {
 
 impl Journal {
     /// The record that goes ahead of a delivery: the verdict as it will be if it succeeds.
-    pub(super) fn intent(
-        &mut self,
-        of: (&Request, &Findings<'_>),
-        hoped: &Reach,
-        recipients: &[AgentId],
-    ) -> Entry {
+    pub(super) fn intent(&mut self, of: Of<'_>, hoped: &Reach, recipients: &[AgentId]) -> Entry {
         self.intended = true;
         let verdict = of.1.delivered(hoped.clone());
         self.entry(of, Body::Intent(decision(of, recipients, &verdict)))
     }
 
     /// The same for what is to be stored on the durable lane.
-    pub(super) fn intent_to_store(
-        &mut self,
-        of: (&Request, &Findings<'_>),
-        hoped: &Reach,
-        recipients: &[AgentId],
-    ) -> Entry {
+    pub(super) fn intent_to_store(&mut self, of: Of<'_>, hoped: &Reach, recipients: &[AgentId]) -> Entry {
         self.intended_to_store = true;
         self.intent(of, hoped, recipients)
     }
@@ -59,12 +52,12 @@ impl Journal {
     }
 
     /// The record of a verdict that no intent stands for.
-    pub(super) fn verdict(&self, of: (&Request, &Findings<'_>), verdict: &Verdict) -> Entry {
+    pub(super) fn verdict(&self, of: Of<'_>, verdict: &Verdict) -> Entry {
         let recipients: Vec<AgentId> = verdict.reach.iter().filter_map(|reach| reach.agent.clone()).collect();
         self.entry(of, Body::Verdict(decision(of, &recipients, verdict)))
     }
 
-    fn entry(&self, (request, findings): (&Request, &Findings<'_>), body: Body<'_>) -> Entry {
+    fn entry(&self, (request, findings, _): Of<'_>, body: Body<'_>) -> Entry {
         let place = Place::Message {
             sender: &request.sender,
             message: findings.message_id.as_ref(),
@@ -75,7 +68,7 @@ impl Journal {
 }
 
 fn decision<'a>(
-    (request, findings): (&'a Request, &'a Findings<'_>),
+    (request, findings, measured): Of<'a>,
     recipients: &'a [AgentId],
     verdict: &'a Verdict,
 ) -> Decision<'a> {
@@ -91,7 +84,10 @@ fn decision<'a>(
             sender: party(seen.sender()),
             recipients: seen.recipients().map(party).collect(),
             recipients_total: u64::try_from(seen.recipients_total).unwrap_or(u64::MAX),
+            remembered: findings.remembered,
         }),
+        submitted_as: findings.submitted_as.as_deref().map(Cow::Borrowed),
+        stages_us: Cow::Owned(measured.micros()),
     }
 }
 

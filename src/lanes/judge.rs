@@ -33,8 +33,9 @@ impl Attempt<'_> {
                 Judging::NeedsPolicy(asks) => {
                     self.findings.asked(asks.seen(), Arc::clone(self.policy.revision()));
                     let by = (&*self.policy, &*self.findings.decision_id);
-                    let answers = lookup::ask(&lanes.gate, by, &asks).await;
-                    let next = asks.answered(answers)?;
+                    let rulings = lookup::ask(&lanes.gate, by, &asks).await;
+                    self.findings.ruled(&rulings);
+                    let next = asks.answered(rulings.into_iter().map(|ruling| ruling.permit))?;
                     self.measured.passed(Stage::Policy);
                     next
                 }

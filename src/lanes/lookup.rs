@@ -8,7 +8,7 @@ use super::{errors::registry_unavailable, rotation::Rotation};
 use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, Reason, TenantId},
     governance::{Addressed, Lookup, Unaddressed, View},
-    policy::{Gate, InForce, Permit},
+    policy::{Gate, InForce, Ruling},
     rejection::Rejection,
     state::Registry,
 };
@@ -55,7 +55,7 @@ pub(super) async fn ask(
     gate: &Gate,
     (policy, decision_id): (&InForce, &str),
     asks: &Addressed<'_>,
-) -> Vec<Result<Permit, Rejection>> {
+) -> Vec<Ruling> {
     let recipients = asks.recipients();
     let mut answers = Vec::with_capacity(recipients.len());
     // The first alone: no clear answer about one is none about the next, and each may take long.
@@ -69,7 +69,10 @@ pub(super) async fn ask(
         answers.extend(
             join_all(questions.iter().map(|question| gate.decide_by(policy, question, decision_id))).await,
         );
-        if answers.iter().any(|answer| matches!(answer, Err(why) if why.reason != Reason::PolicyDenied)) {
+        if answers
+            .iter()
+            .any(|answer| matches!(&answer.permit, Err(why) if why.reason != Reason::PolicyDenied))
+        {
             break;
         }
     }

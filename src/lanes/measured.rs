@@ -86,6 +86,19 @@ impl Measured {
         self.took_over = true;
     }
 
+    /// Microseconds of each stage so far, in the order of [`Stage::ALL`], as a record has them: what was done twice is
+    /// added up.
+    pub(super) fn micros(&self) -> Vec<u64> {
+        let last = self.stages.iter().map(|(stage, _)| *stage as usize + 1).max().unwrap_or(0);
+        let mut all = vec![0; last];
+        for (stage, elapsed) in &self.stages {
+            if let Some(sum) = all.get_mut(*stage as usize) {
+                *sum += u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            }
+        }
+        all
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.received.elapsed()
     }

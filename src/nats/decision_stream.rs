@@ -9,16 +9,16 @@ use async_nats::{
     Client, HeaderMap,
     error::Error,
     header::NATS_MESSAGE_ID,
-    jetstream::{
-        self, Context,
-        stream::{LastRawMessageErrorKind, Stream},
-    },
+    jetstream::{self, Context, stream::Stream},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
 
 use super::{
-    jetstream::publish::{PublishFailure, publish},
+    jetstream::{
+        found::found,
+        publish::{PublishFailure, publish},
+    },
     subjects,
 };
 use crate::{
@@ -36,6 +36,8 @@ const ATTEMPTS_MAX: u32 = 5;
 const RETRY: Duration = Duration::from_millis(500);
 /// Events that are asked for at one time.
 const ASKED_AT_ONCE: u64 = 256;
+/// Events of one decision that are read: it has one for each of its recipients.
+const OF_DECISION_MAX: usize = 32;
 
 pub struct DecisionStream {
     client: Client,
@@ -106,6 +108,19 @@ impl DecisionStream {
         let of = tenant.map(subjects::decisions_of);
         Ok(LoggedEvents { stream, next, last: state.last_sequence, of, found: VecDeque::new() })
     }
+
+    /// What was logged of one decision, whoever's it is: at most so many recipients of it.
+    pub async fn of_decision(&self, decision_id: &str) -> Result<Vec<Bytes>, DecisionStreamError> {
+        let stream = self.context.get_stream_no_info(DECISIONS_STREAM).await.map_err(failed)?;
+        let (of, mut next, mut events) = (subjects::decision_by(decision_id), 1, Vec::new());
+        while events.len() < OF_DECISION_MAX {
+            let stored = found(stream.get_first_raw_message_by_subject(&of, next).await).map_err(failed)?;
+            let Some(event) = stored else { break };
+            next = event.sequence + 1;
+            events.push(event.payload);
+        }
+        Ok(events)
+    }
 }
 
 /// Events of the stream, the oldest first.
@@ -138,11 +153,8 @@ type Found = (SystemTime, String, Bytes);
 
 /// `None`: it has gone by its age, or by the stream's size.
 async fn message(stream: &Stream<()>, sequence: u64) -> Result<Option<Found>, DecisionStreamError> {
-    match stream.get_raw_message(sequence).await {
-        Ok(message) => Ok(Some((message.time.into(), message.subject.to_string(), message.payload))),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
+    let stored = found(stream.get_raw_message(sequence).await).map_err(failed)?;
+    Ok(stored.map(|message| (message.time.into(), message.subject.to_string(), message.payload)))
 }
 
 /// The sequence of the first since then, or the one after the last. They are ordered by time.

@@ -12,7 +12,7 @@ use crate::{
 
 /// Of a message's content, in hex.
 pub(super) const DIGEST: &str = "Agentbus-Digest";
-/// Which decision has delivered or refused it.
+/// Which decision has queued, delivered or refused it.
 pub(super) const DECISION: &str = "Agentbus-Decision";
 pub(crate) const REDRIVEN: &str = "Agentbus-Redriven";
 pub(crate) const TRACEPARENT: &str = "traceparent";
@@ -28,12 +28,20 @@ pub(super) const HEADERS_MAX: usize = 1024;
 const SENTENCE_MAX: usize = 512;
 /// A W3C trace context has 55.
 const TRACEPARENT_MAX: usize = 128;
+/// A decision id has 22.
+const DECISION_MAX: usize = 64;
 
 /// Of a message that waits to be governed.
-pub(super) fn submitted(key: &MessageKey, digest: &Digest, request: &Request) -> HeaderMap {
+pub(super) fn submitted(
+    key: &MessageKey,
+    digest: &Digest,
+    decision_id: &str,
+    request: &Request,
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", format!("{}.{}", key.sender, key.message));
     headers.insert(DIGEST, hex::encode(digest));
+    headers.insert(DECISION, decision_id);
     trace(&mut headers, request.traceparent.as_deref());
     headers
 }
@@ -143,6 +151,13 @@ pub(crate) fn redriven(message: &Redriven) -> HeaderMap {
     headers
 }
 
+/// By which decision a waiting message was queued.
+pub(super) fn queued_by(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(DECISION)?.as_str();
+    let is_one = id.len() <= DECISION_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_one.then(|| id.to_owned())
+}
+
 pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
     let hex = headers.get(DIGEST)?;
     let mut digest = Digest::default();
@@ -200,9 +215,18 @@ mod tests {
             traceparent: traceparent.clone(),
             received: Instant::now(),
         };
-        let submitted = submitted(&key, &[7; 32], &request);
-        same("headers-submitted.txt", &submitted);
+        let submitted = submitted(&key, &[7; 32], "kwgBtD6dd5f4LfCUqfSfEk", &request);
+        same("headers-submitted-by.txt", &submitted);
         assert_eq!(digest(&submitted), Some([7; 32]));
+        assert_eq!(queued_by(&submitted).as_deref(), Some("kwgBtD6dd5f4LfCUqfSfEk"));
+        let before = crate::golden::read("headers-submitted.txt");
+        let before: HeaderMap = String::from_utf8(before)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        assert_eq!((digest(&before), queued_by(&before)), (Some([7; 32]), None));
         let verdict = Verdict {
             message_id: None,
             status: Status::Delivered,

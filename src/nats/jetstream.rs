@@ -4,5 +4,6 @@
 pub(super) mod acknowledge;
 pub(super) mod consumer;
 pub(super) mod delivery_info;
+pub(super) mod found;
 pub(super) mod publish;
 pub(super) mod pull_requests;

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::subjects;
 use crate::{
+    deliberation::Case,
     domain::{DeliberationId, Event, Parked, Tenant, TenantId},
     phrase::causes,
     review::{Decided, JudgementError, JudgementStore},
@@ -23,6 +24,8 @@ use crate::{
 
 /// One question to JetStream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Of one deliberation: a vote of each of its voters, and four more.
+const EVENTS_MAX: usize = 2_000;
 
 /// The operator's way to decisions.
 pub struct KeptJudgements {
@@ -34,6 +37,19 @@ impl KeptJudgements {
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER_WITHIN);
         Self { context }
+    }
+
+    /// A deliberation with all that happened to it. `None`: it is not kept any more.
+    pub async fn case(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, JudgementError> {
+        let stream = self.stream(deliberations_stream(tenant)).await?;
+        let (all, mut next, mut events) = (subjects::deliberation(tenant, id), 1, Vec::new());
+        while events.len() < EVENTS_MAX {
+            let stored = deliberation(stream.get_first_raw_message_by_subject(&all, next).await)?;
+            let Some(stored) = stored else { break };
+            next = stored.sequence + 1;
+            events.push((stored.sequence, read(&stored.subject, &stored.payload)?));
+        }
+        Case::replay(events).map_err(|error| within("a deliberation", &error))
     }
 
     async fn stream(&self, name: String) -> Result<Stream<()>, JudgementError> {

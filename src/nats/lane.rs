@@ -114,9 +114,10 @@ impl DurableLane for JetStreamLane {
         &self,
         key: &MessageKey,
         digest: &Digest,
+        decision_id: &str,
         request: &Request,
     ) -> Result<Accepted, LaneError> {
-        let headers = headers::submitted(key, digest, request);
+        let headers = headers::submitted(key, digest, decision_id, request);
         let published =
             self.requests.publish(subjects::submitted(key), headers, request.payload.clone()).await?;
         match published {

@@ -129,9 +129,24 @@ pub(crate) fn decision(tenant: &TenantId, sender: &AgentId, decision_id: &str) -
     format!("decision.{tenant}.{sender}.{decision_id}")
 }
 
+/// Those of one decision, whoever's it is.
+pub(crate) fn decision_by(decision_id: &str) -> String {
+    format!("decision.*.*.{decision_id}")
+}
+
 /// What those of one tenant begin with.
 pub(crate) fn decisions_of(tenant: &TenantId) -> String {
     format!("decision.{tenant}.")
+}
+
+/// What the records of one tenant begin with.
+pub(crate) fn records_of(tenant: &TenantId) -> String {
+    format!("record.{tenant}.")
+}
+
+/// All records of one message.
+pub(crate) fn records_about(key: &MessageKey) -> String {
+    format!("record.{}.{}.{}.*", key.tenant, key.sender, key.message)
 }
 
 /// Whose delivery this is.

@@ -22,7 +22,8 @@ pub struct DecisionCache {
 impl DecisionCache {
     /// Entries of usual size; one with long reasons counts as several.
     pub const ENTRIES_MAX: u64 = 65_536;
-    pub const TTL: Duration = Duration::from_secs(60);
+    /// It bounds what is kept of who is gone, no more: whatever an answer depends on is in its key.
+    pub const TTL: Duration = Duration::from_secs(3600);
 
     pub fn get(&self, key: &Key) -> Option<Arc<Decision>> {
         self.entries.get(key)
@@ -93,8 +94,12 @@ pub fn key(question: &Question<'_>, revision: &str, fields: Fields) -> Key {
     })
 }
 
+/// Of what is hashed. Nodes of two versions share answers: who hashes otherwise takes another number.
+const FORM: u8 = 1;
+
 fn write(out: &mut Vec<u8>, question: &Question<'_>, revision: &str, fields: Fields) {
     let message = question.message;
+    out.push(FORM);
     text(out, question.tenant.id.as_str());
     text(out, revision);
     out.extend_from_slice(&message.constitution.to_bytes());

@@ -25,7 +25,9 @@ mod recorded;
 pub(super) mod visible;
 mod writer;
 
+pub(super) use event::result as as_json;
 use file::EventFile;
+pub(super) use recorded::decision as from_json;
 pub use recorded::{Recorded, Unreadable};
 use writer::Writer;
 

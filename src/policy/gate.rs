@@ -1,12 +1,15 @@
 //! By which policy is a message judged? One revision is in force, another can take its place between two messages,
 //! and only here is a permit made.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 
 use super::{
-    Decision, DecisionLog, Event, Meter, Permit, PolicyEngine, PolicyError, Question, Shadow,
+    Decision, DecisionLog, Event, Meter, Permit, PolicyEngine, PolicyError, Question, Shadow, SharedTier,
     cache::{self, DecisionCache},
     decided::Told,
     recent::Recent,
@@ -18,6 +21,8 @@ pub struct Gate {
     in_force: ArcSwap<InForce>,
     /// Of all revisions: each answer has its revision in its key.
     cache: DecisionCache,
+    /// What other nodes were answered, once there is a store for it.
+    shared: OnceLock<Arc<SharedTier>>,
     pub(super) recent: Recent,
     pub(super) meter: Arc<dyn Meter>,
     /// Where decisions are told, if they are.
@@ -31,6 +36,23 @@ pub struct Gate {
 /// message is judged by two.
 pub struct InForce(pub(super) Arc<dyn PolicyEngine>);
 
+/// What the policy says about one recipient, and who has said so.
+pub struct Ruling {
+    pub permit: Result<Permit, Rejection>,
+    pub source: Source,
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// It was asked now.
+    Policy,
+    /// The node remembers it.
+    Cache,
+    /// Another node was given it.
+    Shared,
+}
+
 impl InForce {
     pub fn revision(&self) -> &Arc<str> {
         self.0.revision()
@@ -42,6 +64,7 @@ impl Gate {
         Self {
             in_force: ArcSwap::from_pointee(InForce(engine)),
             cache: DecisionCache::default(),
+            shared: OnceLock::new(),
             recent: Recent::default(),
             meter: Arc::new(()),
             log: None,
@@ -63,6 +86,12 @@ impl Gate {
     /// Has a place for a candidate beside the policy in force.
     pub fn shadowed(self, shadow: Arc<Shadow>) -> Self {
         Self { shadow: Some(shadow), ..self }
+    }
+
+    /// From now on answers are shared with other nodes, where that pays.
+    pub fn share(&self, tier: Arc<SharedTier>) {
+        // There is one for as long as a node lives.
+        let _ = self.shared.set(tier);
     }
 
     pub fn log(&self) -> Option<&Arc<DecisionLog>> {
@@ -104,24 +133,20 @@ impl Gate {
 
     /// The one question of a message that has no more, and no decision id either.
     pub async fn decide(&self, question: &Question<'_>) -> Result<Permit, Rejection> {
-        self.decide_by(&self.in_force(), question, "").await
+        self.decide_by(&self.in_force(), question, "").await.permit
     }
 
     /// A question of a message that is judged by this policy, under this decision id.
-    pub async fn decide_by(
-        &self,
-        policy: &InForce,
-        question: &Question<'_>,
-        id: &str,
-    ) -> Result<Permit, Rejection> {
+    pub async fn decide_by(&self, policy: &InForce, question: &Question<'_>, id: &str) -> Ruling {
         let engine = &*policy.0;
         let log = self.log.as_ref().filter(|log| log.takes(id));
         let shadow = self.shadow.as_ref().filter(|shadow| shadow.takes(id, engine.revision()));
-        let answer = if log.is_none() && shadow.is_none() {
-            self.answer(engine, question).await.0
+        let (answer, source) = if log.is_none() && shadow.is_none() {
+            self.answer(engine, question).await
         } else {
             let asked = Instant::now();
-            let (answer, cached) = self.answer(engine, question).await;
+            let (answer, source) = self.answer(engine, question).await;
+            let cached = source != Source::Policy;
             let told = Told { id, question, engine, answer: &answer, took: asked.elapsed(), cached };
             if let Some(log) = log {
                 log.tell(&told);
@@ -129,8 +154,18 @@ impl Gate {
             if let Some(shadow) = shadow {
                 shadow.tell(&told);
             }
-            answer
+            (answer, source)
         };
+        Ruling { permit: self.permit(engine, question, answer), source }
+    }
+
+    /// Here alone is one made.
+    fn permit(
+        &self,
+        engine: &dyn PolicyEngine,
+        question: &Question<'_>,
+        answer: Result<Arc<Decision>, PolicyError>,
+    ) -> Result<Permit, Rejection> {
         let decision = match answer {
             Ok(decision) => {
                 self.trouble.is_over();
@@ -166,32 +201,43 @@ impl Gate {
         }
     }
 
-    /// And whether it was remembered.
+    /// And where it came from.
     async fn answer(
         &self,
         engine: &dyn PolicyEngine,
         question: &Question<'_>,
-    ) -> (Result<Arc<Decision>, PolicyError>, bool) {
+    ) -> (Result<Arc<Decision>, PolicyError>, Source) {
         // An approval is of one message, so an answer about it serves no other and takes no other's place.
         let cacheable = engine.reads().cacheable().filter(|_| question.approval.is_none());
         let cacheable = cacheable.filter(|fields| cache::is_small(question, *fields));
         let Some(fields) = cacheable else {
             self.meter.see(Event::Uncached);
             self.recent.see(question);
-            return (engine.evaluate(question).await.map(Arc::new), false);
+            return (engine.evaluate(question).await.map(Arc::new), Source::Policy);
         };
         let key = cache::key(question, engine.revision(), fields);
         if let Some(decision) = self.cache.get(&key) {
             self.meter.see(Event::Hit);
-            return (Ok(decision), true);
+            return (Ok(decision), Source::Cache);
+        }
+        let tenant = &question.tenant.id;
+        let shared = self.shared.get().filter(|_| engine.is_far(tenant));
+        if let Some(shared) = shared
+            && let Some(decision) = Box::pin(shared.get(tenant, &key)).await
+        {
+            self.cache.insert(key, Arc::clone(&decision));
+            return (Ok(decision), Source::Shared);
         }
         self.meter.see(Event::Miss);
         self.recent.see(question);
         let answer = engine.evaluate(question).await.map(Arc::new);
         if let Ok(decision) = &answer {
             self.cache.insert(key, Arc::clone(decision));
+            if let Some(shared) = shared {
+                shared.keep(tenant, key, decision);
+            }
         }
-        (answer, false)
+        (answer, Source::Policy)
     }
 }
 

@@ -16,6 +16,18 @@ pub enum Event {
     AskedOpa,
     /// No OPA server has answered, so that the policy is asked in process too.
     InsteadOfOpa,
+    /// Another node was given the answer, and has shared it.
+    SharedHit,
+    /// None has.
+    SharedMiss,
+    /// Whether one has could not be told in time.
+    SharedUnanswered,
+    /// What is shared is of another version.
+    SharedUnreadable,
+    /// A new answer is shared with other nodes.
+    SharedKept,
+    /// One is not: too many at one time, too long, or it could not be kept.
+    SharedLost,
     Denied,
     /// It could not be asked, or came to nothing since the processor was busy.
     Unavailable,

@@ -120,6 +120,10 @@ impl PolicyEngine for Moded {
         self.rego.reads()
     }
 
+    fn is_far(&self, tenant: &TenantId) -> bool {
+        self.modes.of(tenant) != Mode::Rego
+    }
+
     fn log_policy(&self) -> Option<Arc<LogPolicy>> {
         self.rego.log_policy()
     }

@@ -36,12 +36,14 @@ mod load;
 mod log_policy;
 mod own_tests;
 mod recorded;
+mod trace;
 
 pub(super) use input::as_json;
 pub(super) use load::{is_aggregation, module_names, package};
 pub use log_policy::LogPolicy;
 use own_tests::test;
 pub use recorded::RecordedInput;
+pub use trace::{ModuleOutcome, TracedModule, TracedRule, Tracer};
 
 /// Questions about the sample message, each bounded by [`RegoEngine::TIME_MAX`].
 const SAMPLES_MAX: usize = 20;
@@ -221,7 +223,7 @@ impl RegoEngine {
             let Some(rule) = &module.obligations else { continue };
             let given = evaluator.eval(rule, deadline)?;
             if answer::oblige(&mut joined, &given).is_err() {
-                malformed.push(format!("{}: its obligations are malformed", module.name));
+                malformed.push(answer::malformed(&module.name));
             }
         }
         Ok(match malformed.is_empty() {

@@ -12,6 +12,7 @@
 //! | `agentbus:{<tenant>}:cap:<capability>` | sorted set of a capability's holders by expiry |
 //! | `agentbus:epoch:{<tenant>}` | when the tenant's agents last changed, in µs of server time |
 //! | `agentbus:{<tenant>}:msg:<sender>:<message_id>` | a claim or a verdict (`claim.lua`) |
+//! | `agentbus:{<tenant>}:decision:<digest>` | the policy's answer to a question, as JSON (`answers.rs`) |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -47,6 +48,7 @@ use crate::{
 
 mod agents;
 mod alarm;
+mod answers;
 mod connection;
 mod messages;
 mod past;
@@ -274,6 +276,11 @@ impl RedisStore {
     /// Whether something was found that no node wrote, and whether everything is believed as it is.
     pub fn distrust(&self) -> Option<String> {
         self.alarm.recent().or_else(|| self.seals.leniency())
+    }
+
+    /// Whether what is written is sealed, so that others can believe it.
+    pub fn seals(&self) -> bool {
+        self.seals.seals()
     }
 
     /// How often something of the kind was found.

@@ -128,6 +128,11 @@ impl<'a> Subject<'a> {
     pub(super) fn registration(key: &'a str) -> Self {
         Self { kind: b'R', key, digest: &[] }
     }
+
+    /// Of the policy. The question's digest is in the key.
+    pub(super) fn answer(key: &'a str) -> Self {
+        Self { kind: b'A', key, digest: &[] }
+    }
 }
 
 /// What became of a value with a seal, or without.
@@ -158,6 +163,10 @@ impl Seals {
         }
         let left = self.unsealed_until.saturating_duration_since(Instant::now()).as_secs();
         (left > 0).then(|| format!("for {left} s more, values without a seal are believed, too"))
+    }
+
+    pub(super) fn seals(&self) -> bool {
+        self.keys.is_some()
     }
 
     /// `None`: this node seals nothing.
@@ -267,8 +276,11 @@ pub(super) fn open_verdict(seals: &Seals, of: Subject<'_>, stored: &[u8]) -> (Ve
 const JSON_BEFORE: &[u8] = b",\"seal\":\"";
 const JSON_AFTER: &[u8] = b"\"}";
 
-/// A registration, which is a JSON object that is not empty, with its seal as the last field.
-pub(super) fn seal_registration(seals: &Seals, of: Subject<'_>, json: Vec<u8>, life: Duration) -> Vec<u8> {
+/// Bytes that an object grows by.
+pub(super) const JSON_GROWS: usize = JSON_BEFORE.len() + SEAL_BYTES + 1;
+
+/// A JSON object that is not empty, with its seal as the last field.
+pub(super) fn seal_json(seals: &Seals, of: Subject<'_>, json: Vec<u8>, life: Duration) -> Vec<u8> {
     let Some(seal) = seals.seal(of, &[&json], life) else { return json };
     let mut sealed = json;
     sealed.pop();
@@ -278,8 +290,8 @@ pub(super) fn seal_registration(seals: &Seals, of: Subject<'_>, json: Vec<u8>, l
     sealed
 }
 
-/// The registration without its seal, and whether it is to be believed.
-pub(super) fn open_registration(seals: &Seals, of: Subject<'_>, stored: &[u8]) -> (Vec<u8>, Judged) {
+/// The object without its seal, and whether it is to be believed.
+pub(super) fn open_json(seals: &Seals, of: Subject<'_>, stored: &[u8]) -> (Vec<u8>, Judged) {
     let split = stored
         .strip_suffix(JSON_AFTER)
         .and_then(|rest| rest.split_last_chunk::<SEAL_BYTES>())

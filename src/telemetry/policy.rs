@@ -15,8 +15,9 @@ use crate::policy::{Event, Meter};
 #[derive(Debug)]
 pub(super) struct PolicyMetrics {
     decisions: Family<SourceLabel, Counter>,
-    /// Three of [`Self::decisions`].
+    /// The four of [`Self::decisions`].
     cached: Counter,
+    shared: Counter,
     evaluated: Counter,
     by_opa: Counter,
     /// Questions that no OPA server has answered, so that they were asked in process.
@@ -24,6 +25,8 @@ pub(super) struct PolicyMetrics {
     denied: Counter,
     unavailable: Counter,
     failed: Counter,
+    /// What became of looks at what nodes share, and of what was to be shared.
+    sharing: Family<OutcomeLabel, Counter>,
     loads: Family<OutcomeLabel, Counter>,
     log: Family<OutcomeLabel, Counter>,
     shadow: Family<OutcomeLabel, Counter>,
@@ -42,13 +45,16 @@ impl Default for PolicyMetrics {
     fn default() -> Self {
         let decisions = Family::<SourceLabel, Counter>::default();
         let from = |source| decisions.get_or_create(&SourceLabel { source }).clone();
-        let [cached, evaluated, by_opa] = ["cache", "rego", "opa"].map(from);
+        let [cached, shared, evaluated, by_opa] = ["cache", "shared", "rego", "opa"].map(from);
         let [denied, unavailable, failed, instead_of_opa] = [(); 4].map(|()| Counter::default());
         let loads = outcomes(&["loaded", "unchanged", "refused"]);
+        let sharing = outcomes(&["hit", "miss", "unanswered", "unreadable", "kept", "lost"]);
         let (log, refused) = (outcomes(&["kept", "lost", "lost_by_file"]), Gauge::default());
         Self {
             decisions,
             cached,
+            shared,
+            sharing,
             evaluated,
             by_opa,
             instead_of_opa,
@@ -79,6 +85,11 @@ impl PolicyMetrics {
             "policy_decisions",
             "Policy decisions by where they came from",
             self.decisions.clone(),
+        );
+        registry.register(
+            "policy_shared",
+            "Answers that nodes share: looks for one, and what was to be kept, by what became of it",
+            self.sharing.clone(),
         );
         registry.register(
             "policy_loads",
@@ -133,6 +144,7 @@ impl Meter for Metrics {
         let load = |outcome| self.policy.loads.get_or_create(&OutcomeLabel { outcome }).inc();
         let log = |outcome| self.policy.log.get_or_create(&OutcomeLabel { outcome }).inc();
         let shadow = |outcome| self.policy.shadow.get_or_create(&OutcomeLabel { outcome }).inc();
+        let sharing = |outcome| self.policy.sharing.get_or_create(&OutcomeLabel { outcome }).inc();
         match event {
             Event::Hit => self.policy.cached.inc(),
             // Who is asked is told for itself.
@@ -140,6 +152,15 @@ impl Meter for Metrics {
             Event::AskedRego => self.policy.evaluated.inc(),
             Event::AskedOpa => self.policy.by_opa.inc(),
             Event::InsteadOfOpa => self.policy.instead_of_opa.inc(),
+            Event::SharedHit => {
+                self.policy.shared.inc();
+                sharing("hit")
+            }
+            Event::SharedMiss => sharing("miss"),
+            Event::SharedUnanswered => sharing("unanswered"),
+            Event::SharedUnreadable => sharing("unreadable"),
+            Event::SharedKept => sharing("kept"),
+            Event::SharedLost => sharing("lost"),
             Event::Denied => self.policy.denied.inc(),
             Event::Unavailable => self.policy.unavailable.inc(),
             Event::Failed => self.policy.failed.inc(),

@@ -5,6 +5,7 @@ mod commands;
 mod deploy;
 mod docs;
 mod doctor;
+mod explain;
 mod freeze;
 #[cfg(feature = "model")]
 mod model_tools;

@@ -9,7 +9,7 @@ use agentbus::domain::impact::NOT_NEEDED;
 use comfy_table::ColumnConstraint;
 use serde_json::Value;
 
-use super::reply::{Cast, Counted, Details, Elector, Entry, Listing};
+use super::reply::{Counted, Details, Elector, Entry, Listing};
 use crate::{
     context::{Paint, Tone, Who, safe},
     printable::{self, Page, quoted},
@@ -104,7 +104,7 @@ pub(super) fn details(details: &Details, who: &Who, paint: Paint) -> String {
         page.field("stand-ins", &format!("{}, {from}", electors(&details.stand_ins)));
     }
     for cast in &details.votes {
-        page.field("vote", &vote(cast));
+        page.field("vote", &cast_vote(&cast.choice, &cast.voter, cast.at, &cast.comment));
     }
     page.field("parked", &moment(entry.parked_at));
     if let Some(decision) = &details.decision {
@@ -287,10 +287,9 @@ fn electors(electors: &[Elector]) -> String {
 }
 
 /// Its comment is what somebody says, quoted: nothing that the bus says, and nothing to be done.
-fn vote(cast: &Cast) -> String {
-    let comment =
-        if cast.comment.is_empty() { String::new() } else { format!(": {}", quoted(&cast.comment, 512)) };
-    format!("{} by {} at {}{comment}", safe(&cast.choice, 16), safe(&cast.voter, 64), moment(cast.at))
+pub(crate) fn cast_vote(choice: &str, voter: &str, at: u64, comment: &str) -> String {
+    let comment = if comment.is_empty() { String::new() } else { format!(": {}", quoted(comment, 512)) };
+    format!("{} by {} at {}{comment}", safe(choice, 16), safe(voter, 64), moment(at))
 }
 
 /// Each quoted unless it is a plain word: a blank could make one of two.
@@ -316,7 +315,7 @@ fn quoted_value(value: &Value) -> String {
     printable::json(&value.to_string())
 }
 
-fn impact_line(impact: &Value) -> String {
+pub(crate) fn impact_line(impact: &Value) -> String {
     let number = |value: Option<&Value>| value.and_then(Value::as_f64).map(|n| format!("{n:.2}"));
     let word = |name: &str| impact.get(name).and_then(Value::as_str).map(|text| safe(text, 64));
     let score = |name: &str| impact.get(name).and_then(Value::as_f64);
@@ -372,7 +371,7 @@ fn left(deadline: u64, now: u64) -> String {
     }
 }
 
-fn moment(millis: u64) -> String {
+pub(crate) fn moment(millis: u64) -> String {
     // What no clock of today reaches would not be written out.
     const YEAR_9999: u64 = 253_402_300_799_000;
     let at = UNIX_EPOCH + Duration::from_millis(millis.min(YEAR_9999));

@@ -115,6 +115,15 @@ pub(super) fn build(args: &BuildArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is in a folder or a bundle, as nodes would read it.
+pub(crate) fn sources_at(path: &Path, shipped: bool) -> anyhow::Result<PolicySources> {
+    if path.is_dir() {
+        return Ok(PolicySources::read(Some(path), shipped)?);
+    }
+    let bundle = Bundle::open(&read(path)?, shipped, None).with_context(|| path.display().to_string())?;
+    Ok(bundle.sources)
+}
+
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let file = fs::File::open(path).with_context(|| path.display().to_string())?;
     let mut packed = Vec::new();

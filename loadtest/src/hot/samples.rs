@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use agentbus::{
-    audit::{self, Body, Decision, Facts, Record},
+    audit::{self, Body, Decision, Facts, Record, Remembered},
     domain::{AgentId, Encoding, Reach, Reason, Status, Verdict},
     wire::{self, Limits, Stamp, decode, encode_message},
 };
@@ -11,6 +11,9 @@ use agentbus::{
 use super::{BYTES, NOW};
 
 const WORDS: &str = "Please read the minutes of the last meeting and say what was agreed upon by whom. ";
+
+/// Up to the claim.
+const STAGES_US: [u64; 8] = [1, 9, 0, 0, 3, 1, 2, 104];
 
 /// A note as agents send most of them, its text as long as it takes to fill its size.
 pub(super) fn sample(stamp: Stamp<'_>, encoding: Encoding) -> anyhow::Result<Vec<u8>> {
@@ -50,6 +53,7 @@ pub(super) fn record<'a>(decoded: &'a wire::Decoded, verdict: &'a Verdict) -> Re
         sender: party(&message.sender, "executive"),
         recipients: vec![party(&message.sender, "implementer")],
         recipients_total: 1,
+        remembered: Some(Remembered { cached: 1, shared: 0 }),
     };
     let decision = Decision {
         sender: Cow::Borrowed(&message.sender),
@@ -58,6 +62,8 @@ pub(super) fn record<'a>(decoded: &'a wire::Decoded, verdict: &'a Verdict) -> Re
         recipients: Cow::Borrowed(std::slice::from_ref(&message.sender)),
         verdict: Cow::Borrowed(verdict),
         facts: Some(facts),
+        submitted_as: None,
+        stages_us: Cow::Borrowed(&STAGES_US),
     };
     Record::new(NOW, &message.tenant, "node-1", Body::Intent(decision))
 }

@@ -30,6 +30,7 @@ pub(super) enum How {
     Stages,
     Registry,
     Reading,
+    Decisions,
     Program,
 }
 
@@ -128,6 +129,7 @@ pub(super) const PARTS: &[Part] = &[
         long: false,
         how: How::Profile(Cut { profile: "scaling", loads: &[], sides: ALONE, targets: over_nats::scaled }),
     },
+    Part { figures: &["P13"], what: "Decisions that are remembered", long: false, how: How::Decisions },
     Part {
         figures: &["P14"],
         what: "The durable lane beside JetStream alone",

@@ -16,13 +16,14 @@ use agentbus::{
 };
 use anyhow::{Context as _, ensure};
 
+use super::server::LIVES;
 use crate::{
     cpu, hot,
     spread::Spread,
     tables::{show, table},
     targets::{Is, Target},
 };
-use crowd::{Crowd, LIVES, Server};
+use crowd::{Crowd, Server};
 
 mod crowd;
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet, str::FromStr};
 
 use crate::{
-    audit::record::{Facts, Party},
+    audit::record::{Facts, Party, Remembered},
     domain::{AgentId, CapabilityId, ConstitutionHash, IdError, Verdict},
     wire::{
         fields::{boolean, count, id, list, map, once, required},
@@ -19,6 +19,7 @@ pub(super) struct FactsRead {
     sender: PartyRead,
     recipients: Vec<Party<'static>>,
     recipients_total: Option<u64>,
+    remembered: Option<Remembered>,
 }
 
 #[derive(Default)]
@@ -31,7 +32,8 @@ struct PartyRead {
 
 impl FactsRead {
     pub(super) fn of(self, sender: &AgentId, verdict: &Verdict) -> Read<Facts<'static>> {
-        let Self { constitution, policy_revision, sender: party, recipients, recipients_total } = self;
+        let Self { constitution, policy_revision, sender: party, recipients, recipients_total, remembered } =
+            self;
         let revision = policy_revision.or_else(|| verdict.policy_revision.clone());
         let listed = u64::try_from(recipients.len()).unwrap_or(u64::MAX);
         Ok(Facts {
@@ -40,6 +42,7 @@ impl FactsRead {
             sender: PartyRead { id: Some(sender.clone()), ..party }.party()?,
             recipients,
             recipients_total: recipients_total.unwrap_or(listed),
+            remembered,
         })
     }
 }
@@ -58,6 +61,7 @@ impl PartyRead {
 pub(super) fn facts<'a, R: Reader<'a>>(r: &mut R, name: &'static str) -> Read<FactsRead> {
     let (mut constitution, mut revision, mut sender, mut recipients, mut total) =
         (None, None, None, None, None);
+    let (mut cached, mut shared) = (None, None);
     let mut of = map(r, name)?;
     while let Some(key) = r.key(&mut of)? {
         match key.as_ref() {
@@ -72,6 +76,8 @@ pub(super) fn facts<'a, R: Reader<'a>>(r: &mut R, name: &'static str) -> Read<Fa
             "recipients_total" => {
                 once(r, &mut of, &mut total, "recipients_total", |r, name| count(r, name))?;
             }
+            "cached" => once(r, &mut of, &mut cached, "cached", |r, name| count(r, name))?,
+            "shared" => once(r, &mut of, &mut shared, "shared", |r, name| count(r, name))?,
             _ => skip(r)?,
         }
     }
@@ -81,6 +87,7 @@ pub(super) fn facts<'a, R: Reader<'a>>(r: &mut R, name: &'static str) -> Read<Fa
         sender: required(sender, "sender")?,
         recipients: required(recipients, "recipients")?,
         recipients_total: total,
+        remembered: cached.map(|cached| Remembered { cached, shared: shared.unwrap_or(0) }),
     })
 }
 

@@ -97,7 +97,9 @@ fn read(message: &NatsMessage, delivery: DeliveryInfo, excused: bool) -> Result<
         traceparent: header(headers::TRACEPARENT).map(|value| value.as_str().to_owned()),
         received: Instant::now(),
     };
-    Ok(Queued { key, request, attempt: delivery.attempt, redriven: redriven.unwrap_or(0), excused })
+    let submitted_as = message.headers.as_ref().and_then(headers::queued_by);
+    let (attempt, redriven) = (delivery.attempt, redriven.unwrap_or(0));
+    Ok(Queued { key, request, submitted_as, attempt, redriven, excused })
 }
 
 /// What lies on a subject that no node has written: it has no sender to tell.

@@ -86,7 +86,7 @@ pub(super) fn note(event: &mut Value, list: &str, pointer: &str) {
 }
 
 /// What `data.agentbus.decision` is for it.
-fn result(decision: &Decision) -> Value {
+pub(in crate::policy) fn result(decision: &Decision) -> Value {
     match decision {
         Decision::Allowed(obliged) => {
             json!({ "allow": true, "reasons": [], "obligations": obligations(obliged) })

@@ -121,7 +121,8 @@ fn field(pointer: &str) -> Fields {
     Fields::under(&path.trim_start_matches('/').replace('/', "."))
 }
 
-fn decision(result: &str) -> Result<Decision, String> {
+/// Why it is none that this version knows, for people.
+pub(in crate::policy) fn decision(result: &str) -> Result<Decision, String> {
     let Answered { allow, reasons, obligations } =
         serde_json::from_str(result).map_err(|error| error.to_string())?;
     if !allow {

@@ -16,6 +16,11 @@ const REDACT_MAX: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
+/// Why a message is denied for them.
+pub(super) fn malformed(module: &str) -> String {
+    format!("{module}: its obligations are malformed")
+}
+
 /// Adds a denying module's reasons, or its name alone.
 pub(super) fn reasons(module: &str, given: &Value, out: &mut Vec<String>) {
     let texts = texts(given);

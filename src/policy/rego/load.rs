@@ -155,10 +155,15 @@ fn interpreter(
     own: &Packages<'_>,
     data: Option<&str>,
 ) -> Result<Option<Engine>, LoadError> {
-    let data = data.map(parse_data).transpose()?;
     if own.is_empty() {
+        data.map(parse_data).transpose()?;
         return Ok(None);
     }
+    interpreting(shipped, own, data).map(Some)
+}
+
+fn interpreting(shipped: &Packages<'_>, own: &Packages<'_>, data: Option<&str>) -> Result<Engine, LoadError> {
+    let data = data.map(parse_data).transpose()?;
     let mut engine = Engine::new();
     // As OPA's `strict-builtin-errors`: a failing builtin is an error, not an undefined that a `not`
     // could turn into an allow.
@@ -170,7 +175,21 @@ fn interpreter(
     if let Some(data) = data {
         engine.add_data(data).map_err(|cause| LoadError::Data { cause: cause.to_string() })?;
     }
-    Ok(Some(engine))
+    Ok(engine)
+}
+
+/// All modules in the interpreter, those that ship too.
+pub(super) fn traced(sources: &PolicySources) -> Result<(Engine, Vec<ModuleRules>), LoadError> {
+    let shipped = packages(if sources.shipped { SHIPPED } else { &[] }.iter().copied())?;
+    let own = sources.modules.iter().filter(|module| !is_aggregation(module));
+    let mut own = packages(own.map(|module| (module.file.as_str(), module.text.as_str())))?;
+    own.remove(LogPolicy::PACKAGE);
+    let engine = interpreting(&shipped, &own, sources.data.as_deref())?;
+    let modules = shipped.iter().chain(&own).filter_map(|(package, files)| {
+        Some(interpreted_rules(&engine, package, package.strip_prefix(MODULES)?, files))
+    });
+    let rules = modules.collect::<Result<_, _>>()?;
+    Ok((engine, rules))
 }
 
 pub(super) fn parse_data(text: &str) -> Result<Value, LoadError> {

@@ -6,7 +6,7 @@ use super::RegoEngine;
 use crate::policy::{Decision, PolicyError};
 
 /// What `input` was.
-pub struct RecordedInput(Value);
+pub struct RecordedInput(pub(super) Value);
 
 impl RecordedInput {
     /// From JSON. Why it is none, for people.

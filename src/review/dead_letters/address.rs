@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::domain::{AgentId, IdError, MessageId, TenantId};
+use crate::{
+    domain::{AgentId, IdError, MessageId, TenantId},
+    state::MessageKey,
+};
 
 /// Stands for what could not be read; no id contains it.
 const UNREADABLE: &str = "~";
@@ -36,6 +39,13 @@ impl Address {
     /// What was known of it when it died.
     pub(super) fn ids(&self) -> Option<(TenantId, AgentId, MessageId)> {
         Some((self.tenant.clone(), self.sender.parse().ok()?, self.message.parse().ok()?))
+    }
+}
+
+impl From<&MessageKey> for Address {
+    fn from(key: &MessageKey) -> Self {
+        let (sender, message) = (key.sender.to_string(), key.message.to_string());
+        Self { tenant: key.tenant.clone(), sender, message }
     }
 }
 

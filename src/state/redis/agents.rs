@@ -99,7 +99,7 @@ impl RedisStore {
 
     /// The agent's record, if a node wrote the entry, and what is known of its seal.
     fn opened(&self, agent: &AgentId, name: &str, entry: &[u8]) -> Option<(AgentRecord, Judged, Vec<u8>)> {
-        let (json, judged) = seal::open_registration(&self.seals, Subject::registration(name), entry);
+        let (json, judged) = seal::open_json(&self.seals, Subject::registration(name), entry);
         let record = match judged {
             Judged::Forged => None,
             Judged::Good { .. } | Judged::Unsealed => serde_json::from_slice::<AgentRecord>(&json).ok(),
@@ -123,7 +123,7 @@ impl Registry for RedisStore {
         let json = serde_json::to_vec(record).map_err(|_| unexpected("a record that JSON cannot hold"))?;
         let name = entry_key(tenant, &record.id);
         let subject = Subject::registration(&name);
-        let entry = seal::seal_registration(&self.seals, subject, json, self.seal_life());
+        let entry = seal::seal_json(&self.seals, subject, json, self.seal_life());
         let keys = vec![name.as_str().into(), index_key(tenant), epoch_key(tenant)];
         let mut args = vec![
             record.id.as_str().into(),
@@ -176,7 +176,7 @@ impl Registry for RedisStore {
             && seal::is_old(until, self.seal_life())
         {
             let subject = Subject::registration(&name);
-            let renewed = seal::seal_registration(&self.seals, subject, json, self.seal_life());
+            let renewed = seal::seal_json(&self.seals, subject, json, self.seal_life());
             let args = vec![Value::Bytes(Bytes::copy_from_slice(entry)), Value::Bytes(renewed.into())];
             // It need not succeed: the next heartbeat is in time, too.
             let _ = self.run(&self.scripts.reseal, vec![name.into()], args).await;

@@ -29,11 +29,21 @@ pub enum Forgery {
     Past,
     /// Word of a change of a key that is no tenant's.
     Change,
+    /// An answer of the policy without a good seal.
+    Decision,
 }
 
 impl Forgery {
-    pub const ALL: [Self; 7] =
-        [Self::Verdict, Self::Claim, Self::Registration, Self::Index, Self::Epoch, Self::Past, Self::Change];
+    pub const ALL: [Self; 8] = [
+        Self::Verdict,
+        Self::Claim,
+        Self::Registration,
+        Self::Index,
+        Self::Epoch,
+        Self::Past,
+        Self::Change,
+        Self::Decision,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,6 +54,7 @@ impl Forgery {
             Self::Epoch => "epoch",
             Self::Past => "past",
             Self::Change => "change",
+            Self::Decision => "decision",
         }
     }
 }
@@ -117,7 +128,7 @@ mod tests {
             alarm.raise(what, more);
         }
         let counts = Forgery::ALL.map(|what| alarm.count(what));
-        assert_eq!(counts, [2, 4, 6, 8, 10, 12, 14]);
-        assert!(alarm.recent().is_some_and(|told| told.contains("a change")));
+        assert_eq!(counts, [2, 4, 6, 8, 10, 12, 14, 16]);
+        assert!(alarm.recent().is_some_and(|told| told.contains("a decision")));
     }
 }

@@ -59,16 +59,16 @@ fn a_verdict_is_believed_under_its_own_key_for_its_own_content_only() {
 fn a_registration_is_believed_of_its_own_agent_only() {
     let seals = seals(&key('a'));
     let of = Subject::registration("agentbus:{acme}:agent:writer");
-    let sealed = seal_registration(&seals, of, ENTRY.to_vec(), LIFE);
-    let (opened, judged) = open_registration(&seals, of, &sealed);
+    let sealed = seal_json(&seals, of, ENTRY.to_vec(), LIFE);
+    let (opened, judged) = open_json(&seals, of, &sealed);
     assert!(good(judged));
     assert_eq!(opened, ENTRY);
     let other = Subject::registration("agentbus:{acme}:agent:editor");
-    assert_eq!(open_registration(&seals, other, &sealed).1, Judged::Forged);
+    assert_eq!(open_json(&seals, other, &sealed).1, Judged::Forged);
     for at in 0..sealed.len() {
         let mut bad = sealed.clone();
         bad[at] ^= 1;
-        assert_eq!(open_registration(&seals, of, &bad).1, Judged::Forged, "byte {at}");
+        assert_eq!(open_json(&seals, of, &bad).1, Judged::Forged, "byte {at}");
     }
 }
 
@@ -151,10 +151,7 @@ fn the_stored_forms_are_these() {
     let stored = [b"\x82\xa1a\x01\xa4seal\xd9\x21".as_slice(), GOLDEN_VERDICT.as_bytes()].concat();
     assert_eq!(open_verdict(&seals, verdict(), &stored), (VERDICT.to_vec(), Judged::Good { until }));
     let stored = format!(r#"{{"id":"writer","capabilities":["nlp"],"seal":"{GOLDEN_REGISTRATION}"}}"#);
-    assert_eq!(
-        open_registration(&seals, registration, stored.as_bytes()),
-        (ENTRY.to_vec(), Judged::Good { until })
-    );
+    assert_eq!(open_json(&seals, registration, stored.as_bytes()), (ENTRY.to_vec(), Judged::Good { until }));
 }
 
 /// Made by another implementation of HMAC-SHA256.

@@ -22,6 +22,7 @@ mod question;
 mod rollout;
 mod servers;
 mod shadow;
+mod shared;
 mod speed;
 mod web;
 

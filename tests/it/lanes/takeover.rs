@@ -94,6 +94,8 @@ impl Scene {
             recipients: Cow::Borrowed(&[]),
             verdict: Cow::Borrowed(&verdict),
             facts: None,
+            submitted_as: None,
+            stages_us: Cow::default(),
         };
         let body = if kind == Kind::Intent { Body::Intent(decision) } else { Body::Verdict(decision) };
         let place = Place::Message { sender: &sender, message: verdict.message_id.as_ref(), claimed: true };

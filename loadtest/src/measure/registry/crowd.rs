@@ -8,18 +8,18 @@ use std::{
 use agentbus::{
     domain::{AgentGrant, AgentId, AgentRecord, CapabilityId, Tenant, TenantId},
     governance::Decoded,
-    servers::{RedisData, RedisOptions, RedisServer},
-    skew::Skew,
-    state::{CacheLimits, CachedRegistry, Clock, RedisSettings, RedisStore, Registry, SealKeys, Trust},
-    supervisor::Supervisor,
+    state::{CacheLimits, CachedRegistry, Clock, RedisStore, Registry},
 };
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::CAPABILITY;
-use crate::{cpu, hot, spread::Spread};
+use crate::{
+    cpu, hot,
+    measure::server::{self, LIVES},
+    spread::Spread,
+};
 
 /// Each agent has two capabilities: the one that is asked for, and one of these.
 const OTHERS: [&str; 4] = ["read", "write", "plan", "check"];
@@ -27,8 +27,6 @@ const OTHERS: [&str; 4] = ["read", "write", "plan", "check"];
 const CACHES: usize = 4;
 /// Questions to Redis at one time.
 const AT_ONCE: usize = 64;
-/// Longer than all of this takes.
-pub(super) const LIVES: Duration = Duration::from_secs(1800);
 
 /// A tenant with its agents, and a message to one of them.
 pub(super) struct Crowd {
@@ -87,36 +85,13 @@ fn record(id: &str, other: &str) -> anyhow::Result<AgentRecord> {
 /// A Redis, and a node's connections to it.
 pub(super) struct Server {
     pub(super) store: Arc<RedisStore>,
-    redis: RedisServer,
-    shutdown: CancellationToken,
-    _folder: tempfile::TempDir,
+    server: server::Server,
 }
 
 impl Server {
     pub(super) async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("agentbus-loadtest-").tempdir()?;
-        let options = RedisOptions {
-            name: "redis".to_owned(),
-            folder: folder.path().to_owned(),
-            port: 0,
-            data: RedisData::InMemory,
-        };
-        let redis = RedisServer::start(options).await?;
-        let mut settings = RedisSettings::new(redis.url()).login(None, redis.operator_password().to_owned());
-        let keys = SealKeys::parse(&"a".repeat(32)).map_err(anyhow::Error::msg)?;
-        settings.trust = Trust { keys: Some(keys), unsealed_for: Duration::ZERO };
-        settings.lifetimes.agent = LIVES;
-        settings.command_timeout = Duration::from_secs(5);
-        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let store = RedisStore::connect(
-            settings,
-            shutdown.clone(),
-            &tracker,
-            &Supervisor::default(),
-            &Skew::default(),
-        )?;
-        ensure!(store.ready(Duration::from_secs(10)).await, "redis does not answer");
-        Ok(Self { store: Arc::new(store), redis, shutdown, _folder: folder })
+        let server = server::Server::start().await?;
+        Ok(Self { store: server.connect().await?, server })
     }
 
     /// A cache that has read every record and every list.
@@ -156,8 +131,7 @@ impl Server {
         Spread::of(each).context("a round")
     }
 
-    pub(super) async fn stop(mut self) {
-        self.shutdown.cancel();
-        self.redis.stop().await;
+    pub(super) async fn stop(self) {
+        self.server.stop().await;
     }
 }

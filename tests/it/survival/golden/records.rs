@@ -4,8 +4,8 @@ use std::{borrow::Cow, collections::BTreeSet, fs};
 
 use agentbus::{
     audit::{
-        self, Act, Body, Change, DeadLetter, Decision, Facts, Link, Party, Record, Registration, Threshold,
-        Vote,
+        self, Act, Body, Change, DeadLetter, Decision, Facts, Link, Party, Record, Registration, Remembered,
+        Threshold, Vote,
     },
     domain::{ConstitutionHash, DeliberationId, MessageType, TenantId},
 };
@@ -45,6 +45,19 @@ fn intent() -> Decision<'static> {
         recipients: Cow::Owned(vec![agent("worker")]),
         verdict: Cow::Owned(verdict()),
         facts: Some(facts()),
+        submitted_as: None,
+        stages_us: Cow::default(),
+    }
+}
+
+/// With all that is told since.
+fn timed() -> Decision<'static> {
+    let remembered = Some(Remembered { cached: 1, shared: 1 });
+    Decision {
+        facts: Some(Facts { remembered, ..facts() }),
+        submitted_as: Some(Cow::Borrowed("pXq2vYk0aZr4LfCUqfSf01")),
+        stages_us: Cow::Borrowed(&[1, 12, 0, 0, 5, 2, 1, 103]),
+        ..intent()
     }
 }
 
@@ -73,6 +86,7 @@ fn facts() -> Facts<'static> {
         sender: party("planner", "executive", &["plan"]),
         recipients: vec![party("worker", "implementer", &["sort", "sum"])],
         recipients_total: 1,
+        remembered: None,
     }
 }
 
@@ -138,6 +152,7 @@ fn records_are_written_and_read_as_ever_in_either_encoding() {
     };
     for (form, record) in [
         ("record2-intent", record(Body::Intent(intent()))),
+        ("record2-timed", record(Body::Intent(timed()))),
         ("record2-verdict", record(Body::Verdict(denied()))),
         ("record2-unreadable", record(Body::Verdict(unreadable()))),
         ("record2-vote", record(Body::Vote(vote()))),
@@ -213,7 +228,7 @@ fn what_a_broadcast_saw_takes_a_few_kilobytes_of_its_record_and_says_how_many_th
 fn the_examples_in_the_docs_are_the_bytes_that_are_written() {
     let docs = fs::read_to_string(crate::support::root().join("docs/records.md")).unwrap();
     let shown: Vec<&str> = docs.lines().filter(|line| line.starts_with("{\"schema\"")).collect();
-    for kind in ["intent", "verdict", "vote", "threshold", "registration", "dead-letter", "batch"] {
+    for kind in ["timed", "verdict", "vote", "threshold", "registration", "dead-letter", "batch"] {
         let form = String::from_utf8(read(&format!("record2-{kind}.json"))).unwrap();
         assert!(shown.contains(&form.as_str()), "docs/records.md does not show {form}");
     }

@@ -8,7 +8,10 @@ use std::{
 
 use agentbus::{
     domain::Encoding,
-    state::{Claim, Count, Idempotency as _, Lifetimes, Registry as _, Seen, SenderHistoryStore as _, Trust},
+    state::{
+        Claim, Count, Idempotency as _, Lifetimes, Registry as _, Seen, SenderHistoryStore as _,
+        SharedAnswers as _, Trust,
+    },
     wire,
 };
 
@@ -197,4 +200,30 @@ async fn a_senders_past_and_the_names_of_keys_are_written_and_read_as_ever() {
     let mut keys: Vec<&str> = answer.lines().filter(ours).collect();
     keys.sort_unstable();
     same("redis-keys.txt", keys.join("\n").as_bytes());
+}
+
+#[tokio::test]
+async fn an_answer_of_the_policy_is_written_and_read_as_ever() {
+    const KEY: &str =
+        "agentbus:{acme}:decision:0707070707070707070707070707070707070707070707070707070707070707";
+    let server = Server::start();
+    let sealing = node(&server, sealed_by('a')).await;
+    let json = br#"{"allow":true,"reasons":[],"obligations":{"redact":["iban"]}}"#.to_vec();
+    let life = Duration::from_secs(600);
+    sealing.store.put(&tenant("acme"), &DIGEST, json.clone(), life).await.unwrap();
+    let written = get(&server, KEY);
+    // But for the seal and what ends the object.
+    same("redis-decision.json", &written[..written.len() - SEAL_BYTES - 2]);
+    let left: u128 = server.tell(&format!("PTTL {KEY}")).trim()[1..].parse().unwrap();
+    assert!(left > 0 && left <= life.as_millis(), "{left} ms");
+    assert_eq!(sealing.store.get(&tenant("acme"), &DIGEST).await.unwrap(), Some(json.clone()));
+
+    // Who seals nothing neither writes nor believes one, and nobody believes one without a seal, however long others are
+    // accepted so.
+    let trusting = node(&server, Trust::default()).await;
+    assert!(trusting.store.put(&tenant("acme"), &DIGEST, json.clone(), life).await.is_err());
+    assert_eq!(trusting.store.get(&tenant("acme"), &DIGEST).await.unwrap(), None);
+    set(&server, KEY, &json);
+    let lenient = node(&server, lenient()).await;
+    assert_eq!(lenient.store.get(&tenant("acme"), &DIGEST).await.unwrap(), None);
 }
