@@ -159,6 +159,7 @@ impl Judge {
             recipient: party(&self.recipient, recipients),
             tenant: &self.tenant,
             approval: None,
+            labels: None,
         }
     }
 

@@ -13,8 +13,8 @@ use crate::{
     review::AllTenants,
     skew::Skew,
     state::{
-        CachedRegistry, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry, SealKeys,
-        SenderHistoryStore, Trust,
+        CachedRegistry, ConversationLabels, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore,
+        Registry, SealKeys, SenderHistoryStore, Trust,
     },
     tenants::Directory,
 };
@@ -25,6 +25,7 @@ pub(super) struct Stores {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) idempotency: Arc<dyn Idempotency>,
     pub(super) pasts: Arc<dyn SenderHistoryStore>,
+    pub(super) labels: Arc<dyn ConversationLabels>,
     /// Absent: in memory.
     pub(super) redis: Option<Arc<RedisStore>>,
 }
@@ -43,6 +44,7 @@ impl Stores {
             return Ok(Self {
                 registry: Arc::clone(&store) as Arc<dyn Registry>,
                 idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
+                labels: Arc::clone(&store) as Arc<dyn ConversationLabels>,
                 pasts: store,
                 redis: None,
             });
@@ -62,6 +64,7 @@ impl Stores {
             registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
             idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
             pasts: Arc::clone(&store) as Arc<dyn SenderHistoryStore>,
+            labels: Arc::clone(&store) as Arc<dyn ConversationLabels>,
             redis: Some(store),
         })
     }

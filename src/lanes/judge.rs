@@ -31,6 +31,7 @@ impl Attempt<'_> {
                     next
                 }
                 Judging::NeedsPolicy(asks) => {
+                    let asks = asks.labelled(self.labels(decoded).await?);
                     self.findings.asked(asks.seen(), Arc::clone(self.policy.revision()));
                     let by = (&*self.policy, &*self.findings.decision_id);
                     let answers = lookup::ask(&lanes.gate, by, &asks).await;

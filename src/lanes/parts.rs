@@ -9,6 +9,7 @@ use super::{
     durable::DurableLane,
     live::LiveTransport,
     questions::Questions,
+    rates::Rates,
     request::{Limits, Tenants},
     retry::RetryGrace,
     rotation::Rotation,
@@ -22,7 +23,7 @@ use crate::{
     impact::Assessor,
     policy::Gate,
     skew::Skew,
-    state::{Idempotency, Registry},
+    state::{ConversationLabels, Idempotency, Registry},
     telemetry::Metrics,
     usage::Usage,
 };
@@ -37,6 +38,9 @@ pub struct Lanes {
     pub freezes: Arc<Freezes>,
     pub registry: Arc<dyn Registry>,
     pub idempotency: Arc<dyn Idempotency>,
+    pub labels: Arc<dyn ConversationLabels>,
+    /// Of the policy's rules.
+    pub rates: Rates,
     pub gate: Arc<Gate>,
     /// For what takes long to compute.
     pub cpu: Arc<Cpu>,

@@ -47,6 +47,8 @@ pub(super) fn fault_owner(reason: Reason) -> FaultOwner {
             | Reason::NotRegistered
             | Reason::SenderUnknown
             | Reason::PolicyFailed
+            // By the policy: the tenant's own rate was paid when it was queued.
+            | Reason::RateLimited
             | Reason::Unscored
             | Reason::TooManyParked
             | Reason::TimedOut
@@ -159,7 +161,6 @@ mod tests {
             Reason::StoreFull,
             Reason::AuditUnavailable,
             Reason::TenantUnknown,
-            Reason::RateLimited,
             Reason::Overloaded,
         ];
         for &reason in Reason::ALL.iter().filter(|reason| reason.retryable()) {

@@ -176,6 +176,7 @@ impl Reviewers {
             message_type,
             to: to.clone(),
             why: parked.why.clone(),
+            notes: parked.notes.clone(),
             score: scored.map(|impact| (impact.score, impact.level)),
             rule: parked.rule.kind,
             count: count(case.tally()),

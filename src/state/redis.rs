@@ -12,6 +12,8 @@
 //! | `agentbus:{<tenant>}:cap:<capability>` | sorted set of a capability's holders by expiry |
 //! | `agentbus:epoch:{<tenant>}` | when the tenant's agents last changed, in µs of server time |
 //! | `agentbus:{<tenant>}:msg:<sender>:<message_id>` | a claim or a verdict (`claim.lua`) |
+//! | `agentbus:{<tenant>}:labels:<conversation>` | sorted set of what the policy has labelled it with (`label.lua`) |
+//! | `agentbus:{<tenant>}:labelled:<agent>` | sorted set of the conversations that its messages have labelled |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -43,6 +45,7 @@ use crate::{skew::Skew, supervisor::Supervisor};
 mod agents;
 mod alarm;
 mod connection;
+mod labels;
 mod messages;
 mod past;
 mod pipe;
@@ -348,6 +351,8 @@ struct Scripts {
     settle: Script,
     release: Script,
     past: Script,
+    labels: Script,
+    label: Script,
 }
 
 /// A script after what it needs: how to read, and for those about agents, what indexes are.
@@ -377,6 +382,8 @@ impl Scripts {
             settle: script!("redis/settle.lua"),
             release: script!("redis/release.lua"),
             past: script!("redis/past.lua"),
+            labels: script!("redis/labels.lua"),
+            label: script!("redis/label.lua"),
         }
     }
 }

@@ -40,6 +40,7 @@ impl Owned {
             recipient: self.recipient.party(),
             tenant: &self.tenant,
             approval: self.approval.as_ref(),
+            labels: None,
         }
     }
 

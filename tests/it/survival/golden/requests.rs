@@ -120,6 +120,7 @@ fn replies() -> [(&'static str, ReviewReply); 4] {
         message_type: MessageType::TaskRequest,
         to: Recipient::Agent(agent("worker")),
         why: parked().why,
+        notes: parked().notes,
         score: Some((0.875, Level::Critical)),
         rule: RuleKind::SuperMajority,
         count: count.clone(),
