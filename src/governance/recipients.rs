@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentId, AgentRecord, BroadcastFilter, CapabilityId, ConversationLabel, Encoding, Missed, Reason, Recipient, Tenant,
+        AgentId, AgentRecord, BroadcastFilter, CapabilityId, ConversationLabel, Encoding, Missed, Reason,
+        Recipient, Tenant,
     },
     impact::Need,
     policy::{Permit, Question},

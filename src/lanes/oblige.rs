@@ -44,7 +44,9 @@ impl Attempt<'_> {
             Ok(Labelled::Done) => Ok(()),
             Ok(Labelled::TooMany { most }) => Err(Rejection::new(
                 Reason::PolicyDenied,
-                format!("the policy labels the conversation of this message, which has {most} labels, the most"),
+                format!(
+                    "the policy labels the conversation of this message, which has {most} labels, the most"
+                ),
             )),
             Ok(Labelled::TooManyConversations { most }) => Err(Rejection::new(
                 Reason::RateLimited,

@@ -144,7 +144,10 @@ fn write(out: &mut Vec<u8>, question: &Question<'_>, revision: &str, fields: Fie
     }
     if fields.contains(Fields::CONVERSATION_LABELS) {
         count(out, usize::from(question.labels.is_some()));
-        question.labels.into_iter().for_each(|labels| list(out, labels.iter().map(ConversationLabel::as_str)));
+        question
+            .labels
+            .into_iter()
+            .for_each(|labels| list(out, labels.iter().map(ConversationLabel::as_str)));
     }
 }
 

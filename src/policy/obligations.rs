@@ -86,7 +86,8 @@ impl Rate {
 
     /// `None`: out of bounds.
     pub fn new(messages: u32, seconds: u32) -> Option<Self> {
-        let within = (1..=Self::MESSAGES_MAX).contains(&messages) && (1..=Self::SECONDS_MAX).contains(&seconds);
+        let within =
+            (1..=Self::MESSAGES_MAX).contains(&messages) && (1..=Self::SECONDS_MAX).contains(&seconds);
         within.then_some(Self { messages, seconds })
     }
 
@@ -156,9 +157,10 @@ fn notes<'de, D: Deserializer<'de>>(json: D) -> Result<BTreeMap<String, String>,
     let all: BTreeMap<String, String> = few(json)?;
     match all.values().all(|note| Obligations::is_note(note)) {
         true => Ok(all),
-        false => {
-            Err(de::Error::custom(format!("expected notes of 1 to {} characters", Obligations::NOTE_CHARS_MAX)))
-        }
+        false => Err(de::Error::custom(format!(
+            "expected notes of 1 to {} characters",
+            Obligations::NOTE_CHARS_MAX
+        ))),
     }
 }
 

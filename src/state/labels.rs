@@ -38,7 +38,11 @@ pub trait ConversationLabels: Send + Sync {
 pub enum Labelled {
     Done,
     /// The conversation would have more than it may.
-    TooMany { most: usize },
+    TooMany {
+        most: usize,
+    },
     /// The sender's messages have labelled as many conversations as they may.
-    TooManyConversations { most: usize },
+    TooManyConversations {
+        most: usize,
+    },
 }

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::{
     Claim, ClaimToken, Clock, ConversationLabels, Digest, Idempotency, Invalidator, Labelled, Lifetimes,
-    MessageKey, Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis, verdict_fits,
+    MessageKey, Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis,
+    verdict_fits,
 };
 use crate::domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, MessageId, TenantId};
 

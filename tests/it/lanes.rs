@@ -6,5 +6,6 @@ mod deliberation;
 mod durable;
 mod journeys;
 mod messages;
+mod obligations;
 mod takeover;
 mod verbs;

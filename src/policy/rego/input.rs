@@ -147,7 +147,10 @@ pub(super) fn sample() -> Value {
         (&keys.recipient, agent("sample-recipient")),
         (&keys.tenant, object([(&keys.id, Value::from("sample")), (&keys.labels, Value::new_object())])),
         (&keys.constitution, object([(&keys.hash, Value::from("cdd01ef066bc6cf2"))])),
-        (&keys.conversation, object([(&keys.id, Value::from("sample")), (&keys.labels, list([].into_iter()))])),
+        (
+            &keys.conversation,
+            object([(&keys.id, Value::from("sample")), (&keys.labels, list([].into_iter()))]),
+        ),
     ])
 }
 

@@ -57,7 +57,8 @@ impl AllLabels {
                 return Ok(Labelled::TooMany { most: LABELS_MAX });
             }
             let counts = |of: &OneConversation| of.by.get(sender).is_some_and(|until| *until > now);
-            let by_sender = self.known.iter().filter(|((of, _), known)| of == tenant && counts(known)).count();
+            let by_sender =
+                self.known.iter().filter(|((of, _), known)| of == tenant && counts(known)).count();
             if !known.is_some_and(counts) && by_sender >= CONVERSATIONS_MAX {
                 return Ok(Labelled::TooManyConversations { most: CONVERSATIONS_MAX });
             }

@@ -1,6 +1,9 @@
 //! Are the forms that nodes of other versions read and write still these? `tests/golden/forms` has the bytes.
 
-use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use agentbus::{
     deliberation::Case,
