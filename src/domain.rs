@@ -21,7 +21,7 @@ pub mod verdict;
 pub mod weights;
 
 pub use agent::{AgentRecord, Encoding};
-pub use constitution::{Constitution, ConstitutionHash};
+pub use constitution::{Act, Amendment, Amendments, Constitution, ConstitutionHash};
 pub use deliberation::{
     Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
 };

@@ -23,7 +23,6 @@ mod structure;
 mod units;
 
 pub use addressees::{Addressees, Fanout};
-pub use constitution::in_force;
 pub use duties::Duties;
 pub use judge::Judging;
 pub use message::{Admitted, Checked, Decoded, InForce};

@@ -5,6 +5,8 @@
 
 mod answers;
 mod connection;
+mod constitution_answers;
+mod constitution_bucket;
 mod dead_letters;
 mod deadlines;
 mod decision_stream;
@@ -33,6 +35,7 @@ mod requests;
 mod round_trips;
 mod server_list;
 mod server_time;
+mod shared_value;
 mod status;
 mod status_answers;
 mod stream_usage;
@@ -44,6 +47,8 @@ mod webhooks;
 use connection::{fence, open, options, servers};
 
 pub use connection::{BusError, check, connect, reconnect_delay};
+pub use constitution_answers::NodeConstitutions;
+pub use constitution_bucket::ConstitutionBucket;
 pub use dead_letters::DeadLetterStreams;
 pub use deadlines::DeadlineWorker;
 pub use decision_stream::{DecisionStream, DecisionStreamError, LoggedEvents};
@@ -64,6 +69,7 @@ pub use policy_requests::{NodePolicy, PolicyRequest, PolicyRequests};
 pub use records_probe::RecordsProbe;
 pub use round_trips::RoundTrips;
 pub use server_time::watch_server_time;
+pub use shared_value::ValueError;
 pub use status::{Level, NodeStatus, PartStatus, StatusSource};
 pub use stream_usage::StreamUsage;
 pub use usage_sums::{UsageError, UsageSums, kept_usage};

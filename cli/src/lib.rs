@@ -12,6 +12,7 @@ mod output;
 
 mod agents;
 mod config;
+mod constitution;
 mod context;
 mod dead_letters;
 mod deliberations;
@@ -95,6 +96,8 @@ enum Command {
     Thaw(freeze::ThawArgs),
     /// See what is stopped, on each node, and by whom
     Freezes(freeze::ListArgs),
+    /// Let messages name another constitution, on all nodes before anybody has to
+    Constitution(constitution::ConstitutionArgs),
     /// See which policy the nodes have in force, and have another take its place
     Policy(policy::PolicyArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
@@ -139,6 +142,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Freeze(args) => freeze::freeze(args).await,
         Command::Thaw(args) => freeze::thaw(args).await,
         Command::Freezes(args) => freeze::list(args).await,
+        Command::Constitution(args) => constitution::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]

@@ -144,6 +144,7 @@ fn plan<'a>(
     let constitutions = [Constitution { hash: HASH.parse().unwrap(), from: None, until: None }];
     let rules = Rules {
         constitutions: &constitutions,
+        elsewhere: &Default::default(),
         clock_skew: Duration::from_secs(30),
         clock_is_off: facts.clock_is_off,
         now: NOW,
@@ -342,8 +343,13 @@ fn a_permit_for_another_message_or_recipient_is_none() {
     let facts = plain();
     let (one, two) = (decoded(&facts), decoded(&facts));
     let constitutions = [Constitution { hash: HASH.parse().unwrap(), from: None, until: None }];
-    let rules =
-        Rules { constitutions: &constitutions, clock_skew: Duration::ZERO, clock_is_off: false, now: NOW };
+    let rules = Rules {
+        constitutions: &constitutions,
+        elsewhere: &Default::default(),
+        clock_skew: Duration::ZERO,
+        clock_is_off: false,
+        now: NOW,
+    };
     let addressed = |decoded| {
         let checked = Decoded::in_force(decoded, &rules).unwrap().checked(&rules).unwrap();
         let purpose = Purpose::of(RetryMode::Sender);

@@ -151,6 +151,7 @@ mod tests {
     fn a_reason_is_the_buss_own_only_where_any_message_would_fail() {
         let bus = [
             Reason::ClockUncertain,
+            Reason::ConstitutionPending,
             Reason::PolicyUnavailable,
             Reason::DeliberationUnavailable,
             Reason::RegistryUnavailable,

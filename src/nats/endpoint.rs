@@ -64,6 +64,8 @@ enum Source {
     Policy(PolicyRequest),
     /// From an operator, about what all nodes have frozen.
     Freezes,
+    /// From an operator, about the constitutions of all nodes.
+    Constitutions,
     /// From an operator, about how all nodes are.
     Status,
 }
@@ -161,7 +163,11 @@ impl Bus {
             queue: None,
             source: Source::Policy(request),
         }));
-        let each = [(names::FREEZE_STATUS, Source::Freezes), (names::NODE_STATUS, Source::Status)];
+        let each = [
+            (names::FREEZE_STATUS, Source::Freezes),
+            (names::CONSTITUTION_STATUS, Source::Constitutions),
+            (names::NODE_STATUS, Source::Status),
+        ];
         subscriptions.extend(each.map(|(subject, source)| Subscription {
             subject: subject.to_owned(),
             queue: None,
@@ -231,6 +237,7 @@ impl Bus {
             Source::Answers => self.take_answer(&message, shutdown),
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
             Source::Freezes => self.tell_freezes(&message),
+            Source::Constitutions => self.tell_constitutions(&message),
             Source::Status => self.tell_status(&message),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {

@@ -107,7 +107,8 @@ impl Reviewers {
             | Verb::Register
             | Verb::Heartbeat
             | Verb::Unregister
-            | Verb::Find => {
+            | Verb::Find
+            | Verb::About => {
                 Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of reviewers")))
             }
         }

@@ -38,7 +38,7 @@ pub(super) fn lanes(
             in_flight: config.limits.in_flight,
             in_flight_per_tenant: config.limits.in_flight_per_tenant,
         })),
-        constitutions: config.constitutions()?,
+        constitutions: Arc::clone(&shared.constitutions),
         tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
         freezes: Arc::clone(&shared.freezes),
         registry: Arc::clone(&shared.stores.registry),
