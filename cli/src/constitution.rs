@@ -98,7 +98,7 @@ async fn change(what: Act, args: ChangeArgs, without: &[String]) -> anyhow::Resu
     }
     let client = operator.connect().await?;
     let (fleet, bucket) = (Fleet::new(client.clone()), ConstitutionBucket::new(client));
-    let names = nodes::names(&fleet).await?;
+    let mut names = nodes::names(&fleet).await?;
     let act = Amendment { what, hash, why, at: wall_clock(), login: login() };
     let mut tries = 1;
     loop {
@@ -112,7 +112,10 @@ async fn change(what: Act, args: ChangeArgs, without: &[String]) -> anyhow::Resu
         }
         let asked = std::time::Instant::now();
         match bucket.replace(after, &state).await {
-            Ok(revision) => return Told { act, revision }.to(&fleet, &names, asked, json).await,
+            Ok(revision) => {
+                names.retain(|node| !without.contains(node));
+                return Told { act, revision }.to(&fleet, &names, asked, json).await;
+            }
             Err(ValueError::Late) if tries < TRIES => tries += 1,
             Err(error) => return Err(error.into()),
         }
