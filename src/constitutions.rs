@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::{
     domain::{Amendments, Constitution, ConstitutionHash, Timestamp},
@@ -53,8 +53,9 @@ impl Constitutions {
         Self { configured, in_force, elsewhere: ArcSwap::default(), following: Following::default() }
     }
 
-    pub fn in_force(&self) -> Arc<InForce> {
-        self.in_force.load_full()
+    /// For a moment: cheap, as each message asks.
+    pub fn in_force(&self) -> Guard<Arc<InForce>> {
+        self.in_force.load()
     }
 
     /// Messages that are checked from now on are held against this.
@@ -87,8 +88,8 @@ impl Constitutions {
         }
     }
 
-    pub fn elsewhere(&self) -> Arc<BTreeSet<ConstitutionHash>> {
-        self.elsewhere.load_full()
+    pub fn elsewhere(&self) -> Guard<Arc<BTreeSet<ConstitutionHash>>> {
+        self.elsewhere.load()
     }
 }
 
