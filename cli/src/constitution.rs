@@ -35,21 +35,35 @@ pub(super) struct ConstitutionArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Let messages name it, beside those that they may name already
+    #[command(after_help = "Exit codes: 0 in force on all nodes; 1 failure, or some have not said so; 2\n\
+usage.\n\n\
+Examples:\n  \
+agentbus constitution propose 0123456789abcdef --why 'amendment 7'\n  \
+agentbus constitution propose 0123456789abcdef --why 'a drill' --json")]
     Propose(ChangeArgs),
     /// Have agents name it, once all nodes take it
+    #[command(
+        after_help = "A node that runs and does not take the constitution yet stops this: its senders\n\
+would be refused. Name it to go on without it.\n\n\
+Exit codes: 0 in force on all nodes; 1 failure, or some have not said so; 2\n\
+usage.\n\n\
+Examples:\n  \
+agentbus constitution activate 0123456789abcdef --why 'amendment 7'\n  \
+agentbus constitution activate 0123456789abcdef --why x --without node-3"
+    )]
     Activate(ActivateArgs),
     /// Let messages name it no more
+    #[command(after_help = "Exit codes: 0 in force on all nodes; 1 failure, or some have not said so; 2\n\
+usage.\n\n\
+Examples:\n  \
+agentbus constitution retire cdd01ef066bc6cf2 --why 'amendment 7'\n  \
+agentbus constitution retire cdd01ef066bc6cf2 --why 'a drill' --json")]
     Retire(ChangeArgs),
     /// See which constitutions are in force, on each node, and who has changed that
     Status(status::StatusArgs),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 in force on all nodes; 1 failure, or some have not said so; 2\n\
-usage.\n\n\
-Examples:\n  \
-agentbus constitution propose 0123456789abcdef --why 'amendment 7'\n  \
-agentbus constitution retire cdd01ef066bc6cf2 --why 'amendment 7' --json")]
 struct ChangeArgs {
     #[command(flatten)]
     operator: Operator,
@@ -64,13 +78,6 @@ struct ChangeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A node that runs and does not take the constitution yet stops this: its senders\n\
-would be refused. Name it to go on without it.\n\n\
-Exit codes: 0 in force on all nodes; 1 failure, or some have not said so; 2\n\
-usage.\n\n\
-Examples:\n  \
-agentbus constitution activate 0123456789abcdef --why 'amendment 7'\n  \
-agentbus constitution activate 0123456789abcdef --why x --without node-3")]
 struct ActivateArgs {
     #[command(flatten)]
     change: ChangeArgs,

@@ -4,11 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{addressees::Addressees, route::Route, rules::Purpose};
-use crate::{
-    domain::{ConversationLabel, Message, Reason},
-    policy::Rate,
-    rejection::Rejection,
-};
+use crate::{domain::ConversationLabel, policy::Rate};
 
 /// What must be done before anything is done with the message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,13 +30,4 @@ impl Duties {
         let labels = obligations().filter(|_| labels).flat_map(|it| &it.labels).cloned().collect();
         Self { rates, labels }
     }
-}
-
-/// What cannot be labelled is not let through: else a sender would leave its conversation out to stay without.
-pub(super) fn can_be_labelled(to: &Addressees, message: &Message) -> Result<(), Rejection> {
-    if message.conversation_id.is_some() || !to.demand(|obligations| !obligations.labels.is_empty()) {
-        return Ok(());
-    }
-    let detail = "the policy labels the conversation of this message, and it has no conversation_id";
-    Err(Rejection::new(Reason::PolicyDenied, detail))
 }

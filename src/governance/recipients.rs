@@ -4,15 +4,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     addressees::{Addressees, Fanout},
-    duties::can_be_labelled,
     message::{Checked, Decoded},
     rules::Purpose,
     seen::{Seen, as_party},
 };
 use crate::{
     domain::{
-        AgentId, AgentRecord, BroadcastFilter, CapabilityId, ConversationLabel, Encoding, Missed, Reason,
-        Recipient, Tenant,
+        AgentId, AgentRecord, BroadcastFilter, CapabilityId, ConversationLabel, Encoding, Message, Missed,
+        Reason, Recipient, Tenant,
     },
     impact::Need,
     policy::{Permit, Question},
@@ -224,6 +223,15 @@ impl<'a> Permitted<'a> {
             (None, false) => Some(Need::IfItMatters),
         }
     }
+}
+
+/// What cannot be labelled is not let through: else a sender would leave its conversation out to stay without.
+fn can_be_labelled(to: &Addressees, message: &Message) -> Result<(), Rejection> {
+    if message.conversation_id.is_some() || !to.demand(|obligations| !obligations.labels.is_empty()) {
+        return Ok(());
+    }
+    let detail = "the policy labels the conversation of this message, and it has no conversation_id";
+    Err(Rejection::new(Reason::PolicyDenied, detail))
 }
 
 /// A permit is for one message to one recipient, and for no other.

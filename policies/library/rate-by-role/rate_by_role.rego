@@ -43,9 +43,11 @@ read(text) := {"messages": to_number(parts[0]), "seconds": to_number(parts[1])} 
 rates := [read(text) | some text in set_rates]
 
 # The highest, as an agent has what any of its roles grants.
-most := max([rate.messages / rate.seconds | some rate in rates])
+most := max([a_second(rate) | some rate in rates])
 
-highest := [rate | some rate in rates; rate.messages / rate.seconds == most]
+a_second(rate) := rate.messages / rate.seconds
+
+highest := [rate | some rate in rates; a_second(rate) == most]
 
 # Of several that come to the same, the one that lets more through at once.
 at_once := max([rate.messages | some rate in highest])

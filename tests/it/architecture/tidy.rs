@@ -56,7 +56,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trouble", &[]),
     ("usage", &["domain"]),
     ("state", &["phrase", "domain", "secret_file", "skew", "supervisor", "timely"]),
-    ("policy", &["cpu", "domain", "http", "rejection", "secret_file", "text_file", "trouble"]),
+    ("policy", &["cpu", "domain", "http", "phrase", "rejection", "secret_file", "text_file", "trouble"]),
     ("impact", &["domain", "state", "trouble"]),
     ("deliberation", &["domain", "state"]),
     ("governance", &["phrase", "deliberation", "domain", "impact", "policy", "rejection", "state", "wire"]),
