@@ -65,6 +65,7 @@ fn main() {
                 recipient: party,
                 tenant: &directory,
                 approval: None,
+                labels: None,
             };
             median(|| engine.decide(&question))
         };

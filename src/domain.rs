@@ -21,12 +21,12 @@ pub mod verdict;
 pub mod weights;
 
 pub use agent::{AgentRecord, Encoding};
-pub use constitution::{Constitution, ConstitutionHash};
+pub use constitution::{Act, Amendment, Amendments, Constitution, ConstitutionHash};
 pub use deliberation::{
     Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
 };
 pub use freeze::{Freeze, Scope};
-pub use id::{AgentId, CapabilityId, DeliberationId, IdError, MessageId, TenantId};
+pub use id::{AgentId, CapabilityId, ConversationLabel, DeliberationId, IdError, MessageId, TenantId};
 pub use impact::{Impact, LEVELS, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient};
 pub use scale::{Scales, scale};

@@ -7,15 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
 
 use crate::{
     domain::{AgentId, AgentRecord, Freeze, Message, Reason, TenantId},
+    following::{Followed, Following},
     health::{Health, Part},
     phrase::counted,
     rejection::Rejection,
@@ -23,21 +22,12 @@ use crate::{
 
 /// Senders are told to ask again after this: a thaw is seen about as soon.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// It cannot be looked at for so long, and that is told.
-const UNREAD_FOR: Duration = Duration::from_secs(15);
 
 /// What is frozen, as far as this node knows.
+#[derive(Default)]
 pub struct Freezes {
     in_force: ArcSwap<InForce>,
-    ready: watch::Sender<bool>,
-    /// Somebody knows of a later state.
-    look: Notify,
-    read: Mutex<Read>,
-}
-
-struct Read {
-    at: Instant,
-    trouble: Option<String>,
+    pub following: Following,
 }
 
 /// One state of it.
@@ -63,17 +53,6 @@ impl Held {
         self.stopped.fetch_add(1, Ordering::Relaxed);
         let Freeze { scope, why, .. } = &self.freeze;
         Rejection::new(Reason::Frozen, format!("an operator has stopped {scope}: {why}")).after(AGAIN_AFTER)
-    }
-}
-
-impl Default for Freezes {
-    fn default() -> Self {
-        Self {
-            in_force: ArcSwap::default(),
-            ready: watch::Sender::new(false),
-            look: Notify::new(),
-            read: Mutex::new(Read { at: Instant::now(), trouble: None }),
-        }
     }
 }
 
@@ -129,32 +108,11 @@ impl Freezes {
         self.in_force.store(Arc::new(InForce { revision, frozen }));
     }
 
-    /// It was looked at just now, whether it has changed or not.
-    pub fn looked(&self, trouble: Option<String>) {
-        let mut read = self.read.lock();
-        if trouble.is_none() {
-            read.at = Instant::now();
-            self.ready.send_replace(true);
-        }
-        read.trouble = trouble;
-    }
-
     /// A later state than this node's was heard of.
     pub fn heard_of(&self, revision: u64) {
         if revision > self.in_force.load().revision {
-            self.look.notify_one();
+            self.following.look_again();
         }
-    }
-
-    /// Waits until somebody has heard of a later state.
-    pub async fn wanted(&self) {
-        self.look.notified().await;
-    }
-
-    /// Waits until it was read once; the caller bounds the wait.
-    pub async fn ready(&self) {
-        // Cannot fail: the sender lives in `self`.
-        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 }
 
@@ -167,16 +125,12 @@ impl Part for Freezes {
             0 => String::new(),
             many => format!("{} in force: {frozen}", counted(many, "freeze")),
         };
-        if !*self.ready.borrow() {
-            let why = self.read.lock().trouble.clone().unwrap_or_else(|| "not read yet".to_owned());
-            return Some(Health::down(format!("what is frozen is not known: {why}")));
-        }
-        let read = self.read.lock();
-        Some(match &read.trouble {
-            Some(why) if read.at.elapsed() > UNREAD_FOR => {
+        Some(match self.following.followed() {
+            Followed::NotYet(why) => Health::down(format!("what is frozen is not known: {why}")),
+            Followed::Stale(why) => {
                 Health::degraded(format!("cannot see whether more is frozen: {why}; {frozen}"))
             }
-            _ => Health::up(frozen),
+            Followed::Current => Health::up(frozen),
         })
     }
 }

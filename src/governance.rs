@@ -10,6 +10,7 @@
 
 mod addressees;
 mod constitution;
+mod duties;
 mod judge;
 mod message;
 mod plan;
@@ -22,7 +23,7 @@ mod structure;
 mod units;
 
 pub use addressees::{Addressees, Fanout};
-pub use constitution::in_force;
+pub use duties::Duties;
 pub use judge::Judging;
 pub use message::{Admitted, Checked, Decoded, InForce};
 pub use plan::{Effect, Parking, Plan, Written};

@@ -8,7 +8,8 @@
 //! - [`audit`]: the one writer of records: what is kept as evidence, and where.
 //! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
 //! - [`lanes`]: each way of a message, on one screen. [`event_loop`]: the threads on which the fast one governs.
-//! - [`freezes`]: what has an operator stopped?
+//! - [`freezes`]: what has an operator stopped? [`constitutions`]: what may messages name? [`following`]: is a node's
+//!   copy of that the last one?
 //! - [`usage`]: what has each agent used?
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
@@ -36,11 +37,13 @@ pub mod app;
 pub mod audit;
 pub mod client;
 pub mod config;
+pub mod constitutions;
 pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod event_loop;
 pub mod fault_points;
+pub mod following;
 pub mod freezes;
 pub mod governance;
 pub mod health;

@@ -5,6 +5,8 @@
 
 mod answers;
 mod connection;
+mod constitution_answers;
+mod constitution_bucket;
 mod dead_letters;
 mod deadlines;
 mod decision_stream;
@@ -35,6 +37,7 @@ mod round_trips;
 mod server_list;
 mod server_time;
 mod shadow_answers;
+mod shared_value;
 mod status;
 mod status_answers;
 mod stream_usage;
@@ -46,6 +49,8 @@ mod webhooks;
 use connection::{fence, files, open, options, servers};
 
 pub use connection::{BusError, check, connect, reconnect_delay};
+pub use constitution_answers::NodeConstitutions;
+pub use constitution_bucket::ConstitutionBucket;
 pub use dead_letters::DeadLetterStreams;
 pub use deadlines::DeadlineWorker;
 pub use decision_stream::{DecisionStream, DecisionStreamError, LoggedEvents};
@@ -68,6 +73,7 @@ pub use records_probe::RecordsProbe;
 pub use round_trips::RoundTrips;
 pub use server_time::watch_server_time;
 pub use shadow_answers::NodeShadow;
+pub use shared_value::ValueError;
 pub use status::{Level, NodeStatus, PartStatus, StatusSource};
 pub use stream_usage::StreamUsage;
 pub use usage_sums::{UsageError, UsageSums, kept_usage};

@@ -23,6 +23,28 @@ pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, thing: &str) ->
     format!("{count} {thing}{plural}")
 }
 
+/// Several texts as one line of printable ASCII, with semicolons between, of about so many characters at most. For what
+/// may quote a stranger.
+pub fn plain_line<T: AsRef<str>>(texts: impl IntoIterator<Item = T>, most: usize) -> String {
+    let mut line = String::new();
+    for text in texts {
+        if !line.is_empty() {
+            line.push_str("; ");
+        }
+        for c in text.as_ref().chars() {
+            if line.len() >= most {
+                line.push_str(" …");
+                return line;
+            }
+            match c {
+                ' '..='~' => line.push(c),
+                _ => line.extend(c.escape_unicode()),
+            }
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    domain::{AgentId, Approval, CapabilityId, Message, Reason, Tenant, TenantId},
+    domain::{AgentId, Approval, CapabilityId, ConversationLabel, Message, Reason, Tenant, TenantId},
     rejection::Rejection,
 };
 
@@ -24,6 +24,7 @@ pub mod differs;
 mod gate;
 mod meter;
 mod modes;
+mod obligations;
 mod offload;
 pub mod opa;
 mod owned;
@@ -46,6 +47,7 @@ pub use decision_log::DecisionLog;
 pub use gate::{Gate, InForce, Ruling, Source};
 pub use meter::{Event, Meter};
 pub use modes::{Mode, Moded, Modes};
+pub use obligations::{Lane, Obligations, Rate};
 pub use offload::OffRuntime;
 pub use opa::{OpaServers, OpaSettings};
 pub use rego::RegoEngine;
@@ -73,6 +75,8 @@ pub struct Question<'a> {
     pub tenant: &'a Tenant,
     /// Reviewers have approved the message: it was parked and is asked about again.
     pub approval: Option<&'a Approval>,
+    /// What its conversation was labelled with so far. `None`: that was not looked up, as the policy does not read it.
+    pub labels: Option<&'a BTreeSet<ConversationLabel>>,
 }
 
 /// An agent as the policy sees it.
@@ -84,25 +88,6 @@ pub struct Party<'a> {
     /// Claimed by the agent when it registered.
     pub capabilities: &'a BTreeSet<CapabilityId>,
     pub registered: bool,
-}
-
-/// What an allowing decision demands besides.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Obligations {
-    pub deliberate: bool,
-    /// 1 to 100.
-    pub min_approvals: Option<u32>,
-    /// Paths below `content`, such as `payment.iban`, whose values the recipient must not see.
-    pub redact: BTreeSet<String>,
-    pub lane: Option<Lane>,
-    /// The impact is scored by the model even where no score could change the verdict.
-    pub score: bool,
-}
-
-/// A way through the bus that the policy can demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    Durable,
 }
 
 /// What the policy answered.

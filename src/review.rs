@@ -14,6 +14,7 @@ use crate::{
     telemetry::Metrics,
 };
 
+mod about;
 mod agents;
 mod dead_letters;
 mod deadlines;
@@ -27,6 +28,7 @@ mod teaching;
 mod testing;
 mod thresholds;
 
+pub use about::About;
 pub use agents::Agents;
 pub use dead_letters::{
     Address, DeadLetterError, DeadLetterStore, DeadLetters, LETTERS_MAX, Letter, Operator, Redriven,

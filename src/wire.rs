@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::{AgentId, Encoding, Message, MessageId, TenantId};
 
+mod about;
 mod error;
 pub(crate) mod fields;
 pub(crate) mod json;
@@ -31,10 +32,11 @@ mod ecosystems;
 #[cfg(test)]
 mod properties;
 
+pub use about::About;
 pub use error::{DecodeError, Found, Path, Shown};
 pub use registry::{
     FindRequest, FoundAgent, HeartbeatRequest, RegisterRequest, RegistryReply, RegistryRequest,
-    UnregisterRequest, decode_find, decode_heartbeat, decode_register, decode_registry_reply,
+    UnregisterRequest, decode_about, decode_find, decode_heartbeat, decode_register, decode_registry_reply,
     decode_unregister, encode_find, encode_heartbeat, encode_register, encode_registry_reply,
     encode_unregister,
 };

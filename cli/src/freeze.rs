@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agentbus::{
     domain::{Freeze, MessageId, Scope, TenantId, freeze::WHY_BYTES_MAX},
-    nats::{Fleet, FreezeBucket, FreezeError, Frozen},
+    nats::{Fleet, FreezeBucket, FreezeError, Frozen, ValueError},
     skew::wall_clock,
 };
 use anyhow::bail;
@@ -176,7 +176,7 @@ async fn change(
         }
         match bucket.replace(&frozen).await {
             Ok(revision) => return Ok((revision, true, asked)),
-            Err(FreezeError::Late) if tries < TRIES => tries += 1,
+            Err(FreezeError::Value(ValueError::Late)) if tries < TRIES => tries += 1,
             Err(error) => return Err(error.into()),
         }
     }

@@ -12,6 +12,7 @@ mod output;
 
 mod agents;
 mod config;
+mod constitution;
 mod context;
 mod dead_letters;
 mod deliberations;
@@ -100,6 +101,8 @@ enum Command {
     Freezes(freeze::ListArgs),
     /// Say why a message was decided so: stages, rules, impact, votes, and what became of it
     Explain(explain::ExplainArgs),
+    /// Let messages name another constitution, on all nodes before anybody has to
+    Constitution(constitution::ConstitutionArgs),
     /// See which policy the nodes have in force, and have another take its place
     Policy(policy::PolicyArgs),
     /// Say how harmful texts or messages sound: lines of JSON in, lines of JSON out
@@ -145,6 +148,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Thaw(args) => freeze::thaw(args).await,
         Command::Freezes(args) => freeze::list(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Constitution(args) => constitution::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),
         #[cfg(feature = "model")]

@@ -121,6 +121,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::Expired
         | Reason::ClockSkew
         | Reason::ClockUncertain
+        | Reason::ConstitutionPending
         | Reason::DuplicateMessage
         | Reason::PolicyUnavailable
         | Reason::PolicyFailed

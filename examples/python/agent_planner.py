@@ -10,7 +10,7 @@ import nats
 from nats.errors import NoRespondersError, TimeoutError
 
 
-async def main(server, who, seed_file, to, text, constitution="cdd01ef066bc6cf2"):
+async def main(server, who, seed_file, to, text, constitution=None):
     agent = who.split("/")[1]
     nc = await nats.connect(server, nkeys_seed=seed_file, inbox_prefix=f"_INBOX.{agent}".encode())
     outcomes = await nc.subscribe(f"agent.{agent}.outcome")
@@ -37,6 +37,9 @@ async def main(server, who, seed_file, to, text, constitution="cdd01ef066bc6cf2"
                 await asyncio.sleep(0.05 * 2**attempt)
         sys.exit("no answer from the bus; the same message_id can ask again later")
 
+    if constitution is None:  # the bus says which is in force
+        about = await call("about", {})
+        constitution = next(it["hash"] for it in about["constitutions"] if it["preferred"])
     body = message()
     verdict = await call("send", body)
     print(f"{verdict['status']}: {verdict['reason']} ({verdict['code']}): {verdict['detail']}", flush=True)

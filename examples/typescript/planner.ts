@@ -8,7 +8,7 @@ if (process.argv.length < 7) {
   console.error("usage: npx tsx planner.ts SERVER TENANT/AGENT SEED_FILE TO TEXT [HASH]");
   process.exit(2);
 }
-const [server, who, seedFile, to, text, constitution = "cdd01ef066bc6cf2"] = process.argv.slice(2);
+const [server, who, seedFile, to, text, hash] = process.argv.slice(2);
 const agent = who.split("/")[1];
 const nc = await connect({
   servers: server,
@@ -40,6 +40,9 @@ async function call(verb: string, body: object): Promise<any> {
   throw new Error("no answer from the bus; the same message_id can ask again later");
 }
 
+// Unless it was given, the bus says which is in force.
+const preferred = (about: any) => about.constitutions.find((it: any) => it.preferred).hash;
+const constitution: string = hash ?? preferred(await call("about", {}));
 let body = message();
 let verdict = await call("send", body);
 console.log(`${verdict.status}: ${verdict.reason} (${verdict.code}): ${verdict.detail}`);

@@ -12,7 +12,10 @@ use std::{
 
 use agentbus::{
     audit,
-    domain::{AgentGrant, AgentId, AgentRecord, CapabilityId, Constitution, Encoding, Tenant, Timestamp},
+    domain::{
+        AgentGrant, AgentId, AgentRecord, CapabilityId, Constitution, ConstitutionHash, Encoding, Tenant,
+        Timestamp,
+    },
     governance::{Admitted, Decoded, Judging, Plan, Purpose, RetryMode, Rules},
     impact::{Assessor, Keywords, Patience, Senders, Settings},
     lanes::{Rotation, find},
@@ -159,6 +162,7 @@ impl Judge {
             recipient: party(&self.recipient, recipients),
             tenant: &self.tenant,
             approval: None,
+            labels: None,
         }
     }
 
@@ -206,8 +210,17 @@ pub(crate) fn constitutions() -> anyhow::Result<[Constitution; 1]> {
     Ok([Constitution { hash, from: None, until: None }])
 }
 
+/// No other node knows others.
+static NOWHERE: BTreeSet<ConstitutionHash> = BTreeSet::new();
+
 pub(crate) fn rules(constitutions: &[Constitution]) -> Rules<'_> {
-    Rules { constitutions, clock_skew: Duration::from_secs(30), clock_is_off: false, now: NOW }
+    Rules {
+        constitutions,
+        elsewhere: &NOWHERE,
+        clock_skew: Duration::from_secs(30),
+        clock_is_off: false,
+        now: NOW,
+    }
 }
 
 /// As the lane has it, of a tenant that is known.

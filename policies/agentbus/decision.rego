@@ -73,7 +73,7 @@ reasons_of(name, given) := texts if {
 # Only what is allowed is obliged to anything; `well_formed` has proved the types by then.
 default obligations := {}
 
-obligations := object.union_n([deliberate, min_approvals, redact, lane, score]) if allow
+obligations := object.union_n([deliberate, min_approvals, redact, lane, score, rate, note, label]) if allow
 
 demands := [demand | some demand in demanded]
 
@@ -100,4 +100,20 @@ lane := {"lane": "durable"} if {
 score := {"score": true} if {
 	some demand in demands
 	demand.score
+} else := {}
+
+# Of each module its own, so that each can be held to what it has said.
+rate := {"rate": rates} if {
+	rates := {name: demand.rate | some name, demand in demanded; demand.rate}
+	count(rates) > 0
+} else := {}
+
+note := {"note": notes} if {
+	notes := {name: demand.note | some name, demand in demanded; demand.note}
+	count(notes) > 0
+} else := {}
+
+label := {"label": sort(labels)} if {
+	labels := {word | some demand in demands; some word in demand.label}
+	count(labels) > 0
 } else := {}

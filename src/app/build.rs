@@ -13,15 +13,16 @@ use super::{
 };
 use crate::{
     config::PolicyBundle,
+    constitutions::Constitutions,
     cpu::Cpu,
     freezes::Freezes,
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
-        self, Bus, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound, JetStreamLane,
-        LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips, ShadowBucket,
-        StatusSource, StreamUsage, UsageSums, WebhookDispatcher,
+        self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
+        JetStreamLane, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips,
+        ShadowBucket, StatusSource, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -43,6 +44,7 @@ pub(super) struct Node {
     pub(super) skew: Skew,
     pub(super) directory: Arc<Directory>,
     pub(super) freezes: Arc<Freezes>,
+    pub(super) constitutions: Arc<Constitutions>,
     pub(super) thresholds: Arc<Thresholds>,
     pub(super) rollout: Arc<Rollout>,
     pub(super) stores: Stores,
@@ -78,6 +80,7 @@ struct Shared {
     skew: Skew,
     directory: Arc<Directory>,
     freezes: Arc<Freezes>,
+    constitutions: Arc<Constitutions>,
     thresholds: Arc<Thresholds>,
     stores: Stores,
 }
@@ -104,6 +107,13 @@ impl Shared {
             let (freezes, bucket) = (Arc::clone(&frozen), Arc::clone(&bucket));
             async move { bucket.follow(&freezes).await }
         });
+        let constitutions = Arc::new(Constitutions::configured(config.constitutions()?));
+        let (followed, bucket) =
+            (Arc::clone(&constitutions), Arc::new(ConstitutionBucket::new(client.clone())));
+        basis.keep("constitutions", move || {
+            let (constitutions, bucket) = (Arc::clone(&followed), Arc::clone(&bucket));
+            async move { bucket.follow(&constitutions).await }
+        });
         let thresholds = Thresholds::new(
             LearnedBucket::new(client.clone()) as Arc<dyn LearnedStore>,
             Arc::clone(&directory) as Arc<dyn AllTenants>,
@@ -115,7 +125,7 @@ impl Shared {
         let learned = Arc::clone(&thresholds);
         basis.keep("thresholds", move || Arc::clone(&learned).follow());
         let stores = Stores::open(basis, redis, &skew)?;
-        Ok(Self { client, skew, directory, freezes, thresholds, stores })
+        Ok(Self { client, skew, directory, freezes, constitutions, thresholds, stores })
     }
 }
 
@@ -252,7 +262,9 @@ impl Node {
             let own = [storing.link(), Link::of(&reading)];
             intake.links().into_iter().chain(delivering.links()).chain(own).collect()
         };
-        let peers = Peers::new(&config.node.name, client, &config.nats, links).await?;
+        let peers =
+            Peers::new(&config.node.name, client, &config.nats, links, Arc::clone(&shared.constitutions))
+                .await?;
         health.connected_by(Connections {
             bus: Arc::clone(&bus),
             jetstream,
@@ -262,13 +274,14 @@ impl Node {
         scorer.asked_by(&lanes);
         health.add("records", records);
         health.add("freezes", Arc::clone(&shared.freezes) as Arc<dyn Part>);
+        health.add("constitutions", Arc::clone(&shared.constitutions) as Arc<dyn Part>);
         health.add("policy", Arc::new(Policy(Arc::clone(&rollout))));
         health.add("shadow", Arc::new(Beside(Arc::clone(&rollout))));
         health.add("opa", Arc::new(Opa(Arc::clone(&rollout))));
         if let Some(log) = rollout.gate().log() {
             health.add("decisions", Arc::new(Decisions(Arc::clone(log))));
         }
-        let Shared { skew, directory, freezes, thresholds, stores, .. } = shared;
+        let Shared { skew, directory, freezes, constitutions, thresholds, stores, .. } = shared;
         let Outgoing { outbox, lane, senders, .. } = outgoing;
         let node = Self {
             health,
@@ -277,6 +290,7 @@ impl Node {
             skew,
             directory,
             freezes,
+            constitutions,
             thresholds,
             rollout,
             stores,

@@ -32,11 +32,12 @@ impl Node {
     /// For what a node cannot do without as long as it takes, and for the rest a moment.
     async fn wait(&self) {
         let (shutdown, stopping) = (&self.basis.shutdown, || self.basis.shutdown.is_requested());
-        // A node that knows no tenants or not what is frozen, has no policy, or cannot deliver, takes no requests:
+        // A node that knows no tenants, not what is frozen or which constitutions are in force, has no policy, or cannot deliver, takes no requests:
         // others of the queue group answer them.
         let there = async {
-            let (tenants, frozen) = (self.directory.ready(), self.freezes.ready());
-            tokio::join!(tenants, frozen, self.outbox.ready(), self.rollout.ready());
+            let (tenants, frozen) = (self.directory.ready(), self.freezes.following.ready());
+            let constitutions = self.constitutions.following.ready();
+            tokio::join!(tenants, frozen, constitutions, self.outbox.ready(), self.rollout.ready());
         };
         tokio::select! {
             () = there => {}

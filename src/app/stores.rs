@@ -14,8 +14,8 @@ use crate::{
     review::AllTenants,
     skew::Skew,
     state::{
-        CachedRegistry, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore, Registry, SealKeys,
-        SenderHistoryStore, SharedAnswers, Trust,
+        CachedRegistry, ConversationLabels, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore,
+        Registry, SealKeys, SenderHistoryStore, SharedAnswers, Trust,
     },
     tenants::Directory,
 };
@@ -26,6 +26,7 @@ pub(super) struct Stores {
     pub(super) registry: Arc<dyn Registry>,
     pub(super) idempotency: Arc<dyn Idempotency>,
     pub(super) pasts: Arc<dyn SenderHistoryStore>,
+    pub(super) labels: Arc<dyn ConversationLabels>,
     /// Absent: in memory.
     pub(super) redis: Option<Arc<RedisStore>>,
 }
@@ -44,6 +45,7 @@ impl Stores {
             return Ok(Self {
                 registry: Arc::clone(&store) as Arc<dyn Registry>,
                 idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
+                labels: Arc::clone(&store) as Arc<dyn ConversationLabels>,
                 pasts: store,
                 redis: None,
             });
@@ -63,6 +65,7 @@ impl Stores {
             registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
             idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
             pasts: Arc::clone(&store) as Arc<dyn SenderHistoryStore>,
+            labels: Arc::clone(&store) as Arc<dyn ConversationLabels>,
             redis: Some(store),
         })
     }

@@ -255,6 +255,7 @@ mod tests {
             message: String::new(),
             digest: String::new(),
             why: Why::Policy,
+            notes: Default::default(),
             impact: None,
             policy_revision: String::new(),
             decision_id: String::new(),

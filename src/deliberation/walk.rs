@@ -102,6 +102,7 @@ impl<'a> World<'a> {
             message: String::new(),
             digest: DIGEST.to_owned(),
             why: Why::Policy,
+            notes: Default::default(),
             impact: None,
             policy_revision: String::new(),
             decision_id: String::new(),

@@ -75,3 +75,54 @@ impl Constitution {
         self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
     }
 }
+
+/// All constitutions that messages may name, as operators have left them: one value, so that a node has all of it or
+/// none.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Amendments {
+    /// At most [`Amendments::ACCEPTED_MAX`].
+    pub accepted: Vec<Constitution>,
+    /// Which of them messages should name.
+    pub preferred: ConstitutionHash,
+    /// What has led here.
+    pub act: Amendment,
+}
+
+impl Amendments {
+    pub const ACCEPTED_MAX: usize = 8;
+}
+
+/// One act of an operator.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Amendment {
+    pub what: Act,
+    pub hash: ConstitutionHash,
+    pub why: String,
+    /// By the clock of who did it, in milliseconds since 1970.
+    pub at: Timestamp,
+    /// What that person's machine calls them, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+}
+
+/// What became of a constitution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Messages may name it.
+    Proposed,
+    /// Messages should name it.
+    Activated,
+    /// Messages may not name it any more.
+    Retired,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proposed => "proposed",
+            Self::Activated => "activated",
+            Self::Retired => "retired",
+        })
+    }
+}

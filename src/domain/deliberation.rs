@@ -19,6 +19,9 @@ pub struct Parked {
     /// What tells this message from another, in lower-case hex (`wire::Decoded::digest`). A vote names it.
     pub digest: String,
     pub why: Why,
+    /// What the policy tells its reviewers, each as `module: note`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub notes: BTreeSet<String>,
     /// Absent only if it could not even be estimated.
     pub impact: Option<Impact>,
     pub policy_revision: String,
@@ -37,6 +40,10 @@ pub struct Parked {
     pub deadline: Timestamp,
     /// W3C trace context of the sender, if there was one.
     pub traceparent: Option<String>,
+}
+
+impl Parked {
+    pub const NOTES_MAX: usize = 16;
 }
 
 /// Why a message was parked.

@@ -134,6 +134,10 @@ impl CapabilityId {
 }
 
 identifier!(
+    /// What the policy has said of a conversation, for its later decisions.
+    ConversationLabel, "label", 1..=32, "[a-z0-9_:-]", |b| lower(b) || b == b':'
+);
+identifier!(
     /// A deliberation, unique within its tenant: follows from the message's sender and id.
     DeliberationId, "deliberation_id", 24, "[a-f0-9]", |b| matches!(b, b'a'..=b'f' | b'0'..=b'9')
 );

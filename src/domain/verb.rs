@@ -19,6 +19,8 @@ pub enum Verb {
     Heartbeat,
     Unregister,
     Find,
+    /// What must be known before a message is sent: constitutions, limits, the time.
+    About,
 }
 
 impl Verb {
@@ -33,6 +35,7 @@ impl Verb {
         Verb::Heartbeat,
         Verb::Unregister,
         Verb::Find,
+        Verb::About,
     ];
 
     pub fn parse(word: &str) -> Option<Verb> {
@@ -51,6 +54,7 @@ impl Verb {
             Verb::Heartbeat => "heartbeat",
             Verb::Unregister => "unregister",
             Verb::Find => "find",
+            Verb::About => "about",
         }
     }
 }

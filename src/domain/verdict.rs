@@ -148,6 +148,8 @@ reasons! {
     // Constitution and structure.
     ConstitutionalHashMissing = "constitutional_hash_missing", 400, final;
     ConstitutionalHashMismatch = "constitutional_hash_mismatch", 422, final;
+    /// Another node knows the constitution that it names, and this one does not yet, or not any more.
+    ConstitutionPending = "constitution_pending", 503, retry;
     Expired = "expired", 410, final;
     ClockSkew = "clock_skew", 422, final;
     /// The clock of the node is off, so what is due or over cannot be told.

@@ -1,9 +1,9 @@
 //! To whom does a message go, and who was kept from it?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    domain::{AgentId, CapabilityId, Encoding, Missed},
+    domain::{AgentId, CapabilityId, Encoding, Missed, Parked},
     policy::{Obligations, Permit},
 };
 
@@ -27,6 +27,12 @@ impl Addressees {
     /// Whether the policy demands this for any of them.
     pub(super) fn demand(&self, what: impl Fn(&Obligations) -> bool) -> bool {
         self.permits.iter().any(|permit| what(permit.obligations()))
+    }
+
+    /// What the policy tells of any of them, each once.
+    pub(super) fn notes(&self) -> BTreeSet<String> {
+        let notes = self.permits.iter().flat_map(|permit| permit.obligations().note_lines());
+        notes.take(Parked::NOTES_MAX).collect()
     }
 
     /// The most that the policy demands for any of them.

@@ -103,7 +103,7 @@ impl Decoded {
         if rules.clock_is_off {
             return Err(Rejection::new(Reason::ClockUncertain, "the clock of this node is off; ask again"));
         }
-        constitution::check(self.message(), rules.constitutions, rules.now)?;
+        constitution::check(self.message(), rules)?;
         Ok(InForce(self))
     }
 }

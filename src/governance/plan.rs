@@ -1,7 +1,10 @@
 //! What is to be done with a message that may go? Values: others carry them out.
 
+use std::collections::BTreeSet;
+
 use super::{
     addressees::Addressees,
+    duties::Duties,
     message::Decoded,
     route::{Route, Routed},
     rules::Precondition,
@@ -16,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub effect: Effect<'a>,
+    /// What is to be done before it.
+    pub duties: Duties,
     pub precondition: Precondition,
     /// Whether the record goes ahead of what is stored: its sender waits, and nobody governs the message again
     /// if this node ends. A live delivery is always recorded ahead.
@@ -43,6 +48,7 @@ pub struct Parking<'a> {
     decoded: &'a Decoded,
     approvals_demanded: Option<u32>,
     why: Why,
+    notes: BTreeSet<String>,
 }
 
 /// What the record of a parked message says besides.
@@ -65,17 +71,22 @@ impl<'a> Routed<'a> {
 
     pub fn plan(self) -> Plan<'a> {
         let Self { decoded, purpose, to, route, semantic } = self;
+        let duties = Duties::of(&to, &route, &purpose);
         let effect = match route {
             Route::Live => Effect::Deliver(to),
             Route::Durable => Effect::Store(to),
             Route::Queued => Effect::Queue,
-            Route::Parked(why) => {
-                Effect::Park(Parking { decoded, approvals_demanded: to.approvals_demanded(), why })
-            }
+            Route::Parked(why) => Effect::Park(Parking {
+                decoded,
+                approvals_demanded: to.approvals_demanded(),
+                why,
+                notes: to.notes(),
+            }),
         };
         let waits = purpose.mode.waits();
         Plan {
             effect,
+            duties,
             precondition: purpose.precondition(),
             record_ahead: waits,
             notify: waits,
@@ -109,6 +120,7 @@ impl<'a> Parking<'a> {
             message: json,
             digest: hex::encode(self.decoded.digest()),
             why: self.why.clone(),
+            notes: self.notes.clone(),
             impact,
             policy_revision,
             decision_id,

@@ -1,6 +1,6 @@
 //! Whom would a message reach, and may it reach each of them?
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     addressees::{Addressees, Fanout},
@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     domain::{
-        AgentId, AgentRecord, BroadcastFilter, CapabilityId, Encoding, Missed, Reason, Recipient, Tenant,
+        AgentId, AgentRecord, BroadcastFilter, CapabilityId, ConversationLabel, Encoding, Message, Missed,
+        Reason, Recipient, Tenant,
     },
     impact::Need,
     policy::{Permit, Question},
@@ -52,6 +53,8 @@ pub struct Addressed<'a> {
     purpose: Purpose<'a>,
     view: View,
     fanout: Fanout,
+    /// Of its conversation, if the policy reads them.
+    labels: Option<BTreeSet<ConversationLabel>>,
 }
 
 /// A message with a permit for at least one of them.
@@ -126,12 +129,18 @@ impl<'a> Unaddressed<'a> {
         };
         match view.recipients.is_empty() {
             true => Err(nobody.after(Duration::from_secs(1))),
-            false => Ok(Addressed { decoded, purpose, view, fanout }),
+            false => Ok(Addressed { decoded, purpose, view, fanout, labels: None }),
         }
     }
 }
 
 impl<'a> Addressed<'a> {
+    /// With what its conversation is labelled with; `None` where the policy does not read that.
+    #[must_use]
+    pub fn labelled(self, labels: Option<BTreeSet<ConversationLabel>>) -> Self {
+        Self { labels, ..self }
+    }
+
     pub fn recipients(&self) -> &[Arc<AgentRecord>] {
         &self.view.recipients
     }
@@ -146,6 +155,7 @@ impl<'a> Addressed<'a> {
             recipient: as_party(&recipient.id, Some(recipient), tenant),
             tenant,
             approval: self.purpose.approval,
+            labels: self.labels.as_ref(),
         }
     }
 
@@ -167,7 +177,7 @@ impl<'a> Addressed<'a> {
         self,
         answers: impl IntoIterator<Item = Result<Permit, Rejection>>,
     ) -> Result<Permitted<'a>, Rejection> {
-        let Self { decoded, purpose, view, fanout } = self;
+        let Self { decoded, purpose, view, fanout, labels: _ } = self;
         let (mut permits, mut missed, mut refused) =
             (Vec::with_capacity(view.recipients.len()), Vec::new(), None);
         let mut answers = answers.into_iter();
@@ -189,6 +199,7 @@ impl<'a> Addressed<'a> {
             Some(rejection) if permits.is_empty() => Err(rejection),
             _ => {
                 let to = addressees(permits, missed, fanout, decoded, &view);
+                can_be_labelled(&to, decoded.message())?;
                 Ok(Permitted { decoded, purpose, to })
             }
         }
@@ -212,6 +223,15 @@ impl<'a> Permitted<'a> {
             (None, false) => Some(Need::IfItMatters),
         }
     }
+}
+
+/// What cannot be labelled is not let through: else a sender would leave its conversation out to stay without.
+fn can_be_labelled(to: &Addressees, message: &Message) -> Result<(), Rejection> {
+    if message.conversation_id.is_some() || !to.demand(|obligations| !obligations.labels.is_empty()) {
+        return Ok(());
+    }
+    let detail = "the policy labels the conversation of this message, and it has no conversation_id";
+    Err(Rejection::new(Reason::PolicyDenied, detail))
 }
 
 /// A permit is for one message to one recipient, and for no other.

@@ -1,9 +1,9 @@
 //! For what is a message judged, and by what that holds for every message?
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
-    domain::{Approval, Constitution, Timestamp},
+    domain::{Approval, Constitution, ConstitutionHash, Timestamp},
     impact::Patience,
 };
 
@@ -11,6 +11,8 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     pub constitutions: &'a [Constitution],
+    /// What messages may name on some other node.
+    pub elsewhere: &'a BTreeSet<ConstitutionHash>,
     pub clock_skew: Duration,
     /// Whether the clock that `now` is by cannot be gone by.
     pub clock_is_off: bool,

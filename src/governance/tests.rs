@@ -14,7 +14,7 @@ use crate::{
         RuleKind, Tenant, Timestamp, Why,
     },
     impact::{Unassessed, Unscored},
-    policy::{Decision, Gate, Obligations, Permit, PolicyEngine, PolicyError, Question, reads::Reads},
+    policy::{Decision, Gate, Obligations, Permit, PolicyEngine, PolicyError, Question, Rate, reads::Reads},
     rejection::Rejection,
     wire,
 };
@@ -30,6 +30,7 @@ struct Facts {
     created_at: u64,
     hash: &'static str,
     clock_is_off: bool,
+    in_conversation: bool,
     registered: Vec<&'static str>,
     answers: Vec<Said>,
     impact: Result<f64, Unscored>,
@@ -61,6 +62,7 @@ fn decoded(facts: &Facts) -> Decoded {
     let body = serde_json::json!({
         "message_id": "m1", "message_type": "event", "to": facts.to, "constitutional_hash": facts.hash,
         "content": { "text": "hi" }, "created_at": facts.created_at,
+        "conversation_id": facts.in_conversation.then_some("c1"),
     });
     let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
     let stamp = wire::Stamp { tenant: &tenant, sender: &sender };
@@ -142,6 +144,7 @@ fn plan<'a>(
     let constitutions = [Constitution { hash: HASH.parse().unwrap(), from: None, until: None }];
     let rules = Rules {
         constitutions: &constitutions,
+        elsewhere: &Default::default(),
         clock_skew: Duration::from_secs(30),
         clock_is_off: facts.clock_is_off,
         now: NOW,
@@ -186,12 +189,15 @@ fn facts() -> impl Strategy<Value = Facts> {
         Just(serde_json::json!({ "capability": "sum" })),
         Just(serde_json::json!({ "broadcast": {} })),
     ];
-    let obligations = (any::<bool>(), proptest::option::of(1_u32..4), any::<bool>(), any::<bool>()).prop_map(
-        |(deliberate, min_approvals, durable, score)| Obligations {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let obligations = (any::<bool>(), proptest::option::of(1_u32..4), flags).prop_map(
+        |(deliberate, min_approvals, (durable, score, rated, labelled))| Obligations {
             deliberate,
             min_approvals,
             lane: durable.then_some(crate::policy::Lane::Durable),
             score,
+            rates: rated.then(|| ("own".to_owned(), Rate::new(1, 60).unwrap())).into_iter().collect(),
+            labels: labelled.then(|| "pii".parse().unwrap()).into_iter().collect(),
             ..Obligations::default()
         },
     );
@@ -218,7 +224,8 @@ fn facts() -> impl Strategy<Value = Facts> {
     let when = prop_oneof![6 => Just(NOW.0), 1 => Just(NOW.0 + 60_000)];
     let hash = prop_oneof![6 => Just(HASH), 1 => Just("ffffffffffffffff")];
     let registered = proptest::sample::subsequence(AGENTS.to_vec(), 0..=AGENTS.len());
-    let others = (0.1..1.0, mode, proptest::option::of(0_usize..4), prop::bool::weighted(0.1), any::<bool>());
+    let flags = (prop::bool::weighted(0.1), any::<bool>(), any::<bool>());
+    let others = (0.1..1.0, mode, proptest::option::of(0_usize..4), flags);
     (to, when, hash, registered, proptest::collection::vec(said, 1..5), scored, others).prop_map(
         |(
             to,
@@ -227,12 +234,13 @@ fn facts() -> impl Strategy<Value = Facts> {
             registered,
             answers,
             impact,
-            (threshold, mode, approved_by, clock_is_off, redriven),
+            (threshold, mode, approved_by, (clock_is_off, redriven, in_conversation)),
         )| Facts {
             to,
             created_at,
             hash,
             clock_is_off,
+            in_conversation,
             registered,
             answers,
             impact,
@@ -247,13 +255,13 @@ fn facts() -> impl Strategy<Value = Facts> {
 /// As people would compare two plans.
 fn shown(plan: &Result<Plan<'_>, Rejection>) -> String {
     match plan {
-        Ok(Plan { effect, precondition, record_ahead, notify, remember }) => {
+        Ok(Plan { effect, duties, precondition, record_ahead, notify, remember }) => {
             let effect = match effect {
                 Effect::Deliver(to) | Effect::Store(to) => format!("{to:?}"),
                 Effect::Park(parking) => format!("{:?}", parking.why()),
                 Effect::Queue => "queued".to_owned(),
             };
-            format!("{effect} {precondition:?} {record_ahead} {notify} {remember:?}")
+            format!("{effect} {duties:?} {precondition:?} {record_ahead} {notify} {remember:?}")
         }
         Err(rejection) => format!("{rejection:?}"),
     }
@@ -270,18 +278,20 @@ proptest! {
     #[test]
     fn no_plan_delivers_without_a_permit_for_each_and_none_goes_where_the_facts_forbid(facts in facts()) {
         let (decoded, approval) = (decoded(&facts), approval(&facts));
-        let Ok(Plan { effect, record_ahead, .. }) = plan(&decoded, approval.as_ref(), &facts) else { return Ok(()) };
+        let Ok(Plan { effect, duties, record_ahead, .. }) = plan(&decoded, approval.as_ref(), &facts) else { return Ok(()) };
         prop_assert!(facts.hash == HASH && facts.created_at == NOW.0 && !facts.clock_is_off);
         let waits = matches!(facts.mode, RetryMode::Sender | RetryMode::Questioner | RetryMode::Asker);
         prop_assert_eq!(record_ahead, waits);
         let to = match effect {
             Effect::Park(parking) => {
                 prop_assert!(facts.approved_by.is_none(), "parked again: {:?}", parking.why());
+                prop_assert!(duties.labels.is_empty(), "labelled, and nobody has it");
                 return Ok(());
             }
             Effect::Queue => {
                 let long = matches!(facts.impact, Err(Unscored::TooLong { .. }));
                 prop_assert!(long && facts.mode == RetryMode::Sender && facts.approved_by.is_none());
+                prop_assert_eq!(duties, Duties::default(), "judged anew, and it counts there");
                 return Ok(());
             }
             Effect::Deliver(to) => {
@@ -291,6 +301,11 @@ proptest! {
             Effect::Store(to) => to,
         };
         prop_assert!(!to.permits.is_empty());
+        let demanded = |what: fn(&Obligations) -> bool| to.permits.iter().any(|it| what(it.obligations()));
+        prop_assert_eq!(!duties.labels.is_empty(), demanded(|it| !it.labels.is_empty()));
+        prop_assert!(duties.labels.is_empty() || facts.in_conversation, "there is nothing to label");
+        let rated = demanded(|it| !it.rates.is_empty()) && facts.approved_by.is_none();
+        prop_assert_eq!(!duties.rates.is_empty(), rated, "counted once, when it came");
         for permit in &to.permits {
             prop_assert!(Arc::ptr_eq(permit.message(), decoded.message()));
             prop_assert_ne!(permit.recipient().as_str(), "nobody");
@@ -312,6 +327,7 @@ fn plain() -> Facts {
         created_at: NOW.0,
         hash: HASH,
         clock_is_off: false,
+        in_conversation: false,
         registered: vec!["planner", "worker"],
         answers: vec![Said::Allowed(Obligations::default())],
         impact: Ok(0.1),
@@ -327,8 +343,13 @@ fn a_permit_for_another_message_or_recipient_is_none() {
     let facts = plain();
     let (one, two) = (decoded(&facts), decoded(&facts));
     let constitutions = [Constitution { hash: HASH.parse().unwrap(), from: None, until: None }];
-    let rules =
-        Rules { constitutions: &constitutions, clock_skew: Duration::ZERO, clock_is_off: false, now: NOW };
+    let rules = Rules {
+        constitutions: &constitutions,
+        elsewhere: &Default::default(),
+        clock_skew: Duration::ZERO,
+        clock_is_off: false,
+        now: NOW,
+    };
     let addressed = |decoded| {
         let checked = Decoded::in_force(decoded, &rules).unwrap().checked(&rules).unwrap();
         let purpose = Purpose::of(RetryMode::Sender);

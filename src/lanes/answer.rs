@@ -56,7 +56,8 @@ impl Attempt<'_> {
             return Ok((earlier, None));
         }
         match plan? {
-            Plan { effect: Effect::Deliver(to), .. } => {
+            Plan { effect: Effect::Deliver(to), duties, .. } => {
+                self.oblige(&decoded, &duties).await?;
                 let (delivery, reach) = self.hand_back(&decoded, to, expected.encoding).await?;
                 Ok((Outcome::Delivered(reach), Some(delivery)))
             }

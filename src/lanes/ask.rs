@@ -91,7 +91,8 @@ impl Attempt<'_> {
             return Ok((earlier, None));
         }
         match plan? {
-            Plan { effect: Effect::Deliver(to), .. } => {
+            Plan { effect: Effect::Deliver(to), duties, .. } => {
+                self.oblige(&decoded, &duties).await?;
                 let open = self.lanes.questions.open(expected)?;
                 let reach = self.deliver(&decoded, to, Some(&open)).await?;
                 Ok((Outcome::Delivered(reach), Some((open, until))))

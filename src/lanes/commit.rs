@@ -18,7 +18,8 @@ use crate::{
 impl Attempt<'_> {
     /// What the plan says, each recipient by its own permit.
     pub(super) async fn commit(&mut self, decoded: &Decoded, plan: Plan<'_>) -> Result<Outcome, Rejection> {
-        let Plan { effect, precondition, record_ahead, notify, remember: _ } = plan;
+        let Plan { effect, duties, precondition, record_ahead, notify, remember: _ } = plan;
+        self.oblige(decoded, &duties).await?;
         match effect {
             Effect::Deliver(to) => self.deliver(decoded, to, None).await.map(Outcome::Delivered),
             Effect::Store(to) => Box::pin(self.store(decoded, to, precondition, record_ahead)).await,

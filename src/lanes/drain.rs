@@ -158,7 +158,9 @@ impl Attempt<'_> {
             FaultOwner::Bus => backoff(queued.attempt),
             FaultOwner::Operator => frozen(),
         };
-        Some(Settled::Again { after: after.max(rejection.retry_after.unwrap_or_default()), fault })
+        // A rule of the policy may say tomorrow; what waits here has its place until then.
+        let told = rejection.retry_after.unwrap_or_default().min(self.lanes.limits.give_up_after / 4);
+        Some(Settled::Again { after: after.max(told), fault })
     }
 
     /// Makes a dead letter of it. `false`: there is no room for it, and it is lost. An error: what cannot even

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{attempt::Attempt, lookup};
 use crate::{
     domain::Impact,
-    governance::{Checked, Decoded, Judging, Plan, Purpose, RetryMode},
+    governance::{Checked, Decoded, Judging, Plan, Purpose, RetryMode, Rules},
     impact::{Need, Patience, Unassessed},
     rejection::Rejection,
     telemetry::Stage,
@@ -31,6 +31,7 @@ impl Attempt<'_> {
                     next
                 }
                 Judging::NeedsPolicy(asks) => {
+                    let asks = asks.labelled(self.labels(decoded).await?);
                     self.findings.asked(asks.seen(), Arc::clone(self.policy.revision()));
                     let by = (&*self.policy, &*self.findings.decision_id);
                     let rulings = lookup::ask(&lanes.gate, by, &asks).await;
@@ -61,7 +62,15 @@ impl Attempt<'_> {
     /// Whether nobody has stopped it, its constitution is in force, and its times and size make sense.
     pub(super) fn check<'b>(&mut self, decoded: &'b Decoded) -> Result<Checked<'b>, Rejection> {
         self.lanes.freezes.check(decoded.message())?;
-        let rules = self.lanes.rules(self.now());
+        let (constitutions, elsewhere) =
+            (&self.lanes.constitutions.in_force(), &self.lanes.constitutions.elsewhere());
+        let rules = Rules {
+            constitutions: &constitutions.accepted,
+            elsewhere,
+            clock_skew: self.lanes.limits.clock_skew,
+            clock_is_off: self.lanes.skew.is_off(),
+            now: self.now(),
+        };
         let in_force = decoded.in_force(&rules)?;
         self.measured.passed(Stage::Constitution);
         let checked = in_force.checked(&rules)?;

@@ -9,20 +9,21 @@ use super::{
     durable::DurableLane,
     live::LiveTransport,
     questions::Questions,
+    rates::Rates,
     request::{Limits, Tenants},
     retry::RetryGrace,
     rotation::Rotation,
 };
 use crate::{
+    constitutions::Constitutions,
     cpu::Cpu,
     deliberation::DeliberationLog,
-    domain::{AgentId, Constitution, Encoding, TenantId, Timestamp},
+    domain::{AgentId, Encoding, TenantId, Timestamp},
     freezes::Freezes,
-    governance::{self, Rules},
     impact::Assessor,
     policy::Gate,
     skew::Skew,
-    state::{Idempotency, Registry},
+    state::{ConversationLabels, Idempotency, Registry},
     telemetry::Metrics,
     usage::Usage,
 };
@@ -32,11 +33,14 @@ pub struct Lanes {
     pub node: String,
     pub limits: Limits,
     pub admission: Arc<Admission>,
-    pub constitutions: Vec<Constitution>,
+    pub constitutions: Arc<Constitutions>,
     pub tenants: Arc<dyn Tenants>,
     pub freezes: Arc<Freezes>,
     pub registry: Arc<dyn Registry>,
     pub idempotency: Arc<dyn Idempotency>,
+    pub labels: Arc<dyn ConversationLabels>,
+    /// Of the policy's rules.
+    pub rates: Rates,
     pub gate: Arc<Gate>,
     /// For what takes long to compute.
     pub cpu: Arc<Cpu>,
@@ -61,17 +65,8 @@ impl Lanes {
     /// The constitutions in force, by commas, and the milliseconds since 1970 by this node's clock.
     pub fn in_force(&self) -> (String, String) {
         let now = (self.clock)();
-        (governance::in_force(&self.constitutions, now), now.0.to_string())
-    }
-
-    /// What holds for every message at this instant.
-    pub(super) fn rules(&self, now: Timestamp) -> Rules<'_> {
-        Rules {
-            constitutions: &self.constitutions,
-            clock_skew: self.limits.clock_skew,
-            clock_is_off: self.skew.is_off(),
-            now,
-        }
+        let hashes: Vec<_> = self.constitutions.in_force().at(now).map(|hash| hash.to_string()).collect();
+        (hashes.join(","), now.0.to_string())
     }
 
     /// What is in an agent's durable inbox is written in one encoding.

@@ -47,6 +47,8 @@ pub(super) fn fault_owner(reason: Reason) -> FaultOwner {
             | Reason::NotRegistered
             | Reason::SenderUnknown
             | Reason::PolicyFailed
+            // By the policy: the tenant's own rate was paid when it was queued.
+            | Reason::RateLimited
             | Reason::Unscored
             | Reason::TooManyParked
             | Reason::TimedOut
@@ -149,6 +151,7 @@ mod tests {
     fn a_reason_is_the_buss_own_only_where_any_message_would_fail() {
         let bus = [
             Reason::ClockUncertain,
+            Reason::ConstitutionPending,
             Reason::PolicyUnavailable,
             Reason::DeliberationUnavailable,
             Reason::RegistryUnavailable,
@@ -159,7 +162,6 @@ mod tests {
             Reason::StoreFull,
             Reason::AuditUnavailable,
             Reason::TenantUnknown,
-            Reason::RateLimited,
             Reason::Overloaded,
         ];
         for &reason in Reason::ALL.iter().filter(|reason| reason.retryable()) {

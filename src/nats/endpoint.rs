@@ -68,6 +68,8 @@ enum Source {
     /// From an operator, about what all nodes have frozen.
     Diff,
     Freezes,
+    /// From an operator, about the constitutions of all nodes.
+    Constitutions,
     /// From an operator, about how all nodes are.
     Status,
 }
@@ -167,6 +169,7 @@ impl Bus {
             .map(|request| (names::policy_request(request.as_str()), Source::Policy(request)));
         let each = [
             (names::FREEZE_STATUS, Source::Freezes),
+            (names::CONSTITUTION_STATUS, Source::Constitutions),
             (names::NODE_STATUS, Source::Status),
             (names::POLICY_DIFF, Source::Diff),
         ]
@@ -239,6 +242,7 @@ impl Bus {
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
             Source::Diff => self.tell_shadow(&message, shutdown),
             Source::Freezes => self.tell_freezes(&message),
+            Source::Constitutions => self.tell_constitutions(&message),
             Source::Status => self.tell_status(&message),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {

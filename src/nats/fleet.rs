@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    constitution_answers::NodeConstitutions,
     freeze_answers::NodeFreezes,
     policy_requests::{NodePolicy, PolicyRequest},
     shadow_answers::NodeShadow,
@@ -23,8 +24,8 @@ const QUIET: Duration = Duration::from_millis(300);
 /// For all nodes to say what is in force, and to read a policy, test it and try it.
 const STATUS_WITHIN: Duration = Duration::from_secs(3);
 const RELOAD_WITHIN: Duration = Duration::from_secs(30);
-/// For all nodes to say what they have frozen: who asks waits to hear that it is in force.
-const FREEZES_WITHIN: Duration = Duration::from_secs(1);
+/// For all nodes to say what they follow: who asks waits to hear that it is in force.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The nodes of a bus, as its operator sees them.
 pub struct Fleet(Client);
@@ -63,6 +64,12 @@ impl Answer for NodeShadow {
     }
 }
 
+impl Answer for NodeConstitutions {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
+
 impl Answer for NodeStatus {
     fn node(&self) -> &str {
         &self.node
@@ -88,7 +95,17 @@ impl Fleet {
     /// Asks these nodes what they have frozen, and tells them which revision of it is the last.
     pub async fn freezes(&self, nodes: &[String], last: u64) -> Result<Answers<NodeFreezes>, FleetError> {
         let last = Bytes::from(last.to_string());
-        self.ask_each(nodes, (names::FREEZE_STATUS, last), FREEZES_WITHIN).await
+        self.ask_each(nodes, (names::FREEZE_STATUS, last), FOLLOWED_WITHIN).await
+    }
+
+    /// Asks these nodes which constitutions they have in force, and tells them which revision is the last.
+    pub async fn constitutions(
+        &self,
+        nodes: &[String],
+        last: u64,
+    ) -> Result<Answers<NodeConstitutions>, FleetError> {
+        let last = Bytes::from(last.to_string());
+        self.ask_each(nodes, (names::CONSTITUTION_STATUS, last), FOLLOWED_WITHIN).await
     }
 
     /// Asks all nodes that run what the candidate beside their policy would change.

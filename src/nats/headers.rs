@@ -22,8 +22,13 @@ const DETAIL: &str = "Agentbus-Detail";
 const ATTEMPTS: &str = "Agentbus-Attempts";
 const DIED_AT: &str = "Agentbus-Died-At";
 
+/// What the policy says of a message, for its recipient.
+const NOTE: &str = "Agentbus-Note";
+
 /// Bytes that the headers of a delivery take at most.
-pub(super) const HEADERS_MAX: usize = 1024;
+pub(super) const HEADERS_MAX: usize = 1536;
+/// Of the notes among them.
+const NOTE_BYTES_MAX: usize = 400;
 /// Of a sentence in a header.
 const SENTENCE_MAX: usize = 512;
 /// A W3C trace context has 55.
@@ -53,8 +58,9 @@ pub(super) fn delivery<'a>(
     (key, decision_id, delivery_id): (&'a MessageKey, &'a str, &'a str),
     traceparent: &'a str,
     delivery: &'a Delivery,
-) -> [(&'static str, &'a str); 8] {
-    [
+    note: &'a str,
+) -> DeliveryFields<'a> {
+    DeliveryFields([
         ("Agentbus-Delivery", delivery_id),
         (DECISION, decision_id),
         ("Agentbus-Message-Id", key.message.as_str()),
@@ -63,7 +69,26 @@ pub(super) fn delivery<'a>(
         ("Agentbus-Recipient", delivery.permit.recipient().as_str()),
         ("Content-Type", delivery.encoding.content_type()),
         (TRACEPARENT, traceparent),
-    ]
+        (NOTE, note),
+    ])
+}
+
+/// The note last.
+pub(super) struct DeliveryFields<'a>([(&'static str, &'a str); 9]);
+
+impl<'a> DeliveryFields<'a> {
+    /// Without an empty note.
+    pub(super) fn as_slice(&self) -> &[(&'static str, &'a str)] {
+        match &self.0 {
+            [fields @ .., (NOTE, "")] => fields,
+            fields => fields,
+        }
+    }
+}
+
+/// What the policy says of a message to its recipient; mostly nothing.
+pub(super) fn note(delivery: &Delivery) -> String {
+    crate::phrase::plain_line(delivery.permit.obligations().note_lines(), NOTE_BYTES_MAX)
 }
 
 /// What distinguishes one delivery of a decision from the others.

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::{BusError, Link, files, intake::session::Login};
+use super::{BusError, Link, files, headers::HEADERS_MAX, intake::session::Login};
 use crate::{
     audit::{self, Entry, Record},
     config,
@@ -47,8 +47,6 @@ use batch::Out;
 use confirmations::Shared;
 use session::Life;
 
-/// What the headers of a delivery take at most.
-const HEADERS_MAX: usize = 1024;
 /// A delivery without a fence, or a record without an ack, is given up after this.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 

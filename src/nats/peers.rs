@@ -8,7 +8,7 @@
 //! Who hears another of its own name says so: their records, verdicts and logs could not be told apart.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::{
         Arc,
@@ -24,7 +24,10 @@ use tokio::time::MissedTickBehavior;
 use super::{BusError, reconnect_delay};
 use crate::{
     config,
+    constitutions::Constitutions,
+    domain::{Amendments, ConstitutionHash},
     shutdown::Shutdown,
+    skew::wall_clock,
     supervisor::Supervisor,
     tenants::{self, BusUser, Seed, User, names},
 };
@@ -73,6 +76,9 @@ struct Beat {
     id: String,
     name: String,
     links: Vec<Link>,
+    /// Constitutions that messages may name there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    constitutions: Vec<ConstitutionHash>,
 }
 
 /// This node's heartbeat, and its ear for the others'.
@@ -83,6 +89,7 @@ pub struct Peers {
     id: String,
     name: String,
     links: Links,
+    constitutions: Arc<Constitutions>,
     /// Another node has this one's name.
     namesake: AtomicBool,
 }
@@ -93,6 +100,7 @@ impl Peers {
         client: Client,
         settings: &config::Nats,
         links: impl Fn() -> Vec<Link> + Send + Sync + 'static,
+        constitutions: Arc<Constitutions>,
     ) -> Result<Arc<Self>, BusError> {
         let kicker = match &settings.kicker_nkey_file {
             Some(path) => Some(connect(name, path, settings).await?),
@@ -100,7 +108,7 @@ impl Peers {
         };
         let id = nuid::next().to_string();
         let (name, links, namesake) = (name.to_owned(), Arc::new(links) as Links, AtomicBool::new(false));
-        Ok(Arc::new(Self { client, kicker, id, name, links, namesake }))
+        Ok(Arc::new(Self { client, kicker, id, name, links, constitutions, namesake }))
     }
 
     /// Beats until the shutdown. Nothing of this keeps a node from serving.
@@ -134,6 +142,7 @@ impl Peers {
                     for (name, links) in watch.silent(Instant::now()) {
                         self.end(&name, &links).await;
                     }
+                    self.constitutions.heard_elsewhere(watch.constitutions());
                     let namesake = watch.peers.values().any(|peer| peer.name == self.name);
                     if namesake && !self.namesake.load(Ordering::Relaxed) {
                         tracing::error!("another node has the name of this one: give each its own (node.name)");
@@ -145,7 +154,10 @@ impl Peers {
     }
 
     async fn beat(&self) {
-        let beat = Beat { id: self.id.clone(), name: self.name.clone(), links: (self.links)() };
+        let constitutions =
+            self.constitutions.in_force().at(wall_clock()).take(Amendments::ACCEPTED_MAX).collect();
+        let beat =
+            Beat { id: self.id.clone(), name: self.name.clone(), links: (self.links)(), constitutions };
         let Ok(beat) = serde_json::to_vec(&beat) else { return };
         // While NATS is away, nothing waits for it.
         let _ = tokio::time::timeout(BEAT_EVERY, self.client.publish(names::HEARTBEATS, beat.into())).await;
@@ -185,6 +197,7 @@ async fn connect(name: &str, seed: &Path, settings: &config::Nats) -> Result<Cli
 struct Peer {
     name: String,
     links: Vec<Link>,
+    constitutions: Vec<ConstitutionHash>,
     heard: Instant,
 }
 
@@ -206,15 +219,21 @@ impl Watch {
         if payload.len() > BEAT_BYTES_MAX {
             return;
         }
-        let Ok(Beat { id, name, links }) = serde_json::from_slice(payload) else { return };
+        let Ok(Beat { id, name, links, constitutions }) = serde_json::from_slice(payload) else { return };
         if id == own {
             self.own = now;
         } else if links.len() <= LINKS_MAX
+            && constitutions.len() <= Amendments::ACCEPTED_MAX
             && links.iter().all(Link::is_sound)
             && (self.peers.len() < PEERS_MAX || self.peers.contains_key(&id))
         {
-            self.peers.insert(id, Peer { name, links, heard: now });
+            self.peers.insert(id, Peer { name, links, constitutions, heard: now });
         }
+    }
+
+    /// What messages may name on some other node that is heard.
+    fn constitutions(&self) -> BTreeSet<ConstitutionHash> {
+        self.peers.values().flat_map(|peer| peer.constitutions.iter().copied()).collect()
     }
 
     /// Those that have become silent, each told once.
@@ -239,7 +258,9 @@ mod tests {
 
     fn beat(id: &str) -> Vec<u8> {
         let links = vec![Link { server: "NSERVER".to_owned(), client: 7 }];
-        serde_json::to_vec(&Beat { id: id.to_owned(), name: format!("node {id}"), links }).unwrap()
+        let constitutions = vec!["0123456789abcdef".parse().unwrap()];
+        serde_json::to_vec(&Beat { id: id.to_owned(), name: format!("node {id}"), links, constitutions })
+            .unwrap()
     }
 
     /// Looks every half second while `heard` says who is heard.
@@ -260,6 +281,7 @@ mod tests {
         watch.hear("me", &beat("a"), from);
         watch.hear("me", &beat("b"), from);
         assert_eq!(after(&mut watch, from, 4, &["me", "b"]), [""; 0]);
+        assert_eq!(watch.constitutions().len(), 1, "of all together");
         assert_eq!(after(&mut watch, from + SILENT_FOR, 20, &["me", "b"]), ["node a"]);
     }
 

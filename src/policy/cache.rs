@@ -8,8 +8,8 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
-use super::{Decision, Party, Question, reads::Fields};
-use crate::domain::{Recipient, Value};
+use super::{Decision, Obligations, Party, Question, reads::Fields};
+use crate::domain::{ConversationLabel, MessageId, Recipient, Value};
 
 /// SHA-256 of what the policy can read of a question.
 pub type Key = [u8; 32];
@@ -57,7 +57,11 @@ impl Default for DecisionCache {
 /// One for each 128 bytes of text, so that long answers cannot fill the memory.
 fn weight(decision: &Decision) -> u32 {
     let bytes: usize = match decision {
-        Decision::Allowed(obligations) => obligations.redact.iter().map(String::len).sum(),
+        Decision::Allowed(obligations) => {
+            let Obligations { redact, rates, notes, labels, .. } = obligations;
+            let names = redact.iter().chain(rates.keys()).chain(notes.keys()).chain(notes.values());
+            names.map(String::len).chain(labels.iter().map(|label| label.as_str().len())).sum()
+        }
         Decision::Denied { reasons } => reasons.iter().map(String::len).sum(),
     };
     u32::try_from(1 + bytes / 128).unwrap_or(u32::MAX)
@@ -139,6 +143,16 @@ fn write(out: &mut Vec<u8>, question: &Question<'_>, revision: &str, fields: Fie
     );
     if fields.contains(Fields::TENANT_LABELS) {
         pairs(out, &question.tenant.labels);
+    }
+    if fields.contains(Fields::CONVERSATION_ID) {
+        list(out, message.conversation_id.iter().map(MessageId::as_str));
+    }
+    if fields.contains(Fields::CONVERSATION_LABELS) {
+        count(out, usize::from(question.labels.is_some()));
+        question
+            .labels
+            .into_iter()
+            .for_each(|labels| list(out, labels.iter().map(ConversationLabel::as_str)));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::domain::Tenant;
 mod compared;
 mod known;
 mod look;
+mod obliged;
 mod paths;
 mod words;
 
@@ -92,7 +93,7 @@ mod tests {
         for (body, expected) in [
             (
                 "allow if input.mesage.tools",
-                "own.rego:3: input.mesage is not there, expected approval, constitution, message, recipient, sender or tenant; did you mean message?",
+                "own.rego:3: input.mesage is not there, expected approval, constitution, conversation, message, recipient, sender or tenant; did you mean message?",
             ),
             (
                 "x := 1\n\nallow if input.sender.role == \"a\"",
@@ -150,6 +151,30 @@ mod tests {
                 "own.rego:3: deliberate: found yes, expected true or false, so the module denies",
             ),
             (
+                "obligations := {\"rate\": {\"messages\": 0, \"seconds\": 60}}",
+                "own.rego:3: rate.messages: found 0, expected 1 to 1000000, so the module denies",
+            ),
+            (
+                "obligations := {\"rate\": {\"messages\": 5, \"second\": 60}}",
+                "own.rego:3: rate has no \"second\", so the module denies; did you mean seconds?",
+            ),
+            (
+                "obligations := {\"rate\": 5}",
+                "own.rego:3: rate: found 5, expected messages and seconds, so the module denies",
+            ),
+            (
+                "obligations := {\"note\": \"\"}",
+                "own.rego:3: note: found , expected a text of 1 to 200 characters, so the module denies",
+            ),
+            (
+                "obligations := {\"label\": [\"pii\", \"Secret!\"]}",
+                "own.rego:3: label: found Secret!, expected 1 to 32 of [a-z0-9_:-], so the module denies",
+            ),
+            (
+                "allow if \"pii\" in input.conversation.label",
+                "own.rego:3: input.conversation.label is not there, expected id or labels; did you mean labels?",
+            ),
+            (
                 "allow if not input.message.content.region in {\"us\"}",
                 "own.rego:3: without an input.message.content.region this holds in a node and not in OPA; name it, and negate that",
             ),
@@ -172,6 +197,8 @@ mod tests {
             "allow if \"wire_money\" in input.message.tools",
             "obligations := {\"min_approvals\": count(input.message.tools), \"redact\": {\"a.b\"}, \"score\": true}",
             "obligations := {\"deliberate\": needed}",
+            "obligations := {\"rate\": {\"messages\": most, \"seconds\": 60}, \"note\": \"look\", \"label\": {\"pii\", more}}",
+            "obligations := {\"note\": sprintf(\"%s\", [input.sender.id]), \"label\": []}",
             "# input.mesage == \"a\" and time.now_ns()\nallow if \"input.mesage\" == input.message.content.text",
             "allow if 1 + 1 == 2",
             "allow if some role in input.sender.roles",

@@ -346,7 +346,7 @@ fn name_of(told: &str) -> &str {
 
 /// Each obligation in some words.
 fn words(obligations: &Obligations) -> Vec<String> {
-    let Obligations { deliberate, min_approvals, redact, lane, score } = obligations;
+    let Obligations { deliberate, min_approvals, redact, lane, score, rates, notes: _, labels } = obligations;
     let mut words = Vec::new();
     if *deliberate {
         words.push("deliberate".to_owned());
@@ -359,6 +359,9 @@ fn words(obligations: &Obligations) -> Vec<String> {
     if *score {
         words.push("score".to_owned());
     }
+    words.extend(rates.iter().map(|(module, rate)| format!("rate: {module}: {rate}")));
+    words.extend(obligations.note_lines().map(|note| format!("note: {note}")));
+    words.extend(labels.iter().map(|label| format!("label: {label}")));
     words
 }
 

@@ -12,9 +12,10 @@ use super::{
     Decision, DecisionLog, Event, Meter, Permit, PolicyEngine, PolicyError, Question, Shadow, SharedTier,
     cache::{self, DecisionCache},
     decided::Told,
+    reads::Fields,
     recent::Recent,
 };
-use crate::{domain::Reason, rejection::Rejection, trouble::Trouble};
+use crate::{domain::Reason, phrase, rejection::Rejection, trouble::Trouble};
 
 /// The policy stage: one engine in force, one cache, and the only maker of permits.
 pub struct Gate {
@@ -56,6 +57,11 @@ pub enum Source {
 impl InForce {
     pub fn revision(&self) -> &Arc<str> {
         self.0.revision()
+    }
+
+    /// Whether its answers depend on what a conversation is labelled with.
+    pub fn reads_labels(&self) -> bool {
+        self.0.reads().fields.contains(Fields::CONVERSATION_LABELS)
     }
 }
 
@@ -244,19 +250,8 @@ impl Gate {
 /// The reasons as one bounded line of printable ASCII: a module may quote a stranger's text.
 fn detail(reasons: &[String]) -> String {
     const DETAIL_MAX: usize = 400;
-    let mut out = String::from("denied by policy");
-    for (at, reason) in reasons.iter().enumerate() {
-        out.push_str(if at == 0 { ": " } else { "; " });
-        for c in reason.chars() {
-            if out.len() >= DETAIL_MAX {
-                out.push_str(" …");
-                return out;
-            }
-            match c {
-                ' '..='~' => out.push(c),
-                _ => out.extend(c.escape_unicode()),
-            }
-        }
+    match phrase::plain_line(reasons, DETAIL_MAX) {
+        line if line.is_empty() => "denied by policy".to_owned(),
+        line => format!("denied by policy: {line}"),
     }
-    out
 }

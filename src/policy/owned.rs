@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Party, Question};
-use crate::domain::{AgentId, Approval, CapabilityId, Message, Tenant};
+use crate::domain::{AgentId, Approval, CapabilityId, ConversationLabel, Message, Tenant};
 
 /// A question that goes to another thread, or is kept.
 pub(super) struct Owned {
@@ -14,6 +14,7 @@ pub(super) struct Owned {
     /// What the policy sees of it: id and labels.
     tenant: Tenant,
     approval: Option<Approval>,
+    labels: Option<BTreeSet<ConversationLabel>>,
 }
 
 struct OwnedParty {
@@ -34,6 +35,7 @@ impl Owned {
             // Not its agents: there may be a thousand.
             tenant: Tenant { labels: tenant.labels.clone(), ..Tenant::new(tenant.id.clone()) },
             approval: question.approval.cloned(),
+            labels: question.labels.cloned(),
         }
     }
 
@@ -45,6 +47,7 @@ impl Owned {
             recipient: self.recipient.ask(),
             tenant: &self.tenant,
             approval: self.approval.as_ref(),
+            labels: self.labels.as_ref(),
         }
     }
 }

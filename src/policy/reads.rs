@@ -10,7 +10,7 @@
 pub struct Fields(u32);
 
 /// Path below `input` of every leaf, in the order of their bits.
-const LEAVES: [&str; 18] = [
+const LEAVES: [&str; 20] = [
     "message.type",
     "message.priority",
     "message.to",
@@ -29,6 +29,8 @@ const LEAVES: [&str; 18] = [
     "tenant.labels",
     "constitution.hash",
     "approval",
+    "conversation.id",
+    "conversation.labels",
 ];
 
 impl Fields {
@@ -51,7 +53,9 @@ impl Fields {
     pub const CONSTITUTION: Fields = Fields(1 << 16);
     /// Not part of a cache key: an answer about an approval is never cached.
     pub const APPROVAL: Fields = Fields(1 << 17);
-    pub const ALL: Fields = Fields((1 << 18) - 1);
+    pub const CONVERSATION_ID: Fields = Fields(1 << 18);
+    pub const CONVERSATION_LABELS: Fields = Fields(1 << 19);
+    pub const ALL: Fields = Fields((1 << 20) - 1);
     pub const NONE: Fields = Fields(0);
 
     pub fn contains(self, other: Fields) -> bool {
@@ -61,6 +65,11 @@ impl Fields {
     #[must_use]
     pub fn with(self, other: Fields) -> Fields {
         Fields(self.0 | other.0)
+    }
+
+    #[must_use]
+    pub fn without(self, other: Fields) -> Fields {
+        Fields(self.0 & !other.0)
     }
 
     /// Whether some leaf is in both.

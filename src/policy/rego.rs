@@ -222,7 +222,7 @@ impl RegoEngine {
         for module in &self.rules {
             let Some(rule) = &module.obligations else { continue };
             let given = evaluator.eval(rule, deadline)?;
-            if answer::oblige(&mut joined, &given).is_err() {
+            if answer::oblige(&mut joined, &module.name, &given).is_err() {
                 malformed.push(answer::malformed(&module.name));
             }
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Registrations, answered};
+use super::{About, Registrations, answered};
 use crate::{
     audit::Change,
     domain::{AgentId, Encoding, Reason, Tenant, Verb},
@@ -23,6 +23,7 @@ pub struct Agents {
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
     pub limits: wire::Limits,
+    pub about: About,
     /// What a heartbeat renews to.
     pub ttl: Duration,
     /// From the request to its answer.
@@ -72,6 +73,12 @@ impl Agents {
                 let asked = wire::decode_find(body, &self.limits)?;
                 *encoding = asked.encoding;
                 self.find(&tenant, asked.request).await
+            }
+            Verb::About => {
+                let asked = wire::decode_about(body, &self.limits)?;
+                *encoding = asked.encoding;
+                owns(sender, asked.request.agent.as_ref())?;
+                Ok(RegistryReply::About(Box::new(self.about.tell(&tenant))))
             }
             Verb::Send | Verb::Submit | Verb::Ask | Verb::Answer | Verb::Deliberations | Verb::Vote => {
                 Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of the registry")))

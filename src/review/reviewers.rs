@@ -107,7 +107,8 @@ impl Reviewers {
             | Verb::Register
             | Verb::Heartbeat
             | Verb::Unregister
-            | Verb::Find => {
+            | Verb::Find
+            | Verb::About => {
                 Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of reviewers")))
             }
         }
@@ -176,6 +177,7 @@ impl Reviewers {
             message_type,
             to: to.clone(),
             why: parked.why.clone(),
+            notes: parked.notes.clone(),
             score: scored.map(|impact| (impact.score, impact.level)),
             rule: parked.rule.kind,
             count: count(case.tally()),

@@ -50,6 +50,7 @@ pub(super) fn parked(voters: &[&str]) -> Parked {
         message: message.to_string(),
         digest: DIGEST.to_owned(),
         why: Why::Policy,
+        notes: Default::default(),
         impact: None,
         policy_revision: "r".to_owned(),
         decision_id: "d-1".to_owned(),

@@ -3,22 +3,25 @@
 //! Nothing survives the process, and no other node sees it. All operations are short and without
 //! waiting, so each half is under one lock that is never held over an `.await`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Claim, ClaimToken, Clock, Digest, Idempotency, Invalidator, Lifetimes, MessageKey, Registration,
-    Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis, verdict_fits,
+    Claim, ClaimToken, Clock, ConversationLabels, Digest, Idempotency, Invalidator, Labelled, Lifetimes,
+    MessageKey, Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis,
+    verdict_fits,
 };
-use crate::domain::{AgentId, AgentRecord, CapabilityId, TenantId};
+use crate::domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, MessageId, TenantId};
 
 mod agents;
+mod labels;
 mod messages;
 mod pasts;
 
 use agents::Agents;
+use labels::AllLabels;
 use messages::Messages;
 use pasts::AllPasts;
 
@@ -30,6 +33,7 @@ pub struct MemoryStore {
     agents: Mutex<Agents>,
     messages: Mutex<Messages>,
     pasts: AllPasts,
+    labels: Mutex<AllLabels>,
 }
 
 impl MemoryStore {
@@ -51,6 +55,7 @@ impl MemoryStore {
             agents: Mutex::default(),
             messages: Mutex::new(Messages::new(messages_max)),
             pasts: AllPasts::new(Self::SENDERS_MAX),
+            labels: Mutex::default(),
         }
     }
 
@@ -159,5 +164,25 @@ impl Idempotency for MemoryStore {
 impl SenderHistoryStore for MemoryStore {
     async fn share(&self, tenant: &TenantId, sender: &AgentId, seen: &Seen) -> Result<Shared, StoreError> {
         Ok(self.pasts.share(tenant, sender, seen, self.clock.now()))
+    }
+}
+
+#[async_trait]
+impl ConversationLabels for MemoryStore {
+    async fn labels(
+        &self,
+        tenant: &TenantId,
+        conversation: &MessageId,
+    ) -> Result<BTreeSet<ConversationLabel>, StoreError> {
+        Ok(self.labels.lock().labels(tenant, conversation, self.clock.now()))
+    }
+
+    async fn label(
+        &self,
+        by: (&TenantId, &AgentId),
+        conversation: &MessageId,
+        labels: &BTreeSet<ConversationLabel>,
+    ) -> Result<Labelled, StoreError> {
+        self.labels.lock().label(by, conversation, labels, self.clock.now())
     }
 }

@@ -13,6 +13,8 @@
 //! | `agentbus:epoch:{<tenant>}` | when the tenant's agents last changed, in µs of server time |
 //! | `agentbus:{<tenant>}:msg:<sender>:<message_id>` | a claim or a verdict (`claim.lua`) |
 //! | `agentbus:{<tenant>}:decision:<digest>` | the policy's answer to a question, as JSON (`answers.rs`) |
+//! | `agentbus:{<tenant>}:labels:<conversation>` | sorted set of what the policy has labelled it with (`label.lua`) |
+//! | `agentbus:{<tenant>}:labelled:<agent>` | sorted set of the conversations that its messages have labelled |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -50,6 +52,7 @@ mod agents;
 mod alarm;
 mod answers;
 mod connection;
+mod labels;
 mod messages;
 mod past;
 mod pipe;
@@ -367,6 +370,8 @@ struct Scripts {
     settle: Script,
     release: Script,
     past: Script,
+    labels: Script,
+    label: Script,
 }
 
 /// A script after what it needs: how to read, and for those about agents, what indexes are.
@@ -396,6 +401,8 @@ impl Scripts {
             settle: script!("redis/settle.lua"),
             release: script!("redis/release.lua"),
             past: script!("redis/past.lua"),
+            labels: script!("redis/labels.lua"),
+            label: script!("redis/label.lua"),
         }
     }
 }

@@ -117,6 +117,18 @@ pub const FREEZE_STATUS: &str = "nodes.freeze.status";
 /// What the server publishes when something was frozen or thawed: a nudge without content.
 pub const FREEZES_CHANGED: &str = "nodes.freeze.changed";
 
+/// The key-value bucket of constitutions, with its one key.
+pub const CONSTITUTION_BUCKET: &str = "agentbus_constitution";
+pub const CONSTITUTIONS: &str = "$KV.agentbus_constitution.all";
+/// The stream below [`CONSTITUTION_BUCKET`].
+pub const CONSTITUTION_STREAM: &str = "KV_agentbus_constitution";
+/// What nodes hear about it: [`CONSTITUTION_STATUS`] and [`CONSTITUTIONS_CHANGED`].
+pub const CONSTITUTION_REQUESTS: &str = "nodes.constitution.*";
+/// Where an operator asks what each node has in force, and says which state is the last.
+pub const CONSTITUTION_STATUS: &str = "nodes.constitution.status";
+/// What the server publishes when it was changed: a nudge without content.
+pub const CONSTITUTIONS_CHANGED: &str = "nodes.constitution.changed";
+
 /// Where an operator asks each node how it is.
 pub const NODE_STATUS: &str = "nodes.status";
 /// Where nodes say that they are better or worse than before.

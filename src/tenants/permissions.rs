@@ -7,14 +7,14 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    BusUser, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM,
-    DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES,
-    HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE,
-    POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
-    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
-    THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to,
-    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
-    requests_of_all_tenants, unheard_questions,
+    BusUser, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS, CONSTITUTION_STREAM, CONSTITUTIONS,
+    DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS,
+    DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES,
+    HEARTBEATS, INBOX_DOMAIN, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_DIFF,
+    POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB,
+    TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM,
+    USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream,
+    inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -103,7 +103,8 @@ fn node(inbox: String) -> Permissions {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
     subscribe.extend(
-        [TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS, FREEZE_REQUESTS, NODE_STATUS].map(str::to_owned),
+        [TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS, FREEZE_REQUESTS, CONSTITUTION_REQUESTS, NODE_STATUS]
+            .map(str::to_owned),
     );
     subscribe.push(inbox);
     Permissions { publish, subscribe }
@@ -133,6 +134,7 @@ fn provisioner<'a>(
     stream(THRESHOLDS_STREAM, &[]);
     stream(POLICY_STREAM, &[]);
     stream(FREEZE_STREAM, &[]);
+    stream(CONSTITUTION_STREAM, &[]);
     stream(USAGE_STREAM, &[]);
     let tenants: Vec<_> = tenants.collect();
     for tenant in &tenants {
@@ -165,6 +167,8 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
         POLICY_SHADOW,
         FREEZE_STATUS,
         FREEZES,
+        CONSTITUTION_STATUS,
+        CONSTITUTIONS,
         NODE_STATUS,
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",

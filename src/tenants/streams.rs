@@ -15,8 +15,9 @@ use crate::domain::{AgentId, TenantId};
 
 use super::{
     names::{
-        DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS, FREEZE_BUCKET, FREEZE_STREAM, FREEZES,
-        FREEZES_CHANGED, NODES_CONSUMER, POLICY_BUCKET, POLICY_KEYS, POLICY_PUSHED, POLICY_STREAM,
+        CONSTITUTION_BUCKET, CONSTITUTION_STREAM, CONSTITUTIONS, CONSTITUTIONS_CHANGED, DEADLINES_CONSUMER,
+        DECISIONS_STREAM, DECISIONS_SUBJECTS, FREEZE_BUCKET, FREEZE_STREAM, FREEZES, FREEZES_CHANGED,
+        NODES_CONSUMER, POLICY_BUCKET, POLICY_BUNDLE, POLICY_KEYS, POLICY_PUSHED, POLICY_STREAM,
         RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
         THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream,
         deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
@@ -36,6 +37,8 @@ const POLICIES_KEPT: i64 = 16;
 /// States of what is frozen that are kept as evidence, and bytes of one: every freeze at its largest.
 const FREEZES_KEPT: i64 = 64;
 const FREEZES_BYTES_MAX: i32 = 64 * 1024;
+/// Of one state of the constitutions, of which as many are kept.
+const CONSTITUTIONS_BYTES_MAX: i32 = 8 * 1024;
 /// Sums of usage: some 200 bytes for each agent, hour and run of a node.
 const USAGE_BYTES: i64 = 256 << 20;
 const USAGE_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -216,6 +219,20 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         }),
         ..bucket(FREEZE_STREAM, FREEZE_BUCKET, replicas)
     };
+    let constitutions = stream::Config {
+        description: Some(
+            "Constitutions as `agentbus constitution` left them; nodes follow the last.".to_owned(),
+        ),
+        max_message_size: CONSTITUTIONS_BYTES_MAX,
+        max_messages_per_subject: FREEZES_KEPT,
+        max_bytes: 2 * FREEZES_KEPT * i64::from(CONSTITUTIONS_BYTES_MAX),
+        republish: Some(stream::Republish {
+            source: CONSTITUTIONS.to_owned(),
+            destination: CONSTITUTIONS_CHANGED.to_owned(),
+            headers_only: true,
+        }),
+        ..bucket(CONSTITUTION_STREAM, CONSTITUTION_BUCKET, replicas)
+    };
     let usage = stream::Config {
         description: Some("What each agent has used, by hours.".to_owned()),
         subjects: vec![USAGE_SUBJECTS.to_owned()],
@@ -226,7 +243,7 @@ pub(super) fn shared(settings: &Settled) -> Vec<stream::Config> {
         discard: DiscardPolicy::Old,
         ..kept(USAGE_STREAM, replicas)
     };
-    vec![records, decisions, tenants, thresholds, policies, freezes, usage]
+    vec![records, decisions, tenants, thresholds, policies, freezes, constitutions, usage]
 }
 
 /// The streams of one tenant: whatever it fills, it fills for itself alone.

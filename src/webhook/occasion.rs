@@ -50,6 +50,7 @@ fn about(parked: &Parked) -> Map<String, Value> {
         message: _,
         digest,
         why,
+        notes,
         impact,
         policy_revision: _,
         decision_id,
@@ -71,6 +72,9 @@ fn about(parked: &Parked) -> Map<String, Value> {
     add("decision_id", decision_id.as_str().into());
     add("digest", digest.as_str().into());
     add("why", sentence(why).into());
+    if !notes.is_empty() {
+        add("notes", json!(notes));
+    }
     if let Some(impact) = impact {
         add("impact", json!(impact));
     }

@@ -6,7 +6,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    DecodeError, Limits, check_size, encoding_of,
+    DecodeError, Limits,
+    about::{About, write_about},
+    check_size, encoding_of,
     error::{Place, Shown},
     fields::{
         at_most, body, count, duration_ms, encoding, encoding_word, id, list, once, reason, required,
@@ -133,6 +135,7 @@ pub enum RegistryReply {
         agents: Vec<FoundAgent>,
         total: usize,
     },
+    About(Box<About>),
     Refused(Rejection),
 }
 
@@ -169,6 +172,10 @@ pub fn decode_unregister(
     limits: &Limits,
 ) -> Result<RegistryRequest<UnregisterRequest>, DecodeError> {
     decode(bytes, limits, read_unregister, read_unregister)
+}
+
+pub fn decode_about(bytes: &[u8], limits: &Limits) -> Result<RegistryRequest<HeartbeatRequest>, DecodeError> {
+    decode(bytes, limits, read_about, read_about)
 }
 
 pub fn decode_find(bytes: &[u8], limits: &Limits) -> Result<RegistryRequest<FindRequest>, DecodeError> {
@@ -227,6 +234,10 @@ pub fn encode_registry_reply(reply: &RegistryReply, encoding: Encoding) -> Vec<u
             w.int(millis_up(*ttl));
         }
         RegistryReply::Done => write_ok(&mut w, 0),
+        RegistryReply::About(about) => {
+            write_ok(&mut w, About::ENTRIES);
+            write_about(&mut w, about);
+        }
         RegistryReply::Found { agents, total } => {
             write_ok(&mut w, 2);
             w.key("agents");
@@ -334,6 +345,10 @@ fn read_register<'a>(r: &mut impl Reader<'a>) -> Read<RegisterRequest> {
 
 fn read_heartbeat<'a>(r: &mut impl Reader<'a>) -> Read<HeartbeatRequest> {
     read_agent(r, "heartbeat").map(|agent| HeartbeatRequest { agent })
+}
+
+fn read_about<'a>(r: &mut impl Reader<'a>) -> Read<HeartbeatRequest> {
+    read_agent(r, "about").map(|agent| HeartbeatRequest { agent })
 }
 
 fn read_unregister<'a>(r: &mut impl Reader<'a>) -> Read<UnregisterRequest> {

@@ -2,7 +2,7 @@
 //!
 //! Requests are as strict as messages. Replies are written only: reviewers read them, nodes never do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     DecodeError, Limits, RegistryRequest, encode_message,
@@ -51,6 +51,8 @@ pub struct Docketed {
     pub message_type: MessageType,
     pub to: Recipient,
     pub why: Why,
+    /// What the policy says of the message.
+    pub notes: BTreeSet<String>,
     /// Absent without a score.
     pub score: Option<(f64, Level)>,
     pub rule: RuleKind,
@@ -253,6 +255,7 @@ fn write_ok(w: &mut Writer, more: usize) {
 fn entries(about: &Docketed) -> usize {
     const ALWAYS: usize = 12 + COUNT_ENTRIES;
     ALWAYS
+        + usize::from(!about.notes.is_empty())
         + 2 * usize::from(about.score.is_some())
         + usize::from(about.escalate_at.is_some())
         + usize::from(about.voted.is_some())
@@ -265,6 +268,12 @@ fn write_docketed(w: &mut Writer, about: &Docketed) {
     field(w, "message_type", about.message_type.as_str());
     field(w, "to", &in_words(&about.to));
     field(w, "why", &about.why.to_string());
+    if !about.notes.is_empty() {
+        w.key("notes");
+        w.list(about.notes.len());
+        about.notes.iter().for_each(|note| w.text(note));
+        w.end_list();
+    }
     if let Some((score, level)) = about.score {
         w.key("score");
         w.float(score);

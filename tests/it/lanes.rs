@@ -6,6 +6,7 @@ mod deliberation;
 mod durable;
 mod journeys;
 mod messages;
+mod obligations;
 mod takeover;
 mod threads;
 mod verbs;

@@ -2,6 +2,7 @@
 
 pub mod clients;
 mod commands;
+mod constitution;
 mod deploy;
 mod docs;
 mod doctor;

@@ -21,6 +21,9 @@ pub(super) struct Entry {
     pub(super) message_type: String,
     pub(super) to: String,
     pub(super) why: String,
+    /// What the policy says of the message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) score: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

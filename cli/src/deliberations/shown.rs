@@ -163,6 +163,7 @@ fn write_summary(page: &mut Page, details: &Details, paint: Paint, now: u64) {
     page.field("type", &format!("{}, priority {priority}", entry.message_type));
     page.field("tools", &tools(message));
     page.field("why", &safe(&entry.why, 400));
+    entry.notes.iter().for_each(|note| page.field("note", &safe(note, 400)));
     if let Some(impact) = &details.impact {
         page.field("impact", &impact_line(impact));
     }
@@ -431,6 +432,7 @@ pub(super) mod tests {
                 "content": { "text": text, "n": [1] }, "metadata": { "note": "hid\u{200b}den" },
                 "expires_at": 9_000, "in_reply_to": "m0", "later": [1] },
             "impact": { "score": 0.9, "level": "critical", "parts": { "permission": 0.9 }, "model": "m" },
+            "notes": ["own: above the\u{1b} usual"],
             "voters": [{ "id": "judge", "roles": ["judicial"], "weight": 2 }],
             "votes": [{ "voter": "other", "choice": "reject", "comment": "no\n", "at": 1 }],
         });
@@ -440,6 +442,7 @@ pub(super) mod tests {
         for part in [
             "command, priority critical",
             "tools      delete, \"send keys\"",
+            "note       own: above the",
             "expires    1970-01-01T00:00:09Z",
             "answers    m0",
             "\"note\": \"hid\\u200bden\"",

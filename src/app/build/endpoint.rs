@@ -8,7 +8,7 @@ use crate::{
     lanes::{Lanes, Tenants},
     nats::{Bus, Micro, PolicyRequests, StatusSource},
     policy::Rollout,
-    review::{Agents, Registrations, Reviewers, SingleFlight},
+    review::{About, Agents, Registrations, Reviewers, SingleFlight},
     wire,
 };
 
@@ -35,6 +35,15 @@ pub(super) fn bus(
         limits: wire::Limits {
             request_bytes: wire_limits.request_bytes.min(SMALL_REQUEST_BYTES_MAX),
             ..wire_limits
+        },
+        about: About {
+            node: config.node.name.clone(),
+            clock: *clock,
+            constitutions: Arc::clone(&shared.constitutions),
+            deadline: config.limits.deadline,
+            answer: config.limits.answer,
+            clock_skew: config.limits.clock_skew,
+            request_bytes: config.limits.request_bytes,
         },
         ttl: config.registry.ttl,
         deadline: config.limits.deadline,

@@ -32,6 +32,7 @@ fn parked(kind: RuleKind, voters: &str, stand_ins: &str) -> Parked {
         message: "{}".to_owned(),
         digest: DIGEST.to_owned(),
         why: Why::Policy,
+        notes: Default::default(),
         impact: None,
         policy_revision: String::new(),
         decision_id: "d".to_owned(),

@@ -99,6 +99,7 @@ fn case(why: Why, score: Option<(f64, Option<f64>)>, judgement: Option<Judgement
         message: "{}".to_owned(),
         digest: "d".to_owned(),
         why,
+        notes: Default::default(),
         impact,
         policy_revision: String::new(),
         decision_id: "d".to_owned(),

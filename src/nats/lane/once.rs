@@ -52,7 +52,9 @@ impl JetStreamLane {
             }
             let delivery_id = headers::delivery_id(&write.decision_id, index);
             let of = (key, &*write.decision_id, &*delivery_id);
-            let headers = headers::map(&headers::delivery(of, &write.traceparent, delivery));
+            let note = headers::note(delivery);
+            let fields = headers::delivery(of, &write.traceparent, delivery, &note);
+            let headers = headers::map(fields.as_slice());
             let headers = expecting(headers, last, &filter);
             let (subject, payload) = (subjects::stored_message(key, to), delivery.payload.clone());
             let publish = self.requests.publish_before(subject, headers, payload, Some(write.not_after));

@@ -278,10 +278,12 @@ fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(),
             }
         };
         handovers.push(Handover::Taken);
+        let note = headers::note(delivery);
         let fields = headers::delivery(
             (&dispatch.key, &dispatch.decision_id, &delivery_id),
             &dispatch.traceparent,
             delivery,
+            &note,
         );
         let subject = subjects::inbox(&dispatch.key.tenant, delivery.permit.recipient());
         codec::publish(
@@ -289,7 +291,7 @@ fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(),
             &Publish {
                 subject: subject.as_bytes(),
                 reply: Some(missed.as_bytes()),
-                headers: &fields,
+                headers: fields.as_slice(),
                 payload: &delivery.payload,
             },
         )?;

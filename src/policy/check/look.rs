@@ -85,55 +85,6 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Each word of an object that is written out.
-    fn obligations(&mut self) {
-        const WORDS: [&str; 5] = ["deliberate", "min_approvals", "redact", "lane", "score"];
-        for (start, three) in self.tokens.windows(3).enumerate() {
-            let [name, sign, brace] = three else { continue };
-            if !(name.is_word("obligations") && sign.is_sign(":=") && brace.is_sign("{")) {
-                continue;
-            }
-            let mut depth = 0;
-            for at in start + 2..self.tokens.len() {
-                let Some(token) = self.token(at) else { break };
-                depth += i32::from(["{", "["].iter().any(|sign| token.is_sign(sign)));
-                depth -= i32::from(["}", "]"].iter().any(|sign| token.is_sign(sign)));
-                if depth == 0 {
-                    break;
-                }
-                let colon = self.token(at + 1).is_some_and(|token| token.is_sign(":"));
-                let (1, Kind::Text, true, Some(value)) = (depth, token.kind, colon, self.token(at + 2))
-                else {
-                    continue;
-                };
-                if WORDS.contains(&token.text) {
-                    self.obligation(token, value);
-                } else {
-                    let what = format!("there is no obligation {:?}, so the module denies", token.text);
-                    self.find(token.line, what, alike(token.text, WORDS));
-                }
-            }
-        }
-    }
-
-    fn obligation(&mut self, word: &Token<'_>, value: &Token<'_>) {
-        let flag = value.is_word("true") || value.is_word("false");
-        // What is not written out is known only when it is asked.
-        let open = value.kind == Kind::Word && !flag;
-        let expected = match word.text {
-            "deliberate" | "score" if !flag => "true or false",
-            "min_approvals" if !value.text.parse().is_ok_and(|n| (1..=100).contains(&n)) => "1 to 100",
-            "lane" if value.text != "durable" => "\"durable\"",
-            "redact" if !value.is_sign("[") && !value.is_sign("{") => "a list of paths below content",
-            _ => return,
-        };
-        if !open {
-            let what =
-                format!("{}: found {}, expected {expected}, so the module denies", word.text, value.text);
-            self.find(value.line, what, None);
-        }
-    }
-
     /// What makes equal questions have other answers.
     fn cache(&mut self, module: &str) {
         for (at, line) in module.lines().enumerate() {

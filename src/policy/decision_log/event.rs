@@ -1,12 +1,10 @@
 //! How is a decision written? As OPA writes its decision log: <https://www.openpolicyagent.org/docs/management-decision-logs>.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     domain::{Reason, Timestamp},
-    policy::{
-        Decision, Lane, Obligations, PolicyError, comparison::Answer, decided::Decided, reads::Fields, rego,
-    },
+    policy::{Decision, PolicyError, comparison::Answer, decided::Decided, reads::Fields, rego},
 };
 
 /// The rule that is asked, as OPA names it.
@@ -30,13 +28,19 @@ pub(in crate::policy) fn of(decided: &Decided, labels: &Labels) -> Value {
         Ok(decision) => ("result", result(decision)),
         Err(error) => ("error", failure(error)),
     };
+    let question = decided.question.ask();
+    let fields = match question.labels {
+        Some(_) => Fields::ALL,
+        // Nobody has looked: that is not the same as none.
+        None => Fields::ALL.without(Fields::CONVERSATION_LABELS),
+    };
     let took = u64::try_from(decided.took.as_nanos()).unwrap_or(u64::MAX);
     json!({
         "labels": labels.0,
         "decision_id": decided.id,
         "bundles": { BUNDLE: { "revision": &*decided.revision } },
         "path": PATH,
-        "input": rego::as_json(&decided.question.ask(), Fields::ALL),
+        "input": rego::as_json(&question, fields),
         outcome: told,
         "timestamp": timestamp(decided.at),
         "metrics": {
@@ -89,31 +93,10 @@ pub(super) fn note(event: &mut Value, list: &str, pointer: &str) {
 pub(in crate::policy) fn result(decision: &Decision) -> Value {
     match decision {
         Decision::Allowed(obliged) => {
-            json!({ "allow": true, "reasons": [], "obligations": obligations(obliged) })
+            json!({ "allow": true, "reasons": [], "obligations": obliged })
         }
         Decision::Denied { reasons } => json!({ "allow": false, "reasons": reasons, "obligations": {} }),
     }
-}
-
-fn obligations(obliged: &Obligations) -> Map<String, Value> {
-    let Obligations { deliberate, min_approvals, redact, lane, score } = obliged;
-    let mut all = Map::new();
-    if *deliberate {
-        all.insert("deliberate".to_owned(), true.into());
-    }
-    if let Some(approvals) = min_approvals {
-        all.insert("min_approvals".to_owned(), (*approvals).into());
-    }
-    if !redact.is_empty() {
-        all.insert("redact".to_owned(), redact.iter().cloned().collect());
-    }
-    if let Some(Lane::Durable) = lane {
-        all.insert("lane".to_owned(), "durable".into());
-    }
-    if *score {
-        all.insert("score".to_owned(), true.into());
-    }
-    all
 }
 
 fn failure(error: &PolicyError) -> Value {
@@ -133,7 +116,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::Tenant,
-        policy::{Party, Question, owned::Owned},
+        policy::{Obligations, Party, Question, owned::Owned},
         wire::{self, Stamp},
     };
 
@@ -157,6 +140,7 @@ mod tests {
             recipient: Party { id: &recipient, roles: &implementer, capabilities: &none, registered: true },
             tenant: &tenant,
             approval: None,
+            labels: None,
         };
         let room = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
         let decided = Decided {

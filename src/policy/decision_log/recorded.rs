@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::event::PATH;
-use crate::policy::{Decision, Lane, Obligations, comparison::Answer, reads::Fields, rego::RecordedInput};
+use crate::policy::{Decision, Obligations, comparison::Answer, reads::Fields, rego::RecordedInput};
 
 /// A decision of the past: what was asked, and the answer.
 pub struct Recorded {
     pub decision_id: String,
     pub input: RecordedInput,
     pub answer: Answer,
-    /// What of the input was taken out, or replaced: nobody knows what it was.
+    /// What of the input was taken out, replaced or never looked up: nobody knows what it was.
     pub unknown: Fields,
 }
 
@@ -64,23 +64,7 @@ struct Answered {
     #[serde(default)]
     reasons: Vec<String>,
     #[serde(default)]
-    obligations: Obliged,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Obliged {
-    deliberate: bool,
-    min_approvals: Option<u32>,
-    redact: Vec<String>,
-    lane: Option<DurableLane>,
-    score: bool,
-}
-
-#[derive(Deserialize)]
-enum DurableLane {
-    #[serde(rename = "durable")]
-    Durable,
+    obligations: Obligations,
 }
 
 impl Recorded {
@@ -106,12 +90,13 @@ impl Recorded {
         if hidden.clone().any(|pointer| pointer.starts_with("/result")) {
             return Err(Unreadable::NoResult);
         }
-        Ok(Self {
-            decision_id: event.decision_id,
-            input: RecordedInput::parse(input).map_err(Unreadable::NoEvent)?,
-            answer,
-            unknown: hidden.fold(Fields::NONE, |all, pointer| all.with(field(pointer))),
-        })
+        let input = RecordedInput::parse(input).map_err(Unreadable::NoEvent)?;
+        let unknown = hidden.fold(Fields::NONE, |all, pointer| all.with(field(pointer)));
+        let unknown = match input.has("conversation", "labels") {
+            true => unknown,
+            false => unknown.with(Fields::CONVERSATION_LABELS),
+        };
+        Ok(Self { decision_id: event.decision_id, input, answer, unknown })
     }
 }
 
@@ -128,12 +113,5 @@ pub(in crate::policy) fn decision(result: &str) -> Result<Decision, String> {
     if !allow {
         return Ok(Decision::Denied { reasons });
     }
-    let Obliged { deliberate, min_approvals, redact, lane, score } = obligations;
-    Ok(Decision::Allowed(Obligations {
-        deliberate,
-        min_approvals,
-        redact: redact.into_iter().collect(),
-        lane: lane.map(|DurableLane::Durable| Lane::Durable),
-        score,
-    }))
+    Ok(Decision::Allowed(obligations))
 }

@@ -2,16 +2,13 @@
 //!
 //! A server is believed to the letter or not at all.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::policy::{Decision, Lane, Obligations};
+use crate::policy::{Decision, Obligations};
 
 /// As `policies/agentbus/batch.rego` has them.
 const REASONS_MAX: usize = 16;
@@ -45,24 +42,8 @@ struct Answers {
 struct One {
     allow: bool,
     reasons: Vec<String>,
-    obligations: Demands,
-}
-
-/// As `policies/agentbus/decision.rego` joins them.
-#[derive(Deserialize, PartialEq, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Demands {
-    deliberate: bool,
-    min_approvals: Option<serde_json::Number>,
-    redact: BTreeSet<String>,
-    lane: Option<LaneWord>,
-    score: bool,
-}
-
-#[derive(Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum LaneWord {
-    Durable,
+    /// As `policies/agentbus/decision.rego` joins them.
+    obligations: Obligations,
 }
 
 /// What a server has answered.
@@ -117,19 +98,7 @@ fn decision(one: One) -> Result<Decision, String> {
     if !reasons.is_empty() {
         return Err("found reasons to deny beside allow = true, expected none".to_owned());
     }
-    let Demands { deliberate, min_approvals, redact, lane, score } = obligations;
-    let min_approvals = match min_approvals {
-        None => None,
-        Some(found) => {
-            let whole = found.as_f64().filter(|n| n.fract() == 0.0 && (1.0..=100.0).contains(n));
-            let approvals =
-                whole.ok_or_else(|| format!("min_approvals: found {found}, expected 1 to 100"))?;
-            // Whole, and within a byte.
-            Some(approvals as u32)
-        }
-    };
-    let lane = lane.map(|LaneWord::Durable| Lane::Durable);
-    Ok(Decision::Allowed(Obligations { deliberate, min_approvals, redact, lane, score }))
+    Ok(Decision::Allowed(obligations))
 }
 
 /// What OPA says where a rule fails on one of the questions; `None` for another error.
@@ -161,7 +130,10 @@ pub(super) fn failed_rule(body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::policy::{Lane, Rate};
 
     fn asked(keys: &[&str]) -> Vec<Keyed<'static>> {
         keys.iter().map(|key| ((*key).to_owned(), RawValue::NULL)).collect()
@@ -188,7 +160,8 @@ mod tests {
 
     #[test]
     fn all_that_decision_rego_can_demand_is_read() {
-        let demands = r#"{"deliberate": true, "min_approvals": 2.0, "redact": ["a.b"], "lane": "durable", "score": true}"#;
+        let demands = r#"{"deliberate": true, "min_approvals": 2.0, "redact": ["a.b"], "lane": "durable", "score": true,
+            "rate": {"own": {"messages": 3, "seconds": 60}}, "note": {"own": "why"}, "label": ["pii"]}"#;
         let full = ALLOW.replace("{}", demands);
         let Answered { decisions, .. } = answer(&format!(r#""a": {full}, "b": {ALLOW}"#)).unwrap();
         let expected = Obligations {
@@ -197,6 +170,9 @@ mod tests {
             redact: BTreeSet::from(["a.b".to_owned()]),
             lane: Some(Lane::Durable),
             score: true,
+            rates: BTreeMap::from([("own".to_owned(), Rate::new(3, 60).unwrap())]),
+            notes: BTreeMap::from([("own".to_owned(), "why".to_owned())]),
+            labels: BTreeSet::from(["pii".parse().unwrap()]),
         };
         assert_eq!(decisions.first(), Some(&Decision::Allowed(expected)));
     }

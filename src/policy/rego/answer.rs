@@ -3,14 +3,11 @@
 
 use regorus::Value;
 
-use crate::policy::{Lane, Obligations};
+use crate::policy::{Lane, Obligations, Rate};
 
 /// Reasons kept of one decision, and bytes of each.
 const REASONS_MAX: usize = 16;
 const REASON_BYTES_MAX: usize = 256;
-
-/// Paths that one module may redact, as in `shape.rego`.
-const REDACT_MAX: usize = 64;
 
 /// An obligation that cannot be read, and so cannot be honoured.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +54,7 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 /// Adds what one module demands.
-pub(super) fn oblige(joined: &mut Obligations, given: &Value) -> Result<(), Malformed> {
+pub(super) fn oblige(joined: &mut Obligations, module: &str, given: &Value) -> Result<(), Malformed> {
     let object = match given {
         Value::Undefined => return Ok(()),
         Value::Object(object) => object,
@@ -69,14 +66,52 @@ pub(super) fn oblige(joined: &mut Obligations, given: &Value) -> Result<(), Malf
             ("deliberate", Value::Bool(deliberate)) => joined.deliberate |= deliberate,
             ("score", Value::Bool(score)) => joined.score |= score,
             ("min_approvals", Value::Number(_)) => {
-                let approvals = value.as_u32().ok().filter(|n| (1..=100).contains(n)).ok_or(Malformed)?;
+                let approvals = number(value)?;
+                if !(1..=Obligations::APPROVALS_MAX).contains(&approvals) {
+                    return Err(Malformed);
+                }
                 joined.min_approvals = joined.min_approvals.max(Some(approvals));
             }
             ("redact", Value::Array(paths)) => redact(joined, paths.len(), paths.iter())?,
             ("redact", Value::Set(paths)) => redact(joined, paths.len(), paths.iter_sorted())?,
             ("lane", Value::String(lane)) if &**lane == "durable" => joined.lane = Some(Lane::Durable),
+            ("rate", Value::Object(_)) => {
+                joined.rates.insert(module.to_owned(), rate(value)?);
+            }
+            ("note", Value::String(note)) if Obligations::is_note(note) => {
+                joined.notes.insert(module.to_owned(), (**note).to_owned());
+            }
+            ("label", Value::Array(labels)) => label(joined, labels.len(), labels.iter())?,
+            ("label", Value::Set(labels)) => label(joined, labels.len(), labels.iter_sorted())?,
             _ => return Err(Malformed),
         }
+    }
+    Ok(())
+}
+
+fn number(value: &Value) -> Result<u32, Malformed> {
+    value.as_u32().map_err(|_| Malformed)
+}
+
+/// `messages` and `seconds`, and nothing else.
+fn rate(value: &Value) -> Result<Rate, Malformed> {
+    let Value::Object(fields) = value else { return Err(Malformed) };
+    let field = |name: &str| fields.get(&Value::from(name)).ok_or(Malformed).and_then(number);
+    let rate = Rate::new(field("messages")?, field("seconds")?).ok_or(Malformed)?;
+    if fields.len() == 2 { Ok(rate) } else { Err(Malformed) }
+}
+
+fn label<'a>(
+    joined: &mut Obligations,
+    count: usize,
+    labels: impl Iterator<Item = &'a Value>,
+) -> Result<(), Malformed> {
+    if count > Obligations::LABELS_MAX {
+        return Err(Malformed);
+    }
+    for label in labels {
+        let Value::String(label) = label else { return Err(Malformed) };
+        joined.labels.insert(label.parse().map_err(|_| Malformed)?);
     }
     Ok(())
 }
@@ -86,7 +121,7 @@ fn redact<'a>(
     count: usize,
     paths: impl Iterator<Item = &'a Value>,
 ) -> Result<(), Malformed> {
-    if count > REDACT_MAX {
+    if count > Obligations::REDACT_MAX {
         return Err(Malformed);
     }
     for path in paths {

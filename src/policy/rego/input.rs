@@ -25,7 +25,7 @@ keys! {
     capabilities = "capabilities", registered = "registered",
     tenant = "tenant", labels = "labels", constitution = "constitution", hash = "hash",
     approval = "approval", deliberation = "deliberation", rule = "rule", approvals = "approvals",
-    escalated = "escalated", agent = "agent", capability = "capability", broadcast = "broadcast", role = "role",
+    escalated = "escalated", conversation = "conversation", agent = "agent", capability = "capability", broadcast = "broadcast", role = "role",
 }
 
 /// An object under construction that leaves out what is not wanted.
@@ -65,6 +65,15 @@ pub(super) fn of(question: &Question<'_>, fields: Fields) -> Value {
     let mut constitution = Selected::new(fields);
     constitution.add(Fields::CONSTITUTION, &keys.hash, || Value::from(message.constitution.to_string()));
 
+    let mut conversation = Selected::new(fields);
+    if let Some(id) = &message.conversation_id {
+        conversation.add(Fields::CONVERSATION_ID, &keys.id, || Value::from(id.as_str()));
+    }
+    conversation.add(Fields::CONVERSATION_LABELS, &keys.labels, || {
+        let labels = question.labels.into_iter().flatten().map(|label| Value::from(label.as_str()));
+        Value::from(labels.collect::<Vec<_>>())
+    });
+
     let sender =
         [Fields::SENDER_ID, Fields::SENDER_ROLES, Fields::SENDER_CAPABILITIES, Fields::SENDER_REGISTERED];
     let recipient =
@@ -73,6 +82,9 @@ pub(super) fn of(question: &Question<'_>, fields: Fields) -> Value {
     // Absent for what nobody was asked about.
     if let Some(given) = question.approval {
         input.add(Fields::APPROVAL, &keys.approval, || approval(given));
+    }
+    if !conversation.object.is_empty() {
+        input.object.insert(keys.conversation.clone(), conversation.object.into_value());
     }
     for (key, value) in [
         (&keys.message, body.object.into_value()),
@@ -135,6 +147,10 @@ pub(super) fn sample() -> Value {
         (&keys.recipient, agent("sample-recipient")),
         (&keys.tenant, object([(&keys.id, Value::from("sample")), (&keys.labels, Value::new_object())])),
         (&keys.constitution, object([(&keys.hash, Value::from("cdd01ef066bc6cf2"))])),
+        (
+            &keys.conversation,
+            object([(&keys.id, Value::from("sample")), (&keys.labels, list([].into_iter()))]),
+        ),
     ])
 }
 

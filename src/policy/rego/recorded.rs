@@ -18,6 +18,11 @@ impl RecordedInput {
         }
     }
 
+    /// Whether one of its objects has this field.
+    pub fn has(&self, object: &'static str, field: &'static str) -> bool {
+        get(&self.0, object).and_then(|object| get(object, field)).is_some()
+    }
+
     /// A text in it, of one of its objects; empty where there is none.
     pub fn text(&self, object: &'static str, field: &'static str) -> &str {
         match get(&self.0, object).and_then(|object| get(object, field)) {

@@ -5,6 +5,7 @@
 use super::*;
 use crate::{
     audit::{self, Body},
+    constitutions::Constitutions,
     domain::{TenantLimits, Timestamp},
     lanes::{AdmissionLimits, LiveTransport},
     review::testing::{One, Records},
@@ -23,6 +24,15 @@ fn agents(tenant: &Arc<Tenant>) -> (Agents, Arc<Records>) {
         admission: Arc::new(Admission::new(AdmissionLimits { in_flight: 8, in_flight_per_tenant: 8 })),
         metrics: Arc::new(Metrics::new("node-1")),
         limits: wire::Limits::default(),
+        about: About {
+            node: "node-1".to_owned(),
+            clock: || Timestamp(7),
+            constitutions: Arc::new(Constitutions::configured(Vec::new())),
+            deadline: Duration::from_secs(1),
+            answer: Duration::from_secs(20),
+            clock_skew: Duration::from_secs(30),
+            request_bytes: 65_536,
+        },
         ttl: Duration::from_secs(30),
         deadline: Duration::from_secs(1),
     };
@@ -89,4 +99,24 @@ async fn what_changes_the_registry_is_recorded_and_what_changes_nothing_is_not()
         })
         .collect();
     assert_eq!(told, [(Change::Registered, 1, 1), (Change::Changed, 2, 1), (Change::Left, 0, 1)]);
+}
+
+#[tokio::test]
+async fn about_tells_an_agent_of_its_own_tenant_and_nothing_of_another() {
+    let tenant = tenant();
+    let (agents, _) = agents(&tenant);
+    let asked = |payload: &'static [u8]| Request {
+        tenant: "acme".parse().unwrap(),
+        sender: "worker".parse().unwrap(),
+        payload: payload.into(),
+        traceparent: None,
+        received: std::time::Instant::now(),
+    };
+    let told = agents.about.tell(&tenant);
+    assert_eq!((told.time, told.preferred, told.constitutions.len()), (Timestamp(7), None, 0));
+    let content = tenant.limits.content_bytes as u64;
+    assert!(told.limits.contains(&("content_bytes", content)), "{told:?}");
+    // Nobody whom the directory does not list hears anything.
+    let (_, reason) = agents.handle(Verb::About, &asked(b"{}")).await;
+    assert_eq!(reason, Reason::SenderUnknown);
 }

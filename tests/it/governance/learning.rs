@@ -120,6 +120,7 @@ fn case(tenant: &str, number: u32, why: Why, score: f64, judgement: Judgement) -
         message: "{}".to_owned(),
         digest: "0a".repeat(32),
         why,
+        notes: Default::default(),
         impact: Some(Impact {
             score,
             score_max: None,

@@ -145,6 +145,7 @@ fn parked(number: u32) -> Parked {
         message: r#"{"content":"the launch code is hunter2"}"#.to_owned(),
         digest: "0a".repeat(32),
         why: Why::Impact { score: 0.91, threshold: 0.8 },
+        notes: Default::default(),
         impact: None,
         policy_revision: "r1".to_owned(),
         decision_id: "d1".to_owned(),

@@ -1,6 +1,9 @@
 //! Are the forms that nodes of other versions read and write still these? `tests/golden/forms` has the bytes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use agentbus::{
     deliberation::Case,
@@ -125,6 +128,7 @@ fn parked() -> Parked {
         message: "{\"content\":{\"text\":\"hi\"}}".to_owned(),
         digest: hex::encode(DIGEST),
         why: Why::Impact { score: 0.875, threshold: 0.8 },
+        notes: Default::default(),
         impact: Some(impact()),
         policy_revision: "r-1".to_owned(),
         decision_id: "d-1".to_owned(),
@@ -194,6 +198,8 @@ fn the_log_of_a_deliberation_is_written_and_read_as_ever() {
         let least = Parked { why, impact: None, escalate_at: None, traceparent: None, ..parked() };
         stored(form, &Event::Parked(Box::new(least)));
     }
+    let notes = BTreeSet::from(["own: above the usual".to_owned()]);
+    stored("event-parked-noted.json", &Event::Parked(Box::new(Parked { notes, ..parked() })));
 }
 
 /// What nodes learn of a tenant from the directory.

@@ -158,6 +158,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
                     "nodes.heartbeat",
                     "nodes.policy.pushed",
                     "nodes.freeze.changed",
+                    "nodes.constitution.changed",
                     "bus.*.answer.",
                 ];
                 assert!(own.iter().any(|prefix| subject.starts_with(prefix)), "{name} listens to {subject}");
@@ -169,9 +170,10 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 28] = [
+const PARTS: [&str; 29] = [
     "attendance",
     "busy poll",
+    "constitutions",
     "deliberations",
     "directory",
     "fill",

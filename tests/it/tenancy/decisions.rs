@@ -41,6 +41,7 @@ async fn decided(ids: &[&str]) -> (Arc<DecisionLog>, WrittenEvents) {
         recipient: party,
         tenant: &tenant,
         approval: None,
+        labels: None,
     };
     for id in ids {
         let _ = gate.decide_by(&gate.in_force(), &question, id).await;

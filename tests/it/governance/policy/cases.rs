@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use agentbus::policy::{Decision, Lane};
+use agentbus::policy::Decision;
 use serde_json::{Value as Json, json};
 
 use super::{load, question::Owned, with_modules};
@@ -61,23 +61,7 @@ pub(super) fn as_json(decision: &Decision) -> Json {
     match decision {
         Decision::Denied { reasons } => json!({"allow": false, "reasons": reasons, "obligations": {}}),
         Decision::Allowed(obligations) => {
-            let mut out = serde_json::Map::new();
-            if obligations.deliberate {
-                out.insert("deliberate".to_owned(), json!(true));
-            }
-            if let Some(approvals) = obligations.min_approvals {
-                out.insert("min_approvals".to_owned(), json!(approvals));
-            }
-            if !obligations.redact.is_empty() {
-                out.insert("redact".to_owned(), json!(obligations.redact));
-            }
-            if obligations.lane == Some(Lane::Durable) {
-                out.insert("lane".to_owned(), json!("durable"));
-            }
-            if obligations.score {
-                out.insert("score".to_owned(), json!(true));
-            }
-            json!({"allow": true, "reasons": [], "obligations": out})
+            json!({"allow": true, "reasons": [], "obligations": obligations})
         }
     }
 }

@@ -105,7 +105,7 @@ async fn what_is_logged_is_asked_again_and_answered_the_same() {
             Recorded::read(event.to_string().as_bytes()).unwrap_or_else(|why| panic!("{why}: {event}"));
         assert_eq!(
             (recorded.decision_id.as_str(), recorded.unknown),
-            (&*format!("d-{number}"), Fields::NONE)
+            (&*format!("d-{number}"), Fields::CONVERSATION_LABELS)
         );
         let again = patiently(|| engine.decide_recorded(&recorded.input)).map_err(|error| error.to_string());
         assert_eq!(recorded.answer, again, "{event}");
@@ -139,7 +139,7 @@ async fn a_tenants_texts_are_logged_only_where_that_is_wanted_and_never_without_
     let event = without.event(&Owned::from_input(&input), "d-1").await;
     assert_eq!((&event["erased"], event["input"]["message"].get("content")), (&texts, None));
     let unknown = Recorded::read(event.to_string().as_bytes()).unwrap().unknown;
-    assert_eq!(unknown, Fields::CONTENT.with(Fields::METADATA));
+    assert_eq!(unknown, Fields::CONTENT.with(Fields::METADATA).with(Fields::CONVERSATION_LABELS));
 
     let with = logged(&PolicySources::shipped(), &all());
     input["message"]["content"]["long"] = "x".repeat(200 * 1024).into();

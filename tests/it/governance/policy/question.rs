@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use agentbus::{
     domain::{
-        AgentId, Approval, Approver, BroadcastFilter, CapabilityId, Message, MessageType, Priority,
-        Recipient, Tenant, Timestamp, Value,
+        AgentId, Approval, Approver, BroadcastFilter, CapabilityId, ConversationLabel, Message, MessageType,
+        Priority, Recipient, Tenant, Timestamp, Value,
     },
     policy::{Party, Question},
 };
@@ -21,6 +21,7 @@ pub(super) struct Owned {
     pub(super) recipient: Agent,
     pub(super) tenant: Tenant,
     pub(super) approval: Option<Approval>,
+    pub(super) labels: Option<BTreeSet<ConversationLabel>>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,6 +41,7 @@ impl Owned {
             recipient: self.recipient.party(),
             tenant: &self.tenant,
             approval: self.approval.as_ref(),
+            labels: self.labels.as_ref(),
         }
     }
 
@@ -60,7 +62,7 @@ impl Owned {
             id: "m-1".parse().unwrap(),
             tenant: tenant.id.clone(),
             sender: sender.id.clone(),
-            conversation_id: None,
+            conversation_id: input["conversation"]["id"].as_str().map(|id| id.parse().unwrap()),
             in_reply_to: None,
             message_type: MessageType::parse(text(&message["type"])).unwrap(),
             to: to(&message["to"]),
@@ -79,6 +81,9 @@ impl Owned {
             recipient: Agent::from_input(&input["recipient"]),
             tenant,
             approval: input.get("approval").map(approval),
+            labels: input["conversation"]
+                .get("labels")
+                .map(|labels| texts(labels).map(|it| it.parse().unwrap()).collect()),
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn parked(number: usize) -> Parked {
         message: severe("open the gate").json().to_string(),
         digest: "ab".repeat(32),
         why: Why::Policy,
+        notes: Default::default(),
         impact: None,
         policy_revision: "0123456789abcdef".to_owned(),
         decision_id: format!("d{number}"),

@@ -278,3 +278,31 @@ async fn who_listens_live_hears_that_an_approved_message_is_in_the_durable_inbox
     assert_eq!(take(&court.worker, 2, MEANWHILE).await.len(), 1);
     court.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_notes_is_shown_to_the_reviewers_and_then_to_the_recipient() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = "package agentbus.modules.own\nallow := true\n\
+        obligations := {\"note\": \"above the usual\", \"label\": [\"pii\"], \"rate\": {\"messages\": 1, \"seconds\": 86400}}";
+    std::fs::write(folder.path().join("own.rego"), module).unwrap();
+    let court = Court::with(ONE_OF_TWO, |options| {
+        let dir = folder.path().to_str().unwrap().into();
+        let policy = toml::Table::from_iter([("dir".to_owned(), toml::Value::String(dir))]);
+        options.node_overrides.insert("policy".to_owned(), policy.into());
+    })
+    .await;
+    let draft = Draft { conversation_id: Some("c1".to_owned()), ..severe("look at this") };
+    let parked = court.park(&draft).await;
+    let shown = court.show(&court.judge, &parked.id).await;
+    assert_eq!(shown["notes"], json!(["own: above the usual"]));
+    // It has counted when it came: approved, it is not refused for the place that it has taken itself.
+    assert_eq!(parked.vote(&court.judge, "approve").await["judgement"], "approved");
+    let verdict = told(&court.planner).await;
+    assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+    let kept = take(&court.worker, 1, SOON).await;
+    assert_eq!(header(&kept[0], "Agentbus-Note"), "own: above the usual");
+    let another = Draft { conversation_id: Some("c1".to_owned()), ..Draft::to_agent("worker", "and this") };
+    let refused = crate::support::bus::send(&court.planner, another.encode(Encoding::Json)).await;
+    assert_eq!(refused.reason, Reason::RateLimited, "{refused:?}");
+    court.stop().await;
+}

@@ -68,6 +68,7 @@ async fn permit(to: &str) -> Permit {
         recipient: party(&recipient),
         tenant: &tenant,
         approval: None,
+        labels: None,
     };
     gate.decide(&question).await.unwrap()
 }

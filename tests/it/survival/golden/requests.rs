@@ -78,6 +78,23 @@ fn registry_replies_are_written_and_read_as_ever() {
     }
 }
 
+/// Agents alone read it.
+#[test]
+fn what_must_be_known_before_a_message_is_sent_is_told_as_ever() {
+    let [old, new] = ["cdd01ef066bc6cf2", "0123456789abcdef"].map(|hash| hash.parse().unwrap());
+    let about = wire::About {
+        node: "node-1".to_owned(),
+        time: AT,
+        constitutions: vec![old, new],
+        preferred: Some(new),
+        limits: vec![("content_bytes", 65_536), ("deadline_ms", 1_000)],
+    };
+    let reply = RegistryReply::About(Box::new(about));
+    for (encoding, ending) in BOTH {
+        same(&format!("reply-about.{ending}"), &wire::encode_registry_reply(&reply, encoding));
+    }
+}
+
 fn refused() -> Rejection {
     let retry_after = Some(Duration::from_millis(250));
     Rejection { retry_after, ..Rejection::new(Reason::RegistryUnavailable, "no answer") }
@@ -120,6 +137,7 @@ fn replies() -> [(&'static str, ReviewReply); 4] {
         message_type: MessageType::TaskRequest,
         to: Recipient::Agent(agent("worker")),
         why: parked().why,
+        notes: parked().notes,
         score: Some((0.875, Level::Critical)),
         rule: RuleKind::SuperMajority,
         count: count.clone(),

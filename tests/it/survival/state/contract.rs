@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use agentbus::state::{
-    Before, Claim, Clock, Idempotency, ManualClock, MemoryStore, Registration, Registry, StoreError, Tracked,
-    VERDICT_BYTES_MAX,
+    Before, Claim, Clock, ConversationLabels as _, Idempotency, ManualClock, MemoryStore, Registration,
+    Registry, StoreError, Tracked, VERDICT_BYTES_MAX,
 };
 
 use super::{DIGEST, LIFETIMES, Node, OTHER_DIGEST, Server, agent, capability, message, record, tenant};
 
+mod labels;
 mod pasts;
 
 /// Lets time pass for a store: really, or by hand.
@@ -69,6 +70,32 @@ async fn redis_keeps_the_contract_of_pasts() {
     let server = Server::start();
     let node = Node::ready(&server, LIFETIMES).await;
     pasts::contract(&*node.store, &Time::Real).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract_of_labels() {
+    let (store, time) = memory();
+    labels::contract(&store).await;
+    time.pass(Duration::from_secs(24 * 3_600)).await;
+    let gone = store.labels(&tenant("acme"), &"grows".parse().unwrap()).await.unwrap();
+    assert!(gone.is_empty(), "nobody has looked at it for a day: {gone:?}");
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_of_labels() {
+    let server = Server::start();
+    let node = Node::ready(&server, LIFETIMES).await;
+    labels::contract(&*node.store).await;
+    for key in ["agentbus:{acme}:labels:grows", "agentbus:{acme}:labelled:busy"] {
+        let left: i64 = server.tell(&format!("PTTL {key}")).trim_start_matches(':').trim().parse().unwrap();
+        assert!((1..=86_400_000).contains(&left), "{key} lives {left} ms");
+    }
+    // What no node wrote is no label, and nothing is taken for a conversation without any.
+    for (key, command) in [("broken", "ZADD"), ("other", "SET")] {
+        let given = if command == "ZADD" { "0 NOT-A-LABEL" } else { "pii" };
+        server.tell(&format!("{command} agentbus:{{acme}}:labels:{key} {given}"));
+        assert!(node.store.labels(&tenant("acme"), &key.parse().unwrap()).await.is_err(), "{key}");
+    }
 }
 
 async fn registry_contract<R: Tracked>(store: &R, time: &Time) {

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use agentbus::{
     servers::redis::{NODE_RIGHTS, NODE_USER},
     state::{
-        CachedRegistry, Claim, Idempotency as _, Registry as _, Seen, SenderHistoryStore as _, Tracked as _,
+        CachedRegistry, Claim, ConversationLabels as _, Idempotency as _, Registry as _, Seen,
+        SenderHistoryStore as _, Tracked as _,
     },
 };
 
@@ -33,6 +34,9 @@ async fn all(node: &Node) {
     store.release(&message("two"), token).await.unwrap();
     let seen = Seen { teller: 1, sequence: 1, scores: vec![0.5], ..Seen::default() };
     store.share(&acme, &agent("planner"), &seen).await.unwrap();
+    let (by, conversation) = ((&acme, &agent("planner")), "c-1".parse().unwrap());
+    store.label(by, &conversation, &["pii".parse().unwrap()].into()).await.unwrap();
+    store.labels(&acme, &conversation).await.unwrap();
 }
 
 #[tokio::test]

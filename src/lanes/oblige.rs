@@ -1,0 +1,65 @@
+//! What the policy demands beside the way of a message: rates are counted, conversations labelled, and labels looked up
+//! for it.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use super::attempt::Attempt;
+use crate::{
+    domain::{ConversationLabel, Reason},
+    governance::{Decoded, Duties},
+    rejection::Rejection,
+    state::{Labelled, StoreError},
+};
+
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+impl Attempt<'_> {
+    /// Of the message's conversation, if the policy reads them. Unknown is not none.
+    pub(super) async fn labels(
+        &self,
+        decoded: &Decoded,
+    ) -> Result<Option<BTreeSet<ConversationLabel>>, Rejection> {
+        if !self.policy.reads_labels() {
+            return Ok(None);
+        }
+        let (tenant, conversation) = (&decoded.key().tenant, &decoded.message().conversation_id);
+        let Some(conversation) = conversation else { return Ok(Some(BTreeSet::new())) };
+        let labels = Box::pin(self.lanes.labels.labels(tenant, conversation)).await;
+        labels.map(Some).map_err(|error| unavailable(&error))
+    }
+
+    /// Does it, once the message is this attempt's. What is refused here has had no effect.
+    pub(super) async fn oblige(&self, decoded: &Decoded, duties: &Duties) -> Result<(), Rejection> {
+        let (key, Duties { rates, labels }) = (decoded.key(), duties);
+        self.lanes.rates.count((&key.tenant, &key.sender), rates, Instant::now())?;
+        let Some(conversation) = decoded.message().conversation_id.as_ref().filter(|_| !labels.is_empty())
+        else {
+            return Ok(());
+        };
+        let by = (&key.tenant, &key.sender);
+        match Box::pin(self.lanes.labels.label(by, conversation, labels)).await {
+            Ok(Labelled::Done) => Ok(()),
+            Ok(Labelled::TooMany { most }) => Err(Rejection::new(
+                Reason::PolicyDenied,
+                format!(
+                    "the policy labels the conversation of this message, which has {most} labels, the most"
+                ),
+            )),
+            Ok(Labelled::TooManyConversations { most }) => Err(Rejection::new(
+                Reason::RateLimited,
+                format!("messages of this sender have labelled {most} conversations within a day, the most"),
+            )
+            .after(Duration::from_secs(60))),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+}
+
+fn unavailable(error: &StoreError) -> Rejection {
+    tracing::warn!(%error, "the labels of a conversation are not known");
+    let detail = "the policy goes by the labels of the conversation, which cannot be had at the moment";
+    Rejection::new(Reason::PolicyUnavailable, detail).after(AGAIN_AFTER)
+}

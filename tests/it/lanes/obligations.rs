@@ -1,0 +1,157 @@
+//! Does a node do what the policy demands besides: count, note, and label the conversation?
+
+use std::{collections::BTreeMap, time::Duration};
+
+use agentbus::{
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, MessageType, Reason, Status, Verdict},
+};
+use async_nats::Message;
+use futures_util::{Stream, StreamExt as _};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::bus::{self, Bus};
+
+/// What a message wants of it stands in its content.
+const MODULE: &str = r#"package agentbus.modules.own
+
+default allow := false
+
+allow if not leaks
+
+leaks if {
+	"pii" in input.conversation.labels
+	input.message.to.agent == "judge"
+}
+
+reasons contains "the conversation holds personal data" if leaks
+
+obligations := object.union_n([rate, note, label, lane])
+
+default rate := {}
+
+rate := {"rate": {"messages": 2, "seconds": 86400}} if input.message.content.often
+
+default note := {}
+
+note := {"note": input.message.content.note}
+
+default label := {}
+
+label := {"label": input.message.content.labels}
+
+default lane := {}
+
+lane := {"lane": "durable"} if input.message.content.kept
+"#;
+
+async fn obliging() -> (Bus, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("own.rego"), MODULE).unwrap();
+    let bus = Bus::with(1, |options| {
+        let dir = folder.path().to_str().unwrap().into();
+        let policy = toml::Table::from_iter([("dir".to_owned(), toml::Value::String(dir))]);
+        options.node_overrides.insert("policy".to_owned(), policy.into());
+    })
+    .await;
+    (bus, folder)
+}
+
+fn to(agent: &str, content: serde_json::Value) -> Draft {
+    Draft { message_type: MessageType::Query, ..Draft::new(json!({ "agent": agent }), content) }
+}
+
+async fn sent(from: &AgentClient, draft: &Draft) -> Verdict {
+    bus::send(from, draft.encode(Encoding::Json)).await
+}
+
+async fn next(inbox: &mut (impl Stream<Item = Message> + Unpin)) -> Message {
+    tokio::time::timeout(Duration::from_secs(60), inbox.next()).await.expect("in time").unwrap()
+}
+
+fn note(message: &Message) -> Option<&str> {
+    Some(message.headers.as_ref()?.get("Agentbus-Note")?.as_str())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_above_its_rate_is_told_when_to_come_again_on_each_lane_and_a_repeat_counts_once() {
+    let (bus, _policy) = obliging().await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    let often = || to("worker", json!({ "often": true }));
+    let first = often();
+    for draft in [&first, &first, &first, &often()] {
+        let verdict = sent(&planner, draft).await;
+        assert_eq!(verdict.reason, Reason::Delivered, "{verdict:?}");
+    }
+    let refused = sent(&planner, &often()).await;
+    assert_eq!((refused.reason, refused.retryable), (Reason::RateLimited, true), "{refused:?}");
+    assert!(refused.detail.contains("rule own lets a sender send 2 messages in 86400 s"), "{refused:?}");
+    let after = refused.retry_after.unwrap();
+    assert!(after > Duration::from_secs(3_600) && after <= Duration::from_secs(43_200), "{after:?}");
+    let asked = planner.ask(often().encode(Encoding::Json), Patience::FOR_AN_ANSWER).await.unwrap();
+    assert_eq!(asked.verdict.reason, Reason::RateLimited, "{:?}", asked.verdict);
+    // What has a verdict keeps it, and what the rule says nothing of passes.
+    assert_eq!(sent(&planner, &first).await.reason, Reason::Delivered);
+    assert_eq!(sent(&planner, &to("worker", json!({ "seldom": true }))).await.reason, Reason::Delivered);
+    let other = bus.agent("acme", "judge").await;
+    assert_eq!(sent(&other, &often()).await.reason, Reason::Delivered, "each sender has its own");
+
+    // On the durable lane it waits as long as anything that is the message's own, and its sender hears why.
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let stored = planner.submit(often().encode(Encoding::Json), Patience::default()).await.unwrap();
+    assert_eq!(stored.reason, Reason::Stored, "{stored:?}");
+    let outcome = agentbus::wire::decode_verdict(&next(&mut outcomes).await.payload).unwrap();
+    assert_eq!((outcome.reason, outcome.retryable), (Reason::RateLimited, false), "{outcome:?}");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_comes_with_the_message_in_plain_characters_and_labels_hold_for_the_whole_conversation() {
+    let (mut bus, _policy) = obliging().await;
+    let mut agents = BTreeMap::new();
+    for name in ["planner", "worker", "judge"] {
+        let agent = bus.agent("acme", name).await;
+        agent.register(&[]).await.unwrap();
+        let inbox = agent.inbox().await.unwrap();
+        agents.insert(name, (agent, inbox));
+    }
+    let (planner, _) = agents.remove("planner").unwrap();
+    let (_worker, mut inbox) = agents.remove("worker").unwrap();
+    for (given, expected) in [
+        (json!({ "note": "look twice" }), Some("own: look twice")),
+        (json!({ "note": "für\r\nNats-X: y" }), Some("own: f\\u{fc}r\\u{d}\\u{a}Nats-X: y")),
+        (json!({ "plain": true }), None),
+    ] {
+        assert_eq!(sent(&planner, &to("worker", given)).await.reason, Reason::Delivered);
+        assert_eq!(note(&next(&mut inbox).await), expected);
+    }
+
+    let within =
+        |conversation: &str, draft: Draft| Draft { conversation_id: Some(conversation.to_owned()), ..draft };
+    let labelling = json!({ "labels": ["pii"] });
+    let nowhere = sent(&planner, &to("worker", labelling.clone())).await;
+    assert_eq!(nowhere.reason, Reason::PolicyDenied, "{nowhere:?}");
+    assert!(nowhere.detail.contains("has no conversation_id"), "{nowhere:?}");
+    let hello = || json!({ "text": "hello" });
+    assert_eq!(sent(&planner, &within("c1", to("judge", hello()))).await.reason, Reason::Delivered);
+    assert_eq!(sent(&planner, &within("c1", to("worker", labelling))).await.reason, Reason::Delivered);
+    for _ in 0..2 {
+        let leaked = sent(&planner, &within("c1", to("judge", hello()))).await;
+        assert_eq!(leaked.reason, Reason::PolicyDenied, "{leaked:?}");
+        assert!(leaked.detail.contains("holds personal data"), "{leaked:?}");
+        // Another message between takes nothing away.
+        assert_eq!(sent(&planner, &within("c1", to("worker", hello()))).await.reason, Reason::Delivered);
+    }
+    assert_eq!(sent(&planner, &within("c2", to("judge", hello()))).await.reason, Reason::Delivered);
+
+    // Without Redis nobody knows them, and what nobody knows lets nothing pass.
+    bus.stack.redis_mut().unwrap().child_mut().kill().await;
+    let once = Patience { attempt: Duration::from_secs(5), deadline: Duration::from_secs(5) };
+    let draft = within("c1", to("judge", hello()));
+    let unknown = planner.send(draft.encode(Encoding::Json), once).await.unwrap();
+    assert!(unknown.retryable && unknown.status != Status::Delivered, "{unknown:?}");
+    bus.stop().await;
+}
