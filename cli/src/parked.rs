@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{lines:?}");
         for (line, begins) in lines.iter().zip([
             "third: threshold 0.7 parks 0 % of reads, 2 % of small acts, 7",
-            "acme, globex: threshold 0.8 parks 0 % of reads, 2 % of small acts, 1",
+            "acme, globex: threshold 0.8 parks 0 % of reads, 0 % of small acts, 1",
             "(of 252 texts that nothing was learned from, by the words alone",
         ]) {
             assert!(line.starts_with(begins), "{line}");

@@ -40,10 +40,13 @@ def normalized(text: str) -> str:
 
 
 class Encoder:
-    """A DistilBERT in Hugging Face layout: config.json, model.safetensors, tokenizer.json."""
+    """A DistilBERT in Hugging Face layout: config.json, model.safetensors, tokenizer.json.
 
-    def __init__(self, folder: Path):
-        folder = Path(folder)
+    With `int8` its linear layers round as the product's do: weights per output to -127…127, inputs per row to 0…255.
+    """
+
+    def __init__(self, folder: Path, int8: bool = False):
+        folder, self.int8 = Path(folder), int8
         config = json.loads((folder / "config.json").read_text())
         self.width, self.heads, self.layers = config["dim"], config["n_heads"], config["n_layers"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -77,7 +80,7 @@ class Encoder:
     def _layer(self, x, w, p, dropout):
         batch, length, _ = x.shape
         split = (batch, length, self.heads, self.width // self.heads)
-        linear = lambda x, name: F.linear(x, w[f"{p}{name}.weight"], w[f"{p}{name}.bias"])
+        linear = lambda x, name: self._linear(x, w[f"{p}{name}.weight"], w[f"{p}{name}.bias"])
         q, k, v = (linear(x, f"attention.{name}_lin").view(split).transpose(1, 2) for name in "qkv")
         shares = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(split[3]), -1)
         heads = (F.dropout(shares, dropout) @ v).transpose(1, 2).reshape(batch, length, self.width)
@@ -85,8 +88,26 @@ class Encoder:
         h = linear(F.gelu(linear(x, "ffn.lin1")), "ffn.lin2")
         return self._norm(x + F.dropout(h, dropout), w, f"{p}output_layer_norm")
 
+    def _linear(self, x, weight, bias):
+        if self.int8:
+            x, weight = in_bytes(x), in_signed_bytes(weight)
+        return F.linear(x, weight, bias)
+
     def _norm(self, x, w, name):
         return F.layer_norm(x, (self.width,), w[f"{name}.weight"], w[f"{name}.bias"], EPSILON)
+
+
+def in_bytes(rows: torch.Tensor) -> torch.Tensor:
+    """Each row as 0…255 between its least and its greatest value."""
+    least = rows.amin(-1, keepdim=True)
+    unit = (rows.amax(-1, keepdim=True) - least).clamp_min(1e-30) / 255
+    return ((rows - least) / unit).round().clamp(0, 255) * unit + least
+
+
+def in_signed_bytes(outputs: torch.Tensor) -> torch.Tensor:
+    """The weights of each output as -127…127."""
+    unit = outputs.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127
+    return (outputs / unit).round().clamp(-127, 127) * unit
 
 
 def pooled(x: torch.Tensor) -> torch.Tensor:

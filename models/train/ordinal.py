@@ -112,12 +112,17 @@ class Read:
         return z[best]
 
 
-def calibrated(head: list[torch.Tensor], read: Read, vectors: np.ndarray, level: np.ndarray) -> list[torch.Tensor]:
-    """Slope and offset for each output, so that probabilities are shares of texts that come by PRIOR."""
+def calibrated(head: list[torch.Tensor], read: Read, views: list[np.ndarray], level: np.ndarray) -> list[torch.Tensor]:
+    """Slope and offset for each output, so that probabilities are shares of texts that come by PRIOR.
+
+    `views` are the vectors as each precision computes them; all count the same.
+    """
+    level = np.tile(level, len(views))
     weight = np.array([PRIOR[n] / (level == n).sum() for n in level])
     outputs, bias = head[2].double().numpy().copy(), head[3].double().numpy().copy()
     for _ in range(2):  # once more, since another passage may now be the highest
-        z = read.log_odds([*head[:2], torch.tensor(outputs).float(), torch.tensor(bias).float()], vectors)
+        now = [*head[:2], torch.tensor(outputs).float(), torch.tensor(bias).float()]
+        z = np.concatenate([read.log_odds(now, vectors) for vectors in views])
         for k in range(OUTPUTS):
             slope, offset = platt(z[:, k], (level > k).astype(float), weight)
             outputs[k], bias[k] = outputs[k] * slope, bias[k] * slope + offset

@@ -177,7 +177,7 @@ def finish(data: Path, start: Path, out: Path, runs: list[dict], made=Texts) -> 
         shutil.copyfile(SHIPPED / name, out / name)
     write_weights(out / "model.safetensors", start, w, list(runs[0]["w"]), data_sha256)
     method = f"layers {FIRST} to 3 and {ordinal.UNITS} ReLUs, {EPOCHS} epochs, {len(runs)} runs averaged"
-    write_head(out, head, rows, texts, vectors, {"sha256": data_sha256, "method": method})
+    write_head(out, head, rows, texts, [vectors], {"sha256": data_sha256, "method": method})
 
 
 def dev_texts(encoder: Encoder, rows: list[dict], first: int, w: dict, made=Texts) -> tuple[Texts, np.ndarray]:
@@ -186,12 +186,12 @@ def dev_texts(encoder: Encoder, rows: list[dict], first: int, w: dict, made=Text
     return texts, texts.vectors(w)
 
 
-def write_head(out: Path, head: list[torch.Tensor], rows: list[dict], texts: Texts, vectors: np.ndarray, facts: dict) -> None:
-    """Calibrates the head on dev and puts it beside the encoder, with the facts of its making."""
+def write_head(out: Path, head: list[torch.Tensor], rows: list[dict], texts: Texts, views: list[np.ndarray], facts: dict) -> None:
+    """Calibrates the head on dev, as each precision sees it, and puts it beside the encoder, with the facts of its making."""
     dev = [row for row in rows if row["part"] == "dev"]
     read, level = ordinal.Read(texts, [row["text"] for row in dev]), np.array([row["level"] for row in dev])
-    head = ordinal.calibrated(head, read, vectors, level)
-    p = ordinal.probabilities(read.log_odds(head, vectors))
+    head = ordinal.calibrated(head, read, views, level)
+    p = ordinal.probabilities(read.log_odds(head, views[0]))
     found = figures(level, ordinal.semantic(p), p)
     print("dev, calibrated", found)
     facts = {

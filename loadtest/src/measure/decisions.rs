@@ -244,6 +244,7 @@ impl Traffic {
             recipient: party(recipient),
             tenant: &self.tenant,
             approval: None,
+            labels: None,
         })
     }
 }

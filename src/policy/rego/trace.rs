@@ -77,7 +77,7 @@ fn traced(engine: &mut Engine, module: &ModuleRules, input: &Value) -> Result<Tr
     let outcome = match allows {
         true => {
             let mut obliged = Obligations::default();
-            let fine = answer::oblige(&mut obliged, &said).is_ok();
+            let fine = answer::oblige(&mut obliged, &module.name, &said).is_ok();
             match (fine, obliged == Obligations::default()) {
                 (true, true) => ModuleOutcome::Allowed,
                 (true, false) => ModuleOutcome::Obliged,

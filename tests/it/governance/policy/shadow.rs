@@ -69,7 +69,7 @@ impl Rig {
 
     async fn ask(&self, question: &Owned, id: &str) -> bool {
         let gate = self.rollout.gate();
-        gate.decide_by(&gate.in_force(), &question.ask(), id).await.is_ok()
+        gate.decide_by(&gate.in_force(), &question.ask(), id).await.permit.is_ok()
     }
 
     fn standing(&self) -> ShadowStanding {

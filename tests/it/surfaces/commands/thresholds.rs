@@ -50,7 +50,7 @@ fn a_check_of_tenants_says_what_each_threshold_parks_and_warns_of_one_that_no_wo
     has(
         &said,
         &[
-            "acme: threshold 0.8 parks 0 % of reads, 2 % of small acts, ",
+            "acme: threshold 0.8 parks 0 % of reads, 0 % of small acts, ",
             "globex: threshold 0.99 parks 0 % of reads, 0 % of small acts, 0 % of acts with weight, 0 % of plainly",
             "warning: globex: no words reach the threshold 0.99",
             "initech: threshold 0.7: what it parks is not known; its head own is not here",
