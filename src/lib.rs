@@ -23,7 +23,8 @@
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
 //!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
-//! - [`http`]: calls to servers of others: the webhook, OPA, and where bundles are. `tls`: as a client, for NATS and those.
+//! - [`http`]: calls to servers of others: the webhook, OPA, and where bundles are. [`tls`]: which certificates
+//!   are trusted and shown, to all of these and by HTTP's own server.
 //! - [`fault_points`]: where can a test kill or stall a node? `timely`: bytes that leave in time or not at all.
 //! - [`phrase`]: how are errors and counts told to people?
 //! - [`service_manager`]: what does a process tell systemd?

@@ -7,6 +7,7 @@ use crate::support::root;
 /// Where a node starts tasks and threads beside its `Supervisor`, how often, and why each may.
 const OTHERS: &[(&str, usize, &str)] = &[
     ("admin.rs", 1, "writes one page, which its connection waits for"),
+    ("admin/ask.rs", 1, "reads certificates for a question to a node, which waits for it"),
     ("admin/server.rs", 1, "one connection of an operator"),
     ("app/load.rs", 1, "loads the model for the start, which waits for it"),
     ("app/check.rs", 1, "reads files for the start, which waits for it"),
