@@ -300,6 +300,16 @@ impl AgentClient {
         serde_json::from_slice(&answer.payload).map_err(|error| ClientError::Unreadable(error.to_string()))
     }
 
+    /// The hash of the constitution that messages had best name. `None`: no node has said so in time.
+    pub async fn preferred_constitution(&self, within: Duration) -> Option<String> {
+        let patience = Patience { attempt: within, deadline: within };
+        let answer = self.call(Verb::About, Bytes::from_static(b"{}"), patience).await.ok()?;
+        let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
+        let mut named = answer.get("constitutions")?.as_array()?.iter();
+        let preferred = named.find(|one| one.get("preferred").and_then(Value::as_bool) == Some(true))?;
+        Some(preferred.get("hash")?.as_str()?.to_owned())
+    }
+
     /// What the bus delivers to this agent. Anything that does not name it as `Agentbus-Recipient` is not
     /// meant for it and is dropped, as every agent should do.
     pub async fn inbox(

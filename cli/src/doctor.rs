@@ -8,7 +8,7 @@ use std::{
 
 use agentbus::{
     client::{AgentClient, ClientError},
-    config::{DEFAULT_CONSTITUTION, without_secrets},
+    config::without_secrets,
     domain::ConstitutionHash,
     phrase::causes,
     tenants::{Seed, names},
@@ -44,9 +44,9 @@ agentbus doctor --as acme/worker --server nats://127.0.0.1:4222")]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     identity: Identity,
-    /// Hash of the constitution that the agent names in its messages
-    #[arg(long, value_name = "HASH", default_value = DEFAULT_CONSTITUTION)]
-    hash: ConstitutionHash,
+    /// Hash of the constitution that the agent names in its messages, if it does not ask for it (`about`)
+    #[arg(long, value_name = "HASH")]
+    hash: Option<ConstitutionHash>,
 }
 
 pub(super) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
@@ -156,7 +156,7 @@ async fn examine(client: &AgentClient, args: &DoctorArgs, sheet: &mut Sheet) -> 
             if let Some(told) = Told::by_node(&answer, asked) {
                 told.check(sheet)?;
             }
-            agreement::constitution(&answer, &args.hash.to_string(), sheet)?;
+            agreement::constitution(&answer, args.hash.map(|hash| hash.to_string()).as_deref(), sheet)?;
             registered(&answer, who, sheet)?;
         }
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {

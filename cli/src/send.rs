@@ -8,7 +8,6 @@ use std::{
 
 use agentbus::{
     client::{self, AgentClient, Asked, ClientError, Draft, Patience},
-    config::DEFAULT_CONSTITUTION,
     domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
     text_file, wire,
 };
@@ -29,6 +28,8 @@ use super::{
 
 /// Of --file; more than any bus takes, so that the refusal comes from the bus.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// For a node to say which constitution to name.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// For the outcome of what the durable lane has stored.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(30);
 
@@ -107,9 +108,9 @@ pub(super) struct SendArgs {
     /// The message that this one answers
     #[arg(long, value_name = "ID", help_heading = "Message")]
     in_reply_to: Option<String>,
-    /// Hash of the constitution it was written under
-    #[arg(long, value_name = "HASH", default_value = DEFAULT_CONSTITUTION, help_heading = "Message")]
-    hash: String,
+    /// Hash of the constitution it was written under [default: the one that the bus prefers]
+    #[arg(long, value_name = "HASH", help_heading = "Message")]
+    hash: Option<String>,
     /// Pointless after this time, such as 30s
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Message")]
     expires_in: Option<Duration>,
@@ -142,8 +143,13 @@ pub(super) struct SendArgs {
 }
 
 pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
-    let draft = draft(&args)?;
+    let mut draft = draft(&args)?;
     let client = args.identity.connect().await?;
+    if args.hash.is_none()
+        && let Some(preferred) = client.preferred_constitution(TOLD_WITHIN).await
+    {
+        draft.constitutional_hash = preferred;
+    }
     let who = &args.identity.who;
     // Before it is sent, so that no outcome comes too early to be heard.
     let mut outcomes = match args.no_wait {
@@ -319,7 +325,9 @@ fn draft(args: &SendArgs) -> anyhow::Result<Draft> {
         None => default,
     };
     draft.priority = Priority::parse(&args.priority).ok_or_else(|| anyhow!("--priority"))?;
-    draft.constitutional_hash.clone_from(&args.hash);
+    if let Some(hash) = &args.hash {
+        draft.constitutional_hash.clone_from(hash);
+    }
     draft.tools.clone_from(&args.tools);
     draft.metadata = args.metadata.iter().cloned().collect();
     draft.conversation_id.clone_from(&args.conversation);
@@ -359,7 +367,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use agentbus::domain::{Missed, Reach};
+    use agentbus::{
+        config::DEFAULT_CONSTITUTION,
+        domain::{Missed, Reach},
+    };
 
     #[derive(Debug, Parser)]
     struct Line {

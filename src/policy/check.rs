@@ -156,7 +156,7 @@ mod tests {
             ),
             (
                 "obligations := {\"rate\": {\"messages\": 5, \"second\": 60}}",
-                "own.rego:3: rate has no \"second\", so the module denies; did you mean seconds?",
+                "own.rego:3: rate takes messages and seconds, not \"second\": the module denies; did you mean seconds?",
             ),
             (
                 "obligations := {\"rate\": 5}",

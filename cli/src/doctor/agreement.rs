@@ -60,17 +60,25 @@ impl Told {
     }
 }
 
-/// Whether the node that answered takes messages written under `hash`. Nothing from one of an earlier version.
-pub(super) fn constitution(answer: &Message, hash: &str, sheet: &mut Sheet) -> anyhow::Result<()> {
+/// Whether the node that answered takes messages written under `hash`, or which it takes. Nothing from one of an earlier
+/// version.
+pub(super) fn constitution(answer: &Message, hash: Option<&str>, sheet: &mut Sheet) -> anyhow::Result<()> {
     let Some(in_force) = header(answer, "Agentbus-Constitution") else { return Ok(()) };
-    if in_force.split(',').any(|one| one == hash) {
-        return sheet.well(&format!("constitution: {hash} is in force"));
+    let told = safe(&in_force.replace(',', " or "), 256);
+    match (in_force, hash) {
+        ("", _) => {
+            let next = "the operator says which with `agentbus constitution`";
+            sheet.ill("constitution: none is in force, so nothing passes", Some(next))
+        }
+        (_, None) => sheet.well(&format!("constitution: {told} is in force")),
+        (_, Some(hash)) if in_force.split(',').any(|one| one == hash) => {
+            sheet.well(&format!("constitution: {hash} is in force"))
+        }
+        (_, Some(hash)) => {
+            let next = "the agent had best ask which one to name, by the verb `about`";
+            sheet.ill(&format!("constitution: found {hash}, in force is {told}"), Some(next))
+        }
     }
-    let found = match in_force {
-        "" => "constitution: none is in force, so nothing passes".to_owned(),
-        _ => format!("constitution: found {hash}, in force is {}", safe(&in_force.replace(',', " or "), 256)),
-    };
-    sheet.ill(&found, Some("read the one that is in force, then name its hash in each message"))
 }
 
 fn header<'a>(answer: &'a Message, name: &str) -> Option<&'a str> {

@@ -82,7 +82,7 @@ impl<'a> Look<'a> {
                 "messages" => (Rate::MESSAGES_MAX, "1 to 1000000"),
                 "seconds" => (Rate::SECONDS_MAX, "1 to 86400"),
                 other => {
-                    let what = format!("rate has no {other:?}, so the module denies");
+                    let what = format!("rate takes messages and seconds, not {other:?}: the module denies");
                     self.find(key.line, what, alike(other, ["messages", "seconds"]));
                     continue;
                 }

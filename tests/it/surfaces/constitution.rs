@@ -20,8 +20,12 @@ const UNKNOWN: &str = "ffffffffffffffff";
 
 /// Runs `agentbus constitution …` to its end: its exit code and what it said.
 async fn said(bus: &Bus, words: &[&str]) -> (i32, String) {
+    agentbus(bus, &[&["constitution"], words].concat()).await
+}
+
+async fn agentbus(bus: &Bus, words: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentbus"));
-    command.arg("constitution").args(words);
+    command.args(words);
     command.arg("--dir").arg(bus.stack.dir()).args(["--server", &bus.stack.nats_url()]);
     let output = command.env("USER", "mia").output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
@@ -133,6 +137,9 @@ async fn a_constitution_is_in_force_everywhere_before_it_is_needed_and_a_node_th
     let retired = done(&bus, &["retire", OLD, "--why", "amendment 7"]).await;
     assert_eq!(retired["in_force_after_ms"].as_object().unwrap().len(), 3, "{retired}");
     until(&planner, OLD, Reason::ConstitutionalHashMismatch).await;
+    // Who types a message names what is preferred, without knowing of it.
+    let (code, text) = agentbus(&bus, &["send", "--as", "acme/planner", "--to", "worker", "hello"]).await;
+    assert!(code == 0 && text.starts_with("delivered"), "{code} {text}");
     let status = done(&bus, &["status"]).await;
     assert_eq!(status["nodes"].as_object().unwrap().len(), 3, "{status}");
     let acts: Vec<_> = status["history"].as_array().unwrap().iter().map(|act| &act["what"]).collect();

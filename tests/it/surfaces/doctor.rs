@@ -116,7 +116,7 @@ async fn a_doctor_finds_a_clock_that_is_off_and_a_constitution_that_is_not_in_fo
     intake::ready(port).await;
 
     let (url, key) = (bus.stack.nats_url(), seed(&bus, "worker"));
-    let (code, said) = doctor(&url, "worker", &key).await;
+    let (code, said) = doctor_of(&url, "worker", &key, &["--hash", "cdd01ef066bc6cf2"]).await;
     assert_eq!((code, marks(&said).as_str()), (1, "✓✓✓✓✓✗✗✗✓✓✓"), "{said}");
     let off = said.lines().find(|line| line.contains("that of the node")).unwrap();
     assert!(off.contains("120.") || off.contains("119."), "{said}");
@@ -126,6 +126,9 @@ async fn a_doctor_finds_a_clock_that_is_off_and_a_constitution_that_is_not_in_fo
 
     let (_, said) = doctor_of(&url, "worker", &key, &["--hash", "fedcba9876543210"]).await;
     assert!(said.contains("constitution: fedcba9876543210 is in force"), "{said}");
+    // One that asks for it has none of its own.
+    let (_, said) = doctor(&url, "worker", &key).await;
+    assert!(said.contains("constitution: 0123456789abcdef or fedcba9876543210 is in force"), "{said}");
     shutdown.request();
     running.await.unwrap().unwrap();
     bus.stop().await;
