@@ -19,5 +19,4 @@ mod runtime;
 mod secrets;
 mod server;
 mod strangers;
-mod tls;
 mod works;

@@ -6,6 +6,7 @@ use super::RegoEngine;
 use crate::policy::{Decision, PolicyError};
 
 /// What `input` was.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordedInput(pub(super) Value);
 
 impl RecordedInput {

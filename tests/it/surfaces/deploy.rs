@@ -10,6 +10,7 @@ mod image;
 mod monitoring;
 mod pages;
 mod systemd;
+mod tls;
 
 /// What CI does not install: systemd's own.
 const LEFT_OUT: [&str; 1] = ["systemd-analyze"];

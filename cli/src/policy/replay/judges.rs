@@ -15,8 +15,9 @@ use agentbus::{
     phrase::counted,
     policy::{
         PolicyEngine as _, RegoEngine,
-        comparison::{Compared, Comparison, answer_of},
+        comparison::{Answer, Compared, Comparison, answer_of},
         decision_log::{Recorded, Unreadable},
+        rego::RecordedInput,
     },
 };
 use anyhow::{Context as _, anyhow};
@@ -28,6 +29,8 @@ use super::parked::Parked;
 /// Events that a thread takes in one go, and how many such heaps wait.
 const BATCH: usize = 256;
 const BATCHES_WAITING: usize = 16;
+/// Questions that a thread remembers the answers to. When there are more it begins anew.
+const KNOWN_MAX: usize = 16_384;
 /// Lines that are told one by one.
 const TOLD_MAX: usize = 5;
 
@@ -44,6 +47,8 @@ pub(super) struct Judges {
 struct Counted {
     comparison: Comparison,
     left_out: LeftOut,
+    /// What it answered to equal questions, as a node remembers it.
+    known: BTreeMap<RecordedInput, Answer>,
 }
 
 /// Events that say nothing about the other policy.
@@ -105,7 +110,7 @@ impl Judges {
                 }
             }
         }
-        let Counted { comparison, left_out } = all.context("no thread decides")?;
+        let Counted { comparison, left_out, known: _ } = all.context("no thread decides")?;
         Ok((comparison, left_out))
     }
 }
@@ -115,7 +120,11 @@ fn judge(
     waiting: &Mutex<Receiver<Batch>>,
     examples: usize,
 ) -> Counted {
-    let mut counted = Counted { comparison: Comparison::new(examples), left_out: LeftOut::default() };
+    let mut counted = Counted {
+        comparison: Comparison::new(examples),
+        left_out: LeftOut::default(),
+        known: BTreeMap::new(),
+    };
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
     while let Ok((first, batch)) = next() {
         for (number, event) in (first..).zip(batch) {
@@ -134,7 +143,7 @@ impl Counted {
         if candidate.reads().fields.overlaps(*unknown) {
             return self.left_out.count(NOT_IN_LOG);
         }
-        let Some(after) = answer_of(|| candidate.decide_recorded(input)) else {
+        let Some(after) = self.ask(candidate, input) else {
             return self.left_out.count(NOT_DECIDED);
         };
         let (before, after) = match parked.map(|parked| parked.with(decision_id, answer, after.clone())) {
@@ -152,6 +161,23 @@ impl Counted {
             before: &before,
             after: &after,
         });
+    }
+}
+
+impl Counted {
+    fn ask(&mut self, candidate: &RegoEngine, input: &RecordedInput) -> Option<Answer> {
+        if !candidate.reads().repeatable {
+            return answer_of(|| candidate.decide_recorded(input));
+        }
+        if let Some(answer) = self.known.get(input) {
+            return Some(answer.clone());
+        }
+        let answer = answer_of(|| candidate.decide_recorded(input))?;
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(input.clone(), answer.clone());
+        Some(answer)
     }
 }
 
