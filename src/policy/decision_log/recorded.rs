@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use super::event::PATH;
 use crate::policy::{Decision, Obligations, comparison::Answer, reads::Fields, rego::RecordedInput};
@@ -10,6 +11,8 @@ use crate::policy::{Decision, Obligations, comparison::Answer, reads::Fields, re
 pub struct Recorded {
     pub decision_id: String,
     pub input: RecordedInput,
+    /// SHA-256 of the input as it is written: where it is the same, so is the question.
+    pub question: [u8; 32],
     pub answer: Answer,
     /// What of the input was taken out, replaced or never looked up: nobody knows what it was.
     pub unknown: Fields,
@@ -90,13 +93,14 @@ impl Recorded {
         if hidden.clone().any(|pointer| pointer.starts_with("/result")) {
             return Err(Unreadable::NoResult);
         }
+        let question = Sha256::digest(input).into();
         let input = RecordedInput::parse(input).map_err(Unreadable::NoEvent)?;
         let unknown = hidden.fold(Fields::NONE, |all, pointer| all.with(field(pointer)));
         let unknown = match input.has("conversation", "labels") {
             true => unknown,
             false => unknown.with(Fields::CONVERSATION_LABELS),
         };
-        Ok(Self { decision_id: event.decision_id, input, answer, unknown })
+        Ok(Self { decision_id: event.decision_id, input, question, answer, unknown })
     }
 }
 

@@ -6,7 +6,6 @@ use super::RegoEngine;
 use crate::policy::{Decision, PolicyError};
 
 /// What `input` was.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordedInput(pub(super) Value);
 
 impl RecordedInput {

@@ -2,7 +2,7 @@
 //! end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     mem,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,7 +17,6 @@ use agentbus::{
         PolicyEngine as _, RegoEngine,
         comparison::{Answer, Compared, Comparison, answer_of},
         decision_log::{Recorded, Unreadable},
-        rego::RecordedInput,
     },
 };
 use anyhow::{Context as _, anyhow};
@@ -48,7 +47,7 @@ struct Counted {
     comparison: Comparison,
     left_out: LeftOut,
     /// What it answered to equal questions, as a node remembers it.
-    known: BTreeMap<RecordedInput, Answer>,
+    known: HashMap<[u8; 32], Answer>,
 }
 
 /// Events that say nothing about the other policy.
@@ -123,7 +122,7 @@ fn judge(
     let mut counted = Counted {
         comparison: Comparison::new(examples),
         left_out: LeftOut::default(),
-        known: BTreeMap::new(),
+        known: HashMap::new(),
     };
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
     while let Ok((first, batch)) = next() {
@@ -139,11 +138,11 @@ fn judge(
 
 impl Counted {
     fn add(&mut self, number: u64, recorded: &Recorded, candidate: &RegoEngine, parked: Option<&Parked>) {
-        let Recorded { decision_id, input, answer, unknown } = recorded;
+        let Recorded { decision_id, input, question: _, answer, unknown } = recorded;
         if candidate.reads().fields.overlaps(*unknown) {
             return self.left_out.count(NOT_IN_LOG);
         }
-        let Some(after) = self.ask(candidate, input) else {
+        let Some(after) = self.ask(candidate, recorded) else {
             return self.left_out.count(NOT_DECIDED);
         };
         let (before, after) = match parked.map(|parked| parked.with(decision_id, answer, after.clone())) {
@@ -165,18 +164,19 @@ impl Counted {
 }
 
 impl Counted {
-    fn ask(&mut self, candidate: &RegoEngine, input: &RecordedInput) -> Option<Answer> {
+    fn ask(&mut self, candidate: &RegoEngine, recorded: &Recorded) -> Option<Answer> {
+        let ask = || answer_of(|| candidate.decide_recorded(&recorded.input));
         if !candidate.reads().repeatable {
-            return answer_of(|| candidate.decide_recorded(input));
+            return ask();
         }
-        if let Some(answer) = self.known.get(input) {
+        if let Some(answer) = self.known.get(&recorded.question) {
             return Some(answer.clone());
         }
-        let answer = answer_of(|| candidate.decide_recorded(input))?;
+        let answer = ask()?;
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
         }
-        self.known.insert(input.clone(), answer.clone());
+        self.known.insert(recorded.question, answer.clone());
         Some(answer)
     }
 }
