@@ -117,7 +117,7 @@ pub(crate) fn connector_by(files: &Files) -> Result<TlsConnector, TlsError> {
 }
 
 /// As a client that goes by these files. Blocks.
-pub fn client(files: &Files) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client(files: &Files) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions()?;

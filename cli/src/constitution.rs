@@ -10,7 +10,10 @@ use agentbus::{
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
 
-use super::operator::{Operator, login};
+use super::{
+    in_force,
+    operator::{Operator, login},
+};
 
 mod nodes;
 mod status;
@@ -105,7 +108,7 @@ async fn change(what: Act, args: ChangeArgs, without: &[String]) -> anyhow::Resu
     }
     let client = operator.connect().await?;
     let (fleet, bucket) = (Fleet::new(client.clone()), ConstitutionBucket::new(client));
-    let mut names = nodes::names(&fleet).await?;
+    let mut names = in_force::names(&fleet).await?;
     let act = Amendment { what, hash, why, at: wall_clock(), login: login() };
     let mut tries = 1;
     loop {

@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::{
     context::{Who, safe},
+    in_force,
     operator::{Operator, login},
 };
 
@@ -120,7 +121,7 @@ pub(super) async fn freeze(args: FreezeArgs) -> anyhow::Result<ExitCode> {
     }
     known::check(&client, &scope).await?;
     let fleet = Fleet::new(client.clone());
-    let nodes = fleet::names(&fleet).await?;
+    let nodes = in_force::names(&fleet).await?;
     let waiting = known::waiting(&client, &scope).await;
     let act = |frozen: &mut Frozen| {
         let new = frozen.freezes.iter().all(|freeze| freeze.scope != scope);
@@ -142,7 +143,7 @@ pub(super) async fn thaw(args: ThawArgs) -> anyhow::Result<ExitCode> {
     let ThawArgs { operator, target, json } = args;
     let (client, scope) = (operator.connect().await?, target.scope());
     let fleet = Fleet::new(client.clone());
-    let nodes = fleet::names(&fleet).await?;
+    let nodes = in_force::names(&fleet).await?;
     let act = |frozen: &mut Frozen| {
         let (thawed, kept): (Vec<_>, Vec<_>) =
             frozen.freezes.drain(..).partition(|freeze| freeze.scope == scope);

@@ -24,6 +24,7 @@ mod freeze;
 mod health;
 #[cfg(feature = "model")]
 mod impact;
+mod in_force;
 mod inbox;
 mod input;
 mod judge;

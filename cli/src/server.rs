@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agentbus::{
-    servers::folder::Running,
-    tls::{Files, Identity, Server},
-};
+use agentbus::{config::ClientTls, servers::folder::Running, tls::Server};
 use anyhow::bail;
 use clap::Args;
 
@@ -14,7 +11,7 @@ const VARIABLE: &str = "AGENTBUS__NATS__URL";
 /// What it was called before; each still works where nothing else is said.
 const OLD_VARIABLES: [&str; 2] = ["AGENTBUS_SERVER", "AGENTBUS_NATS_URL"];
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct ServerArgs {
     /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
     #[arg(long, value_name = "URL", env = VARIABLE, hide_env_values = true)]
@@ -45,9 +42,8 @@ pub(super) struct ServerArgs {
 impl ServerArgs {
     /// The server of [`ServerArgs::url`], and what TLS with it goes by.
     pub(super) fn of(&self, dir: &Path) -> anyhow::Result<Server> {
-        let identity = self.certificate_file.clone().zip(self.key_file.clone());
-        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
-        Ok(Server { url: self.url(dir)?, files: Files { ca: self.ca_file.clone(), identity } })
+        let Self { server: _, ca_file, certificate_file, key_file } = self.clone();
+        Ok(Server { url: self.url(dir)?, files: ClientTls { ca_file, certificate_file, key_file }.files() })
     }
 
     /// What is said, or else the server of the bus that runs in the folder.

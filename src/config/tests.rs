@@ -66,6 +66,7 @@ fn what_is_wrong_is_named() {
         ("[cpu]\nthreads = 0", "cpu.threads: found 0, expected 1 to 256"),
         ("[lane]\nthreads = 0", "lane.threads: found 0, expected 1 to 64"),
         ("[lane]\nbusy_poll = \"2ms\"", "lane.busy_poll: found 2ms, expected 0s to 1ms"),
+        ("[nats.tls]", "nats.tls: found an empty table"),
         ("[cpu]\nqueue = 0", "cpu.queue: found 0, expected 1 to 65536"),
         ("[impact]\nsenders_max = 0", "impact.senders_max"),
         ("[impact]\nscorer = \"oracle\"", "oracle"),

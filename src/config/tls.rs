@@ -6,16 +6,18 @@ use crate::tls::{Files, Identity};
 impl ClientTls {
     /// `of` is the table that it stands in.
     pub(super) fn check(&self, of: &str) -> Result<(), ConfigError> {
-        let fail = |found: &str| {
-            Err(ConfigError::Value {
-                key: format!("{of}.tls"),
-                found: found.to_owned(),
-                expected: "certificate_file and key_file, or neither".to_owned(),
-            })
+        let fail = |found: &str, expected: &str| {
+            let (found, expected) = (found.to_owned(), expected.to_owned());
+            Err(ConfigError::Value { key: format!("{of}.tls"), found, expected })
         };
+        let both = "certificate_file and key_file, or neither";
         match (&self.certificate_file, &self.key_file) {
-            (Some(_), None) => fail("certificate_file alone"),
-            (None, Some(_)) => fail("key_file alone"),
+            (Some(_), None) => fail("certificate_file alone", both),
+            (None, Some(_)) => fail("key_file alone", both),
+            // It would ask for nothing, and look as if it did.
+            _ if !self.files().are_named() => {
+                fail("an empty table", "ca_file, certificate_file and key_file, or one of both")
+            }
             _ => Ok(()),
         }
     }

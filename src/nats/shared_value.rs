@@ -11,7 +11,10 @@ use async_nats::{
 use futures_util::StreamExt as _;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::jetstream::publish::{Published, expecting, publish};
+use super::jetstream::{
+    found::found,
+    publish::{Published, expecting, publish},
+};
 use crate::following::Following;
 
 /// For one answer of JetStream.
@@ -79,10 +82,8 @@ impl SharedValue {
         let mut history = Vec::new();
         // As many as the stream keeps; the oldest may leave meanwhile.
         for sequence in first.max(1)..=last {
-            match stream.get_raw_message(sequence).await {
-                Ok(message) => history.push((message.time.unix_timestamp(), sequence, read(&message)?)),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
-                Err(error) => return Err(unreadable(error)),
+            if let Some(message) = found(stream.get_raw_message(sequence).await).map_err(unreadable)? {
+                history.push((message.time.unix_timestamp(), sequence, read(&message)?));
             }
         }
         Ok(history)

@@ -5,11 +5,9 @@
 //! and what is new is kept beside the message's way. A key has the revision in it, so an answer is true for as long as
 //! it lives.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use governor::{Quota, RateLimiter};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
@@ -32,8 +30,8 @@ const LIFE: Duration = Duration::from_secs(600);
 const WAITING_MAX: usize = 1_024;
 /// New answers of this node a second, and at one time. With [`LIFE`] and their size that bounds what Redis holds: 150,000
 /// for each node, some 60 MB, and 200 MB at the very most.
-const KEPT_A_SECOND: f64 = 250.0;
-const KEPT_AT_ONCE: f64 = WAITING_MAX as f64;
+const KEPT_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(249);
+const KEPT_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(WAITING_MAX as u32 - 1);
 
 /// The tier as one node has it.
 pub struct SharedTier {
@@ -84,9 +82,9 @@ impl SharedTier {
     /// Keeps what is new, until the future is dropped.
     pub async fn run(&self) {
         let mut waiting = self.waiting.lock().await;
-        let mut budget = Budget::full();
+        let budget = RateLimiter::direct(Quota::per_second(KEPT_A_SECOND).allow_burst(KEPT_AT_ONCE));
         while let Some(kept) = waiting.recv().await {
-            let stored = budget.takes_one() && self.store(&kept).await;
+            let stored = budget.check().is_ok() && self.store(&kept).await;
             self.meter.see(if stored { Event::SharedKept } else { Event::SharedLost });
         }
     }
@@ -98,28 +96,5 @@ impl SharedTier {
             && tokio::time::timeout(KEPT_WITHIN, self.store.put(tenant, key, json.into_bytes(), LIFE))
                 .await
                 .is_ok_and(|put| put.is_ok())
-    }
-}
-
-/// How many may be kept now.
-struct Budget {
-    left: f64,
-    at: Instant,
-}
-
-impl Budget {
-    fn full() -> Self {
-        Self { left: KEPT_AT_ONCE, at: Instant::now() }
-    }
-
-    fn takes_one(&mut self) -> bool {
-        let now = Instant::now();
-        let more = now.duration_since(self.at).as_secs_f64() * KEPT_A_SECOND;
-        (self.left, self.at) = ((self.left + more).min(KEPT_AT_ONCE), now);
-        let there = self.left >= 1.0;
-        if there {
-            self.left -= 1.0;
-        }
-        there
     }
 }

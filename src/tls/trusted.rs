@@ -1,9 +1,6 @@
 //! Whom does a client trust, and what does it show, as its files say now?
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -13,10 +10,10 @@ use tokio_rustls::rustls::{
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::{Identity, TlsError, authorities, certificates, certified, kept::Kept, provider};
+use super::{Identity, TlsError, authorities, certified, kept::Kept, provider};
 
 /// Servers whose certificates one of these has signed.
 pub(super) fn by(
@@ -100,19 +97,12 @@ impl ResolvesClientCert for Shown {
 /// As a client that trusts one certificate, whatever name it is for: who shows it has its key. Shows the same. Blocks.
 pub(crate) fn pinned(identity: &Identity) -> Result<ClientConfig, TlsError> {
     let provider = provider();
-    let pinned = Pinned { certificate: first(&identity.certificate)?, provider: Arc::clone(&provider) };
+    let key = certified(identity, &provider)?;
+    let pinned =
+        Pinned { certificate: key.end_entity_cert()?.clone().into_owned(), provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
-    Ok(builder.with_client_cert_resolver(Arc::new(Shown::new(identity.clone())?)))
-}
-
-fn first(path: &Path) -> Result<CertificateDer<'static>, TlsError> {
-    let found = certificates(path)?.into_iter().next();
-    found.ok_or_else(|| TlsError::Pem {
-        path: path.to_owned(),
-        found: "none".to_owned(),
-        expected: "certificates",
-    })
+    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))))
 }
 
 #[derive(Debug)]

@@ -1,35 +1,19 @@
-//! Which nodes have it in force, and after how long?
+//! What do the nodes go by, and do they take what is changed?
 
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Instant};
 
 use agentbus::{
     domain::{Amendment, Amendments, ConstitutionHash},
-    nats::{Fleet, FleetError, NodeConstitutions},
-    phrase::counted,
+    nats::{Fleet, NodeConstitutions},
 };
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use crate::{
     context::{Paint, Tone, safe, say},
+    in_force::InForce,
     printable::Page,
 };
-
-/// For all nodes to have it in force.
-const NODES_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// The nodes that run; none is no error, for what is kept waits for them.
-pub(super) async fn names(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
-    match fleet.names().await {
-        Err(FleetError::Nobody) => Ok(Vec::new()),
-        names => Ok(names?),
-    }
-}
 
 /// What the nodes go by while nothing is kept: what they are configured with, each with the same.
 pub(super) async fn configured(
@@ -98,43 +82,25 @@ impl Told {
         asked: Instant,
         json: bool,
     ) -> anyhow::Result<ExitCode> {
-        let mut after: BTreeMap<&str, Option<u128>> =
-            nodes.iter().map(|node| (node.as_str(), None)).collect();
-        while after.values().any(Option::is_none) && asked.elapsed() < NODES_WITHIN {
-            for (node, answer) in fleet.constitutions(nodes, self.revision).await? {
-                let in_force = answer.is_some_and(|answer| answer.revision >= self.revision);
-                if let Some(known) = after.get_mut(node.as_str()).filter(|_| in_force) {
-                    known.get_or_insert(asked.elapsed().as_millis());
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let has = |answer: &NodeConstitutions| answer.revision >= self.revision;
+        let in_force =
+            InForce::on(nodes, asked, async || fleet.constitutions(nodes, self.revision).await, has).await?;
         let Amendment { what, hash, .. } = &self.act;
         if json {
             let told = json!({ "hash": hash, "done": what, "revision": self.revision,
-                "in_force_after_ms": after });
+                "in_force_after_ms": in_force });
             say(&format!("{told}\n"))?;
         } else {
-            say(&self.readable(&after, Paint::stdout()))?;
+            say(&self.readable(&in_force, Paint::stdout()))?;
         }
-        let all = after.values().all(Option::is_some);
-        Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(in_force.code())
     }
 
-    fn readable(&self, after: &BTreeMap<&str, Option<u128>>, paint: Paint) -> String {
+    fn readable(&self, in_force: &InForce, paint: Paint) -> String {
         let mut page = Page::new(paint);
         page.headed(&self.act.hash.to_string(), Tone::Strong, &self.act.what.to_string());
-        for (node, after) in after {
-            let told = match after {
-                Some(ms) => format!("in force after {ms} ms"),
-                None => format!("has not said so within {} s", NODES_WITHIN.as_secs()),
-            };
-            page.field(&safe(node, 64), &told);
-        }
-        page.own(&match after.values().filter(|after| after.is_none()).count() {
-            0 => format!("in force on {}", counted(after.len(), "node")),
-            without => format!("not in force on {without} of {}", counted(after.len(), "node")),
-        });
+        in_force.nodes(&mut page);
+        in_force.all(&mut page, "");
         page.into_text()
     }
 }

@@ -10,9 +10,9 @@ use agentbus::{
 use clap::Args;
 use serde_json::json;
 
-use super::nodes;
 use crate::{
     context::{Paint, Tone, safe, say},
+    in_force,
     operator::Operator,
     printable::{self, Page},
 };
@@ -44,7 +44,7 @@ pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
         Some(_) => bucket.history().await?.into_iter().map(|(_, _, state)| state.act).collect(),
     };
     let fleet = Fleet::new(client);
-    let names = nodes::names(&fleet).await?;
+    let names = in_force::names(&fleet).await?;
     let revision = last.as_ref().map_or(0, |(revision, _)| *revision);
     let answers = fleet.constitutions(&names, revision).await?;
     let agree = agree(&answers, revision);

@@ -1,32 +1,19 @@
-//! Which nodes have it in force, and after how long?
+//! What is told of a freeze that was made, thawed or only rehearsed?
 
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Instant};
 
 use agentbus::{
     domain::Scope,
-    nats::{Fleet, FleetError},
+    nats::{Fleet, NodeFreezes},
     phrase::counted,
 };
 use serde_json::json;
 
-use crate::context::{Paint, Tone, safe, say};
-use crate::printable::Page;
-
-/// For all nodes to have it in force.
-const NODES_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// The nodes that run; none is no error, for what is frozen waits for them.
-pub(super) async fn names(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
-    match fleet.names().await {
-        Err(FleetError::Nobody) => Ok(Vec::new()),
-        names => Ok(names?),
-    }
-}
+use crate::{
+    context::{Paint, Tone, safe, say},
+    in_force::InForce,
+    printable::Page,
+};
 
 /// What was changed, to be told.
 pub(super) struct Told {
@@ -46,49 +33,29 @@ impl Told {
         asked: Instant,
         json: bool,
     ) -> anyhow::Result<ExitCode> {
-        let mut after: BTreeMap<&str, Option<u128>> =
-            nodes.iter().map(|node| (node.as_str(), None)).collect();
-        while after.values().any(Option::is_none) && asked.elapsed() < NODES_WITHIN {
-            for (node, answer) in fleet.freezes(nodes, self.revision).await? {
-                let in_force = answer.is_some_and(|answer| answer.revision >= self.revision);
-                if let Some((_, known)) = after.iter_mut().find(|(name, _)| **name == node)
-                    && in_force
-                {
-                    known.get_or_insert(asked.elapsed().as_millis());
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let has = |answer: &NodeFreezes| answer.revision >= self.revision;
+        let in_force =
+            InForce::on(nodes, asked, async || fleet.freezes(nodes, self.revision).await, has).await?;
         match json {
-            true => say(&format!("{}\n", self.json(&after)))?,
-            false => say(&self.readable(&after, Paint::stdout()))?,
+            true => say(&format!("{}\n", self.json(&in_force)))?,
+            false => say(&self.readable(&in_force, Paint::stdout()))?,
         }
-        let all = after.values().all(Option::is_some);
-        Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(in_force.code())
     }
 
-    fn json(&self, after: &BTreeMap<&str, Option<u128>>) -> serde_json::Value {
+    fn json(&self, in_force: &InForce) -> serde_json::Value {
         json!({ "scope": self.scope, "done": self.word, "revision": self.revision, "waiting": self.waiting,
-            "in_force_after_ms": after })
+            "in_force_after_ms": in_force })
     }
 
-    fn readable(&self, after: &BTreeMap<&str, Option<u128>>, paint: Paint) -> String {
+    fn readable(&self, in_force: &InForce, paint: Paint) -> String {
         let mut page = Page::new(paint);
         page.headed(&self.scope.to_string(), Tone::Strong, self.word);
-        for (node, after) in after {
-            let told = match after {
-                Some(ms) => format!("in force after {ms} ms"),
-                None => format!("has not said so within {} s", NODES_WITHIN.as_secs()),
-            };
-            page.field(&safe(node, 64), &told);
-        }
+        in_force.nodes(&mut page);
         if let Some(waiting) = self.waiting {
             page.field("waits", &waits(waiting));
         }
-        page.own(&match after.values().filter(|after| after.is_none()).count() {
-            0 => format!("in force on {}", counted(after.len(), "node")),
-            without => format!("not in force on {without} of {}: stop those", counted(after.len(), "node")),
-        });
+        in_force.all(&mut page, ": stop those");
         page.into_text()
     }
 }

@@ -10,9 +10,9 @@ use agentbus::{
 use clap::Args;
 use serde_json::json;
 
-use super::fleet;
 use crate::{
     context::{Paint, Tone, safe, say},
+    in_force,
     operator::Operator,
     printable::{self, Page},
 };
@@ -43,7 +43,7 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     }
     let last = bucket.last().await?;
     let fleet = Fleet::new(client);
-    let nodes = fleet::names(&fleet).await?;
+    let nodes = in_force::names(&fleet).await?;
     let answers = fleet.freezes(&nodes, last.revision).await?;
     let agree = answers.values().all(|it| it.as_ref().is_some_and(|it| it.revision == last.revision));
     let mut page = Page::new(Paint::stdout());

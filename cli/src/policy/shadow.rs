@@ -22,6 +22,7 @@ use clap::Args;
 use super::local::Source;
 use crate::{
     context::{safe, say},
+    in_force,
     operator::Operator,
     share::share,
 };
@@ -89,7 +90,7 @@ pub(super) async fn run(args: ShadowArgs) -> anyhow::Result<ExitCode> {
             say("no candidate judges\n")?;
             return Ok(ExitCode::SUCCESS);
         };
-        let mut known = nodes(&fleet).await?;
+        let mut known = in_force::names(&fleet).await?.into_iter().collect();
         let sequence = bucket.stop(&last).await.context("it may judge on")?;
         let nodes = told(&fleet, sequence, true, &mut known).await?;
         say(&format!("no candidate judges any more on {}\n", counted(nodes.len(), "node")))?;
@@ -97,7 +98,7 @@ pub(super) async fn run(args: ShadowArgs) -> anyhow::Result<ExitCode> {
     };
     let until = Timestamp(wall_clock().0 + u64::try_from(time.as_millis())?);
     let plan = ShadowPlan { sequence: last.map_or(0, |last| last.plan.sequence), share, until };
-    let mut known = nodes(&fleet).await?;
+    let mut known = in_force::names(&fleet).await?.into_iter().collect();
     let sequence = bucket.put(ShadowOffer { plan, packed: tested.packed }).await;
     let sequence = sequence.context("the candidate is not put beside")?;
     let nodes = told(&fleet, sequence, false, &mut known).await?;
@@ -129,14 +130,6 @@ pub(super) async fn end_if_pushed(client: Client, packed: &Bytes) -> anyhow::Res
         bucket.stop(&last).await.context("it is in force, and judges beside what may follow")?;
     }
     Ok(())
-}
-
-/// Who runs.
-async fn nodes(fleet: &Fleet) -> anyhow::Result<BTreeSet<String>> {
-    match fleet.names().await {
-        Err(FleetError::Nobody) => Ok(BTreeSet::new()),
-        names => Ok(names?.into_iter().collect()),
-    }
 }
 
 /// Waits until all nodes that run, or ran a moment before, have heard of it: what each of them says. One on which it

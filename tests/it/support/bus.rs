@@ -10,6 +10,7 @@ use agentbus::{
     state::RedisSettings,
     tenants::{Plan, Seed, User},
 };
+use futures_util::Stream;
 use tempfile::TempDir;
 
 /// NATS, Redis and nodes, with the example's tenants.
@@ -40,6 +41,20 @@ impl Bus {
         let seed = self.stack.seed_path(&User::Agent(tenant.parse().unwrap(), agent.clone()));
         let seed = Seed::read(&seed).unwrap();
         AgentClient::connect(&self.stack.nats_url(), &agent, seed.reveal()).await.unwrap()
+    }
+
+    /// Agents of acme that are registered and listen.
+    pub(crate) async fn listening(
+        &self,
+        names: &[&str],
+    ) -> Vec<(impl Stream<Item = async_nats::Message> + Unpin + use<>, AgentClient)> {
+        let mut listening = Vec::new();
+        for name in names {
+            let agent = self.agent("acme", name).await;
+            agent.register(&[]).await.unwrap();
+            listening.push((agent.inbox().await.unwrap(), agent));
+        }
+        listening
     }
 
     /// As a node uses Redis.

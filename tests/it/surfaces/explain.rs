@@ -72,12 +72,7 @@ async fn each_decision_is_explained_with_its_stages_rules_votes_and_what_became_
     let bus =
         Bus::with(1, |options| options.node_overrides.extend(node.parse::<toml::Table>().unwrap())).await;
     let planner = bus.agent("acme", "planner").await;
-    let mut inboxes = Vec::new();
-    for name in ["worker", "scribe"] {
-        let agent = bus.agent("acme", name).await;
-        agent.register(&[]).await.unwrap();
-        inboxes.push((agent.inbox().await.unwrap(), agent));
-    }
+    let _listening = bus.listening(&["worker", "scribe"]).await;
 
     // Delivered: where the policy is not at hand, that is said.
     let delivered = send(&planner, Draft::to_agent("worker", "the report"), Status::Delivered).await;

@@ -22,6 +22,8 @@ reasons contains "it is on leave" if input.recipient.id == "scribe"
 
 obligations := {"deliberate": true} if input.message.priority == "high"
 "#;
+const GOES_BY_TIME: &str =
+    "package agentbus.modules.chance\n\nallow if floor(time.now_ns() / 1000) % 2 == 0\n";
 const READS_TEXTS: &str = "package agentbus.modules.texts\n\nallow if not input.message.content.secret\n";
 
 /// A policy in a folder of its own.
@@ -42,12 +44,7 @@ async fn another_policy_is_tried_on_what_nodes_have_logged() {
     })
     .await;
     let planner = bus.agent("acme", "planner").await;
-    let mut inboxes = Vec::new();
-    for name in ["worker", "scribe"] {
-        let agent = bus.agent("acme", name).await;
-        agent.register(&[]).await.unwrap();
-        inboxes.push((agent.inbox().await.unwrap(), agent));
-    }
+    let _listening = bus.listening(&["worker", "scribe"]).await;
     let mut sent = Vec::new();
     for number in 0..20 {
         let to = if number % 4 == 0 { "scribe" } else { "worker" };
@@ -116,6 +113,14 @@ async fn another_policy_is_tried_on_what_nodes_have_logged() {
     let (code, text) = desk(&[&same, "--records", records, "--threshold", "0.6"]);
     assert!(code == Some(0) && text.contains("20 decisions: 3 would change"), "{code:?} {text}");
     assert!(text.contains("after  allowed: deliberate"), "{text}");
+    // Equal questions are remembered, but for a policy that goes by time: it is asked each time.
+    let line = lines.lines().next().unwrap();
+    fs::write(&file, format!("{line}\n").repeat(400)).unwrap();
+    let (_chance, chance) = policy(GOES_BY_TIME);
+    let (code, text) = desk(&[&chance, "--json", "--threads", "1"]);
+    let told: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let denied = told["all"]["newly_denied"].as_u64().unwrap();
+    assert!(code == Some(0) && (100..300).contains(&denied), "{code:?} {text}");
     // A gate that has nothing to judge by does not open.
     let (_texts, texts) = policy(READS_TEXTS);
     let (code, text) = desk(&[&texts, "--fail-above", "1"]);

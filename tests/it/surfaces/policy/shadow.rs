@@ -63,12 +63,7 @@ async fn a_candidate_judges_beside_on_all_nodes_until_it_is_pushed_or_stopped_or
         bus.stack.add_node().await.unwrap();
     }
     let planner = bus.agent("acme", "planner").await;
-    let mut inboxes = Vec::new();
-    for name in ["worker", "scribe"] {
-        let agent = bus.agent("acme", name).await;
-        agent.register(&[]).await.unwrap();
-        inboxes.push((agent.inbox().await.unwrap(), agent));
-    }
+    let _listening = bus.listening(&["worker", "scribe"]).await;
     let (code, text) = said(&bus, &["policy", "diff"]).await;
     assert!(code == 1 && text.contains("no candidate judges; `agentbus policy shadow`"), "{code} {text}");
 
