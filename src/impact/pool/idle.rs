@@ -18,8 +18,9 @@ use super::{Engine, MakeEngine, Pace, Semantic, Unscored, WORKING};
 
 /// A pass is late when it took so many times what it takes at best: the idle thread had less than half of a core.
 const TIMES: u32 = 2;
-/// What waking up may take, and what a short pass takes beyond its tokens.
-const SLACK: Duration = Duration::from_millis(2);
+/// And so much beyond: what waking up may take, and a moment of others' work, which is what such a thread is for. A
+/// verdict has some hundred milliseconds.
+const SLACK: Duration = Duration::from_millis(25);
 
 type Scores = Result<Vec<Semantic>, Unscored>;
 
