@@ -116,7 +116,8 @@ async fn listen(basis: &Basis, acceptor: Option<Acceptor>) -> anyhow::Result<Arc
     let Basis { config, metrics, background, supervisor, breakers, .. } = basis;
     let listener = check::listen(&config.http).await?;
     let name = &config.node.name;
-    let health = Arc::new(NodeHealth::new(name, Arc::clone(metrics), Arc::clone(breakers)));
+    let health =
+        Arc::new(NodeHealth::new(name, Arc::clone(metrics), Arc::clone(breakers), supervisor.clone()));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
     let http = admin::start(
         (listener, acceptor),

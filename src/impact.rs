@@ -316,7 +316,7 @@ impl Assessor {
             return scorer.score_and_name(words).await;
         };
         let breaker = breakers.of_target(Kind::Model, tenant.as_str());
-        let call = breaker.admit().map_err(|_| Unscored::BreakerOpen)?.patient();
+        let call = breaker.admit().map_err(|_| Unscored::BreakerOpen)?;
         let scored = scorer.score_and_name(words).await;
         match &scored {
             Ok(_) => call.good(),

@@ -25,7 +25,7 @@ use crate::{
     nats::{
         self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
         JetStreamLane, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips,
-        ShadowBucket, StatusSource, StreamUsage, UsageSums, WebhookDispatcher,
+        ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -239,8 +239,7 @@ impl Node {
         let usage = Arc::new(usage);
         let told = Arc::clone(&usage);
         basis.keep("usage", move || Arc::clone(&told).keep());
-        let status = Arc::clone(&health) as Arc<dyn StatusSource>;
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), status);
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), &health);
         let (watched, notices) = (Arc::clone(&health), client.clone());
         basis.keep("health", move || Arc::clone(&watched).watch(notices.clone()));
         let deadlines = Deadlines {

@@ -17,6 +17,7 @@ use crate::{
     review::Thresholds,
     skew::Skew,
     state::Forgery,
+    supervisor::Supervisor,
     telemetry::{Format, Metrics},
     tenants::Directory,
 };
@@ -25,6 +26,7 @@ mod behind;
 mod graph;
 mod history;
 mod parts;
+mod recovery;
 mod status;
 
 use behind::Behind;
@@ -41,6 +43,7 @@ pub(super) struct NodeHealth {
     metrics: Arc<Metrics>,
     parts: Board,
     breakers: Arc<Breakers>,
+    supervisor: Supervisor,
     progress: Arc<Progress>,
     pub started: Instant,
     connections: OnceLock<Arc<Connections>>,
@@ -108,7 +111,12 @@ fn parts() -> Board {
 }
 
 impl NodeHealth {
-    pub(super) fn new(node: &str, metrics: Arc<Metrics>, breakers: Arc<Breakers>) -> Self {
+    pub(super) fn new(
+        node: &str,
+        metrics: Arc<Metrics>,
+        breakers: Arc<Breakers>,
+        supervisor: Supervisor,
+    ) -> Self {
         let (parts, progress) = (parts(), Arc::new(Progress(Mutex::new(Phase::Starting))));
         parts.add("node", Arc::clone(&progress) as Arc<dyn Part>);
         Self {
@@ -116,6 +124,7 @@ impl NodeHealth {
             metrics,
             parts,
             breakers,
+            supervisor,
             progress,
             started: Instant::now(),
             connections: OnceLock::new(),
@@ -215,11 +224,15 @@ mod tests {
 
     use super::*;
     use crate::admin::PartHealth;
-    use crate::supervisor::Supervisor;
 
     #[test]
     fn before_a_part_is_there_it_is_said_what_it_waits_for() {
-        let health = NodeHealth::new("node-1", Arc::new(Metrics::new("node-1")), Arc::default());
+        let health = NodeHealth::new(
+            "node-1",
+            Arc::new(Metrics::new("node-1")),
+            Arc::default(),
+            Supervisor::default(),
+        );
         let report = admin::Health::report(&health);
         assert!(report.live && !report.ready());
         let said = report.parts.iter().map(|PartHealth { name, health, .. }| {

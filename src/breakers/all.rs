@@ -28,7 +28,7 @@ struct OfKind {
     tally: Arc<Tally>,
 }
 
-/// One that is not closed.
+/// One that keeps calls away.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Standing {
     pub kind: String,
@@ -45,7 +45,7 @@ pub struct Standing {
 /// Of all of one kind, since the node began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Not closed now.
+    /// Those that keep calls away now.
     pub open: u64,
     pub opened: u64,
     pub refused: u64,
@@ -84,7 +84,7 @@ impl Breakers {
         wanted.flat_map(|(_, of)| of.targets.values().cloned()).collect()
     }
 
-    /// All that are not closed.
+    /// All that keep calls away. What nobody has asked since its pause was over is none.
     pub fn open(&self) -> Vec<Standing> {
         self.each(None).iter().filter_map(|breaker| breaker.standing()).collect()
     }
@@ -93,7 +93,7 @@ impl Breakers {
         let all = self.all.read();
         let Some(OfKind { targets, tally }) = all.get(&kind) else { return Counts::default() };
         Counts {
-            open: targets.values().filter(|breaker| !breaker.is_closed()).count() as u64,
+            open: targets.values().filter(|breaker| breaker.is_in_the_way()).count() as u64,
             opened: tally.opened.load(Relaxed),
             refused: tally.refused.load(Relaxed),
         }
@@ -124,7 +124,7 @@ impl Breaker {
     }
 
     fn standing(&self) -> Option<Standing> {
-        if self.is_closed() {
+        if self.is_closed() || !self.is_in_the_way() {
             return None;
         }
         let (why, left) = self.trouble()?;

@@ -20,6 +20,8 @@ const SLOW: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What is heard of other nodes counts for so long.
 const IN_TOUCH_FOR: Duration = Duration::from_secs(3);
+/// A pause that has been over for so long, and nobody has asked: nothing is known of it any more.
+const UNASKED_FOR: Duration = Duration::from_secs(10);
 /// Of why it was opened.
 const WHY_MAX: usize = 200;
 
@@ -112,8 +114,7 @@ impl Breaker {
 
     /// Lets a call through, or says when to come again.
     pub fn admit(&self) -> Result<Call<'_>, Open> {
-        let begun = Some(Instant::now());
-        let call = |generation| Call { breaker: self, generation, begun, ended: false };
+        let call = |generation| Call { breaker: self, generation, begun: None, ended: false };
         if self.closed.load(Relaxed) {
             return Ok(call(self.generation.load(Relaxed)));
         }
@@ -139,6 +140,16 @@ impl Breaker {
     /// Nothing has failed of late.
     pub(super) fn is_calm(&self) -> bool {
         self.calm.load(Relaxed)
+    }
+
+    /// Whether it keeps calls away, as far as anybody has asked of late.
+    pub(super) fn is_in_the_way(&self) -> bool {
+        let now = self.born.elapsed();
+        match self.inner.lock().machine.phase() {
+            Phase::Closed => false,
+            Phase::Open { until } => until.is_none_or(|until| now < until + UNASKED_FOR),
+            Phase::HalfOpen { probe } => probe.is_some_and(|until| now < until),
+        }
     }
 
     pub fn settings(&self) -> Settings {
@@ -293,9 +304,9 @@ impl Breaker {
 }
 
 impl Call<'_> {
-    /// Whoever gives it up does so for other reasons.
-    pub fn patient(mut self) -> Self {
-        self.begun = None;
+    /// To give it up counts as a fault when it took long: only what is asked can be the reason.
+    pub fn timed(mut self) -> Self {
+        self.begun = Some(Instant::now());
         self
     }
 
@@ -347,15 +358,16 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::breakers::Recovery;
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_long_and_gives_up_is_a_fault_and_who_gives_up_at_once_is_not() {
         let breaker = Breaker::alone(Kind::Jetstream);
         for _ in 0..50 {
-            drop(breaker.admit().unwrap());
+            drop(breaker.admit().unwrap().timed());
         }
         assert!(breaker.is_closed() && breaker.is_calm());
-        let waiting: Vec<_> = (0..5).map(|_| breaker.admit().unwrap()).collect();
+        let waiting: Vec<_> = (0..5).map(|_| breaker.admit().unwrap().timed()).collect();
         tokio::time::advance(SLOW).await;
         drop(waiting);
         assert!(!breaker.is_closed());
@@ -382,6 +394,22 @@ mod tests {
         breaker.fell(&"no answer");
         tokio::time::advance(IN_TOUCH_FOR + Duration::from_secs(1)).await;
         assert!(breaker.admit().is_ok(), "nobody has been heard of for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_asks_any_more_is_no_trouble_and_what_waits_for_a_person_is() {
+        let breaker = Breaker::alone(Kind::Jetstream);
+        breaker.fell(&"no answer");
+        assert!(breaker.is_in_the_way());
+        tokio::time::advance(Duration::from_secs(1) + UNASKED_FOR).await;
+        assert!(!breaker.is_in_the_way() && !breaker.is_closed());
+        let by_hand = Settings { recovery: Recovery::Manual, ..Breaker::alone(Kind::Jetstream).settings() };
+        let breaker = Breaker::new(Kind::Jetstream, "", by_hand, Arc::default());
+        breaker.fell(&"no answer");
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        assert!(breaker.is_in_the_way());
+        breaker.released();
+        assert!(!breaker.is_in_the_way(), "nobody has tried yet");
     }
 
     #[tokio::test(start_paused = true)]

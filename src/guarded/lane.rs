@@ -32,7 +32,7 @@ impl GuardedLane {
 }
 
 fn admit(breaker: &Breaker) -> Result<Call<'_>, LaneError> {
-    breaker.admit().map_err(|Open { retry_after }| LaneError::BreakerOpen { retry_after })
+    breaker.admit().map(Call::timed).map_err(|Open { retry_after }| LaneError::BreakerOpen { retry_after })
 }
 
 fn ended<T>(call: Call<'_>, answer: Result<T, LaneError>) -> Result<T, LaneError> {

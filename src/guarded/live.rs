@@ -24,8 +24,7 @@ impl GuardedTransport {
 
     /// Who stops waiting for a delivery mostly waits for its fence, which says nothing of records.
     fn admit(&self) -> Result<Call<'_>, LiveError> {
-        let call = self.records.admit();
-        call.map(Call::patient).map_err(|Open { retry_after }| LiveError::BreakerOpen { retry_after })
+        self.records.admit().map_err(|Open { retry_after }| LiveError::BreakerOpen { retry_after })
     }
 }
 

@@ -27,7 +27,7 @@ impl GuardedLog {
 }
 
 fn admit(breaker: &Breaker) -> Result<Call<'_>, LogError> {
-    breaker.admit().map_err(|Open { retry_after }| LogError::BreakerOpen { retry_after })
+    breaker.admit().map(Call::timed).map_err(|Open { retry_after }| LogError::BreakerOpen { retry_after })
 }
 
 fn ended<T>(call: Call<'_>, answer: Result<T, LogError>) -> Result<T, LogError> {

@@ -137,7 +137,7 @@ impl WebhookDispatcher {
 
     async fn call(&self, occasion: &Occasion, attempt: u64) -> AckKind {
         let admitted = match self.breaker.admit() {
-            Ok(admitted) => admitted.patient(),
+            Ok(admitted) => admitted,
             // Put off by its usual time at least, so that it is given up no sooner than by calls that fail.
             Err(Open { retry_after }) => return AckKind::Nak(Some(retry_after.max(again(attempt)))),
         };

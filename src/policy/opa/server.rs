@@ -14,7 +14,7 @@ use super::{
     lines::REQUESTS_MAX,
 };
 use crate::{
-    breakers::{Breaker, Breakers, Call as Admitted, Kind},
+    breakers::{Breaker, Breakers, Kind},
     http::{Answer, Call, CallError, EndpointError, Method, Pool},
 };
 
@@ -147,7 +147,7 @@ impl Server {
         questions: &[Keyed<'_>],
         within: Duration,
     ) -> Result<Answered, Fault> {
-        let admitted = self.breaker.admit().map_err(|_| Fault::BreakerOpen)?.patient();
+        let admitted = self.breaker.admit().map_err(|_| Fault::BreakerOpen)?;
         let started = Instant::now();
         let answer = self.call(questions, within).await.and_then(|answered| {
             *self.revision.lock() = Some(Arc::clone(&answered.revision));
@@ -170,7 +170,7 @@ impl Server {
     /// question comes to is not known by an answer.
     pub(super) async fn probe(&self, within: Duration) -> Result<Arc<str>, Fault> {
         let closed = self.breaker.is_closed();
-        let admitted = self.breaker.admit().ok().map(Admitted::patient);
+        let admitted = self.breaker.admit().ok();
         let probed = self.call(&[], within).await;
         match (&probed, admitted) {
             (Ok(_), Some(admitted)) if closed => admitted.neither(),
