@@ -69,8 +69,12 @@ impl Report {
         let parts: serde_json::Map<String, Value> = self
             .parts
             .iter()
-            .map(|PartHealth { name, health, .. }| {
-                ((*name).to_owned(), json!({ "state": health.state.as_str(), "note": health.note }))
+            .map(|PartHealth { name, health, cause, .. }| {
+                let mut part = serde_json::Map::new();
+                part.insert("state".to_owned(), health.state.as_str().into());
+                part.insert("note".to_owned(), health.note.as_str().into());
+                part.extend(cause.map(|cause| ("because_of".to_owned(), cause.into())));
+                ((*name).to_owned(), part.into())
             })
             .collect();
         json!({ "status": self.status(), "node": self.node, "version": env!("CARGO_PKG_VERSION"), "parts": parts })

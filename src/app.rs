@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     admin::{self, Health},
+    breakers::Breakers,
     config::NodeConfig,
     cpu::{self, Cpu},
     domain::Timestamp,
@@ -89,8 +90,9 @@ async fn serve(
     supervisor.timed_by(Box::new(move |part, poll| timing.polls.time(part, poll)));
     let loops = EventLoop::start_all(config.lane.threads).context("lane.threads")?;
     let background = Shutdown::default();
-    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock };
-    let checked = Checked::read(&basis.config, &basis.metrics).await?;
+    let breakers = Arc::new(Breakers::new(config.breakers));
+    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock, breakers };
+    let checked = Checked::read(&basis.config, &basis.metrics, &basis.breakers).await?;
     let Checked { policy: (origin, engine), bundles, opa, webhook, redis, acceptor } = checked;
     let health = listen(&basis, acceptor).await?;
     service::keep(&basis, &health);
@@ -111,10 +113,11 @@ async fn serve(
 
 /// From now on everybody can ask how the node is, and read its numbers.
 async fn listen(basis: &Basis, acceptor: Option<Acceptor>) -> anyhow::Result<Arc<NodeHealth>> {
-    let Basis { config, metrics, background, supervisor, .. } = basis;
+    let Basis { config, metrics, background, supervisor, breakers, .. } = basis;
     let listener = check::listen(&config.http).await?;
     let name = &config.node.name;
-    let health = Arc::new(NodeHealth::new(name, Arc::clone(metrics)));
+    let health =
+        Arc::new(NodeHealth::new(name, Arc::clone(metrics), Arc::clone(breakers), supervisor.clone()));
     let reported = Arc::clone(&health) as Arc<dyn Health>;
     let http = admin::start(
         (listener, acceptor),

@@ -284,7 +284,12 @@ impl AgentClient {
             let reason = answer.get("reason").and_then(Value::as_str).and_then(Reason::parse);
             let passing = matches!(
                 reason,
-                Some(Reason::RegistryUnavailable | Reason::TenantUnknown | Reason::SenderUnknown)
+                Some(
+                    Reason::RegistryUnavailable
+                        | Reason::BreakerOpen
+                        | Reason::TenantUnknown
+                        | Reason::SenderUnknown
+                )
             );
             if !passing || started.elapsed() >= Patience::default().deadline {
                 return Ok(answer);

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
+    breakers,
     cpu::CpuSettings,
     domain::{ConstitutionHash, TenantId, WeightsError},
     impact,
@@ -43,6 +44,8 @@ pub struct NodeConfig {
     pub idempotency: Idempotency,
     pub durable: Durable,
     pub impact: impact::Settings,
+    /// When each kind of what a node asks is left alone, and for how long.
+    pub breakers: breakers::Table,
     /// Absent: nobody is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,

@@ -6,7 +6,7 @@
 //! (compare-and-set), so of two nodes that decide at the same instant one wins and the other reads again.
 //! Knows nothing of NATS and of delivering.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -89,6 +89,9 @@ pub enum LogError {
     TooLarge { bytes: usize, limit: usize },
     #[error("the log cannot be read: {0}")]
     Unreadable(String),
+    /// It has not answered of late, and was not asked.
+    #[error("its breaker is open")]
+    BreakerOpen { retry_after: Duration },
 }
 
 #[cfg(test)]

@@ -17,8 +17,10 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    breakers::{Breakers, Kind},
     domain::{
-        Impact, Level, Message, Parts, Tenant, Timestamp, Weights, WeightsError, impact::NOT_NEEDED, scale,
+        Impact, Level, Message, Parts, Tenant, TenantId, Timestamp, Weights, WeightsError,
+        impact::NOT_NEEDED, scale,
     },
     trouble::Trouble,
 };
@@ -163,6 +165,7 @@ pub struct Assessor {
     trouble: Trouble,
     /// A tenant's head is missing.
     headless: Trouble,
+    breakers: Option<Arc<Breakers>>,
 }
 
 impl Assessor {
@@ -187,7 +190,13 @@ impl Assessor {
             spared: AtomicU64::new(0),
             trouble: Trouble::default(),
             headless: Trouble::default(),
+            breakers: None,
         })
+    }
+
+    /// Asks a model behind the breakers of the tenants.
+    pub fn guarded(self, breakers: &Arc<Breakers>) -> Self {
+        Self { breakers: Some(Arc::clone(breakers)), ..self }
     }
 
     /// Tells `meter` what it sees.
@@ -282,7 +291,7 @@ impl Assessor {
             return Ok(unread(bounds, &others, NOT_NEEDED.to_owned(), None));
         };
         let scored = match words {
-            Ok(words) => own.score_and_name(words).await,
+            Ok(words) => self.ask(&*own, &message.tenant, words).await,
             Err(why) => Err(why),
         };
         let scored = scored.and_then(|(found, model)| Ok((highest([found])?, model)));
@@ -296,6 +305,36 @@ impl Assessor {
         self.trouble.problem().or_else(|| self.headless.problem())
     }
 
+    /// Behind the breaker of the tenant: what its messages do to the model is for no other tenant to bear.
+    async fn ask(
+        &self,
+        scorer: &dyn SemanticScorer,
+        tenant: &TenantId,
+        words: Words,
+    ) -> Result<(Semantic, String), Unscored> {
+        let Some(breakers) = self.breakers.as_ref().filter(|_| scorer.cost() == Cost::High) else {
+            return scorer.score_and_name(words).await;
+        };
+        let breaker = breakers.of_target(Kind::Model, tenant.as_str());
+        let call = breaker.admit().map_err(|_| Unscored::BreakerOpen)?;
+        let scored = scorer.score_and_name(words).await;
+        match &scored {
+            Ok(_) => call.good(),
+            Err(fault @ (Unscored::Failed | Unscored::OutOfRange { .. })) => call.bad(fault),
+            // It has too much to do, or not enough time.
+            Err(
+                Unscored::TimedOut { .. }
+                | Unscored::Busy { .. }
+                | Unscored::TooLong { .. }
+                | Unscored::TooSlow { .. }
+                | Unscored::NoModel
+                | Unscored::Stopping
+                | Unscored::BreakerOpen,
+            ) => call.neither(),
+        }
+        scored
+    }
+
     fn note<T>(&self, scored: &Result<T, Unscored>) {
         match scored {
             Ok(_) => self.trouble.is_over(),
@@ -303,7 +342,8 @@ impl Assessor {
                 why @ (Unscored::TimedOut { .. }
                 | Unscored::Busy { .. }
                 | Unscored::OutOfRange { .. }
-                | Unscored::Failed),
+                | Unscored::Failed
+                | Unscored::BreakerOpen),
             ) => self.trouble.begins(why.to_string()),
             // The message's own, or known by other means.
             Err(

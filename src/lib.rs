@@ -11,6 +11,7 @@
 //! - [`freezes`]: what has an operator stopped? [`constitutions`]: what may messages name? [`following`]: is a node's
 //!   copy of that the last one?
 //! - [`usage`]: what has each agent used?
+//! - [`breakers`]: may what has failed of late be asked now? [`guarded`]: all that a node asks of others, behind them.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
@@ -36,6 +37,7 @@
 pub mod admin;
 pub mod app;
 pub mod audit;
+pub mod breakers;
 pub mod client;
 pub mod config;
 pub mod constitutions;
@@ -47,6 +49,7 @@ pub mod fault_points;
 pub mod following;
 pub mod freezes;
 pub mod governance;
+pub mod guarded;
 pub mod health;
 pub mod http;
 pub mod impact;

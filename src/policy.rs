@@ -118,6 +118,9 @@ pub enum PolicyError {
     /// No OPA server has answered; one may, later.
     #[error("{cause}")]
     Unanswered { cause: String, retry_after: Duration },
+    /// None has of late, and none was asked.
+    #[error("{cause}")]
+    BreakerOpen { cause: String, retry_after: Duration },
 }
 
 impl PolicyError {
@@ -130,6 +133,9 @@ impl PolicyError {
             ),
             Self::TimedOut { .. } | Self::Broken { .. } => {
                 Rejection::new(Reason::PolicyUnavailable, "the policy gave no clear answer")
+            }
+            Self::BreakerOpen { retry_after, .. } => {
+                Rejection::breaker_open("what answers for the policy", *retry_after)
             }
             Self::Unanswered { retry_after, .. } => {
                 Rejection::new(Reason::PolicyUnavailable, "the policy could not be asked").after(*retry_after)

@@ -23,6 +23,12 @@ impl Rejection {
         Self { reason, detail: detail.into(), retry_after: None }
     }
 
+    /// `what` was not asked, since it has failed of late: nothing was done.
+    pub fn breaker_open(what: &str, retry_after: Duration) -> Self {
+        let detail = format!("{what} has failed of late and is left alone for a moment; nothing was done");
+        Self::new(Reason::BreakerOpen, detail).after(retry_after)
+    }
+
     /// With the time before which a retry is pointless.
     pub fn after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }

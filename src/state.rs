@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::domain::{AgentId, AgentRecord, CapabilityId, MessageId, TenantId};
 
+mod breakers;
 mod cache;
 mod clock;
 mod labels;
@@ -21,6 +22,7 @@ mod past;
 mod redis;
 mod seal;
 
+pub use breakers::{BREAKERS_MAX, BreakerSeen, BreakerStanding, SharedBreakers};
 pub use cache::{CacheLimits, CachedRegistry, Invalidator};
 pub use clock::{Clock, ManualClock};
 pub use labels::{ConversationLabels, Labelled};
@@ -42,6 +44,9 @@ pub enum StoreError {
     /// At its bound. Refusing is the safe answer: forgetting an older entry could deliver twice.
     #[error("the store is full")]
     Full,
+    /// It has not answered of late, and was not asked.
+    #[error("its breaker is open")]
+    BreakerOpen { retry_after: Duration },
 }
 
 /// How long what is stored lives.

@@ -44,6 +44,8 @@ struct Part {
     /// When it was started again.
     restarts: Mutex<VecDeque<Instant>>,
     end: Notify,
+    /// Somebody wants it to begin anew.
+    renew: Notify,
 }
 
 impl Supervisor {
@@ -87,7 +89,15 @@ impl Supervisor {
         let (supervisor, part) = (self.clone(), self.part(name));
         tracker.spawn(async move {
             loop {
-                let ended = AssertUnwindSafe(supervisor.timed(&part, make())).catch_unwind().await;
+                let run = AssertUnwindSafe(supervisor.timed(&part, make())).catch_unwind();
+                let ended = tokio::select! {
+                    ended = run => ended,
+                    // It has not failed, so it is not counted among the restarts.
+                    () = part.renew.notified() => {
+                        tracing::info!(part = part.name, "a part of the node begins anew, as it was told to");
+                        continue;
+                    }
+                };
                 if stop.is_cancelled() || supervisor.0.fatal.is_cancelled() {
                     return;
                 }
@@ -139,6 +149,14 @@ impl Supervisor {
         part.map_or(0, |part| part.restarts.lock().iter().filter(|at| at.elapsed() <= WITHIN).count())
     }
 
+    /// What runs of a part is dropped and begun anew at once; whether there is such a part. It must not be one that has to
+    /// finish something.
+    pub fn renew(&self, name: &str) -> bool {
+        let parts = self.0.parts.lock();
+        let part = parts.iter().find(|part| part.name == name);
+        part.inspect(|part| part.renew.notify_waiters()).is_some()
+    }
+
     /// Makes a part panic where it waits, to see what happens then.
     pub fn end(&self, name: &str) {
         for part in self.0.parts.lock().iter().filter(|part| part.name == name) {
@@ -162,7 +180,8 @@ impl Supervisor {
         if let Some(part) = parts.iter().find(|part| part.name == name) {
             return Arc::clone(part);
         }
-        let part = Arc::new(Part { name, restarts: Mutex::default(), end: Notify::new() });
+        let part =
+            Arc::new(Part { name, restarts: Mutex::default(), end: Notify::new(), renew: Notify::new() });
         parts.push(Arc::clone(&part));
         part
     }
@@ -223,6 +242,9 @@ mod tests {
         supervisor.end("p");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((runs.load(Ordering::Relaxed), supervisor.restarts("p")), (4, 3));
+        assert!(supervisor.renew("p") && !supervisor.renew("q"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((runs.load(Ordering::Relaxed), supervisor.restarts("p")), (5, 3), "that is no restart");
         stop.cancel();
         tracker.close();
         tracker.wait().await;

@@ -28,6 +28,7 @@ use crate::{
     impact,
 };
 
+mod breakers;
 mod cpu;
 mod deliberations;
 mod format;
@@ -43,6 +44,7 @@ mod polls;
 mod process;
 mod webhook;
 
+use breakers::BreakerMetrics;
 use deliberations::DeliberationMetrics;
 pub use format::Format;
 use guards::GuardMetrics;
@@ -202,6 +204,7 @@ pub struct Metrics {
     pub lane: LaneMetrics,
     pub nats: NatsMetrics,
     webhook: WebhookMetrics,
+    breakers: BreakerMetrics,
     http: HttpMetrics,
     learning: LearningMetrics,
     pub in_flight: Gauge<i64, AtomicI64>,
@@ -210,6 +213,7 @@ pub struct Metrics {
     state_forged: Family<KindLabel, Counter>,
     ready: Gauge<i64, AtomicI64>,
     parts: Family<PartLabel, Gauge<i64, AtomicI64>>,
+    causes: Family<PartLabel, Gauge<i64, AtomicI64>>,
     clock_ahead: Family<SourceLabel, Gauge<f64, AtomicU64>>,
     policy_info: Family<RevisionLabel, Gauge<i64, AtomicI64>>,
     streams_filled: Family<KindLabel, Gauge<f64, AtomicU64>>,
@@ -246,6 +250,7 @@ impl Metrics {
             lane: LaneMetrics::default(),
             nats: NatsMetrics::default(),
             webhook: WebhookMetrics::default(),
+            breakers: BreakerMetrics::default(),
             http: HttpMetrics::default(),
             learning: LearningMetrics::default(),
             in_flight: Gauge::default(),
@@ -254,6 +259,7 @@ impl Metrics {
             state_forged: Family::default(),
             ready: Gauge::default(),
             parts: Family::default(),
+            causes: Family::default(),
             clock_ahead: Family::default(),
             policy_info: Family::default(),
             streams_filled: Family::default(),
@@ -297,6 +303,11 @@ impl Metrics {
             "1 for each part that is up as /readyz has it",
             metrics.parts.clone(),
         );
+        registry.register(
+            "part_cause",
+            "1 for each part that is not up for a reason of its own, and not since another is not",
+            metrics.causes.clone(),
+        );
         registry.register_with_unit(
             "clock_ahead",
             "By how much this node's clock is ahead of a server's, or behind",
@@ -314,6 +325,7 @@ impl Metrics {
         metrics.lane.register(registry);
         metrics.nats.register(registry);
         metrics.webhook.register(registry);
+        metrics.breakers.register(registry);
         metrics.http.register(registry);
         metrics.learning.register(registry);
         registry.register("in_flight", "Requests being worked on", metrics.in_flight.clone());
@@ -376,13 +388,15 @@ impl Metrics {
         }
     }
 
-    /// Whether the node is ready, and which of its parts are up.
-    pub fn health(&self, ready: bool, parts: impl Iterator<Item = (&'static str, bool)>) {
+    /// Whether the node is ready; which of its parts are up, and which are not for a reason of their own.
+    pub fn health(&self, ready: bool, parts: impl Iterator<Item = (&'static str, bool, bool)>) {
         self.ready.set(ready.into());
         // Some are named only while there is something to say.
         self.parts.clear();
-        for (part, up) in parts {
+        self.causes.clear();
+        for (part, up, cause) in parts {
             self.parts.get_or_create(&PartLabel { part }).set(up.into());
+            self.causes.get_or_create(&PartLabel { part }).set(cause.into());
         }
     }
 

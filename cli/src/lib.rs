@@ -41,6 +41,7 @@ mod policy;
 mod printable;
 #[cfg(feature = "model")]
 mod progress;
+mod recover;
 mod score;
 mod send;
 mod server;
@@ -92,6 +93,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// See how all nodes of the bus are, on one screen
     Status(status::StatusArgs),
+    /// Have all nodes try again what they have left alone, and connect to it anew
+    Recover(recover::RecoverArgs),
     /// See what tenants and agents have used, by hours, and what it costs
     Usage(usage::UsageArgs),
     /// Stop a tenant, an agent, a conversation or everything, on all nodes at once
@@ -144,6 +147,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Tenants(args) => tenants::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Recover(args) => recover::run(args).await,
         Command::Usage(args) => usage::run(args).await,
         Command::Freeze(args) => freeze::freeze(args).await,
         Command::Thaw(args) => freeze::thaw(args).await,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use agentbus::{
+    breakers::Standing,
     nats::{Answers, Fleet, FleetError, Level, NodeStatus},
     phrase::counted,
 };
@@ -96,8 +97,14 @@ fn readable(answers: &Answers<NodeStatus>, paint: Paint) -> String {
     for node in answers.values().flatten() {
         for (part, status) in &node.parts {
             let tone = if status.state == "down" { Tone::Bad } else { Tone::Strong };
-            let told = format!("{} {}: {}", part, status.state, safe(&status.note, WHY_MAX));
+            let told = match &status.because_of {
+                Some(cause) => format!("{part} {}, since {} is", status.state, safe(cause, 64)),
+                None => format!("{part} {}: {}", status.state, safe(&status.note, WHY_MAX)),
+            };
             page.headed(&safe(&node.node, 64), tone, &told);
+        }
+        for breaker in &node.breakers {
+            page.headed(&safe(&node.node, 64), Tone::Strong, &open(breaker));
         }
     }
     for difference in differences(answers) {
@@ -108,6 +115,16 @@ fn readable(answers: &Answers<NodeStatus>, paint: Paint) -> String {
     let (nodes, waiting) = (counted(answers.len(), "node"), counted(waiting.max(0), "message"));
     page.own(&format!("{nodes}, {all:.0} requests/s; {waiting} on the durable lanes"));
     page.into_text()
+}
+
+fn open(breaker: &Standing) -> String {
+    let Standing { kind, target, why, retry_ms } = breaker;
+    let of = if target.is_empty() { String::new() } else { format!(" of {}", safe(target, 64)) };
+    let again = match retry_ms {
+        Some(ms) => format!("tried again within {} s", ms.div_ceil(1_000)),
+        None => format!("waits for `agentbus recover {}`", safe(kind, 20)),
+    };
+    format!("breaker {}{of} is open: {}; {again}", safe(kind, 20), safe(why, WHY_MAX))
 }
 
 /// Of an uptime the two largest units are of interest.
@@ -137,6 +154,8 @@ fn differences(answers: &Answers<NodeStatus>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use agentbus::nats::PartStatus;
+
     use super::*;
 
     fn node(name: &str, level: Level) -> NodeStatus {
@@ -147,6 +166,7 @@ mod tests {
             level,
             score: 1.0,
             parts: Default::default(),
+            breakers: Vec::new(),
             policy: "0123456789abcdef".to_owned(),
             model: "keywords".to_owned(),
             constitutions: "cdd01ef066bc6cf2".to_owned(),
@@ -165,8 +185,16 @@ mod tests {
         let mut other = node("node-2", Level::Critical);
         other.policy = "fedcba9876543210".to_owned();
         let status =
-            agentbus::nats::PartStatus { state: "down".to_owned(), note: "it waits for Redis".to_owned() };
-        other.parts.insert("store".to_owned(), status);
+            PartStatus { state: "down".to_owned(), note: "it waits for Redis".to_owned(), because_of: None };
+        let follows = PartStatus { because_of: Some("store".to_owned()), ..status.clone() };
+        other.parts.extend([("store".to_owned(), status), ("policy".to_owned(), follows)]);
+        let breaker = |target: &str, retry_ms| Standing {
+            kind: "jetstream".to_owned(),
+            target: target.to_owned(),
+            why: "JetStream did not confirm in time".to_owned(),
+            retry_ms,
+        };
+        other.breakers.extend([breaker("acme", Some(1_500)), breaker("", None)]);
         let answers: Answers<NodeStatus> = [
             ("node-1".to_owned(), Some(node("node-1", Level::Healthy))),
             ("node-2".to_owned(), Some(other)),
@@ -178,6 +206,10 @@ mod tests {
             "1day 2h",
             "silent",
             "node-2  store down: it waits for Redis",
+            "node-2  policy down, since store is",
+            "node-2  breaker jetstream of acme is open: JetStream did not confirm in time;",
+            "tried again within 2 s",
+            "waits for `agentbus recover jetstream`",
             "mixed  policies: 0123456789abcdef, fedcba9876543210",
             "3 nodes, 2469 requests/s; 7 messages on the durable lanes",
         ] {

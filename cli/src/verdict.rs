@@ -136,6 +136,7 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::AuditUnavailable
         | Reason::Frozen
         | Reason::RateLimited
+        | Reason::BreakerOpen
         | Reason::Overloaded
         | Reason::TimedOut => false,
     }

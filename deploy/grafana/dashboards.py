@@ -37,7 +37,7 @@ def each(*metrics):
 FLEET = [
     ("Is it well?", [
         ("Nodes that are ready", "short", [("sum(agentbus_ready{%s})", "ready"), ("count(agentbus_ready{%s})", "there")]),
-        ("Parts that are not up", "short", [("agentbus_part_healthy{%s} == 0", "{{instance}} {{part}}")]),
+        ("Parts that are not up", "short", [("agentbus_part_healthy{%s} == 0", "{{instance}} {{part}}"), ("agentbus_part_cause{%s} == 1", "{{instance}} {{part}}, for a reason of its own")]),
         ("Requests that fail at the bus", "percentunit", [("agentbus:failed:ratio5m", "5 min"), ("agentbus:failed:ratio1h", "1 h")]),
         ("Version", "short", [("sum by (version) (agentbus_build_info{%s})", "{{version}}")]),
         ("NATS and Redis", "short", [("agentbus_nats_connected{%s}", "NATS {{instance}}"), ("agentbus_store_healthy{%s}", "Redis {{instance}}")]),
@@ -56,6 +56,9 @@ FLEET = [
     ("NATS, Redis, policy", [
         ("Records not acknowledged", "short", [("agentbus_records_unconfirmed{%s}", "{{instance}}")]),
         ("Connections to NATS made anew", "ops", each("agentbus_nats_reconnects_total")),
+        ("Breakers that are open", "short", [("sum by (kind) (agentbus_breakers_open{%s})", "{{kind}}")]),
+        ("Breakers that opened", "ops", [(rate("agentbus_breaker_opened_total", "kind"), "{{kind}}")]),
+        ("Calls not made for an open breaker", "ops", [(rate("agentbus_breaker_refused_total", "kind"), "{{kind}}")]),
         ("Values in Redis that no node wrote", "ops", [(rate("agentbus_state_forged_total", "kind"), "{{kind}}")]),
         ("Policy decisions", "ops", [
             (rate("agentbus_policy_decisions_total", "source"), "{{source}}"),

@@ -10,7 +10,13 @@ use parking_lot::Mutex;
 use crate::health::{Health, Part, State};
 
 /// The parts of a node: those that it will have, and what they say once they are there.
-pub struct Board(Vec<Slot>);
+pub struct Board {
+    slots: Vec<Slot>,
+    cause_of: CauseOf,
+}
+
+/// Of a part's name and of all that are not up: for which of these it is not.
+type CauseOf = fn(&str, &[&'static str]) -> Option<&'static str>;
 
 struct Slot {
     name: &'static str,
@@ -27,17 +33,19 @@ pub struct PartHealth {
     pub health: Health,
     /// When it was first seen in this state, without another in between.
     pub since: Instant,
+    /// The part that it is not up for, if it is for another.
+    pub cause: Option<&'static str>,
 }
 
 impl Board {
-    pub fn new(parts: impl IntoIterator<Item = (&'static str, Option<Health>)>) -> Self {
+    pub fn new(parts: impl IntoIterator<Item = (&'static str, Option<Health>)>, cause_of: CauseOf) -> Self {
         let slot = |(name, before)| Slot { name, before, part: OnceLock::new(), last: Mutex::new(None) };
-        Self(parts.into_iter().map(slot).collect())
+        Self { slots: parts.into_iter().map(slot).collect(), cause_of }
     }
 
     /// The part is there. The first one of a name stays.
     pub fn add(&self, name: &'static str, part: Arc<dyn Part>) {
-        match self.0.iter().find(|slot| slot.name == name) {
+        match self.slots.iter().find(|slot| slot.name == name) {
             Some(slot) => {
                 let _ = slot.part.set(part);
             }
@@ -46,7 +54,13 @@ impl Board {
     }
 
     pub fn read(&self) -> Vec<PartHealth> {
-        self.0.iter().filter_map(Slot::read).collect()
+        let mut parts: Vec<PartHealth> = self.slots.iter().filter_map(Slot::read).collect();
+        let is_up = |part: &PartHealth| part.health.state == State::Up;
+        let ill: Vec<&'static str> = parts.iter().filter(|part| !is_up(part)).map(|part| part.name).collect();
+        for part in parts.iter_mut().filter(|part| !is_up(part)) {
+            part.cause = (self.cause_of)(part.name, &ill);
+        }
+        parts
     }
 }
 
@@ -73,7 +87,7 @@ impl Slot {
             None => now,
         };
         *last = Some((health.state, since));
-        Some(PartHealth { name, health, since })
+        Some(PartHealth { name, health, since, cause: None })
     }
 }
 
@@ -91,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_part_is_told_of_before_it_is_there_and_since_when_it_is_as_it_is() {
-        let board = Board::new([("store", Some(Health::down("not opened yet"))), ("webhook", None)]);
+        let board =
+            Board::new([("store", Some(Health::down("not opened yet"))), ("webhook", None)], |_, _| None);
         let only = || board.read().remove(0);
         let before = only();
         assert_eq!((before.name, before.health), ("store", Health::down("not opened yet")));

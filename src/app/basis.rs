@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    breakers::Breakers,
     config::NodeConfig,
     domain::Timestamp,
     event_loop::{EventLoop, PerLoop},
@@ -22,6 +23,7 @@ pub(super) struct Basis {
     /// Of the fast lane.
     pub(super) loops: PerLoop<EventLoop>,
     pub(super) clock: fn() -> Timestamp,
+    pub(super) breakers: Arc<Breakers>,
 }
 
 impl Basis {

@@ -12,17 +12,20 @@ use super::{
     load_model, stores,
 };
 use crate::{
+    breakers::{Breakers, Kind},
     config::PolicyBundle,
     constitutions::Constitutions,
     cpu::Cpu,
+    deliberation::DeliberationLog,
     freezes::Freezes,
+    guarded::{GuardedLane, GuardedLog, GuardedTransport},
     health::Part,
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
         JetStreamLane, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips,
-        ShadowBucket, StatusSource, StreamUsage, UsageSums, WebhookDispatcher,
+        ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -134,8 +137,9 @@ struct Outgoing {
     questions: Arc<Questions>,
     outbox: Arc<Outbox>,
     lane: Arc<JetStreamLane>,
-    deliberations: Arc<Deliberations>,
+    deliberations: Arc<dyn DeliberationLog>,
     senders: Arc<Senders>,
+    breakers: Arc<Breakers>,
 }
 
 impl Outgoing {
@@ -167,15 +171,18 @@ impl Outgoing {
         );
         let (max, metrics) = (client.max_payload(), Arc::clone(metrics));
         let lane = JetStreamLane::connect(name, &config.nats, max, metrics, background, supervisor).await?;
-        Ok(Self { questions, outbox, lane: Arc::new(lane), deliberations: Arc::new(deliberations), senders })
+        let deliberations = Arc::new(GuardedLog::new(Arc::new(deliberations), &basis.breakers));
+        let breakers = Arc::clone(&basis.breakers);
+        Ok(Self { questions, outbox, lane: Arc::new(lane), deliberations, senders, breakers })
     }
 
     fn live(&self) -> Arc<dyn LiveTransport> {
-        Arc::clone(&self.outbox) as _
+        let records = self.breakers.of(Kind::Records);
+        Arc::new(GuardedTransport::new(Arc::clone(&self.outbox) as _, records))
     }
 
     fn durable(&self) -> Arc<dyn DurableLane> {
-        Arc::clone(&self.lane) as _
+        Arc::new(GuardedLane::new(Arc::clone(&self.lane) as _, &self.breakers))
     }
 }
 
@@ -195,7 +202,8 @@ impl Node {
         let Some(client) = connect(config, metrics, shutdown).await? else { return Ok(None) };
         let every = config.nats.ping_interval;
         let jetstream = RoundTrips::watch("jetstream", client.clone(), every, background, supervisor);
-        let records = RecordsProbe::watch(client.clone(), background, supervisor);
+        let breaker = basis.breakers.of(Kind::Records);
+        let records = RecordsProbe::watch(client.clone(), breaker, background, supervisor);
         let on_the_bus = config.policy.bundle.as_ref().filter(|bundle| bundle.from == PolicyBundle::BUS);
         let bucket = on_the_bus.map(|_| Arc::new(PolicyBucket::new(client.clone())) as Arc<dyn BundleSource>);
         if let Some(source) = bundles.or(bucket) {
@@ -231,12 +239,11 @@ impl Node {
         let usage = Arc::new(usage);
         let told = Arc::clone(&usage);
         basis.keep("usage", move || Arc::clone(&told).keep());
-        let status = Arc::clone(&health) as Arc<dyn StatusSource>;
-        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), status);
+        let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), &health);
         let (watched, notices) = (Arc::clone(&health), client.clone());
         basis.keep("health", move || Arc::clone(&watched).watch(notices.clone()));
         let deadlines = Deadlines {
-            log: Arc::clone(&outgoing.deliberations) as _,
+            log: Arc::clone(&outgoing.deliberations),
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
             thresholds: Arc::clone(&shared.thresholds),
             clock: *clock,
@@ -245,7 +252,8 @@ impl Node {
             DeadlineWorker::new(client.clone(), deadlines, shared.skew.clone(), Arc::clone(metrics));
         let webhooks = webhook.map(|(webhook, attempts)| {
             let (metrics, cpu) = (Arc::clone(metrics), Arc::clone(&cpu));
-            WebhookDispatcher::new(client.clone(), webhook, attempts, *clock, metrics, cpu)
+            let guarded = (webhook, basis.breakers.of(Kind::Webhook));
+            WebhookDispatcher::new(client.clone(), guarded, attempts, *clock, metrics, cpu)
         });
         let stream_usage =
             StreamUsage::new(client.clone(), Arc::clone(&shared.directory), Arc::clone(metrics));

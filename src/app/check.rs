@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     admin,
+    breakers::Breakers,
     config::{Http, NodeConfig},
     impact::semantic::Prepared,
     nats,
@@ -35,15 +36,19 @@ pub struct Checked {
 
 impl Checked {
     /// Reads all files that the configuration names, on a thread that may block. Connects to nothing.
-    pub async fn read(config: &NodeConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let (config, metrics) = (config.clone(), Arc::clone(metrics));
-        tokio::task::spawn_blocking(move || Self::read_here(&config, &metrics)).await?
+    pub async fn read(
+        config: &NodeConfig,
+        metrics: &Arc<Metrics>,
+        breakers: &Arc<Breakers>,
+    ) -> anyhow::Result<Self> {
+        let (config, metrics, breakers) = (config.clone(), Arc::clone(metrics), Arc::clone(breakers));
+        tokio::task::spawn_blocking(move || Self::read_here(&config, &metrics, &breakers)).await?
     }
 
-    fn read_here(config: &NodeConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+    fn read_here(config: &NodeConfig, metrics: &Arc<Metrics>, breakers: &Breakers) -> anyhow::Result<Self> {
         let policy = load_policy(&config.policy)?;
         let bundles = bundles(&config.policy)?;
-        let opa = opa_servers(&config.policy, metrics)?;
+        let opa = opa_servers(&config.policy, metrics, breakers)?;
         config.policy.log.check().context("policy.log.file")?;
         nats::check(&config.nats)?;
         let acceptor = admin::acceptor(&config.http).context("http.tls")?;
@@ -67,7 +72,7 @@ pub(super) async fn listen(http: &Http) -> anyhow::Result<TcpListener> {
 /// All that can be said of a configuration without connecting, and what would score.
 pub async fn check(config: &NodeConfig) -> anyhow::Result<(Checked, Prepared)> {
     let metrics = Arc::new(Metrics::new(&config.node.name));
-    let checked = Checked::read(config, &metrics).await?;
+    let checked = Checked::read(config, &metrics, &Arc::default()).await?;
     if let Err(error) = listen(&config.http).await
         && !listens_itself(config).await
     {

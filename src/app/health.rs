@@ -10,20 +10,26 @@ use parking_lot::Mutex;
 use super::Stores;
 use crate::{
     admin::{self, Board, Report},
+    breakers::{Breakers, Counts, Kind},
     health::{Health, Part, State},
     lanes::Lanes,
     policy::{Rollout, ShadowState, Standing},
     review::Thresholds,
     skew::Skew,
     state::Forgery,
+    supervisor::Supervisor,
     telemetry::{Format, Metrics},
     tenants::Directory,
 };
 
+mod behind;
+mod graph;
 mod history;
 mod parts;
+mod recovery;
 mod status;
 
+use behind::Behind;
 use history::History;
 use parts::DIRECTORY_UNREAD;
 pub(super) use parts::{Beside, Connections, Decisions, LanePart, Name, Opa, Policy, Scorer};
@@ -36,6 +42,8 @@ pub(super) struct NodeHealth {
     node: String,
     metrics: Arc<Metrics>,
     parts: Board,
+    breakers: Arc<Breakers>,
+    supervisor: Supervisor,
     progress: Arc<Progress>,
     pub started: Instant,
     connections: OnceLock<Arc<Connections>>,
@@ -76,7 +84,7 @@ impl Part for Progress {
 /// The parts in the order in which they are shown, with what is said of each until it is there.
 fn parts() -> Board {
     let down = |why: &str| Some(Health::down(why));
-    Board::new([
+    let parts = [
         ("node", None),
         ("name", Some(Health::up(""))),
         ("clock", Some(Health::up(""))),
@@ -98,17 +106,25 @@ fn parts() -> Board {
         ("webhook", None),
         ("thresholds", None),
         ("restarts", None),
-    ])
+    ];
+    Board::new(parts, graph::cause_of)
 }
 
 impl NodeHealth {
-    pub(super) fn new(node: &str, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        node: &str,
+        metrics: Arc<Metrics>,
+        breakers: Arc<Breakers>,
+        supervisor: Supervisor,
+    ) -> Self {
         let (parts, progress) = (parts(), Arc::new(Progress(Mutex::new(Phase::Starting))));
         parts.add("node", Arc::clone(&progress) as Arc<dyn Part>);
         Self {
             node: node.to_owned(),
             metrics,
             parts,
+            breakers,
+            supervisor,
             progress,
             started: Instant::now(),
             connections: OnceLock::new(),
@@ -119,7 +135,7 @@ impl NodeHealth {
 
     /// A part is there.
     pub(super) fn add(&self, name: &'static str, part: Arc<dyn Part>) {
-        self.parts.add(name, part);
+        self.parts.add(name, Behind::of(name, part, &self.breakers));
     }
 
     /// By these it is told whether the node should be restarted.
@@ -163,8 +179,15 @@ impl admin::Health for NodeHealth {
             numbers.tell(&self.metrics);
         }
         let report = self.report();
-        let parts = report.parts.iter().map(|part| (part.name, part.health.state == State::Up));
+        let parts = report.parts.iter().map(|part| {
+            let up = part.health.state == State::Up;
+            (part.name, up, !up && part.cause.is_none())
+        });
         self.metrics.health(report.ready(), parts);
+        for kind in Kind::ALL {
+            let Counts { open, opened, refused } = self.breakers.counts(kind);
+            self.metrics.breakers(kind.as_str(), open, opened, refused);
+        }
         self.metrics.encode_as(format)
     }
 }
@@ -201,11 +224,15 @@ mod tests {
 
     use super::*;
     use crate::admin::PartHealth;
-    use crate::supervisor::Supervisor;
 
     #[test]
     fn before_a_part_is_there_it_is_said_what_it_waits_for() {
-        let health = NodeHealth::new("node-1", Arc::new(Metrics::new("node-1")));
+        let health = NodeHealth::new(
+            "node-1",
+            Arc::new(Metrics::new("node-1")),
+            Arc::default(),
+            Supervisor::default(),
+        );
         let report = admin::Health::report(&health);
         assert!(report.live && !report.ready());
         let said = report.parts.iter().map(|PartHealth { name, health, .. }| {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use super::basis::Basis;
 
 use crate::{
+    breakers::Breakers,
     config::{self, PolicyBundle},
     cpu::Cpu,
     impact::{self, Meter, semantic},
@@ -64,11 +65,12 @@ pub(super) fn bundles(policy: &config::Policy) -> anyhow::Result<Option<Arc<dyn 
 pub(super) fn opa_servers(
     policy: &config::Policy,
     metrics: &Arc<Metrics>,
+    breakers: &Breakers,
 ) -> anyhow::Result<Option<Arc<OpaServers>>> {
     let Some(opa) = &policy.opa else { return Ok(None) };
     let token = opa.token_file.as_ref().map(|path| secret_file::read(path, TOKEN_BYTES_MAX));
     let token = token.transpose().context("policy.opa.token_file")?;
-    let settings = OpaSettings { servers: opa.urls(), token, within: opa.timeout };
+    let settings = OpaSettings { servers: opa.urls(), token, within: opa.timeout, breakers };
     let meter = Arc::clone(metrics) as Arc<dyn policy::opa::Meter>;
     Ok(Some(Arc::new(OpaServers::open(&settings, &meter).context("policy.opa.servers")?)))
 }

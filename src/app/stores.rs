@@ -7,15 +7,17 @@ use async_trait::async_trait;
 
 use super::basis::Basis;
 use crate::{
+    breakers::{Breaker, Kind},
     config,
     domain::{Tenant, TenantId},
+    guarded::{GuardedStore, Spread},
     lanes::Tenants,
     policy::{self, Rollout, SharedTier},
     review::AllTenants,
     skew::Skew,
     state::{
-        CachedRegistry, ConversationLabels, Idempotency, Lifetimes, MemoryStore, RedisSettings, RedisStore,
-        Registry, SealKeys, SenderHistoryStore, SharedAnswers, Trust,
+        self, CachedRegistry, ConversationLabels, Idempotency, Lifetimes, MemoryStore, RedisSettings,
+        RedisStore, Registry, SealKeys, SenderHistoryStore, SharedAnswers, SharedBreakers, Trust,
     },
     tenants::Directory,
 };
@@ -61,14 +63,41 @@ impl Stores {
         if let Some(trusting) = store.distrust() {
             tracing::warn!("{trusting}");
         }
+        let breaker = basis.breakers.of(Kind::Redis);
+        let guarded = Arc::new(GuardedStore::new(Arc::clone(&store), Arc::clone(&breaker)));
+        guard(basis, &store, breaker);
         Ok(Self {
-            registry: Arc::new(CachedRegistry::new(Arc::clone(&store))),
-            idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
-            pasts: Arc::clone(&store) as Arc<dyn SenderHistoryStore>,
-            labels: Arc::clone(&store) as Arc<dyn ConversationLabels>,
+            registry: Arc::new(CachedRegistry::new(Arc::clone(&guarded))),
+            idempotency: Arc::clone(&guarded) as Arc<dyn Idempotency>,
+            pasts: Arc::clone(&guarded) as Arc<dyn SenderHistoryStore>,
+            labels: guarded,
             redis: Some(store),
         })
     }
+}
+
+/// Redis is asked again as soon as its own probe is answered; and over it nodes tell each other of all other breakers.
+fn guard(basis: &Basis, store: &Arc<RedisStore>, breaker: Arc<Breaker>) {
+    let health = store.health();
+    basis.keep("redis breaker", move || {
+        let (mut health, breaker) = (health.clone(), Arc::clone(&breaker));
+        async move {
+            loop {
+                if *health.borrow_and_update() == state::Health::Up {
+                    breaker.restored();
+                }
+                if health.changed().await.is_err() {
+                    // The store is gone, and the node with it.
+                    return std::future::pending().await;
+                }
+            }
+        }
+    });
+    let spread = Arc::new(Spread::new(&basis.breakers, Arc::clone(store) as Arc<dyn SharedBreakers>));
+    basis.keep("breakers", move || {
+        let spread = Arc::clone(&spread);
+        async move { spread.run().await }
+    });
 }
 
 /// Where OPA servers are asked, nodes share their answers, if each can see that another node wrote one.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{ConfigError, Idempotency, Limits, NodeConfig, Policy, Webhook, without_secrets};
 use crate::{
+    breakers::{self, Kind},
     domain::{Constitution, Timestamp},
     impact,
     policy::Mode,
@@ -144,6 +145,14 @@ impl NodeConfig {
             check_url("policy.bundle.from", &bundle.from)?;
         }
         self.check_opa()?;
+        for kind in Kind::ALL {
+            let breakers::Settings { failures, open_for, recovery: _ } = self.breakers.of(kind);
+            let key = |what| format!("breakers.{}.{what}", kind.as_str());
+            within(&key("failures"), failures, 1, 1_000, |number| number.to_string())?;
+            let (min, max) = (Duration::from_millis(100), 10 * MINUTE);
+            let shown = |duration| humantime::format_duration(duration).to_string();
+            within(&key("open_for"), open_for, min, max, shown)?;
+        }
         if let Some(webhook) = &self.webhook {
             check_webhook(webhook)?;
         }

@@ -7,7 +7,7 @@ use super::{
     Nats, Node, NodeConfig, Policy, PollClock, Registry,
 };
 use crate::{
-    impact,
+    breakers, impact,
     policy::{Mode, decision_log},
     skew,
 };
@@ -33,6 +33,7 @@ impl Default for NodeConfig {
             idempotency: Idempotency::default(),
             durable: Durable::default(),
             impact: impact::Settings::default(),
+            breakers: breakers::Table::default(),
             webhook: None,
         }
     }

@@ -96,6 +96,13 @@ pub const KEYS: &[(&str, &str)] = &[
     ("impact.weights.drift", "What being unlike the sender's past counts for"),
     ("impact.weights.priority", "What the priority counts for"),
     ("impact.weights.type", "What the type of the message counts for"),
+    ("breakers.opa", "Of an OPA server: faults that open it, and how it is tried again"),
+    ("breakers.redis", "The same of Redis; recovery: exponential, linear, immediate, manual"),
+    ("breakers.model", "Of the model, for each tenant"),
+    ("breakers.records", "Of the stream of decision records"),
+    ("breakers.jetstream", "Of the durable lane, for each tenant"),
+    ("breakers.deliberations", "Of the logs of deliberations, for each tenant"),
+    ("breakers.webhook", "Of the webhook; open_for: the longest pause, 100ms to 10m"),
     ("webhook.url", "Hears of what is parked, escalated, decided; not set: nobody does"),
     ("webhook.secret_file", "File with what calls are signed with, whsec_ and base64"),
     ("webhook.timeout", "Of one call, 100ms to 20s"),
@@ -318,8 +325,10 @@ mod tests {
     fn leaves(at: &str, value: &toml::Value, found: &mut BTreeSet<String>) {
         let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
         match value {
-            // Names that operators choose are no keys of ours.
-            toml::Value::Table(_) if ["impact.heads", "policy.tenants"].contains(&at) => {
+            // Names that operators choose are no keys of ours, and of breakers all is said together.
+            toml::Value::Table(_)
+                if ["impact.heads", "policy.tenants"].contains(&at) || at.starts_with("breakers.") =>
+            {
                 assert!(found.insert(at.to_owned()))
             }
             toml::Value::Table(table) => table.iter().for_each(|(key, v)| leaves(&below(key), v, found)),

@@ -228,6 +228,8 @@ reasons! {
     RateLimited = "rate_limited", 429, retry;
     Overloaded = "overloaded", 503, retry;
     TimedOut = "timed_out", 408, retry;
+    /// What the message needs has failed of late and was not asked.
+    BreakerOpen = "breaker_open", 503, retry;
 }
 
 #[cfg(test)]

@@ -115,7 +115,8 @@ fn passing(why: &Unscored) -> bool {
         | Unscored::TooSlow { .. }
         | Unscored::OutOfRange { .. }
         | Unscored::Failed
-        | Unscored::NoModel => false,
+        | Unscored::NoModel
+        | Unscored::BreakerOpen => false,
     }
 }
 

@@ -263,7 +263,10 @@ impl Senders {
             }
             Err(error) => {
                 let lost = match &error {
-                    StoreError::Timeout { .. } | StoreError::Disconnected | StoreError::Full => true,
+                    StoreError::Timeout { .. }
+                    | StoreError::Disconnected
+                    | StoreError::Full
+                    | StoreError::BreakerOpen { .. } => true,
                     // Of this one entry; that of another sender may be readable.
                     StoreError::Unexpected { .. } => false,
                 };

@@ -55,11 +55,23 @@ pub enum Unscored {
     NoModel,
     #[error("this node is stopping")]
     Stopping,
+    /// It has failed on the tenant's messages of late, and was not asked.
+    #[error("its breaker is open")]
+    BreakerOpen,
 }
 
 impl Unscored {
-    pub const WORDS: &[&str] =
-        &["timed_out", "busy", "too_long", "too_slow", "out_of_range", "failed", "no_model", "stopping"];
+    pub const WORDS: &[&str] = &[
+        "timed_out",
+        "busy",
+        "too_long",
+        "too_slow",
+        "out_of_range",
+        "failed",
+        "no_model",
+        "stopping",
+        "breaker_open",
+    ];
 
     /// Whether more time would help, and nothing else is wrong.
     pub fn is_for_its_length(&self) -> bool {
@@ -77,6 +89,7 @@ impl Unscored {
             Unscored::Failed => "failed",
             Unscored::NoModel => "no_model",
             Unscored::Stopping => "stopping",
+            Unscored::BreakerOpen => "breaker_open",
         }
     }
 }

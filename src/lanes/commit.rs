@@ -107,6 +107,9 @@ impl Attempt<'_> {
 
 fn unrecorded(error: LaneError) -> Rejection {
     tracing::warn!(%error, "a decision could not be recorded");
+    if let LaneError::BreakerOpen { retry_after } = error {
+        return Rejection::breaker_open("the store of decision records", retry_after);
+    }
     Rejection::new(
         Reason::AuditUnavailable,
         "the decision cannot be recorded at the moment, so nothing was delivered",

@@ -154,6 +154,9 @@ impl Attempt<'_> {
 fn failed(error: LiveError) -> Rejection {
     tracing::warn!(%error, "delivery failed");
     match error {
+        LiveError::BreakerOpen { retry_after } => {
+            return Rejection::breaker_open("the store of decision records", retry_after);
+        }
         LiveError::NotConnected | LiveError::Full { .. } | LiveError::RecordsUnreadable => {
             Rejection::new(Reason::DeliveryFailed, "the message could not be sent; nothing was delivered")
         }

@@ -4,7 +4,7 @@
 //! Once, without Redis: of all that is ever stored for one message (tenant, sender, id), the first wins
 //! by compare-and-set, be it a delivery or a verdict. Who comes second reads what the first has stored.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -191,4 +191,7 @@ pub enum LaneError {
     Refused(String),
     #[error("what is stored could not be read: {0}")]
     Unreadable(String),
+    /// It has not answered of late, and was not asked.
+    #[error("its breaker is open")]
+    BreakerOpen { retry_after: Duration },
 }

@@ -17,6 +17,9 @@ pub(super) fn used_before(id: &MessageId) -> Rejection {
 /// Of agents.
 pub fn registry_unavailable(error: StoreError) -> Rejection {
     tracing::warn!(%error, "registry unavailable");
+    if let StoreError::BreakerOpen { retry_after } = error {
+        return Rejection::breaker_open("the registry of agents", retry_after);
+    }
     Rejection::new(Reason::RegistryUnavailable, "the registry of agents does not answer")
         .after(Duration::from_millis(500))
 }
@@ -32,6 +35,9 @@ pub(super) fn of_lane(error: LaneError) -> Rejection {
         LaneError::TooLate => {
             Rejection::new(Reason::LaneUnavailable, "it took too long to be stored, so it was not")
                 .after(Duration::from_millis(500))
+        }
+        LaneError::BreakerOpen { retry_after } => {
+            Rejection::breaker_open("the durable lane of the tenant", retry_after)
         }
         LaneError::Unconfirmed | LaneError::Refused(_) | LaneError::Unreadable(_) => {
             Rejection::new(Reason::LaneUnavailable, "the durable lane does not answer at the moment")
@@ -69,6 +75,9 @@ pub(super) fn of_deliberations(error: LogError) -> Rejection {
                 "its reviewers should decide, and the tenant's store of deliberations has no room for more",
             )
             .after(Duration::from_secs(5));
+        }
+        LogError::BreakerOpen { retry_after } => {
+            return Rejection::breaker_open("the tenant's store of deliberations", retry_after);
         }
         LogError::Unconfirmed | LogError::Refused(_) | LogError::Unreadable(_) => {
             "its reviewers should decide, and it cannot be parked at the moment"

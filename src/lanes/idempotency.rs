@@ -33,7 +33,11 @@ impl Attempt<'_> {
         fault_points::reached(Step::Judged);
         let claimed = match (self.claim_or_repeat(decoded).await, plan) {
             // Nothing is delivered anyway, and the rejection at hand says more.
-            (Err(unavailable), Err(_)) if unavailable.reason == Reason::IdempotencyUnavailable => Ok(None),
+            (Err(unavailable), Err(_))
+                if matches!(unavailable.reason, Reason::IdempotencyUnavailable | Reason::BreakerOpen) =>
+            {
+                Ok(None)
+            }
             (claimed, _) => claimed,
         };
         if let Ok(None) = claimed {
@@ -173,6 +177,9 @@ fn unreadable() -> StoreError {
 
 fn claims_unavailable(error: StoreError) -> Rejection {
     tracing::warn!(%error, "idempotency store unavailable");
+    if let StoreError::BreakerOpen { retry_after } = error {
+        return Rejection::breaker_open("the store that knows repeats", retry_after);
+    }
     Rejection::new(
         Reason::IdempotencyUnavailable,
         "whether this is a repeat cannot be told at the moment, so it is not delivered",

@@ -1,6 +1,9 @@
 //! What leaves the node, as the lanes see it: a foreign boundary.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -85,4 +88,7 @@ pub enum LiveError {
     Unconfirmed,
     #[error("the records could not be read")]
     RecordsUnreadable,
+    /// Nothing left the node: records have not got through of late, and it was not tried.
+    #[error("the breaker of records is open")]
+    BreakerOpen { retry_after: Duration },
 }

@@ -60,6 +60,9 @@ impl Attempt<'_> {
 
 fn unavailable(error: &StoreError) -> Rejection {
     tracing::warn!(%error, "the labels of a conversation are not known");
+    if let StoreError::BreakerOpen { retry_after } = error {
+        return Rejection::breaker_open("the store of the labels that the policy goes by", *retry_after);
+    }
     let detail = "the policy goes by the labels of the conversation, which cannot be had at the moment";
     Rejection::new(Reason::PolicyUnavailable, detail).after(AGAIN_AFTER)
 }

@@ -163,6 +163,7 @@ mod tests {
             Reason::AuditUnavailable,
             Reason::TenantUnknown,
             Reason::Overloaded,
+            Reason::BreakerOpen,
         ];
         for &reason in Reason::ALL.iter().filter(|reason| reason.retryable()) {
             assert_eq!(fault_owner(reason) == FaultOwner::Bus, bus.contains(&reason), "{}", reason.as_str());

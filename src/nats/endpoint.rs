@@ -14,6 +14,7 @@ use super::{
     intake::{Incoming, Intake, Subscription},
     micro::{self, Micro},
     policy_requests::{PolicyRequest, PolicyRequests},
+    recovery::Recoverable,
     status::StatusSource,
     subjects,
 };
@@ -45,6 +46,7 @@ pub struct Bus {
     pub(super) micro: Micro,
     pub(super) policy: PolicyRequests,
     pub(super) status: Arc<dyn StatusSource>,
+    pub(super) recoverable: Arc<dyn Recoverable>,
     /// Bounds the requests that are being worked on, so that tasks cannot pile up.
     pub(super) places: Arc<Semaphore>,
     /// Bounds the requests that are being told that there is no room.
@@ -72,7 +74,12 @@ enum Source {
     Constitutions,
     /// From an operator, about how all nodes are.
     Status,
+    /// From an operator, to all nodes.
+    Recovery,
 }
+
+/// What operators ask is answered by these.
+type ForOperators = (Micro, PolicyRequests, Arc<dyn StatusSource>, Arc<dyn Recoverable>);
 
 impl Bus {
     pub fn new(
@@ -80,7 +87,7 @@ impl Bus {
         lanes: Arc<Lanes>,
         agents: Agents,
         reviewers: Reviewers,
-        (micro, policy, status): (Micro, PolicyRequests, Arc<dyn StatusSource>),
+        (micro, policy, status, recoverable): ForOperators,
         places: usize,
     ) -> Self {
         Self {
@@ -92,6 +99,7 @@ impl Bus {
             micro,
             policy,
             status,
+            recoverable,
             places: Arc::new(Semaphore::new(places)),
             shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
             others: Handle::current(),
@@ -171,6 +179,7 @@ impl Bus {
             (names::FREEZE_STATUS, Source::Freezes),
             (names::CONSTITUTION_STATUS, Source::Constitutions),
             (names::NODE_STATUS, Source::Status),
+            (names::NODE_RECOVERY, Source::Recovery),
             (names::POLICY_DIFF, Source::Diff),
         ]
         .map(|(subject, source)| (subject.to_owned(), source));
@@ -244,6 +253,7 @@ impl Bus {
             Source::Freezes => self.tell_freezes(&message),
             Source::Constitutions => self.tell_constitutions(&message),
             Source::Status => self.tell_status(&message),
+            Source::Recovery => self.recover(&message),
             Source::Micro(question) => {
                 if let Some(reply) = &message.reply {
                     let answer = self.micro.answer(question).to_string();

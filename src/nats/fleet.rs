@@ -11,10 +11,11 @@ use super::{
     constitution_answers::NodeConstitutions,
     freeze_answers::NodeFreezes,
     policy_requests::{NodePolicy, PolicyRequest},
+    recovery::NodeRecovery,
     shadow_answers::NodeShadow,
     status::NodeStatus,
 };
-use crate::tenants::names;
+use crate::{breakers::Kind, tenants::names};
 
 /// Nodes that are heard.
 const NODES_MAX: usize = 1_024;
@@ -70,6 +71,12 @@ impl Answer for NodeConstitutions {
     }
 }
 
+impl Answer for NodeRecovery {
+    fn node(&self) -> &str {
+        &self.node
+    }
+}
+
 impl Answer for NodeStatus {
     fn node(&self) -> &str {
         &self.node
@@ -116,6 +123,12 @@ impl Fleet {
     /// Asks all nodes that run how they are.
     pub async fn status(&self) -> Result<Answers<NodeStatus>, FleetError> {
         self.ask_each(&self.names().await?, (names::NODE_STATUS, Bytes::new()), STATUS_WITHIN).await
+    }
+
+    /// Has all nodes that run recover what they ask of this kind.
+    pub async fn recover(&self, kind: Kind) -> Result<Answers<NodeRecovery>, FleetError> {
+        let kind = Bytes::from_static(kind.as_str().as_bytes());
+        self.ask_each(&self.names().await?, (names::NODE_RECOVERY, kind), STATUS_WITHIN).await
     }
 
     async fn ask_each<T: Answer>(

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::jetstream::publish::{PublishFailure, Published, published};
 use crate::{
     audit::{PROBE, PROBE_SUBJECT},
+    breakers::Breaker,
     shutdown::Shutdown,
     supervisor::Supervisor,
 };
@@ -31,11 +32,17 @@ pub struct RecordsProbe {
 
 impl RecordsProbe {
     /// Asks until the background ends.
-    pub fn watch(client: Client, background: &Shutdown, supervisor: &Supervisor) -> Arc<Self> {
+    /// While records are taken again, their breaker need not wait.
+    pub fn watch(
+        client: Client,
+        breaker: Arc<Breaker>,
+        background: &Shutdown,
+        supervisor: &Supervisor,
+    ) -> Arc<Self> {
         let probe = Arc::new(Self::default());
         let watched = Arc::clone(&probe);
         supervisor.keep("records", background.tracker(), background.token().clone(), move || {
-            let (probe, client) = (Arc::clone(&watched), client.clone());
+            let (probe, client, breaker) = (Arc::clone(&watched), client.clone(), Arc::clone(&breaker));
             async move {
                 let mut stored: Option<Instant> = None;
                 loop {
@@ -43,7 +50,10 @@ impl RecordsProbe {
                     let store = stored.is_none_or(|at| at.elapsed() >= STORED_EVERY);
                     let answer = ask(&client, store).await;
                     match (&answer, store) {
-                        (Ok(()), true) => stored = Some(Instant::now()),
+                        (Ok(()), true) => {
+                            stored = Some(Instant::now());
+                            breaker.restored();
+                        }
                         (Ok(()), false) => {}
                         (Err(_), _) => stored = None,
                     }

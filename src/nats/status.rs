@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::breakers::Standing;
+
 /// A node at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -15,6 +17,9 @@ pub struct NodeStatus {
     pub score: f64,
     /// What is not up, and why.
     pub parts: BTreeMap<String, PartStatus>,
+    /// Its breakers that are not closed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakers: Vec<Standing>,
     /// Revision of the policy in force.
     pub policy: String,
     /// What the words are scored with.
@@ -41,6 +46,9 @@ pub struct NodeStatus {
 pub struct PartStatus {
     pub state: String,
     pub note: String,
+    /// The part that it is not up for; absent: for a reason of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because_of: Option<String>,
 }
 
 /// How well a node is, in one word.

@@ -21,8 +21,10 @@ use super::{
     tenant_consumers::{self, TenantConsumers},
 };
 use crate::{
+    breakers::{Breaker, Open},
     cpu::{Cpu, Work},
     domain::{DeliberationId, Event, Parked, TenantId, Timestamp, id::shown},
+    http::CallError,
     lanes::backoff::{doubling, jittered},
     shutdown::Shutdown,
     skew::Skew,
@@ -51,6 +53,7 @@ pub struct WebhookDispatcher {
     consumers: Arc<TenantConsumers>,
     context: Context,
     webhook: Webhook,
+    breaker: Arc<Breaker>,
     /// Calls for one event.
     attempts: u64,
     clock: fn() -> Timestamp,
@@ -73,7 +76,7 @@ enum NotTold {
 impl WebhookDispatcher {
     pub fn new(
         client: Client,
-        webhook: Webhook,
+        (webhook, breaker): (Webhook, Arc<Breaker>),
         attempts: u32,
         clock: fn() -> Timestamp,
         metrics: Arc<Metrics>,
@@ -83,7 +86,8 @@ impl WebhookDispatcher {
         context.set_timeout(ANSWER_TIMEOUT);
         let consumers = TenantConsumers::new(client, WEBHOOKS_CONSUMER, CALLS_PER_TENANT, CALLS_MAX);
         let failed = Mutex::new(None);
-        Arc::new(Self { consumers, context, webhook, attempts: attempts.into(), clock, metrics, cpu, failed })
+        let attempts = attempts.into();
+        Arc::new(Self { consumers, context, webhook, breaker, attempts, clock, metrics, cpu, failed })
     }
 
     /// Works until the shutdown; calls that are being made then still end.
@@ -132,10 +136,21 @@ impl WebhookDispatcher {
     }
 
     async fn call(&self, occasion: &Occasion, attempt: u64) -> AckKind {
+        let admitted = match self.breaker.admit() {
+            Ok(admitted) => admitted,
+            // Put off by its usual time at least, so that it is given up no sooner than by calls that fail.
+            Err(Open { retry_after }) => return AckKind::Nak(Some(retry_after.max(again(attempt)))),
+        };
         let started = Instant::now();
         let called = self.webhook.call(occasion, (self.clock)()).await;
         let word = called.as_ref().map_or_else(|error| error.word(), |()| "ok");
         self.metrics.webhook_called(word, started.elapsed());
+        match &called {
+            Ok(()) => admitted.good(),
+            // An endpoint that refuses one call may take another.
+            Err(CallError::Refused { status, .. }) if *status < 500 => admitted.neither(),
+            Err(fault) => admitted.bad(fault),
+        }
         *self.failed.lock() = called.as_ref().err().map(ToString::to_string);
         match called {
             Ok(()) => {

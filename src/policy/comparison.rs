@@ -111,7 +111,8 @@ pub fn answer_of(mut ask: impl FnMut() -> Result<Decision, PolicyError>) -> Opti
             Err(
                 failed @ (PolicyError::Failed { .. }
                 | PolicyError::Broken { .. }
-                | PolicyError::Unanswered { .. }),
+                | PolicyError::Unanswered { .. }
+                | PolicyError::BreakerOpen { .. }),
             ) => return Some(Err(failed.to_string())),
         }
     }

@@ -184,7 +184,8 @@ impl Gate {
                     PolicyError::TimedOut { .. }
                     | PolicyError::Busy { .. }
                     | PolicyError::Broken { .. }
-                    | PolicyError::Unanswered { .. } => {
+                    | PolicyError::Unanswered { .. }
+                    | PolicyError::BreakerOpen { .. } => {
                         self.meter.see(Event::Unavailable);
                         self.trouble.begins(cause.to_string());
                     }

@@ -102,7 +102,10 @@ impl PolicyEngine for Moded {
             Mode::OpaOrRego => match self.by_opa(question).await {
                 // Nobody has answered. A rule that fails there has: it is no reason to ask elsewhere.
                 Err(
-                    PolicyError::Unanswered { .. } | PolicyError::Busy { .. } | PolicyError::Broken { .. },
+                    PolicyError::Unanswered { .. }
+                    | PolicyError::BreakerOpen { .. }
+                    | PolicyError::Busy { .. }
+                    | PolicyError::Broken { .. },
                 ) => {
                     self.modes.meter.see(Event::InsteadOfOpa);
                     self.by_rego(question).await

@@ -14,9 +14,8 @@ use tokio::{
 };
 
 use super::{Decision, PolicyError};
-use crate::{domain::TenantId, http::EndpointError};
+use crate::{breakers::Breakers, domain::TenantId, http::EndpointError};
 
-mod breaker;
 mod dispatch;
 mod form;
 mod lines;
@@ -41,6 +40,8 @@ pub struct OpaSettings<'a> {
     pub token: Option<String>,
     /// For one question, whoever is asked.
     pub within: Duration,
+    /// Those of the node; each server has one of them.
+    pub breakers: &'a Breakers,
 }
 
 /// What happens with the servers, for the numbers.
@@ -81,8 +82,8 @@ pub struct OpaServers {
 impl OpaServers {
     /// Reads the system's root certificates for https. Blocks.
     pub fn open(settings: &OpaSettings<'_>, meter: &Arc<dyn Meter>) -> Result<Self, EndpointError> {
-        let OpaSettings { servers, token, within } = settings;
-        let open = |url: &&str| Server::open(url, token.as_deref(), Arc::clone(meter));
+        let OpaSettings { servers, token, within, breakers } = settings;
+        let open = |url: &&str| Server::open(url, token.as_deref(), breakers, Arc::clone(meter));
         let servers = servers.iter().map(open).collect::<Result<_, _>>()?;
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         Ok(Self { dispatch: Dispatch { servers, within: *within }, inbox, asked: Mutex::new(asked) })
@@ -96,7 +97,7 @@ impl OpaServers {
         question: impl Future<Output = Result<Box<RawValue>, PolicyError>>,
     ) -> Result<Decision, PolicyError> {
         if !self.dispatch.is_usable(revision) {
-            return Err(unanswered(self.dispatch.why(revision)));
+            return Err(self.dispatch.refusal(revision));
         }
         let question = question.await?;
         let (reply, answer) = oneshot::channel();

@@ -35,9 +35,12 @@ pub(super) async fn run(
         let answer = match candidate.evaluate(&question).await {
             Ok(answer) => answer,
             // The processor was busy, or a server away, which is no fault of the policy.
-            Err(PolicyError::TimedOut { .. } | PolicyError::Busy { .. } | PolicyError::Unanswered { .. }) => {
-                continue;
-            }
+            Err(
+                PolicyError::TimedOut { .. }
+                | PolicyError::Busy { .. }
+                | PolicyError::Unanswered { .. }
+                | PolicyError::BreakerOpen { .. },
+            ) => continue,
             Err(failed @ (PolicyError::Failed { .. } | PolicyError::Broken { .. })) => {
                 if in_force.0.evaluate(&question).await.is_ok() {
                     return Err(failed);

@@ -301,6 +301,9 @@ fn unknown() -> Rejection {
 
 fn deliberations_unavailable(error: LogError) -> Rejection {
     tracing::warn!(%error, "deliberations unavailable");
+    if let LogError::BreakerOpen { retry_after } = error {
+        return Rejection::breaker_open("the tenant's store of deliberations", retry_after);
+    }
     Rejection::new(Reason::DeliberationUnavailable, "deliberations cannot be read or written at the moment")
         .after(Duration::from_millis(500))
 }

@@ -214,7 +214,11 @@ impl<R: Tracked> CachedRegistry<R> {
         known: impl FnOnce(&View) -> Option<T>,
     ) -> Result<T, StoreError> {
         match answer {
-            Err(error @ (StoreError::Timeout { .. } | StoreError::Disconnected)) => {
+            Err(
+                error @ (StoreError::Timeout { .. }
+                | StoreError::Disconnected
+                | StoreError::BreakerOpen { .. }),
+            ) => {
                 let view = self.views.tenants.read().get(tenant).cloned();
                 view.filter(|view| self.views.is_usable(view)).and_then(|view| known(&view)).ok_or(error)
             }

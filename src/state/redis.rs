@@ -15,6 +15,7 @@
 //! | `agentbus:{<tenant>}:decision:<digest>` | the policy's answer to a question, as JSON (`answers.rs`) |
 //! | `agentbus:{<tenant>}:labels:<conversation>` | sorted set of what the policy has labelled it with (`label.lua`) |
 //! | `agentbus:{<tenant>}:labelled:<agent>` | sorted set of the conversations that its messages have labelled |
+//! | `agentbus:breakers` | what nodes have seen of what they ask behind breakers (`breakers.lua`) |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -51,6 +52,7 @@ use crate::{
 mod agents;
 mod alarm;
 mod answers;
+mod breakers;
 mod connection;
 mod labels;
 mod messages;
@@ -346,7 +348,9 @@ impl RedisStore {
                 tracing::debug!(%error, "redis did not do it");
                 self.doubt.notify_one();
             }
-            StoreError::Unexpected { .. } => tracing::warn!(%error, "redis refused"),
+            StoreError::Unexpected { .. } | StoreError::BreakerOpen { .. } => {
+                tracing::warn!(%error, "redis refused");
+            }
         }
         known
     }
@@ -372,6 +376,7 @@ struct Scripts {
     past: Script,
     labels: Script,
     label: Script,
+    breakers: Script,
 }
 
 /// A script after what it needs: how to read, and for those about agents, what indexes are.
@@ -403,6 +408,7 @@ impl Scripts {
             past: script!("redis/past.lua"),
             labels: script!("redis/labels.lua"),
             label: script!("redis/label.lua"),
+            breakers: script!("redis/breakers.lua"),
         }
     }
 }

@@ -131,6 +131,8 @@ pub const CONSTITUTIONS_CHANGED: &str = "nodes.constitution.changed";
 
 /// Where an operator asks each node how it is.
 pub const NODE_STATUS: &str = "nodes.status";
+/// An operator has each node try again what fails, and begin anew what it asks by.
+pub const NODE_RECOVERY: &str = "nodes.recover";
 /// Where nodes say that they are better or worse than before.
 pub const HEALTH_NOTICES: &str = "nodes.health.*";
 

@@ -10,11 +10,12 @@ use super::names::{
     BusUser, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS, CONSTITUTION_STREAM, CONSTITUTIONS,
     DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS,
     DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES,
-    HEARTBEATS, INBOX_DOMAIN, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_DIFF,
-    POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB,
-    TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM,
-    USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to, dead_letters_stream, deliberations_stream,
-    inbound_stream, inbox_subjects, kick, outbound_stream, requests_of_all_tenants, unheard_questions,
+    HEARTBEATS, INBOX_DOMAIN, NODE_RECOVERY, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE,
+    POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
+    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+    THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to,
+    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
+    requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -103,8 +104,16 @@ fn node(inbox: String) -> Permissions {
         subscribe.extend([format!("$SRV.{verb}"), format!("$SRV.{verb}.>")]);
     }
     subscribe.extend(
-        [TENANTS_CHANGED, HEARTBEATS, POLICY_REQUESTS, FREEZE_REQUESTS, CONSTITUTION_REQUESTS, NODE_STATUS]
-            .map(str::to_owned),
+        [
+            TENANTS_CHANGED,
+            HEARTBEATS,
+            POLICY_REQUESTS,
+            FREEZE_REQUESTS,
+            CONSTITUTION_REQUESTS,
+            NODE_STATUS,
+            NODE_RECOVERY,
+        ]
+        .map(str::to_owned),
     );
     subscribe.push(inbox);
     Permissions { publish, subscribe }
@@ -170,6 +179,7 @@ fn operator<'a>(inbox: String, tenants: impl Iterator<Item = &'a TenantId>) -> P
         CONSTITUTION_STATUS,
         CONSTITUTIONS,
         NODE_STATUS,
+        NODE_RECOVERY,
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",
         "$JS.API.STREAM.LIST",

@@ -15,6 +15,7 @@ mod operators;
 mod people;
 mod policy;
 mod readme;
+mod recover;
 mod status;
 mod usage;
 mod webhook;

@@ -156,7 +156,10 @@ impl Victim {
         }
         loop {
             let verdict = self.ask(body, ends - Instant::now()).await?;
-            let slow = matches!(verdict.reason, Reason::IdempotencyUnavailable | Reason::RegistryUnavailable);
+            let slow = matches!(
+                verdict.reason,
+                Reason::IdempotencyUnavailable | Reason::RegistryUnavailable | Reason::BreakerOpen
+            );
             if !slow || Instant::now() + PAUSE >= ends {
                 return Ok(verdict);
             }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Basis, Outgoing, Shared, lanes::wire_limits};
+use super::{Basis, NodeHealth, Outgoing, Shared, lanes::wire_limits};
 use crate::{
     deliberation::DeliberationLog,
     lanes::{Lanes, Tenants},
-    nats::{Bus, Micro, PolicyRequests, StatusSource},
+    nats::{Bus, Micro, PolicyRequests, Recoverable, StatusSource},
     policy::Rollout,
     review::{About, Agents, Registrations, Reviewers, SingleFlight},
     wire,
@@ -21,7 +21,7 @@ pub(super) fn bus(
     outgoing: &Outgoing,
     lanes: &Arc<Lanes>,
     (registrations, rollout): (&Arc<Registrations>, &Arc<Rollout>),
-    status: Arc<dyn StatusSource>,
+    health: &Arc<NodeHealth>,
 ) -> Arc<Bus> {
     let Basis { config, metrics, clock, .. } = basis;
     let wire_limits = wire_limits(basis);
@@ -61,13 +61,16 @@ pub(super) fn bus(
         single_flight: SingleFlight::default(),
         cpu: Arc::clone(&lanes.cpu),
     };
+    let policy = PolicyRequests::new(&config.node.name, Arc::clone(rollout));
+    let (status, recoverable) =
+        (Arc::clone(health) as Arc<dyn StatusSource>, Arc::clone(health) as Arc<dyn Recoverable>);
     Arc::new(Bus::new(
         shared.client.clone(),
         Arc::clone(lanes),
         agents,
         reviewers,
         // What operators ask.
-        (Micro::new(&config.node.name), PolicyRequests::new(&config.node.name, Arc::clone(rollout)), status),
+        (Micro::new(&config.node.name), policy, status, recoverable),
         2 * config.limits.in_flight,
     ))
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Basis, Outgoing, Shared};
 use crate::{
     cpu::Cpu,
-    deliberation::DeliberationLog,
     impact::{Assessor, Meter, semantic},
     lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants},
     policy::Gate,
@@ -28,6 +27,7 @@ pub(super) fn lanes(
     let assessor =
         Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&outgoing.senders))?
             .with_heads(model.heads.clone())
+            .guarded(&basis.breakers)
             .metered(Arc::clone(metrics) as Arc<dyn Meter>);
     Ok(Arc::new(Lanes {
         node: config.node.name.clone(),
@@ -55,7 +55,7 @@ pub(super) fn lanes(
         questions: Arc::clone(&outgoing.questions),
         live: outgoing.live(),
         lane: outgoing.durable(),
-        deliberations: Arc::clone(&outgoing.deliberations) as Arc<dyn DeliberationLog>,
+        deliberations: Arc::clone(&outgoing.deliberations),
         grace: RetryGrace::default(),
         clock: *clock,
         skew: shared.skew.clone(),

@@ -36,6 +36,7 @@ impl StatusSource for NodeHealth {
             level,
             score,
             parts,
+            breakers: self.breakers.open(),
             policy: numbers.map(|it| it.rollout.standing().revision.to_string()).unwrap_or_default(),
             model: note("model"),
             constitutions: numbers.map(|it| it.lanes.in_force().0).unwrap_or_default(),
@@ -63,5 +64,5 @@ fn score(report: &Report) -> f64 {
 
 fn told(part: &PartHealth) -> (String, PartStatus) {
     let (state, note) = (part.health.state.as_str().to_owned(), part.health.note.clone());
-    (part.name.to_owned(), PartStatus { state, note })
+    (part.name.to_owned(), PartStatus { state, note, because_of: part.cause.map(str::to_owned) })
 }

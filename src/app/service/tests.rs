@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     event_loop::{EventLoop, PerLoop},
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -28,7 +29,12 @@ impl Scene {
         let heard = UnixDatagram::bind(&path).unwrap();
         heard.set_read_timeout(Some(PATIENCE)).unwrap();
         let manager = ServiceManager::at(&path, watchdog).unwrap().unwrap();
-        let health = Arc::new(NodeHealth::new("node-1", Arc::new(Metrics::new("node-1"))));
+        let health = Arc::new(NodeHealth::new(
+            "node-1",
+            Arc::new(Metrics::new("node-1")),
+            Arc::default(),
+            Supervisor::default(),
+        ));
         let loops = EventLoop::start_all(2).unwrap();
         let handles = loops.iter().map(|event_loop| event_loop.handle().clone()).collect();
         let service = Arc::new(Service { manager, health, loops: handles, shutdown: Shutdown::default() });

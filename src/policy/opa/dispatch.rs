@@ -115,8 +115,18 @@ impl Dispatch {
         Some((at, server, server.place()?))
     }
 
+    /// What who asks hears while nobody can be asked.
+    pub(super) fn refusal(&self, revision: &str) -> PolicyError {
+        let cause = self.why(revision);
+        let open: Option<Vec<Duration>> = self.servers.iter().map(Server::open_for).collect();
+        match open.and_then(|open| open.into_iter().min()) {
+            Some(retry_after) => PolicyError::BreakerOpen { cause, retry_after },
+            None => unanswered(cause),
+        }
+    }
+
     /// Why nobody can be asked.
-    pub(super) fn why(&self, revision: &str) -> String {
+    fn why(&self, revision: &str) -> String {
         let problem = |server: &Server| Some(format!("{}: {}", server.name(), server.problem(revision)?));
         let problems: Vec<_> = self.servers.iter().filter_map(problem).collect();
         format!("no OPA server answers: {}", problems.join("; "))

@@ -2,27 +2,28 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant as Clock},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Event, Meter,
-    breaker::Breaker,
     form::{self, Answered, Keyed},
     lines::REQUESTS_MAX,
 };
-use crate::http::{Answer, Call, CallError, EndpointError, Method, Pool};
+use crate::{
+    breakers::{Breaker, Breakers, Kind},
+    http::{Answer, Call, CallError, EndpointError, Method, Pool},
+};
 
 /// Where it answers many questions at once. A builtin that fails is an error, as in process.
 const PATH: &str = "/v1/data/agentbus/batch?strict-builtin-errors=true";
 /// Of one answer. What `batch.rego` keeps of the reasons of sixteen questions is less.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
+/// While nobody knows when it is tried.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +39,20 @@ pub(super) enum Fault {
     Status(u16),
     #[error("it does not answer as the shipped modules do: {0}")]
     Unreadable(String),
+    /// It was not asked.
+    #[error("its breaker is open")]
+    BreakerOpen,
 }
 
 impl Fault {
-    /// Whether a question may be the reason, so that it says nothing of the server.
+    /// Whether a question may be the reason, or the policy of this node, so that it says nothing of the server.
     fn is_of_question(&self) -> bool {
-        matches!(self, Self::Rule(_) | Self::Call(CallError::TimedOut(_) | CallError::TooLarge { .. }))
+        matches!(
+            self,
+            Self::Rule(_)
+                | Self::Revision { .. }
+                | Self::Call(CallError::TimedOut(_) | CallError::TooLarge { .. })
+        )
     }
 
     /// For a metric's label.
@@ -55,6 +64,7 @@ impl Fault {
             Self::Call(error) => error.word(),
             Self::Status(_) => "refused",
             Self::Unreadable(_) => "unreadable",
+            Self::BreakerOpen => "breaker_open",
         }
     }
 }
@@ -66,29 +76,29 @@ pub(super) struct Server {
     authorization: Option<String>,
     /// One for each request under way; who has the most is the least busy.
     places: Semaphore,
-    state: Mutex<State>,
-    meter: Arc<dyn Meter>,
-}
-
-#[derive(Default)]
-struct State {
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
     /// The policy that it had last.
-    revision: Option<Arc<str>>,
-    /// Why it did not answer last.
-    trouble: Option<String>,
+    revision: Mutex<Option<Arc<str>>>,
+    meter: Arc<dyn Meter>,
 }
 
 impl Server {
     /// Reads the system's root certificates for https. Blocks.
-    pub(super) fn open(url: &str, token: Option<&str>, meter: Arc<dyn Meter>) -> Result<Self, EndpointError> {
+    pub(super) fn open(
+        url: &str,
+        token: Option<&str>,
+        breakers: &Breakers,
+        meter: Arc<dyn Meter>,
+    ) -> Result<Self, EndpointError> {
         let pool = Pool::open(&format!("{}{PATH}", url.trim_end_matches('/')))?;
+        let name: Arc<str> = pool.endpoint().authority().into();
         Ok(Self {
-            name: pool.endpoint().authority().into(),
+            breaker: breakers.of_target(Kind::Opa, &name),
+            name,
             pool,
             authorization: token.map(|token| format!("Bearer {}", token.trim())),
             places: Semaphore::new(REQUESTS_MAX),
-            state: Mutex::default(),
+            revision: Mutex::default(),
             meter,
         })
     }
@@ -105,14 +115,20 @@ impl Server {
 
     /// Why it cannot.
     pub(super) fn problem(&self, revision: &str) -> Option<String> {
-        let State { breaker, revision: found, trouble } = &*self.state.lock();
-        match found {
-            _ if !breaker.is_closed() => Some(trouble.clone().unwrap_or_default()),
+        if let Some((why, _)) = self.breaker.trouble() {
+            return Some(why);
+        }
+        match &*self.revision.lock() {
             Some(found) if **found != *revision => {
                 Some(Fault::Revision { found: Arc::clone(found) }.to_string())
             }
             _ => None,
         }
+    }
+
+    /// When it may be asked again, if that is all that is wrong.
+    pub(super) fn open_for(&self) -> Option<Duration> {
+        (!self.breaker.is_closed()).then(|| self.breaker.left().unwrap_or(ASK_AGAIN).max(ASK_AGAIN))
     }
 
     pub(super) fn idle(&self) -> usize {
@@ -131,9 +147,10 @@ impl Server {
         questions: &[Keyed<'_>],
         within: Duration,
     ) -> Result<Answered, Fault> {
-        let started = Clock::now();
+        let admitted = self.breaker.admit().map_err(|_| Fault::BreakerOpen)?;
+        let started = Instant::now();
         let answer = self.call(questions, within).await.and_then(|answered| {
-            self.state.lock().revision = Some(Arc::clone(&answered.revision));
+            *self.revision.lock() = Some(Arc::clone(&answered.revision));
             match *answered.revision == *revision {
                 true => Ok(answered),
                 false => Err(Fault::Revision { found: answered.revision }),
@@ -141,55 +158,34 @@ impl Server {
         });
         let outcome = answer.as_ref().err().map_or("answered", Fault::word);
         self.meter.see(Event::Request { server: &self.name, outcome, took: started.elapsed() });
-        self.learn(&answer);
+        match &answer {
+            Ok(_) => admitted.good(),
+            Err(fault) if fault.is_of_question() => admitted.neither(),
+            Err(fault) => admitted.bad(fault),
+        }
         answer
     }
 
-    /// Asks nothing, to see whether it answers. What it does not answer then is not the fault of a question.
+    /// Asks nothing, to see whether it answers. What it does not answer then is not the fault of a question; what a
+    /// question comes to is not known by an answer.
     pub(super) async fn probe(&self, within: Duration) -> Result<Arc<str>, Fault> {
+        let closed = self.breaker.is_closed();
+        let admitted = self.breaker.admit().ok();
         let probed = self.call(&[], within).await;
-        let mut state = self.state.lock();
-        match probed {
-            Ok(Answered { revision, .. }) => {
-                let open = !state.breaker.is_closed();
-                state.breaker.probed(Instant::now());
-                if open && state.breaker.is_closed() {
-                    tracing::info!(server = %self.name, %revision, "an OPA server answers again");
-                    state.trouble = None;
-                }
-                state.revision = Some(Arc::clone(&revision));
-                Ok(revision)
+        match (&probed, admitted) {
+            (Ok(_), Some(admitted)) if closed => admitted.neither(),
+            (Ok(_), Some(admitted)) => admitted.good(),
+            (Err(fault), Some(admitted)) if closed => {
+                admitted.neither();
+                self.breaker.fell(fault);
             }
-            Err(fault) => {
-                state.breaker.open(Instant::now());
-                self.troubled(&mut state, &fault);
-                Err(fault)
-            }
+            (Err(fault), Some(admitted)) => admitted.bad(fault),
+            (Err(fault), None) => self.breaker.noted(fault),
+            (Ok(_), None) => {}
         }
-    }
-
-    fn learn(&self, answer: &Result<Answered, Fault>) {
-        let mut state = self.state.lock();
-        match answer {
-            Ok(_) => {
-                state.breaker.answered();
-                state.trouble = None;
-            }
-            Err(fault) if fault.is_of_question() => {}
-            Err(Fault::Revision { .. }) => {}
-            Err(fault) => {
-                state.breaker.faulted(Instant::now());
-                self.troubled(&mut state, fault);
-            }
-        }
-    }
-
-    fn troubled(&self, state: &mut State, fault: &Fault) {
-        let why = fault.to_string();
-        if state.trouble.as_ref() != Some(&why) {
-            tracing::warn!(server = %self.name, why, "an OPA server does not answer");
-            state.trouble = Some(why);
-        }
+        let Answered { revision, .. } = probed?;
+        *self.revision.lock() = Some(Arc::clone(&revision));
+        Ok(revision)
     }
 
     async fn call(&self, questions: &[Keyed<'_>], within: Duration) -> Result<Answered, Fault> {

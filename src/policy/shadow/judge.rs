@@ -84,7 +84,8 @@ fn before(decided: &Decided) -> Option<Answer> {
             PolicyError::TimedOut { .. }
             | PolicyError::Busy { .. }
             | PolicyError::Broken { .. }
-            | PolicyError::Unanswered { .. },
+            | PolicyError::Unanswered { .. }
+            | PolicyError::BreakerOpen { .. },
         ) => None,
     }
 }

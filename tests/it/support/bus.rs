@@ -121,7 +121,7 @@ pub(crate) fn is_busy(verdict: &Verdict) -> bool {
     BUSY.contains(&verdict.reason)
 }
 
-pub(crate) const BUSY: [Reason; 7] = [
+pub(crate) const BUSY: [Reason; 8] = [
     Reason::Overloaded,
     Reason::AuditUnavailable,
     Reason::PolicyUnavailable,
@@ -129,4 +129,5 @@ pub(crate) const BUSY: [Reason; 7] = [
     Reason::RegistryUnavailable,
     Reason::ClockUncertain,
     Reason::DeliberationUnavailable,
+    Reason::BreakerOpen,
 ];

@@ -10,6 +10,7 @@ use std::{
 };
 
 use agentbus::{
+    breakers::{Breaker, Kind},
     config,
     cpu::{Cpu, CpuSettings},
     domain::{Choice, DeliberationId, Event, Judgement, Parked, Rule, RuleKind, Timestamp, Vote, Voter, Why},
@@ -89,8 +90,9 @@ impl World {
         let webhook = Webhook::open(&settings).unwrap();
         let directory = Directory::watch(&client, self.shutdown.token().clone(), self.shutdown.tracker());
         let cpu = Cpu::start(CpuSettings { threads: 2, queue: 64 }, Arc::new(())).unwrap();
+        let guarded = (webhook, Arc::new(Breaker::alone(Kind::Webhook)));
         let dispatcher =
-            WebhookDispatcher::new(client, webhook, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
+            WebhookDispatcher::new(client, guarded, attempts, now, Arc::clone(&metrics), Arc::new(cpu));
         dispatcher.start(directory, Skew::default(), &self.shutdown, &Supervisor::default());
         (dispatcher, metrics)
     }

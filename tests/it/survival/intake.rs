@@ -170,8 +170,9 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 29] = [
+const PARTS: [&str; 31] = [
     "attendance",
+    "breakers",
     "busy poll",
     "constitutions",
     "deliberations",
@@ -188,6 +189,7 @@ const PARTS: [&str; 29] = [
     "outbox",
     "peers",
     "records",
+    "redis breaker",
     "redis changes",
     "redis connections",
     "redis pipe",

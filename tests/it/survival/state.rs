@@ -15,6 +15,7 @@ use agentbus::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod breakers;
 mod cache;
 mod contract;
 mod faults;

@@ -82,8 +82,9 @@ async fn claimed_in_an_outage() -> bool {
     let (mut unclaimed, mut forgotten) = (0, false);
     while unclaimed < OFTEN && !forgotten {
         let verdict = planner.send(draft.encode(Encoding::Json), patience).await.unwrap();
-        unclaimed += usize::from(verdict.reason == Reason::IdempotencyUnavailable);
-        forgotten = verdict.reason == Reason::RegistryUnavailable;
+        forgotten = super::forgotten(&verdict);
+        let unclaimed_now = [Reason::IdempotencyUnavailable, Reason::BreakerOpen].contains(&verdict.reason);
+        unclaimed += usize::from(unclaimed_now && !forgotten);
         assert_ne!(verdict.reason, Reason::Delivered, "{verdict:?}");
     }
     if unclaimed == 0 {

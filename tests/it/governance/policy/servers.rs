@@ -7,6 +7,7 @@ use std::{
 };
 
 use agentbus::{
+    breakers::Breakers,
     cpu::{Cpu, CpuSettings},
     domain::{Reason, Value},
     policy::{
@@ -55,8 +56,9 @@ impl Meter for Requests {
 impl Asking {
     pub(super) fn new(policy: &PolicySources, urls: &[String], mode: Mode, within: Duration) -> Self {
         let requests = Requests::default();
-        let settings =
-            OpaSettings { servers: urls.iter().map(String::as_str).collect(), token: None, within };
+        let breakers = Breakers::default();
+        let urls = urls.iter().map(String::as_str).collect();
+        let settings = OpaSettings { servers: urls, token: None, within, breakers: &breakers };
         let meter: Arc<dyn Meter> = Arc::new(requests.clone());
         let servers = Arc::new(OpaServers::open(&settings, &meter).unwrap());
         let running = tokio::spawn({
@@ -280,9 +282,8 @@ async fn the_mode_is_the_tenants_own_and_without_a_server_the_sender_hears_when_
     let Asking { engine, .. } = &asking;
     let gate = Gate::new(Arc::new(Moded::clone(engine)));
     let refused = gate.decide(&asked.ask()).await.unwrap_err();
-    assert_eq!(
-        (refused.reason, refused.retry_after),
-        (Reason::PolicyUnavailable, Some(Duration::from_secs(1)))
-    );
+    assert_eq!((refused.reason, refused.reason.retryable()), (Reason::BreakerOpen, true));
+    let retry_after = refused.retry_after.unwrap();
+    assert!((1..=15_000).contains(&retry_after.as_millis()), "{retry_after:?}");
     assert!(!refused.detail.contains("127.0.0.1"), "{}", refused.detail);
 }
