@@ -34,6 +34,7 @@ impl Default for NodeConfig {
             durable: Durable::default(),
             impact: impact::Settings::default(),
             webhook: None,
+            otlp: None,
         }
     }
 }

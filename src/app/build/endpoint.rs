@@ -60,6 +60,7 @@ pub(super) fn bus(
         node: config.node.name.clone(),
         single_flight: SingleFlight::default(),
         cpu: Arc::clone(&lanes.cpu),
+        tracer: lanes.tracer.clone(),
     };
     Arc::new(Bus::new(
         shared.client.clone(),
