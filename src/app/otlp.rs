@@ -36,7 +36,7 @@ pub(super) fn export(
     let (tracer, spans) = traced.unzip();
     let health = Arc::clone(health);
     let read = Arc::new(move || health.metrics(Format::OpenMetrics));
-    let numbers = otlp.metrics.then(|| (read as _, otlp.metrics_every));
+    let numbers = otlp.metrics.then_some((read as _, otlp.metrics_every));
     let exported = Exported { spans, lines, numbers };
     let exporter = Arc::new(Exporter::new(target, &config.node.name, Arc::clone(metrics), exported));
     let stop = background.token().clone();

@@ -1,5 +1,7 @@
 //! How are calls made by HTTP/2, as gRPC wants them? Over one kept connection, one after the other.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
@@ -32,7 +34,7 @@ pub struct ChannelCall<'a> {
     /// Bytes that an answer may have.
     pub answer_bytes: usize,
     /// For the whole of it.
-    pub within: std::time::Duration,
+    pub within: Duration,
 }
 
 /// An answer of any status. Trailers stand behind the body; without a body they are headers.

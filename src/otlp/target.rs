@@ -78,7 +78,7 @@ pub struct Target {
 
 enum By {
     /// In the order of [`Signal::ALL`].
-    Http([Pool; 3]),
+    Http(Box<[Pool; 3]>),
     Grpc(Channel),
 }
 
@@ -90,7 +90,9 @@ impl Target {
         let open = |signal: Signal| Pool::open_by(&format!("{url}/v1/{}", signal.as_str()), files);
         let by = match protocol {
             Protocol::Grpc => By::Grpc(Channel::open(url, files)?),
-            Protocol::Http => By::Http([open(Signal::Traces)?, open(Signal::Metrics)?, open(Signal::Logs)?]),
+            Protocol::Http => {
+                By::Http(Box::new([open(Signal::Traces)?, open(Signal::Metrics)?, open(Signal::Logs)?]))
+            }
         };
         let headers = headers_file.as_deref().map(|path| secret_file::read(path, HEADERS_BYTES_MAX));
         let headers = headers.transpose()?.map(|text| read_headers(&text)).transpose()?;
@@ -100,7 +102,10 @@ impl Target {
     /// Whether it takes connections. Nothing is told.
     pub async fn reach(&self) -> Result<(), CallError> {
         let endpoint = match &self.by {
-            By::Http([traces, ..]) => traces.endpoint(),
+            By::Http(pools) => {
+                let [traces, ..] = &**pools;
+                traces.endpoint()
+            }
             By::Grpc(channel) => channel.endpoint(),
         };
         endpoint.reach(WITHIN).await

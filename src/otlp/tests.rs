@@ -41,13 +41,14 @@ const WELL: Answer = Answer { status: 200, code: None, body: Bytes::new() };
 
 /// A collector over TLS that answers each request alike, and what it got.
 async fn collector(local: &LocalFiles, protocol: Protocol, answer: Answer) -> (u16, mpsc::Receiver<Bytes>) {
-    let (acceptor, listener) = (local.acceptor(false), TcpListener::bind(("127.0.0.1", 0)).await.unwrap());
+    let acceptor = local.speaking(if protocol == Protocol::Grpc { b"h2" } else { b"http/1.1" });
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (told, got) = mpsc::channel(16);
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let stream = TokioIo::new(acceptor.now().accept(stream).await.unwrap());
+            let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
             let (told, answer) = (told.clone(), answer.clone());
             let service = service_fn(move |request: Request<Incoming>| {
                 let (told, Answer { status, code, body }) = (told.clone(), answer.clone());
@@ -152,9 +153,10 @@ fn lines_bear_the_trace_of_their_message_and_the_exporters_own_are_left_out() {
     tracing::subscriber::with_default(subscriber, || {
         let trace_id = tracing::field::display("0af7651916cd43dd8448eb211c80319c");
         let span = tracing::info_span!("message", decision_id = "d-1", trace_id);
-        span.in_scope(|| tracing::warn!(places = 3, "full"));
+        span.in_scope(|| tracing::warn!(target: "agentbus::lanes", places = 3, "full"));
         tracing::error!(target: "hyper::client", "not this");
-        tracing::info!("plain");
+        tracing::error!("nor this");
+        tracing::info!(target: "agentbus::app", "plain");
     });
     let mut all = Vec::new();
     while let Ok(line) = lines.waiting.try_recv() {

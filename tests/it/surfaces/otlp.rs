@@ -1,6 +1,6 @@
 //! Does a collector get one trace of a message, wherever it goes, and does no message wait for a collector?
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
@@ -15,7 +15,10 @@ use opentelemetry_proto::tonic::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{bus::Bus, servers};
+use crate::{
+    support::{bus::Bus, servers},
+    surfaces::clients::AGENTBUS,
+};
 
 mod collector;
 
@@ -123,6 +126,19 @@ async fn one_trace_tells_of_a_message_on_either_lane_and_numbers_and_lines_come_
     // What is refused is told of in any case.
     let nobody = Draft::to_agent("nobody", CONTENT);
     assert_eq!(send(&within(&planner, &refused), &nobody).await.status, Status::Rejected);
+    // A program hands its own on, by a flag or as it has got it itself.
+    for (flag, given) in [(true, traced(7, false)), (false, traced(8, false))] {
+        let mut command = Command::new(AGENTBUS);
+        command.args(["send", "--as", "acme/planner", "--to", "worker", "--dir"]).arg(bus.stack.dir());
+        match flag {
+            true => command.args(["--traceparent", &given]),
+            false => command.env("TRACEPARENT", &given),
+        };
+        let sending = tokio::task::spawn_blocking(move || command.arg("hello").output().unwrap());
+        let sent = sending.await.unwrap();
+        assert!(sent.status.success(), "{sent:?}");
+        assert_eq!(handed(&inbox.next().await.unwrap()).trace_id.0.to_be_bytes(), root_trace(&given));
+    }
     // Kept, governed and kept again.
     let queued = within(&planner, &durable).submit(draft().encode(Encoding::Json), Patience::default()).await;
     assert_eq!(queued.unwrap().status, Status::Stored);
