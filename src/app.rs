@@ -26,6 +26,7 @@ mod check;
 mod connect;
 mod health;
 mod load;
+mod otlp;
 mod reach;
 mod reload;
 mod service;
@@ -79,7 +80,7 @@ pub async fn run_with(
 
 async fn serve(
     config: NodeConfig,
-    reload: Option<Reload>,
+    mut reload: Option<Reload>,
     shutdown: Shutdown,
     supervisor: Supervisor,
     clock: fn() -> Timestamp,
@@ -93,8 +94,10 @@ async fn serve(
     let breakers = Arc::new(Breakers::new(config.breakers));
     let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock, breakers };
     let checked = Checked::read(&basis.config, &basis.metrics, &basis.breakers).await?;
-    let Checked { policy: (origin, engine), bundles, opa, webhook, redis, acceptor } = checked;
+    let Checked { policy: (origin, engine), bundles, opa, webhook, redis, otlp, acceptor } = checked;
     let health = listen(&basis, acceptor).await?;
+    let lines = reload.as_mut().and_then(Reload::take_lines);
+    let tracer = otlp.and_then(|target| otlp::export(&basis, target, lines, &health));
     service::keep(&basis, &health);
     let cpu = Cpu::start((&basis.config.cpu).into(), Arc::clone(&basis.metrics) as Arc<dyn cpu::Meter>);
     let cpu = Arc::new(cpu.context("cpu.threads")?);
@@ -103,7 +106,7 @@ async fn serve(
         let webhook = webhook.as_ref().map(|(webhook, _)| webhook.clone());
         reload.keep(&basis, webhook, &rollout);
     }
-    let found = Found { cpu, rollout, decisions, bundles, webhook, redis };
+    let found = Found { cpu, rollout, decisions, bundles, webhook, redis, tracer };
     let Some(node) = Node::build(basis, found, health).await? else { return Ok(()) };
     node.start().await?;
     node.basis.shutdown.requested().await;

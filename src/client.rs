@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event, RequestErrorKind, Subscriber,
+    Client, ConnectOptions, Event, HeaderMap, RequestErrorKind, Subscriber,
     jetstream::{
         self,
         consumer::{PullConsumer, pull},
@@ -35,6 +35,7 @@ pub struct AgentClient {
     id: AgentId,
     /// What the server has refused this connection: publishes and subscriptions beyond its permissions.
     violations: Arc<AtomicU64>,
+    traceparent: Option<String>,
 }
 
 /// What went wrong before there was a verdict.
@@ -130,7 +131,12 @@ impl AgentClient {
             agent: id.clone(),
             cause,
         })?;
-        Ok(Self { nats, id: id.clone(), violations })
+        Ok(Self { nats, id: id.clone(), violations, traceparent: None })
+    }
+
+    /// All that is asked from now on continues this trace (W3C trace context).
+    pub fn continuing(self, traceparent: Option<String>) -> Self {
+        Self { traceparent, ..self }
     }
 
     pub fn id(&self) -> &AgentId {
@@ -258,6 +264,14 @@ impl AgentClient {
             let left = patience.deadline.saturating_sub(started.elapsed());
             let request =
                 async_nats::Request::new().payload(payload.clone()).timeout(Some(patience.attempt.min(left)));
+            let request = match &self.traceparent {
+                Some(traceparent) => {
+                    let mut headers = HeaderMap::new();
+                    headers.insert("traceparent", traceparent.as_str());
+                    request.headers(headers)
+                }
+                None => request,
+            };
             let last = match self.nats.send_request(subject.clone(), request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.kind() == RequestErrorKind::NoResponders => {

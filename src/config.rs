@@ -18,10 +18,12 @@ use crate::{
 mod check;
 mod defaults;
 pub mod keys;
+mod otlp;
 mod redis;
 mod secrets;
 mod tls;
 
+pub use otlp::{Otlp, OtlpProtocol};
 pub use secrets::without_secrets;
 
 /// Everything a node can be told.
@@ -49,6 +51,9 @@ pub struct NodeConfig {
     /// Absent: nobody is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Absent: nothing is exported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Otlp>,
 }
 
 /// Who this node is.

@@ -1,4 +1,5 @@
-//! How is a call made to a server of somebody else? HTTP/1.1, everything within one time.
+//! How is a call made to a server of somebody else? HTTP/1.1, everything within one time; by HTTP/2 where gRPC is
+//! spoken ([`Channel`]).
 //!
 //! Deliberately little: no redirects, which could lead a signed call to a stranger, and no proxies. A webhook and a
 //! server of bundles get a connection for each call, since those are few; OPA's are kept ([`Pool`]).
@@ -7,19 +8,27 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
-pub use hyper::{HeaderMap, Method};
+pub use hyper::{
+    HeaderMap, Method,
+    header::{HeaderName, HeaderValue},
+};
 use hyper::{
     Request, Uri,
     header::{CONNECTION, HOST, USER_AGENT},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::tls::{self, TlsConnector, TlsError};
 
+mod channel;
 mod connection;
 mod pool;
 
+pub use channel::{Channel, ChannelAnswer, ChannelCall};
 use connection::Connection;
 pub use pool::Pool;
 
@@ -81,7 +90,7 @@ fn redirect(status: u16) -> &'static str {
 /// What is called for.
 pub struct Call<'a> {
     pub method: Method,
-    pub headers: &'a [(&'static str, String)],
+    pub headers: &'a [(&'a str, String)],
     pub body: Bytes,
     /// Bytes that an answer may have; `None`: it is not read.
     pub answer_bytes: Option<usize>,
@@ -102,6 +111,13 @@ pub struct Answer {
 impl Endpoint {
     /// Reads the system's root certificates for https. Blocks.
     pub fn open(url: &str) -> Result<Self, EndpointError> {
+        Self::open_with(url, tls::connector)
+    }
+
+    fn open_with(
+        url: &str,
+        connector: impl FnOnce() -> Result<TlsConnector, TlsError>,
+    ) -> Result<Self, EndpointError> {
         let uri: Uri = url.parse().map_err(|cause| EndpointError::Url(format!("{cause}")))?;
         let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
             return Err(EndpointError::Url("no host".to_owned()));
@@ -110,7 +126,7 @@ impl Endpoint {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let (tls, port) = match uri.scheme_str() {
             Some("http") => (None, 80),
-            Some("https") => (Some((tls::connector()?, tls::server_name(&host)?)), 443),
+            Some("https") => (Some((connector()?, tls::server_name(&host)?)), 443),
             _ => return Err(EndpointError::Url("neither http nor https".to_owned())),
         };
         let port = uri.port_u16().unwrap_or(port);
@@ -133,28 +149,26 @@ impl Endpoint {
 
     /// Whether connections are taken. Nothing is asked.
     pub async fn reach(&self, limit: Duration) -> Result<(), CallError> {
-        let connected = async {
-            let stream = self.connect().await?;
-            if let Some((connector, name)) = &self.tls {
-                connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?;
-            }
-            Ok(())
-        };
-        within(limit, connected).await
+        within(limit, async { self.stream().await.map(drop) }).await
     }
 
-    async fn connect(&self) -> Result<TcpStream, CallError> {
-        TcpStream::connect((self.host.as_str(), self.port)).await.map_err(CallError::Unreachable)
+    async fn stream(&self) -> Result<Stream, CallError> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let stream = stream.map_err(CallError::Unreachable)?;
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some((connector, name)) => {
+                Ok(Box::new(connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?))
+            }
+        }
     }
 
     async fn connection(&self) -> Result<Connection, CallError> {
-        let stream = self.connect().await?;
-        match &self.tls {
-            None => Connection::open(stream).await,
-            Some((connector, name)) => {
-                Connection::open(connector.connect(name.clone(), stream).await.map_err(CallError::Tls)?).await
-            }
-        }
+        Connection::open(self.stream().await?).await
+    }
+
+    fn scheme(&self) -> &str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// `connection`: what is to become of it, `close` or `keep-alive`.
@@ -173,6 +187,13 @@ impl Endpoint {
         request.map_err(|error| CallError::Unreachable(std::io::Error::other(error)))
     }
 }
+
+/// With TLS or without.
+type Stream = Box<dyn Duplex>;
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 async fn within<T>(
     limit: Duration,

@@ -40,6 +40,7 @@ mod request;
 mod retry;
 mod rotation;
 mod send;
+mod spans;
 mod submit;
 mod trace;
 
@@ -48,7 +49,8 @@ pub use ask::{Ask, Heard, Waiting};
 pub use decode::not_computed;
 pub use drain::{Queued, Settled};
 pub use durable::{
-    Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Stored,
+    Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage,
+    Stored, Submission,
 };
 pub use errors::registry_unavailable;
 pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport};

@@ -24,6 +24,8 @@
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
 //!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
 //!   [`trouble`]: what went wrong last.
+//! - [`trace`]: which trace does a message belong to, and is its way worth telling? [`otlp`]: what does a collector get
+//!   to know?
 //! - [`http`]: calls to servers of others: the webhook, OPA, and where bundles are. [`tls`]: which certificates
 //!   are trusted and shown, to all of these and by HTTP's own server.
 //! - [`fault_points`]: where can a test kill or stall a node? `timely`: bytes that leave in time or not at all.
@@ -55,6 +57,7 @@ pub mod http;
 pub mod impact;
 pub mod lanes;
 pub mod nats;
+pub mod otlp;
 pub mod phrase;
 pub mod policy;
 pub mod rejection;
@@ -71,6 +74,7 @@ pub mod tenants;
 pub mod text_file;
 mod timely;
 pub mod tls;
+pub mod trace;
 pub mod trouble;
 pub mod usage;
 pub mod webhook;

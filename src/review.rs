@@ -55,7 +55,7 @@ async fn answered<T>(
     let elapsed = request.received.elapsed();
     match &outcome {
         Ok(_) => metrics.done(verb, elapsed),
-        Err(rejection) => metrics.answered(verb, rejection.status(), rejection.reason, elapsed),
+        Err(rejection) => metrics.answered(verb, (rejection.status(), rejection.reason), elapsed, None),
     }
     let reason = outcome.as_ref().err().map_or(Reason::Delivered, |rejection| rejection.reason);
     (outcome, reason)

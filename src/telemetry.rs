@@ -6,27 +6,45 @@
 use std::{
     io::IsTerminal as _,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
         counter::Counter,
+        exemplar::HistogramWithExemplars,
         family::{Family, MetricConstructor},
         gauge::Gauge,
-        histogram::Histogram,
+        histogram::{Histogram, exponential_buckets},
         info::Info,
     },
     registry::{Registry, Unit},
 };
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    layer::{Layered, SubscriberExt as _},
+    reload,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
     config::{Log, LogFormat},
     domain::{Reason, Status, Verb},
     impact,
+    trace::TraceId,
 };
+
+/// A label's value is the enum's word.
+macro_rules! label {
+    ($name:ident) => {
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
 
 mod breakers;
 mod cpu;
@@ -39,6 +57,7 @@ mod learning;
 mod model;
 mod nats;
 mod opa;
+mod otlp;
 mod policy;
 mod polls;
 mod process;
@@ -55,6 +74,8 @@ use learning::LearningMetrics;
 use model::ModelMetrics;
 pub use nats::NatsMetrics;
 use opa::OpaMetrics;
+use otlp::OtlpMetrics;
+pub use otlp::{NotExported, Signal};
 use policy::PolicyMetrics;
 pub use polls::Polls;
 pub use process::resident_bytes;
@@ -103,16 +124,6 @@ impl Stage {
             Stage::Record => "record",
         }
     }
-}
-
-macro_rules! label {
-    ($name:ident) => {
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-                EncodeLabelValue::encode(&self.as_str(), encoder)
-            }
-        }
-    };
 }
 
 label!(Stage);
@@ -168,6 +179,20 @@ impl MetricConstructor<Histogram> for Latency {
     }
 }
 
+impl MetricConstructor<TracedHistogram> for Latency {
+    fn new_metric(&self) -> TracedHistogram {
+        TracedHistogram::new(latencies())
+    }
+}
+
+/// Of each bucket it names a trace that is exported.
+type TracedHistogram = HistogramWithExemplars<TraceLabel>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TraceLabel {
+    trace_id: String,
+}
+
 /// Counters that are there from the start: the first event is a rise then, which alerts see.
 fn counters<L: Clone + Eq + std::hash::Hash>(labels: impl IntoIterator<Item = L>) -> Family<L, Counter> {
     let counters = Family::<L, Counter>::default();
@@ -178,7 +203,11 @@ fn counters<L: Clone + Eq + std::hash::Hash>(labels: impl IntoIterator<Item = L>
 }
 
 fn latency() -> Histogram {
-    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1e-6, 2.0, 22))
+    Histogram::new(latencies())
+}
+
+fn latencies() -> impl Iterator<Item = f64> {
+    exponential_buckets(1e-6, 2.0, 22)
 }
 
 /// Every number a node exports. Cheap to write from any task.
@@ -188,13 +217,14 @@ pub struct Metrics {
     outcomes: Family<Outcome, Counter>,
     /// In the order of [`Stage::ALL`], looked up once: each message passes nearly all of them.
     stages: Vec<Histogram>,
-    requests: Family<VerbLabel, Histogram, Latency>,
+    requests: Family<VerbLabel, TracedHistogram, Latency>,
     repeats: Counter,
     takeovers: Counter,
     records_dropped: Counter,
     delivered: Counter,
     missed: Counter,
     opa: OpaMetrics,
+    otlp: OtlpMetrics,
     policy: PolicyMetrics,
     model: ModelMetrics,
     guards: GuardMetrics,
@@ -241,6 +271,7 @@ impl Metrics {
             delivered: Counter::default(),
             missed: Counter::default(),
             opa: OpaMetrics::default(),
+            otlp: OtlpMetrics::default(),
             policy: PolicyMetrics::default(),
             model: ModelMetrics::default(),
             guards: GuardMetrics::default(),
@@ -317,6 +348,7 @@ impl Metrics {
         registry.register("policy_info", "The policy in force, as a label", metrics.policy_info.clone());
         metrics.policy.register(registry);
         metrics.opa.register(registry);
+        metrics.otlp.register(registry);
         metrics.model.register(registry);
         metrics.guards.register(registry);
         metrics.cpu.register(registry);
@@ -343,19 +375,33 @@ impl Metrics {
         self.streams_filled.get_or_create(&KindLabel { kind }).set(share);
     }
 
-    /// One request is answered.
-    pub fn answered(&self, verb: Verb, status: Status, reason: Reason, elapsed: Duration) {
-        self.count(verb, status.as_str(), reason.as_str(), elapsed);
+    /// One request is answered. `trace`: the one that tells of it.
+    pub fn answered(
+        &self,
+        verb: Verb,
+        (status, reason): (Status, Reason),
+        elapsed: Duration,
+        trace: Option<TraceId>,
+    ) {
+        self.count(verb, (status.as_str(), reason.as_str()), elapsed, trace);
     }
 
     /// A request that is no message is done, such as a registration.
     pub fn done(&self, verb: Verb, elapsed: Duration) {
-        self.count(verb, DONE, DONE, elapsed);
+        self.count(verb, (DONE, DONE), elapsed, None);
     }
 
-    fn count(&self, verb: Verb, status: &'static str, reason: &'static str, elapsed: Duration) {
+    fn count(
+        &self,
+        verb: Verb,
+        (status, reason): (&'static str, &'static str),
+        elapsed: Duration,
+        trace: Option<TraceId>,
+    ) {
         self.outcomes.get_or_create(&Outcome { verb, status, reason }).inc();
-        self.requests.get_or_create(&VerbLabel { verb }).observe(elapsed.as_secs_f64());
+        let when = trace.map(|_| SystemTime::now());
+        let trace = trace.map(|trace| TraceLabel { trace_id: trace.to_string() });
+        self.requests.get_or_create(&VerbLabel { verb }).observe(elapsed.as_secs_f64(), trace, when);
     }
 
     pub fn stage(&self, stage: Stage, elapsed: Duration) {
@@ -451,9 +497,15 @@ impl impact::Meter for Metrics {
     }
 }
 
-/// Logs go to stderr: for people on a terminal, JSON otherwise. What is logged can be changed by what is
-/// returned.
-pub fn init_logs(log: &Log) -> Result<LogFilter, String> {
+/// What passes the filter.
+type Filtered = Layered<reload::Layer<EnvFilter, tracing_subscriber::Registry>, tracing_subscriber::Registry>;
+
+/// Takes what is logged besides.
+pub type LogExport = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// Logs go to stderr: for people on a terminal, JSON otherwise; and to `export`. What is logged can be changed by what
+/// is returned.
+pub fn init_logs(log: &Log, export: Option<LogExport>) -> Result<LogFilter, String> {
     let (filter, handle) = reload::Layer::new(LogFilter::parse(&log.filter)?);
     let json = match log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
@@ -461,7 +513,7 @@ pub fn init_logs(log: &Log) -> Result<LogFilter, String> {
         LogFormat::Json => true,
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(export);
     let done = if json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
     done.map_err(|cause| format!("logs are set up already: {cause}"))?;
     Ok(LogFilter(handle))

@@ -116,6 +116,13 @@ pub(crate) fn connector_by(files: &Files) -> Result<TlsConnector, TlsError> {
     client(files).map(TlsConnector::from)
 }
 
+/// The same for a protocol that the server must speak by TLS, too. Blocks.
+pub(crate) fn connector_speaking(files: &Files, protocol: &[u8]) -> Result<TlsConnector, TlsError> {
+    let mut client = Arc::unwrap_or_clone(client(files)?);
+    client.alpn_protocols = vec![protocol.to_vec()];
+    Ok(TlsConnector::from(Arc::new(client)))
+}
+
 /// As a client that goes by these files. Blocks.
 pub(crate) fn client(files: &Files) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();

@@ -5,8 +5,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use agentbus::{
     app::{self, Reload},
     config::{NodeConfig, keys},
+    otlp::LogLayer,
     shutdown::Shutdown,
-    telemetry,
+    telemetry::{self, LogExport},
 };
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -117,8 +118,12 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<ExitCode> {
 
 async fn start(settings: Settings, hangup: Signal, shutdown: Shutdown) -> anyhow::Result<()> {
     let config = settings.load()?;
-    let filter = telemetry::init_logs(&config.log).map_err(|error| anyhow!(error))?;
-    app::run(config, Reload::new(hangup, move || settings.load(), filter), shutdown).await
+    let exported = config.otlp.as_ref().filter(|otlp| otlp.logs).map(|_| LogLayer::new());
+    let (layer, lines) = exported.unzip();
+    let layer = layer.map(|layer| Box::new(layer) as LogExport);
+    let filter = telemetry::init_logs(&config.log, layer).map_err(|error| anyhow!(error))?;
+    let reload = Reload::new(hangup, move || settings.load(), filter).exporting(lines);
+    app::run(config, reload, shutdown).await
 }
 
 /// Whatever it waits for: there is nothing that it would have to finish.

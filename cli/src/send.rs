@@ -9,7 +9,9 @@ use std::{
 use agentbus::{
     client::{self, AgentClient, Asked, ClientError, Draft, Patience},
     domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
-    text_file, wire,
+    text_file,
+    trace::TraceContext,
+    wire,
 };
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::Subscriber;
@@ -111,6 +113,9 @@ pub(super) struct SendArgs {
     /// Hash of the constitution it was written under [default: the one that the bus prefers]
     #[arg(long, value_name = "HASH", help_heading = "Message")]
     hash: Option<String>,
+    /// W3C trace context that it continues [default: TRACEPARENT of the environment, if it is one]
+    #[arg(long, value_name = "CONTEXT", value_parser = traceparent, help_heading = "Message")]
+    traceparent: Option<String>,
     /// Pointless after this time, such as 30s
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, help_heading = "Message")]
     expires_in: Option<Duration>,
@@ -144,7 +149,9 @@ pub(super) struct SendArgs {
 
 pub(super) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let mut draft = draft(&args)?;
-    let client = args.identity.connect().await?;
+    // As other programs hand theirs to those that they start.
+    let inherited = || std::env::var("TRACEPARENT").ok().filter(|context| traceparent(context).is_ok());
+    let client = args.identity.connect().await?.continuing(args.traceparent.clone().or_else(inherited));
     if args.hash.is_none()
         && let Some(preferred) = client.preferred_constitution(TOLD_WITHIN).await
     {
@@ -343,6 +350,14 @@ fn read_text(file: &Path) -> anyhow::Result<String> {
         text_file::read(file, FILE_BYTES_MAX)
     };
     read.with_context(|| format!("--file {}", file.display()))
+}
+
+fn traceparent(text: &str) -> Result<String, String> {
+    let context = TraceContext::parse(text);
+    let expected = "such as 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    context
+        .map(|context| context.to_string())
+        .ok_or_else(|| format!("expected a W3C trace context, {expected}"))
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -77,6 +77,8 @@ FLEET = [
         ("Memory", "bytes", [("process_resident_memory_bytes{%s}", "{{instance}}"), ("process_virtual_memory_bytes{%s}", "{{instance}} addresses")]),
         ("Files", "short", [("process_open_fds{%s}", "{{instance}}"), ("process_max_fds{%s}", "{{instance}} at most")]),
         ("Since its start", "s", [("time() - process_start_time_seconds{%s}", "{{instance}}")]),
+        ("Told to the OTLP collector, and not", "ops", [
+            (rate("agentbus_otlp_exported_total", "signal"), "{{signal}}"), (rate("agentbus_otlp_dropped_total", "why"), "dropped {{why}}")]),
         ("HTTP connections", "short", [("agentbus_http_connections{%s}", "{{instance}}")]),
         ("HTTP connections closed by the node", "ops", [(rate("agentbus_http_closed_total", "why"), "{{why}}"), *each("agentbus_http_not_accepted_total")]),
     ]),

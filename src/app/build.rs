@@ -32,6 +32,7 @@ use crate::{
     skew::Skew,
     state::RedisSettings,
     tenants::Directory,
+    trace::Tracer,
     webhook::Webhook,
 };
 
@@ -75,6 +76,8 @@ pub(super) struct Found {
     /// With how often it is called for one event.
     pub(super) webhook: Option<(Webhook, u32)>,
     pub(super) redis: Option<RedisSettings>,
+    /// Where traces are exported.
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 /// What is known of tenants, and what nodes share.
@@ -193,7 +196,7 @@ impl Node {
         found: Found,
         health: Arc<NodeHealth>,
     ) -> anyhow::Result<Option<Self>> {
-        let Found { cpu, rollout, decisions, bundles, webhook, redis } = found;
+        let Found { cpu, rollout, decisions, bundles, webhook, redis, tracer } = found;
         let Basis { config, metrics, shutdown, background, supervisor, clock, .. } = &basis;
         // Before it is connected: loading takes a moment, and readiness waits for it.
         let model = load_model(&config.impact, metrics).await?;
@@ -228,7 +231,7 @@ impl Node {
         let shared = Shared::open(&basis, client.clone(), &model, redis)?;
         stores::share_answers(&basis, &shared.stores, &rollout);
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
-        let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, &model)?;
+        let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, (&model, tracer))?;
         lanes::poll_while_few_wait(&basis, &lanes);
         let registrations =
             Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::{
     load::{bundles, load_policy, opa_servers},
-    load_model, redis_settings,
+    load_model, otlp, redis_settings,
 };
 use crate::{
     admin,
@@ -15,6 +15,7 @@ use crate::{
     config::{Http, NodeConfig},
     impact::semantic::Prepared,
     nats,
+    otlp::Target,
     policy::{BundleSource, OpaServers, Origin, RegoEngine},
     state::RedisSettings,
     telemetry::Metrics,
@@ -30,6 +31,8 @@ pub struct Checked {
     /// With how often it is called for one event.
     pub(super) webhook: Option<(Webhook, u32)>,
     pub(super) redis: Option<RedisSettings>,
+    /// The collector of traces, metrics and logs.
+    pub(super) otlp: Option<Target>,
     /// What HTTP speaks TLS by.
     pub(super) acceptor: Option<Acceptor>,
 }
@@ -60,7 +63,8 @@ impl Checked {
             Some(webhook) => Some((Webhook::open(webhook)?, webhook.attempts)),
             None => None,
         };
-        Ok(Self { policy, bundles, opa, webhook, redis, acceptor })
+        let otlp = config.otlp.as_ref().map(|otlp| Target::open(&otlp::target(otlp))).transpose()?;
+        Ok(Self { policy, bundles, opa, webhook, redis, otlp, acceptor })
     }
 }
 

@@ -57,6 +57,10 @@ pub async fn reach(config: &NodeConfig, checked: Checked) -> Vec<Tried> {
         let reached = webhook.reach().await.context("webhook.url");
         tried.push(("webhook", reached.map(|()| "takes connections; it was not called".to_owned())));
     }
+    if let Some(collector) = checked.otlp {
+        let reached = collector.reach().await.context("otlp.endpoint");
+        tried.push(("otlp", reached.map(|()| "takes connections; it was told nothing".to_owned())));
+    }
     stop.request();
     tried
 }

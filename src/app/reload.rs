@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::{basis::Basis, load::folder};
 use crate::{
     config::{self, NodeConfig, keys},
+    otlp::LogLines,
     policy::{Candidate, Rollout},
     telemetry::LogFilter,
     webhook::Webhook,
@@ -24,6 +25,7 @@ pub struct Reload {
     hangup: Signal,
     read: Read,
     filter: LogFilter,
+    lines: Option<LogLines>,
 }
 
 /// What is in force of what can be taken over.
@@ -48,12 +50,21 @@ impl Reload {
         read: impl Fn() -> anyhow::Result<NodeConfig> + Send + Sync + 'static,
         filter: LogFilter,
     ) -> Self {
-        Self { hangup, read: Arc::new(read), filter }
+        Self { hangup, read: Arc::new(read), filter, lines: None }
+    }
+
+    /// What is logged is exported too, where these come from it.
+    pub fn exporting(self, lines: Option<LogLines>) -> Self {
+        Self { lines, ..self }
+    }
+
+    pub(super) fn take_lines(&mut self) -> Option<LogLines> {
+        self.lines.take()
     }
 
     /// Takes over what can be, at each SIGHUP, one after the other, until the stop.
     pub(super) fn keep(self, basis: &Basis, webhook: Option<Webhook>, rollout: &Arc<Rollout>) {
-        let Self { hangup, read, filter } = self;
+        let Self { hangup, read, filter, lines: _ } = self;
         let (config, rollout) = (basis.config.clone(), Arc::clone(rollout));
         let running = Arc::new(Mutex::new((hangup, Running { config, webhook, rollout, filter })));
         basis.keep("reload", move || {

@@ -156,6 +156,9 @@ impl NodeConfig {
         if let Some(webhook) = &self.webhook {
             check_webhook(webhook)?;
         }
+        if let Some(otlp) = &self.otlp {
+            otlp.check()?;
+        }
         impact.weights.check().map_err(|cause| ConfigError::Weights { cause })
     }
 
@@ -222,7 +225,7 @@ fn check_webhook(webhook: &Webhook) -> Result<(), ConfigError> {
     check_url("webhook.url", url)
 }
 
-fn check_url(key: &str, url: &str) -> Result<(), ConfigError> {
+pub(super) fn check_url(key: &str, url: &str) -> Result<(), ConfigError> {
     let address = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = address.and_then(|address| address.split(['/', '?', '#']).next());
     if host.is_none_or(|host| host.is_empty() || host.contains('@')) || url.contains('#') {

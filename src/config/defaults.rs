@@ -35,6 +35,7 @@ impl Default for NodeConfig {
             impact: impact::Settings::default(),
             breakers: breakers::Table::default(),
             webhook: None,
+            otlp: None,
         }
     }
 }

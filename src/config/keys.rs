@@ -107,6 +107,18 @@ pub const KEYS: &[(&str, &str)] = &[
     ("webhook.secret_file", "File with what calls are signed with, whsec_ and base64"),
     ("webhook.timeout", "Of one call, 100ms to 20s"),
     ("webhook.attempts", "After so many calls an event is given up, 1 to 100"),
+    ("otlp.endpoint", "Collector, http://host:4318, with grpc :4317; not set: none is told"),
+    ("otlp.protocol", "http: protobuf to /v1/traces and so on; or grpc"),
+    ("otlp.headers_file", "File with headers for it, `name: value` a line; a secret"),
+    ("otlp.traces", "Whether it gets traces"),
+    ("otlp.metrics", "Whether it gets the metrics of /metrics"),
+    ("otlp.logs", "Whether it gets what is logged"),
+    ("otlp.sample", "Of the traces that begin here, 0 to 1; senders decide on theirs"),
+    ("otlp.slow", "What takes so long is told in any case, as what is refused or parked"),
+    ("otlp.metrics_every", "How often metrics are sent, 1s to 1h"),
+    ("otlp.tls.ca_file", "As nats.tls.ca_file"),
+    ("otlp.tls.certificate_file", "As nats.tls.certificate_file"),
+    ("otlp.tls.key_file", "Its private key"),
 ];
 
 /// Columns of the narrowest terminal that a help is for.
@@ -241,8 +253,8 @@ mod tests {
 
     use super::*;
     use crate::config::{
-        ClientTls, ConstitutionEntry, Http, Nats, Policy, PolicyBundle, PolicyOpa, Redis, ServerTls, Webhook,
-        tests::load,
+        ClientTls, ConstitutionEntry, Http, Nats, Otlp, OtlpProtocol, Policy, PolicyBundle, PolicyOpa, Redis,
+        ServerTls, Webhook, tests::load,
     };
     use crate::{
         impact,
@@ -259,6 +271,7 @@ mod tests {
             certificate_file: Some("node.pem".into()),
             key_file: Some("node.key.pem".into()),
         };
+        let tls = client.clone();
         NodeConfig {
             nats: Nats {
                 url,
@@ -317,6 +330,18 @@ mod tests {
                 secret_file: "webhook.secret".into(),
                 timeout: std::time::Duration::from_secs(1),
                 attempts: 3,
+            }),
+            otlp: Some(Otlp {
+                endpoint: "https://collector:4317".to_owned(),
+                protocol: OtlpProtocol::Grpc,
+                headers_file: Some("otlp.headers".into()),
+                traces: true,
+                metrics: false,
+                logs: true,
+                sample: 0.5,
+                slow: std::time::Duration::from_millis(200),
+                metrics_every: std::time::Duration::from_secs(10),
+                tls: Some(tls),
             }),
             ..NodeConfig::default()
         }

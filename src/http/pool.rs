@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::{Answer, Call, CallError, Connection, Endpoint, EndpointError, within};
+use crate::tls::{self, Files};
 
 /// Connections that are kept while nobody uses them.
 const IDLE_MAX: usize = 16;
@@ -17,7 +18,13 @@ pub struct Pool {
 impl Pool {
     /// Reads the system's root certificates for https. Blocks.
     pub fn open(url: &str) -> Result<Self, EndpointError> {
-        Ok(Self { endpoint: Endpoint::open(url)?, idle: Mutex::default() })
+        Self::open_by(url, &Files::default())
+    }
+
+    /// Trusts what `files` say for https. Blocks.
+    pub fn open_by(url: &str, files: &Files) -> Result<Self, EndpointError> {
+        let endpoint = Endpoint::open_with(url, || tls::connector_by(files))?;
+        Ok(Self { endpoint, idle: Mutex::default() })
     }
 
     pub fn endpoint(&self) -> &Endpoint {

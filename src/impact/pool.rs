@@ -19,6 +19,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Meter, Patience, Room, Semantic, Unscored};
+use crate::trace::{Probe, probe};
 
 mod idle;
 mod long;
@@ -84,6 +85,8 @@ struct Job {
     heavy: Arc<AtomicBool>,
     /// Of who asked, so that what happens on the thread is told with the message it happens to.
     span: tracing::Span,
+    /// Of who asked, if it is told how long this took.
+    probe: Option<Probe>,
 }
 
 enum Answer {
@@ -193,9 +196,19 @@ impl Pool {
         let deadline = enqueued + deadline;
         let heavy = Arc::new(AtomicBool::new(false));
         let span = tracing::Span::current();
-        let heavy_too = Arc::clone(&heavy);
-        let job =
-            Job { texts, answer, patience, owner, windows_max, enqueued, deadline, heavy: heavy_too, span };
+        let (heavy_too, probe) = (Arc::clone(&heavy), probe());
+        let job = Job {
+            texts,
+            answer,
+            patience,
+            owner,
+            windows_max,
+            enqueued,
+            deadline,
+            heavy: heavy_too,
+            span,
+            probe,
+        };
         self.queue.push(job, &*self.meter)?;
         Ok((deadline, heavy))
     }

@@ -18,11 +18,14 @@ use super::{
     parts::Lanes,
     questions::{Expected, Given, Open},
     request::{Answer, Request},
+    trace::Source,
 };
 use crate::{
     domain::{Reason, Recipient, Status, Verb, Verdict},
     governance::{Decoded, Effect, Plan, Purpose, RetryMode},
     rejection::Rejection,
+    telemetry::Stage,
+    trace::TraceId,
 };
 
 /// How long a question still waits when its node is asked to stop.
@@ -43,6 +46,8 @@ pub struct Waiting {
     delivered: Answer,
     until: Instant,
     within: Duration,
+    /// The one that tells of it.
+    trace: Option<TraceId>,
 }
 
 /// What the asker hears.
@@ -65,15 +70,18 @@ impl Lanes {
         let delivered = attempt.conclude(governed);
         let used = measured::used(request.payload.len(), &delivered, Arrival::Now);
         self.usage.count(&request.tenant, &request.sender, attempt.now(), used);
-        let Attempt { mut measured, .. } = attempt;
+        attempt.measured.passed(Stage::Record);
+        let ended = (delivered.verdict.status, delivered.verdict.reason);
+        let trace = attempt.end_trace(Source::Request(Verb::Ask), ended);
+        let Attempt { measured, .. } = attempt;
         match question {
             Some((open, until)) => {
                 let within = self.questions.within();
-                Ask::Waits(Box::new(Waiting { open, measured, delivered, until, within }))
+                Ask::Waits(Box::new(Waiting { open, measured, delivered, until, within, trace }))
             }
             None => {
                 let answer = without_answer(delivered);
-                measured.observe(&self.metrics, Verb::Ask, &answer);
+                measured.observe(&self.metrics, Verb::Ask, &answer, trace);
                 Ask::Told(Box::new(answer))
             }
         }
@@ -113,9 +121,8 @@ impl Waiting {
             stop.await;
             tokio::time::sleep(LAST_ANSWERS_WITHIN).await;
         };
-        let Waiting { open, mut measured, delivered, until, within } = self;
+        let Waiting { open, measured, delivered, until, within, trace } = self;
         let given = open.answer(until, stopped).await;
-        measured.waited();
         let Answer { verdict, encoding, .. } = delivered;
         let told = |verdict| Answer { verdict, encoding, repeat: false };
         let elapsed = measured.elapsed();
@@ -133,7 +140,7 @@ impl Waiting {
                 (told(instead(verdict, Reason::Unanswered, detail, elapsed)), None)
             }
         };
-        measured.observe(&lanes.metrics, Verb::Ask, &answer);
+        measured.observe(&lanes.metrics, Verb::Ask, &answer, trace);
         Heard { answer, message }
     }
 }

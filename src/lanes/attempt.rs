@@ -20,6 +20,7 @@ use super::{
     measured::{self, Arrival, Measured, Moment},
     parts::Lanes,
     request::{Answer, Request},
+    trace::{Source, Traced},
 };
 use crate::{
     audit,
@@ -46,6 +47,8 @@ pub(super) struct Attempt<'a> {
     /// [`super::Evidence::last`], as far as it is known.
     pub stored_last: u64,
     pub sender: Counting,
+    /// Where traces are exported.
+    pub traced: Option<Box<Traced>>,
     /// Of a question or an answer, when it is of no use any more.
     useful_until: Option<Instant>,
     /// When its sender is told that it timed out.
@@ -127,6 +130,7 @@ impl<'a> Attempt<'a> {
             claim: None,
             stored_last: 0,
             sender: Counting::default(),
+            traced: Traced::begun(lanes.tracer.as_deref(), request),
             useful_until: None,
             deadline: Arc::new(Mutex::new(received + within)),
             journal: Journal::default(),
@@ -137,7 +141,13 @@ impl<'a> Attempt<'a> {
     /// What is logged in it, on whichever thread, is found by the verdict's decision id.
     pub(super) fn span(&self) -> tracing::Span {
         let (decision_id, tenant) = (&*self.findings.decision_id, self.request.tenant.as_str());
-        tracing::info_span!("message", decision_id, tenant)
+        match &self.traced {
+            None => tracing::info_span!("message", decision_id, tenant),
+            Some(traced) => {
+                let trace_id = tracing::field::display(traced.trace_id());
+                tracing::info_span!("message", decision_id, tenant, trace_id)
+            }
+        }
     }
 
     pub(super) fn envelope(&self) -> Envelope {
@@ -209,7 +219,10 @@ impl<'a> Attempt<'a> {
 
     /// The numbers, of the node and of what the sender has used.
     pub(super) fn counted(&mut self, verb: Verb, answer: &Answer, arrival: Arrival) {
-        self.measured.observe(&self.lanes.metrics, verb, answer);
+        self.measured.passed(Stage::Record);
+        let source = if arrival == Arrival::Now { Source::Request(verb) } else { Source::Queue };
+        let trace = self.end_trace(source, (answer.verdict.status, answer.verdict.reason));
+        self.measured.observe(&self.lanes.metrics, verb, answer, trace);
         let Request { tenant, sender, payload, .. } = self.request;
         self.lanes.usage.count(tenant, sender, self.at.now, measured::used(payload.len(), answer, arrival));
     }

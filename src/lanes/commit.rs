@@ -2,11 +2,12 @@
 
 use super::{
     attempt::Attempt,
-    durable::{Accepted, DurableWrite, LaneError, OutcomePolicy, Stored},
+    durable::{Accepted, DurableWrite, LaneError, OutcomePolicy, Stored, Submission},
     earlier::{from_evidence, same_content},
     errors::{of_lane, used_before},
     findings::Outcome,
-    pack, trace,
+    pack,
+    trace::Destination,
 };
 use crate::{
     domain::{AgentId, Reach, Reason},
@@ -31,8 +32,11 @@ impl Attempt<'_> {
     /// Keeps it to be governed where nobody waits. There it counts for its sender.
     pub(super) async fn queue(&mut self, decoded: &Decoded) -> Result<Outcome, Rejection> {
         self.sender.observation = None;
+        let traceparent = self.keep_on(Destination::Queue);
         let (key, lane, decision_id) = (decoded.key(), &self.lanes.lane, &self.findings.decision_id);
-        match lane.accept(key, decoded.digest(), decision_id, self.request).await.map_err(of_lane)? {
+        let payload = self.request.payload.clone();
+        let submission = Submission { key, digest: decoded.digest(), decision_id, traceparent, payload };
+        match lane.accept(submission).await.map_err(of_lane)? {
             Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Queued),
             Accepted::Repeat(Some(verdict)) => {
                 let stands = self.lanes.stands(key, *verdict).await.map_err(of_lane)?;
@@ -61,7 +65,7 @@ impl Attempt<'_> {
             decision_id: self.findings.decision_id.clone(),
             deliveries,
             to_each,
-            traceparent: trace::traceparent(self.request.traceparent.as_deref()),
+            traceparent: self.hand_on(Destination::DurableInbox),
             precondition,
             after: self.stored_last,
             not_after: self.deadline(),

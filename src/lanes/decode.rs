@@ -15,6 +15,9 @@ impl Attempt<'_> {
     pub(super) async fn decode(&mut self, admitted: Admitted) -> Result<Decoded, Rejection> {
         let decoded = self.read(self.lanes.limits.wire.clone()).await?;
         self.measured.passed(Stage::Decode);
+        if let Some(traced) = &mut self.traced {
+            traced.converses(decoded.message.conversation_id.as_ref());
+        }
         admitted.decoded(decoded)
     }
 

@@ -7,7 +7,7 @@ use super::{
     live::{Delivery, Dispatch, Handover, LiveError},
     pack::{Packer, nobody_listens, reach},
     questions::Open,
-    trace,
+    trace::Destination,
 };
 use crate::{
     domain::{AgentId, Encoding, Missed, Reach, Reason},
@@ -142,7 +142,7 @@ impl Attempt<'_> {
             decision_id: self.findings.decision_id.clone(),
             record: self.intent(hoped, recipients),
             deliveries,
-            traceparent: trace::traceparent(self.request.traceparent.as_deref()),
+            traceparent: self.hand_on(Destination::Inbox),
             answer_to: None,
             not_after: self.deadline(),
             // The claim outlasts the deadline by half of one; the rest is for the way to the server.

@@ -20,6 +20,7 @@ use super::{
         ATTEMPT_WITHIN, ATTEMPTS_MAX, FaultOwner, after_giving_up, backoff, fault_owner, frozen,
         never_queued, overdue, pause,
     },
+    trace::Source,
 };
 use crate::{
     domain::{Reason, Verb, Verdict},
@@ -83,6 +84,9 @@ impl Lanes {
         // Also of what cannot be decoded: its outcome must find its sender's message.
         attempt.findings.message_id = Some(queued.key.message.clone());
         attempt.findings.submitted_as.clone_from(&queued.submitted_as);
+        if queued.redriven > 0 {
+            attempt.trace_anew();
+        }
         attempt
     }
 }
@@ -111,6 +115,7 @@ impl Attempt<'_> {
     /// Tells everybody who must know, or says when it is tried again.
     async fn settle(mut self, queued: &Queued, governed: Result<Outcome, Rejection>) -> Settled {
         if let Some(again) = self.tried_again(queued, &governed) {
+            self.ended_by(Source::Queue, &governed);
             return again;
         }
         let again = Settled::Again { after: backoff(queued.attempt), fault: FaultOwner::Bus };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{live::Delivery, request::Request};
+use super::live::Delivery;
 use crate::{
     audit,
     domain::{AgentId, Encoding, Verdict},
@@ -20,13 +20,7 @@ use crate::{
 #[async_trait]
 pub trait DurableLane: Send + Sync {
     /// Keeps a request's bytes to be governed soon, and by which decision it does. Returns when JetStream has them.
-    async fn accept(
-        &self,
-        key: &MessageKey,
-        digest: &Digest,
-        decision_id: &str,
-        request: &Request,
-    ) -> Result<Accepted, LaneError>;
+    async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError>;
 
     /// Puts a message into durable inboxes, unless it was decided before. Returns when it is kept.
     async fn store(&self, write: DurableWrite) -> Result<Stored, LaneError>;
@@ -48,6 +42,17 @@ pub trait DurableLane: Send + Sync {
 
     /// Bytes that a delivery's payload may have.
     fn payload_max(&self) -> usize;
+}
+
+/// A message that is to be governed later.
+#[derive(Debug)]
+pub struct Submission<'a> {
+    pub key: &'a MessageKey,
+    pub digest: &'a Digest,
+    pub decision_id: &'a str,
+    /// W3C trace context for the node that goes on with it.
+    pub traceparent: Option<String>,
+    pub payload: Bytes,
 }
 
 /// What became of a request to keep a message.

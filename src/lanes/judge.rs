@@ -92,7 +92,11 @@ impl Attempt<'_> {
         if let Patience::Within(limit) = patience {
             self.due_in(limit + soon);
         }
-        let impact = assessor.assess(message, tenant, past, (need, patience), self.now()).await;
+        let assessing = assessor.assess(message, tenant, past, (need, patience), self.now());
+        let impact = match &self.traced {
+            None => assessing.await,
+            Some(traced) => traced.probe.within(assessing).await,
+        };
         if let Patience::Within(_) = patience {
             // What is left to do is as for any other message.
             self.due_in(soon);

@@ -6,6 +6,7 @@ use super::request::Answer;
 use crate::{
     domain::{Reach, Reason, Status, Timestamp, Verb, impact::NOT_NEEDED},
     telemetry::{Metrics, Stage},
+    trace::TraceId,
     usage::Used,
 };
 
@@ -57,12 +58,20 @@ fn number(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
+/// A stage that is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passed {
+    pub stage: Stage,
+    pub from: Instant,
+    pub took: Duration,
+}
+
 /// A stopwatch for the stages.
 #[derive(Debug)]
 pub(super) struct Measured {
     received: Instant,
     last: Instant,
-    stages: Vec<(Stage, Duration)>,
+    stages: Vec<Passed>,
     took_over: bool,
 }
 
@@ -73,27 +82,27 @@ impl Measured {
 
     pub(super) fn passed(&mut self, stage: Stage) {
         let now = Instant::now();
-        self.stages.push((stage, now.duration_since(self.last)));
+        self.stages.push(Passed { stage, from: self.last, took: now.duration_since(self.last) });
         self.last = now;
-    }
-
-    /// What has passed since the last stage belongs to none.
-    pub(super) fn waited(&mut self) {
-        self.last = Instant::now();
     }
 
     pub(super) fn took_over(&mut self) {
         self.took_over = true;
     }
 
+    /// In the order in which they were passed.
+    pub(super) fn stages(&self) -> &[Passed] {
+        &self.stages
+    }
+
     /// Microseconds of each stage so far, in the order of [`Stage::ALL`], as a record has them: what was done twice is
     /// added up.
     pub(super) fn micros(&self) -> Vec<u64> {
-        let last = self.stages.iter().map(|(stage, _)| *stage as usize + 1).max().unwrap_or(0);
+        let last = self.stages.iter().map(|passed| passed.stage as usize + 1).max().unwrap_or(0);
         let mut all = vec![0; last];
-        for (stage, elapsed) in &self.stages {
+        for Passed { stage, took, .. } in &self.stages {
             if let Some(sum) = all.get_mut(*stage as usize) {
-                *sum += u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+                *sum += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             }
         }
         all
@@ -103,11 +112,10 @@ impl Measured {
         self.received.elapsed()
     }
 
-    /// Counts and times.
-    pub(super) fn observe(&mut self, metrics: &Metrics, verb: Verb, answer: &Answer) {
-        self.passed(Stage::Record);
-        for (stage, elapsed) in &self.stages {
-            metrics.stage(*stage, *elapsed);
+    /// Counts and times. `trace`: the one that tells of it.
+    pub(super) fn observe(&self, metrics: &Metrics, verb: Verb, answer: &Answer, trace: Option<TraceId>) {
+        for Passed { stage, took, .. } in &self.stages {
+            metrics.stage(*stage, *took);
         }
         if answer.repeat {
             metrics.repeated();
@@ -119,7 +127,7 @@ impl Measured {
         if let (Some(reach), false) = (&verdict.reach, answer.repeat) {
             metrics.delivered(reach.delivered, reach.missed_total);
         }
-        metrics.answered(verb, verdict.status, verdict.reason, self.elapsed());
+        metrics.answered(verb, (verdict.status, verdict.reason), self.elapsed(), trace);
         if matches!(verdict.reason, Reason::TenantMismatch | Reason::SenderMismatch) {
             tracing::warn!(
                 decision_id = verdict.decision_id,

@@ -8,6 +8,7 @@ use super::{
     errors::{of_deliberations, used_before},
     findings::Outcome,
     idempotency::deliberated_for,
+    trace::Destination,
 };
 use crate::{
     cpu::Work,
@@ -40,17 +41,18 @@ impl Attempt<'_> {
     }
 
     async fn append(
-        &self,
+        &mut self,
         decoded: &Decoded,
         parking: &Parking<'_>,
     ) -> Result<(DeliberationId, String), Rejection> {
+        let message = self.as_json(decoded).await?;
         let parked = parking.parked(Written {
-            message: self.as_json(decoded).await?,
+            message,
             impact: self.findings.impact.clone(),
             policy_revision: self.findings.policy_revision.as_deref().unwrap_or_default().to_owned(),
             decision_id: self.findings.decision_id.clone(),
             node: self.lanes.node.clone(),
-            traceparent: self.request.traceparent.clone(),
+            traceparent: self.keep_on(Destination::Deliberation),
             now: self.now(),
         })?;
         match self.lanes.deliberations.park(&parked).await.map_err(of_deliberations)? {

@@ -25,6 +25,7 @@ use crate::{
     skew::Skew,
     state::{ConversationLabels, Idempotency, Registry},
     telemetry::Metrics,
+    trace::Tracer,
     usage::Usage,
 };
 
@@ -56,6 +57,8 @@ pub struct Lanes {
     /// Whether that clock can be gone by.
     pub skew: Skew,
     pub metrics: Arc<Metrics>,
+    /// Where traces are exported.
+    pub tracer: Option<Arc<Tracer>>,
     pub usage: Arc<Usage>,
     /// For what goes on after an answer.
     pub tasks: TaskTracker,

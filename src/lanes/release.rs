@@ -13,6 +13,7 @@ use super::{
     notify::NOTIFIED_WITHIN,
     parts::Lanes,
     request::Request,
+    trace::Source,
 };
 use crate::{
     deliberation::{Case, Decision},
@@ -61,10 +62,14 @@ impl Lanes {
             && rejection.reason.retryable()
             && (self.grace.excuses(&parked.tenant, rejection.reason) || tries < RELEASES_MAX)
         {
-            return Err(rejection.clone());
+            let rejection = rejection.clone();
+            attempt.ended_by(Source::Deliberation, &released);
+            return Err(rejection);
         }
         let verdict = attempt.verdict_on(parked, released, progress);
-        attempt.announce(case, &verdict).await?;
+        let announced = attempt.announce(case, &verdict).await;
+        attempt.end_trace(Source::Deliberation, (verdict.status, verdict.reason));
+        announced?;
         if let Some(reach) = &verdict.reach {
             self.metrics.delivered(reach.delivered, reach.missed_total);
             let used = measured::delivered(request.payload.len(), reach);

@@ -1,56 +1,104 @@
-//! Which trace does a message belong to?
+//! Which span of an attempt goes on with its message, and what is kept for the others until its end?
 
-use rand::Rng as _;
+use std::time::Instant;
 
-/// Continues a W3C trace context (level 1), or starts one: same trace, new span.
-pub(super) fn traceparent(incoming: Option<&str>) -> String {
-    let mut random = rand::rng();
-    let span: u64 = random.random_range(1..=u64::MAX);
-    let trace = incoming.and_then(trace_and_flags);
-    match trace {
-        Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags}"),
-        None => format!("00-{:032x}-{span:016x}-00", random.random_range(1..=u128::MAX)),
+use super::request::Request;
+use crate::{
+    domain::{MessageId, Verb},
+    trace::{Probe, TraceContext, TraceId, Tracer},
+};
+
+/// What is kept for the spans while the message is on its way.
+pub(super) struct Traced {
+    /// Of who sent it, or of the node that has kept it.
+    pub parent: Option<TraceContext>,
+    /// In the place of a parent that is long gone.
+    pub link: Option<TraceContext>,
+    pub own: TraceContext,
+    pub handed: Option<Handed>,
+    pub conversation: Option<MessageId>,
+    /// What other threads do for it.
+    pub probe: Probe,
+}
+
+/// The span that goes on with the message.
+#[derive(Clone, Copy)]
+pub(super) struct Handed {
+    pub context: TraceContext,
+    pub to: Destination,
+    pub at: Instant,
+}
+
+/// Where a message goes from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    Inbox,
+    DurableInbox,
+    /// To be governed later.
+    Queue,
+    Deliberation,
+}
+
+impl Destination {
+    /// As OpenTelemetry has it: of all tenants and agents one name.
+    pub(super) fn template(self) -> &'static str {
+        match self {
+            Destination::Inbox => "agent.{agent}.inbox",
+            Destination::DurableInbox => "OUT_{tenant}",
+            Destination::Queue => "IN_{tenant}",
+            Destination::Deliberation => "DELIBERATIONS_{tenant}",
+        }
     }
 }
 
-/// Trace id and flags of a well-formed version-00 header.
-fn trace_and_flags(header: &str) -> Option<(&str, &str)> {
-    let lower_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let mut parts = header.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let zero = |text: &str| text.bytes().all(|b| b == b'0');
-    (parts.next().is_none()
-        && version == "00"
-        && lower_hex(trace, 32)
-        && !zero(trace)
-        && lower_hex(span, 16)
-        && !zero(span)
-        && lower_hex(flags, 2))
-    .then_some((trace, flags))
+/// Where a message came from to this attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Request(Verb),
+    Queue,
+    Deliberation,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_continued_and_a_malformed_one_is_not() {
-        let incoming = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let outgoing = traceparent(Some(incoming));
-        assert!(outgoing.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && outgoing.ends_with("-01"));
-        assert_ne!(outgoing, incoming, "the span is new");
-        for bad in [
-            "",
-            "x",
-            "00-0-0-0",
-            &incoming.to_uppercase(),
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ] {
-            let outgoing = traceparent(Some(bad));
-            assert!(trace_and_flags(&outgoing).is_some(), "{outgoing}");
-            assert!(!outgoing.contains("0af7651916cd43dd8448eb211c80319c"), "{bad} was continued");
+impl Source {
+    pub(super) fn template(self) -> String {
+        match self {
+            Source::Request(verb) => format!("bus.{{agent}}.{verb}"),
+            Source::Queue => Destination::Queue.template().to_owned(),
+            Source::Deliberation => Destination::Deliberation.template().to_owned(),
         }
+    }
+}
+
+impl Traced {
+    /// `None`: nothing is exported.
+    pub(super) fn begun(tracer: Option<&Tracer>, request: &Request) -> Option<Box<Self>> {
+        let tracer = tracer?;
+        let parent = request.traceparent.as_deref().and_then(TraceContext::parse);
+        let own = tracer.begin(parent);
+        let probe = Probe::default();
+        Some(Box::new(Self { parent, link: None, own, handed: None, conversation: None, probe }))
+    }
+
+    pub(super) fn trace_id(&self) -> TraceId {
+        self.own.trace_id
+    }
+
+    /// A trace of its own, which names the old one.
+    pub(super) fn begin_anew(&mut self, tracer: &Tracer) {
+        self.link = self.parent.take();
+        self.own = tracer.begin(None);
+    }
+
+    pub(super) fn converses(&mut self, conversation: Option<&MessageId>) {
+        self.conversation = conversation.cloned();
+    }
+
+    pub(super) fn hand(&mut self, to: Destination) -> TraceContext {
+        // What waits for reviewers is told of to its end: their votes, and what comes of them.
+        let own = self.own.with_sampled(self.own.is_sampled() || to == Destination::Deliberation);
+        let now = Handed { context: own.child(), to, at: Instant::now() };
+        // Of those it was tried to hand it to, it is the last that may have it.
+        let first = self.handed.filter(|handed| handed.to == to);
+        self.handed.insert(Handed { at: first.map_or(now.at, |first| first.at), ..now }).context
     }
 }

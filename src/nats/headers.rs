@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{Encoding, Verdict},
-    lanes::{DeadLetter, Delivery, Notice, OutcomeStage, Request},
+    lanes::{DeadLetter, Delivery, Notice, OutcomeStage, Submission},
     review::{Address, Letter, Redriven},
     state::{Digest, MessageKey},
 };
@@ -37,17 +37,13 @@ const TRACEPARENT_MAX: usize = 128;
 const DECISION_MAX: usize = 64;
 
 /// Of a message that waits to be governed.
-pub(super) fn submitted(
-    key: &MessageKey,
-    digest: &Digest,
-    decision_id: &str,
-    request: &Request,
-) -> HeaderMap {
+pub(super) fn submitted(submission: &Submission<'_>) -> HeaderMap {
+    let Submission { key, digest, decision_id, traceparent, payload: _ } = submission;
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", format!("{}.{}", key.sender, key.message));
     headers.insert(DIGEST, hex::encode(digest));
-    headers.insert(DECISION, decision_id);
-    trace(&mut headers, request.traceparent.as_deref());
+    headers.insert(DECISION, *decision_id);
+    trace(&mut headers, traceparent.as_deref());
     headers
 }
 
@@ -233,14 +229,13 @@ mod tests {
         let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
         let key = MessageKey { tenant, sender, message: "m-1".parse().unwrap() };
         let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
-        let request = Request {
-            tenant: key.tenant.clone(),
-            sender: key.sender.clone(),
-            payload: "{}".into(),
+        let submitted = submitted(&Submission {
+            key: &key,
+            digest: &[7; 32],
+            decision_id: "kwgBtD6dd5f4LfCUqfSfEk",
             traceparent: traceparent.clone(),
-            received: Instant::now(),
-        };
-        let submitted = submitted(&key, &[7; 32], "kwgBtD6dd5f4LfCUqfSfEk", &request);
+            payload: Bytes::new(),
+        });
         same("headers-submitted-by.txt", &submitted);
         assert_eq!(digest(&submitted), Some([7; 32]));
         assert_eq!(queued_by(&submitted).as_deref(), Some("kwgBtD6dd5f4LfCUqfSfEk"));

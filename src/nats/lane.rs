@@ -24,7 +24,7 @@ use crate::{
     domain::Verdict,
     lanes::{
         Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage,
-        Request, Stored,
+        Stored, Submission,
     },
     shutdown::Shutdown,
     state::{Digest, MessageKey},
@@ -110,16 +110,10 @@ impl JetStreamLane {
 
 #[async_trait]
 impl DurableLane for JetStreamLane {
-    async fn accept(
-        &self,
-        key: &MessageKey,
-        digest: &Digest,
-        decision_id: &str,
-        request: &Request,
-    ) -> Result<Accepted, LaneError> {
-        let headers = headers::submitted(key, digest, decision_id, request);
-        let published =
-            self.requests.publish(subjects::submitted(key), headers, request.payload.clone()).await?;
+    async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {
+        let headers = headers::submitted(&submission);
+        let Submission { key, digest, payload, .. } = submission;
+        let published = self.requests.publish(subjects::submitted(key), headers, payload).await?;
         match published {
             Published::Kept { duplicate: false, .. } => Ok(Accepted::New),
             Published::Kept { duplicate: true, sequence } => self.compare(key, digest, sequence).await,

@@ -21,6 +21,7 @@ use crate::{
     lanes::{Admission, LiveTransport, Request, Tenants, not_computed},
     rejection::Rejection,
     telemetry::Metrics,
+    trace::Tracer,
     wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRequest},
 };
 
@@ -46,12 +47,16 @@ pub struct Reviewers {
     pub node: String,
     pub single_flight: SingleFlight,
     pub cpu: Arc<Cpu>,
+    /// Where traces are exported.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// A vote that counted.
 pub struct Voted {
     pub judgement: Option<Judgement>,
     pub tally: Tally,
+    /// Of the message, as it was parked.
+    pub traceparent: Option<String>,
 }
 
 impl Reviewers {
@@ -97,7 +102,9 @@ impl Reviewers {
             Verb::Vote => {
                 let asked = wire::decode_vote(&request.payload, &self.limits)?;
                 *encoding = asked.encoding;
-                let Voted { judgement, tally } = self.vote(&tenant, reader, &asked.request).await?;
+                let voted = self.vote(&tenant, reader, &asked.request).await?;
+                self.trace(request, &asked.request, &voted);
+                let Voted { judgement, tally, .. } = voted;
                 Ok(ReviewReply::Voted { judgement, count: count(tally) })
             }
             Verb::Send
@@ -217,6 +224,7 @@ impl Reviewers {
                 return Ok(Voted {
                     judgement: case.decision.as_ref().map(|decision| decision.judgement),
                     tally: case.tally(),
+                    traceparent: case.parked.traceparent.clone(),
                 });
             }
             let now = (self.clock)();
@@ -280,7 +288,7 @@ fn counted(mut case: Case, event: Event) -> Voted {
         Event::Parked(_) | Event::Escalated { .. } | Event::Concluded { .. } => (None, None),
     };
     case.votes.extend(vote);
-    Voted { judgement, tally: case.tally() }
+    Voted { judgement, tally: case.tally(), traceparent: case.parked.traceparent }
 }
 
 fn count(tally: Tally) -> Count {
@@ -307,6 +315,8 @@ fn deliberations_unavailable(error: LogError) -> Rejection {
     Rejection::new(Reason::DeliberationUnavailable, "deliberations cannot be read or written at the moment")
         .after(Duration::from_millis(500))
 }
+
+mod trace;
 
 #[cfg(test)]
 mod tests;

@@ -60,11 +60,19 @@ pub(super) fn text_of(open_metrics: &str) -> String {
             let told = help.split_once(' ').filter(|(of, _)| *of == name).map_or("", |(_, told)| told);
             text.push_str(&format!("# HELP {name}{suffix} {told}\n# TYPE {name}{suffix} {kind}\n"));
         } else if !line.starts_with('#') {
-            text.push_str(line);
+            text.push_str(without_exemplar(line));
             text.push('\n');
         }
     }
     text
+}
+
+/// Only buckets have exemplars.
+fn without_exemplar(line: &str) -> &str {
+    match line.split_once(" # {") {
+        Some((sample, _)) if sample.contains("_bucket{") => sample,
+        _ => line,
+    }
 }
 
 #[cfg(test)]
@@ -75,10 +83,12 @@ mod tests {
     fn families_are_named_as_their_samples_are() {
         let open = "# HELP a_build Who.\n# TYPE a_build info\na_build_info{v=\"1\"} 1\n\
                     # HELP a_cpu_seconds CPU.\n# TYPE a_cpu_seconds counter\n# UNIT a_cpu_seconds seconds\n\
-                    a_cpu_seconds_total 1.5\n# HELP a_g G.\n# TYPE a_g gauge\na_g 2\n# EOF\n";
+                    a_cpu_seconds_total 1.5\n# HELP a_g G.\n# TYPE a_g gauge\na_g 2\n# HELP a_h H.\n\
+                    # TYPE a_h histogram\na_h_bucket{le=\"1.0\"} 3 # {trace_id=\"0a\"} 0.5 17.0\n# EOF\n";
         let text = "# HELP a_build_info Who.\n# TYPE a_build_info gauge\na_build_info{v=\"1\"} 1\n\
                     # HELP a_cpu_seconds_total CPU.\n# TYPE a_cpu_seconds_total counter\na_cpu_seconds_total 1.5\n\
-                    # HELP a_g G.\n# TYPE a_g gauge\na_g 2\n";
+                    # HELP a_g G.\n# TYPE a_g gauge\na_g 2\n# HELP a_h H.\n# TYPE a_h histogram\n\
+                    a_h_bucket{le=\"1.0\"} 3\n";
         assert_eq!(text_of(open), text);
     }
 }

@@ -7,6 +7,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
     task::JoinHandle,
 };
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, sign::SingleCertAndKey},
+};
 
 use super::*;
 
@@ -36,6 +40,16 @@ impl LocalFiles {
 
     pub(crate) fn acceptor(&self, wants_certificates: bool) -> Acceptor {
         Acceptor::new(self.identity.clone(), wants_certificates.then(|| self.ca.clone())).unwrap()
+    }
+
+    /// Of a server that speaks this protocol and no other.
+    pub(crate) fn speaking(&self, protocol: &[u8]) -> TlsAcceptor {
+        let key = SingleCertAndKey::from(certified(&self.identity, &provider()).unwrap());
+        let config = ServerConfig::builder_with_provider(provider());
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut config = config.with_cert_resolver(Arc::new(key));
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsAcceptor::from(Arc::new(config))
     }
 
     fn trusting(&self) -> Files {

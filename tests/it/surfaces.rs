@@ -12,6 +12,7 @@ mod freeze;
 mod model_tools;
 mod opa;
 mod operators;
+mod otlp;
 mod people;
 mod policy;
 mod readme;

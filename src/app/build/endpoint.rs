@@ -60,6 +60,7 @@ pub(super) fn bus(
         node: config.node.name.clone(),
         single_flight: SingleFlight::default(),
         cpu: Arc::clone(&lanes.cpu),
+        tracer: lanes.tracer.clone(),
     };
     let policy = PolicyRequests::new(&config.node.name, Arc::clone(rollout));
     let (status, recoverable) =

@@ -9,6 +9,7 @@ use crate::{
     lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants},
     policy::Gate,
     tenants::plan::CONTENT_BYTES_MAX,
+    trace::Tracer,
     wire,
 };
 
@@ -21,7 +22,7 @@ pub(super) fn lanes(
     outgoing: &Outgoing,
     gate: &Arc<Gate>,
     cpu: &Arc<Cpu>,
-    model: &semantic::Prepared,
+    (model, tracer): (&semantic::Prepared, Option<Arc<Tracer>>),
 ) -> anyhow::Result<Arc<Lanes>> {
     let Basis { config, metrics, shutdown, clock, .. } = basis;
     let assessor =
@@ -60,6 +61,7 @@ pub(super) fn lanes(
         clock: *clock,
         skew: shared.skew.clone(),
         metrics: Arc::clone(metrics),
+        tracer,
         usage: Arc::default(),
         tasks: shutdown.tracker().clone(),
     }))

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Engine, Job, Pace, Semantic, Unscored};
-use crate::impact::{Event, Meter, highest};
+use crate::{
+    impact::{Event, Meter, highest},
+    trace::Timing,
+};
 
 /// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
 /// text does not wait long behind others.
@@ -16,6 +19,8 @@ pub(super) const PASS_TOKENS: usize = 512;
 pub(super) struct Ready {
     pub(super) job: Job,
     windows: Vec<Vec<u32>>,
+    /// When this thread began with it, and with how many tokens.
+    begun: Option<(Instant, usize)>,
     pub(super) scored: Result<Semantic, Unscored>,
 }
 
@@ -80,15 +85,18 @@ pub(super) fn pass_length(windows: &[(usize, Vec<u32>)]) -> usize {
 impl Ready {
     pub(super) fn new(job: Job) -> Self {
         // No window, no words, no harm in them.
-        Self { job, windows: Vec::new(), scored: Ok(Semantic::from(0.0)) }
+        Self { job, windows: Vec::new(), begun: None, scored: Ok(Semantic::from(0.0)) }
     }
 
     /// Makes windows of its text; of how many tokens.
     pub(super) fn split(&mut self, engine: &mut dyn Engine, pace: &Pace) -> usize {
         let _span = self.job.span.clone().entered();
+        let started = Instant::now();
+        self.begun = Some((started, 0));
         match engine.windows(&self.job.texts, self.job.windows_max) {
             Ok(windows) => {
                 let tokens = windows.iter().map(Vec::len).sum::<usize>();
+                self.begun = Some((started, tokens));
                 if self.fits(pace.least(tokens)) {
                     self.windows = windows;
                     return tokens;
@@ -114,6 +122,18 @@ impl Ready {
             self.scored = Err(Unscored::TooSlow { limit });
         }
         least <= limit
+    }
+
+    /// Says how long it was on this thread, to whoever asks.
+    pub(super) fn timed(&self) {
+        if let (Some(probe), Some((started, tokens))) = (&self.job.probe, self.begun) {
+            let thread = std::thread::current();
+            let attributes = vec![
+                ("thread.name", thread.name().unwrap_or_default().into()),
+                ("gen_ai.usage.input_tokens", tokens.into()),
+            ];
+            probe.add(Timing { name: "classify", started, ended: Instant::now(), attributes });
+        }
     }
 
     /// Nobody waits for it any more.

@@ -156,6 +156,21 @@ async fn the_highest_of_all_windows_counts_on_a_thread_of_the_pool_alone() {
     assert!(!threads.is_empty() && threads.iter().all(|name| name.starts_with("impact-")), "{threads:?}");
 }
 
+#[tokio::test]
+async fn who_has_a_probe_learns_how_long_its_text_was_on_which_thread() {
+    let rig = rig(SETTINGS);
+    let probe = Probe::default();
+    let began = Instant::now();
+    let scored = probe.within(rig.pool.score(texts(&["1 2 30"]), of(0), RoundTrip)).await;
+    assert_eq!(scored, said(0.3));
+    rig.pool.score(texts(&["7 8"]), of(0), RoundTrip).await.unwrap();
+    let timings = probe.take();
+    let [timing] = &timings[..] else { panic!("{timings:?}") };
+    assert!(began <= timing.started && timing.started <= timing.ended);
+    let expected = [("thread.name", "impact-0".into()), ("gen_ai.usage.input_tokens", 3_usize.into())];
+    assert_eq!((timing.name, &timing.attributes[..]), ("classify", &expected[..]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_together_is_run_together_by_length_and_nothing_else_waits() {
     let rig = rig(SETTINGS);
@@ -444,6 +459,7 @@ async fn a_thread_that_has_rested_takes_jobs_again() {
         deadline: now + Duration::from_secs(5),
         heavy: Arc::default(),
         span: tracing::Span::none(),
+        probe: None,
     };
     queue.push(job, &Unmetered).unwrap();
     assert!(queue.pop(&Unmetered).is_some());

@@ -73,7 +73,9 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
             tracing::error!(texts = jobs.len(), "the model panicked; its thread begins anew");
             jobs.iter_mut().for_each(|ready: &mut Ready| ready.scored = Err(Unscored::Failed));
         }
-        for Ready { job, scored, .. } in jobs {
+        for ready in jobs {
+            ready.timed();
+            let Ready { job, scored, .. } = ready;
             if scored == Err(Unscored::Failed) {
                 // One pass is of many messages, and each is looked for by its own name.
                 job.span.in_scope(|| tracing::error!("the model failed on this message or on one beside it"));

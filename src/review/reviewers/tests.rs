@@ -36,6 +36,7 @@ fn desk(voters: &[&str]) -> Desk {
         node: "node-1".to_owned(),
         single_flight: SingleFlight::default(),
         cpu: Arc::new(Cpu::start(CpuSettings { threads: 1, queue: 8 }, Arc::new(())).unwrap()),
+        tracer: None,
     };
     Desk { log, records, reviewers, tenant, id }
 }

@@ -170,7 +170,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 31] = [
+const PARTS: [&str; 32] = [
     "attendance",
     "breakers",
     "busy poll",
@@ -186,6 +186,7 @@ const PARTS: [&str; 31] = [
     "lane",
     "lane answers",
     "lane connection",
+    "otlp",
     "outbox",
     "peers",
     "records",
@@ -212,9 +213,12 @@ async fn a_part_that_dies_is_started_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = node(&bus, port);
     config.webhook = Some(webhook(folder.path()));
+    let otlp = toml::toml! { endpoint = "http://127.0.0.1:1" };
+    config.otlp = Some(otlp.try_into().unwrap());
     config.lane = config::Lane { threads: 2, busy_poll: Duration::from_micros(100) };
     // What is logged of it is of no matter here.
-    let filter = telemetry::init_logs(&config::Log { format: LogFormat::Human, filter: "off".to_owned() });
+    let log = config::Log { format: LogFormat::Human, filter: "off".to_owned() };
+    let filter = telemetry::init_logs(&log, None);
     let read = config.clone();
     let reload =
         Reload::new(signal(SignalKind::hangup()).unwrap(), move || Ok(read.clone()), filter.unwrap());
