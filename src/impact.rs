@@ -20,6 +20,7 @@ use crate::{
     domain::{
         Impact, Level, Message, Parts, Tenant, Timestamp, Weights, WeightsError, impact::NOT_NEEDED, scale,
     },
+    fair_queue::Owner,
     trouble::Trouble,
 };
 
@@ -100,7 +101,7 @@ pub struct Texts {
     /// SHA-256 of them and of what scores them.
     key: [u8; 32],
     passages: Vec<String>,
-    owner: pool::Owner,
+    owner: Owner,
     patience: Patience,
 }
 

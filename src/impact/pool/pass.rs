@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Engine, Job, Pace, Semantic, Unscored};
+use super::{Engine, Job, Pace, Semantic, Unscored, queue::Queue};
 use crate::impact::{Event, Meter, highest};
 
 /// Tokens of one forward pass, about: enough to keep the arithmetic busy, few enough that a short
@@ -83,14 +83,15 @@ impl Ready {
         Self { job, windows: Vec::new(), scored: Ok(Semantic::from(0.0)) }
     }
 
-    /// Makes windows of its text; of how many tokens.
-    pub(super) fn split(&mut self, engine: &mut dyn Engine, pace: &Pace) -> usize {
+    /// Makes windows of its text, which is charged to who asks; of how many tokens.
+    pub(super) fn split(&mut self, engine: &mut dyn Engine, queue: &Queue, pace: &Pace) -> usize {
         let _span = self.job.span.clone().entered();
         match engine.windows(&self.job.texts, self.job.windows_max) {
             Ok(windows) => {
                 let tokens = windows.iter().map(Vec::len).sum::<usize>();
                 if self.fits(pace.least(tokens)) {
                     self.windows = windows;
+                    queue.charge(&self.job, tokens);
                     return tokens;
                 }
             }
