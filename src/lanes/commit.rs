@@ -32,6 +32,7 @@ impl Attempt<'_> {
     pub(super) async fn queue(&mut self, decoded: &Decoded) -> Result<Outcome, Rejection> {
         self.sender.observation = None;
         let (key, lane, decision_id) = (decoded.key(), &self.lanes.lane, &self.findings.decision_id);
+        lane.room(key, self.request.payload.len()).await.map_err(of_lane)?;
         match lane.accept(key, decoded.digest(), decision_id, self.request).await.map_err(of_lane)? {
             Accepted::New | Accepted::Repeat(None) => Ok(Outcome::Queued),
             Accepted::Repeat(Some(verdict)) => {
@@ -67,6 +68,8 @@ impl Attempt<'_> {
             not_after: self.deadline(),
         };
         if record_ahead {
+            let bytes = write.deliveries.iter().map(|delivery| delivery.payload.len()).sum();
+            lane.room(&write.key, bytes).await.map_err(of_lane)?;
             let record = self.intent_to_store(&reach, &recipients);
             lane.record(record).await.map_err(unrecorded)?;
         }
