@@ -68,7 +68,7 @@ enum Command {
 #[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage, 3 denied.\n\n\
 Examples:\n  \
 agentbus deliberations list --as acme/judge\n  \
-agentbus deliberations list --as acme/judge --sender planner --older-than 1h --json")]
+agentbus deliberations list --as acme/judge --older-than 1h --json")]
 struct ListArgs {
     #[command(flatten)]
     identity: Identity,

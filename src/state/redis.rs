@@ -15,6 +15,7 @@
 //! | `agentbus:{<tenant>}:decision:<digest>` | the policy's answer to a question, as JSON (`answers.rs`) |
 //! | `agentbus:{<tenant>}:labels:<conversation>` | sorted set of what the policy has labelled it with (`label.lua`) |
 //! | `agentbus:{<tenant>}:labelled:<agent>` | sorted set of the conversations that its messages have labelled |
+//! | `agentbus:{<tenant>}:rate` | until when what its nodes have leased of its messages is paid for, in µs of server time (`lease.lua`) |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -53,6 +54,7 @@ mod alarm;
 mod answers;
 mod connection;
 mod labels;
+mod limits;
 mod messages;
 mod past;
 mod pipe;
@@ -372,6 +374,7 @@ struct Scripts {
     past: Script,
     labels: Script,
     label: Script,
+    lease: Script,
 }
 
 /// A script after what it needs: how to read, and for those about agents, what indexes are.
@@ -403,6 +406,7 @@ impl Scripts {
             past: script!("redis/past.lua"),
             labels: script!("redis/labels.lua"),
             label: script!("redis/label.lua"),
+            lease: script!("redis/lease.lua"),
         }
     }
 }

@@ -21,6 +21,7 @@ mod faults;
 mod figures;
 mod forged;
 mod golden;
+mod limits;
 mod rights;
 pub(crate) mod server;
 
