@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    domain::{DeliberationId, Event, MessageType, Parked, Recipient, TenantId},
+    domain::{DeliberationId, Event, MessageType, Parked, Priority, Recipient, TenantId},
     state::MessageKey,
 };
 
@@ -44,7 +44,7 @@ pub fn id_of(key: &MessageKey) -> DeliberationId {
 #[async_trait]
 pub trait DeliberationLog: Send + Sync {
     /// Begins a log, if it is not there already. Returns when it is kept.
-    async fn park(&self, parked: &Parked) -> Result<Appended, LogError>;
+    async fn park(&self, parked: &Parked, priority: Priority) -> Result<Appended, LogError>;
 
     async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError>;
 
@@ -83,6 +83,9 @@ pub enum LogError {
     Full(String),
     #[error("{open_max} of the tenant's messages are parked, its limit")]
     TooManyParked { open_max: usize },
+    /// Others have nothing or little, and would find no room.
+    #[error("the sender has {held} of the tenant's parked messages, and {left} places are left")]
+    ShareParked { held: usize, left: usize },
     #[error("JetStream refused: {0}")]
     Refused(String),
     #[error("{bytes} bytes are more than the {limit} that a record of a parked message may have")]

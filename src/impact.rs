@@ -22,6 +22,7 @@ use crate::{
         Impact, Level, Message, Parts, Tenant, TenantId, Timestamp, Weights, WeightsError,
         impact::NOT_NEEDED, scale,
     },
+    fair_queue::Owner,
     trouble::Trouble,
 };
 
@@ -102,7 +103,7 @@ pub struct Texts {
     /// SHA-256 of them and of what scores them.
     key: [u8; 32],
     passages: Vec<String>,
-    owner: pool::Owner,
+    owner: Owner,
     patience: Patience,
 }
 

@@ -11,6 +11,8 @@
 //! - [`freezes`]: what has an operator stopped? [`constitutions`]: what may messages name? [`following`]: is a node's
 //!   copy of that the last one?
 //! - [`usage`]: what has each agent used?
+//! - [`fair_queue`]: whose work is next, where several want more than there is? [`shares`]: how much of a room may one
+//!   take?
 //! - [`breakers`]: may what has failed of late be asked now? [`guarded`]: all that a node asks of others, behind them.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
@@ -47,6 +49,7 @@ pub mod cpu;
 pub mod deliberation;
 pub mod domain;
 pub mod event_loop;
+pub mod fair_queue;
 pub mod fault_points;
 pub mod following;
 pub mod freezes;
@@ -65,6 +68,7 @@ pub mod review;
 pub mod secret_file;
 pub mod servers;
 pub mod service_manager;
+pub mod shares;
 pub mod shutdown;
 pub mod skew;
 pub mod state;

@@ -1,5 +1,5 @@
-//! What nodes share: the registry of live agents, the record of what was already decided, and
-//! each sender's recent past, and what conversations are labelled with.
+//! What nodes share: the registry of live agents, the record of what was already decided,
+//! each sender's recent past, what conversations are labelled with, and what is left of limits.
 //!
 //! Traits here, implementations in `state/`; `app` alone names one. Every implementation passes the
 //! same contract suite (`tests/it/survival/state.rs`).
@@ -17,6 +17,7 @@ mod breakers;
 mod cache;
 mod clock;
 mod labels;
+mod limits;
 mod memory;
 mod past;
 mod redis;
@@ -26,6 +27,7 @@ pub use breakers::{BREAKERS_MAX, BreakerSeen, BreakerStanding, SharedBreakers};
 pub use cache::{CacheLimits, CachedRegistry, Invalidator};
 pub use clock::{Clock, ManualClock};
 pub use labels::{ConversationLabels, Labelled};
+pub use limits::{Leased, SharedLimits, SharedRate};
 pub use memory::MemoryStore;
 pub use past::{Count, PAST_SCORES, PAST_SECONDS, Seen, SenderHistoryStore, Shared};
 pub use redis::{Forgery, Health, RedisSettings, RedisStore, RedisUrlError};

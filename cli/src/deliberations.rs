@@ -21,11 +21,13 @@ mod desk;
 mod export;
 mod reply;
 mod shown;
+mod wanted;
 mod watch;
 
 pub(super) use desk::Desk;
 use reply::{Entry, Listing};
 pub(super) use shown::{cast_vote, impact_line, moment};
+use wanted::Wanted;
 
 /// Digits of a deliberation's id.
 const ID_DIGITS: usize = 24;
@@ -66,10 +68,12 @@ enum Command {
 #[command(after_help = "Exit codes: 0 answered, 1 failure, 2 usage, 3 denied.\n\n\
 Examples:\n  \
 agentbus deliberations list --as acme/judge\n  \
-agentbus deliberations list --as acme/judge --json")]
+agentbus deliberations list --as acme/judge --older-than 1h --json")]
 struct ListArgs {
     #[command(flatten)]
     identity: Identity,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Print the bus's answer as one line of JSON
     #[arg(long)]
     json: bool,
@@ -145,9 +149,12 @@ pub(super) async fn run(args: DeliberationsArgs) -> anyhow::Result<ExitCode> {
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     let desk = Desk::connect(&args.identity).await?;
     if args.json {
-        return raw(&desk.client.json(Verb::Deliberations, "{}".to_owned()).await?);
+        return raw(&desk.client.json(Verb::Deliberations, args.wanted.body()).await?);
     }
-    match desk.listing().await? {
+    match desk.listing(&args.wanted).await? {
+        Ok(listing) if listing.total == 0 && args.wanted != Wanted::default() => {
+            print(&format!("nothing that waits for {} is so\n", desk.who), ExitCode::SUCCESS)
+        }
         Ok(listing) => print(&shown::listing(&listing, &desk.who, Paint::stdout()), ExitCode::SUCCESS),
         Err(refused) => refuse(&refused),
     }

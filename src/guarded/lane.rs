@@ -9,9 +9,10 @@ use crate::{
     breakers::{Breaker, Breakers, Call, Kind, Open},
     domain::{TenantId, Verdict},
     lanes::{
-        Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, Request, Stored,
+        Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, Stored,
+        Submission,
     },
-    state::{Digest, MessageKey},
+    state::MessageKey,
 };
 
 /// A lane and its breakers.
@@ -53,15 +54,14 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LaneError>) -> Result<T, LaneError
 
 #[async_trait]
 impl DurableLane for GuardedLane {
-    async fn accept(
-        &self,
-        key: &MessageKey,
-        digest: &Digest,
-        decision_id: &str,
-        request: &Request,
-    ) -> Result<Accepted, LaneError> {
+    async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError> {
         let breaker = self.of(&key.tenant);
-        ended(admit(&breaker)?, self.lane.accept(key, digest, decision_id, request).await)
+        ended(admit(&breaker)?, self.lane.room(key, bytes).await)
+    }
+
+    async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {
+        let breaker = self.of(&submission.key.tenant);
+        ended(admit(&breaker)?, self.lane.accept(submission).await)
     }
 
     async fn store(&self, write: DurableWrite) -> Result<Stored, LaneError> {

@@ -19,7 +19,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Meter, Patience, Room, Semantic, Unscored};
-use crate::trace::{Probe, probe};
+use crate::{
+    fair_queue::Owner,
+    trace::{Probe, probe},
+};
 
 mod idle;
 mod long;
@@ -31,6 +34,7 @@ mod worker;
 
 use pace::Pace;
 use queue::Queue;
+use turns::Kind;
 
 /// One instance of a model with its scratch memory. Stays on the thread that made it.
 pub trait Engine {
@@ -44,12 +48,8 @@ pub trait Engine {
 /// Makes an instance, on the thread that is to use it.
 pub type MakeEngine = Arc<dyn Fn() -> Result<Box<dyn Engine>, Unscored> + Send + Sync>;
 
-/// Who asks, as numbers: long texts take turns by them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    pub tenant: u64,
-    pub sender: u64,
-}
+/// Whose a text is that the node itself wants scored.
+const NODE: Owner = Owner { tenant: 0, sender: 0 };
 
 /// How many threads, how many jobs, how long.
 #[derive(Debug, Clone, Copy)]
@@ -74,9 +74,10 @@ pub struct PoolSettings {
 struct Job {
     texts: Vec<String>,
     answer: Answer,
-    patience: Patience,
-    /// Who asks, of a long one.
-    owner: Option<Owner>,
+    /// Who asks.
+    owner: Owner,
+    /// Of a long one, who waits for it.
+    long: Option<Kind>,
     /// Windows that are run of it at most.
     windows_max: usize,
     enqueued: Instant,
@@ -137,7 +138,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The highest score of all windows of all texts. Long ones of one owner leave turns to others.
+    /// The highest score of all windows of all texts. Tenants share the threads, and within a tenant its senders.
     pub async fn score(
         &self,
         texts: Vec<String>,
@@ -146,7 +147,6 @@ impl Pool {
     ) -> Result<Semantic, Unscored> {
         let limit = patience.room(self.brief, self.long).deadline;
         let (reply, answer) = oneshot::channel();
-        let owner = long::is_long(&texts).then_some(owner);
         let (deadline, heavy) = self.submit(texts, owner, patience, Answer::Reply(reply))?;
         // What is late for its own length will be late again.
         let late = || match heavy.load(Ordering::Relaxed) {
@@ -167,7 +167,7 @@ impl Pool {
     pub fn score_in_background(&self, texts: Vec<String>, then: Box<dyn FnOnce(f64) + Send>) {
         if self.queue.len() == 0 && !long::is_long(&texts) {
             // Refused: there was something better to do after all.
-            let _ = self.submit(texts, None, Patience::RoundTrip, Answer::Then(then));
+            let _ = self.submit(texts, NODE, Patience::RoundTrip, Answer::Then(then));
         }
     }
 
@@ -187,7 +187,7 @@ impl Pool {
     fn submit(
         &self,
         texts: Vec<String>,
-        owner: Option<Owner>,
+        owner: Owner,
         patience: Patience,
         answer: Answer,
     ) -> Result<(Instant, Arc<AtomicBool>), Unscored> {
@@ -197,11 +197,12 @@ impl Pool {
         let heavy = Arc::new(AtomicBool::new(false));
         let span = tracing::Span::current();
         let (heavy_too, probe) = (Arc::clone(&heavy), probe());
+        let long = long::is_long(&texts).then(|| Kind::of(patience));
         let job = Job {
             texts,
             answer,
-            patience,
             owner,
+            long,
             windows_max,
             enqueued,
             deadline,

@@ -1,18 +1,20 @@
-//! Where are large messages read? On threads of their own, a few milliseconds each at most, the senders
-//! in turn: no thread of the runtime is held up by a text, and no sender by another's.
+//! Where are large messages read? On threads of their own, a few milliseconds each at most. Tenants share their time, and
+//! within a tenant its senders: no thread of the runtime is held up by a text, and nobody by another's.
 
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::Unscored;
-use crate::domain::{AgentId, Message, TenantId};
+use crate::{
+    domain::Message,
+    fair_queue::{FairQueue, Owner, Owners},
+};
 
 /// Two where somebody waits, so that one long text does not hold up everybody; each reads some hundred large ones a
 /// second.
@@ -21,12 +23,13 @@ pub(super) const THREADS: usize = 2;
 const WAITING_MAX: usize = 256;
 const WAITING_OF_ONE_MAX: usize = 32;
 
-type Key = (TenantId, AgentId);
-type Job = Box<dyn FnOnce() + Send>;
+/// Told that it is its turn, or why it never will be.
+type Job = Box<dyn FnOnce(Result<(), Unscored>) + Send>;
 
 /// The threads and what waits for them. They start with the first large message, and end with this.
 pub(super) struct Readers {
     shared: Arc<Shared>,
+    owners: Owners,
     /// What the threads are called, before their number.
     name: &'static str,
     threads: usize,
@@ -40,18 +43,14 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Whose turn it is, each once.
-    turns: VecDeque<Key>,
-    waiting: HashMap<Key, VecDeque<Job>>,
-    /// Of all.
-    count: usize,
+    jobs: FairQueue<(Owner, Job)>,
     threads: usize,
     closed: bool,
 }
 
 impl Readers {
     pub(super) fn new(name: &'static str, threads: usize) -> Self {
-        Self { shared: Arc::default(), name, threads }
+        Self { shared: Arc::default(), owners: Owners::default(), name, threads }
     }
 
     /// The answer of `work`, done when it is this sender's turn. Nobody waits for longer than `limit`.
@@ -62,14 +61,14 @@ impl Readers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unscored> {
         let (reply, answer) = oneshot::channel();
-        self.start(message, move || {
+        self.push(message, move |turn| {
             // Who has given up needs no answer.
             if !reply.is_closed() {
-                drop(reply.send(work()));
+                drop(reply.send(turn.map(|()| work())));
             }
         })?;
         match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(found)) => Ok(found),
+            Ok(Ok(found)) => found,
             // It panicked, or there are no threads any more.
             Ok(Err(_)) => Err(Unscored::Failed),
             Err(_) => Err(Unscored::TimedOut { limit }),
@@ -81,6 +80,19 @@ impl Readers {
         &self,
         message: &Message,
         work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Unscored> {
+        self.push(message, move |turn| {
+            if turn.is_ok() {
+                work();
+            }
+        })
+    }
+
+    /// Where too many wait, the newest of who has most gives way to who has fewer.
+    fn push(
+        &self,
+        message: &Message,
+        job: impl FnOnce(Result<(), Unscored>) + Send + 'static,
     ) -> Result<(), Unscored> {
         let mut state = self.shared.state.lock();
         while state.threads < self.threads {
@@ -96,18 +108,22 @@ impl Readers {
         if state.threads == 0 {
             return Err(Unscored::Failed);
         }
-        let key = (message.tenant.clone(), message.sender.clone());
-        let own = state.waiting.get(&key).map_or(0, VecDeque::len);
-        if state.count >= WAITING_MAX || own >= WAITING_OF_ONE_MAX {
-            return Err(Unscored::Busy { waiting: state.count });
+        let owner = self.owners.of(&message.tenant, &message.sender);
+        let busy = Unscored::Busy { waiting: state.jobs.len() };
+        let (_, of_sender) = state.jobs.waiting(owner);
+        if of_sender >= WAITING_OF_ONE_MAX {
+            return Err(busy);
         }
-        if own == 0 {
-            state.turns.push_back(key.clone());
-        }
-        state.waiting.entry(key).or_default().push_back(Box::new(work));
-        state.count += 1;
+        let pushed_out = match state.jobs.len() >= WAITING_MAX {
+            true => Some(state.jobs.push_out(owner).ok_or(busy.clone())?),
+            false => None,
+        };
+        state.jobs.push(owner, (owner, Box::new(job)));
         drop(state);
         self.shared.changed.notify_one();
+        if let Some((_, job)) = pushed_out {
+            job(Err(busy));
+        }
         Ok(())
     }
 }
@@ -119,45 +135,33 @@ impl Drop for Readers {
     }
 }
 
-impl State {
-    fn next(&mut self) -> Option<Job> {
-        let key = self.turns.pop_front()?;
-        let own = self.waiting.get_mut(&key)?;
-        let job = own.pop_front();
-        if own.is_empty() {
-            self.waiting.remove(&key);
-        } else {
-            self.turns.push_back(key);
-        }
-        self.count = self.count.saturating_sub(1);
-        job
-    }
-}
-
 fn run(shared: &Shared) {
     loop {
-        let job = {
+        let (owner, job) = {
             let mut state = shared.state.lock();
             loop {
                 if state.closed {
                     return;
                 }
-                if let Some(job) = state.next() {
-                    break job;
+                if let Some(next) = state.jobs.pop() {
+                    break next;
                 }
                 shared.changed.wait(&mut state);
             }
         };
+        let began = Instant::now();
         // Who waits hears of it: the end of the channel goes with the job.
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job(Ok(())))).is_err() {
             tracing::error!("reading a message panicked");
         }
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        shared.state.lock().jobs.charge(owner, took);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
     use std::sync::mpsc;
 
@@ -200,8 +204,33 @@ mod tests {
         for sender in 0..2 * WAITING_MAX {
             let _ =
                 readers.start(&of(&format!("s{sender}")), || std::thread::sleep(Duration::from_millis(1)));
-            assert!(readers.shared.state.lock().count <= WAITING_MAX);
+            assert!(readers.shared.state.lock().jobs.len() <= WAITING_MAX);
         }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_fills_the_queue_by_many_agents_gives_way_to_another_tenant() {
+        let readers = Readers::new("reader", 1);
+        let (open, gate) = mpsc::channel::<()>();
+        let (started, begun) = mpsc::channel();
+        let held = move || {
+            started.send(()).unwrap();
+            let _ = gate.recv();
+        };
+        readers.start(&of("gate"), held).unwrap();
+        begun.recv().unwrap();
+        let (read, order) = mpsc::channel();
+        for number in 0..WAITING_MAX {
+            let read = read.clone();
+            readers.start(&of(&format!("s{}", number % 16)), move || read.send("loud").unwrap()).unwrap();
+        }
+        assert!(matches!(readers.start(&of("s1"), || ()), Err(Unscored::Busy { .. })));
+        let other = Message { tenant: "other".parse().unwrap(), ..of("quiet") };
+        readers.start(&other, move || read.send("quiet").unwrap()).unwrap();
+        drop(open);
+        let order: Vec<_> = order.iter().collect();
+        assert_eq!(order.len(), WAITING_MAX);
+        assert!(order[..2].contains(&"quiet"), "{order:?}");
     }
 
     #[tokio::test]

@@ -1,11 +1,7 @@
 //! What do the words of a message mean to the model? Read in pieces, remembered, and run on the
 //! pool's threads; and what a node does without a model.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
@@ -15,10 +11,13 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Cost, Event, Keywords, Meter, Patience, ScorerKind, Semantic, SemanticScorer, Settings, Texts, Unscored,
     Words, highest,
-    pool::{Owner, Pool},
+    pool::Pool,
     text::{Passages, TooMuch, long_passages, passages},
 };
-use crate::domain::{Message, Scales, scale};
+use crate::{
+    domain::{Message, Scales, scale},
+    fair_queue::{Owner, Owners},
+};
 
 #[cfg(feature = "model")]
 mod engine;
@@ -39,8 +38,7 @@ pub struct ModelScorer {
     windows_max: usize,
     /// The same where nobody waits.
     long_windows_max: usize,
-    /// Makes the numbers of senders, by which they take turns.
-    owners: RandomState,
+    owners: Owners,
     meter: Arc<dyn Meter>,
 }
 
@@ -55,7 +53,7 @@ impl ModelScorer {
         let known = Cache::new(settings.cache_entries);
         let [windows_max, long_windows_max] =
             [Patience::RoundTrip, Patience::Lane].map(|patience| settings.room(patience).windows);
-        let owners = RandomState::new();
+        let owners = Owners::default();
         Self { pool, known, name, digest, windows_max, long_windows_max, owners, meter }
     }
 
@@ -94,10 +92,7 @@ impl SemanticScorer for ModelScorer {
             read.map_err(|TooMuch| Unscored::TooLong { windows: max.saturating_add(1), max })?;
         // Apart, so that ids that differ do not make equal contents unknown.
         let around = (!around.is_empty()).then_some(around);
-        let owner = Owner {
-            tenant: self.owners.hash_one(&message.tenant),
-            sender: self.owners.hash_one((&message.tenant, &message.sender)),
-        };
+        let owner = self.owners.of(&message.tenant, &message.sender);
         let all = std::iter::once(content).chain(around);
         Ok(Words::Texts(all.map(|it| self.texts(it, owner, patience)).collect()))
     }

@@ -1,16 +1,29 @@
 //! Is there room for this request? Known tenants, their rate, the work in flight.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
-use super::{backoff::jittered, request::Tenants};
+use super::{
+    backoff::jittered,
+    lease::{Lease, Taken},
+    places::{NoPlace, Place, Places},
+    request::Tenants,
+};
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
     governance::Admitted,
+    phrase::counted,
     rejection::Rejection,
+    state::{SharedLimits, SharedRate},
 };
 
 /// How much work a node takes on.
@@ -26,17 +39,28 @@ pub struct Admission {
     slots: Arc<Semaphore>,
     /// Only tenants of the directory get an entry, and idle ones leave.
     tenants: Cache<TenantId, Arc<Usage>>,
+    /// Absent: this node's count is the only one.
+    fleet: Option<Fleet>,
+}
+
+/// What all nodes may let in together.
+struct Fleet {
+    limits: Arc<dyn SharedLimits>,
+    /// For what is asked while messages go on.
+    tasks: TaskTracker,
 }
 
 struct Usage {
-    messages_per_minute: u32,
-    rate: DefaultDirectRateLimiter,
-    places: Arc<Semaphore>,
+    rate: SharedRate,
+    /// No node lets in more than all may, whatever is leased.
+    own: DefaultDirectRateLimiter,
+    leased: Arc<Mutex<Lease>>,
+    places: Places,
 }
 
 /// A place among the work in flight; given back when dropped.
 pub struct Slot {
-    _tenant: OwnedSemaphorePermit,
+    _tenant: Place,
     _node: OwnedSemaphorePermit,
 }
 
@@ -51,7 +75,14 @@ impl Admission {
                 .max_capacity(Self::TENANTS_MAX)
                 .time_to_idle(Duration::from_secs(600))
                 .build(),
+            fleet: None,
         }
+    }
+
+    /// With rates that count for all nodes.
+    #[must_use]
+    pub fn shared(self, limits: Arc<dyn SharedLimits>, tasks: TaskTracker) -> Self {
+        Self { fleet: Some(Fleet { limits, tasks }), ..self }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -66,7 +97,7 @@ impl Admission {
         sender: &AgentId,
     ) -> Result<(Admitted, Slot), Rejection> {
         let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
-        let slot = self.rated(&tenant)?;
+        let slot = self.rated(&tenant, sender)?;
         Ok((tenant, slot))
     }
 
@@ -79,38 +110,37 @@ impl Admission {
         sender: &AgentId,
     ) -> Result<(Admitted, Slot), Rejection> {
         let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
-        let slot = self.slot(&self.usage(&tenant))?;
+        let slot = self.slot(self.usage(&tenant).places.take_any())?;
         Ok((tenant, slot))
     }
 
-    fn rated(&self, tenant: &Tenant) -> Result<Slot, Rejection> {
+    fn rated(&self, tenant: &Tenant, sender: &AgentId) -> Result<Slot, Rejection> {
         let usage = self.usage(tenant);
-        if let Err(not_until) = usage.rate.check() {
+        if let Err(not_until) = usage.own.check() {
             let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
-            return Err(Rejection::new(
-                Reason::RateLimited,
-                format!(
-                    "the tenant has used its {} a minute on this node",
-                    crate::phrase::counted(usage.messages_per_minute, "message")
-                ),
-            )
-            .after(jittered(wait.max(Duration::from_millis(1)))));
+            return Err(usage.used_up(wait));
         }
-        self.slot(&usage)
+        if let Some(fleet) = &self.fleet {
+            fleet.take(&tenant.id, &usage).map_err(|wait| usage.used_up(wait))?;
+        }
+        self.slot(usage.places.take(sender))
     }
 
-    fn slot(&self, usage: &Usage) -> Result<Slot, Rejection> {
+    fn slot(&self, of_tenant: Result<Place, NoPlace>) -> Result<Slot, Rejection> {
         let AdmissionLimits { in_flight, in_flight_per_tenant } = self.limits;
-        let place = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned();
-        let tenant = place(&usage.places).map_err(|_| overloaded("tenant", in_flight_per_tenant))?;
-        let node = place(&self.slots).map_err(|_| overloaded("node", in_flight))?;
+        let tenant = of_tenant.map_err(|why| match why {
+            NoPlace::AllTaken => overloaded("tenant", in_flight_per_tenant),
+            NoPlace::Share { held, left } => overloaded_by_sender(held, left),
+        })?;
+        let node = Arc::clone(&self.slots).try_acquire_owned();
+        let node = node.map_err(|_| overloaded("node", in_flight))?;
         Ok(Slot { _tenant: tenant, _node: node })
     }
 
     fn usage(&self, tenant: &Tenant) -> Arc<Usage> {
         let messages_per_minute = tenant.limits.messages_per_minute;
         match self.tenants.get(&tenant.id) {
-            Some(usage) if usage.messages_per_minute == messages_per_minute => usage,
+            Some(usage) if usage.rate.per_minute == messages_per_minute => usage,
             // New, or the operator has changed its rate.
             _ => {
                 let usage = Arc::new(Usage::new(messages_per_minute, self.limits.in_flight_per_tenant));
@@ -127,17 +157,44 @@ impl Usage {
         let per_minute = NonZeroU32::new(messages_per_minute).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(messages_per_minute / 10).unwrap_or(NonZeroU32::MIN);
         Self {
-            messages_per_minute,
-            rate: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(burst)),
-            places: Arc::new(Semaphore::new(in_flight)),
+            rate: SharedRate { per_minute: messages_per_minute, burst: burst.get() },
+            own: RateLimiter::direct(Quota::per_minute(per_minute).allow_burst(burst)),
+            leased: Arc::default(),
+            places: Places::new(in_flight),
         }
     }
+
+    fn used_up(&self, wait: Duration) -> Rejection {
+        let detail = format!("the tenant has used its {} a minute", counted(self.rate.per_minute, "message"));
+        Rejection::new(Reason::RateLimited, detail).after(jittered(wait.max(Duration::from_millis(1))))
+    }
+}
+
+impl Fleet {
+    fn take(&self, tenant: &TenantId, usage: &Usage) -> Result<(), Duration> {
+        let Taken { let_in, ask_for } = usage.leased.lock().take(usage.rate.burst, Instant::now());
+        if let Some(wanted) = ask_for {
+            let (limits, leased) = (Arc::clone(&self.limits), Arc::clone(&usage.leased));
+            let (tenant, rate) = (tenant.clone(), usage.rate);
+            self.tasks.spawn(async move {
+                let answer = limits.lease(&tenant, rate, wanted).await;
+                leased.lock().told(answer, Instant::now());
+            });
+        }
+        let_in
+    }
+}
+
+fn overloaded_by_sender(held: usize, left: usize) -> Rejection {
+    let (held, left) = (counted(held, "message"), counted(left, "place"));
+    let detail = format!("the sender has {held} in flight, and leaves {left} to other senders of its tenant");
+    Rejection::new(Reason::Overloaded, detail).after(jittered(Duration::from_millis(20)))
 }
 
 fn overloaded(whose: &str, limit: usize) -> Rejection {
     Rejection::new(
         Reason::Overloaded,
-        format!("the {whose} has {} in flight, its limit", crate::phrase::counted(limit, "message")),
+        format!("the {whose} has {} in flight, its limit", counted(limit, "message")),
     )
     .after(jittered(Duration::from_millis(20)))
 }
@@ -161,7 +218,8 @@ mod tests {
     fn a_tenant_past_its_rate_is_told_when_to_come_back() -> Result<(), crate::domain::IdError> {
         let admission = Admission::new(AdmissionLimits { in_flight: 1000, in_flight_per_tenant: 1000 });
         let tenant = tenant(600)?;
-        let answers: Vec<_> = (0..100).map(|_| admission.rated(&tenant).map(drop)).collect();
+        let planner = "planner".parse()?;
+        let answers: Vec<_> = (0..100).map(|_| admission.rated(&tenant, &planner).map(drop)).collect();
         assert_eq!(answers.iter().filter(|a| a.is_ok()).count(), 60, "a tenth of a minute's rate at once");
         let shed = answers.into_iter().find_map(Result::err);
         assert!(shed.is_some_and(|r| r.reason == Reason::RateLimited && r.retry_after.is_some()));
@@ -172,12 +230,13 @@ mod tests {
     fn slots_are_bounded_per_tenant_and_come_back() -> Result<(), crate::domain::IdError> {
         let admission = Admission::new(AdmissionLimits { in_flight: 3, in_flight_per_tenant: 2 });
         let tenant = tenant(60_000)?;
-        let held: Vec<_> = (0..2).map(|_| admission.rated(&tenant)).collect();
+        let (planner, worker) = ("planner".parse()?, "worker".parse()?);
+        let held = [admission.rated(&tenant, &planner), admission.rated(&tenant, &worker)];
         assert!(held.iter().all(Result::is_ok));
-        assert!(admission.rated(&tenant).is_err_and(|r| r.reason == Reason::Overloaded));
+        assert!(admission.rated(&tenant, &planner).is_err_and(|r| r.reason == Reason::Overloaded));
         assert_eq!(admission.in_flight(), 2);
         drop(held);
-        assert!(admission.rated(&tenant).is_ok());
+        assert!(admission.rated(&tenant, &planner).is_ok());
         Ok(())
     }
 }

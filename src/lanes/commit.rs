@@ -34,6 +34,7 @@ impl Attempt<'_> {
         self.sender.observation = None;
         let traceparent = self.keep_on(Destination::Queue);
         let (key, lane, decision_id) = (decoded.key(), &self.lanes.lane, &self.findings.decision_id);
+        lane.room(key, self.request.payload.len()).await.map_err(of_lane)?;
         let payload = self.request.payload.clone();
         let submission = Submission { key, digest: decoded.digest(), decision_id, traceparent, payload };
         match lane.accept(submission).await.map_err(of_lane)? {
@@ -71,6 +72,8 @@ impl Attempt<'_> {
             not_after: self.deadline(),
         };
         if record_ahead {
+            let bytes = write.deliveries.iter().map(|delivery| delivery.payload.len()).sum();
+            lane.room(&write.key, bytes).await.map_err(of_lane)?;
             let record = self.intent_to_store(&reach, &recipients);
             lane.record(record).await.map_err(unrecorded)?;
         }

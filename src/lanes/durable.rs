@@ -19,6 +19,10 @@ use crate::{
 
 #[async_trait]
 pub trait DurableLane: Send + Sync {
+    /// Counts a message of so many bytes that its sender wants to have stored, if the durable inboxes have room for it,
+    /// or it is a repeat. What was let in is stored without being asked again.
+    async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError>;
+
     /// Keeps a request's bytes to be governed soon, and by which decision it does. Returns when JetStream has them.
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError>;
 
@@ -192,6 +196,9 @@ pub enum LaneError {
     TooLate,
     #[error("JetStream has no room: {0}")]
     Full(String),
+    /// Others have nothing or little there, and would find no room.
+    #[error("the sender has {held} bytes in the tenant's durable inboxes, and {left} are left")]
+    ShareStored { held: u64, left: u64 },
     #[error("JetStream refused: {0}")]
     Refused(String),
     #[error("what is stored could not be read: {0}")]

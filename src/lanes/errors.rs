@@ -6,6 +6,7 @@ use super::durable::LaneError;
 use crate::{
     deliberation::LogError,
     domain::{MessageId, Reason},
+    phrase::counted,
     rejection::Rejection,
     state::StoreError,
 };
@@ -32,6 +33,14 @@ pub(super) fn of_lane(error: LaneError) -> Rejection {
             "the tenant's store of the durable lane is full; it empties as it ages",
         )
         .after(Duration::from_secs(5)),
+        LaneError::ShareStored { held, left } => Rejection::new(
+            Reason::RateLimited,
+            format!(
+                "its sender has {held} bytes in the tenant's durable inboxes, and the {left} that are left are for \
+                 others: there is room when what is there has aged"
+            ),
+        )
+        .after(Duration::from_secs(60)),
         LaneError::TooLate => {
             Rejection::new(Reason::LaneUnavailable, "it took too long to be stored, so it was not")
                 .after(Duration::from_millis(500))
@@ -64,6 +73,18 @@ pub(super) fn of_deliberations(error: LogError) -> Rejection {
                 format!(
                     "its reviewers should decide, and {open_max} messages of the tenant wait for theirs \
                      already, its open_max: when some of these are decided there is room"
+                ),
+            )
+            .after(Duration::from_secs(5));
+        }
+        LogError::ShareParked { held, left } => {
+            return Rejection::new(
+                Reason::TooManyParked,
+                format!(
+                    "its reviewers should decide, and its sender has {} parked, which leaves {} to others: \
+                     when some of these are decided there is room",
+                    counted(held, "message"),
+                    counted(left, "place")
                 ),
             )
             .after(Duration::from_secs(5));

@@ -55,7 +55,8 @@ impl Attempt<'_> {
             traceparent: self.keep_on(Destination::Deliberation),
             now: self.now(),
         })?;
-        match self.lanes.deliberations.park(&parked).await.map_err(of_deliberations)? {
+        let priority = decoded.message().priority;
+        match self.lanes.deliberations.park(&parked, priority).await.map_err(of_deliberations)? {
             Appended::Now => Ok((parked.id, waits(parking.why()))),
             Appended::Conflict => self.found(decoded, parking, parked.id).await,
         }

@@ -23,16 +23,17 @@ use super::{
 use crate::{
     cpu::{Cpu, CpuError, Work},
     deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
-    domain::{DeliberationId, Event, Parked, TenantId},
+    domain::{DeliberationId, Event, Parked, Priority, TenantId},
     lanes::Tenants,
     telemetry::Metrics,
     tenants::names,
 };
 
 mod counts;
+mod room;
 mod summaries;
 
-use counts::{Counted, Filled};
+use room::{COUNT_FOR, Counted, Known, bytes_in_stream};
 use summaries::SummaryCache;
 
 /// One question to JetStream.
@@ -45,12 +46,9 @@ const EVENTS_WITHOUT_VOTES: usize = 4;
 const EVENTS_HERE_MAX: usize = 32;
 /// Logs that are read side by side for one list.
 const READS_AT_ONCE: usize = 16;
-/// How long what a tenant's stream holds is taken as it was: one count a second, and what this node has parked
-/// since. What other nodes have, it does not know of before.
-const COUNT_FOR: Duration = Duration::from_secs(1);
 const TENANTS_COUNTED_MAX: u64 = 65_536;
-/// Deliberations whose place in the stream is remembered, to list the oldest first.
-const PLACES_MAX: u64 = 100_000;
+/// Deliberations whose place in the stream and whose sender are remembered, about 200 bytes each.
+const KNOWN_MAX: u64 = 100_000;
 
 /// The logs, over one connection.
 pub struct Deliberations {
@@ -60,8 +58,8 @@ pub struct Deliberations {
     metrics: Arc<Metrics>,
     /// What the tenants' streams hold, about.
     counted: Cache<TenantId, Arc<OnceCell<Result<Counted, LogError>>>>,
-    /// Sequences of parked events, which never change.
-    places: Cache<(TenantId, DeliberationId), u64>,
+    /// What never changes of parked events.
+    known: Cache<(TenantId, DeliberationId), Known>,
     summaries: Arc<SummaryCache>,
     cpu: Arc<Cpu>,
 }
@@ -76,7 +74,7 @@ impl Deliberations {
             tenants,
             metrics,
             counted: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
-            places: Cache::builder().max_capacity(PLACES_MAX).build(),
+            known: Cache::builder().max_capacity(KNOWN_MAX).build(),
             summaries: Arc::default(),
             cpu,
         }
@@ -96,7 +94,8 @@ impl Deliberations {
         }
     }
 
-    /// Adds an event, if the last one of its log is the one with this sequence; 0: there is none.
+    /// Adds an event, if the last one of its log is the one with this sequence; 0: there is none. The sequence that it
+    /// has; `None`: the log is longer.
     async fn write(
         &self,
         tenant: &TenantId,
@@ -104,26 +103,21 @@ impl Deliberations {
         event: &Event,
         payload: Bytes,
         last: u64,
-    ) -> Result<Appended, LogError> {
+    ) -> Result<Option<u64>, LogError> {
         let mut headers = expecting(HeaderMap::new(), last, &subjects::deliberation(tenant, id));
         headers.insert("Nats-Expected-Stream", names::deliberations_stream(tenant));
         let subject = subjects::deliberation_event(tenant, id, event);
         match publish(&self.client, subject, headers, payload, ANSWER_WITHIN).await? {
-            Published::Kept { .. } => {
+            Published::Kept { sequence, .. } => {
                 self.metrics.deliberations.appended(event);
-                Ok(Appended::Now)
+                Ok(Some(sequence))
             }
-            Published::Late => Ok(Appended::Conflict),
+            Published::Late => Ok(None),
         }
     }
 
     /// The first event at or after a sequence.
-    async fn next(
-        &self,
-        tenant: &TenantId,
-        subject: String,
-        from: u64,
-    ) -> Result<Option<(u64, Event)>, LogError> {
+    async fn next(&self, tenant: &TenantId, subject: String, from: u64) -> Result<Option<Found>, LogError> {
         let stream = self
             .context
             .get_stream_no_info(names::deliberations_stream(tenant))
@@ -132,13 +126,13 @@ impl Deliberations {
         let found = stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
         match found {
             Ok(message) => {
-                let (bytes, sequence) = (message.payload.len(), message.sequence);
+                let (bytes, place) = (message.payload.len(), message.sequence);
                 let read = move || serde_json::from_slice(&message.payload);
                 let read = self.cpu.run_sized(bytes, tenant, Work::Deliberation, read).await;
                 let event = read
                     .map_err(not_computed)?
-                    .map_err(|error| LogError::Unreadable(format!("sequence {sequence}: {error}")))?;
-                Ok(Some((sequence, event)))
+                    .map_err(|error| LogError::Unreadable(format!("sequence {place}: {error}")))?;
+                Ok(Some(Found { place, bytes, event }))
             }
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => {
@@ -151,7 +145,8 @@ impl Deliberations {
     /// A log, and its place in the stream.
     async fn read(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<(Case, u64)>, LogError> {
         let all = subjects::deliberation(tenant, id);
-        let Some((first, event)) = self.next(tenant, all.clone(), 1).await? else { return Ok(None) };
+        let Some(found) = self.next(tenant, all.clone(), 1).await? else { return Ok(None) };
+        let (first, known, event) = (found.place, found.known(), found.event);
         let Event::Parked(parked) = &event else {
             return Err(LogError::Unreadable(format!("it begins with {}, expected parked", event.kind())));
         };
@@ -161,7 +156,9 @@ impl Deliberations {
                 parked.id, parked.tenant
             )));
         }
-        self.places.insert((tenant.clone(), id.clone()), first);
+        if let Some(known) = known {
+            self.known.insert((tenant.clone(), id.clone()), known);
+        }
         let length_max = EVENTS_WITHOUT_VOTES + parked.voters.len() + parked.stand_ins.len();
         let mut events = vec![(first, event)];
         while let Some((sequence, _)) = events.last().filter(|(_, event)| !last_of_all(event)) {
@@ -169,7 +166,7 @@ impl Deliberations {
             if events.len() >= length_max {
                 return Err(LogError::Unreadable(format!("it has more than {length_max} events")));
             }
-            events.push(next);
+            events.push((next.place, next.event));
         }
         // Each vote is held against all before it.
         let replayed = match events.len() <= EVENTS_HERE_MAX {
@@ -183,29 +180,19 @@ impl Deliberations {
         Ok(case.map(|case| (case, first)))
     }
 
-    /// Where its log begins in the stream.
+    /// Where its log begins in the stream; the last of all if it was removed by its age a moment ago.
     async fn place(&self, tenant: &TenantId, id: DeliberationId) -> Result<(u64, DeliberationId), LogError> {
-        let key = (tenant.clone(), id.clone());
-        if let Some(sequence) = self.places.get(&key) {
-            return Ok((sequence, id));
-        }
-        match self.next(tenant, subjects::parked(tenant, &id), 1).await? {
-            Some((sequence, _)) => {
-                self.places.insert(key, sequence);
-                Ok((sequence, id))
-            }
-            // It was removed by its age a moment ago.
-            None => Ok((u64::MAX, id)),
-        }
+        let known = self.known(tenant, &id).await?;
+        Ok((known.map_or(u64::MAX, |known| known.place), id))
     }
 
-    /// Those that are not decided, and how full the stream is.
-    async fn open_ids(&self, tenant: &TenantId) -> Result<(HashMap<DeliberationId, u64>, Filled), LogError> {
-        let (mut open, fill) = self.ids(tenant, "parked").await?;
+    /// Those that are not decided.
+    async fn open_ids(&self, tenant: &TenantId) -> Result<HashMap<DeliberationId, u64>, LogError> {
+        let (mut open, _) = self.ids(tenant, "parked").await?;
         for decided in self.ids(tenant, "decided").await?.0.keys() {
             open.remove(decided);
         }
-        Ok((open, fill))
+        Ok(open)
     }
 
     /// One of those that are not decided. `None`: it is, meanwhile, or it is gone.
@@ -246,23 +233,21 @@ impl Deliberations {
         };
         self.cpu.run_sized(bytes, &tenant, Work::Deliberation, keep).await.map_err(not_computed)
     }
+}
 
-    /// Whether the tenant has room for one more of so many bytes; counts it, if so. Those who ask at one time
-    /// share one count, or its failure.
-    async fn room(&self, tenant: &TenantId, bytes: usize) -> Result<(), LogError> {
-        let open_max = self.tenants.tenant(tenant).map_or(0, |tenant| tenant.deliberation.open_max);
-        let cell = self.counted.get_with(tenant.clone(), Arc::default);
-        let counted = cell.get_or_init(async || {
-            let (open, filled) = self.open_ids(tenant).await?;
-            Ok(Counted::of(open.len(), filled))
-        });
-        match counted.await {
-            Ok(counted) => counted.take(open_max, u64::try_from(bytes + HEADERS_BYTES).unwrap_or(u64::MAX)),
-            Err(error) => {
-                self.counted.invalidate(tenant);
-                Err(error.clone())
-            }
-        }
+/// An event in the stream.
+struct Found {
+    /// Its sequence.
+    place: u64,
+    bytes: usize,
+    event: Event,
+}
+
+impl Found {
+    /// Nothing, if it is no parked message.
+    fn known(&self) -> Option<Known> {
+        let Event::Parked(parked) = &self.event else { return None };
+        Some(Known { place: self.place, sender: parked.sender.clone(), bytes: bytes_in_stream(self.bytes) })
     }
 }
 
@@ -273,22 +258,30 @@ fn not_computed(why: CpuError) -> LogError {
 
 #[async_trait]
 impl DeliberationLog for Deliberations {
-    async fn park(&self, parked: &Parked) -> Result<Appended, LogError> {
+    async fn park(&self, parked: &Parked, priority: Priority) -> Result<Appended, LogError> {
         let (tenant, id) = (&parked.tenant, &parked.id);
         let event = Arc::new(Event::Parked(Box::new(parked.clone())));
         let shared = Arc::clone(&event);
         let write = move || serde_json::to_vec(&*shared);
         let written = self.cpu.run_sized(parked.message.len(), tenant, Work::Deliberation, write).await;
         let payload = self.fits(written.map_err(not_computed)?)?;
-        match self.room(tenant, payload.len()).await {
-            Ok(()) => self.write(tenant, id, &event, payload, 0).await,
-            // A repeat finds its own also when there is no room for others.
-            Err(full @ (LogError::Full(_) | LogError::TooManyParked { .. })) => {
-                match self.next(tenant, subjects::parked(tenant, id), 1).await? {
-                    Some(_) => Ok(Appended::Conflict),
-                    None => Err(full),
+        let bytes = payload.len();
+        match self.room(parked, priority, bytes).await {
+            Ok(()) => {
+                let kept = self.write(tenant, id, &event, payload, 0).await?;
+                if let Some(place) = kept {
+                    let (sender, bytes) = (parked.sender.clone(), bytes_in_stream(bytes));
+                    self.known.insert((tenant.clone(), id.clone()), Known { place, sender, bytes });
                 }
+                Ok(appended(kept))
             }
+            // A repeat finds its own also when there is no room for others.
+            Err(
+                full @ (LogError::Full(_) | LogError::TooManyParked { .. } | LogError::ShareParked { .. }),
+            ) => match self.next(tenant, subjects::parked(tenant, id), 1).await? {
+                Some(_) => Ok(Appended::Conflict),
+                None => Err(full),
+            },
             Err(error) => Err(error),
         }
     }
@@ -302,7 +295,8 @@ impl DeliberationLog for Deliberations {
 
     async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError> {
         let payload = self.payload(event)?;
-        let appended = self.write(&case.parked.tenant, &case.parked.id, event, payload, case.version).await?;
+        let written = self.write(&case.parked.tenant, &case.parked.id, event, payload, case.version).await?;
+        let appended = appended(written);
         if let (Appended::Now, Event::Decided { at, .. }) = (appended, event) {
             self.metrics.deliberations.took(case.parked.parked_at, *at);
         }
@@ -310,7 +304,7 @@ impl DeliberationLog for Deliberations {
     }
 
     async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Summary>>, LogError> {
-        let ((ids, _), (votes, _), (escalated, _)) =
+        let (ids, (votes, _), (escalated, _)) =
             tokio::try_join!(self.open_ids(tenant), self.ids(tenant, "vote"), self.ids(tenant, "escalated"))?;
         let mut oldest: Vec<(u64, DeliberationId)> = match ids.len() > limit {
             true => {
@@ -338,6 +332,10 @@ impl DeliberationLog for Deliberations {
         summaries.sort_unstable_by_key(|summary| summary.place);
         Ok(summaries)
     }
+}
+
+fn appended(place: Option<u64>) -> Appended {
+    place.map_or(Appended::Conflict, |_| Appended::Now)
 }
 
 /// Nothing follows: the end need not be looked for.

@@ -35,8 +35,10 @@ use crate::{
 
 mod once;
 mod requests;
+mod room;
 
 use requests::Requests;
+use room::InboxRoom;
 
 /// For one answer to a look at what is stored.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -45,6 +47,7 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 pub struct JetStreamLane {
     requests: Requests,
     context: Context,
+    room: InboxRoom,
     payload_max: usize,
     metrics: Arc<Metrics>,
 }
@@ -62,7 +65,8 @@ impl JetStreamLane {
         let requests = Requests::connect(name, settings, background, supervisor).await?;
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
-        Ok(Self { requests, context, payload_max, metrics })
+        let room = InboxRoom::new(context.clone());
+        Ok(Self { requests, context, room, payload_max, metrics })
     }
 
     pub fn connected(&self) -> bool {
@@ -110,6 +114,15 @@ impl JetStreamLane {
 
 #[async_trait]
 impl DurableLane for JetStreamLane {
+    async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError> {
+        let Err(full) = self.room.take(key, bytes).await else { return Ok(()) };
+        let waiting = self.context.get_stream_no_info(names::inbound_stream(&key.tenant)).await;
+        let waiting = waiting.map_err(|error| LaneError::Unreadable(error.to_string()))?;
+        // A repeat finds its own also when there is no room for others.
+        let kept = found(waiting.get_last_raw_message_by_subject(&subjects::submitted(key)).await)?.is_some();
+        if kept || self.read(key).await?.is_some() { Ok(()) } else { Err(full) }
+    }
+
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {
         let headers = headers::submitted(&submission);
         let Submission { key, digest, payload, .. } = submission;

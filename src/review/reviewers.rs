@@ -13,10 +13,10 @@ use super::{answered, parked, single_flight::SingleFlight};
 use crate::{
     audit::{Body, Place, Record, Vote},
     cpu::{Cpu, Work},
-    deliberation::{Appended, Case, DeliberationLog, LogError, Summary, Tally},
+    deliberation::{Appended, Case, DeliberationLog, LogError, Tally},
     domain::{
-        AgentId, DeliberationId, Encoding, Event, Judgement, MessageType, Reason, Recipient, Tenant,
-        Timestamp, Verb,
+        AgentId, DeliberationId, Encoding, Event, Impact, Judgement, MessageType, Parked, Reason, Recipient,
+        Tenant, Timestamp, Verb,
     },
     lanes::{Admission, LiveTransport, Request, Tenants, not_computed},
     rejection::Rejection,
@@ -25,10 +25,10 @@ use crate::{
     wire::{self, Concluded, Count, Decided, Docket, Docketed, ReviewReply, VoteRequest},
 };
 
+mod listing;
+
 /// Times that a vote finds that the log has grown before its voter is asked to come again.
 const CONFLICTS_MAX: usize = 16;
-/// Open deliberations of a tenant that are read for one list; a reader sees its own among them.
-const READ_MAX: usize = 1_000;
 
 /// Of one in a list, about, with votes and people.
 const LISTED_BYTES: usize = 512;
@@ -96,7 +96,10 @@ impl Reviewers {
                 *encoding = asked.encoding;
                 match &asked.request.id {
                     Some(id) => self.show(&tenant, reader, id).await,
-                    None => self.list(&tenant, reader, Instant::from_std(request.received)).await,
+                    None => {
+                        let received = Instant::from_std(request.received);
+                        self.list(&tenant, reader, &asked.request, received).await
+                    }
                 }
             }
             Verb::Vote => {
@@ -119,22 +122,6 @@ impl Reviewers {
                 Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of reviewers")))
             }
         }
-    }
-
-    /// What waits for this reviewer, and what of it is its own; as it was no earlier than `asked`.
-    pub async fn list(
-        &self,
-        tenant: &Tenant,
-        reader: &AgentId,
-        asked: Instant,
-    ) -> Result<ReviewReply, Rejection> {
-        let open = self.single_flight.share(&tenant.id, asked, || self.log.open(&tenant.id, READ_MAX));
-        let open = open.await.map_err(deliberations_unavailable)?;
-        let seen: Vec<&Arc<Summary>> = open.iter().filter(|summary| sees(&summary.case, reader)).collect();
-        let listed = seen.iter().take(ReviewReply::LISTED_MAX);
-        let listed =
-            listed.map(|summary| self.docketed(&summary.case, summary.message_type, &summary.to, reader));
-        Ok(ReviewReply::List { listed: listed.collect(), total: seen.len() })
     }
 
     /// One deliberation with its message, for who takes part in it.
@@ -176,7 +163,6 @@ impl Reviewers {
 
     fn docketed(&self, case: &Case, message_type: MessageType, to: &Recipient, reader: &AgentId) -> Docketed {
         let parked = &case.parked;
-        let scored = parked.impact.as_ref().filter(|impact| impact.unscored.is_none());
         Docketed {
             id: parked.id.clone(),
             sender: parked.sender.clone(),
@@ -185,7 +171,7 @@ impl Reviewers {
             to: to.clone(),
             why: parked.why.clone(),
             notes: parked.notes.clone(),
-            score: scored.map(|impact| (impact.score, impact.level)),
+            score: scored(parked).map(|impact| (impact.score, impact.level)),
             rule: parked.rule.kind,
             count: count(case.tally()),
             escalated: case.escalated_at.is_some(),
@@ -272,6 +258,10 @@ impl Reviewers {
             tracing::warn!(%error, deliberation = %vote.id, "vote not recorded");
         }
     }
+}
+
+fn scored(parked: &Parked) -> Option<&Impact> {
+    parked.impact.as_ref().filter(|impact| impact.unscored.is_none())
 }
 
 /// Who takes part may look.

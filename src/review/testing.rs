@@ -15,8 +15,8 @@ use crate::{
     audit,
     deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
     domain::{
-        AgentId, DeliberationId, Event, MessageType, Parked, Recipient, Rule, RuleKind, Tenant, TenantId,
-        Timestamp, Voter, Why,
+        AgentId, DeliberationId, Event, MessageType, Parked, Priority, Recipient, Rule, RuleKind, Tenant,
+        TenantId, Timestamp, Voter, Why,
     },
     lanes::{Dispatch, Handover, LiveError, LiveTransport, Tenants},
     state::MessageKey,
@@ -68,7 +68,7 @@ pub(super) fn parked(voters: &[&str]) -> Parked {
 /// Logs with compare-and-set, as JetStream has them.
 #[derive(Default)]
 pub(super) struct MemoryLog {
-    logs: Mutex<HashMap<DeliberationId, Vec<(u64, Event)>>>,
+    logs: Mutex<BTreeMap<DeliberationId, Vec<(u64, Event)>>>,
     /// Of others, written just before the next appends.
     pub(super) rivals: Mutex<Vec<Event>>,
     /// What the next calls say; an append that is `Unconfirmed` is written all the same.
@@ -78,8 +78,12 @@ pub(super) struct MemoryLog {
 impl MemoryLog {
     pub(super) fn with(parked: Parked) -> Arc<Self> {
         let log = Self::default();
-        log.logs.lock().insert(parked.id.clone(), vec![(1, Event::Parked(Box::new(parked)))]);
+        log.add(parked);
         Arc::new(log)
+    }
+
+    pub(super) fn add(&self, parked: Parked) {
+        self.logs.lock().insert(parked.id.clone(), vec![(1, Event::Parked(Box::new(parked)))]);
     }
 
     pub(super) fn kinds(&self) -> Vec<&'static str> {
@@ -104,7 +108,7 @@ impl MemoryLog {
 
 #[async_trait]
 impl DeliberationLog for MemoryLog {
-    async fn park(&self, _: &Parked) -> Result<Appended, LogError> {
+    async fn park(&self, _: &Parked, _: Priority) -> Result<Appended, LogError> {
         Ok(Appended::Conflict)
     }
 

@@ -16,6 +16,7 @@
 //! | `agentbus:{<tenant>}:labels:<conversation>` | sorted set of what the policy has labelled it with (`label.lua`) |
 //! | `agentbus:{<tenant>}:labelled:<agent>` | sorted set of the conversations that its messages have labelled |
 //! | `agentbus:breakers` | what nodes have seen of what they ask behind breakers (`breakers.lua`) |
+//! | `agentbus:{<tenant>}:rate` | until when what its nodes have leased of its messages is paid for, in µs of server time (`lease.lua`) |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -55,6 +56,7 @@ mod answers;
 mod breakers;
 mod connection;
 mod labels;
+mod limits;
 mod messages;
 mod past;
 mod pipe;
@@ -377,6 +379,7 @@ struct Scripts {
     labels: Script,
     label: Script,
     breakers: Script,
+    lease: Script,
 }
 
 /// A script after what it needs: how to read, and for those about agents, what indexes are.
@@ -409,6 +412,7 @@ impl Scripts {
             labels: script!("redis/labels.lua"),
             label: script!("redis/label.lua"),
             breakers: script!("redis/breakers.lua"),
+            lease: script!("redis/lease.lua"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     DecodeError, Limits, RegistryRequest, encode_message,
     error::Shown,
-    fields::{body, id, once, required, short_text, text, unknown, word},
+    fields::{body, id, millis, number, once, required, short_text, text, unknown, word},
     reader::{Read, Reader},
     registry,
     verdict::{millis_up, write_impact},
@@ -22,10 +22,17 @@ use crate::{
     wire::Decoded,
 };
 
-/// What waits for me? With an id: that one, in full.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What waits for me? With an id: that one, in full. All else says which are listed.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeliberationsRequest {
     pub id: Option<DeliberationId>,
+    pub sender: Option<AgentId>,
+    pub message_type: Option<MessageType>,
+    pub parked_before: Option<Timestamp>,
+    /// Those without a score have none that is as high.
+    pub score_min: Option<f64>,
+    /// Only those behind this one: the next page.
+    pub after: Option<DeliberationId>,
 }
 
 /// A vote on what was parked under this id, with this content.
@@ -112,7 +119,7 @@ pub enum ReviewReply {
     List {
         /// The oldest first, at most [`ReviewReply::LISTED_MAX`].
         listed: Vec<Docketed>,
-        /// How many the reader could see, listed or not.
+        /// How many of what was asked for the reader could see, listed or not.
         total: usize,
     },
     Show(Box<Docket>),
@@ -151,6 +158,13 @@ fn read_deliberations<'a>(r: &mut impl Reader<'a>) -> Read<DeliberationsRequest>
     while let Some(key) = r.key(&mut fields)? {
         match key.as_ref() {
             "id" => once(r, &mut fields, &mut asked.id, "id", |r, name| id(r, name))?,
+            "sender" => once(r, &mut fields, &mut asked.sender, "sender", |r, name| id(r, name))?,
+            "message_type" => once(r, &mut fields, &mut asked.message_type, "message_type", |r, name| {
+                word(r, name, MessageType::WORDS, MessageType::parse)
+            })?,
+            "parked_before" => once(r, &mut fields, &mut asked.parked_before, "parked_before", millis)?,
+            "score_min" => once(r, &mut fields, &mut asked.score_min, "score_min", number)?,
+            "after" => once(r, &mut fields, &mut asked.after, "after", |r, name| id(r, name))?,
             other => return unknown("deliberations", other),
         }
     }

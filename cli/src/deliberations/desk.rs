@@ -8,6 +8,7 @@ use super::{
     ID_DIGITS, meant, refusal,
     reply::{Details, Listing, Shown},
     shown,
+    wanted::Wanted,
 };
 use crate::context::{Identity, Paint, Who, safe};
 
@@ -26,8 +27,8 @@ impl Desk {
     }
 
     /// What waits, as the bus answers.
-    pub(super) async fn listing(&self) -> anyhow::Result<Result<Listing, Value>> {
-        answered(self.client.json(Verb::Deliberations, "{}".to_owned()).await?)
+    pub(super) async fn listing(&self, wanted: &Wanted) -> anyhow::Result<Result<Listing, Value>> {
+        answered(self.client.json(Verb::Deliberations, wanted.body()).await?)
     }
 
     pub(super) async fn details(&self, id: &str) -> anyhow::Result<Result<(Details, Value), Value>> {
@@ -50,7 +51,7 @@ impl Desk {
         if prefix.len() == ID_DIGITS {
             return Ok(Ok(prefix.to_owned()));
         }
-        Ok(match self.listing().await? {
+        Ok(match self.listing(&Wanted::default()).await? {
             Ok(listing) => Ok(meant(&listing, prefix, &self.who)?),
             Err(refused) => Err(refused),
         })
@@ -58,7 +59,7 @@ impl Desk {
 
     /// The list as `agentbus deliberations list` prints it.
     pub(crate) async fn told(&self, paint: Paint) -> anyhow::Result<String> {
-        match self.listing().await? {
+        match self.listing(&Wanted::default()).await? {
             Ok(listing) => Ok(shown::listing(&listing, &self.who, paint)),
             Err(refused) => bail!("{}", refusal(&refused)),
         }

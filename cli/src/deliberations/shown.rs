@@ -9,7 +9,10 @@ use agentbus::domain::impact::NOT_NEEDED;
 use comfy_table::ColumnConstraint;
 use serde_json::Value;
 
-use super::reply::{Counted, Details, Elector, Entry, Listing};
+use super::{
+    ID_DIGITS,
+    reply::{Counted, Details, Elector, Entry, Listing},
+};
 use crate::{
     context::{Paint, Tone, Who, safe},
     printable::{self, Page, quoted},
@@ -61,8 +64,8 @@ fn listing_at(listing: &Listing, who: &Who, paint: Paint, now: u64) -> String {
     }
     let mut out = format!("{table}\n");
     let more = listing.total.saturating_sub(entries.len() as u64);
-    if more > 0 {
-        out += &format!("and {more} more, later ones\n");
+    if let Some(last) = entries.last().filter(|_| more > 0) {
+        out += &format!("and {more} more, later ones: --after {}\n", safe(&last.id, ID_DIGITS));
     }
     if let Some(entry) = entries.iter().find(|entry| entry.may_vote && entry.voted.is_none()) {
         let id: String = entry.id.chars().take(digits).collect();

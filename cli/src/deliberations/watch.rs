@@ -11,6 +11,7 @@ use super::{
     Desk, refusal, refused_code, refused_why,
     reply::{Entry, Listing},
     shown,
+    wanted::Wanted,
 };
 use crate::{
     context::{Identity, Paint, Tone, at, safe, say},
@@ -80,7 +81,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let screen = drawn.then(Screen::open);
     // As many as one answer lists.
     let mut known: BTreeMap<String, Entry> = BTreeMap::new();
-    let mut away = false;
+    let (mut away, all) = (false, Wanted::default());
     let mut ticks = tokio::time::interval(args.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -90,7 +91,7 @@ pub(super) async fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
             () = shutdown.requested() => return Ok(ExitCode::SUCCESS),
         }
         let listing = tokio::select! {
-            listing = desk.listing() => listing,
+            listing = desk.listing(&all) => listing,
             () = shutdown.requested() => return Ok(ExitCode::SUCCESS),
         };
         let listing = match listing {

@@ -8,6 +8,7 @@ use crate::{
     impact::{Assessor, Meter, semantic},
     lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants},
     policy::Gate,
+    state::SharedLimits,
     tenants::plan::CONTENT_BYTES_MAX,
     trace::Tracer,
     wire,
@@ -38,10 +39,7 @@ pub(super) fn lanes(
             clock_skew: config.limits.clock_skew,
             give_up_after: config.durable.give_up_after,
         },
-        admission: Arc::new(Admission::new(AdmissionLimits {
-            in_flight: config.limits.in_flight,
-            in_flight_per_tenant: config.limits.in_flight_per_tenant,
-        })),
+        admission: Arc::new(admission(basis, shared)),
         constitutions: Arc::clone(&shared.constitutions),
         tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
         freezes: Arc::clone(&shared.freezes),
@@ -65,6 +63,20 @@ pub(super) fn lanes(
         usage: Arc::default(),
         tasks: shutdown.tracker().clone(),
     }))
+}
+
+/// Where nodes share a Redis, a tenant's rate counts for all of them.
+fn admission(Basis { config, shutdown, .. }: &Basis, shared: &Shared) -> Admission {
+    let admission = Admission::new(AdmissionLimits {
+        in_flight: config.limits.in_flight,
+        in_flight_per_tenant: config.limits.in_flight_per_tenant,
+    });
+    match &shared.stores.redis {
+        Some(redis) => {
+            admission.shared(Arc::clone(redis) as Arc<dyn SharedLimits>, shutdown.tracker().clone())
+        }
+        None => admission,
+    }
 }
 
 /// While few messages are in flight, the loops look for answers instead of sleeping, if they are told to.

@@ -34,7 +34,13 @@ impl Long {
     }
 
     /// Runs one pass; whether it was the last.
-    pub(super) fn step(&mut self, engine: &mut dyn Engine, meter: &dyn Meter, pace: &Pace) -> bool {
+    pub(super) fn step(
+        &mut self,
+        engine: &mut dyn Engine,
+        queue: &Queue,
+        meter: &dyn Meter,
+        pace: &Pace,
+    ) -> bool {
         if self.ready.job.abandoned(Instant::now()) {
             self.ready.give_up();
             return true;
@@ -42,7 +48,7 @@ impl Long {
         let mut windows = match self.windows.take() {
             Some(windows) => windows,
             None => {
-                self.ready.split(engine, pace);
+                self.ready.split(engine, queue, pace);
                 self.ready.sorted()
             }
         };
@@ -92,8 +98,7 @@ impl Running {
     }
 
     pub(super) fn give_back(&mut self, text: Long) {
-        let kind = Kind::of(text.ready.job.patience);
-        if let Some(place) = self.texts.get_mut(kind as usize) {
+        if let Some(place) = text.ready.job.long.and_then(|kind| self.texts.get_mut(kind as usize)) {
             *place = Some(text);
         }
     }

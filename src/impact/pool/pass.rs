@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Engine, Job, Pace, Semantic, Unscored};
+use super::{Engine, Job, Pace, Semantic, Unscored, queue::Queue};
 use crate::{
     impact::{Event, Meter, highest},
     trace::Timing,
@@ -88,8 +88,8 @@ impl Ready {
         Self { job, windows: Vec::new(), begun: None, scored: Ok(Semantic::from(0.0)) }
     }
 
-    /// Makes windows of its text; of how many tokens.
-    pub(super) fn split(&mut self, engine: &mut dyn Engine, pace: &Pace) -> usize {
+    /// Makes windows of its text, which is charged to who asks; of how many tokens.
+    pub(super) fn split(&mut self, engine: &mut dyn Engine, queue: &Queue, pace: &Pace) -> usize {
         let _span = self.job.span.clone().entered();
         let started = Instant::now();
         self.begun = Some((started, 0));
@@ -99,6 +99,7 @@ impl Ready {
                 self.begun = Some((started, tokens));
                 if self.fits(pace.least(tokens)) {
                     self.windows = windows;
+                    queue.charge(&self.job, tokens);
                     return tokens;
                 }
             }

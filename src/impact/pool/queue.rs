@@ -1,6 +1,6 @@
-//! Which job is next, and whom for? The longest waiting, of a bounded number, for a thread that works.
+//! Which job is next, and whom for? That of who was given least, of a bounded number, for a thread that works.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -8,9 +8,12 @@ use super::{
     Job, Unscored,
     turns::{KINDS, Kind, Turns},
 };
-use crate::impact::{Event, Meter};
+use crate::{
+    fair_queue::FairQueue,
+    impact::{Event, Meter},
+};
 
-/// First in, first out, the long ones apart. Pushing never waits.
+/// Tenants share by the tokens of their texts, and within a tenant its senders; the long ones apart. Pushing never waits.
 pub(super) struct Queue {
     state: Mutex<State>,
     /// A job came, or the end.
@@ -22,7 +25,7 @@ pub(super) struct Queue {
 }
 
 struct State {
-    jobs: VecDeque<Job>,
+    short: FairQueue<Job>,
     /// Long ones, by who waits for them.
     long: [Turns; KINDS],
     closed: bool,
@@ -33,12 +36,13 @@ struct State {
 impl Queue {
     /// For so many threads and so many jobs.
     pub(super) fn new(threads: usize, max: usize) -> Self {
-        let jobs = VecDeque::with_capacity(max);
-        let state = State { jobs, long: Default::default(), closed: false, resting: 0 };
+        let state =
+            State { short: FairQueue::default(), long: Default::default(), closed: false, resting: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new(), ended: Condvar::new(), max, threads }
     }
 
-    /// Refused at once while there is no thread that would take it.
+    /// Refused at once while there is no thread that would take it. Where the short ones are too many, the newest of
+    /// who has most of them gives way to who has fewer.
     pub(super) fn push(&self, job: Job, meter: &dyn Meter) -> Result<(), Unscored> {
         let mut state = self.state.lock();
         if state.closed {
@@ -50,21 +54,26 @@ impl Queue {
         if state.is_full_for(&job, self.max) {
             // Their senders may have given up already; then there is room.
             let now = Instant::now();
-            state.jobs.retain(|job| !job.abandoned(now));
+            state.short.retain(|job| !job.abandoned(now));
             state.long.iter_mut().for_each(|turns| turns.forget_abandoned(now));
         }
-        let waiting = state.waiting();
-        if state.is_full_for(&job, self.max) {
-            return Err(Unscored::Busy { waiting });
-        }
-        match job.owner.and_then(|_| state.turns(Kind::of(job.patience))) {
+        let busy = Unscored::Busy { waiting: state.waiting() };
+        let pushed_out = match state.is_full_for(&job, self.max) {
+            false => None,
+            true if job.long.is_some() => return Err(busy),
+            true => Some(state.short.push_out(job.owner).ok_or(busy.clone())?),
+        };
+        match job.long.and_then(|kind| state.turns(kind)) {
             Some(turns) => turns.push(job),
-            None => state.jobs.push_back(job),
+            None => state.short.push(job.owner, job),
         }
         // Told while nobody can take it, so that the length told last is the length.
-        meter.see(Event::Queued { waiting: waiting + 1 });
+        meter.see(Event::Queued { waiting: state.waiting() });
         drop(state);
         self.changed.notify_one();
+        if let Some(job) = pushed_out {
+            job.answer(Err(busy));
+        }
         Ok(())
     }
 
@@ -88,12 +97,21 @@ impl Queue {
 
     /// As [`Queue::pop`], without waiting, and no long one.
     pub(super) fn pop_waiting(&self, meter: &dyn Meter) -> Option<Job> {
-        take(&mut self.state.lock(), |state| state.jobs.pop_front(), meter)
+        take(&mut self.state.lock(), |state| state.short.pop(), meter)
     }
 
     /// As [`Queue::pop`], without waiting, and only a long one.
     pub(super) fn pop_long(&self, kind: Kind, meter: &dyn Meter) -> Option<Job> {
         take(&mut self.state.lock(), |state| state.turns(kind)?.next(), meter)
+    }
+
+    /// What a job that was taken costs is known when it is split.
+    pub(super) fn charge(&self, job: &Job, tokens: usize) {
+        let (mut state, tokens) = (self.state.lock(), u64::try_from(tokens).unwrap_or(u64::MAX));
+        match job.long.and_then(|kind| state.turns(kind)) {
+            Some(turns) => turns.charge(job.owner, tokens),
+            None => state.short.charge(job.owner, tokens),
+        }
     }
 
     /// Keeps a thread from taking jobs until `until`; the others go on. Hands over what nobody is left
@@ -124,12 +142,12 @@ impl Queue {
 
 impl State {
     fn waiting(&self) -> usize {
-        self.jobs.len() + self.long.iter().map(Turns::len).sum::<usize>()
+        self.short.len() + self.long.iter().map(Turns::len).sum::<usize>()
     }
 
     fn is_full_for(&self, job: &Job, max: usize) -> bool {
-        let own = job.owner.and_then(|owner| Some((owner, self.long.get(Kind::of(job.patience) as usize)?)));
-        own.map_or(self.jobs.len() >= max, |(owner, turns)| turns.len() >= max || turns.is_full_for(owner))
+        let turns = job.long.and_then(|kind| self.long.get(kind as usize));
+        turns.map_or(self.short.len() >= max, |turns| turns.len() >= max || turns.is_full_for(job.owner))
     }
 
     fn turns(&mut self, kind: Kind) -> Option<&mut Turns> {
@@ -138,7 +156,7 @@ impl State {
 
     /// A long one first, since short ones are run between its passes.
     fn next(&mut self) -> Option<Job> {
-        self.long.iter_mut().find_map(Turns::next).or_else(|| self.jobs.pop_front())
+        self.long.iter_mut().find_map(Turns::next).or_else(|| self.short.pop())
     }
 }
 

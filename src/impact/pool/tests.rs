@@ -306,9 +306,14 @@ async fn long_texts_of_one_tenant_leave_turns_and_room_to_other_tenants_and_of_o
     assert_eq!(refused(colleague(6)).await, Err(Unscored::Busy { waiting: 8 }), "eight of one tenant");
     let neighbour = ask_slow(&rig, 8, of(2));
     rig.waiting(9).await;
-    let order: Vec<Owner> =
-        std::iter::from_fn(|| rig.pool.queue.pop_long(Kind::Slow, &Unmetered)?.owner).take(3).collect();
-    assert_eq!(order, [colleague(1), of(2), colleague(1)]);
+    let order: Vec<Owner> = std::iter::from_fn(|| {
+        let job = rig.pool.queue.pop_long(Kind::Slow, &Unmetered)?;
+        rig.pool.queue.charge(&job, 8);
+        Some(job.owner)
+    })
+    .take(3)
+    .collect();
+    assert_eq!(order, [colleague(1), of(2), colleague(2)]);
     rig.go_on();
     held.await.unwrap().unwrap();
     drop(neighbour);
@@ -368,6 +373,61 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_senders_give_up() 
     assert_eq!(next.await.unwrap(), said(0.04));
     held.await.unwrap().unwrap();
     assert!(rig.log.passes.lock().unwrap().iter().flatten().all(|window| window == &[4]));
+}
+
+/// Asks for a text of so many tokens, of which the last is its owner.
+fn ask_of(rig: &Rig, owner: u64, tokens: usize) -> tokio::task::JoinHandle<Result<Semantic, Unscored>> {
+    let (pool, text) = (Arc::clone(&rig.pool), vec![owner.to_string(); tokens].join(" "));
+    tokio::spawn(async move { pool.score(vec![text], of(owner), RoundTrip).await })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_share_the_threads_by_the_tokens_of_their_texts_however_many_one_sends() {
+    let rig = rig(SETTINGS);
+    let held = rig.hold().await;
+    let mut asked = Vec::new();
+    for (owner, texts, tokens) in [(1, 60, 100), (2, 10, 100), (3, 30, 50)] {
+        for _ in 0..texts {
+            asked.push(ask_of(&rig, owner, tokens));
+            rig.waiting(asked.len()).await;
+        }
+    }
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    for asked in asked {
+        asked.await.unwrap().unwrap();
+    }
+    // Until the second has nothing left, all three are given the same, but for what one pass holds.
+    let mut tokens = [0, 0, 0];
+    for pass in rig.log.passes.lock().unwrap().iter() {
+        for window in pass {
+            tokens[window[0] as usize - 1] += window.len();
+        }
+        if tokens[1] == 1_000 {
+            break;
+        }
+    }
+    assert!(tokens.iter().all(|given| given.abs_diff(1_000) <= 300), "{tokens:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_the_queue_loses_its_newest_to_who_has_few_waiting() {
+    let rig = rig(PoolSettings { queue: 8, ..SETTINGS });
+    let held = rig.hold().await;
+    let mut loud = Vec::new();
+    for waiting in 1..=8 {
+        loud.push(ask_of(&rig, 1, 1));
+        rig.waiting(waiting).await;
+    }
+    let quiet = ask_of(&rig, 2, 1);
+    assert_eq!(loud.pop().unwrap().await.unwrap(), Err(Unscored::Busy { waiting: 8 }));
+    assert_eq!(ask_of(&rig, 1, 1).await.unwrap(), Err(Unscored::Busy { waiting: 8 }));
+    rig.go_on();
+    held.await.unwrap().unwrap();
+    assert_eq!(quiet.await.unwrap(), said(0.02));
+    for asked in loud {
+        assert_eq!(asked.await.unwrap(), said(0.01));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -452,8 +512,8 @@ async fn a_thread_that_has_rested_takes_jobs_again() {
     let job = Job {
         texts: texts(&["1"]),
         answer: Answer::Then(Box::new(|_| {})),
-        patience: RoundTrip,
-        owner: None,
+        owner: of(0),
+        long: None,
         windows_max: 1,
         enqueued: now,
         deadline: now + Duration::from_secs(5),

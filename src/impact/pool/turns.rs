@@ -1,8 +1,10 @@
-//! Whose long text is next? Tenants take turns, within a tenant its senders, and none can fill the place of all.
+//! Whose long text is next? Tenants share by what their texts take, within a tenant its senders, and none can fill the
+//! place of all.
 
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
-use super::{Job, Owner, Patience};
+use super::{Job, Patience};
+use crate::fair_queue::{FairQueue, Owner};
 
 /// Who waits for a long text; the more hurried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,46 +33,34 @@ const WAITING_MAX: usize = 64;
 const OF_TENANT_MAX: usize = 8;
 const OF_SENDER_MAX: usize = 4;
 
-/// Long texts that wait, first in, first out but for the turns.
+/// Long texts that wait.
 #[derive(Default)]
-pub(super) struct Turns {
-    jobs: VecDeque<Job>,
-    /// Whose was taken last.
-    last: Option<Owner>,
-}
+pub(super) struct Turns(FairQueue<Job>);
 
 impl Turns {
     pub(super) fn len(&self) -> usize {
-        self.jobs.len()
+        self.0.len()
     }
 
     /// Whether there is no room for one more of this owner.
     pub(super) fn is_full_for(&self, owner: Owner) -> bool {
-        let count = |same: fn(Owner, Owner) -> bool| {
-            self.jobs.iter().filter(|job| job.owner.is_some_and(|it| same(it, owner))).count()
-        };
-        self.jobs.len() >= WAITING_MAX
-            || count(|a, b| a.tenant == b.tenant) >= OF_TENANT_MAX
-            || count(|a, b| a == b) >= OF_SENDER_MAX
+        let (of_tenant, of_sender) = self.0.waiting(owner);
+        self.len() >= WAITING_MAX || of_tenant >= OF_TENANT_MAX || of_sender >= OF_SENDER_MAX
     }
 
     pub(super) fn push(&mut self, job: Job) {
-        self.jobs.push_back(job);
+        self.0.push(job.owner, job);
     }
 
-    /// Of another tenant than the last, else of another sender, else the first.
     pub(super) fn next(&mut self) -> Option<Job> {
-        let unlike = |same: fn(Owner, Owner) -> bool| {
-            let last = self.last?;
-            self.jobs.iter().position(|job| job.owner.is_some_and(|it| !same(it, last)))
-        };
-        let turn = unlike(|a, b| a.tenant == b.tenant).or_else(|| unlike(|a, b| a == b)).unwrap_or(0);
-        let job = self.jobs.remove(turn)?;
-        self.last = job.owner;
-        Some(job)
+        self.0.pop()
+    }
+
+    pub(super) fn charge(&mut self, owner: Owner, tokens: u64) {
+        self.0.charge(owner, tokens);
     }
 
     pub(super) fn forget_abandoned(&mut self, now: Instant) {
-        self.jobs.retain(|job| !job.abandoned(now));
+        self.0.retain(|job| !job.abandoned(now));
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
         }
         let mut jobs = Vec::new();
         match if running.is_idle() { queue.pop(meter) } else { queue.pop_waiting(meter) } {
-            Some(job) if job.owner.is_some() => running.begin(job),
+            Some(job) if job.long.is_some() => running.begin(job),
             Some(job) => jobs.push(Ready::new(job)),
             None if running.is_idle() => return,
             None => {}
@@ -52,7 +52,7 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
             }
             // One pass of it, and then the short ones that have come.
             last = long.as_mut().is_some_and(|text| match made(&mut engine, make) {
-                Ok(engine) => text.step(engine, meter, pace),
+                Ok(engine) => text.step(engine, queue, meter, pace),
                 Err(why) => {
                     text.ready.scored = Err(why);
                     true
@@ -114,7 +114,7 @@ fn batch(
     let mut tokens = 0;
     loop {
         let Some(ready) = jobs.last_mut() else { return };
-        tokens += ready.split(engine, pace);
+        tokens += ready.split(engine, queue, pace);
         if tokens >= PASS_TOKENS {
             break;
         }

@@ -1,9 +1,6 @@
 //! How many deliberations does a tenant have, and how full is its stream? The server counts, by subjects.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::collections::HashMap;
 
 use async_nats::Request;
 use serde::Deserialize;
@@ -18,9 +15,6 @@ use crate::{
     tenants::names,
 };
 
-/// Of a stream's bytes, those up to which messages are parked. The rest is for votes, escalations, decisions
-/// and conclusions of those that are.
-const PARKED_PERCENT_MAX: u64 = 80;
 /// Subjects that the server counts in one answer.
 const PAGE: usize = 100_000;
 /// Answers that are read for one count.
@@ -84,45 +78,8 @@ fn count(answer: &[u8], found: &mut HashMap<DeliberationId, u64>) -> Result<(usi
 /// How full a stream is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Filled {
-    bytes: u64,
-    bytes_max: u64,
-}
-
-/// What a tenant's stream holds, as it was counted, and what this node has parked since.
-#[derive(Debug)]
-pub(super) struct Counted {
-    open: AtomicUsize,
-    bytes: AtomicU64,
-    bytes_max: u64,
-    /// Bytes up to which messages are parked.
-    parked_max: u64,
-}
-
-impl Counted {
-    pub(super) fn of(open: usize, filled: Filled) -> Self {
-        let Filled { bytes, bytes_max } = filled;
-        let parked_max = bytes_max / 100 * PARKED_PERCENT_MAX;
-        Self { open: open.into(), bytes: bytes.into(), bytes_max, parked_max }
-    }
-
-    /// Counts one more of so many bytes, if there is room.
-    pub(super) fn take(&self, open_max: usize, bytes: u64) -> Result<(), LogError> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= open_max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(LogError::TooManyParked { open_max });
-        }
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.parked_max {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(LogError::Full(format!(
-                "the tenant's deliberations take {before} of {} bytes, and what is above {} is for votes and \
-                 decisions: it needs more deliberations_bytes",
-                self.bytes_max, self.parked_max
-            )));
-        }
-        Ok(())
-    }
+    pub(super) bytes: u64,
+    pub(super) bytes_max: u64,
 }
 
 #[derive(Deserialize)]

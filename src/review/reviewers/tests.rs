@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     cpu::CpuSettings,
-    domain::{Choice, Vote},
+    domain::{Choice, Level, Parts, Vote},
     lanes::AdmissionLimits,
+    wire::DeliberationsRequest,
 };
 
 struct Desk {
@@ -43,7 +44,11 @@ fn desk(voters: &[&str]) -> Desk {
 
 impl Desk {
     async fn listed(&self, reader: &str) -> Vec<Docketed> {
-        match self.reviewers.list(&self.tenant, &id(reader), Instant::now()).await.unwrap() {
+        self.listed_of(reader, &DeliberationsRequest::default()).await
+    }
+
+    async fn listed_of(&self, reader: &str, wanted: &DeliberationsRequest) -> Vec<Docketed> {
+        match self.reviewers.list(&self.tenant, &id(reader), wanted, Instant::now()).await.unwrap() {
             ReviewReply::List { listed, total } if total == listed.len() => listed,
             other => panic!("{other:?}"),
         }
@@ -75,6 +80,51 @@ async fn what_waits_is_listed_for_those_who_take_part_and_nobody_else() {
     assert!(desk.listed("stranger").await.is_empty());
     desk.approve("judge").await.unwrap();
     assert!(desk.listed("judge").await.is_empty(), "it is decided");
+}
+
+#[tokio::test]
+async fn what_is_listed_can_be_asked_for_by_sender_type_age_and_score_and_page_by_page() {
+    let desk = desk(&["judge"]);
+    let second: DeliberationId = "1123456789abcdef01234567".parse().unwrap();
+    let impact = Impact {
+        score: 0.9,
+        score_max: None,
+        level: Level::of(0.9),
+        parts: Parts::default(),
+        levels: None,
+        model: "keywords".to_owned(),
+        unscored: None,
+    };
+    let one = Parked {
+        id: second.clone(),
+        sender: id("worker"),
+        parked_at: PARKED.plus(Duration::from_secs(1)),
+        impact: Some(impact),
+        ..parked(&["judge"])
+    };
+    desk.log.add(one);
+    let ids = async |wanted: DeliberationsRequest| {
+        desk.listed_of("judge", &wanted).await.into_iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    let all = DeliberationsRequest::default;
+    let (first, both) = (desk.id.clone(), vec![desk.id.clone(), second.clone()]);
+    assert_eq!(ids(all()).await, both);
+    let of_worker = DeliberationsRequest { sender: Some(id("worker")), ..all() };
+    assert_eq!(ids(of_worker).await, [second.clone()]);
+    assert_eq!(ids(DeliberationsRequest { message_type: Some(MessageType::Command), ..all() }).await, both);
+    assert!(ids(DeliberationsRequest { message_type: Some(MessageType::Query), ..all() }).await.is_empty());
+    let older = DeliberationsRequest { parked_before: Some(PARKED.plus(Duration::from_millis(1))), ..all() };
+    assert_eq!(ids(older).await, [first.clone()]);
+    assert_eq!(ids(DeliberationsRequest { score_min: Some(0.9), ..all() }).await, [second.clone()]);
+    assert!(ids(DeliberationsRequest { score_min: Some(0.91), ..all() }).await.is_empty());
+    let page = |after: &DeliberationId| DeliberationsRequest { after: Some(after.clone()), ..all() };
+    assert_eq!(ids(page(&first)).await, [second.clone()]);
+    assert!(ids(page(&second)).await.is_empty());
+    desk.approve("judge").await.unwrap();
+    assert_eq!(ids(page(&first)).await, [second], "the one before is decided by now");
+    let unknown = page(&"2223456789abcdef01234567".parse().unwrap());
+    let refused = desk.reviewers.list(&desk.tenant, &id("judge"), &unknown, Instant::now()).await;
+    assert_eq!(refused.map_err(|refused| refused.reason), Err(Reason::DeliberationUnknown));
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod faults;
 mod figures;
 mod forged;
 mod golden;
+mod limits;
 mod rights;
 pub(crate) mod server;
 

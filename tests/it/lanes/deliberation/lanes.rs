@@ -88,7 +88,7 @@ async fn what_is_parked_under_an_id_is_not_taken_for_another_message() {
     let id = deliberation::id_of(&MessageKey { tenant, sender, message });
     let log = races::node(&court.bus, 10).await;
     let never = Timestamp(u64::MAX / 4);
-    assert_eq!(log.park(&Parked { id, deadline: never, ..another }).await, Ok(Appended::Now));
+    assert_eq!(log.park(&Parked { id, deadline: never, ..another }, Priority::High).await, Ok(Appended::Now));
     let node = jetstream::new(court.bus.stack.connect(BusUser::Node).await.unwrap());
     let mut headers = HeaderMap::new();
     headers.insert("Agentbus-Redriven", "1");

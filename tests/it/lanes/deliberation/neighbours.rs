@@ -16,6 +16,7 @@ fn two_tenants(acmes_store: &str) -> Plan {
     let tenants = ["acme", "globex"].map(|tenant| {
         format!(
             "[tenants.{tenant}.agents]\nplanner = {{ roles = [\"executive\"] }}\n\
+             second = {{ roles = [\"executive\"] }}\nthird = {{ roles = [\"executive\"] }}\n\
              worker = {{ roles = [\"implementer\"] }}\njudge = {{ roles = [\"judicial\"] }}\n\
              arbiter = {{ roles = [\"judicial\"] }}\n[tenants.{tenant}.deliberation.terms]\n{ONE_OF_TWO}\n"
         )
@@ -62,18 +63,18 @@ async fn fill(node: &Context, stream: &str, subject: impl Fn(usize) -> String) {
 async fn a_full_log_keeps_room_for_its_ends_and_fills_for_its_own_tenant_alone() {
     let court = Court::with(ONE_OF_TWO, |options| options.plan = two_tenants("deliberations_bytes")).await;
     let mut parked = Vec::new();
-    for bytes in [60_000, 100] {
+    // Each takes what it may, and leaves as much to the others.
+    for sender in ["planner", "second", "third"] {
+        let sender = court.agent(sender).await;
         loop {
-            let draft = severe(&"x".repeat(bytes));
-            let message = draft.encode(Encoding::Json);
-            let verdict = bus::send(&court.planner, message).await;
+            let verdict = bus::send(&sender, severe(&"x".repeat(60_000)).encode(Encoding::Json)).await;
             let Some(id) = verdict.deliberation_id else {
                 assert_eq!(verdict.reason, Reason::TooManyParked, "{verdict:?}");
-                assert!(verdict.detail.contains("store of deliberations has no room"), "{}", verdict.detail);
+                assert!(verdict.retry_after.is_some(), "{verdict:?}");
                 break;
             };
             parked.push(id.to_string());
-            assert!(parked.len() < 1_000, "the stream never is full");
+            assert!(parked.len() < 100, "the stream never is full");
         }
     }
     let operator = jetstream::new(court.bus.stack.connect(BusUser::Operator).await.unwrap());
@@ -121,5 +122,36 @@ async fn decisions_that_a_full_inbox_keeps_circulating_delay_no_other_tenant() {
     for parked in &waiting {
         assert!(court.show(&court.judge, &parked.id).await["conclusion"].is_null(), "it was concluded");
     }
+    court.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_fills_the_durable_inboxes_leaves_room_to_others_and_to_what_is_approved() {
+    let court = Court::with(ONE_OF_TWO, |options| options.plan = two_tenants("inbox_bytes")).await;
+    let waiting = court.park(&severe("let me in")).await;
+    let second = court.agent("second").await;
+    let patience = Patience { attempt: Duration::from_secs(3), deadline: Duration::from_secs(3) };
+    let submit = async |agent: &AgentClient| {
+        let draft = Draft::to_agent("worker", &"x".repeat(60_000));
+        agent.submit(draft.encode(Encoding::MessagePack), patience).await.unwrap()
+    };
+    let (mut stored, refused) = (
+        0,
+        loop {
+            let verdict = submit(&court.planner).await;
+            if verdict.status != Status::Stored {
+                break verdict;
+            }
+        },
+    );
+    assert_eq!(refused.reason, Reason::RateLimited, "{refused:?}");
+    assert!(refused.retry_after.is_some_and(|after| after >= Duration::from_secs(30)), "{refused:?}");
+    assert!(refused.detail.contains("are for others"), "{}", refused.detail);
+    while submit(&second).await.status == Status::Stored {
+        stored += 1;
+    }
+    assert!(stored >= 2, "another sender stored {stored}");
+    assert_eq!(waiting.vote(&court.judge, "approve").await["judgement"], "approved");
+    court.until(&waiting.id, |shown| shown["conclusion"]["reason"] == "delivered").await;
     court.stop().await;
 }

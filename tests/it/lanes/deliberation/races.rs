@@ -70,7 +70,8 @@ async fn race(number: usize, nodes: [Arc<Deliberations>; 2]) -> Judgement {
     let parked = parked(number);
     let (tenant, id, judge) = (parked.tenant.clone(), parked.id.clone(), "judge".parse().unwrap());
     let [one, other] = &nodes;
-    let (first, second) = tokio::join!(one.park(&parked), other.park(&parked));
+    let (first, second) =
+        tokio::join!(one.park(&parked, Priority::High), other.park(&parked, Priority::High));
     let begun = [first.unwrap(), second.unwrap()];
     assert!(begun.contains(&Appended::Now) && begun.contains(&Appended::Conflict), "{begun:?}");
     let (here, there) = tokio::join!(one.load(&tenant, &id), other.load(&tenant, &id));
@@ -118,10 +119,11 @@ async fn a_tenant_has_room_for_so_many_and_a_repeat_finds_its_own_all_the_same()
     let bus = Bus::with(0, |options| options.plan = plan("")).await;
     let log = node(&bus, 3).await;
     for number in 0..3 {
-        assert_eq!(log.park(&parked(number)).await, Ok(Appended::Now));
+        assert_eq!(log.park(&parked_by(number), Priority::High).await, Ok(Appended::Now));
     }
-    assert!(matches!(log.park(&parked(3)).await, Err(LogError::TooManyParked { open_max: 3 })));
-    assert_eq!(log.park(&parked(1)).await, Ok(Appended::Conflict), "it is there already");
+    let full = log.park(&parked_by(3), Priority::High).await;
+    assert!(matches!(full, Err(LogError::TooManyParked { open_max: 3 })), "{full:?}");
+    assert_eq!(log.park(&parked_by(1), Priority::High).await, Ok(Appended::Conflict), "it is there already");
     let open = log.open(&"acme".parse().unwrap(), 2).await.unwrap();
     let ids: Vec<DeliberationId> = open.iter().map(|head| head.case.parked.id.clone()).collect();
     assert_eq!(ids, [parked(0).id, parked(1).id], "the oldest first");
@@ -130,10 +132,45 @@ async fn a_tenant_has_room_for_so_many_and_a_repeat_finds_its_own_all_the_same()
     let case = log.load(&tenant, &parked(0).id).await.unwrap().unwrap();
     assert_eq!(log.append(&case, &case.tick(Timestamp(2_000)).unwrap()).await, Ok(Appended::Now));
     let until = Instant::now() + SOON;
-    while log.park(&parked(3)).await != Ok(Appended::Now) {
+    while log.park(&parked_by(3), Priority::High).await != Ok(Appended::Now) {
         assert!(Instant::now() < until, "still no room");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    bus.stop().await;
+}
+
+/// Of a sender of its own.
+fn parked_by(sender: usize) -> Parked {
+    Parked { sender: format!("sender{sender}").parse().unwrap(), ..parked(sender) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sender_leaves_places_to_others_and_to_what_is_critical_whichever_node_parks() {
+    let bus = Bus::with(0, |options| options.plan = plan("")).await;
+    let (log, other) = (node(&bus, 20).await, node(&bus, 20).await);
+    let mut held = 0;
+    while log.park(&parked(held), Priority::Normal).await == Ok(Appended::Now) {
+        held += 1;
+    }
+    // A tenth is kept, and half of the rest is its share.
+    assert_eq!(held, 9);
+    let refused = Err(LogError::ShareParked { held: 9, left: 9 });
+    assert_eq!(
+        other.park(&parked(50), Priority::Normal).await,
+        refused,
+        "a node that has parked none of them"
+    );
+    assert_eq!(other.park(&parked_by(60), Priority::Normal).await, Ok(Appended::Now), "another sender");
+    assert_eq!(
+        other.park(&parked(51), Priority::Critical).await,
+        Ok(Appended::Now),
+        "it may have what is kept"
+    );
+    assert_eq!(
+        log.park(&parked(3), Priority::Normal).await,
+        Ok(Appended::Conflict),
+        "a repeat finds its own"
+    );
     bus.stop().await;
 }
 
@@ -143,7 +180,7 @@ async fn a_log_that_no_run_of_the_rules_can_have_written_is_not_believed() {
     let log = node(&bus, 10).await;
     let tenant: TenantId = "acme".parse().unwrap();
     assert_eq!(log.load(&tenant, &parked(0).id).await, Ok(None));
-    assert_eq!(log.park(&parked(0)).await, Ok(Appended::Now));
+    assert_eq!(log.park(&parked(0), Priority::High).await, Ok(Appended::Now));
     let case = log.load(&tenant, &parked(0).id).await.unwrap().unwrap();
     let forged = Event::Decided {
         judgement: Judgement::Approved,
@@ -158,7 +195,7 @@ async fn a_log_that_no_run_of_the_rules_can_have_written_is_not_believed() {
         "{read:?}"
     );
     let large = Parked { message: "x".repeat(2 * 1024 * 1024), ..parked(1) };
-    assert!(matches!(log.park(&large).await, Err(LogError::TooLarge { .. })));
+    assert!(matches!(log.park(&large, Priority::High).await, Err(LogError::TooLarge { .. })));
     bus.stop().await;
 }
 

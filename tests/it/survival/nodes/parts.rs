@@ -31,6 +31,7 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("impact/pool/idle.rs", 1, "catches the panics of the model, and ends with the engine beside it"),
     ("impact/readers.rs", 1, "catches the panics of what it reads"),
     ("http/channel.rs", 1, "one connection; the next call opens another"),
+    ("lanes/admission.rs", 1, "one question to Redis; without its answer the node goes by its own count"),
     ("lanes/claim.rs", 1, "what follows one answer"),
     ("policy/decision_log.rs", 1, "the thread that writes the log; what is lost without it is counted"),
     ("policy/shadow.rs", 1, "the thread of a candidate; what is not judged without it is counted"),
