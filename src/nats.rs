@@ -32,6 +32,7 @@ mod policy_requests;
 mod record_stream;
 mod records_probe;
 mod recovery;
+mod recovery_answers;
 mod replies;
 mod requests;
 mod round_trips;
