@@ -4,14 +4,16 @@
 //! Nothing else makes an [`Entry`], and only entries are published to the stream RECORDS. `docs/records.md` tells
 //! auditors the same.
 
+mod batch;
 mod decode;
 mod encode;
 mod place;
 mod record;
 
+pub use batch::{Part, Written, together};
 pub use decode::decode;
 pub use encode::encode;
-pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, intent_subject};
+pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, batch_subject, batches_of, intent_subject};
 pub use record::{
     Act, Body, Change, DeadLetter, Decision, Facts, Kind, Link, Party, Record, Registration, Remembered,
     Threshold, Vote,

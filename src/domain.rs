@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod constitution;
+pub mod decision;
 pub mod deliberation;
 pub mod freeze;
 pub mod id;
@@ -22,6 +23,7 @@ pub mod weights;
 
 pub use agent::{AgentRecord, Encoding};
 pub use constitution::{Act, Amendment, Amendments, Constitution, ConstitutionHash};
+pub use decision::DecisionId;
 pub use deliberation::{
     Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
 };

@@ -45,6 +45,7 @@ mod send;
 mod spans;
 mod submit;
 mod trace;
+mod turns;
 
 pub use admission::{Admission, AdmissionLimits, Slot};
 pub use ask::{Ask, Heard, Waiting};
@@ -55,7 +56,7 @@ pub use durable::{
     Stored, Submission,
 };
 pub use errors::registry_unavailable;
-pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport};
+pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport, Named};
 pub use lookup::find;
 pub use parts::Lanes;
 pub use questions::{Asked, QuestionLimits, Questions};
@@ -64,5 +65,6 @@ pub use release::RELEASES_MAX;
 pub use request::{Answer, Limits, Request, Tenants};
 pub use retry::{ATTEMPTS_MAX, FaultOwner, RetryGrace};
 pub use rotation::Rotation;
+pub use turns::Turns;
 
 pub use crate::governance::Precondition;

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::domain::{AgentId, AgentRecord, CapabilityId, MessageId, TenantId};
+use crate::domain::{AgentId, AgentRecord, CapabilityId, DecisionId, MessageId, TenantId};
 
 mod breakers;
 mod cache;
@@ -151,8 +151,14 @@ pub struct MessageKey {
 /// by other means whether the effect happened (`nats/outbox.rs` looks for its record).
 #[async_trait]
 pub trait Idempotency: Send + Sync {
-    /// Exactly one of any number of concurrent callers gets `Claim::Mine`.
-    async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError>;
+    /// Exactly one of any number of concurrent callers gets `Claim::Mine`. `decision`: by whose name the caller is
+    /// going to record what it does, should it be the first; whoever takes the claim over hears it.
+    async fn claim(
+        &self,
+        key: &MessageKey,
+        digest: &Digest,
+        decision: Option<&DecisionId>,
+    ) -> Result<Claim, StoreError>;
 
     /// Stores the verdict for the rest of the window; if `longer` is not zero, for so long and a window
     /// more. It is about the content with this digest, which was claimed. Only the claim's holder can; a token that is no longer the current one changes nothing.
@@ -238,8 +244,9 @@ fn verdict_fits(verdict: &[u8]) -> Result<(), StoreError> {
 pub enum Claim {
     /// The caller may act, and must settle or release.
     Mine { token: ClaimToken },
-    /// The caller may act, but an earlier holder's lease ran out: it may have acted already.
-    TakenOver { token: ClaimToken },
+    /// The caller may act, but an earlier holder's lease ran out: it may have acted already. `first`: the decision that
+    /// the first holder has named.
+    TakenOver { token: ClaimToken, first: Option<DecisionId> },
     /// Another holder is acting now; its lease runs this long.
     Pending { lease_left: Duration },
     /// Decided before: the stored verdict.

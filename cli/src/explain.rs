@@ -7,7 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use agentbus::{domain::TenantId, nats::RecordStream, phrase::counted};
+use agentbus::{
+    domain::{DecisionId, TenantId},
+    nats::RecordStream,
+    phrase::counted,
+};
 use anyhow::bail;
 use clap::Args;
 
@@ -24,7 +28,7 @@ mod rules;
 
 use found::Explained;
 
-/// Characters of a decision's id.
+/// Characters of the id of a decision whose record stands by itself.
 const ID_CHARS: usize = 22;
 
 #[derive(Debug, Args)]
@@ -35,7 +39,7 @@ Which rules decided is known where the decision is in the decision log (policy.l
 what ships, what was pushed onto the bus, or --policy.\n\n\
 Exit codes: 0 explained, 1 failure or no such record, 2 usage.\n\n\
 Examples:\n  \
-agentbus explain kwgBtD6dd5f4LfCUqfSfEk\n  \
+agentbus explain 5f3a9c0d12e47b68-7-0\n  \
 agentbus explain --policy policies/ --json kwgBtD6dd5f4LfCUqfSfEk")]
 pub(super) struct ExplainArgs {
     #[command(flatten)]
@@ -85,12 +89,13 @@ pub(super) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn decision_id(text: &str) -> Result<String, String> {
-    match text.len() == ID_CHARS && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    let stands_alone = text.len() == ID_CHARS && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match stands_alone || DecisionId::parse(text).is_some() {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "expected {ID_CHARS} letters and digits, found {} characters of {}",
+            "expected {ID_CHARS} letters and digits, or three numbers as in 5f3a9c0d12e47b68-7-0, found {} characters of {}",
             text.chars().count(),
-            safe(text, ID_CHARS)
+            safe(text, 48)
         )),
     }
 }
@@ -101,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_id_says_what_was_found() {
-        assert!(decision_id("kwgBtD6dd5f4LfCUqfSfEk").is_ok());
+        assert!(decision_id("kwgBtD6dd5f4LfCUqfSfEk").is_ok() && decision_id("5f3a9c0d12e47b68-7-0").is_ok());
         for bad in ["", "kwgBtD6dd5f4LfCUqfSfE", "kwgBtD6dd5f4LfCUqfSfEkk", "kwgBtD6dd5f4LfCUqfSf.>", "ü"] {
             assert!(decision_id(bad).unwrap_err().contains("expected 22 letters"), "{bad:?}");
         }

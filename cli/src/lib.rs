@@ -42,6 +42,7 @@ mod printable;
 #[cfg(feature = "model")]
 mod progress;
 mod recover;
+mod records;
 mod score;
 mod send;
 mod server;
@@ -105,6 +106,8 @@ enum Command {
     Freezes(freeze::ListArgs),
     /// Say why a message was decided so: stages, rules, impact, votes, and what became of it
     Explain(explain::ExplainArgs),
+    /// Print what is on record, such as all of one agent or one message
+    Records(records::RecordsArgs),
     /// Let messages name another constitution, on all nodes before anybody has to
     Constitution(constitution::ConstitutionArgs),
     /// See which policy the nodes have in force, and have another take its place
@@ -153,6 +156,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Thaw(args) => freeze::thaw(args).await,
         Command::Freezes(args) => freeze::list(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Records(args) => records::run(args).await,
         Command::Constitution(args) => constitution::run(args).await,
         Command::Policy(args) => policy::run(args).await,
         Command::Score(args) => score::run(&args),

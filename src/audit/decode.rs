@@ -27,8 +27,8 @@ use facts::{FactsRead, each, facts, ids};
 
 /// Reads a record back.
 pub fn decode(bytes: &[u8]) -> Result<Record<'static>, DecodeError> {
-    // A broadcast's recipients are all listed.
-    let limits = Limits { request_bytes: 1024 * 1024, values: 16_384, ..Limits::default() };
+    // A broadcast's recipients are all listed, and several records stand in a batch.
+    let limits = Limits { request_bytes: 1024 * 1024, values: 65_536, ..Limits::default() };
     check_size(bytes, &limits)?;
     match encoding_of(bytes) {
         Encoding::MessagePack => read(MessagePack::new(bytes, &limits)),

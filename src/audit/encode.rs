@@ -23,8 +23,47 @@ pub fn encode(record: &Record<'_>, encoding: Encoding) -> Vec<u8> {
     w.into_bytes()
 }
 
-/// Within a batch, what equals the batch's is left out.
+/// Writes a record as a part of a batch of its tenant and node, in MessagePack.
+pub(super) fn encode_part(record: &Record<'_>) -> Vec<u8> {
+    let mut w = Writer::new(Encoding::MessagePack, 1024);
+    write_record(&mut w, record, Some(record));
+    w.into_bytes()
+}
+
+/// Writes a batch of records that are written already. `head`: of the batch, without records.
+pub(super) fn encode_batch(head: &Record<'_>, records: &[&[u8]]) -> Vec<u8> {
+    let bytes = records.iter().map(|record| record.len()).sum::<usize>();
+    let mut w = Writer::new(Encoding::MessagePack, 256 + bytes);
+    write_envelope(&mut w, head, None);
+    write_records(&mut w, records, |w, record| w.written(record));
+    w.end_map();
+    w.into_bytes()
+}
+
 fn write_record(w: &mut Writer, record: &Record<'_>, batch: Option<&Record<'_>>) {
+    write_envelope(w, record, batch);
+    match &record.body {
+        Body::Intent(decision) | Body::Verdict(decision) => write_decision(w, decision),
+        Body::Vote(vote) => write_vote(w, vote),
+        Body::Threshold(threshold) => write_threshold(w, threshold),
+        Body::Registration(registration) => write_registration(w, registration),
+        Body::DeadLetter(letter) => write_dead_letter(w, letter),
+        Body::Batch(records) => {
+            write_records(w, records, |w, within| write_record(w, within, Some(record)));
+        }
+    }
+    w.end_map();
+}
+
+fn write_records<T>(w: &mut Writer, records: &[T], mut write: impl FnMut(&mut Writer, &T)) {
+    w.key("records");
+    w.list(records.len());
+    records.iter().for_each(|record| write(w, record));
+    w.end_list();
+}
+
+/// Opens the record's map. Within a batch, what equals the batch's is left out.
+fn write_envelope(w: &mut Writer, record: &Record<'_>, batch: Option<&Record<'_>>) {
     let Record { id, at, tenant, node, link, body } = record;
     let tenant = Some(tenant).filter(|tenant| batch.is_none_or(|batch| batch.tenant != **tenant));
     let node = Some(node).filter(|node| batch.is_none_or(|batch| batch.node != **node));
@@ -47,20 +86,6 @@ fn write_record(w: &mut Writer, record: &Record<'_>, batch: Option<&Record<'_>>)
         int_field(w, "seq", link.seq);
         text_field(w, "prev", &hex::encode(link.prev));
     }
-    match body {
-        Body::Intent(decision) | Body::Verdict(decision) => write_decision(w, decision),
-        Body::Vote(vote) => write_vote(w, vote),
-        Body::Threshold(threshold) => write_threshold(w, threshold),
-        Body::Registration(registration) => write_registration(w, registration),
-        Body::DeadLetter(letter) => write_dead_letter(w, letter),
-        Body::Batch(records) => {
-            w.key("records");
-            w.list(records.len());
-            records.iter().for_each(|within| write_record(w, within, Some(record)));
-            w.end_list();
-        }
-    }
-    w.end_map();
 }
 
 /// Of each body.

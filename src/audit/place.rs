@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::{Record, encode};
 use crate::{
-    domain::{AgentId, DeliberationId, Encoding, MessageId},
+    domain::{AgentId, DecisionId, DeliberationId, Encoding, MessageId, TenantId},
     state::MessageKey,
 };
 
-/// What nodes write: auditors read it with any tool, and nodes of the last version read nothing else.
+/// Of what stands by itself: auditors read it with any tool, and nodes of the last version read nothing else.
 const WRITTEN: Encoding = Encoding::Json;
 
 /// Stands where no id could be read; no id contains it.
@@ -65,11 +65,15 @@ impl Record<'_> {
                 format!("record.{tenant}.{sender}.{message}.dead_letter")
             }
         };
-        Entry { subject, payload: encode(self, WRITTEN).into() }
+        Entry::new(subject, encode(self, WRITTEN))
     }
 }
 
 impl Entry {
+    pub(super) fn new(subject: String, payload: Vec<u8>) -> Self {
+        Self { subject, payload: payload.into() }
+    }
+
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -83,7 +87,18 @@ impl Entry {
     }
 }
 
-/// Where the last record of a claim's holder is looked for.
+/// Where the batch with this decision's record is looked for; without a tenant, whoever's it is.
+pub fn batch_subject(tenant: Option<&TenantId>, decision: &DecisionId) -> String {
+    let tenant = tenant.map_or("*", TenantId::as_str);
+    format!("record.{tenant}.{UNREADABLE}.{}.batch", decision.batch())
+}
+
+/// All batches of a tenant.
+pub fn batches_of(tenant: &TenantId) -> String {
+    format!("record.{tenant}.{UNREADABLE}.*.batch")
+}
+
+/// Where the last record is looked for of a claim's holder whose decision stands in no batch.
 pub fn intent_subject(key: &MessageKey) -> String {
     format!("record.{}.{}.{}.intent", key.tenant, key.sender, key.message)
 }

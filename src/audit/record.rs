@@ -44,7 +44,7 @@ pub enum Body<'a> {
     Threshold(Threshold<'a>),
     Registration(Registration<'a>),
     DeadLetter(DeadLetter<'a>),
-    /// Several in one message. Read, and written by no node of this version.
+    /// Several in one message; none of them is a batch.
     Batch(Vec<Record<'a>>),
 }
 
@@ -194,6 +194,16 @@ impl<'a> Record<'a> {
     pub fn new(at: Timestamp, tenant: &'a TenantId, node: &'a str, body: Body<'a>) -> Self {
         let id = Some(Cow::Owned(nuid::next().to_string()));
         Self { id, at, tenant: Cow::Borrowed(tenant), node: Cow::Borrowed(node), link: None, body }
+    }
+}
+
+impl Record<'_> {
+    /// Those of a batch, in order; else this one.
+    pub fn each(self) -> Vec<Self> {
+        match self.body {
+            Body::Batch(records) => records,
+            _ => vec![self],
+        }
     }
 }
 

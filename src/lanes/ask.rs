@@ -61,7 +61,7 @@ pub struct Heard {
 impl Lanes {
     /// Governs and delivers a question.
     pub async fn ask(&self, request: Request) -> Ask {
-        let mut attempt = Attempt::begin(self, &request, self.limits.deadline);
+        let mut attempt = Attempt::begin_in_turn(self, &request, self.limits.deadline);
         let governed = attempt.envelope().run(attempt.ask()).await;
         let (governed, question) = match governed {
             Ok((outcome, question)) => (Ok(outcome), question),

@@ -117,6 +117,13 @@ async fn passed(deadline: Arc<Mutex<Instant>>) {
 }
 
 impl<'a> Attempt<'a> {
+    /// One whose record stands with those of its turn.
+    pub(super) fn begin_in_turn(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
+        let attempt = Self::begin(lanes, request, within);
+        let findings = attempt.findings.named(lanes.turns.next(request.received));
+        Self { findings, ..attempt }
+    }
+
     pub(super) fn begin(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
         let received = request.received;
         let at = Moment { received, now: (lanes.clock)() };
@@ -247,18 +254,20 @@ impl<'a> Attempt<'a> {
         if !self.journal.owes(verdict) {
             return;
         }
-        if let Err(error) = self.lanes.live.record(self.recorded(verdict)) {
+        let record = self.journal.verdict((self.request, &self.findings, &self.measured), verdict);
+        if let Err(error) = self.lanes.live.record(record) {
             self.lanes.metrics.record_dropped();
             tracing::warn!(%error, decision_id = self.findings.decision_id, "decision not recorded");
         }
     }
 
+    /// The same by itself, for the durable lane.
     pub(super) fn recorded(&self, verdict: &Verdict) -> audit::Entry {
-        self.journal.verdict((self.request, &self.findings, &self.measured), verdict)
+        self.journal.verdict_alone((self.request, &self.findings, &self.measured), verdict)
     }
 
     /// The record that goes ahead of a live delivery.
-    pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> audit::Entry {
+    pub(super) fn intent(&mut self, hoped: &Reach, recipients: &[AgentId]) -> audit::Written {
         self.journal.intent((self.request, &self.findings, &self.measured), hoped, recipients)
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{measured::Moment, request::Answer};
 use crate::{
     audit::Remembered,
-    domain::{DeliberationId, Encoding, Impact, MessageId, MessageType, Reach, Reason, Status, Verdict},
+    domain::{
+        DecisionId, DeliberationId, Encoding, Impact, MessageId, MessageType, Reach, Reason, Status, Verdict,
+    },
     governance::Seen,
     impact::Unassessed,
     phrase::counted,
@@ -29,6 +31,8 @@ pub(super) struct Findings<'a> {
     pub node: &'a str,
     pub at: Moment,
     pub decision_id: String,
+    /// The same, where its record stands in a batch.
+    pub named: Option<DecisionId>,
     pub encoding: Encoding,
     /// Known before its bytes are read where a node has queued or parked it.
     pub message_id: Option<MessageId>,
@@ -51,6 +55,7 @@ impl<'a> Findings<'a> {
             node,
             at,
             decision_id: nuid::next().to_string(),
+            named: None,
             encoding,
             message_id: None,
             message_type: None,
@@ -61,6 +66,13 @@ impl<'a> Findings<'a> {
             remembered: None,
             submitted_as: None,
         }
+    }
+
+    /// It is recorded with others, under this name.
+    pub(super) fn named(mut self, name: DecisionId) -> Self {
+        name.as_str().clone_into(&mut self.decision_id);
+        self.named = Some(name);
+        self
     }
 
     pub(super) fn decoded(&mut self, decoded: Result<Decoded, DecodeFailure>) -> Result<Decoded, Rejection> {
@@ -102,6 +114,7 @@ impl<'a> Findings<'a> {
     pub(super) fn goes_on(&mut self, decision_id: Option<&str>) {
         if let Some(decision_id) = decision_id {
             decision_id.clone_into(&mut self.decision_id);
+            self.named = None;
         }
     }
 

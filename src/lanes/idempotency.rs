@@ -10,6 +10,7 @@ use rand::Rng as _;
 
 use super::{
     attempt::Attempt, claim::Claimed, durable::OutcomePolicy, errors::used_before, findings::Outcome,
+    live::Named,
 };
 use crate::{
     audit::{Body, Record},
@@ -51,13 +52,17 @@ impl Attempt<'_> {
         let (key, digest) = (decoded.key(), decoded.digest());
         // Bounded by the message's deadline, which cancels this wait.
         loop {
-            match self.lanes.idempotency.claim(key, digest).await.map_err(claims_unavailable)? {
+            let named = self.findings.named.as_ref();
+            match self.lanes.idempotency.claim(key, digest, named).await.map_err(claims_unavailable)? {
                 Claim::Mine { token } => {
                     self.claimed(decoded, token);
                     return Ok(None);
                 }
-                Claim::TakenOver { token } => {
-                    let recorded = Box::pin(self.recorded_before(decoded)).await?;
+                Claim::TakenOver { token, first } => {
+                    // The claim goes on to name the first holder's decision; others are found by the message.
+                    self.findings.named = None;
+                    let named = first.as_ref().map_or(Named::Nothing, Named::Decision);
+                    let recorded = Box::pin(self.recorded_before(decoded, named)).await?;
                     self.measured.took_over();
                     self.claimed(decoded, token);
                     if let Some(verdict) = recorded {
@@ -96,7 +101,7 @@ impl Attempt<'_> {
     /// only where it says that something was done: for all that it keeps, a record can be gone by now, and what
     /// stood there before was perhaps the verdict of a delivery.
     async fn in_doubt(&mut self, decoded: &Decoded) -> Result<Outcome, Rejection> {
-        if let Some(verdict) = self.recorded_before(decoded).await? {
+        if let Some(verdict) = self.recorded_before(decoded, Named::Lost).await? {
             return Ok(Outcome::Repeat(Box::new(verdict)));
         }
         self.earlier_or_parked(decoded).await?.ok_or_else(unknown)
@@ -110,8 +115,12 @@ impl Attempt<'_> {
     }
 
     /// The verdict of a delivery that was made or begun, as it was recorded ahead of it.
-    async fn recorded_before(&self, decoded: &Decoded) -> Result<Option<Verdict>, Rejection> {
-        let last = self.lanes.live.last_intent(decoded.key()).await.map_err(|error| {
+    async fn recorded_before(
+        &self,
+        decoded: &Decoded,
+        named: Named<'_>,
+    ) -> Result<Option<Verdict>, Rejection> {
+        let last = self.lanes.live.last_intent(decoded.key(), named).await.map_err(|error| {
             tracing::warn!(%error, "records unreadable");
             unknown()
         })?;
@@ -125,7 +134,7 @@ impl Attempt<'_> {
         (id, why): (DeliberationId, String),
     ) -> Result<Outcome, Rejection> {
         let (key, digest, store) = (decoded.key(), decoded.digest(), &self.lanes.idempotency);
-        match store.claim(key, digest).await.map_err(claims_unavailable)? {
+        match store.claim(key, digest, None).await.map_err(claims_unavailable)? {
             Claim::Mine { token } => {
                 let answer = self.answer(Ok(Outcome::Parked(id.clone(), why.clone())));
                 let bytes = wire::encode_verdict(&answer.verdict, Encoding::MessagePack);
@@ -133,7 +142,7 @@ impl Attempt<'_> {
                 store.settle(key, digest, token, &bytes, longer).await.map_err(claims_unavailable)?;
             }
             // Sent before: that has a verdict of its own, or is about to. The doubt about it stays.
-            Claim::TakenOver { token } => store.release(key, token).await.map_err(claims_unavailable)?,
+            Claim::TakenOver { token, .. } => store.release(key, token).await.map_err(claims_unavailable)?,
             Claim::Pending { .. } | Claim::Settled { .. } | Claim::Conflict | Claim::Doubtful => {}
         }
         Ok(Outcome::Parked(id, why))

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{findings::Findings, measured::Measured, request::Request};
 use crate::{
-    audit::{Body, Decision, Entry, Facts, Party, Place, Record},
+    audit::{Body, Decision, Entry, Facts, Party, Place, Record, Written},
     domain::{AgentId, Reach, Reason, Status, Verdict},
     policy,
 };
@@ -24,16 +24,17 @@ pub(super) struct Journal {
 
 impl Journal {
     /// The record that goes ahead of a delivery: the verdict as it will be if it succeeds.
-    pub(super) fn intent(&mut self, of: Of<'_>, hoped: &Reach, recipients: &[AgentId]) -> Entry {
+    pub(super) fn intent(&mut self, of: Of<'_>, hoped: &Reach, recipients: &[AgentId]) -> Written {
         self.intended = true;
         let verdict = of.1.delivered(hoped.clone());
-        self.entry(of, Body::Intent(decision(of, recipients, &verdict)))
+        self.written(of, Body::Intent(decision(of, recipients, &verdict)))
     }
 
     /// The same for what is to be stored on the durable lane.
     pub(super) fn intent_to_store(&mut self, of: Of<'_>, hoped: &Reach, recipients: &[AgentId]) -> Entry {
-        self.intended_to_store = true;
-        self.intent(of, hoped, recipients)
+        (self.intended, self.intended_to_store) = (true, true);
+        let verdict = of.1.delivered(hoped.clone());
+        self.entry(of, Body::Intent(decision(of, recipients, &verdict)))
     }
 
     /// Whether a verdict is to be recorded beside what is on record.
@@ -52,9 +53,25 @@ impl Journal {
     }
 
     /// The record of a verdict that no intent stands for.
-    pub(super) fn verdict(&self, of: Of<'_>, verdict: &Verdict) -> Entry {
-        let recipients: Vec<AgentId> = verdict.reach.iter().filter_map(|reach| reach.agent.clone()).collect();
-        self.entry(of, Body::Verdict(decision(of, &recipients, verdict)))
+    pub(super) fn verdict(&self, of: Of<'_>, verdict: &Verdict) -> Written {
+        self.written(of, Body::Verdict(decision(of, &recipients(verdict), verdict)))
+    }
+
+    /// The same, in no batch.
+    pub(super) fn verdict_alone(&self, of: Of<'_>, verdict: &Verdict) -> Entry {
+        self.entry(of, Body::Verdict(decision(of, &recipients(verdict), verdict)))
+    }
+
+    /// With those of its turn, if it has a name there; unless it says what became of what stands by itself.
+    fn written(&self, of: Of<'_>, body: Body<'_>) -> Written {
+        let (request, findings, _) = of;
+        match &findings.named {
+            Some(name) if !self.intended_to_store => {
+                let record = Record::new(findings.at.now, &request.tenant, findings.node, body);
+                Written::Part(record.part(name))
+            }
+            _ => self.entry(of, body).into(),
+        }
     }
 
     fn entry(&self, (request, findings, _): Of<'_>, body: Body<'_>) -> Entry {
@@ -65,6 +82,10 @@ impl Journal {
         };
         Record::new(findings.at.now, &request.tenant, findings.node, body).entry(place)
     }
+}
+
+fn recipients(verdict: &Verdict) -> Vec<AgentId> {
+    verdict.reach.iter().filter_map(|reach| reach.agent.clone()).collect()
 }
 
 fn decision<'a>(

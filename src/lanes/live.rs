@@ -8,7 +8,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{audit, domain::Encoding, policy::Permit, state::MessageKey};
+use crate::{
+    audit,
+    domain::{DecisionId, Encoding},
+    policy::Permit,
+    state::MessageKey,
+};
 
 /// Hands messages to agents and records to the audit trail. `nats::Outbox` is the one over NATS.
 #[async_trait]
@@ -18,14 +23,28 @@ pub trait LiveTransport: Send + Sync {
     async fn deliver(&self, dispatch: Dispatch) -> Result<Vec<Handover>, LiveError>;
 
     /// Records a decision, in order with other records. Does not wait.
-    fn record(&self, entry: audit::Entry) -> Result<(), LiveError>;
+    fn record(&self, record: audit::Written) -> Result<(), LiveError>;
 
-    /// The last record that a holder of this message's claim has written: an intent, or that it came
-    /// to nothing.
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<audit::Record<'static>>, LiveError>;
+    /// What the last holder of this message's claim has written that was about to deliver it: an intent, or that it
+    /// came to nothing.
+    async fn last_intent(
+        &self,
+        key: &MessageKey,
+        named: Named<'_>,
+    ) -> Result<Option<audit::Record<'static>>, LiveError>;
 
     /// Bytes that a delivery's payload may have.
     fn payload_max(&self) -> usize;
+}
+
+/// Which decision a claim names, whose records stand in a batch; others stand on the message's own subject.
+#[derive(Debug, Clone, Copy)]
+pub enum Named<'a> {
+    Nothing,
+    /// That of its first holder.
+    Decision(&'a DecisionId),
+    /// What it said is lost: the newest batches are looked through.
+    Lost,
 }
 
 /// One message to one or several inboxes. To none, it is an answer whose asker waits in this process: then
@@ -35,7 +54,7 @@ pub struct Dispatch {
     pub key: MessageKey,
     pub decision_id: String,
     /// The record of the intent; it is sent first, so that no delivery is without one.
-    pub record: audit::Entry,
+    pub record: audit::Written,
     pub deliveries: Vec<Delivery>,
     /// W3C trace context for the recipient.
     pub traceparent: String,

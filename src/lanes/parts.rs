@@ -13,6 +13,7 @@ use super::{
     request::{Limits, Tenants},
     retry::RetryGrace,
     rotation::Rotation,
+    turns::Turns,
 };
 use crate::{
     constitutions::Constitutions,
@@ -48,6 +49,7 @@ pub struct Lanes {
     pub assessor: Assessor,
     pub rotation: Rotation,
     pub questions: Arc<Questions>,
+    pub turns: Turns,
     pub live: Arc<dyn LiveTransport>,
     pub lane: Arc<dyn DurableLane>,
     pub deliberations: Arc<dyn DeliberationLog>,

@@ -15,7 +15,7 @@ use crate::{
 impl Lanes {
     /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
     pub async fn send(&self, request: Request) -> Answer {
-        let mut attempt = Attempt::begin(self, &request, self.limits.deadline);
+        let mut attempt = Attempt::begin_in_turn(self, &request, self.limits.deadline);
         let governed = attempt.envelope().run(attempt.send()).await;
         attempt.finish(Verb::Send, governed)
     }

@@ -33,7 +33,7 @@ const NOTE_BYTES_MAX: usize = 400;
 const SENTENCE_MAX: usize = 512;
 /// A W3C trace context has 55.
 const TRACEPARENT_MAX: usize = 128;
-/// A decision id has 22.
+/// A decision id has 48 at most.
 const DECISION_MAX: usize = 64;
 
 /// Of a message that waits to be governed.

@@ -1,14 +1,14 @@
 //! What leaves the node: records, deliveries, and the proof that somebody listened.
 //!
-//! Batches are written, all on one connection, so the server sees them in this order: the record of each
-//! intent, then its deliveries, then a *fence*, a ping. Deliveries carry a reply subject, so for an inbox without a
+//! Batches are written, all on one connection, so the server sees them in this order: the records of all
+//! intents, then their deliveries, then a *fence*, a ping. Deliveries carry a reply subject, so for an inbox without a
 //! subscription the server answers "no responders" at once; when the pong comes back, every such answer has come
 //! before it, and every other delivery is in a subscriber's connection. One fence serves all that was waiting: a round
 //! trip a batch, not a message.
 //!
 //! Each thread of the fast lane has such a connection. What the messages of one turn of its loop have to send, they
 //! write into one batch, which leaves in one write behind them; so a node that is killed has sent a record and its
-//! delivery, or neither.
+//! delivery, or neither. Records of one tenant and turn are one message in it (`audit::together`).
 
 use std::{
     sync::{
@@ -18,20 +18,17 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{
-    Client,
-    jetstream::{self, stream::LastRawMessageErrorKind},
-};
+use async_nats::Client;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::{BusError, Link, files, headers::HEADERS_MAX, intake::session::Login};
 use crate::{
-    audit::{self, Entry, Record},
+    audit::{Record, Written},
     config,
     event_loop::{EventLoop, PerLoop},
-    lanes::{Dispatch, Handover, LiveError, LiveTransport},
+    lanes::{Dispatch, Handover, LiveError, LiveTransport, Named},
     shutdown::Shutdown,
     state::MessageKey,
     supervisor::Supervisor,
@@ -41,10 +38,12 @@ use crate::{
 
 mod batch;
 mod confirmations;
+mod holders;
 mod session;
 
 use batch::Out;
 use confirmations::Shared;
+use holders::Holders;
 use session::Life;
 
 /// A delivery without a fence, or a record without an ack, is given up after this.
@@ -52,8 +51,7 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 /// The live transport over NATS.
 pub struct Outbox {
-    /// For reading records.
-    reader: Client,
+    holders: Holders,
     connections: PerLoop<Arc<Shared>>,
 }
 
@@ -95,7 +93,7 @@ impl Outbox {
             });
             shared
         });
-        Ok(Self { reader, connections })
+        Ok(Self { holders: Holders::new(reader), connections })
     }
 
     /// Waits for the first connection; the caller bounds the wait.
@@ -142,36 +140,27 @@ impl LiveTransport for Outbox {
             });
         }
         let (done, handovers) = oneshot::channel();
-        shared.out.lock().deliver(&dispatch, done)?;
+        shared.out.lock().deliver(dispatch, done)?;
         shared.wake.notify_one();
         handovers.await.map_err(|_| LiveError::Unconfirmed)
     }
 
-    fn record(&self, entry: Entry) -> Result<(), LiveError> {
+    fn record(&self, record: Written) -> Result<(), LiveError> {
         let shared = self.connections.here();
-        shared.out.lock().record(&entry)?;
+        shared.out.lock().record(record)?;
         shared.wake.notify_one();
         Ok(())
     }
 
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Record<'static>>, LiveError> {
-        let mut context = jetstream::new(self.reader.clone());
-        context.set_timeout(CONFIRM_WITHIN);
-        let unreadable = |cause: String| {
-            tracing::warn!(cause, "records unreadable");
+    async fn last_intent(
+        &self,
+        key: &MessageKey,
+        named: Named<'_>,
+    ) -> Result<Option<Record<'static>>, LiveError> {
+        self.holders.last_intent(key, named).await.map_err(|cause| {
+            tracing::warn!(%cause, "records unreadable");
             LiveError::RecordsUnreadable
-        };
-        let stream = context
-            .get_stream_no_info(names::RECORDS_STREAM)
-            .await
-            .map_err(|cause| unreadable(cause.to_string()))?;
-        match stream.get_last_raw_message_by_subject(&audit::intent_subject(key)).await {
-            Ok(message) => {
-                audit::decode(&message.payload).map(Some).map_err(|cause| unreadable(cause.to_string()))
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(unreadable(error.to_string())),
-        }
+        })
     }
 
     fn payload_max(&self) -> usize {

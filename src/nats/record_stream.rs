@@ -1,7 +1,10 @@
 //! The stream of records, as the operator reads it: which decision was it, and what else is on record of its message?
 //! No consumers: nobody may make one.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::{
     Client,
@@ -13,7 +16,7 @@ use futures_util::future::try_join_all;
 use super::{jetstream::found::found, subjects};
 use crate::{
     audit::{self, Body, Record},
-    domain::{AgentId, MessageId, TenantId},
+    domain::{AgentId, DecisionId, MessageId, TenantId},
     state::MessageKey,
     tenants::names::RECORDS_STREAM,
 };
@@ -24,13 +27,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const ASKED_AT_ONCE: u64 = 256;
 /// Records of one message that are read: a message has one for each try of a delivery, and two at the end.
 const OF_MESSAGE_MAX: usize = 200;
+/// Messages of one batch that are read: mostly it is one, and there are no more than its turn has decisions.
+const OF_BATCH_MAX: usize = 1_024;
 
 /// The operator's way to the records.
 pub struct RecordStream {
     context: Context,
 }
 
-/// One as it is kept.
+/// One as it is kept: by itself, or in a batch.
 pub struct StoredRecord {
     pub sequence: u64,
     pub at: SystemTime,
@@ -39,8 +44,18 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
+    /// By where it stands, if it is an intent: what is stored durably is recorded elsewhere.
+    pub fn is_of_live_delivery(&self) -> bool {
+        self.subject.ends_with(".intent") || self.subject.ends_with(".batch")
+    }
+
     /// The message that it is about, if it was readable enough to say which.
     pub fn message(&self) -> Option<MessageKey> {
+        if let Body::Intent(it) | Body::Verdict(it) = &self.record.body {
+            let message = it.verdict.message_id.clone()?;
+            let (tenant, sender) = (self.record.tenant.clone(), it.sender.clone());
+            return Some(MessageKey { tenant: tenant.into_owned(), sender: sender.into_owned(), message });
+        }
         let mut tokens = self.subject.split('.').skip(1);
         let tenant: TenantId = tokens.next()?.parse().ok()?;
         let sender: AgentId = tokens.next()?.parse().ok()?;
@@ -73,50 +88,98 @@ impl RecordStream {
         self.context.get_stream_no_info(RECORDS_STREAM).await.map_err(failed)
     }
 
-    /// The newest record that names this decision, looked for from the newest on, back to `since` at most. Of one tenant
-    /// or of all.
+    /// The newest record that names this decision. Of one tenant or of all.
     ///
-    /// No subject bears a decision's id, so that each record is looked at.
+    /// Where the id says in which batch that is, it is there; else each record is looked at from the newest on, back to
+    /// `since` at most.
     pub async fn find(
         &self,
         decision_id: &str,
         tenant: Option<&TenantId>,
         since: Option<SystemTime>,
     ) -> Result<(Option<StoredRecord>, Looked), RecordStreamError> {
+        if let Some(newest) = self.in_batch(decision_id, tenant).await?.pop() {
+            return Ok((Some(newest), Looked::default()));
+        }
+        let of = tenant.map(subjects::records_of);
+        self.each_message(since, |message| {
+            let is_theirs = of.as_ref().is_none_or(|of| message.subject.starts_with(of.as_str()));
+            if !is_theirs || !could_name(&message.payload, decision_id) {
+                return ControlFlow::Continue(());
+            }
+            match kept(message).into_iter().rfind(|kept| names(&kept.record, decision_id)) {
+                Some(kept) => ControlFlow::Break(kept),
+                None => ControlFlow::Continue(()),
+            }
+        })
+        .await
+    }
+
+    /// Hands over each record from the newest on, back to `since` at most, until it is told to stop. Of one tenant or of all.
+    pub async fn newest_first<T>(
+        &self,
+        tenant: Option<&TenantId>,
+        since: Option<SystemTime>,
+        mut see: impl FnMut(StoredRecord) -> ControlFlow<T>,
+    ) -> Result<(Option<T>, Looked), RecordStreamError> {
+        let of = tenant.map(subjects::records_of);
+        self.each_message(since, |message| {
+            let is_theirs = of.as_ref().is_none_or(|of| message.subject.starts_with(of.as_str()));
+            let records = if is_theirs { kept(message) } else { Vec::new() };
+            records.into_iter().rev().try_for_each(&mut see)
+        })
+        .await
+    }
+
+    async fn each_message<T>(
+        &self,
+        since: Option<SystemTime>,
+        mut see: impl FnMut(StreamMessage) -> ControlFlow<T>,
+    ) -> Result<(Option<T>, Looked), RecordStreamError> {
         let stream = self.stream().await?;
         let state = stream.get_info().await.map_err(failed)?.state;
-        let of = tenant.map(subjects::records_of);
         let (mut looked, mut end) = (Looked::default(), state.last_sequence);
         while end >= state.first_sequence && end > 0 {
             let begin = state.first_sequence.max(end.saturating_sub(ASKED_AT_ONCE - 1));
             let asked = (begin..=end).map(|sequence| message(&stream, sequence));
             let found: Vec<StreamMessage> = try_join_all(asked).await?.into_iter().flatten().collect();
-            let first = found.first().map(|message| SystemTime::from(message.time));
             for message in found.into_iter().rev() {
-                looked.records += 1;
-                let is_theirs = of.as_ref().is_none_or(|of| message.subject.starts_with(of.as_str()));
-                if !is_theirs || !could_name(&message.payload, decision_id) {
-                    continue;
+                let at = SystemTime::from(message.time);
+                if since.is_some_and(|since| at < since) {
+                    return Ok((None, looked));
                 }
-                if let Some(kept) = kept(message).filter(|kept| names(&kept.record, decision_id)) {
-                    return Ok((Some(kept), looked));
+                looked = Looked { records: looked.records + 1, since: Some(at) };
+                if let ControlFlow::Break(seen) = see(message) {
+                    return Ok((Some(seen), looked));
                 }
-            }
-            looked.since = first.or(looked.since);
-            if since.zip(first).is_some_and(|(since, first)| first < since) {
-                break;
             }
             end = begin - 1;
         }
         Ok((None, looked))
     }
 
-    /// All that is on record of a message, the oldest first.
+    /// What is on record of a decision in the batch that its id names, the oldest first. Nothing, if it names none.
+    pub async fn in_batch(
+        &self,
+        decision_id: &str,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<StoredRecord>, RecordStreamError> {
+        let Some(decision) = DecisionId::parse(decision_id) else { return Ok(Vec::new()) };
+        let all = self.all_of(&audit::batch_subject(tenant, &decision), OF_BATCH_MAX).await?;
+        Ok(all.into_iter().filter(|kept| names(&kept.record, decision_id)).collect())
+    }
+
+    /// All that is on record of a message by itself, the oldest first.
     pub async fn of_message(&self, key: &MessageKey) -> Result<Vec<StoredRecord>, RecordStreamError> {
+        self.all_of(&subjects::records_about(key), OF_MESSAGE_MAX).await
+    }
+
+    /// What stands in so many messages on a subject, the oldest first.
+    async fn all_of(&self, of: &str, messages_max: usize) -> Result<Vec<StoredRecord>, RecordStreamError> {
         let stream = self.stream().await?;
-        let (of, mut next, mut all) = (subjects::records_about(key), 1, Vec::new());
-        while all.len() < OF_MESSAGE_MAX {
-            let stored = found(stream.get_first_raw_message_by_subject(&of, next).await).map_err(failed)?;
+        let (mut next, mut all) = (1, Vec::new());
+        for _ in 0..messages_max {
+            let stored = found(stream.get_first_raw_message_by_subject(of, next).await).map_err(failed)?;
             let Some(message) = stored else { break };
             next = message.sequence + 1;
             all.extend(kept(message));
@@ -135,11 +198,12 @@ async fn message(stream: &Stream<()>, sequence: u64) -> Result<Option<StreamMess
     found(stream.get_raw_message(sequence).await).map_err(failed)
 }
 
-/// `None`: it is a probe, or of a kind that this version does not know.
-fn kept(message: StreamMessage) -> Option<StoredRecord> {
-    let record = audit::decode(&message.payload).ok()?;
-    let (sequence, at) = (message.sequence, message.time.into());
-    Some(StoredRecord { sequence, at, subject: message.subject.to_string(), record })
+/// What stands in a message. Nothing: it is a probe, or of a kind that this version does not know.
+fn kept(message: StreamMessage) -> Vec<StoredRecord> {
+    let records = audit::decode(&message.payload).map(Record::each).unwrap_or_default();
+    let (sequence, at, subject) = (message.sequence, SystemTime::from(message.time), message.subject);
+    let stored = |record| StoredRecord { sequence, at, subject: subject.to_string(), record };
+    records.into_iter().map(stored).collect()
 }
 
 /// Whether it is of this decision: the one that it tells, or the one that its message was queued by.
@@ -148,8 +212,9 @@ fn names(record: &Record<'_>, decision_id: &str) -> bool {
         Body::Intent(it) | Body::Verdict(it) => {
             it.verdict.decision_id == decision_id || it.submitted_as.as_deref() == Some(decision_id)
         }
-        Body::Batch(records) => records.iter().any(|record| names(record, decision_id)),
-        Body::Vote(_) | Body::Threshold(_) | Body::Registration(_) | Body::DeadLetter(_) => false,
+        Body::Vote(_) | Body::Threshold(_) | Body::Registration(_) | Body::DeadLetter(_) | Body::Batch(_) => {
+            false
+        }
     }
 }
 

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::{
         audit::{self, Place},
-        domain::Timestamp,
+        domain::{DecisionId, Timestamp},
     };
 
     #[test]
@@ -241,6 +241,9 @@ mod tests {
             deliberation_event(&key.tenant, &id, &Event::Escalated { at: Timestamp(1) }),
         ];
         crate::golden::same("subjects.txt", lines.join("\n").as_bytes());
+        let decision_id = DecisionId::new(0x5f3a, 7, 12);
+        let batch = audit::batch_subject(Some(&key.tenant), &decision_id);
+        crate::golden::same("subjects-batch.txt", batch.as_bytes());
         let decision = decision(&key.tenant, &key.sender, "kwgBtD6dd5f4LfCUqfSfEk");
         assert!(decision.starts_with(&decisions_of(&key.tenant)));
         crate::golden::same("subjects-decision.txt", decision.as_bytes());

@@ -125,7 +125,7 @@ impl Registrations {
             changes: changed.count,
         });
         let record = Record::new(changed.at, tenant, &self.node, body);
-        if let Err(error) = self.live.record(record.entry(Place::Registration(agent))) {
+        if let Err(error) = self.live.record(record.entry(Place::Registration(agent)).into()) {
             self.metrics.record_dropped();
             tracing::warn!(%error, %tenant, %agent, "registration not recorded");
         }

@@ -253,7 +253,7 @@ impl Reviewers {
         // A vote bears no message id of its voter's.
         let place = Place::Message { sender: voter, message: None, claimed: false };
         let record = Record::new((self.clock)(), &tenant.id, &self.node, body);
-        if let Err(error) = self.live.record(record.entry(place)) {
+        if let Err(error) = self.live.record(record.entry(place).into()) {
             self.metrics.record_dropped();
             tracing::warn!(%error, deliberation = %vote.id, "vote not recorded");
         }

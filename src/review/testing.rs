@@ -18,7 +18,7 @@ use crate::{
         AgentId, DeliberationId, Event, MessageType, Parked, Priority, Recipient, Rule, RuleKind, Tenant,
         TenantId, Timestamp, Voter, Why,
     },
-    lanes::{Dispatch, Handover, LiveError, LiveTransport, Tenants},
+    lanes::{Dispatch, Handover, LiveError, LiveTransport, Named, Tenants},
     state::MessageKey,
 };
 
@@ -170,12 +170,16 @@ impl LiveTransport for Records {
         Err(LiveError::NotConnected)
     }
 
-    fn record(&self, record: audit::Entry) -> Result<(), LiveError> {
-        self.0.lock().push(record);
+    fn record(&self, record: audit::Written) -> Result<(), LiveError> {
+        self.0.lock().extend(audit::together([record]));
         Ok(())
     }
 
-    async fn last_intent(&self, _: &MessageKey) -> Result<Option<audit::Record<'static>>, LiveError> {
+    async fn last_intent(
+        &self,
+        _: &MessageKey,
+        _: Named<'_>,
+    ) -> Result<Option<audit::Record<'static>>, LiveError> {
         Ok(None)
     }
 

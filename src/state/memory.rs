@@ -13,7 +13,7 @@ use super::{
     MessageKey, Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis,
     verdict_fits,
 };
-use crate::domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, MessageId, TenantId};
+use crate::domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, DecisionId, MessageId, TenantId};
 
 mod agents;
 mod labels;
@@ -134,8 +134,13 @@ impl Tracked for MemoryStore {
 
 #[async_trait]
 impl Idempotency for MemoryStore {
-    async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError> {
-        self.messages.lock().claim(key, digest, self.clock.now(), &self.lifetimes)
+    async fn claim(
+        &self,
+        key: &MessageKey,
+        digest: &Digest,
+        decision: Option<&DecisionId>,
+    ) -> Result<Claim, StoreError> {
+        self.messages.lock().claim(key, (digest, decision), self.clock.now(), &self.lifetimes)
     }
 
     async fn settle(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agentbus::{
+    audit::{self, Body, PROBE_SUBJECT, Record},
     domain::TenantId,
     servers::Stack,
     tenants::{BusUser, names},
@@ -65,20 +66,12 @@ impl Audit {
     pub async fn read(&self, books: &Books) -> anyhow::Result<()> {
         let context = &self.node;
         for (subject, payload) in all(context, names::RECORDS_STREAM).await? {
-            let record: Value = serde_json::from_slice(&payload)
-                .with_context(|| format!("a record that cannot be read, {subject}"))?;
-            // Votes are recorded as well, and have no verdict.
-            let Some(verdict) = record.get("verdict") else { continue };
-            let text =
-                |field: &str| verdict.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-            if let ["record", tenant, sender, message, _] = tokens(&subject).as_slice() {
-                books.write(Seen::Recorded {
-                    key: key(tenant, sender, message),
-                    status: text("status"),
-                    reason: text("reason"),
-                    decision: text("decision_id"),
-                });
+            if subject == PROBE_SUBJECT {
+                continue;
             }
+            let record = audit::decode(&payload)
+                .with_context(|| format!("a record that cannot be read, {subject}"))?;
+            record.each().iter().filter_map(seen).for_each(|seen| books.write(seen));
         }
         for tenant in &self.tenants {
             for (subject, _) in all(context, &names::inbound_stream(tenant)).await? {
@@ -96,6 +89,19 @@ impl Audit {
         }
         Ok(())
     }
+}
+
+/// Votes are recorded as well, and have no verdict.
+fn seen(record: &Record<'_>) -> Option<Seen> {
+    let (Body::Intent(it) | Body::Verdict(it)) = &record.body else { return None };
+    let verdict = &*it.verdict;
+    let message = verdict.message_id.as_ref().map_or("~", |message| message.as_str());
+    Some(Seen::Recorded {
+        key: key(record.tenant.as_str(), it.sender.as_str(), message),
+        status: verdict.status.as_str().to_owned(),
+        reason: verdict.reason.as_str().to_owned(),
+        decision: verdict.decision_id.clone(),
+    })
 }
 
 /// Subjects and payloads of a stream, in no order.

@@ -20,7 +20,7 @@ pub(super) struct Explained {
     pub(super) decision_id: String,
     /// The record that names it.
     pub(super) found: StoredRecord,
-    /// All that is on record of its message, the oldest first.
+    /// All that is on record of its message by itself, and of the decision, the oldest first.
     pub(super) records: Vec<StoredRecord>,
     pub(super) rules: Rules,
     /// Absent where it was not parked.
@@ -38,10 +38,11 @@ impl Explained {
         policy: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let message = found.message();
-        let records = match &message {
-            Some(message) => stored.of_message(message).await?,
-            None => Vec::new(),
-        };
+        let mut records = stored.in_batch(&decision_id, Some(&found.record.tenant)).await?;
+        if let Some(message) = &message {
+            records.extend(stored.of_message(message).await?);
+        }
+        records.sort_by_key(|record| record.sequence);
         // That of the verdict: an id that `submit` answered with names no answer of the policy.
         let governed = decision(&found).map_or(decision_id.as_str(), |it| it.verdict.decision_id.as_str());
         let logged = DecisionStream::new(client.clone()).of_decision(governed).await;

@@ -220,7 +220,7 @@ fn became(explained: &Explained) -> String {
     let by = if delivered && concluded { "released by reviewers and " } else { "" };
     let told = match last.verdict.status {
         // Where a live delivery comes to nothing, that is written over its intent.
-        Status::Delivered if stored.subject.ends_with(".intent") => "handed to live inboxes".to_owned(),
+        Status::Delivered if stored.is_of_live_delivery() => "handed to live inboxes".to_owned(),
         Status::Delivered => "stored in durable inboxes".to_owned(),
         Status::Stored => "queued".to_owned(),
         Status::Deliberating => "parked for reviewers".to_owned(),

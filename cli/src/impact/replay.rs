@@ -17,7 +17,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Lines are records of the stream RECORDS, judgements as `agentbus deliberations export` writes \
+    after_help = "Lines are records as `agentbus records` prints them, judgements as `agentbus deliberations export` writes \
     them, messages as agents send them, or {\"text\": …, \"level\": 0 to 3}. What the bus made of a message \
     stands in records and judgements; of the others it is what the model inside makes of them, by the default \
     weights and --threshold-before.\n\

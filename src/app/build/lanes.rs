@@ -6,7 +6,7 @@ use super::{Basis, Outgoing, Shared};
 use crate::{
     cpu::Cpu,
     impact::{Assessor, Meter, semantic},
-    lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants},
+    lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants, Turns},
     policy::Gate,
     state::SharedLimits,
     tenants::plan::CONTENT_BYTES_MAX,
@@ -52,6 +52,7 @@ pub(super) fn lanes(
         assessor,
         rotation: Rotation::new(),
         questions: Arc::clone(&outgoing.questions),
+        turns: Turns::of(rand::random()),
         live: outgoing.live(),
         lane: outgoing.durable(),
         deliberations: Arc::clone(&outgoing.deliberations),

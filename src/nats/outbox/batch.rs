@@ -9,7 +9,7 @@ use bytes::{BufMut as _, BytesMut};
 use tokio::sync::oneshot;
 
 use crate::{
-    audit::Entry,
+    audit::{self, Written},
     lanes::{Dispatch, Handover, LiveError},
     nats::{
         headers,
@@ -59,9 +59,17 @@ pub(super) struct Out {
 
 /// A batch before it is written.
 struct Batch {
-    bytes: BytesMut,
-    parts: Vec<Part>,
-    /// The earliest [`Dispatch::written_by`] of its parts.
+    /// Records that no delivery waits for.
+    records: Vec<Written>,
+    /// Those of intents.
+    intents: Vec<Written>,
+    /// What the intents are of.
+    deliveries: BytesMut,
+    /// Bytes of all records.
+    record_bytes: usize,
+    /// The earliest [`Dispatch::not_after`] of its deliveries.
+    not_after: Option<Instant>,
+    /// The earliest [`Dispatch::written_by`] of them.
     written_by: Option<Instant>,
     sent: Sent,
 }
@@ -72,14 +80,6 @@ pub(super) struct Leaving {
     pub(super) bytes: BytesMut,
     /// Later than this, none of its deliveries may leave.
     pub(super) written_by: Option<Instant>,
-}
-
-/// A record alone, or with its deliveries.
-struct Part {
-    /// Where its bytes end.
-    end: usize,
-    /// With deliveries: not to be written after this.
-    not_after: Option<Instant>,
 }
 
 /// What is to come back of a batch.
@@ -114,22 +114,28 @@ impl Out {
         self.filling.is_empty() && self.unfenced.is_empty()
     }
 
-    pub(super) fn record(&mut self, entry: &Entry) -> Result<(), LiveError> {
+    pub(super) fn record(&mut self, record: Written) -> Result<(), LiveError> {
         self.takes()?;
-        self.write(None, |batch, inbox| record(batch, inbox, entry))
+        self.write(|batch, _| {
+            batch.record_bytes += record.bytes();
+            batch.records.push(record);
+            Ok(())
+        })
     }
 
     pub(super) fn deliver(
         &mut self,
-        dispatch: &Dispatch,
+        dispatch: Dispatch,
         done: oneshot::Sender<Vec<Handover>>,
     ) -> Result<(), LiveError> {
         self.takes()?;
-        self.write(Some(dispatch.not_after), |batch, inbox| {
-            record(batch, inbox, &dispatch.record)?;
-            deliveries(batch, inbox, dispatch)?;
+        self.write(|batch, inbox| {
+            deliveries(batch, inbox, &dispatch)?;
+            batch.not_after = batch.not_after.into_iter().chain([dispatch.not_after]).min();
             batch.written_by = batch.written_by.into_iter().chain([dispatch.written_by]).min();
             batch.sent.waiting.push((dispatch.deliveries.len(), done));
+            batch.record_bytes += dispatch.record.bytes();
+            batch.intents.push(dispatch.record);
             Ok(())
         })
     }
@@ -146,7 +152,6 @@ impl Out {
 
     fn write(
         &mut self,
-        not_after: Option<Instant>,
         part: impl FnOnce(&mut Batch, &str) -> Result<(), BadSubject>,
     ) -> Result<(), LiveError> {
         if self.filling.back().is_none_or(Batch::is_full) {
@@ -154,19 +159,17 @@ impl Out {
             self.number += 1;
         }
         let Some(batch) = self.filling.back_mut() else { return Err(LiveError::NotConnected) };
-        let (before, handovers, questions) =
-            (batch.bytes.len(), batch.sent.handovers.len(), batch.sent.questions.len());
+        let (before, delivered) = (batch.bytes(), batch.deliveries.len());
+        let (handovers, questions) = (batch.sent.handovers.len(), batch.sent.questions.len());
         if part(batch, &self.inbox).is_err() {
             // Subjects are made of ids, so this cannot be; and half of it must neither leave nor be waited for.
-            batch.bytes.truncate(before);
+            batch.deliveries.truncate(delivered);
             batch.sent.handovers.truncate(handovers);
             batch.sent.questions.truncate(questions);
             return Err(LiveError::NotConnected);
         }
-        let end = batch.bytes.len();
-        batch.parts.push(Part { end, not_after });
         self.waiting += 1;
-        self.waiting_bytes += end - before;
+        self.waiting_bytes += batch.bytes() - before;
         Ok(())
     }
 
@@ -188,18 +191,19 @@ impl Out {
     fn batch(&mut self) -> Option<Leaving> {
         while self.unfenced.len() < UNFENCED_MAX {
             let mut batch = self.filling.pop_front()?;
-            self.waiting = self.waiting.saturating_sub(batch.parts.len());
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(batch.bytes.len());
+            self.waiting = self.waiting.saturating_sub(batch.parts());
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(batch.bytes());
             let now = Instant::now();
-            batch.leave_out_late(now);
-            if batch.bytes.is_empty() {
-                continue; // all of it was too late
+            if batch.not_after.is_some_and(|not_after| now > not_after) {
+                batch.leave_out_deliveries();
             }
-            batch.bytes.put_slice(PING);
+            let Some(bytes) = batch.write(&self.inbox) else {
+                continue; // all of it was too late
+            };
             batch.sent.at = now;
             self.unacked.push_back((batch.sent.number, now));
             self.unfenced.push_back(batch.sent);
-            return Some(Leaving { bytes: batch.bytes, written_by: batch.written_by });
+            return Some(Leaving { bytes, written_by: batch.written_by });
         }
         None
     }
@@ -215,35 +219,54 @@ impl Out {
 impl Batch {
     fn new(number: u64) -> Self {
         Self {
-            bytes: BytesMut::with_capacity(BATCH_BYTES + BATCH_BYTES / 2),
-            parts: Vec::with_capacity(BATCH_MAX),
+            records: Vec::new(),
+            intents: Vec::with_capacity(BATCH_MAX),
+            deliveries: BytesMut::with_capacity(BATCH_BYTES),
+            record_bytes: 0,
+            not_after: None,
             written_by: None,
             sent: Sent::new(number),
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.parts.len() >= BATCH_MAX || self.bytes.len() >= BATCH_BYTES
+    fn parts(&self) -> usize {
+        self.records.len() + self.intents.len()
     }
 
-    /// Whoever waits for what is too late hears that it is not confirmed. A claim lasts longer than this, so what a
-    /// node does after it was stalled cannot double what another did meanwhile.
-    fn leave_out_late(&mut self, now: Instant) {
-        let late = |part: &Part| part.not_after.is_some_and(|not_after| now > not_after);
-        if !self.parts.iter().any(late) {
-            return;
-        }
+    fn bytes(&self) -> usize {
+        self.record_bytes + self.deliveries.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.parts() >= BATCH_MAX || self.bytes() >= BATCH_BYTES
+    }
+
+    /// Some are too late, and answers are told apart by their place among the deliveries, so that all of those of a batch
+    /// go. Whoever waits for them hears that they are not confirmed. A claim lasts longer than this, so what a node does
+    /// after it was stalled cannot double what another did meanwhile.
+    fn leave_out_deliveries(&mut self) {
         tracing::warn!("the node was stalled: some deliveries are too late, and are not made");
-        // Answers are told apart by their place among the deliveries, so that all of those of a batch go.
-        let (all, mut from) = (self.bytes.split(), 0);
-        for part in &self.parts {
-            if part.not_after.is_none() {
-                self.bytes.extend_from_slice(all.get(from..part.end).unwrap_or_default());
-            }
-            from = part.end;
-        }
+        self.intents.clear();
+        self.deliveries.clear();
         self.sent = Sent::new(self.sent.number);
         self.written_by = None;
+    }
+
+    /// Records first: NATS has them before any delivery. Those of one turn are one message, and one acknowledgement a
+    /// batch shows that records get through. `None`: nothing is left to be written.
+    fn write(&mut self, inbox: &str) -> Option<BytesMut> {
+        let written = self.records.drain(..).chain(self.intents.drain(..));
+        let mut bytes = BytesMut::with_capacity(self.record_bytes + self.deliveries.len() + 1024);
+        for entry in audit::together(written) {
+            let reply = bytes.is_empty().then(|| format!("{inbox}.{}.r", self.sent.number));
+            let (subject, reply) = (entry.subject().as_bytes(), reply.as_deref().map(str::as_bytes));
+            let publish = Publish { subject, reply, headers: &[], payload: entry.payload() };
+            // Subjects are made of ids, so this cannot be; and no delivery may leave without its record.
+            codec::publish(&mut bytes, &publish).ok()?;
+        }
+        bytes.put_slice(&self.deliveries);
+        bytes.put_slice(PING);
+        (bytes.len() > PING.len()).then_some(bytes)
     }
 }
 
@@ -257,13 +280,6 @@ impl Sent {
     pub(super) fn late(&self) -> Duration {
         self.at.elapsed()
     }
-}
-
-/// One acknowledgement a batch shows that records get through.
-fn record(batch: &mut Batch, inbox: &str, entry: &Entry) -> Result<(), BadSubject> {
-    let reply = batch.bytes.is_empty().then(|| format!("{inbox}.{}.r", batch.sent.number));
-    let (subject, reply) = (entry.subject().as_bytes(), reply.as_deref().map(str::as_bytes));
-    codec::publish(&mut batch.bytes, &Publish { subject, reply, headers: &[], payload: entry.payload() })
 }
 
 fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(), BadSubject> {
@@ -287,7 +303,7 @@ fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(),
         );
         let subject = subjects::inbox(&dispatch.key.tenant, delivery.permit.recipient());
         codec::publish(
-            &mut batch.bytes,
+            &mut batch.deliveries,
             &Publish {
                 subject: subject.as_bytes(),
                 reply: Some(missed.as_bytes()),
@@ -298,3 +314,6 @@ fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::state::{Claim, ClaimToken, Digest, Lifetimes, MessageKey, StoreError, clock::millis};
+use crate::{
+    domain::DecisionId,
+    state::{Claim, ClaimToken, Digest, Lifetimes, MessageKey, StoreError, clock::millis},
+};
 
 #[derive(Debug)]
 pub(super) struct Messages {
@@ -26,11 +29,13 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    /// `doubtful`: an earlier holder may have acted.
     Pending {
         token: ClaimToken,
         lease_end: u64,
+        /// An earlier holder may have acted.
         doubtful: bool,
+        /// Of the first holder.
+        decision: Option<DecisionId>,
     },
     Settled(Box<[u8]>),
 }
@@ -43,7 +48,7 @@ impl Messages {
     pub(super) fn claim(
         &mut self,
         key: &MessageKey,
-        digest: &Digest,
+        (digest, decision): (&Digest, Option<&DecisionId>),
         now: u64,
         lifetimes: &Lifetimes,
     ) -> Result<Claim, StoreError> {
@@ -57,7 +62,7 @@ impl Messages {
             }
             self.next += 1;
             let key = Arc::new(key.clone());
-            let state = State::Pending { token, lease_end, doubtful: false };
+            let state = State::Pending { token, lease_end, doubtful: false, decision: decision.cloned() };
             self.expiries.insert(expiry, Arc::clone(&key));
             self.entries.insert(key, Entry { digest: *digest, state, expiry });
             return Ok(Claim::Mine { token });
@@ -70,14 +75,15 @@ impl Messages {
             State::Pending { lease_end, .. } if *lease_end > now => {
                 Ok(Claim::Pending { lease_left: Duration::from_millis(*lease_end - now) })
             }
-            State::Pending { .. } => {
-                entry.state = State::Pending { token, lease_end, doubtful: true };
+            State::Pending { decision, .. } => {
+                let first = decision.take();
+                entry.state = State::Pending { token, lease_end, doubtful: true, decision: first.clone() };
                 if let Some(key) = self.expiries.remove(&entry.expiry) {
                     self.expiries.insert(expiry, key);
                     entry.expiry = expiry;
                     self.next += 1;
                 }
-                Ok(Claim::TakenOver { token })
+                Ok(Claim::TakenOver { token, first })
             }
         }
     }

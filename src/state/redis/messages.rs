@@ -11,11 +11,14 @@ use fred::{
 };
 
 use super::{Forgery, RedisStore, pipe::WRITTEN_WITHIN, unexpected};
-use crate::state::{
-    Claim, ClaimToken, Digest, Idempotency, Lifetimes, MessageKey, StoreError, VERDICT_BYTES_MAX,
-    clock::millis,
-    seal::{self, Judged, Subject},
-    verdict_fits,
+use crate::{
+    domain::DecisionId,
+    state::{
+        Claim, ClaimToken, Digest, Idempotency, Lifetimes, MessageKey, StoreError, VERDICT_BYTES_MAX,
+        clock::millis,
+        seal::{self, Judged, Subject},
+        verdict_fits,
+    },
 };
 
 /// Bytes of an entry: a letter, a digest, and a verdict with its seal.
@@ -42,14 +45,18 @@ impl RedisStore {
     async fn claim_first(
         &self,
         key: &MessageKey,
-        digest: &Digest,
+        (digest, decision): (&Digest, Option<&DecisionId>),
         token: ClaimToken,
     ) -> Result<bool, StoreError> {
         let Lifetimes { window, lease, .. } = self.settings.lifetimes;
-        let mut entry = Vec::with_capacity(64);
-        entry.push(b'P');
+        let mut entry = Vec::with_capacity(96);
+        entry.push(if decision.is_some() { b'N' } else { b'P' });
         entry.extend_from_slice(digest);
         entry.extend_from_slice(&token.number.to_be_bytes());
+        if let Some(decision) = decision {
+            entry.extend_from_slice(decision.as_str().as_bytes());
+            entry.push(b' ');
+        }
         // For the lease to be this node's: who asks later may have another window.
         let rest = millis(window).saturating_sub(millis(lease));
         entry.extend_from_slice(format!("r{rest}").as_bytes());
@@ -105,9 +112,14 @@ impl RedisStore {
 
 #[async_trait]
 impl Idempotency for RedisStore {
-    async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError> {
+    async fn claim(
+        &self,
+        key: &MessageKey,
+        digest: &Digest,
+        decision: Option<&DecisionId>,
+    ) -> Result<Claim, StoreError> {
         let token = ClaimToken::random();
-        if self.claim_first(key, digest, token).await? {
+        if self.claim_first(key, (digest, decision), token).await? {
             return Ok(Claim::Mine { token });
         }
         let args = vec![
@@ -117,12 +129,17 @@ impl Idempotency for RedisStore {
             ms(self.settings.lifetimes.window),
             i64::try_from(ENTRY_MAX).unwrap_or(i64::MAX).into(),
             ms(LEASE_MAX),
+            decision.map_or("", DecisionId::as_str).into(),
         ];
         let name = message_key(key);
         let answer = self.run_for_message(&self.scripts.claim, name.as_str().into(), args).await?;
         match answer.as_bytes().and_then(<[u8]>::split_first) {
             Some((b'M', [])) => Ok(Claim::Mine { token }),
-            Some((b'T', [])) => Ok(Claim::TakenOver { token }),
+            Some((b'T', [])) => Ok(Claim::TakenOver { token, first: None }),
+            Some((b'T', first)) => match std::str::from_utf8(first).ok().and_then(DecisionId::parse) {
+                Some(first) => Ok(Claim::TakenOver { token, first: Some(first) }),
+                None => Ok(self.doubtful(Forgery::Claim)),
+            },
             Some((b'C', [])) => Ok(Claim::Conflict),
             Some((b'S', entry)) => Ok(self.settled(&name, entry, digest)),
             Some((b'X', [])) => Ok(self.doubtful(Forgery::Claim)),

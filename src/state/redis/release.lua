@@ -6,12 +6,12 @@ if not value then
   return 0
 end
 local state = string.sub(value, 1, 1)
-if (state ~= 'P' and state ~= 'T') or string.sub(value, 34, 41) ~= ARGV[1] then
+if not string.find(value, '^[PTNU]') or string.sub(value, 34, 41) ~= ARGV[1] then
   return 0
 end
-if state == 'P' then
+if state == 'P' or state == 'N' then
   redis.call('DEL', KEYS[1])
 else
-  redis.call('SET', KEYS[1], string.sub(value, 1, 41) .. '0', 'KEEPTTL')
+  redis.call('SET', KEYS[1], string.sub(value, 1, 41) .. string.gsub(string.sub(value, 42), '%d+$', '0'), 'KEEPTTL')
 end
 return 1

@@ -5,8 +5,7 @@ local value = read(KEYS[1], 128)
 if not value then
   return 0
 end
-local state = string.sub(value, 1, 1)
-if (state ~= 'P' and state ~= 'T') or string.sub(value, 34, 41) ~= ARGV[1] then
+if not string.find(value, '^[PTNU]') or string.sub(value, 34, 41) ~= ARGV[1] then
   return 0
 end
 local settled = 'S' .. string.sub(value, 2, 33) .. ARGV[2]

@@ -197,7 +197,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("modelkit", &["config", "domain", "impact", "wire"]),
-    ("testkit", &["client", "domain", "servers", "tenants"]),
+    ("testkit", &["audit", "client", "domain", "servers", "tenants"]),
 ];
 
 /// Foreign crate → where it may be named.

@@ -5,9 +5,9 @@
 use std::{borrow::Cow, time::Duration};
 
 use agentbus::{
-    audit::{Body, Decision, Kind, Place, Record},
+    audit::{self, Body, Decision, Kind, Place, Record, Written},
     client::{AgentClient, Draft, Patience},
-    domain::{AgentId, Encoding, Reason, Status, TenantId, Timestamp, Verdict},
+    domain::{AgentId, DecisionId, Encoding, Reason, Status, TenantId, Timestamp, Verdict},
     skew::Skew,
     state::{Claim, Idempotency as _, Lifetimes, MessageKey, RedisStore},
     supervisor::Supervisor,
@@ -59,18 +59,27 @@ impl Scene {
         (Self { bus, planner, dead, records, _stop: stop.drop_guard() }, inbox)
     }
 
-    /// The dead node claims the message; returns its digest.
-    async fn claim(&self, draft: &Draft, message: &[u8]) -> [u8; 32] {
+    fn key(draft: &Draft) -> MessageKey {
         let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
-        let stamp = wire::Stamp { tenant: &tenant, sender: &sender };
+        MessageKey { tenant, sender, message: draft.message_id.parse().unwrap() }
+    }
+
+    /// The dead node claims the message, by the name of a decision or without; returns its digest.
+    async fn claim(&self, draft: &Draft, message: &[u8], named: Option<&DecisionId>) -> [u8; 32] {
+        let key = Self::key(draft);
+        let stamp = wire::Stamp { tenant: &key.tenant, sender: &key.sender };
         let digest = wire::decode(message, stamp, &wire::Limits::default()).unwrap().digest;
-        let key = MessageKey { tenant, sender, message: draft.message_id.parse().unwrap() };
-        assert!(matches!(self.dead.claim(&key, &digest).await.unwrap(), Claim::Mine { .. }));
+        assert!(matches!(self.dead.claim(&key, &digest, named).await.unwrap(), Claim::Mine { .. }));
         digest
     }
 
     /// The dead node records what it is about to do, or that it came to nothing.
     async fn record(&self, draft: &Draft, kind: Kind, digest: [u8; 32]) {
+        self.record_as(draft, kind, digest, None).await;
+    }
+
+    /// The same, where it has named the decision: among others.
+    async fn record_as(&self, draft: &Draft, kind: Kind, digest: [u8; 32], named: Option<&DecisionId>) {
         let (tenant, sender): (TenantId, AgentId) = ("acme".parse().unwrap(), "planner".parse().unwrap());
         let verdict = Verdict {
             message_id: Some(draft.message_id.parse().unwrap()),
@@ -79,7 +88,7 @@ impl Scene {
             detail: "handed to worker".to_owned(),
             retryable: false,
             retry_after: None,
-            decision_id: "of-the-dead".to_owned(),
+            decision_id: named.map_or("of-the-dead", DecisionId::as_str).to_owned(),
             policy_revision: None,
             impact: None,
             reach: None,
@@ -99,7 +108,12 @@ impl Scene {
         };
         let body = if kind == Kind::Intent { Body::Intent(decision) } else { Body::Verdict(decision) };
         let place = Place::Message { sender: &sender, message: verdict.message_id.as_ref(), claimed: true };
-        let (subject, record) = Record::new(Timestamp(1), &tenant, "node-0", body).entry(place).into_parts();
+        let record = Record::new(Timestamp(1), &tenant, "node-0", body);
+        let written = match named {
+            Some(named) => Written::Part(record.part(named)),
+            None => record.entry(place).into(),
+        };
+        let (subject, record) = audit::together([written]).remove(0).into_parts();
         let inbox = self.records.new_inbox();
         let mut acks = self.records.subscribe(inbox.clone()).await.unwrap();
         self.records.publish_with_reply(subject, inbox, record).await.unwrap();
@@ -157,7 +171,7 @@ async fn a_message_that_is_written_again_under_its_id_is_a_repeat_and_another_te
 async fn what_a_dead_node_had_sent_is_not_delivered_again_when_it_is_written_again() {
     let (scene, mut inbox) = Scene::start().await;
     let draft = Draft::to_agent("worker", "claimed, recorded and sent");
-    let digest = scene.claim(&draft, &draft.encode(Encoding::Json)).await;
+    let digest = scene.claim(&draft, &draft.encode(Encoding::Json), None).await;
     scene.record(&draft, Kind::Intent, digest).await;
     let verdict = scene.send(written_again(&draft)).await;
     assert_eq!(verdict.decision_id, "of-the-dead", "{verdict:?}");
@@ -170,7 +184,7 @@ async fn what_a_dead_node_had_not_sent_is_delivered_once() {
     let (scene, mut inbox) = Scene::start().await;
     let draft = Draft::to_agent("worker", "claimed and no more");
     let message = draft.encode(Encoding::MessagePack).to_vec();
-    scene.claim(&draft, &message).await;
+    scene.claim(&draft, &message, None).await;
     let verdict = scene.send(message.clone()).await;
     assert_eq!((verdict.reason, verdict.node.as_str()), (Reason::Delivered, "node-1"), "{verdict:?}");
     assert!(arrived(&mut inbox).await);
@@ -184,7 +198,7 @@ async fn what_a_dead_node_had_sent_keeps_its_verdict_and_is_not_delivered_again(
     let (scene, mut inbox) = Scene::start().await;
     let draft = Draft::to_agent("worker", "claimed, recorded and sent");
     let message = draft.encode(Encoding::Json).to_vec();
-    let digest = scene.claim(&draft, &message).await;
+    let digest = scene.claim(&draft, &message, None).await;
     scene.record(&draft, Kind::Intent, digest).await;
     let verdict = scene.send(message.clone()).await;
     assert_eq!(
@@ -207,7 +221,7 @@ async fn an_intent_that_came_to_nothing_or_was_of_another_message_is_no_delivery
     ] {
         let draft = Draft::to_agent("worker", text);
         let message = draft.encode(Encoding::Json).to_vec();
-        let digest = scene.claim(&draft, &message).await;
+        let digest = scene.claim(&draft, &message, None).await;
         for &kind in kinds {
             scene.record(&draft, kind, if other { [9; 32] } else { digest }).await;
         }
@@ -216,5 +230,63 @@ async fn an_intent_that_came_to_nothing_or_was_of_another_message_is_no_delivery
         assert!(arrived(&mut inbox).await, "{text}");
         assert!(is_silent(&mut inbox).await, "{text}");
     }
+    scene.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_claim_names_is_found_among_the_records_of_its_turn() {
+    let (scene, mut inbox) = Scene::start().await;
+    let name = |turn, index| DecisionId::new(9, turn, index);
+    // By decision and kind, in the order in which they were written: what is to be made of the claim of 0?
+    let cases = [
+        ("sent", vec![(1, Kind::Intent), (0, Kind::Intent), (2, Kind::Verdict)], true),
+        ("came to nothing", vec![(0, Kind::Intent), (1, Kind::Intent), (0, Kind::Verdict)], false),
+        ("tried a second holder", vec![(0, Kind::Intent), (0, Kind::Intent)], true),
+        ("not sent", vec![(1, Kind::Verdict)], false),
+    ];
+    for (turn, (text, records, was_sent)) in (1..).zip(cases) {
+        let draft = Draft::to_agent("worker", text);
+        let message = draft.encode(Encoding::Json).to_vec();
+        let digest = scene.claim(&draft, &message, Some(&name(turn, 0))).await;
+        for (index, kind) in records {
+            // Others of the turn are of the same message, as of a sender that asks twice at once.
+            scene.record_as(&draft, kind, digest, Some(&name(turn, index))).await;
+        }
+        let verdict = scene.send(message.clone()).await;
+        assert_eq!(verdict.reason, Reason::Delivered, "{text}: {verdict:?}");
+        assert_eq!(verdict.decision_id == name(turn, 0).as_str(), was_sent, "{text}: {verdict:?}");
+        if !was_sent {
+            assert!(arrived(&mut inbox).await, "{text}");
+        }
+        assert_eq!(scene.send(message).await, verdict, "{text}");
+        assert!(is_silent(&mut inbox).await, "{text}");
+    }
+    scene.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_from_one_that_took_over_finds_what_either_has_sent() {
+    let (scene, mut inbox) = Scene::start().await;
+    let name = DecisionId::new(9, 1, 0);
+    for second_has_sent in [false, true] {
+        let draft = Draft::to_agent("worker", "claimed twice");
+        let message = draft.encode(Encoding::Json).to_vec();
+        let digest = scene.claim(&draft, &message, Some(&name)).await;
+        tokio::time::sleep(LEASE + Duration::from_millis(100)).await;
+        // By what its claim says, it has named a decision of its own.
+        let second = scene.dead.claim(&Scene::key(&draft), &digest, Some(&DecisionId::new(8, 1, 0))).await;
+        assert!(
+            matches!(second.as_ref(), Ok(Claim::TakenOver { first: Some(first), .. }) if *first == name),
+            "{second:?}"
+        );
+        match second_has_sent {
+            true => scene.record(&draft, Kind::Intent, digest).await,
+            false => scene.record_as(&draft, Kind::Intent, digest, Some(&name)).await,
+        }
+        let expected = if second_has_sent { "of-the-dead" } else { name.as_str() };
+        let verdict = scene.send(message).await;
+        assert_eq!((verdict.reason, verdict.decision_id.as_str()), (Reason::Delivered, expected));
+    }
+    assert!(is_silent(&mut inbox).await);
     scene.bus.stop().await;
 }

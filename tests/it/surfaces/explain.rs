@@ -57,6 +57,12 @@ async fn explained(bus: &Bus, words: &[&str], part: &str) -> String {
     panic!("{part:?} is not in\n{last}");
 }
 
+/// Which decision a line tells.
+fn decided(line: &str) -> String {
+    let record: Value = serde_json::from_str(line).unwrap();
+    record["verdict"]["decision_id"].as_str().unwrap_or_default().to_owned()
+}
+
 async fn send(from: &AgentClient, draft: Draft, expected: Status) -> Verdict {
     let verdict = bus::send(from, draft.encode(Encoding::Json)).await;
     assert_eq!(verdict.status, expected, "{verdict:?}");
@@ -83,7 +89,7 @@ async fn each_decision_is_explained_with_its_stages_rules_votes_and_what_became_
         "stages     admit ",
         "about 1 recipient",
         "handed to live inboxes",
-        ".intent",
+        ".batch",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -130,6 +136,19 @@ async fn each_decision_is_explained_with_its_stages_rules_votes_and_what_became_
     assert_eq!(stored.status, Status::Stored, "{stored:?}");
     let text = explained(&bus, &[&stored.decision_id], "stored in durable inboxes").await;
     assert!(text.contains(&format!("queued     by {}", stored.decision_id)), "{text}");
+
+    // All that is on record of an agent or a message, the newest first, also what stands together with others.
+    let (code, lines) = run(&bus, &["records", "--agent", "planner", "--since", "1h"]).await;
+    let ids: Vec<String> = lines.lines().map(decided).collect();
+    let told = [&stored, &parked, &denied, &again, &delivered].map(|verdict| verdict.decision_id.clone());
+    let known: Vec<_> = ids.iter().filter(|id| told[1..].contains(id)).cloned().collect();
+    assert!(code == 0 && known == told[1..], "{told:?}\n{lines}");
+    let of_one =
+        ["records", "--tenant", "acme", "--message", delivered.message_id.as_ref().unwrap().as_str()];
+    let (_, lines) = run(&bus, &of_one).await;
+    assert!(lines.lines().map(decided).eq([delivered.decision_id.clone()]), "{lines}");
+    let (code, lines) = run(&bus, &["records", "--tenant", "globex"]).await;
+    assert!(code == 0 && lines.is_empty(), "{lines}");
 
     // What is not known says so, and names nothing of others.
     let (code, text) = run(&bus, &["explain", "--tenant", "globex", &delivered.decision_id]).await;

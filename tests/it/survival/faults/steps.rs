@@ -1,5 +1,5 @@
-//! What becomes of a message whose node is killed or stalls between two steps of it? It has one outcome, and goes into its
-//! recipient's inbox once.
+//! What becomes of messages whose node is killed or stalls between two steps of one of them? Each has one outcome, and
+//! goes into its recipient's inbox once. Several are on their way at once, so that their records are one message.
 
 use std::{fs, path::PathBuf, process::Command, time::Instant};
 
@@ -8,6 +8,7 @@ use agentbus::{
     domain::Reason,
     fault_points::Step,
 };
+use futures_util::future::join_all;
 
 use super::{
     SOON,
@@ -16,6 +17,9 @@ use super::{
     traffic::{Heard, PERSISTENT, Receipts, persist},
 };
 use crate::support::bus::Bus;
+
+/// Messages that are sent together.
+const AT_ONCE: usize = 6;
 
 /// Two nodes that can be armed, an agent that sends and one that keeps its receipts.
 struct Scene {
@@ -52,20 +56,22 @@ impl Scene {
         Self { cluster, folder, planner, _worker: worker, receipts, heard }
     }
 
-    /// Sends a message whose first node meets its fate at this step, and hears what came of it; a repeat hears the same.
-    /// Which node it was.
+    /// Sends messages of which one's first node meets its fate at this step, and hears what came of all; a repeat hears the
+    /// same. Which node it was.
     async fn send_past(&mut self, step: Step, fate: &str, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
         let (aside, armed) = (self.folder.join("next"), self.folder.join(step.as_str()));
         fs::write(&aside, fate).unwrap();
         fs::rename(&aside, &armed).unwrap();
-        let draft = Draft::to_agent("worker", "the weekly summary is ready");
-        let verdict = persist(&self.planner, &draft, PERSISTENT).await;
-        let verdict = verdict.unwrap_or_else(|| panic!("no outcome of a message {fate}ed at {step:?}"));
-        assert_eq!(verdict.reason, Reason::Delivered, "{step:?}: {verdict:?}");
-        let again = persist(&self.planner, &draft, PERSISTENT).await;
-        assert_eq!(again.as_ref(), Some(&verdict), "{step:?}");
-        self.heard.sent.push(draft.message_id.clone());
-        self.heard.verdicts.insert(draft.message_id, verdict);
+        let drafts = [(); AT_ONCE].map(|()| Draft::to_agent("worker", "the weekly summary is ready"));
+        let told = join_all(drafts.iter().map(|draft| persist(&self.planner, draft, PERSISTENT))).await;
+        for (draft, verdict) in drafts.into_iter().zip(told) {
+            let verdict = verdict.unwrap_or_else(|| panic!("no outcome of a message {fate}ed at {step:?}"));
+            assert_eq!(verdict.reason, Reason::Delivered, "{step:?}: {verdict:?}");
+            let again = persist(&self.planner, &draft, PERSISTENT).await;
+            assert_eq!(again.as_ref(), Some(&verdict), "{step:?}");
+            self.heard.sent.push(draft.message_id.clone());
+            self.heard.verdicts.insert(draft.message_id, verdict);
+        }
         let started = Instant::now();
         loop {
             if let Some(node) = (0..2).find(|&node| !armed.exists() && is_met(&mut self.cluster, node)) {
@@ -78,7 +84,7 @@ impl Scene {
 
     async fn end(self) {
         assert_eq!(self.heard.faults(&self.receipts).await, []);
-        assert_eq!(self.receipts.count(), Step::ALL.len());
+        assert_eq!(self.receipts.count(), AT_ONCE * Step::ALL.len());
         self.cluster.stop().await;
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agentbus::state::{
-    Before, Claim, Clock, ConversationLabels as _, Idempotency, ManualClock, MemoryStore, Registration,
-    Registry, StoreError, Tracked, VERDICT_BYTES_MAX,
+use agentbus::{
+    domain::DecisionId,
+    state::{
+        Before, Claim, Clock, ConversationLabels as _, Idempotency, ManualClock, MemoryStore, Registration,
+        Registry, StoreError, Tracked, VERDICT_BYTES_MAX,
+    },
 };
 
 use super::{DIGEST, LIFETIMES, Node, OTHER_DIGEST, Server, agent, capability, message, record, tenant};
@@ -215,6 +218,7 @@ async fn idempotency_contract(store: &dyn Idempotency, time: &Time) {
     a_message_has_one_outcome(store).await;
     a_claim_can_be_given_back(store).await;
     a_lease_that_ran_out_is_taken_over(store, time).await;
+    the_decision_that_the_first_holder_names_is_told_to_whoever_takes_over(store, time).await;
     a_recorded_verdict_is_settled_like_any(store, time).await;
     the_window_ends(store, time).await;
     a_verdict_can_be_kept_for_longer(store, time).await;
@@ -224,7 +228,7 @@ async fn idempotency_contract(store: &dyn Idempotency, time: &Time) {
 }
 
 async fn token(store: &dyn Idempotency, id: &str) -> agentbus::state::ClaimToken {
-    match store.claim(&message(id), &DIGEST).await.unwrap() {
+    match store.claim(&message(id), &DIGEST, None).await.unwrap() {
         Claim::Mine { token } => token,
         other => panic!("{id} is {other:?}"),
     }
@@ -233,8 +237,8 @@ async fn token(store: &dyn Idempotency, id: &str) -> agentbus::state::ClaimToken
 async fn a_message_has_one_outcome(store: &dyn Idempotency) {
     let key = message("one");
     let mine = token(store, "one").await;
-    assert_eq!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
-    let Claim::Pending { lease_left } = store.claim(&key, &DIGEST).await.unwrap() else {
+    assert_eq!(store.claim(&key, &OTHER_DIGEST, None).await.unwrap(), Claim::Conflict);
+    let Claim::Pending { lease_left } = store.claim(&key, &DIGEST, None).await.unwrap() else {
         panic!("not pending")
     };
     assert!(lease_left <= LIFETIMES.lease && !lease_left.is_zero());
@@ -243,20 +247,20 @@ async fn a_message_has_one_outcome(store: &dyn Idempotency) {
     let verdict = b"S\0P\xff\r\nverdict";
     store.settle(&key, &DIGEST, mine, verdict, Duration::ZERO).await.unwrap();
     let settled = Claim::Settled { verdict: verdict.to_vec() };
-    assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
-    assert_eq!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
+    assert_eq!(store.claim(&key, &DIGEST, None).await.unwrap(), settled);
+    assert_eq!(store.claim(&key, &OTHER_DIGEST, None).await.unwrap(), Claim::Conflict);
     // The first verdict stays.
     store.settle(&key, &DIGEST, mine, b"other", Duration::ZERO).await.unwrap();
     store.release(&key, mine).await.unwrap();
-    assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
+    assert_eq!(store.claim(&key, &DIGEST, None).await.unwrap(), settled);
 
     // The same id of another sender or tenant is another message.
     let mut others = message("one");
     others.sender = agent("worker");
-    assert!(matches!(store.claim(&others, &OTHER_DIGEST).await.unwrap(), Claim::Mine { .. }));
+    assert!(matches!(store.claim(&others, &OTHER_DIGEST, None).await.unwrap(), Claim::Mine { .. }));
     let mut elsewhere = message("one");
     elsewhere.tenant = tenant("globex");
-    assert!(matches!(store.claim(&elsewhere, &DIGEST).await.unwrap(), Claim::Mine { .. }));
+    assert!(matches!(store.claim(&elsewhere, &DIGEST, None).await.unwrap(), Claim::Mine { .. }));
 }
 
 async fn a_claim_can_be_given_back(store: &dyn Idempotency) {
@@ -267,7 +271,7 @@ async fn a_claim_can_be_given_back(store: &dyn Idempotency) {
     // A token that is no longer current changes nothing.
     store.release(&message("back"), first).await.unwrap();
     store.settle(&message("back"), &DIGEST, first, b"late", Duration::ZERO).await.unwrap();
-    let answer = store.claim(&message("back"), &DIGEST).await.unwrap();
+    let answer = store.claim(&message("back"), &DIGEST, None).await.unwrap();
     assert!(matches!(answer, Claim::Pending { .. }), "{answer:?}");
 }
 
@@ -275,22 +279,58 @@ async fn a_lease_that_ran_out_is_taken_over(store: &dyn Idempotency, time: &Time
     let key = message("lease");
     let dead = token(store, "lease").await;
     time.pass(LIFETIMES.lease + Duration::from_millis(50)).await;
-    assert_eq!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
-    let Claim::TakenOver { token } = store.claim(&key, &DIGEST).await.unwrap() else {
+    assert_eq!(store.claim(&key, &OTHER_DIGEST, None).await.unwrap(), Claim::Conflict);
+    let Claim::TakenOver { token, .. } = store.claim(&key, &DIGEST, None).await.unwrap() else {
         panic!("not taken over")
     };
     store.settle(&key, &DIGEST, dead, b"from the dead", Duration::ZERO).await.unwrap();
-    let answer = store.claim(&key, &DIGEST).await.unwrap();
+    let answer = store.claim(&key, &DIGEST, None).await.unwrap();
     assert!(matches!(answer, Claim::Pending { .. }), "{answer:?}");
 
     // Whether the dead one acted is still open when its heir gives up.
     store.release(&key, token).await.unwrap();
-    let Claim::TakenOver { token } = store.claim(&key, &DIGEST).await.unwrap() else {
+    let Claim::TakenOver { token, .. } = store.claim(&key, &DIGEST, None).await.unwrap() else {
         panic!("the doubt is lost")
     };
     store.settle(&key, &DIGEST, token, b"verdict", Duration::ZERO).await.unwrap();
     let settled = Claim::Settled { verdict: b"verdict".to_vec() };
-    assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
+    assert_eq!(store.claim(&key, &DIGEST, None).await.unwrap(), settled);
+}
+
+/// Through all who take it over, and give it back.
+async fn the_decision_that_the_first_holder_names_is_told_to_whoever_takes_over(
+    store: &dyn Idempotency,
+    time: &Time,
+) {
+    let (named, other) = (DecisionId::new(9, 7, 1), DecisionId::new(9, 7, 2));
+    let claim =
+        async |id: &str, named: &DecisionId| store.claim(&message(id), &DIGEST, Some(named)).await.unwrap();
+    let Claim::Mine { token } = claim("named", &named).await else { panic!("not mine") };
+    let pending = claim("named", &other).await;
+    assert!(matches!(pending, Claim::Pending { lease_left } if lease_left <= LIFETIMES.lease), "{pending:?}");
+    let conflict = store.claim(&message("named"), &OTHER_DIGEST, Some(&other)).await.unwrap();
+    assert_eq!(conflict, Claim::Conflict);
+    // One that is given back is as if it had never been.
+    store.release(&message("named"), token).await.unwrap();
+    assert!(matches!(claim("named", &named).await, Claim::Mine { .. }));
+    // The lease of the first runs out, then that of who took over; who gives it back leaves no lease.
+    for gives_back in [false, true] {
+        time.pass(LIFETIMES.lease + Duration::from_millis(50)).await;
+        let taken = claim("named", &other).await;
+        let Claim::TakenOver { token, first } = taken else { panic!("not taken over: {taken:?}") };
+        assert_eq!(first.as_ref(), Some(&named));
+        assert!(matches!(claim("named", &other).await, Claim::Pending { .. }));
+        if gives_back {
+            store.release(&message("named"), token).await.unwrap();
+        }
+    }
+    let taken = claim("named", &other).await;
+    let Claim::TakenOver { token, first: Some(_) } = taken else { panic!("not taken over: {taken:?}") };
+    store.settle(&message("named"), &DIGEST, token, b"verdict", Duration::ZERO).await.unwrap();
+    assert_eq!(claim("named", &other).await, Claim::Settled { verdict: b"verdict".to_vec() });
+    let Claim::Mine { token } = claim("named-recorded", &named).await else { panic!("not mine") };
+    store.settle_recorded(&message("named-recorded"), &DIGEST, token, b"verdict").await.unwrap();
+    assert_eq!(claim("named-recorded", &other).await, Claim::Settled { verdict: b"verdict".to_vec() });
 }
 
 async fn a_recorded_verdict_is_settled_like_any(store: &dyn Idempotency, time: &Time) {
@@ -301,18 +341,18 @@ async fn a_recorded_verdict_is_settled_like_any(store: &dyn Idempotency, time: &
     store.settle_recorded(&message("unclaimed"), &DIGEST, mine, b"verdict").await.unwrap();
     token(store, "unclaimed").await;
     let settled = Claim::Settled { verdict: b"verdict".to_vec() };
-    assert_eq!(store.claim(&key, &DIGEST).await.unwrap(), settled);
-    assert_eq!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
+    assert_eq!(store.claim(&key, &DIGEST, None).await.unwrap(), settled);
+    assert_eq!(store.claim(&key, &OTHER_DIGEST, None).await.unwrap(), Claim::Conflict);
 
     time.pass(LIFETIMES.lease + Duration::from_millis(50)).await;
-    let taken = store.claim(&late, &DIGEST).await.unwrap();
+    let taken = store.claim(&late, &DIGEST, None).await.unwrap();
     assert!(matches!(taken, Claim::TakenOver { .. }), "{taken:?}");
     store.settle_recorded(&late, &DIGEST, dead, b"from the dead").await.unwrap();
-    let answer = store.claim(&late, &DIGEST).await.unwrap();
+    let answer = store.claim(&late, &DIGEST, None).await.unwrap();
     assert!(matches!(answer, Claim::Pending { .. }), "{answer:?}");
 
     time.pass(LIFETIMES.window).await;
-    assert!(matches!(store.claim(&key, &OTHER_DIGEST).await.unwrap(), Claim::Mine { .. }));
+    assert!(matches!(store.claim(&key, &OTHER_DIGEST, None).await.unwrap(), Claim::Mine { .. }));
 }
 
 async fn a_verdict_can_be_kept_for_longer(store: &dyn Idempotency, time: &Time) {
@@ -320,17 +360,20 @@ async fn a_verdict_can_be_kept_for_longer(store: &dyn Idempotency, time: &Time) 
     store.settle(&message("longer"), &DIGEST, mine, b"verdict", longer).await.unwrap();
     // Past its own window, and short of another.
     time.pass(LIFETIMES.window + Duration::from_millis(500)).await;
-    let answer = store.claim(&message("longer"), &DIGEST).await.unwrap();
+    let answer = store.claim(&message("longer"), &DIGEST, None).await.unwrap();
     assert_eq!(answer, Claim::Settled { verdict: b"verdict".to_vec() });
     time.pass(longer).await;
-    assert!(matches!(store.claim(&message("longer"), &OTHER_DIGEST).await.unwrap(), Claim::Mine { .. }));
+    assert!(matches!(
+        store.claim(&message("longer"), &OTHER_DIGEST, None).await.unwrap(),
+        Claim::Mine { .. }
+    ));
 }
 
 async fn the_window_ends(store: &dyn Idempotency, time: &Time) {
     let mine = token(store, "window").await;
     store.settle(&message("window"), &DIGEST, mine, b"verdict", Duration::ZERO).await.unwrap();
     time.pass(LIFETIMES.window + Duration::from_millis(100)).await;
-    let answer = store.claim(&message("window"), &OTHER_DIGEST).await.unwrap();
+    let answer = store.claim(&message("window"), &OTHER_DIGEST, None).await.unwrap();
     assert!(matches!(answer, Claim::Mine { .. }), "{answer:?}");
 }
 
@@ -341,9 +384,9 @@ async fn a_full_memory_refuses_new_messages_and_forgets_none() {
     let first = token(&store, "first").await;
     store.settle(&message("first"), &DIGEST, first, b"verdict", Duration::ZERO).await.unwrap();
     token(&store, "second").await;
-    assert_eq!(store.claim(&message("third"), &DIGEST).await, Err(StoreError::Full));
+    assert_eq!(store.claim(&message("third"), &DIGEST, None).await, Err(StoreError::Full));
     let settled = Claim::Settled { verdict: b"verdict".to_vec() };
-    assert_eq!(store.claim(&message("first"), &DIGEST).await.unwrap(), settled);
+    assert_eq!(store.claim(&message("first"), &DIGEST, None).await.unwrap(), settled);
     time.advance(LIFETIMES.window);
     token(&store, "third").await;
 }
@@ -367,7 +410,7 @@ async fn one_of_many_nodes_gets_a_message() {
                     (Arc::clone(&nodes[i % 2].store), Arc::clone(&key), Arc::clone(&start));
                 tokio::spawn(async move {
                     start.wait().await;
-                    store.claim(&key, &DIGEST).await
+                    store.claim(&key, &DIGEST, None).await
                 })
             })
             .collect();
@@ -393,12 +436,12 @@ async fn a_lease_does_not_depend_on_the_settings_of_who_asks() {
     let second = Node::ready(&server, with(Duration::from_secs(1_200), short)).await;
 
     token(&*first.store, "long").await;
-    let answer = second.store.claim(&message("long"), &DIGEST).await.unwrap();
+    let answer = second.store.claim(&message("long"), &DIGEST, None).await.unwrap();
     let Claim::Pending { lease_left } = answer else { panic!("{answer:?} while the lease runs") };
     assert!(lease_left > long - Duration::from_secs(20) && lease_left <= long, "{lease_left:?}");
 
     token(&*second.store, "short").await;
     tokio::time::sleep(short + Duration::from_millis(50)).await;
-    let answer = first.store.claim(&message("short"), &DIGEST).await.unwrap();
+    let answer = first.store.claim(&message("short"), &DIGEST, None).await.unwrap();
     assert!(matches!(answer, Claim::TakenOver { .. }), "{answer:?} after the lease");
 }

@@ -27,13 +27,13 @@ async fn a_redis_that_stands_still_is_a_timeout_and_then_no_wait() {
     assert!(node.store.ready(super::SOON).await);
     server.pause();
     let start = Instant::now();
-    let error = node.store.claim(&message("stuck"), &DIGEST).await.unwrap_err();
+    let error = node.store.claim(&message("stuck"), &DIGEST, None).await.unwrap_err();
     assert_eq!(error, StoreError::Timeout { limit: Duration::from_millis(250) });
     eprintln_figure("stands still, told after", start.elapsed());
 
     eventually(async || !node.store.healthy()).await;
     let start = Instant::now();
-    let error = node.store.claim(&message("refused"), &DIGEST).await.unwrap_err();
+    let error = node.store.claim(&message("refused"), &DIGEST, None).await.unwrap_err();
     // Not a timeout: nothing was waited for.
     assert_eq!(error, StoreError::Disconnected);
     eprintln_figure("known to stand still, told after", start.elapsed());
@@ -43,7 +43,7 @@ async fn a_redis_that_stands_still_is_a_timeout_and_then_no_wait() {
     eprintln_figure("resumed, healthy after", back);
     // The first claim may have been heard after all; then its lease must run out first.
     eventually(async || {
-        let answer = node.store.claim(&message("stuck"), &DIGEST).await;
+        let answer = node.store.claim(&message("stuck"), &DIGEST, None).await;
         matches!(answer, Ok(Claim::Mine { .. } | Claim::TakenOver { .. }))
     })
     .await;
@@ -67,13 +67,13 @@ async fn a_redis_that_was_killed_serves_again_and_nothing_old_is_believed() {
     // What was read lately still helps; what was not cannot be told.
     assert_eq!(*cached.holders(&acme, &capability("nlp")).await.unwrap(), [agent("writer")]);
     assert!(could_not_ask(&cached.holders(&acme, &capability("other")).await.unwrap_err()));
-    assert!(could_not_ask(&node.store.claim(&message("down"), &DIGEST).await.unwrap_err()));
+    assert!(could_not_ask(&node.store.claim(&message("down"), &DIGEST, None).await.unwrap_err()));
 
     server.start_again();
     let back = eventually(async || node.store.healthy() && cached.is_trusted()).await;
     eprintln_figure("started again, healthy and tracked after", back);
     assert!(cached.holders(&acme, &capability("nlp")).await.unwrap().is_empty(), "the server forgot it");
-    assert!(matches!(node.store.claim(&message("down"), &DIGEST).await, Ok(Claim::Mine { .. })));
+    assert!(matches!(node.store.claim(&message("down"), &DIGEST, None).await, Ok(Claim::Mine { .. })));
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn scripts_that_the_server_forgot_are_sent_again() {
     let node = Node::ready(&server, LIFETIMES).await;
     for round in 0..3 {
         assert!(server.tell("SCRIPT FLUSH SYNC").starts_with("+OK"));
-        let answer = node.store.claim(&message(&format!("flushed-{round}")), &DIGEST).await.unwrap();
+        let answer = node.store.claim(&message(&format!("flushed-{round}")), &DIGEST, None).await.unwrap();
         assert!(matches!(answer, Claim::Mine { .. }), "{answer:?}");
     }
 }
@@ -134,9 +134,9 @@ async fn a_full_redis_refuses_and_says_so() {
     let server = Server::start();
     let node = Node::ready(&server, LIFETIMES).await;
     server.tell("CONFIG SET maxmemory 1");
-    assert_eq!(node.store.claim(&message("full"), &DIGEST).await, Err(StoreError::Full));
+    assert_eq!(node.store.claim(&message("full"), &DIGEST, None).await, Err(StoreError::Full));
     server.tell("CONFIG SET maxmemory 0");
-    assert!(matches!(node.store.claim(&message("full"), &DIGEST).await, Ok(Claim::Mine { .. })));
+    assert!(matches!(node.store.claim(&message("full"), &DIGEST, None).await, Ok(Claim::Mine { .. })));
 }
 
 #[tokio::test]

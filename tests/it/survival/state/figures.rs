@@ -39,7 +39,9 @@ async fn claims(node: &Node, connections: usize, in_flight: usize) {
                 for i in 0..each {
                     let key = message(&format!("message-{task:04}-{i:08}"));
                     let asked = Instant::now();
-                    let Claim::Mine { token } = store.claim(&key, &DIGEST).await.unwrap() else { panic!() };
+                    let Claim::Mine { token } = store.claim(&key, &DIGEST, None).await.unwrap() else {
+                        panic!()
+                    };
                     took.push(asked.elapsed());
                     store.settle(&key, &DIGEST, token, &VERDICT, Duration::ZERO).await.unwrap();
                 }
@@ -76,7 +78,9 @@ async fn figures_of_memory_per_message() {
     let mut token = Vec::new();
     for i in 0..MESSAGES {
         let key = message(&format!("0193b2c4-7d1e-7000-8000-{i:012}"));
-        let Claim::Mine { token: mine } = node.store.claim(&key, &DIGEST).await.unwrap() else { panic!() };
+        let Claim::Mine { token: mine } = node.store.claim(&key, &DIGEST, None).await.unwrap() else {
+            panic!()
+        };
         token.push((key, mine));
     }
     println!("redis, claimed: {} B per message", (used() - before) / MESSAGES);
@@ -89,7 +93,7 @@ async fn figures_of_memory_per_message() {
     let store = MemoryStore::new(Lifetimes::default());
     for i in 0..MESSAGES {
         let key = message(&format!("0193b2c4-7d1e-7000-8000-{i:012}"));
-        let Claim::Mine { token } = store.claim(&key, &DIGEST).await.unwrap() else { panic!() };
+        let Claim::Mine { token } = store.claim(&key, &DIGEST, None).await.unwrap() else { panic!() };
         store.settle(&key, &DIGEST, token, &[0x5a; 300], Duration::ZERO).await.unwrap();
     }
     println!("memory, settled with 300 B: {} B per message", (resident() - before) / MESSAGES);

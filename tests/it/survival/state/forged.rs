@@ -28,7 +28,7 @@ async fn node_with(server: &Server, trust: Trust) -> Node {
 }
 
 async fn settle(node: &Node, id: &str, verdict: &[u8]) {
-    let Claim::Mine { token } = node.store.claim(&message(id), &DIGEST).await.unwrap() else {
+    let Claim::Mine { token } = node.store.claim(&message(id), &DIGEST, None).await.unwrap() else {
         panic!("{id}")
     };
     node.store.settle(&message(id), &DIGEST, token, verdict, Duration::from_secs(60)).await.unwrap();
@@ -65,20 +65,20 @@ async fn a_verdict_that_was_made_up_or_copied_is_not_told() {
     let delivered = wire::encode_verdict(&full_verdict(), Encoding::MessagePack);
     settle(&node, "real", &delivered).await;
     assert_eq!(
-        node.store.claim(&message("real"), &DIGEST).await.unwrap(),
+        node.store.claim(&message("real"), &DIGEST, None).await.unwrap(),
         Claim::Settled { verdict: delivered.clone() }
     );
-    assert_eq!(node.store.claim(&message("real"), &OTHER_DIGEST).await.unwrap(), Claim::Conflict);
+    assert_eq!(node.store.claim(&message("real"), &OTHER_DIGEST, None).await.unwrap(), Claim::Conflict);
 
     let made_up = [b"S".as_slice(), &DIGEST, &delivered].concat();
     assert!(server.tell(&format!("SET {} {} PX 9999", key("made-up"), quoted(&made_up))).starts_with("+OK"));
     server.tell(&format!("{COPY} {} {}", key("real"), key("copied")));
     for (count, id) in (1..).zip(["made-up", "copied"]) {
-        assert_eq!(node.store.claim(&message(id), &DIGEST).await.unwrap(), Claim::Doubtful, "{id}");
+        assert_eq!(node.store.claim(&message(id), &DIGEST, None).await.unwrap(), Claim::Doubtful, "{id}");
         assert_eq!(node.store.forged(Forgery::Verdict), count);
     }
     // Nor is it told that the id was used for another content.
-    assert_eq!(node.store.claim(&message("made-up"), &OTHER_DIGEST).await.unwrap(), Claim::Doubtful);
+    assert_eq!(node.store.claim(&message("made-up"), &OTHER_DIGEST, None).await.unwrap(), Claim::Doubtful);
     assert!(node.store.distrust().unwrap().contains("a verdict"));
 }
 
@@ -100,12 +100,19 @@ async fn what_is_no_claim_is_doubtful_and_never_mine() {
         ("mixed", format!("SET {} T{digest}tokentokr7", key("mixed"))),
         ("for-ever", format!("SET {} P{digest}tokentok99999999999999", key("for-ever"))),
         ("beyond", format!("SET {} P{digest}tokentok{}", key("beyond"), "9".repeat(400))),
+        ("no-decision", format!("SET {} \"N{digest}tokentok r7\"", key("no-decision"))),
+        ("of-nobody", format!("SET {} \"N{digest}tokentok0123456789abcdef-7 r7\"", key("of-nobody"))),
+        ("elsewhere", format!("SET {} \"U{digest}tokentok0123456789abcdef-7-* 7\"", key("elsewhere"))),
+        (
+            "too-long",
+            format!("SET {} \"N{digest}tokentok0123456789abcdef-{}-1 r7\"", key("too-long"), "9".repeat(40)),
+        ),
         ("hash", format!("HSET {} a b", key("hash"))),
         ("list", format!("RPUSH {} a", key("list"))),
         ("huge", format!("SETRANGE {} 50000000 x", key("huge"))),
     ] {
         assert!(!server.tell(&write).starts_with('-'), "{write}");
-        assert_eq!(node.store.claim(&message(id), &DIGEST).await.unwrap(), Claim::Doubtful, "{id}");
+        assert_eq!(node.store.claim(&message(id), &DIGEST, None).await.unwrap(), Claim::Doubtful, "{id}");
         count += 1;
         assert_eq!(node.store.forged(Forgery::Claim), count, "{id}");
         // It does not stay for ever.
@@ -252,7 +259,7 @@ async fn a_node_with_another_key_believes_nothing_and_says_so() {
     let (one, other) = (node_with(&server, sealed_by('a')).await, node_with(&server, sealed_by('b')).await);
     settle(&one, "one", b"verdict").await;
     one.store.register(&tenant("acme"), &record("writer", &[]), 9).await.unwrap();
-    assert_eq!(other.store.claim(&message("one"), &DIGEST).await.unwrap(), Claim::Doubtful);
+    assert_eq!(other.store.claim(&message("one"), &DIGEST, None).await.unwrap(), Claim::Doubtful);
     assert!(other.store.agent(&tenant("acme"), &agent("writer")).await.unwrap().is_none());
     assert!(other.store.distrust().is_some());
     assert_eq!(one.store.distrust(), None);
@@ -294,8 +301,8 @@ async fn two_versions_side_by_side_read_each_other() {
     let old = [b"S".as_slice(), &DIGEST, &bytes].concat();
     server.tell(&format!("SET {} {} PX 9999", key("old"), quoted(&old)));
     let settled = Claim::Settled { verdict: bytes.clone() };
-    assert_eq!(lenient.store.claim(&message("old"), &DIGEST).await.unwrap(), settled);
-    assert_eq!(strict.store.claim(&message("old"), &DIGEST).await.unwrap(), Claim::Doubtful);
+    assert_eq!(lenient.store.claim(&message("old"), &DIGEST, None).await.unwrap(), settled);
+    assert_eq!(strict.store.claim(&message("old"), &DIGEST, None).await.unwrap(), Claim::Doubtful);
 
     let (acme, writer) = (tenant("acme"), agent("writer"));
     let entry = "\"{\\\"id\\\":\\\"writer\\\",\\\"capabilities\\\":[\\\"nlp\\\"]}\"";

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentbus::{
-    domain::Encoding,
+    domain::{DecisionId, Encoding},
     state::{
         Claim, Count, Idempotency as _, Lifetimes, Registry as _, Seen, SenderHistoryStore as _,
         SharedAnswers as _, Trust,
@@ -31,6 +31,8 @@ const LIFE: Lifetimes = Lifetimes {
 };
 /// Where the digest of a claim ends, and its token.
 const TOKEN: Range<usize> = 33..41;
+/// Milliseconds since 1970, at the end of a claim that a script has made.
+const LEASE_END_BYTES: usize = 13;
 /// A seal, at the end of what is sealed but for `"}` in JSON.
 const SEAL_BYTES: usize = 33;
 
@@ -68,22 +70,32 @@ fn but_for(mut written: Vec<u8>, form: &str, places: Range<usize>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_claim_is_written_and_read_as_ever() {
+async fn a_claim_is_written_and_read_as_ever_with_and_without_the_name_of_a_decision() {
     let server = Server::start();
     let node = node(&server, sealed_by('a')).await;
-    let claim = async || node.store.claim(&message("m-1"), &DIGEST).await.unwrap();
-    assert!(matches!(claim().await, Claim::Mine { .. }));
-    let first = same("redis-claim.hex", &but_for(get(&server, KEY), "redis-claim.hex", TOKEN));
-    set(&server, KEY, &first);
-    assert!(matches!(claim().await, Claim::Pending { lease_left } if lease_left <= LIFE.lease));
+    let named = DecisionId::new(0x5f3a, 7, 12);
+    for (form, decision) in [("redis-claim", None), ("redis-claim-named", Some(&named))] {
+        let claim = async || node.store.claim(&message("m-1"), &DIGEST, decision).await.unwrap();
+        server.tell(&format!("DEL {KEY}"));
+        assert!(matches!(claim().await, Claim::Mine { .. }));
+        let (fresh, taken) = (format!("{form}.hex"), format!("{form}-taken-over.hex"));
+        let first = same(&fresh, &but_for(get(&server, KEY), &fresh, TOKEN));
+        set(&server, KEY, &first);
+        assert!(matches!(claim().await, Claim::Pending { lease_left } if lease_left <= LIFE.lease));
 
-    // The lease of this one is over for long.
-    let again = read("redis-claim-taken-over.hex");
-    set(&server, KEY, &again);
-    assert!(matches!(claim().await, Claim::TakenOver { .. }));
-    let places = TOKEN.start..again.len();
-    same("redis-claim-taken-over.hex", &but_for(get(&server, KEY), "redis-claim-taken-over.hex", places));
-    assert!(matches!(claim().await, Claim::Pending { .. }));
+        // The lease of this one is over for long.
+        let again = read(&taken);
+        set(&server, KEY, &again);
+        let answer = claim().await;
+        assert!(
+            matches!(&answer, Claim::TakenOver { first, .. } if first.as_ref() == decision),
+            "{answer:?}"
+        );
+        let (written, digits) = (get(&server, KEY), again.len() - LEASE_END_BYTES..again.len());
+        let written = but_for(but_for(written, &taken, TOKEN), &taken, digits);
+        same(&taken, &written);
+        assert!(matches!(claim().await, Claim::Pending { .. }));
+    }
 }
 
 #[tokio::test]
@@ -93,19 +105,19 @@ async fn a_verdict_is_settled_and_read_as_ever() {
     let told = wire::encode_verdict(&verdict(), Encoding::MessagePack);
     let settled = Claim::Settled { verdict: told.clone() };
     let store = &sealing.store;
-    let Claim::Mine { token } = store.claim(&message("m-1"), &DIGEST).await.unwrap() else { panic!() };
+    let Claim::Mine { token } = store.claim(&message("m-1"), &DIGEST, None).await.unwrap() else { panic!() };
     store.settle(&message("m-1"), &DIGEST, token, &told, Duration::ZERO).await.unwrap();
     let written = get(&server, KEY);
     let seal = written.len() - SEAL_BYTES..written.len();
     let sealed = same("redis-verdict.hex", &but_for(written, "redis-verdict.hex", seal));
     set(&server, KEY, &sealed);
-    assert_eq!(store.claim(&message("m-1"), &DIGEST).await.unwrap(), settled);
+    assert_eq!(store.claim(&message("m-1"), &DIGEST, None).await.unwrap(), settled);
 
     set(&server, KEY, &read("redis-verdict-unsealed.hex"));
-    assert_eq!(store.claim(&message("m-1"), &DIGEST).await.unwrap(), Claim::Doubtful);
+    assert_eq!(store.claim(&message("m-1"), &DIGEST, None).await.unwrap(), Claim::Doubtful);
     for trust in [lenient(), Trust::default()] {
         let node = node(&server, trust).await;
-        assert_eq!(node.store.claim(&message("m-1"), &DIGEST).await.unwrap(), settled);
+        assert_eq!(node.store.claim(&message("m-1"), &DIGEST, None).await.unwrap(), settled);
     }
 }
 
@@ -118,7 +130,9 @@ async fn a_verdict_on_record_is_settled_by_one_command_in_the_same_bytes_and_for
     super::eventually(async || {
         server.tell(&format!("DEL {KEY}"));
         server.tell("CONFIG RESETSTAT");
-        let Claim::Mine { token } = store.claim(&message("m-1"), &DIGEST).await.unwrap() else { panic!() };
+        let Claim::Mine { token } = store.claim(&message("m-1"), &DIGEST, None).await.unwrap() else {
+            panic!()
+        };
         store.settle_recorded(&message("m-1"), &DIGEST, token, &told).await.unwrap();
         !server.tell("INFO commandstats").contains("cmdstat_evalsha")
     })
@@ -129,7 +143,7 @@ async fn a_verdict_on_record_is_settled_by_one_command_in_the_same_bytes_and_for
     let left: u128 = server.tell(&format!("PTTL {KEY}")).trim()[1..].parse().unwrap();
     assert!(left > 0 && left <= LIFE.window.as_millis(), "{left} ms");
     let settled = Claim::Settled { verdict: told };
-    assert_eq!(store.claim(&message("m-1"), &DIGEST).await.unwrap(), settled);
+    assert_eq!(store.claim(&message("m-1"), &DIGEST, None).await.unwrap(), settled);
 }
 
 #[tokio::test]
@@ -192,7 +206,7 @@ async fn a_senders_past_and_the_names_of_keys_are_written_and_read_as_ever() {
     assert_eq!((read.applied, &read.scores), (3, &told.scores));
     assert_eq!(read.messages.iter().map(|count| count.messages).collect::<Vec<_>>(), [5]);
 
-    node.store.claim(&message("m-1"), &DIGEST).await.unwrap();
+    node.store.claim(&message("m-1"), &DIGEST, None).await.unwrap();
     node.store.register(&tenant("acme"), &super::record("worker", &["sum"]), 10).await.unwrap();
     let answer = server.tell("KEYS *");
     // What the probe writes is read by nobody.

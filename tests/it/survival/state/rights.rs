@@ -26,11 +26,11 @@ async fn all(node: &Node) {
     store.agents(&acme).await.unwrap();
     store.epoch(&acme).await.unwrap();
     store.unregister(&acme, &agent("writer")).await.unwrap();
-    let Claim::Mine { token } = store.claim(&message("one"), &DIGEST).await.unwrap() else { panic!() };
-    store.claim(&message("one"), &DIGEST).await.unwrap();
+    let Claim::Mine { token } = store.claim(&message("one"), &DIGEST, None).await.unwrap() else { panic!() };
+    store.claim(&message("one"), &DIGEST, None).await.unwrap();
     store.settle(&message("one"), &DIGEST, token, b"verdict", Duration::ZERO).await.unwrap();
-    store.claim(&message("one"), &DIGEST).await.unwrap();
-    let Claim::Mine { token } = store.claim(&message("two"), &DIGEST).await.unwrap() else { panic!() };
+    store.claim(&message("one"), &DIGEST, None).await.unwrap();
+    let Claim::Mine { token } = store.claim(&message("two"), &DIGEST, None).await.unwrap() else { panic!() };
     store.release(&message("two"), token).await.unwrap();
     let seen = Seen { teller: 1, sequence: 1, scores: vec![0.5], ..Seen::default() };
     store.share(&acme, &agent("planner"), &seen).await.unwrap();
