@@ -44,6 +44,7 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LaneError>) -> Result<T, LaneError
         Err(
             LaneError::TooLate
             | LaneError::Full(_)
+            | LaneError::ShareStored { .. }
             | LaneError::Refused(_)
             | LaneError::Unreadable(_)
             | LaneError::BreakerOpen { .. },

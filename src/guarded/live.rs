@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    audit::{Entry, Record},
+    audit::{Record, Written},
     breakers::{Breaker, Call, Open},
-    lanes::{Dispatch, Handover, LiveError, LiveTransport},
+    lanes::{Dispatch, Handover, LiveError, LiveTransport, Named},
     state::MessageKey,
 };
 
@@ -49,12 +49,16 @@ impl LiveTransport for GuardedTransport {
     }
 
     /// What has been decided is told all the same: nobody waits for it.
-    fn record(&self, entry: Entry) -> Result<(), LiveError> {
-        self.transport.record(entry)
+    fn record(&self, record: Written) -> Result<(), LiveError> {
+        self.transport.record(record)
     }
 
-    async fn last_intent(&self, key: &MessageKey) -> Result<Option<Record<'static>>, LiveError> {
-        ended(self.admit()?, self.transport.last_intent(key).await)
+    async fn last_intent(
+        &self,
+        key: &MessageKey,
+        named: Named<'_>,
+    ) -> Result<Option<Record<'static>>, LiveError> {
+        ended(self.admit()?, self.transport.last_intent(key, named).await)
     }
 
     fn payload_max(&self) -> usize {

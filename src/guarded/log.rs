@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     breakers::{Breaker, Breakers, Call, Kind, Open},
     deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
-    domain::{DeliberationId, Event, Parked, TenantId},
+    domain::{DeliberationId, Event, Parked, Priority, TenantId},
 };
 
 /// The logs and their breakers.
@@ -38,6 +38,7 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LogError>) -> Result<T, LogError> 
         Err(
             LogError::Full(_)
             | LogError::TooManyParked { .. }
+            | LogError::ShareParked { .. }
             | LogError::Refused(_)
             | LogError::TooLarge { .. }
             | LogError::Unreadable(_)
@@ -49,9 +50,9 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LogError>) -> Result<T, LogError> 
 
 #[async_trait]
 impl DeliberationLog for GuardedLog {
-    async fn park(&self, parked: &Parked) -> Result<Appended, LogError> {
+    async fn park(&self, parked: &Parked, priority: Priority) -> Result<Appended, LogError> {
         let breaker = self.of(&parked.tenant);
-        ended(admit(&breaker)?, self.log.park(parked).await)
+        ended(admit(&breaker)?, self.log.park(parked, priority).await)
     }
 
     async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {

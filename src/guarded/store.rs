@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     breakers::{Breaker, Call, Open},
-    domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, MessageId, TenantId},
+    domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, DecisionId, MessageId, TenantId},
     state::{
         Claim, ClaimToken, ConversationLabels, Digest, Idempotency, Invalidator, Labelled, MessageKey,
         Registration, Registry, Seen, SenderHistoryStore, Shared, SharedAnswers, StoreError, Tracked,
@@ -44,8 +44,13 @@ fn ended<T>(call: Call<'_>, answer: Result<T, StoreError>) -> Result<T, StoreErr
 
 #[async_trait]
 impl<S: Idempotency> Idempotency for GuardedStore<S> {
-    async fn claim(&self, key: &MessageKey, digest: &Digest) -> Result<Claim, StoreError> {
-        ended(self.admit()?, self.store.claim(key, digest).await)
+    async fn claim(
+        &self,
+        key: &MessageKey,
+        digest: &Digest,
+        decision: Option<&DecisionId>,
+    ) -> Result<Claim, StoreError> {
+        ended(self.admit()?, self.store.claim(key, digest, decision).await)
     }
 
     async fn settle(
