@@ -39,9 +39,8 @@ fn shares(steps: &[(u64, u64, bool)], owner: fn(u64) -> Owner) -> Result<(), Tes
             prop_assert!(apart <= 2 * COST_MAX, "{apart} apart: {since:?}");
         }
         for ended in (0..OWNERS).filter(|it| !after[*it]) {
-            for other in 0..OWNERS {
-                (since[ended][other], since[other][ended]) = (0, 0);
-            }
+            since[ended] = [0; OWNERS];
+            since.iter_mut().for_each(|given| given[ended] = 0);
         }
     }
     Ok(())

@@ -107,18 +107,19 @@ async fn what_is_listed_can_be_asked_for_by_sender_type_age_and_score_and_page_b
         desk.listed_of("judge", &wanted).await.into_iter().map(|one| one.id).collect::<Vec<_>>()
     };
     let all = DeliberationsRequest::default;
+    let only = |id: &DeliberationId| vec![id.clone()];
     let (first, both) = (desk.id.clone(), vec![desk.id.clone(), second.clone()]);
     assert_eq!(ids(all()).await, both);
     let of_worker = DeliberationsRequest { sender: Some(id("worker")), ..all() };
-    assert_eq!(ids(of_worker).await, [second.clone()]);
+    assert_eq!(ids(of_worker).await, only(&second));
     assert_eq!(ids(DeliberationsRequest { message_type: Some(MessageType::Command), ..all() }).await, both);
     assert!(ids(DeliberationsRequest { message_type: Some(MessageType::Query), ..all() }).await.is_empty());
     let older = DeliberationsRequest { parked_before: Some(PARKED.plus(Duration::from_millis(1))), ..all() };
-    assert_eq!(ids(older).await, [first.clone()]);
-    assert_eq!(ids(DeliberationsRequest { score_min: Some(0.9), ..all() }).await, [second.clone()]);
+    assert_eq!(ids(older).await, only(&first));
+    assert_eq!(ids(DeliberationsRequest { score_min: Some(0.9), ..all() }).await, only(&second));
     assert!(ids(DeliberationsRequest { score_min: Some(0.91), ..all() }).await.is_empty());
     let page = |after: &DeliberationId| DeliberationsRequest { after: Some(after.clone()), ..all() };
-    assert_eq!(ids(page(&first)).await, [second.clone()]);
+    assert_eq!(ids(page(&first)).await, only(&second));
     assert!(ids(page(&second)).await.is_empty());
     desk.approve("judge").await.unwrap();
     assert_eq!(ids(page(&first)).await, [second], "the one before is decided by now");

@@ -227,8 +227,10 @@ async fn a_full_store_refuses_what_is_new_and_loses_nothing() {
             _ => break verdict,
         }
         assert!(kept.len() < 500, "it never fills");
+        // Before its sender has its share. A node looks once a second how full it is.
         if kept.len() == 8 {
             desk.fill("OUT_acme").await;
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
         }
     };
     assert_eq!(refused.reason, Reason::StoreFull, "{refused:?}");
