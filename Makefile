@@ -19,7 +19,7 @@ STOPS ?= 50
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops policy-conformance policy-faults policy-swaps bench model bench-model deny clean
+.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ stops: servers ## Stop nodes with SIGTERM under load; nothing is lost or doubled
 	target/release/loadtest stops --stops $(STOPS)
 
 # Not optimised: what is shown is that both say the same.
+cluster-walk: clients ## The compose file as processes, and a server of each kind killed while messages flow (a minute)
+	@deploy/install-servers --deploy
+	$(CARGO) test --test it -- --ignored --nocapture deploy::cluster
+
 policy-conformance: ## Rego in a node beside a real OPA server: each builtin and the language, on thousands of values
 	@deploy/install-servers --only opa
 	@mkdir -p target

@@ -108,7 +108,7 @@ impl AgentClient {
         id: &AgentId,
         seed: &str,
     ) -> Result<Self, ClientError> {
-        let tls::Server { url, files } = server.into();
+        let server = server.into();
         let violations = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&violations);
         let options = ConnectOptions::with_nkey(seed.trim().to_owned())
@@ -122,12 +122,14 @@ impl AgentClient {
                 }
                 std::future::ready(())
             });
-        let options = match files.are_named() {
-            true => options.require_tls(true).tls_client_config(Arc::unwrap_or_clone(tls::client(&files)?)),
+        let options = match server.files.are_named() {
+            true => {
+                options.require_tls(true).tls_client_config(Arc::unwrap_or_clone(tls::client(&server.files)?))
+            }
             false => options,
         };
-        let nats = options.connect(&url).await.map_err(|cause| ClientError::Connect {
-            url: crate::config::without_secrets(&url),
+        let nats = options.connect(server.urls()).await.map_err(|cause| ClientError::Connect {
+            url: crate::config::without_secrets(&server.url),
             agent: id.clone(),
             cause,
         })?;

@@ -9,6 +9,7 @@
 //!   file. [`generate`]: both. [`changes`]: what that would change.
 //! - [`server_conf`]: the server's own settings.
 //! - [`mod@reload`]: makes running servers read the accounts again.
+//! - [`sync`]: brings them to the servers of a cluster, and sees that each runs with them.
 //! - [`streams`]: streams and consumers as they should be. [`mod@provision`]: makes them so and publishes
 //!   the tenants. [`mod@preview`]: what that would change. [`directory`]: nodes follow them.
 //! - [`purge`]: removes what those that left have left. [`connections`]: who is connected with which key.
@@ -33,6 +34,7 @@ pub mod purge;
 pub mod reload;
 pub mod server_conf;
 pub mod streams;
+pub mod sync;
 
 pub use changes::{AccessChanges, KeyChange};
 pub use connect::{ConnectError, connect};
@@ -48,3 +50,4 @@ pub use purge::{Leftovers, PurgeError};
 pub use reload::{ReloadError, Reloaded, reload};
 pub use server_conf::{DiskSync, ServerConf, render_server_conf};
 pub use streams::StoreSettings;
+pub use sync::{Distributed, SyncError};

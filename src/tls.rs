@@ -67,6 +67,13 @@ pub struct Server {
     pub files: Files,
 }
 
+impl Server {
+    /// Each that [`Server::url`] names; several are separated by commas.
+    pub fn urls(&self) -> Vec<&str> {
+        self.url.split(',').map(str::trim).collect()
+    }
+}
+
 impl From<&str> for Server {
     fn from(url: &str) -> Self {
         Self { url: url.to_owned(), files: Files::default() }

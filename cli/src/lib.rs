@@ -41,8 +41,8 @@ mod policy;
 mod printable;
 #[cfg(feature = "model")]
 mod progress;
-mod recover;
 mod records;
+mod recover;
 mod score;
 mod send;
 mod server;

@@ -13,7 +13,7 @@ const OLD_VARIABLES: [&str; 2] = ["AGENTBUS_SERVER", "AGENTBUS_NATS_URL"];
 
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct ServerArgs {
-    /// NATS server, such as nats://127.0.0.1:4222, instead of the one that runs in --dir
+    /// NATS server, such as nats://127.0.0.1:4222, or several with commas between, instead of the one that runs in --dir
     #[arg(long, value_name = "URL", env = VARIABLE, hide_env_values = true)]
     server: Option<String>,
     /// With TLS: PEM of who signs its certificate, instead of the system's root certificates

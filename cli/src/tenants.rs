@@ -29,6 +29,7 @@ use super::{
 pub(super) mod changes;
 mod purge;
 mod reviewers;
+mod sync;
 
 use changes::{Changes, Consent};
 
@@ -101,6 +102,15 @@ enum Command {
     /// Shows it first, and asks; needs --yes where there is no terminal.
     #[command(after_help = with_codes!("agentbus tenants purge --dry-run", "agentbus tenants purge --yes"))]
     Purge(purge::Purge),
+    /// Keep the accounts of one server of a cluster as the last `apply` made them, until it is ended.
+    ///
+    /// Runs beside each server, with a copy of nats/accounts.conf to begin with and keys/sys/keeper.nk. What `apply`
+    /// writes comes here by itself; what came while the server was away is fetched from the others.
+    #[command(
+        after_help = "Examples:\n  agentbus tenants sync --dir /etc/agentbus --server nats://127.0.0.1:4222\n  \
+                      agentbus tenants sync --dir bus --server tls://nats-1:4222 --ca-file ca.pem"
+    )]
+    Sync(sync::Sync),
     /// Print the public key of the seed in FILE, for `nkey` in the tenants file; makes a seed where there is none.
     #[command(
         after_help = "Examples:\n  agentbus tenants key clerk.nk\n  agentbus tenants key .agentbus/keys/bus/node.nk"
@@ -197,6 +207,7 @@ pub async fn run(args: TenantsArgs) -> anyhow::Result<ExitCode> {
         }
         Command::Apply(args) => return apply(args).await,
         Command::Purge(args) => return purge::run(args).await,
+        Command::Sync(args) => return sync::run(args).await,
         Command::Key { file } => sayln!("{}", public_key_of(&file)?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -219,10 +230,12 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
         return Ok(code);
     }
     print_generated(&source.generate(&plan, DiskSync::default())?)?;
+    sync::to_keepers(&admin, &source.dir).await?;
     let servers = reload(&admin).await?;
     if print_reloaded(&servers)? {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
+    sync::see_that_each_has_them(&admin, &source.dir).await?;
     print_provisioned(&provision(&provisioner, &plan, &settings).await?)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,10 +14,12 @@ use std::{
     fmt::Write,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use crate::domain::TenantId;
 
 use super::{
-    names::{BUS_ACCOUNT, INBOX_DOMAIN, SYSTEM_ACCOUNT, User, outbound_stream},
+    names::{ACCOUNTS_MARK, BUS_ACCOUNT, INBOX_DOMAIN, SYSTEM_ACCOUNT, User, outbound_stream},
     permissions::{Permissions, permissions},
     plan::Plan,
 };
@@ -31,16 +33,46 @@ const HEADER: &str = "\
 # Public keys only; the seeds are in the keys folder.
 ";
 
-/// The accounts file for `plan`, whose users have the given public keys. Users without a key get no
+/// Counts the changes, so that of two copies the newer one is known.
+const REVISION: &str = "# Revision ";
+
+/// Hexadecimal digits of the mark.
+const MARK_DIGITS: usize = 16;
+
+/// What [`render`] gave, as the file that it becomes.
+pub(super) fn revised(accounts: &str, revision: u64) -> String {
+    format!("{HEADER}{REVISION}{revision}\n{accounts}")
+}
+
+/// Of such a file; 0 of one of a version that did not count, or of anything else.
+pub(super) fn revision(text: &str) -> u64 {
+    let line = text.lines().take_while(|line| line.starts_with('#')).find_map(|l| l.strip_prefix(REVISION));
+    line.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// The same file by another number.
+pub(super) fn renumbered(text: &str, revision: u64) -> String {
+    let first = text.lines().take_while(|line| line.starts_with('#')).map(|line| line.len() + 1).sum();
+    revised(text.get(first..).unwrap_or_default(), revision)
+}
+
+/// By what a server that runs with these accounts is known; empty of a version that had none.
+pub(super) fn mark(text: &str) -> &str {
+    let after = text.split_once(ACCOUNTS_MARK).map(|(_, after)| after);
+    after.and_then(|after| after.get(..MARK_DIGITS)).unwrap_or_default()
+}
+
+/// The accounts for `plan`, whose users have the given public keys. Users without a key get no
 /// entry and cannot log in.
 ///
 /// `former` are tenants that left, whose streams the provisioner may delete.
 pub fn render(plan: &Plan, keys: &BTreeMap<User, Vec<String>>, former: &BTreeSet<TenantId>) -> String {
-    let mut out = String::from(HEADER);
+    let mut out = String::new();
     let tenants = || plan.tenants().iter().map(|tenant| &tenant.id);
     block(&mut out, |out| {
         writeln!(out, "\nsystem_account: {SYSTEM_ACCOUNT:?}\n\naccounts {{")?;
         writeln!(out, "  {SYSTEM_ACCOUNT:?}: {{")?;
+        writeln!(out, "    exports: [{{ stream: \"{ACCOUNTS_MARK}\", accounts: [{BUS_ACCOUNT:?}] }}]")?;
         users(
             out,
             plan,
@@ -66,7 +98,9 @@ pub fn render(plan: &Plan, keys: &BTreeMap<User, Vec<String>>, former: &BTreeSet
         }
         writeln!(out, "}}")
     });
-    out
+    let digest = hex::encode(Sha256::digest(&out));
+    let mark = digest.get(..MARK_DIGITS).unwrap_or_default();
+    out.replacen(ACCOUNTS_MARK, &format!("{ACCOUNTS_MARK}{mark}"), 1)
 }
 
 fn exports(out: &mut String, id: &TenantId) -> std::fmt::Result {

@@ -36,14 +36,14 @@ pub async fn connect(
     dir: &Path,
     user: impl Into<User>,
 ) -> Result<Client, ConnectError> {
-    let tls::Server { url, files } = server.into();
+    let server = server.into();
     let user = user.into();
     let seed = Seed::read(&user.seed_path(dir))?;
-    secured(options(&user, &seed), &files)?.connect(&url).await.map_err(|error| {
+    secured(options(&user, &seed), &server.files)?.connect(server.urls()).await.map_err(|error| {
         use async_nats::ConnectErrorKind as Kind;
         match error.kind() {
             Kind::Authentication | Kind::AuthorizationViolation => ConnectError::Refused { user },
-            _ => ConnectError::Unreachable { url, cause: error.to_string() },
+            _ => ConnectError::Unreachable { url: server.url, cause: error.to_string() },
         }
     })
 }

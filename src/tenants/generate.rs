@@ -89,9 +89,11 @@ impl Plan {
             public.insert(user, vec![kept.seed.public_key()?]);
         }
         public_keys::each_has_one_user(&public)?;
-        let text = accounts::render(self, &public, former);
-        let changed = fs::read(&path).map_or(true, |before| before != text.as_bytes());
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        let (rendered, revision) = (accounts::render(self, &public, former), accounts::revision(&before));
+        let changed = before != accounts::revised(&rendered, revision);
         if changed {
+            let text = accounts::revised(&rendered, revision.saturating_add(1));
             keys::write_whole(&path, text.as_bytes(), 0o644).map_err(failed)?;
         }
         // Last: a crash before this leaves a seed too many, never an account without its seed.
@@ -119,11 +121,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let plan = Plan::example().unwrap();
         let first = plan.generate(dir.path()).unwrap();
-        assert_eq!((first.users, first.created.len(), first.changed), (17, 17, true));
+        assert_eq!((first.users, first.created.len(), first.changed), (18, 18, true));
         let path = dir.path().join("keys/acme/planner.nk");
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         assert_eq!(mode(&dir.path().join("keys")), 0o700);
-        for own in ["bus/node.nk", "bus/provisioner.nk", "bus/operator.nk", "sys/admin.nk", "sys/kicker.nk"] {
+        for own in [
+            "bus/node.nk",
+            "bus/provisioner.nk",
+            "bus/operator.nk",
+            "sys/admin.nk",
+            "sys/kicker.nk",
+            "sys/keeper.nk",
+        ] {
             Seed::read(&dir.path().join("keys").join(own)).unwrap();
         }
 

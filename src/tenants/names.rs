@@ -164,6 +164,17 @@ pub fn kick(server: &str) -> String {
     format!("$SYS.REQ.SERVER.{server}.KICK")
 }
 
+/// Where keepers of the accounts say what they hold (`sync.rs`); in the system account, as all three.
+pub(super) const ACCOUNTS_HELD: &str = "agentbus.accounts.held";
+/// Where `apply` offers them other accounts.
+pub(super) const ACCOUNTS_OFFERED: &str = "agentbus.accounts.offered";
+/// Where whoever holds the accounts with a digest, or `*`, gives a part of them.
+pub(super) fn accounts_part(digest: &str) -> String {
+    format!("agentbus.accounts.part.{digest}")
+}
+/// What a server runs with, for whoever asks the server itself: an export of the system account that nobody imports.
+pub(super) const ACCOUNTS_MARK: &str = "agentbus.accounts.mark.";
+
 /// The queue group in which nodes share requests.
 pub const NODES_QUEUE: &str = "nodes";
 
@@ -203,11 +214,19 @@ pub enum BusUser {
     Admin,
     /// In the system account: nodes end the connections of a node that is stalled.
     Kicker,
+    /// In the system account, beside each server: keeps the server's accounts as the last `apply` made them.
+    Keeper,
 }
 
 impl BusUser {
-    pub const ALL: &[BusUser] =
-        &[BusUser::Node, BusUser::Provisioner, BusUser::Operator, BusUser::Admin, BusUser::Kicker];
+    pub const ALL: &[BusUser] = &[
+        BusUser::Node,
+        BusUser::Provisioner,
+        BusUser::Operator,
+        BusUser::Admin,
+        BusUser::Kicker,
+        BusUser::Keeper,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -216,13 +235,14 @@ impl BusUser {
             BusUser::Operator => "operator",
             BusUser::Admin => "admin",
             BusUser::Kicker => "kicker",
+            BusUser::Keeper => "keeper",
         }
     }
 
     pub fn account(self) -> &'static str {
         match self {
             BusUser::Node | BusUser::Provisioner | BusUser::Operator => BUS_ACCOUNT,
-            BusUser::Admin | BusUser::Kicker => SYSTEM_ACCOUNT,
+            BusUser::Admin | BusUser::Kicker | BusUser::Keeper => SYSTEM_ACCOUNT,
         }
     }
 }

@@ -7,15 +7,15 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    BusUser, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS, CONSTITUTION_STREAM, CONSTITUTIONS,
-    DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS,
-    DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES,
-    HEARTBEATS, INBOX_DOMAIN, NODE_RECOVERY, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE,
-    POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
-    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
-    THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, answers_to,
-    dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects, kick, outbound_stream,
-    requests_of_all_tenants, unheard_questions,
+    ACCOUNTS_HELD, ACCOUNTS_OFFERED, BusUser, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS,
+    CONSTITUTION_STREAM, CONSTITUTIONS, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER,
+    DECISIONS_STREAM, DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS,
+    FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN, NODE_RECOVERY, NODE_STATUS,
+    NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM,
+    RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
+    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER,
+    accounts_part, answers_to, dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects,
+    kick, outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -52,6 +52,7 @@ pub fn permissions<'a>(
         User::Bus(BusUser::Provisioner) => provisioner(inbox, tenants, former),
         User::Bus(BusUser::Operator) => operator(inbox, tenants),
         User::Bus(BusUser::Admin) => admin(inbox),
+        User::Bus(BusUser::Keeper) => keeper(inbox),
         User::Bus(BusUser::Kicker) => Permissions { publish: vec![kick("*")], subscribe: vec![inbox] },
     }
 }
@@ -202,8 +203,20 @@ fn admin(inbox: String) -> Permissions {
         // Read-only monitoring of all servers: `nats server list`, `report`.
         "$SYS.REQ.SERVER.PING.>",
         "$SYS.REQ.SERVER.*.RELOAD",
+        // The accounts for each server's keeper, who fetches them (`sync.rs`).
+        ACCOUNTS_HELD,
+        ACCOUNTS_OFFERED,
+        "_INBOX.keeper.>",
     ]);
-    Permissions { publish, subscribe: vec![inbox] }
+    Permissions { publish, subscribe: vec![inbox, accounts_part("*")] }
+}
+
+/// Cannot offer accounts to other keepers; what it holds they fetch where it is newer than theirs.
+fn keeper(inbox: String) -> Permissions {
+    let mut publish = lines(&[ACCOUNTS_HELD, "_INBOX.admin.>", "$SYS.REQ.SERVER.*.RELOAD"]);
+    publish.extend([accounts_part("*"), inbox.clone()]);
+    let subscribe = vec![inbox, ACCOUNTS_HELD.to_owned(), ACCOUNTS_OFFERED.to_owned(), accounts_part("*")];
+    Permissions { publish, subscribe }
 }
 
 fn lines(subjects: &[&str]) -> Vec<String> {

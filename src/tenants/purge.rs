@@ -19,6 +19,8 @@ use super::{
     plan::Plan,
     provision::{ProvisionError, bounded, consumer_names, stream_names},
     reload,
+    streams::{self, Present, StoreSettings},
+    sync::{self, SyncError},
 };
 
 /// What is of nobody in the plan.
@@ -51,6 +53,8 @@ pub enum PurgeError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Reload(#[from] ReloadError),
+    #[error(transparent)]
+    Sync(#[from] SyncError),
     #[error("a server runs on with its former accounts, so nothing was removed: {cause}")]
     NotReloaded { cause: String },
 }
@@ -120,11 +124,21 @@ impl Leftovers {
 }
 
 async fn reload_all(server: &Server, dir: &Path) -> Result<(), PurgeError> {
-    let servers = reload(&connect(server, dir, BusUser::Admin).await?).await?;
-    match servers.into_iter().find_map(|server| server.outcome.err()) {
-        Some(fault) => Err(PurgeError::NotReloaded { cause: fault.to_string() }),
-        None => Ok(()),
-    }
+    let admin = connect(server, dir, BusUser::Admin).await?;
+    let refused = sync::distribute(&admin, dir).await?.failed.into_iter().map(|(_, cause)| cause).next();
+    let refused = match refused {
+        None => {
+            reload(&admin).await?.into_iter().find_map(|server| server.outcome.err()).map(|f| f.to_string())
+        }
+        some => some,
+    };
+    let cause = match refused {
+        None => {
+            sync::astray(&admin, dir).await?.into_iter().next().map(|server| format!("{server} has others"))
+        }
+        some => some,
+    };
+    cause.map_or(Ok(()), |cause| Err(PurgeError::NotReloaded { cause }))
 }
 
 async fn stream(context: &Context, name: String, tenant: TenantId) -> Result<LeftStream, PurgeError> {
@@ -141,6 +155,5 @@ pub(super) fn tenant_of(stream: &str) -> Option<TenantId> {
 }
 
 fn is_shared(stream: &str) -> bool {
-    use super::names::{RECORDS_STREAM, TENANTS_STREAM, THRESHOLDS_STREAM};
-    [RECORDS_STREAM, TENANTS_STREAM, THRESHOLDS_STREAM].contains(&stream)
+    streams::shared(&StoreSettings::default().over(&Present::default())).iter().any(|own| own.name == stream)
 }

@@ -97,7 +97,7 @@ pub(super) async fn gather(
     if found.is_empty() { Err(ReloadError::NoServer { limit: FIRST_ANSWER }) } else { Ok(found) }
 }
 
-async fn reload_twice(admin: &Client, server_id: &str) -> Result<(), ReloadFault> {
+pub(super) async fn reload_twice(admin: &Client, server_id: &str) -> Result<(), ReloadFault> {
     reload_once(admin, server_id).await?;
     reload_once(admin, server_id).await
 }

@@ -1,5 +1,6 @@
 //! What is left when something dies, stalls, lies or is of another version? Nodes, servers, stores, stored bytes.
 
+mod backup;
 mod chaos;
 mod faults;
 pub mod golden;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod attacks;
+mod beyond;
 mod changes;
 mod cli;
 mod cluster;
@@ -19,4 +20,5 @@ mod runtime;
 mod secrets;
 mod server;
 mod strangers;
+mod sync;
 mod works;

@@ -1,13 +1,17 @@
 //! How does a test get three NATS servers that hold each stream three times? Real processes on
 //! loopback, each with a folder of its own, ended by their own ids.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use agentbus::{
     servers::{NatsOptions, NatsServer, ports},
     tenants::{
-        BusUser, Plan, Provisioned, Seed, ServerConf, StoreSettings, User, connect::options, provision,
-        render_server_conf,
+        BusUser, Plan, Provisioned, Seed, ServerConf, StoreSettings, User, connect::options, names,
+        provision, render_server_conf,
     },
 };
 use async_nats::Client;
@@ -30,20 +34,29 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Running, with a leader, and provisioned with three copies of each stream.
     pub(crate) async fn start(plan: Plan) -> Self {
+        Self::with(plan, Accounts::Shared).await
+    }
+
+    /// The same, and each server has a copy of the accounts of its own, as on a machine of its own.
+    pub(crate) async fn start_apart(plan: Plan) -> Self {
+        Self::with(plan, Accounts::Apart).await
+    }
+
+    async fn with(plan: Plan, accounts: Accounts) -> Self {
         let folder = tempfile::tempdir().unwrap();
         plan.generate(folder.path()).unwrap();
-        let servers = Self::servers(folder.path()).await;
+        let servers = Self::servers(folder.path(), accounts).await;
         let cluster = Self { servers, plan, folder };
         cluster.provisioned().await;
         cluster
     }
 
-    async fn servers(folder: &Path) -> Vec<NatsServer> {
+    async fn servers(folder: &Path, accounts: Accounts) -> Vec<NatsServer> {
         for _ in 0..TRIES {
             let routes: Vec<u16> = (0..SERVERS).map(|_| ports::free().unwrap()).collect();
             let mut options = Vec::new();
             for (number, route) in (1..).zip(&routes) {
-                options.push(configure(folder, number, *route, &routes));
+                options.push(configure(folder, number, *route, &routes, accounts));
             }
             let starts = options.into_iter().map(NatsServer::start);
             if let Ok(servers) = futures_util::future::try_join_all(starts).await {
@@ -94,6 +107,11 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// Where a server's own copy of the accounts is, as `agentbus` takes it with `--dir`.
+    pub(crate) fn dir_of(&self, index: usize) -> PathBuf {
+        self.dir().join(name(index + 1))
+    }
+
     /// `0..3`; to kill (`child_mut().kill()`), pause or restart one.
     pub(crate) fn server_mut(&mut self, index: usize) -> &mut NatsServer {
         &mut self.servers[index]
@@ -109,13 +127,32 @@ impl Cluster {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Accounts {
+    Shared,
+    Apart,
+}
+
+fn name(number: usize) -> String {
+    format!("nats-{number}")
+}
+
 /// The generated configuration of one server, and where its peers are.
-fn configure(folder: &Path, number: usize, route: u16, routes: &[u16]) -> NatsOptions {
-    let name = format!("nats-{number}");
+fn configure(folder: &Path, number: usize, route: u16, routes: &[u16], accounts: Accounts) -> NatsOptions {
+    let name = name(number);
     let folder_of_one = folder.join(&name);
     fs::create_dir_all(&folder_of_one).unwrap();
     let local = ServerConf::local(None, folder_of_one.join("jetstream"));
-    let conf = ServerConf { server_name: name.clone(), accounts: "../nats/accounts.conf".into(), ..local };
+    let accounts = match accounts {
+        Accounts::Shared => "../nats/accounts.conf",
+        Accounts::Apart => {
+            let own = names::accounts_conf(&folder_of_one);
+            fs::create_dir_all(own.parent().unwrap()).unwrap();
+            fs::copy(names::accounts_conf(folder), own).unwrap();
+            "nats/accounts.conf"
+        }
+    };
+    let conf = ServerConf { server_name: name.clone(), accounts: accounts.into(), ..local };
     let peers: String = routes.iter().map(|port| format!("    \"nats://127.0.0.1:{port}\"\n")).collect();
     let text = format!(
         "{}\n# It tells clients that it will stop, and lets them go of themselves.\n\

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::surfaces::clients::text;
 
 mod chart;
+mod cluster;
 mod health;
 mod image;
 mod monitoring;

@@ -19,6 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[path = "../../golden/check.rs"]
 pub(crate) mod check;
 mod deliveries;
+mod kept;
 mod records;
 mod requests;
 

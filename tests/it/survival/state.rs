@@ -23,6 +23,7 @@ mod figures;
 mod forged;
 mod golden;
 mod limits;
+mod modes;
 mod rights;
 pub(crate) mod server;
 
@@ -88,8 +89,12 @@ impl Node {
     }
 
     fn start_with(server: &Server, set: impl FnOnce(&mut RedisSettings)) -> Self {
+        Self::at(server.url(), set)
+    }
+
+    fn at(url: String, set: impl FnOnce(&mut RedisSettings)) -> Self {
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let mut settings = RedisSettings::new(server.url());
+        let mut settings = RedisSettings::new(url);
         settings.trust = sealed_by('a');
         set(&mut settings);
         let store = RedisStore::connect(

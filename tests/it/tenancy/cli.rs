@@ -17,7 +17,7 @@ struct Cli {
     tenants: TenantsArgs,
 }
 
-async fn tenants(line: &[&str]) -> anyhow::Result<ExitCode> {
+pub(super) async fn tenants(line: &[&str]) -> anyhow::Result<ExitCode> {
     run(Cli::try_parse_from([&["tenants"], line].concat())?.tenants).await
 }
 

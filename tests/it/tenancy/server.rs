@@ -138,6 +138,7 @@ impl Server {
             User::Bus(BusUser::Node) => "_INBOX.node.settle".to_owned(),
             User::Bus(BusUser::Provisioner | BusUser::Operator) => "$JS.API.INFO".to_owned(),
             User::Bus(BusUser::Admin) => "$SYS.REQ.SERVER.PING".to_owned(),
+            User::Bus(BusUser::Keeper) => "agentbus.accounts.held".to_owned(),
             User::Bus(BusUser::Kicker) => "$SYS.REQ.SERVER.NONE.KICK".to_owned(),
         };
         Login { client, fence, refused }

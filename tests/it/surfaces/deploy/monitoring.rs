@@ -64,7 +64,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 /// What the panels of all dashboards ask for.
-fn asked() -> Vec<String> {
+pub(super) fn asked() -> Vec<String> {
     let mut asked = Vec::new();
     for name in DASHBOARDS {
         let dashboard: Value = serde_json::from_str(&read(&format!("deploy/grafana/{name}.json"))).unwrap();
@@ -155,7 +155,7 @@ async fn prometheus(program: PathBuf, scraped: &str, folder: &std::path::Path) -
 }
 
 /// The answer to a query; none until the server listens.
-async fn query(api: &str, expression: &str) -> Option<Value> {
+pub(super) async fn query(api: &str, expression: &str) -> Option<Value> {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let answer = reqwest::get(format!("{api}/query?query={encoded}")).await.ok()?;
     serde_json::from_str(&answer.text().await.ok()?).ok()

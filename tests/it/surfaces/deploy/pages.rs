@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use crate::support::root;
 
-const PAGES: [&str; 2] = ["deploy.md", "runbooks.md"];
+const PAGES: [&str; 3] = ["cluster.md", "deploy.md", "runbooks.md"];
 
 fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap()

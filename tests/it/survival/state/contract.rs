@@ -101,6 +101,14 @@ async fn redis_keeps_the_contract_of_labels() {
     }
 }
 
+/// Of Redis, or of what is spoken to like Redis.
+pub(super) async fn all(node: &Node) {
+    registry_contract(&*node.store, &Time::Real).await;
+    idempotency_contract(&*node.store, &Time::Real).await;
+    pasts::contract(&*node.store, &Time::Real).await;
+    labels::contract(&*node.store).await;
+}
+
 async fn registry_contract<R: Tracked>(store: &R, time: &Time) {
     members_are_those_that_registered(store).await;
     quota_counts_live_agents_only(store, time).await;

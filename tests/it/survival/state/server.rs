@@ -15,22 +15,44 @@ use agentbus::servers::redis::{NODE_RIGHTS, NODE_USER};
 use crate::support::{root, servers};
 
 /// Of Redis' user `default`, who may do everything.
-const OPERATOR: &str = "of-the-operator";
+pub(crate) const OPERATOR: &str = "of-the-operator";
 /// Of the user whom nodes log in as.
-const NODE: &str = "of-the-nodes";
+pub(crate) const NODE: &str = "of-the-nodes";
+
+/// How a server differs from one that stands alone.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// Instead of redis-server.
+    pub(crate) program: Option<PathBuf>,
+    /// What nodes may do besides.
+    pub(crate) rights: &'static str,
+    /// Lines of its configuration.
+    pub(crate) lines: String,
+    /// It watches over others, and keeps nothing.
+    pub(crate) sentinel: bool,
+}
 
 /// A redis-server without persistence, killed on drop by its own id.
 pub(crate) struct Server {
     child: Child,
     port: u16,
     folder: tempfile::TempDir,
+    setup: Setup,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub(crate) fn with(setup: Setup) -> Self {
         let port = servers::port();
         let folder = tempfile::tempdir().unwrap();
-        Self { child: launch(port, folder.path()), port, folder }
+        Self { child: launch(port, folder.path(), &setup), port, folder, setup }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -48,7 +70,7 @@ impl Server {
 
     /// Empty, on the same port.
     pub(crate) fn start_again(&mut self) {
-        self.child = launch(self.port, self.folder.path());
+        self.child = launch(self.port, self.folder.path(), &self.setup);
     }
 
     /// The process stands still; its sockets stay open.
@@ -85,15 +107,25 @@ impl Drop for Server {
     }
 }
 
-fn launch(port: u16, folder: &Path) -> Child {
+fn launch(port: u16, folder: &Path, setup: &Setup) -> Child {
+    let Setup { program: other, rights, lines, sentinel } = setup;
     let config = folder.join("redis.conf");
-    let users =
-        format!("user default reset on >{OPERATOR} ~* &* +@all\nuser {NODE_USER} on >{NODE} {NODE_RIGHTS}\n");
+    let (first, keeps) = match sentinel {
+        true => ("resetkeys resetchannels -@all", &["--sentinel"][..]),
+        false => (
+            NODE_RIGHTS,
+            &["--save", "", "--appendonly", "no", "--maxmemory", "512mb", "--maxmemory-policy", "noeviction"]
+                [..],
+        ),
+    };
+    let users = format!(
+        "user default reset on >{OPERATOR} ~* &* +@all\nuser {NODE_USER} on >{NODE} {first} {rights}\n{lines}\n"
+    );
     fs::write(&config, users).unwrap();
-    let mut child = Command::new(program())
+    let mut child = Command::new(other.clone().unwrap_or_else(program))
         .arg(config)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .args(["--maxmemory", "512mb", "--maxmemory-policy", "noeviction", "--dir"])
+        .args(keeps)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -1,0 +1,45 @@
+//! What operators and nodes keep in JetStream beside records and deliberations: what is frozen, what was used.
+
+use agentbus::{
+    domain::{Freeze, Scope},
+    nats::Frozen,
+    usage::Used,
+};
+
+use super::{AT, agent, check::same};
+
+#[test]
+fn what_is_frozen_and_what_was_used_is_stored_as_it_was() {
+    let tenant = || "acme".parse().unwrap();
+    let scopes = [
+        Scope::Everything,
+        Scope::Tenant { tenant: tenant() },
+        Scope::Agent { tenant: tenant(), agent: agent("planner") },
+        Scope::Conversation { tenant: tenant(), conversation: "c-1".parse().unwrap() },
+    ];
+    let freeze =
+        |scope| Freeze { scope, why: "loops, INC-7".to_owned(), at: AT, login: Some("root".to_owned()) };
+    let mut freezes: Vec<_> = scopes.map(freeze).into();
+    let thawed = freezes.split_off(3);
+    let frozen = Frozen { revision: 0, freezes, thawed, thawed_by: Some("root".to_owned()) };
+    let bytes = same("freezes.json", &serde_json::to_vec(&frozen).unwrap());
+    assert_eq!(serde_json::from_slice::<Frozen>(&bytes).unwrap(), frozen);
+
+    let used = Used {
+        messages: 9,
+        bytes: 900,
+        decisions: 8,
+        refused: 1,
+        deliveries: 7,
+        stored_bytes: 600,
+        deliberations: 2,
+        scored: 3,
+    };
+    let bytes = same("usage.json", &serde_json::to_vec(&used).unwrap());
+    assert_eq!(serde_json::from_slice::<Used>(&bytes).unwrap(), used);
+    // Of a version that counted less, what it did not count is none.
+    assert_eq!(
+        serde_json::from_str::<Used>(r#"{"messages":9}"#).unwrap(),
+        Used { messages: 9, ..Used::default() }
+    );
+}

@@ -1,0 +1,144 @@
+//! Redis behind Sentinels, and Valkey in place of Redis: do nodes go on when a server of each is killed?
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agentbus::state::{Claim, Idempotency as _, Lifetimes, MessageKey};
+use tokio::time::sleep;
+
+use super::{
+    DIGEST, LIFETIMES, Node, SOON, Server, agent, contract, eventually,
+    server::{NODE, OPERATOR, Setup},
+    tenant,
+};
+use crate::{support::root, surfaces::clients::text};
+
+/// One after another without end, for this tenant: how many were the caller's, and how long none was at most.
+struct Load {
+    node: Arc<Node>,
+    tenant: &'static str,
+    claimed: usize,
+    gap: Duration,
+}
+
+impl Load {
+    fn of(node: &Arc<Node>, tenant: &'static str) -> Self {
+        Self { node: Arc::clone(node), tenant, claimed: 0, gap: Duration::ZERO }
+    }
+
+    fn key(&self, number: usize) -> MessageKey {
+        let message = format!("{}-{number}", self.tenant).parse().unwrap();
+        MessageKey { tenant: tenant(self.tenant), sender: agent("planner"), message }
+    }
+
+    /// So many more.
+    async fn goes_on(&mut self, count: usize) {
+        for _ in 0..count {
+            let started = Instant::now();
+            let key = self.key(self.claimed);
+            // What was heard and not answered may be claimed already.
+            while !matches!(
+                self.node.store.claim(&key, &DIGEST).await,
+                Ok(Claim::Mine { .. } | Claim::TakenOver { .. } | Claim::Pending { .. })
+            ) {
+                assert!(started.elapsed() < SOON, "{} cannot claim any more", self.tenant);
+                sleep(Duration::from_millis(5)).await;
+            }
+            self.claimed += 1;
+            self.gap = self.gap.max(started.elapsed());
+        }
+    }
+
+    async fn is_known(&self, number: usize) -> bool {
+        // Until its lease ends, and taken over after that.
+        let found = self.node.store.claim(&self.key(number), &DIGEST).await;
+        matches!(found, Ok(Claim::Pending { .. } | Claim::TakenOver { .. }))
+    }
+}
+
+async fn node(url: String) -> Arc<Node> {
+    let node = Node::at(url, |settings| settings.lifetimes = Lifetimes::default());
+    assert!(node.store.ready(SOON).await, "redis does not answer");
+    Arc::new(node)
+}
+
+async fn until(server: &Server, command: &str, says: &str) {
+    eventually(async || server.tell(command).contains(says)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_sentinels_a_node_goes_on_when_the_primary_is_killed_and_when_a_sentinel_is() {
+    let lines = format!("masterauth {OPERATOR}\nrepl-diskless-sync-delay 0\n");
+    let mut primary = Server::with(Setup { rights: "+role", lines: lines.clone(), ..Setup::default() });
+    let follow = format!("{lines}replicaof 127.0.0.1 {}\n", primary.port());
+    let replica = Server::with(Setup { rights: "+role", lines: follow, ..Setup::default() });
+    until(&primary, "INFO replication", "state=online").await;
+    let watch = format!(
+        "sentinel sentinel-pass {OPERATOR}\nsentinel monitor bus 127.0.0.1 {} 2\nsentinel auth-pass bus {OPERATOR}\n\
+         sentinel down-after-milliseconds bus 500\nsentinel failover-timeout bus 3000\n",
+        primary.port()
+    );
+    let mut sentinels = [(); 3].map(|()| {
+        Server::with(Setup {
+            rights: "+hello +ping +sentinel|get-master-addr-by-name +sentinel|sentinels",
+            lines: watch.clone(),
+            sentinel: true,
+            ..Setup::default()
+        })
+    });
+    for sentinel in &sentinels {
+        until(sentinel, "SENTINEL CKQUORUM bus", "+OK 3 usable").await;
+        until(sentinel, "SENTINEL REPLICAS bus", "slave").await;
+    }
+    let [first, second, third] =
+        sentinels.each_ref().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
+    let node = node(format!(
+        "redis-sentinel://agentbus:{NODE}@{first}?node={second}&node={third}&sentinelServiceName=bus"
+    ))
+    .await;
+
+    let mut load = Load::of(&node, "acme");
+    load.goes_on(100).await;
+    until(&primary, "WAIT 1 10000", ":1").await;
+    primary.kill();
+    load.goes_on(100).await;
+    println!("primary killed: no claim for {:?} at most", load.gap);
+    assert!(replica.tell("ROLE").contains("master"));
+    assert!(load.is_known(0).await, "what the replica had confirmed was forgotten");
+
+    load.gap = Duration::ZERO;
+    sentinels[0].kill();
+    load.goes_on(100).await;
+    println!("sentinel killed: no claim for {:?} at most", load.gap);
+    // The old primary comes back as the replica, and nobody follows it.
+    primary.start_again();
+    until(&primary, "ROLE", "slave").await;
+    load.goes_on(100).await;
+    assert!(load.is_known(0).await);
+}
+
+/// A Valkey, where there is one; CI leaves nothing out.
+#[tokio::test]
+async fn valkey_keeps_the_contracts_of_redis_and_comes_back_after_a_kill() {
+    let program = root().join(".servers/bin/valkey-server");
+    if !program.exists() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "`deploy/install-servers --clients` installs Valkey"
+        );
+        return println!("SKIPPED: no Valkey; `deploy/install-servers --clients` installs it");
+    }
+    let version = std::process::Command::new(&program).arg("--version").output().unwrap();
+    println!("{}", text(&version.stdout));
+    let mut server = Server::with(Setup { program: Some(program), ..Setup::default() });
+    let node = Arc::new(Node::ready(&server, LIFETIMES).await);
+    contract::all(&node).await;
+    let mut load = Load::of(&node, "umbrella");
+    load.goes_on(20).await;
+    server.kill();
+    server.start_again();
+    load.goes_on(20).await;
+    println!("killed: no claim for {:?} at most", load.gap);
+}
