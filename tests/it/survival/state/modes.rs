@@ -40,7 +40,7 @@ impl Load {
             let key = self.key(self.claimed);
             // What was heard and not answered may be claimed already.
             while !matches!(
-                self.node.store.claim(&key, &DIGEST).await,
+                self.node.store.claim(&key, &DIGEST, None).await,
                 Ok(Claim::Mine { .. } | Claim::TakenOver { .. } | Claim::Pending { .. })
             ) {
                 assert!(started.elapsed() < SOON, "{} cannot claim any more", self.tenant);
@@ -53,7 +53,7 @@ impl Load {
 
     async fn is_known(&self, number: usize) -> bool {
         // Until its lease ends, and taken over after that.
-        let found = self.node.store.claim(&self.key(number), &DIGEST).await;
+        let found = self.node.store.claim(&self.key(number), &DIGEST, None).await;
         matches!(found, Ok(Claim::Pending { .. } | Claim::TakenOver { .. }))
     }
 }
