@@ -54,7 +54,7 @@ up: servers build ## Run everything here until Ctrl-C, to play with
 TIMED := target."cfg(all())".runner = ["env", "RUSTC_BOOTSTRAP=1"]
 
 # Most tests wait most of the time, for what they have started.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc) / 2)))
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: clients last ## All tests, against real servers and real clients; names the slowest
 	@mkdir -p target
 	$(CARGO) --config '$(TIMED)' test --workspace --lib --bins --tests -- -Z unstable-options --report-time \

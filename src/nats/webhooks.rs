@@ -147,8 +147,8 @@ impl WebhookDispatcher {
         self.metrics.webhook_called(word, started.elapsed());
         match &called {
             Ok(()) => admitted.good(),
-            // An endpoint that refuses one call may take another.
-            Err(CallError::Refused { status, .. }) if *status < 500 => admitted.neither(),
+            // An endpoint that refuses one call, or fails at it, may take another; one that is not there takes none.
+            Err(CallError::Refused { status, .. }) if !matches!(status, 502..=504) => admitted.neither(),
             Err(fault) => admitted.bad(fault),
         }
         *self.failed.lock() = called.as_ref().err().map(ToString::to_string);
