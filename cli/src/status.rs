@@ -209,7 +209,7 @@ mod tests {
             "node-2  policy down, since store is",
             "node-2  breaker jetstream of acme is open: JetStream did not confirm in time;",
             "tried again within 2 s",
-            "waits for `agentbus recover jetstream`",
+            "for `agentbus recover jetstream`",
             "mixed  policies: 0123456789abcdef, fedcba9876543210",
             "3 nodes, 2469 requests/s; 7 messages on the durable lanes",
         ] {

@@ -113,7 +113,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let first = plan("planner = {}\nworker = {}").access_changes(dir).unwrap();
-        assert_eq!((first.added.len(), first.seeds_made.len(), first.takes_away()), (7, 7, false));
+        assert_eq!((first.added.len(), first.seeds_made.len(), first.takes_away()), (8, 8, false));
         assert!(!dir.join("keys").exists(), "looking writes nothing");
         plan("planner = {}\nworker = {}").generate(dir).unwrap();
         assert!(plan("planner = {}\nworker = {}").access_changes(dir).unwrap().is_empty());

@@ -379,7 +379,7 @@ mod tests {
                 ["auditor", "controller", "executive", "implementer", "judicial", "legislative", "monitor"];
             assert_eq!(roles, BTreeSet::from(all), "{}", tenant.id);
         }
-        assert_eq!(plan.users().count(), 5 + 12);
+        assert_eq!(plan.users().count(), 6 + 12);
     }
 
     #[test]
