@@ -92,6 +92,9 @@ pub enum LogError {
     TooLarge { bytes: usize, limit: usize },
     #[error("the log cannot be read: {0}")]
     Unreadable(String),
+    /// JetStream has answered, and no thread of this node has read it in time.
+    #[error("the node has too much to compute")]
+    NotComputed,
     /// It has not answered of late, and was not asked.
     #[error("its breaker is open")]
     BreakerOpen { retry_after: Duration },

@@ -86,6 +86,32 @@ impl Supervisor {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.kept(name, tracker, stop, true, make);
+    }
+
+    /// The same for what a part of this name has begun: where the part begins anew, it stops this and begins another.
+    pub fn keep_below<F>(
+        &self,
+        name: &'static str,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+        make: impl Fn() -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.kept(name, tracker, stop, false, make);
+    }
+
+    fn kept<F>(
+        &self,
+        name: &'static str,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+        begins_anew: bool,
+        make: impl Fn() -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (supervisor, part) = (self.clone(), self.part(name));
         tracker.spawn(async move {
             loop {
@@ -93,7 +119,7 @@ impl Supervisor {
                 let ended = tokio::select! {
                     ended = run => ended,
                     // It has not failed, so it is not counted among the restarts.
-                    () = part.renew.notified() => {
+                    () = part.renew.notified(), if begins_anew => {
                         tracing::info!(part = part.name, "a part of the node begins anew, as it was told to");
                         continue;
                     }

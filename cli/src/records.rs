@@ -16,6 +16,7 @@ use clap::Args;
 use crate::{
     operator::Operator,
     output::{OutputError, Reader, offer},
+    printable,
 };
 
 /// Without a word about it.
@@ -60,9 +61,8 @@ pub(super) async fn run(args: RecordsArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn print(record: &Record<'_>) -> Result<Reader, OutputError> {
-    let mut line = audit::encode(record, Encoding::Json);
-    line.push(b'\n');
-    offer(&line)
+    let line = audit::encode(record, Encoding::Json);
+    offer(format!("{}\n", printable::json(&String::from_utf8_lossy(&line))).as_bytes())
 }
 
 impl RecordsArgs {

@@ -235,7 +235,7 @@ async fn apply(args: Apply) -> anyhow::Result<ExitCode> {
     if print_reloaded(&servers)? {
         bail!("a server runs on with its former accounts, so the tenants were not published");
     }
-    sync::see_that_each_has_them(&admin, &source.dir).await?;
+    sync::see_that_each_has_them(&admin, &source.dir, &servers).await?;
     print_provisioned(&provision(&provisioner, &plan, &settings).await?)?;
     Ok(ExitCode::SUCCESS)
 }

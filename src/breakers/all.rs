@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -12,8 +13,8 @@ use super::{Breaker, Kind, Table, breaker::Tally};
 
 /// Of one kind. Beyond it those of which nothing is to be remembered make room, and who finds none shares one.
 pub const TARGETS_MAX: usize = 4_096;
-/// What those share.
-const OTHERS: &str = "others";
+/// What those share: no tenant has such an id.
+const OTHERS: &str = "*";
 
 /// The breakers of a node.
 #[derive(Debug, Default)]
@@ -70,7 +71,8 @@ impl Breakers {
         let OfKind { targets, tally } = all.entry(kind).or_default();
         if targets.len() >= TARGETS_MAX && !targets.contains_key(target) {
             // Who holds one and has not called yet finds that it counts for nobody else: no harm.
-            targets.retain(|_, breaker| !breaker.is_calm());
+            targets
+                .retain(|_, breaker| !breaker.is_calm() && (breaker.is_closed() || breaker.is_in_the_way()));
         }
         let target = if targets.len() < TARGETS_MAX { target } else { OTHERS };
         let made = || Arc::new(Breaker::new(kind, target, self.settings.of(kind), Arc::clone(tally)));
@@ -102,7 +104,7 @@ impl Breakers {
     /// Those of which others are to hear, or which wait for others.
     pub fn shared(&self) -> Vec<Arc<Breaker>> {
         let mut all = self.each(None);
-        all.retain(|breaker| breaker.kind.is_shared());
+        all.retain(|breaker| breaker.kind.is_shared() && !is_here(&breaker.target));
         all
     }
 
@@ -138,6 +140,12 @@ impl Breaker {
     }
 }
 
+/// A server of this machine: what others find by that name is another.
+fn is_here(target: &str) -> bool {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -161,7 +169,17 @@ mod tests {
         }
         let one = breakers.of_target(Kind::Jetstream, "x");
         assert!(Arc::ptr_eq(&one, &breakers.of_target(Kind::Jetstream, "y")), "the rest share one");
-        assert_eq!(breakers.open().first().unwrap().target, "acme");
+        assert!(breakers.open().iter().any(|standing| standing.target == "acme"));
+    }
+
+    #[test]
+    fn a_server_of_each_nodes_own_machine_is_nothing_to_other_nodes() {
+        let breakers = Breakers::default();
+        for target in ["127.0.0.1:8181", "[::1]:8181", "localhost:8181", "opa:8181", "10.0.0.7:8181"] {
+            breakers.of_target(Kind::Opa, target);
+        }
+        let shared: Vec<_> = breakers.shared().iter().map(|breaker| breaker.name()).collect();
+        assert_eq!(shared, ["opa:10.0.0.7:8181", "opa:opa:8181"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Answer, Event, Kind, Machine, Phase, Settings};
+use super::{Answer, Event, Kind, Machine, Phase, Recovery, Settings};
 
 /// A call that is given up after it has waited for so long was given up for that.
 const SLOW: Duration = Duration::from_millis(500);
@@ -188,7 +188,10 @@ impl Breaker {
     /// It is known to be well, by other means than a call.
     pub fn restored(&self) {
         if !self.is_calm() {
-            self.step(&mut self.inner.lock(), Event::Restored);
+            let mut inner = self.inner.lock();
+            let was = inner.machine.phase();
+            self.step(&mut inner, Event::Restored);
+            inner.untold.closed |= was != Phase::Closed && inner.machine.phase() == Phase::Closed;
         }
     }
 
@@ -231,7 +234,8 @@ impl Breaker {
     /// Nobody else finds it at fault any more: if only others had, the next call finds out.
     pub fn closed_elsewhere(&self) {
         let mut inner = self.inner.lock();
-        if inner.by_others {
+        // A manual one waits for a person, whoever has opened it.
+        if inner.by_others && self.settings.recovery != Recovery::Manual {
             self.step(&mut inner, Event::Released);
         }
     }
@@ -272,8 +276,11 @@ impl Breaker {
         let calls = self.good.swap(0, Relaxed);
         if calls > 0 {
             inner.untold.good = inner.untold.good.saturating_add(calls);
-            let generation = inner.machine.generation();
-            self.step(inner, Event::Good { generation, calls });
+            // They are from before it opened, so they say nothing of a try.
+            if inner.machine.phase() == Phase::Closed {
+                let generation = inner.machine.generation();
+                self.step(inner, Event::Good { generation, calls });
+            }
         }
     }
 
@@ -358,7 +365,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::breakers::Recovery;
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_long_and_gives_up_is_a_fault_and_who_gives_up_at_once_is_not() {
@@ -394,6 +400,37 @@ mod tests {
         breaker.fell(&"no answer");
         tokio::time::advance(IN_TOUCH_FOR + Duration::from_secs(1)).await;
         assert!(breaker.admit().is_ok(), "nobody has been heard of for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_hear_what_is_known_to_be_well_by_other_means_than_a_call() {
+        let breaker = Breaker::alone(Kind::Records);
+        breaker.restored();
+        assert!(!breaker.tell().closed, "it was never open");
+        breaker.fell(&"no answer");
+        breaker.restored();
+        assert!(breaker.is_closed() && breaker.tell().closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_went_well_before_it_opened_is_no_try_that_went_well() {
+        let breaker = Breaker::alone(Kind::Opa);
+        breaker.admit().unwrap().good();
+        breaker.fell(&"no answer");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        breaker.admit().unwrap().bad(&"no answer");
+        assert!(!breaker.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_have_opened_and_a_person_is_to_close_waits_for_the_person() {
+        let settings = Settings { recovery: Recovery::Manual, ..Breaker::alone(Kind::Jetstream).settings };
+        let breaker = Breaker { settings, ..Breaker::alone(Kind::Jetstream) };
+        breaker.opened_elsewhere(Duration::from_secs(1));
+        breaker.closed_elsewhere();
+        assert!(breaker.admit().is_err());
+        breaker.released();
+        assert!(breaker.admit().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,7 +57,15 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LaneError>) -> Result<T, LaneError
 impl DurableLane for GuardedLane {
     async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError> {
         let breaker = self.of(&key.tenant);
-        ended(admit(&breaker)?, self.lane.room(key, bytes).await)
+        let call = admit(&breaker)?;
+        match self.lane.room(key, bytes).await {
+            // Mostly said from memory, and where nobody answers there is room: it says nothing of JetStream.
+            Ok(()) => {
+                call.neither();
+                Ok(())
+            }
+            full => ended(call, full),
+        }
     }
 
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {

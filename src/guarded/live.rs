@@ -36,6 +36,7 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LiveError>) -> Result<T, LiveError
             LiveError::NotConnected
             | LiveError::Full { .. }
             | LiveError::Unconfirmed
+            | LiveError::RecordStrange
             | LiveError::BreakerOpen { .. },
         ) => call.neither(),
     }

@@ -27,7 +27,7 @@ impl GuardedLog {
 }
 
 fn admit(breaker: &Breaker) -> Result<Call<'_>, LogError> {
-    breaker.admit().map(Call::timed).map_err(|Open { retry_after }| LogError::BreakerOpen { retry_after })
+    breaker.admit().map_err(|Open { retry_after }| LogError::BreakerOpen { retry_after })
 }
 
 fn ended<T>(call: Call<'_>, answer: Result<T, LogError>) -> Result<T, LogError> {
@@ -42,6 +42,7 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LogError>) -> Result<T, LogError> 
             | LogError::Refused(_)
             | LogError::TooLarge { .. }
             | LogError::Unreadable(_)
+            | LogError::NotComputed
             | LogError::BreakerOpen { .. },
         ) => call.neither(),
     }
@@ -57,12 +58,12 @@ impl DeliberationLog for GuardedLog {
 
     async fn load(&self, tenant: &TenantId, id: &DeliberationId) -> Result<Option<Case>, LogError> {
         let breaker = self.of(tenant);
-        ended(admit(&breaker)?, self.log.load(tenant, id).await)
+        ended(admit(&breaker)?.timed(), self.log.load(tenant, id).await)
     }
 
     async fn append(&self, case: &Case, event: &Event) -> Result<Appended, LogError> {
         let breaker = self.of(&case.parked.tenant);
-        ended(admit(&breaker)?, self.log.append(case, event).await)
+        ended(admit(&breaker)?.timed(), self.log.append(case, event).await)
     }
 
     async fn open(&self, tenant: &TenantId, limit: usize) -> Result<Vec<Arc<Summary>>, LogError> {

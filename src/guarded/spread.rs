@@ -47,7 +47,9 @@ impl Spread {
 
     async fn round(&self, shared: &[Arc<Breaker>], faulty: &HashSet<String>) -> HashSet<String> {
         let mut news: Vec<News> = shared.iter().filter_map(|breaker| news(breaker, faulty)).collect();
-        news.truncate(BREAKERS_MAX);
+        for News { breaker, told, .. } in news.drain(BREAKERS_MAX.min(news.len())..) {
+            breaker.untold(told);
+        }
         let seen: Vec<BreakerSeen> = news.iter().map(|news| news.seen.clone()).collect();
         let answer = tokio::time::timeout(WITHIN, self.store.share(&seen)).await;
         let Ok(Ok(all)) = answer else {

@@ -9,7 +9,7 @@ use crate::{
     domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, DecisionId, MessageId, TenantId},
     state::{
         Claim, ClaimToken, ConversationLabels, Digest, Idempotency, Invalidator, Labelled, MessageKey,
-        Registration, Registry, Seen, SenderHistoryStore, Shared, SharedAnswers, StoreError, Tracked,
+        Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked,
     },
 };
 
@@ -154,22 +154,5 @@ impl<S: ConversationLabels> ConversationLabels for GuardedStore<S> {
         labels: &BTreeSet<ConversationLabel>,
     ) -> Result<Labelled, StoreError> {
         ended(self.admit()?, self.store.label(by, conversation, labels).await)
-    }
-}
-
-#[async_trait]
-impl<S: SharedAnswers> SharedAnswers for GuardedStore<S> {
-    async fn get(&self, tenant: &TenantId, question: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        ended(self.admit()?, self.store.get(tenant, question).await)
-    }
-
-    async fn put(
-        &self,
-        tenant: &TenantId,
-        question: &Digest,
-        json: Vec<u8>,
-        life: Duration,
-    ) -> Result<(), StoreError> {
-        ended(self.admit()?, self.store.put(tenant, question, json, life).await)
     }
 }

@@ -1,4 +1,4 @@
-//! How are calls made by HTTP/2, as gRPC wants them? Over one kept connection, one after the other.
+//! How are calls made by HTTP/2, as gRPC wants them? Over one kept connection, several at once.
 
 use std::time::Duration;
 
@@ -59,7 +59,12 @@ impl Channel {
 
     /// One call by POST, all of it within its time.
     pub async fn call(&self, call: ChannelCall<'_>) -> Result<ChannelAnswer, CallError> {
-        within(call.within, self.exchange(&call)).await
+        let answered = within(call.within, self.exchange(&call)).await;
+        if matches!(answered, Err(CallError::TimedOut(_))) {
+            // Its other end may be gone without a word: the next call opens another.
+            *self.kept.lock() = None;
+        }
+        answered
     }
 
     async fn exchange(&self, call: &ChannelCall<'_>) -> Result<ChannelAnswer, CallError> {

@@ -157,7 +157,10 @@ fn failed(error: LiveError) -> Rejection {
         LiveError::BreakerOpen { retry_after } => {
             return Rejection::breaker_open("the store of decision records", retry_after);
         }
-        LiveError::NotConnected | LiveError::Full { .. } | LiveError::RecordsUnreadable => {
+        LiveError::NotConnected
+        | LiveError::Full { .. }
+        | LiveError::RecordsUnreadable
+        | LiveError::RecordStrange => {
             Rejection::new(Reason::DeliveryFailed, "the message could not be sent; nothing was delivered")
         }
         LiveError::RecordsUnconfirmed { .. } => Rejection::new(

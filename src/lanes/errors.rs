@@ -100,7 +100,7 @@ pub(super) fn of_deliberations(error: LogError) -> Rejection {
         LogError::BreakerOpen { retry_after } => {
             return Rejection::breaker_open("the tenant's store of deliberations", retry_after);
         }
-        LogError::Unconfirmed | LogError::Refused(_) | LogError::Unreadable(_) => {
+        LogError::Unconfirmed | LogError::NotComputed | LogError::Refused(_) | LogError::Unreadable(_) => {
             "its reviewers should decide, and it cannot be parked at the moment"
         }
     };

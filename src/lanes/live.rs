@@ -107,6 +107,9 @@ pub enum LiveError {
     Unconfirmed,
     #[error("the records could not be read")]
     RecordsUnreadable,
+    /// What stands of this one message cannot be told from its records, or not now.
+    #[error("the records of the message tell nothing")]
+    RecordStrange,
     /// Nothing left the node: records have not got through of late, and it was not tried.
     #[error("the breaker of records is open")]
     BreakerOpen { retry_after: Duration },

@@ -253,7 +253,7 @@ impl Found {
 
 fn not_computed(why: CpuError) -> LogError {
     tracing::debug!(%why, "a log of a deliberation was not read");
-    LogError::Unconfirmed
+    LogError::NotComputed
 }
 
 #[async_trait]

@@ -86,7 +86,7 @@ async fn follow<F, B>(
                     let stop = all.child_token();
                     loops.insert(tenant.clone(), stop.clone());
                     let (begin, tenant, ends) = (begin.clone(), tenant.clone(), stop.clone());
-                    supervisor.keep_draining(name, shutdown.tracker(), stop, move || {
+                    supervisor.keep_below(name, shutdown.tracker(), stop, move || {
                         begin(tenant.clone(), ends.clone())
                     });
                 }

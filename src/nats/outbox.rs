@@ -43,7 +43,7 @@ mod session;
 
 use batch::Out;
 use confirmations::Shared;
-use holders::Holders;
+use holders::{Holders, Unreadable};
 use session::Life;
 
 /// A delivery without a fence, or a record without an ack, is given up after this.
@@ -159,7 +159,10 @@ impl LiveTransport for Outbox {
     ) -> Result<Option<Record<'static>>, LiveError> {
         self.holders.last_intent(key, named).await.map_err(|cause| {
             tracing::warn!(%cause, "records unreadable");
-            LiveError::RecordsUnreadable
+            match cause {
+                Unreadable::Stream(_) => LiveError::RecordsUnreadable,
+                Unreadable::Record(_) | Unreadable::TooMany | Unreadable::Busy => LiveError::RecordStrange,
+            }
         })
     }
 

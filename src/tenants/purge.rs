@@ -126,19 +126,21 @@ impl Leftovers {
 async fn reload_all(server: &Server, dir: &Path) -> Result<(), PurgeError> {
     let admin = connect(server, dir, BusUser::Admin).await?;
     let refused = sync::distribute(&admin, dir).await?.failed.into_iter().map(|(_, cause)| cause).next();
-    let refused = match refused {
-        None => {
-            reload(&admin).await?.into_iter().find_map(|server| server.outcome.err()).map(|f| f.to_string())
-        }
-        some => some,
-    };
     let cause = match refused {
-        None => {
-            sync::astray(&admin, dir).await?.into_iter().next().map(|server| format!("{server} has others"))
-        }
+        None => not_everywhere(&admin, dir).await?,
         some => some,
     };
     cause.map_or(Ok(()), |cause| Err(PurgeError::NotReloaded { cause }))
+}
+
+/// Why some server does not run with the accounts of `dir` once all have reloaded.
+async fn not_everywhere(admin: &Client, dir: &Path) -> Result<Option<String>, PurgeError> {
+    let servers = reload(admin).await?;
+    if let Some(fault) = servers.iter().find_map(|server| server.outcome.as_ref().err()) {
+        return Ok(Some(fault.to_string()));
+    }
+    let astray = sync::astray(admin, dir, &servers).await?;
+    Ok(astray.into_iter().next().map(|server| format!("{server} has others")))
 }
 
 async fn stream(context: &Context, name: String, tenant: TenantId) -> Result<LeftStream, PurgeError> {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     accounts,
     names::{ACCOUNTS_HELD, ACCOUNTS_MARK, ACCOUNTS_OFFERED, SYSTEM_ACCOUNT, accounts_conf},
-    reload::{ReloadError, gather},
+    reload::{ReloadError, Reloaded, gather},
 };
 use edition::{About, Edition};
 
@@ -90,8 +90,10 @@ pub async fn distribute(admin: &Client, dir: &Path) -> Result<Distributed, SyncE
     }
     let offer = Bytes::from(serde_json::to_vec(&edition.about).unwrap_or_default());
     let said = tokio::select! {
-        said = ask(admin, ACCOUNTS_OFFERED, offer, Some(held.len())) => said?,
+        // Whoever hears the offer asks for the parts at once.
+        biased;
         fault = edition::give(admin, &edition) => return Err(fault),
+        said = ask(admin, ACCOUNTS_OFFERED, offer, Some(held.len())) => said?,
     };
     Ok(outcome(&edition.about, &held, said))
 }
@@ -113,16 +115,20 @@ fn outcome(offered: &About, asked: &[Said], said: Vec<Said>) -> Distributed {
     done
 }
 
-/// Names of servers that do not run with the accounts of `dir`, although they were asked to reload.
-pub async fn astray(admin: &Client, dir: &Path) -> Result<Vec<String>, SyncError> {
+/// Names of servers that do not run with the accounts of `dir`, or do not say so, although they have reloaded.
+pub async fn astray(admin: &Client, dir: &Path, reloaded: &[Reloaded]) -> Result<Vec<String>, SyncError> {
     let path = accounts_conf(dir);
     let text = fs::read_to_string(&path).map_err(|source| SyncError::Read { path, source })?;
     let expected = format!("{ACCOUNTS_MARK}{}", accounts::mark(&text));
     let about = serde_json::json!({ "account": SYSTEM_ACCOUNT }).to_string();
     let answers = gather(admin, "$SYS.REQ.SERVER.PING.ACCOUNTZ", about.into()).await?;
     let servers = answers.iter().filter_map(|answer| serde_json::from_slice::<Accounts>(answer).ok());
-    let astray = servers.filter(|one| !one.data.account_detail.exports.iter().any(|e| e.subject == expected));
-    Ok(astray.map(|one| one.server.name).collect())
+    let has_them = |one: &Accounts| one.data.account_detail.exports.iter().any(|e| e.subject == expected);
+    let (right, wrong): (Vec<_>, Vec<_>) = servers.partition(has_them);
+    let right: BTreeSet<_> = right.into_iter().map(|one| one.server.name).collect();
+    let silent = reloaded.iter().map(|server| &server.server_name).filter(|name| !right.contains(*name));
+    let astray: BTreeSet<_> = wrong.into_iter().map(|one| one.server.name).chain(silent.cloned()).collect();
+    Ok(astray.into_iter().collect())
 }
 
 /// What keepers say to a question: for a moment, or until so many have answered. Nobody, where none is there.

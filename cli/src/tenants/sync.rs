@@ -2,15 +2,18 @@
 
 use std::{path::Path, path::PathBuf, process::ExitCode};
 
-use agentbus::tenants::sync::{
-    astray, distribute,
-    keeper::{self, Event, Keeper},
+use agentbus::tenants::{
+    Reloaded,
+    sync::{
+        astray, distribute,
+        keeper::{self, Event, Keeper},
+    },
 };
 use anyhow::bail;
 use async_nats::Client;
 use clap::Args;
 
-use crate::server::ServerArgs;
+use crate::{printable::safe, server::ServerArgs};
 
 #[derive(Debug, Args)]
 pub(super) struct Sync {
@@ -32,7 +35,7 @@ pub(super) async fn run(args: Sync) -> anyhow::Result<ExitCode> {
 fn line(event: &Event) -> String {
     match event {
         Event::Keeps { server, revision } => {
-            format!("keeps the accounts of server {server}: revision {revision}")
+            format!("keeps the accounts of server {}: revision {revision}", safe(server, 64))
         }
         Event::Written { revision } => {
             format!("wrote revision {revision}; the server reads it when it is asked to")
@@ -40,7 +43,7 @@ fn line(event: &Event) -> String {
         Event::CaughtUp { revision } => {
             format!("wrote revision {revision}, which was missed; the server runs with it")
         }
-        Event::Failed { cause } => format!("other accounts could not be taken over: {cause}"),
+        Event::Failed { cause } => format!("other accounts could not be taken over: {}", safe(cause, 200)),
     }
 }
 
@@ -48,19 +51,25 @@ fn line(event: &Event) -> String {
 pub(super) async fn to_keepers(admin: &Client, dir: &Path) -> anyhow::Result<()> {
     let done = distribute(admin, dir).await?;
     for server in &done.written {
-        sayln!("gave revision {} to the keeper of server {server}", done.revision)?;
+        sayln!("gave revision {} to the keeper of server {}", done.revision, safe(server, 64))?;
     }
     if let Some((server, cause)) = done.failed.first() {
         bail!(
-            "the keeper of server {server} did not take the accounts, so no server was asked to reload: {cause}"
+            "the keeper of server {} did not take the accounts, so no server was asked to reload: {}",
+            safe(server, 64),
+            safe(cause, 200)
         );
     }
     Ok(())
 }
 
-/// Fails where a server has reloaded, and runs with the accounts of some other file.
-pub(super) async fn see_that_each_has_them(admin: &Client, dir: &Path) -> anyhow::Result<()> {
-    let astray = astray(admin, dir).await?;
+/// Fails where a server has reloaded, and runs with the accounts of some other file, or does not say with which.
+pub(super) async fn see_that_each_has_them(
+    admin: &Client,
+    dir: &Path,
+    reloaded: &[Reloaded],
+) -> anyhow::Result<()> {
+    let astray: Vec<_> = astray(admin, dir, reloaded).await?.iter().map(|server| safe(server, 64)).collect();
     if !astray.is_empty() {
         bail!(
             "found other accounts than those of {} on {}, expected these on every server, so the tenants were not \

@@ -9,6 +9,7 @@ use async_nats::{
     jetstream::{self, Context, message::StreamMessage, stream::Stream},
 };
 use futures_util::future::try_join_all;
+use tokio::sync::Semaphore;
 
 use super::CONFIRM_WITHIN;
 use crate::{
@@ -26,10 +27,14 @@ const BATCH_MESSAGES_MAX: usize = 1_024;
 const LOST_MAX: u64 = 1_024;
 /// Of them at one time.
 const ASKED_AT_ONCE: u64 = 64;
+/// Messages of which that is done at one time.
+const LOST_AT_ONCE: usize = 2;
 
 /// Reads what they have written.
 pub(super) struct Holders {
     context: Context,
+    /// Places for those who look among the newest records: each reads up to a thousand messages.
+    lost: Semaphore,
 }
 
 /// Why it cannot be told what they have written.
@@ -41,6 +46,8 @@ pub(super) enum Unreadable {
     Record(String),
     #[error("more than {BATCH_MESSAGES_MAX} messages stand under one name")]
     TooMany,
+    #[error("{LOST_AT_ONCE} others are looked for among the newest records already")]
+    Busy,
 }
 
 impl<K> From<Error<K>> for Unreadable
@@ -56,7 +63,7 @@ impl Holders {
     pub(super) fn new(client: Client) -> Self {
         let mut context = jetstream::new(client);
         context.set_timeout(CONFIRM_WITHIN);
-        Self { context }
+        Self { context, lost: Semaphore::new(LOST_AT_ONCE) }
     }
 
     pub(super) async fn last_intent(
@@ -68,7 +75,10 @@ impl Holders {
         let intent = match named {
             Named::Nothing => None,
             Named::Decision(decision) => of_decision(&stream, key, decision).await?,
-            Named::Lost => among_newest(&stream, key).await?,
+            Named::Lost => {
+                let _place = self.lost.try_acquire().map_err(|_| Unreadable::Busy)?;
+                among_newest(&stream, key).await?
+            }
         };
         // The first holder's, if it has sent the message: then nobody has since.
         if intent.is_some() {

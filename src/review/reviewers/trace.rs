@@ -16,6 +16,10 @@ impl Reviewers {
         let Some(tracer) = &self.tracer else { return };
         let parked = voted.traceparent.as_deref().and_then(TraceContext::parse);
         let Some(parked) = parked.filter(|parked| parked.is_sampled()) else { return };
+        if !tracer.has_room(request.tenant.as_str()) {
+            self.metrics.not_exported(Signal::Traces, NotExported::Share, 1);
+            return;
+        }
         let ended = SystemTime::now();
         let judgement = voted.judgement.map(|judgement| ("agentbus.judgement", judgement.as_str().into()));
         let attributes = [

@@ -6,7 +6,7 @@
 -- For all it opens where a node has it open and the counts of all say the same, SURE seconds after its first fault: by
 -- then those to whom it answers have told their good calls.
 -- Returns for each name of the table: it, ms that it is open yet, 1 if who asks may try.
-local HEAD, WIDTH, BUCKETS, SURE, PROBE_MS, LIFE_MS = 2, 7, 10, 2, 5000, 120000
+local HEAD, WIDTH, BUCKETS, SURE, PROBE_MS, LIFE_MS, NAME_MAX = 2, 7, 10, 2, 5000, 120000, 300
 local time = redis.call('TIME')
 local second = tonumber(time[1])
 local now = second * 1000 + math.floor(time[2] / 1000)
@@ -42,7 +42,9 @@ end
 
 local function is_sure(of, faults)
   local first = second
-  for _, bucket in ipairs(of.buckets) do first = math.min(first, bucket[1]) end
+  for _, bucket in ipairs(of.buckets) do
+    if bucket[3] > 0 then first = math.min(first, bucket[1]) end
+  end
   return of.bad >= faults and of.bad >= of.good and first <= second - SURE
 end
 
@@ -60,7 +62,8 @@ end
 local all, count = {}, 0
 for name, found in pairs(stored()) do
   local clean = entry(found)
-  if type(name) == 'string' and (clean.bad > 0 or clean.untl > now or clean.probe > now) then
+  local fits = count < tonumber(ARGV[2]) and type(name) == 'string' and #name <= NAME_MAX
+  if fits and (clean.bad > 0 or clean.untl > now or clean.probe > now) then
     all[name], count = clean, count + 1
   end
 end

@@ -1,7 +1,7 @@
 //! How are breakers for all nodes, as Redis has it? One table, read and written as a whole (`breakers.lua`).
 //!
 //! It bears no seal, as its counts are added up by Redis: whoever can write there can have nodes refuse what they ask
-//! others, for no longer than they would by themselves, and nothing else.
+//! others, for as long as it goes on writing, and nothing else.
 
 use std::time::Duration;
 

@@ -20,6 +20,8 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 const PART_WITHIN: Duration = Duration::from_secs(5);
 /// Of one part, when whoever gave it ends.
 const TRIES: usize = 3;
+/// Before the next of them.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Those who hold the same share the requests for its parts.
 const GIVERS: &str = "holders";
 
@@ -94,7 +96,10 @@ async fn part(client: &Client, about: &About, offset: usize) -> Result<Bytes, St
         let asked = client.request(accounts_part(&about.digest), offset.to_string().into());
         match tokio::time::timeout(PART_WITHIN, asked).await {
             Ok(Ok(part)) => return Ok(part.payload),
-            Ok(Err(error)) => last = error.to_string(),
+            Ok(Err(error)) => {
+                last = error.to_string();
+                tokio::time::sleep(AGAIN).await;
+            }
             Err(_) => last = format!("no answer within {PART_WITHIN:?}"),
         }
     }

@@ -116,21 +116,30 @@ impl<F: Fn(Event)> Keeper<F> {
     async fn catch_up(&self) -> Result<Infallible, SyncError> {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Written, and not yet in force in the server.
+        let mut owed = None;
         loop {
             looks.tick().await;
             let said = ask(&self.client, ACCOUNTS_HELD, Bytes::new(), None).await?;
             let newest = said.into_iter().map(|said| said.held).max_by_key(|held| held.revision);
-            let Some(newest) = newest.filter(|newest| newest.revision > self.about().revision) else {
+            let newest = newest.filter(|newest| newest.revision > self.about().revision);
+            if newest.is_none() && owed.is_none() {
                 continue;
-            };
+            }
             let caught_up = async {
-                self.take(&newest).await?;
+                if let Some(newest) = &newest {
+                    self.take(newest).await?;
+                    owed = Some(newest.revision);
+                }
                 let server = self.client.server_info().server_id;
                 let reloaded = reload_twice(&self.client, &server).await;
                 reloaded.map_err(|fault| SyncError::Unavailable { cause: fault.to_string() })
             };
             (self.tell)(match caught_up.await {
-                Ok(()) => Event::CaughtUp { revision: newest.revision },
+                Ok(()) => {
+                    owed = None;
+                    Event::CaughtUp { revision: self.about().revision }
+                }
                 Err(fault) => Event::Failed { cause: fault.to_string() },
             });
         }
@@ -138,14 +147,23 @@ impl<F: Fn(Event)> Keeper<F> {
 
     /// Fetches and writes it. What an older offer brings after a newer one is left.
     async fn take(&self, about: &About) -> Result<(), SyncError> {
-        let held = self.about().revision;
-        if about.revision < held {
-            let cause = format!("it holds revision {held}");
-            return Err(SyncError::Cut { revision: about.revision, cause });
-        }
+        self.is_no_older(about)?;
         let edition = Edition::fetch(&self.client, about).await?;
+        // It may hold a newer one by now. From here on nothing waits.
+        self.is_no_older(about)?;
         edition.write(&self.path)?;
         self.held.send_replace(edition);
+        Ok(())
+    }
+
+    fn is_no_older(&self, about: &About) -> Result<(), SyncError> {
+        let held = self.about().revision;
+        if about.revision < held {
+            return Err(SyncError::Cut {
+                revision: about.revision,
+                cause: format!("it holds revision {held}"),
+            });
+        }
         Ok(())
     }
 

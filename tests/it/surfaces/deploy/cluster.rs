@@ -101,7 +101,7 @@ fn the_compose_file_names_only_what_is_there_and_pins_what_it_takes() {
         let unknown: Vec<_> =
             hosts(&words).into_iter().filter(|host| !services.contains_key(*host)).collect();
         assert!(unknown.is_empty(), "{name}: {unknown:?} are no services");
-        // Whatever one service of these can be made to do, it changes nothing of the others' and of the machine's.
+        // Whatever one service of these can be made to do, it changes nothing of the machine's.
         assert_eq!((&service["read_only"], &service["cap_drop"][0]), (&true.into(), &"ALL".into()), "{name}");
     }
     assert!(volumes.iter().all(|volume| used.contains(volume)), "{volumes:?}");
