@@ -85,7 +85,7 @@ impl Filled {
         let places = usize::MAX;
         let taken = Room { places: 0, bytes: self.bytes.load(Ordering::Relaxed) };
         let left = Room { places, bytes: self.bytes_max }.ordinary().left(taken);
-        if left.bytes == 0 {
+        if left.bytes < more {
             let detail = "the rest is for what reviewers approve, and for outcomes";
             return Err(LaneError::Full(format!("{} of {} bytes: {detail}", taken.bytes, self.bytes_max)));
         }

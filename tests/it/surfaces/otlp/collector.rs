@@ -85,12 +85,14 @@ impl Collector {
     }
 
     async fn until<T>(&mut self, read: impl Fn(&[Told]) -> T, expected: impl Fn(&T) -> bool) -> T {
+        // From here on: something comes each second, whatever is waited for.
+        let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             let found = read(&self.all);
             if expected(&found) {
                 return found;
             }
-            let more = tokio::time::timeout(PATIENCE, self.told.recv()).await;
+            let more = tokio::time::timeout_at(end, self.told.recv()).await;
             let paths: Vec<_> = self.all.iter().map(|told| told.path.as_str()).collect();
             self.all.push(more.unwrap_or_else(|_| panic!("not told in {PATIENCE:?}: {paths:?}")).unwrap());
         }
