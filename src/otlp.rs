@@ -20,9 +20,9 @@ use crate::{
 
 mod logs;
 mod numbers;
+mod spans;
 mod target;
 mod values;
-mod ways;
 
 pub use logs::{LogLayer, LogLines};
 use target::SendError;
@@ -76,7 +76,7 @@ impl Exporter {
         while gather(&mut spans, &mut batch, stop).await {
             let all: Vec<_> = batch.drain(..).flatten().collect();
             let items = all.len();
-            self.tell(Signal::Traces, ways::request(&self.source, all).encode_to_vec(), items, stop).await;
+            self.tell(Signal::Traces, spans::request(&self.source, all).encode_to_vec(), items, stop).await;
         }
     }
 

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::domain::{DecisionId, TenantId, Timestamp};
 
+/// Messages under the name of one batch that are read: mostly it is one, and a turn has fewer decisions.
+pub const BATCH_MESSAGES_MAX: usize = 1_024;
+
 /// A record in the bytes that are stored: by itself, or among others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {

@@ -88,7 +88,12 @@ impl Breakers {
 
     /// All that keep calls away. What nobody has asked since its pause was over is none.
     pub fn open(&self) -> Vec<Standing> {
-        self.each(None).iter().filter_map(|breaker| breaker.standing()).collect()
+        self.open_of(None)
+    }
+
+    /// Those of this kind, or of all.
+    pub fn open_of(&self, kind: Option<Kind>) -> Vec<Standing> {
+        self.each(kind).iter().filter_map(|breaker| breaker.standing()).collect()
     }
 
     pub fn counts(&self, kind: Kind) -> Counts {

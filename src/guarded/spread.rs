@@ -2,7 +2,11 @@
 //!
 //! Each node goes by its own evidence first. While the store does not answer, it goes by that alone.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     breakers::{Breaker, Breakers, Told},
@@ -57,9 +61,10 @@ impl Spread {
             shared.iter().for_each(|breaker| breaker.out_of_touch());
             return HashSet::new();
         };
+        let by_name: HashMap<&str, &BreakerStanding> =
+            all.iter().map(|standing| (standing.name.as_str(), standing)).collect();
         for breaker in shared {
-            let name = breaker.name();
-            heard(breaker, all.iter().find(|standing| standing.name == name));
+            heard(breaker, by_name.get(breaker.name().as_str()).copied());
         }
         all.into_iter().map(|standing| standing.name).collect()
     }

@@ -13,9 +13,12 @@ use async_nats::{
 };
 use futures_util::future::try_join_all;
 
-use super::{jetstream::found::found, subjects};
+use super::{
+    jetstream::found::{found, next_on},
+    subjects,
+};
 use crate::{
-    audit::{self, Body, Record},
+    audit::{self, BATCH_MESSAGES_MAX, Body, Record},
     domain::{AgentId, DecisionId, MessageId, TenantId},
     state::MessageKey,
     tenants::names::RECORDS_STREAM,
@@ -27,8 +30,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const ASKED_AT_ONCE: u64 = 256;
 /// Records of one message that are read: a message has one for each try of a delivery, and two at the end.
 const OF_MESSAGE_MAX: usize = 200;
-/// Messages of one batch that are read: mostly it is one, and there are no more than its turn has decisions.
-const OF_BATCH_MAX: usize = 1_024;
 
 /// The operator's way to the records.
 pub struct RecordStream {
@@ -165,7 +166,7 @@ impl RecordStream {
         tenant: Option<&TenantId>,
     ) -> Result<Vec<StoredRecord>, RecordStreamError> {
         let Some(decision) = DecisionId::parse(decision_id) else { return Ok(Vec::new()) };
-        let all = self.all_of(&audit::batch_subject(tenant, &decision), OF_BATCH_MAX).await?;
+        let all = self.all_of(&audit::batch_subject(tenant, &decision), BATCH_MESSAGES_MAX).await?;
         Ok(all.into_iter().filter(|kept| names(&kept.record, decision_id)).collect())
     }
 
@@ -179,9 +180,7 @@ impl RecordStream {
         let stream = self.stream().await?;
         let (mut next, mut all) = (1, Vec::new());
         for _ in 0..messages_max {
-            let stored = found(stream.get_first_raw_message_by_subject(of, next).await).map_err(failed)?;
-            let Some(message) = stored else { break };
-            next = message.sequence + 1;
+            let Some(message) = next_on(&stream, of, &mut next).await.map_err(failed)? else { break };
             all.extend(kept(message));
         }
         Ok(all)

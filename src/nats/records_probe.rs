@@ -31,8 +31,7 @@ pub struct RecordsProbe {
 }
 
 impl RecordsProbe {
-    /// Asks until the background ends.
-    /// While records are taken again, their breaker need not wait.
+    /// Asks until the background ends, and closes the breaker when records are taken again.
     pub fn watch(
         client: Client,
         breaker: Arc<Breaker>,

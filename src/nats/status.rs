@@ -17,7 +17,7 @@ pub struct NodeStatus {
     pub score: f64,
     /// What is not up, and why.
     pub parts: BTreeMap<String, PartStatus>,
-    /// Its breakers that are not closed.
+    /// Its breakers that keep calls away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breakers: Vec<Standing>,
     /// Revision of the policy in force.

@@ -18,7 +18,7 @@ pub(super) struct BreakerMetrics {
 
 impl BreakerMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("breakers_open", "Breakers that are not closed", self.open.clone());
+        registry.register("breakers_open", "Breakers that keep calls away now", self.open.clone());
         registry.register("breaker_opened", "Times that a breaker has opened", self.opened.clone());
         registry.register(
             "breaker_refused",

@@ -41,9 +41,7 @@ impl Part for Behind {
         if health.state != State::Up {
             return Some(health);
         }
-        let mut open = self.breakers.open();
-        open.retain(|standing| standing.kind == self.kind.as_str());
-        Some(told(&open).map_or(health, Health::degraded))
+        Some(told(&self.breakers.open_of(Some(self.kind))).map_or(health, Health::degraded))
     }
 }
 

@@ -13,16 +13,14 @@ use tokio::sync::Semaphore;
 
 use super::CONFIRM_WITHIN;
 use crate::{
-    audit::{self, Body, Record},
+    audit::{self, BATCH_MESSAGES_MAX, Body, Record},
     domain::DecisionId,
     lanes::Named,
-    nats::jetstream::found::found,
+    nats::jetstream::found::{found, next_on},
     state::MessageKey,
     tenants::names,
 };
 
-/// Messages under the name of one batch. A turn has fewer decisions, and few write more than one.
-const BATCH_MESSAGES_MAX: usize = 1_024;
 /// Messages that are looked through where it is not known which it is.
 const LOST_MAX: u64 = 1_024;
 /// Of them at one time.
@@ -98,9 +96,7 @@ async fn of_decision(
     let (subject, mut next) = (audit::batch_subject(Some(&key.tenant), decision), 1);
     let mut intent = None;
     for _ in 0..BATCH_MESSAGES_MAX {
-        let message = found(stream.get_first_raw_message_by_subject(&subject, next).await)?;
-        let Some(message) = message else { return Ok(intent) };
-        next = message.sequence + 1;
+        let Some(message) = next_on(stream, &subject, &mut next).await? else { return Ok(intent) };
         for record in read(&message)?.into_iter().filter(|record| is_of(record, key)) {
             match &record.body {
                 Body::Intent(it) if it.verdict.decision_id == decision.as_str() => intent = Some(record),

@@ -250,15 +250,16 @@ async fn messages_go_on_when_a_server_of_each_kind_is_killed() {
     let planner = a_message_through_it(&local).await;
     let (delivered, _senders) = load(&planner);
     for name in ["nats-1", "redis-1", "sentinel-1", "opa", "node-1"] {
-        kill_process(local.runs()[name].1, Signal::KILL).unwrap();
+        let killed = local.runs()[name].1;
+        kill_process(killed, Signal::KILL).unwrap();
         more(&delivered, &format!("{name} was killed")).await;
         // The Sentinels take two seconds to believe it.
         if name == "redis-1" {
             sleep(Duration::from_secs(4)).await;
             more(&delivered, "the replica has become the primary").await;
         }
-        let (before, started) = (local.runs()[name].1, Instant::now());
-        while test_kill_process(before).is_ok() || local.runs()[name].1 == before {
+        let started = Instant::now();
+        while test_kill_process(killed).is_ok() || local.runs()[name].1 == killed {
             assert!(started.elapsed() < SOON, "{name} is not started again");
             sleep(Duration::from_millis(50)).await;
         }

@@ -11,6 +11,7 @@ use agentbus::{
     domain::{Encoding, Reason, Timestamp},
     shutdown::Shutdown,
     skew,
+    tenants::Plan,
 };
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
@@ -25,6 +26,10 @@ use crate::{
 };
 
 const MINUTES: i64 = 120_000;
+
+/// Both nodes together let in as many as are sent here.
+const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 1000000\n[tenants.acme.agents]\n\
+    planner = { roles = [\"executive\"] }\nworker = { roles = [\"implementer\"] }";
 
 fn wall(off: i64) -> Timestamp {
     Timestamp(skew::wall_clock().0.saturating_add_signed(off))
@@ -98,7 +103,7 @@ fn shifted() -> Timestamp {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_right() {
-    let bus = Bus::start(1).await;
+    let bus = Bus::with(1, |options| options.plan = Plan::parse(PLAN).unwrap()).await;
     let mut config = intake::node(&bus, servers::port());
     config.node.name = "shifted".to_owned();
     let (http, shutdown) = (config.http.listen.to_string(), Shutdown::default());
