@@ -54,13 +54,17 @@ up: servers build ## Run everything here until Ctrl-C, to play with
 TIMED := target."cfg(all())".runner = ["env", "RUSTC_BOOTSTRAP=1"]
 
 # Most tests wait most of the time, for what they have started.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
-test: clients last ## All tests, against real servers and real clients; names the slowest
+test: export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
+test: clients last ## All tests, against real servers and real clients; names the slowest and what failed
 	@mkdir -p target
 	$(CARGO) --config '$(TIMED)' test --workspace --lib --bins --tests -- -Z unstable-options --report-time \
 	  | tee target/tests.log || failed=1; \
 	printf '\nThe slowest twenty, in seconds:\n'; \
 	sed -n 's/^test \(.*\) \.\.\. [a-zA-Z]* <\([0-9.]*\)s>$$/\2 \1/p' target/tests.log | sort -rn | sed -n 1,20p; \
+	if [ -n "$${failed:-}" ]; then \
+	  printf '\nWhat failed, and how:\n'; \
+	  grep -A 4 " panicked at " target/tests.log | grep -v '^ *[0-9]*: \|^note: \|^stack ' | cut -c 1-800 | sed -n 1,60p; \
+	fi; \
 	exit $${failed:-0}
 
 # What needs no second version, no clients of other languages, no kills and no waiting: something of each promise. Reading a

@@ -30,6 +30,8 @@ use screen::Screen;
 const TENANTS: &str = include_str!("../../examples/demo/tenants.toml");
 /// For deliveries that verdicts promised.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Time for a machine that has other work: what a sender waits for its verdict, with what must be shorter and longer.
+const PATIENT: &str = "limits.deadline = \"2500ms\"\nimpact.deadline = \"2s\"\nidempotency.lease = \"4s\"";
 /// As a shell says it of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -84,7 +86,9 @@ async fn play(
     let plan = Plan::parse(TENANTS).context("the demo's tenants")?;
     let tenants: Vec<Tenant> = plan.tenants().to_vec();
     let executable = std::env::current_exe().context("the path of this program")?;
-    let options = StackOptions { nodes: 2, ..StackOptions::new(folder.join("bus"), plan, executable) };
+    let node_overrides = PATIENT.parse().context("the demo's settings of a node")?;
+    let options =
+        StackOptions { nodes: 2, node_overrides, ..StackOptions::new(folder.join("bus"), plan, executable) };
     let mut stack = tokio::select! {
         started = Stack::start(options) => started?,
         // What has started by then is ended with the stack that does not come about.

@@ -22,7 +22,7 @@ use super::{Child, Exit, ServerError, Tool, find};
 const READY_WAIT: Duration = Duration::from_secs(20);
 const READY_STEP: Duration = Duration::from_millis(10);
 /// One try to read the greeting.
-const GREETING_WAIT: Duration = Duration::from_secs(2);
+const GREETING_WAIT: Duration = Duration::from_secs(10);
 /// The INFO line is some hundred bytes; a server that sends more than this is not ours.
 const GREETING_BYTES_MAX: u64 = 64 * 1024;
 /// JetStream flushes its files when it is asked to stop.

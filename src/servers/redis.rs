@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Child, Exit, ServerError, Tool, find, ports, secrets};
 
-const READY_WAIT: Duration = Duration::from_secs(10);
+const READY_WAIT: Duration = Duration::from_secs(30);
 const READY_STEP: Duration = Duration::from_millis(10);
 /// One question and its answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);

@@ -29,7 +29,10 @@ use crate::context::Who;
 /// One attempt; a node that was killed is asked no longer than this.
 const ATTEMPT: Duration = Duration::from_millis(1000);
 /// Over all retries, so that no outcome stays unknown.
-const DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Between two askings of a bus that has no time.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_secs(1);
 /// A third of a registration's default time to live.
 const HEARTBEAT: Duration = Duration::from_secs(8);
 
@@ -141,16 +144,23 @@ impl Cast {
         self.ask(letter).await
     }
 
+    /// Asks until the bus has time for it, as an agent does that is told when to come back.
     async fn ask(&self, letter: &Letter) -> anyhow::Result<Option<Verdict>> {
-        let patience = Patience { attempt: ATTEMPT, deadline: DEADLINE };
-        match self.actor(&letter.from)?.client.send(letter.body.clone(), patience).await {
-            Ok(verdict) => Ok(Some(verdict)),
-            Err(error @ ClientError::NoAnswer { .. }) => {
-                self.unknown.fetch_add(1, Ordering::Relaxed);
-                self.ledger.wrong(format!("{} → {}: {error}", letter.from, letter.target));
-                Ok(None)
+        let (client, started) = (&self.actor(&letter.from)?.client, Instant::now());
+        loop {
+            let left = DEADLINE.saturating_sub(started.elapsed());
+            match client.send(letter.body.clone(), Patience { attempt: ATTEMPT, deadline: left }).await {
+                Ok(Verdict { reason, retry_after, .. }) if is_busy(reason) && left > PAUSE => {
+                    tokio::time::sleep(retry_after.unwrap_or_default().clamp(PAUSE_MIN, PAUSE)).await;
+                }
+                Ok(verdict) => return Ok(Some(verdict)),
+                Err(error @ ClientError::NoAnswer { .. }) => {
+                    self.unknown.fetch_add(1, Ordering::Relaxed);
+                    self.ledger.wrong(format!("{} → {}: {error}", letter.from, letter.target));
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -190,6 +200,22 @@ impl Actor {
         });
         Ok(())
     }
+}
+
+/// Whether a node, or what it needs, had no time for a message: this machine has other work.
+fn is_busy(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Unscored
+            | Reason::Overloaded
+            | Reason::AuditUnavailable
+            | Reason::BreakerOpen
+            | Reason::ClockUncertain
+            | Reason::DeliberationUnavailable
+            | Reason::IdempotencyUnavailable
+            | Reason::PolicyUnavailable
+            | Reason::RegistryUnavailable
+    )
 }
 
 fn part(who: &Who) -> Part {

@@ -106,9 +106,13 @@ pub fn tsx() -> Option<PathBuf> {
     needed("npm's packages of examples/typescript", path.exists().then_some(path))
 }
 
-pub async fn output(mut command: Command) -> Output {
+pub async fn output(command: Command) -> Output {
+    output_within(PATIENCE, command).await
+}
+
+async fn output_within(patience: Duration, mut command: Command) -> Output {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    timeout(PATIENCE, command.output()).await.expect("ends in time").unwrap()
+    timeout(patience, command.output()).await.expect("ends in time").unwrap()
 }
 
 /// Runs `agentbus` until a node has time for what it asks, as it is told to.
@@ -442,7 +446,8 @@ async fn the_demo_adds_up_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(AGENTBUS);
     command.args(["demo", "--messages", "150"]).env("TMPDIR", folder.path());
-    let played = output(command).await;
+    // Seconds where nothing else runs.
+    let played = output_within(4 * PATIENCE, command).await;
     let said = text(&played.stdout);
     assert!(played.status.success(), "{said}{}", text(&played.stderr));
     for part in [
