@@ -12,7 +12,7 @@ use std::{
 use agentbus::{
     client::{AgentClient, Draft, Patience, is_delivery, outcome},
     domain::{Encoding, MessageType, Priority, Reason, Status, Verb, Verdict},
-    servers::{Node, NodeOptions},
+    servers::{Node, NodeOptions, redis::NODE_USER},
     tenants::{BusUser, Plan, User},
 };
 use bytes::Bytes;
@@ -20,12 +20,9 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{
-    support::{
-        bus::{self, Bus, keywords},
-        last_version,
-    },
-    tenancy::forgery::intrude,
+use crate::support::{
+    bus::{self, Bus, keywords},
+    last_version,
 };
 
 const PLAN: &str = "[tenants.acme.limits]\nmessages_per_minute = 10000000\n\
@@ -53,14 +50,9 @@ impl Upgrade {
         let program = last_version::program()?;
         let bus = Bus::with(0, |options| {
             options.plan = Plan::parse(PLAN).unwrap();
-            options.node_overrides.extend(toml::toml! {
-                durable = { give_up_after = "60s" }
-                redis = { accept_unsealed_for = "1h" }
-            });
+            options.node_overrides.extend(toml::toml! { durable = { give_up_after = "60s" } });
         })
         .await;
-        // The user of the new nodes is there, and the old ones are let in as before.
-        intrude(&bus, "ACL SETUSER default nopass");
         std::fs::write(bus.stack.dir().join("tenants.toml"), PLAN).unwrap();
         let last = last_node(&bus, program);
         let agent = |name| bus.agent("acme", name);
@@ -77,7 +69,7 @@ impl Upgrade {
     /// The operator publishes the tenants, by the program of either version.
     fn apply(&self, program: &Path) {
         let mut apply = Command::new(program);
-        apply.args(["tenants", "apply", "--server", &self.bus.stack.nats_url(), "--dir"]);
+        apply.args(["tenants", "apply", "--yes", "--server", &self.bus.stack.nats_url(), "--dir"]);
         let output = apply.arg(self.bus.stack.dir()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -137,14 +129,17 @@ struct Begun {
     kept: Draft,
 }
 
-/// Configured as the last version was: it knows of no password and of no seal.
+/// Configured as the last version was.
 fn last_node(bus: &Bus, executable: PathBuf) -> NodeOptions {
-    let (nats, redis) = (bus.stack.nats_url(), bus.stack.redis_url().unwrap());
-    let seed = bus.stack.seed_path(&User::Bus(BusUser::Node)).display().to_string();
+    let (nats, server) = (bus.stack.nats_url(), bus.stack.redis().unwrap());
+    let (redis, user) = (server.url(), NODE_USER);
+    let path = |path: PathBuf| path.display().to_string();
+    let seed = path(bus.stack.seed_path(&User::Bus(BusUser::Node)));
+    let (password, seal) = (path(server.node_password_file()), path(bus.stack.seal_key_file()));
     let mut config = keywords();
     config.extend(toml::toml! {
         nats = { url = nats, nkey_file = seed }
-        redis = { url = redis }
+        redis = { url = redis, user = user, password_file = password, seal_key_file = seal }
         durable = { give_up_after = "60s" }
     });
     let folder = bus.stack.dir().join("last");
