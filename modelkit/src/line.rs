@@ -33,7 +33,7 @@ pub struct Ask {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
-    #[error("not JSON: {0}")]
+    #[error("not JSON: {0}; expected an object such as {{\"text\": \"…\"}}")]
     Json(serde_json::Error),
     #[error("{0}")]
     Twice(serde_json::Error),
