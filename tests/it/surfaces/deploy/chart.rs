@@ -153,11 +153,11 @@ fn the_keeper_beside_a_nats_server_is_a_container_that_kubernetes_takes() {
     let Some(python) = schemas() else { return };
     let mut patched = Command::new(&python);
     let patched = patched.args(["-c", PATCHED]).stdin(fs::File::open(&patch).unwrap());
-    let patched = patched.stdout(Stdio::piped()).spawn().unwrap();
+    let mut patched = patched.stdout(Stdio::piped()).spawn().unwrap();
     let mut validate = Command::new(&python);
     let validate = validate.arg(golden("validate.py")).args(KUBERNETES);
-    let (good, told) = run(validate.stdin(patched.stdout.unwrap()));
-    assert!(good, "{told}");
+    let (good, told) = run(validate.stdin(patched.stdout.take().unwrap()));
+    assert!(patched.wait().unwrap().success() && good, "{told}");
 }
 
 #[test]
