@@ -16,6 +16,8 @@ CHAOS_ACKED ?= 1500
 ATTACK ?=
 # Nodes that `make stops` stops under load.
 STOPS ?= 50
+# CI reaches no database of advisories.
+DENY ?= advisories bans licenses sources
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
@@ -30,7 +32,7 @@ servers: ## Find or install nats-server and redis-server (into .servers/ where t
 clients: ## Find or install everything that the tests use: servers, OPA, the nats tool, Python and TypeScript clients
 	@deploy/install-servers --clients
 
-deploy-check: servers ## Unit, image, alerts, dashboards and chart, by their own tools, which it installs (helm is built)
+deploy-check: servers ## Unit, image, alerts, dashboards and chart, by their own tools, which it installs
 	@deploy/install-servers --deploy
 	$(CARGO) test --test it -- surfaces::deploy
 
@@ -136,8 +138,9 @@ model: ## Make the impact model anew from its source, but for what was tuned (mo
 bench-model: build ## Measure the impact model beside ONNX Runtime, which it installs into .models/
 	python3 models/bench/bench.py --page docs/benchmarks.md
 
-deny: ## Licences, advisories and sources of all dependencies (needs cargo-deny)
-	$(CARGO) deny check
+deny: ## Licences, sources and versions of all dependencies, and what is known against them (DENY=…)
+	@deploy/install-servers --only deny
+	PATH="$(CURDIR)/.servers/bin:$$PATH" $(CARGO) deny --locked check --hide-inclusion-graph $(DENY)
 
 clean: ## Delete what was built; .servers/, .models/ and .agentbus/ stay
 	$(CARGO) clean

@@ -2,11 +2,14 @@
 
 use std::{path::Path, path::PathBuf, process::ExitCode};
 
-use agentbus::tenants::{
-    Reloaded,
-    sync::{
-        astray, distribute,
-        keeper::{self, Event, Keeper},
+use agentbus::{
+    shutdown::Shutdown,
+    tenants::{
+        Reloaded,
+        sync::{
+            astray, distribute,
+            keeper::{self, Event, Keeper},
+        },
     },
 };
 use anyhow::bail;
@@ -26,10 +29,17 @@ pub(super) struct Sync {
 
 pub(super) async fn run(args: Sync) -> anyhow::Result<ExitCode> {
     let Sync { dir, server } = args;
+    // In a container it is the first process, which a signal ends only where it is waited for.
+    let shutdown = Shutdown::default();
+    shutdown.on_terminal_signals()?;
     let client = keeper::connect(server.of(&dir)?, &dir).await?;
     // Whoever has closed the pipe does not hear; the server is kept all the same.
     let tell = |event| drop(sayln!("{}", line(&event)));
-    match Keeper::new(client, &dir, tell)?.run().await? {}
+    let keeper = Keeper::new(client, &dir, tell)?;
+    tokio::select! {
+        ended = keeper.run() => match ended? {},
+        () = shutdown.requested() => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn line(event: &Event) -> String {

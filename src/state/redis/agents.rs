@@ -8,11 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fred::{
-    interfaces::KeysInterface as _,
-    prelude::{ClientLike as _, Value},
-    types::Key,
-};
+use fred::{interfaces::KeysInterface as _, prelude::Value, types::Key};
 
 use super::{
     Forgery, RedisStore,
@@ -250,11 +246,6 @@ impl Tracked for RedisStore {
 
     fn feed(&self, invalidator: Invalidator) {
         let client = self.connector.listening_client();
-        if client.is_clustered() {
-            // Each shard tells of its own keys only; fred listens to one. Reads go to Redis instead.
-            tracing::warn!("redis cluster: the registry is not cached on this node");
-            return;
-        }
         let listened = client.clone();
         let (alarm, refusals) = (Arc::clone(&self.alarm), Arc::clone(&self.refusals));
         let moved = Arc::clone(&self.moved);

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use crate::surfaces::clients::text;
+use crate::surfaces::clients::{AGENTBUS, text};
 
 mod chart;
 mod cluster;
@@ -29,6 +29,15 @@ fn tool(name: &str) -> Option<PathBuf> {
         println!("SKIPPED: {name} is not here; {how}");
     }
     found
+}
+
+/// A keeper that is started by these words finds no key where they say, and nothing else wrong with them.
+fn keeper_is_understood<'a>(words: impl Iterator<Item = &'a str>) {
+    let nowhere = tempfile::tempdir().unwrap();
+    let nowhere = nowhere.path().display().to_string();
+    let words = words.map(|word| if word == "/etc/agentbus" { &nowhere } else { word });
+    let (good, told) = run(Command::new(AGENTBUS).args(words));
+    assert!(!good && told.contains(&format!("{nowhere}/keys/sys/keeper.nk")), "{told}");
 }
 
 /// Runs it, and says all that it printed.

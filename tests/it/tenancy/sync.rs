@@ -152,8 +152,10 @@ async fn what_one_machine_applies_reaches_every_server_also_one_that_was_away() 
         "{told}"
     );
     assert!(machines.agent(hooli, 0).await.is_ok() && machines.agent(hooli, 1).await.is_err());
-    let keeper = machines.keeper(1).await;
+    let mut keeper = machines.keeper(1).await;
     machines.until(&keeper, "wrote revision 4, which was missed").await;
     assert!(machines.agent(hooli, 1).await.is_ok());
     assert_eq!(machines.apply(&plan).await.unwrap(), ExitCode::SUCCESS);
+    // A signal is heard, as the first process of a container has to.
+    assert!(keeper.stop(SOON).await.0.success());
 }

@@ -22,20 +22,39 @@ const EXPOSURE_MAX: &str = "20";
 const PATIENCE: Duration = Duration::from_secs(60);
 const WATCHDOG: Duration = Duration::from_secs(2);
 
+const UNITS: [&str; 2] = ["agentbus-node.service", "agentbus-keeper.service"];
+
+fn unit(name: &str) -> String {
+    fs::read_to_string(root().join("deploy/systemd").join(name)).unwrap()
+}
+
 #[test]
-fn the_unit_is_understood_and_leaves_little_to_a_node_that_was_taken_over() {
-    let unit = root().join("deploy/systemd/agentbus-node.service");
+fn the_units_are_understood_and_leave_little_to_what_was_taken_over() {
     let Some(analyze) = tool("systemd-analyze") else { return };
-    let security = ["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX];
-    let (good, told) = run(Command::new(&analyze).args(security).arg(&unit));
-    assert!(good, "{told}");
-    // It looks for the program, which is not installed.
-    let folder = tempfile::tempdir().unwrap();
-    let here = fs::read_to_string(&unit).unwrap().replace("/usr/bin/agentbus", AGENTBUS);
-    let copy = folder.path().join("agentbus-node.service");
-    fs::write(&copy, here).unwrap();
-    let (good, told) = run(Command::new(&analyze).args(["verify", "--man=no"]).arg(&copy));
-    assert!(good && !told.contains("Unknown"), "{told}");
+    for name in UNITS {
+        let security = ["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX];
+        let (good, told) =
+            run(Command::new(&analyze).args(security).arg(root().join("deploy/systemd").join(name)));
+        assert!(good, "{name}: {told}");
+        // It looks for the program, which is not installed.
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join(name);
+        fs::write(&copy, unit(name).replace("/usr/bin/agentbus", AGENTBUS)).unwrap();
+        let (good, told) = run(Command::new(&analyze).args(["verify", "--man=no"]).arg(&copy));
+        assert!(good && !told.contains("Unknown"), "{name}: {told}");
+    }
+}
+
+#[test]
+fn a_keeper_is_started_as_it_takes_it_and_by_a_user_that_there_is() {
+    let keeper = unit("agentbus-keeper.service");
+    let line = |begins: &str| keeper.lines().find_map(|line| line.strip_prefix(begins)).unwrap();
+    super::keeper_is_understood(line("ExecStart=/usr/bin/agentbus ").split(' '));
+    let users = unit("agentbus.sysusers");
+    for name in UNITS {
+        let user = unit(name).lines().find_map(|line| line.strip_prefix("User=").map(str::to_owned)).unwrap();
+        assert!(users.contains(&format!("u {user} - ")), "{name}: {user}");
+    }
 }
 
 /// What a node says to its manager.

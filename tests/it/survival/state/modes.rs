@@ -1,19 +1,25 @@
-//! Redis behind Sentinels, and Valkey in place of Redis: do nodes go on when a server of each is killed?
+//! Redis behind Sentinels, Redis as a cluster, and Valkey in place of Redis: do nodes go on when a server of each is killed?
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use agentbus::state::{Claim, Idempotency as _, Lifetimes, MessageKey};
+use agentbus::state::{
+    CacheLimits, CachedRegistry, Claim, Clock, Idempotency as _, Lifetimes, MessageKey, Registry as _,
+};
 use tokio::time::sleep;
 
 use super::{
-    DIGEST, LIFETIMES, Node, SOON, Server, agent, contract, eventually,
+    DIGEST, LIFETIMES, Node, SOON, Server, agent, contract, eventually, record,
     server::{NODE, OPERATOR, Setup},
     tenant,
 };
-use crate::{support::root, surfaces::clients::text};
+use crate::{
+    support::{root, servers},
+    surfaces::clients::text,
+};
 
 /// One after another without end, for this tenant: how many were the caller's, and how long none was at most.
 struct Load {
@@ -117,6 +123,94 @@ async fn behind_sentinels_a_node_goes_on_when_the_primary_is_killed_and_when_a_s
     until(&primary, "ROLE", "slave").await;
     load.goes_on(100).await;
     assert!(load.is_known(0).await);
+}
+
+/// Keys of each primary are among theirs.
+const TENANTS: [&str; 4] = ["acme", "hooli", "umbrella", "soylent"];
+
+/// Three primaries with a replica each.
+struct Cluster(Vec<Server>);
+
+impl Cluster {
+    async fn start() -> Self {
+        let servers: Vec<(u16, Server)> = (0..6)
+            .map(|_| {
+                let bus = servers::port();
+                let lines = format!(
+                    "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 3000\nmasterauth {OPERATOR}\n\
+                     repl-diskless-sync-delay 0\n"
+                );
+                let rights = "+cluster|slots +cluster|info";
+                (bus, Server::with(Setup { rights, lines, ..Setup::default() }))
+            })
+            .collect();
+        let (first, slots) = (&servers[0].1, ["0 5460", "5461 10922", "10923 16383"]);
+        for ((bus, server), number) in servers.iter().zip(0..) {
+            if let Some(slots) = slots.get(number) {
+                assert!(server.tell(&format!("CLUSTER ADDSLOTSRANGE {slots}")).contains("+OK"));
+            }
+            let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus}", server.port());
+            assert!(number == 0 || first.tell(&meet).contains("+OK"));
+        }
+        for (_, server) in &servers {
+            until(server, "CLUSTER INFO", "cluster_known_nodes:6").await;
+        }
+        let id = |server: &Server| server.tell("CLUSTER MYID").lines().nth(1).unwrap().to_owned();
+        for number in 3..6 {
+            let follow = format!("CLUSTER REPLICATE {}", id(&servers[number - 3].1));
+            until(&servers[number].1, &follow, "+OK").await;
+        }
+        let servers: Vec<Server> = servers.into_iter().map(|(_, server)| server).collect();
+        for server in &servers {
+            until(server, "CLUSTER INFO", "cluster_state:ok").await;
+        }
+        for primary in &servers[..3] {
+            until(primary, "INFO replication", "state=online").await;
+        }
+        Self(servers)
+    }
+
+    fn url(&self) -> String {
+        let nodes: String = self.0[1..].iter().map(|s| format!("node=127.0.0.1:{}&", s.port())).collect();
+        format!("redis-cluster://agentbus:{NODE}@127.0.0.1:{}?{nodes}", self.0[0].port())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_changes_are_told_by_each_primary_and_nodes_go_on_when_one_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let (writer, reader) = (node(cluster.url()).await, node(cluster.url()).await);
+    // Of itself it asks no more within the test.
+    let limits = CacheLimits { ttl: Duration::from_secs(3_600), ..CacheLimits::default() };
+    let cached = CachedRegistry::with(Arc::clone(&reader.store), limits, Clock::machine());
+    let change = async |round: &str| {
+        eventually(async || cached.is_trusted()).await;
+        for name in TENANTS {
+            let (id, tenant) = (agent(&format!("{round}-{name}")), tenant(name));
+            eventually(async || cached.agent(&tenant, &id).await.is_ok_and(|found| found.is_none())).await;
+            eventually(async || writer.store.register(&tenant, &record(id.as_str(), &[]), 99).await.is_ok())
+                .await;
+            let told =
+                eventually(async || cached.agent(&tenant, &id).await.is_ok_and(|found| found.is_some()));
+            println!("{round}: {name} is told after {:?}", told.await);
+        }
+    };
+    change("before").await;
+
+    let mut loads = BTreeMap::from(TENANTS.map(|name| (name, Load::of(&writer, name))));
+    for load in loads.values_mut() {
+        load.goes_on(20).await;
+    }
+    // Its replica has it all, or has taken its place on a machine that stood still.
+    eventually(async || [":1", "-ERR"].iter().any(|says| cluster.0[0].tell("WAIT 1 10000").contains(says)))
+        .await;
+    cluster.0[0].kill();
+    for (name, load) in &mut loads {
+        load.goes_on(20).await;
+        println!("{name}: no claim for {:?} at most", load.gap);
+        assert!(load.is_known(0).await, "{name}: what the replica had was forgotten");
+    }
+    change("after").await;
 }
 
 /// A Valkey, where there is one; CI leaves nothing out.
