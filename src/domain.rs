@@ -4,6 +4,7 @@
 //! passed a constructor that checked it.
 
 pub mod agent;
+pub mod cause;
 pub mod constitution;
 pub mod decision;
 pub mod deliberation;
@@ -22,6 +23,7 @@ pub mod verdict;
 pub mod weights;
 
 pub use agent::{AgentRecord, Encoding};
+pub use cause::{Cause, Conversation, Link};
 pub use constitution::{Act, Amendment, Amendments, Constitution, ConstitutionHash};
 pub use decision::DecisionId;
 pub use deliberation::{
@@ -32,7 +34,9 @@ pub use id::{AgentId, CapabilityId, ConversationLabel, DeliberationId, IdError, 
 pub use impact::{Impact, LEVELS, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient};
 pub use scale::{Scales, scale};
-pub use tenant::{Adaptive, AgentGrant, Deliberation, Electors, Tenant, TenantLimits, Terms};
+pub use tenant::{
+    Adaptive, AgentGrant, AtLimit, ChainLimits, Deliberation, Electors, Tenant, TenantLimits, Terms,
+};
 pub use terms::DeliberationError;
 pub use timestamp::Timestamp;
 pub use value::Value;

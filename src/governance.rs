@@ -9,6 +9,7 @@
 //! again from what was recorded, and by two policies beside each other. `tests/it/architecture/tidy.rs` holds it to that.
 
 mod addressees;
+mod chain;
 mod constitution;
 mod duties;
 mod judge;
@@ -23,6 +24,7 @@ mod structure;
 mod units;
 
 pub use addressees::{Addressees, Fanout};
+pub use chain::Chain;
 pub use duties::Duties;
 pub use judge::Judging;
 pub use message::{Admitted, Checked, Decoded, InForce};

@@ -1,5 +1,6 @@
 //! What nodes share: the registry of live agents, the record of what was already decided,
-//! each sender's recent past, what conversations are labelled with, and what is left of limits.
+//! each sender's recent past, what conversations are labelled with, what led to
+//! messages, and what is left of limits.
 //!
 //! Traits here, implementations in `state/`; `app` alone names one. Every implementation passes the
 //! same contract suite (`tests/it/survival/state.rs`).
@@ -15,6 +16,7 @@ use crate::domain::{AgentId, AgentRecord, CapabilityId, DecisionId, MessageId, T
 
 mod breakers;
 mod cache;
+mod causes;
 mod clock;
 mod labels;
 mod limits;
@@ -25,6 +27,7 @@ mod seal;
 
 pub use breakers::{BREAKERS_MAX, BreakerSeen, BreakerStanding, SharedBreakers};
 pub use cache::{CacheLimits, CachedRegistry, Invalidator};
+pub use causes::{Causes, Counted, Followed, HandedBack, Known, Name};
 pub use clock::{Clock, ManualClock};
 pub use labels::{ConversationLabels, Labelled};
 pub use limits::{Leased, SharedLimits, SharedRate};

@@ -88,6 +88,8 @@ pub(super) fn denied(reason: Reason) -> bool {
         | Reason::NoReviewers
         | Reason::DeliberationDenied
         | Reason::NotAVoter
+        | Reason::LoopDetected
+        | Reason::BudgetExceeded
         | Reason::SelfVote => true,
         Reason::Delivered
         | Reason::Stored

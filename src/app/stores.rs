@@ -16,7 +16,7 @@ use crate::{
     review::AllTenants,
     skew::Skew,
     state::{
-        self, CachedRegistry, ConversationLabels, Idempotency, Lifetimes, MemoryStore, RedisSettings,
+        self, CachedRegistry, Causes, ConversationLabels, Idempotency, Lifetimes, MemoryStore, RedisSettings,
         RedisStore, Registry, SealKeys, SenderHistoryStore, SharedAnswers, SharedBreakers, Trust,
     },
     tenants::Directory,
@@ -29,6 +29,7 @@ pub(super) struct Stores {
     pub(super) idempotency: Arc<dyn Idempotency>,
     pub(super) pasts: Arc<dyn SenderHistoryStore>,
     pub(super) labels: Arc<dyn ConversationLabels>,
+    pub(super) causes: Arc<dyn Causes>,
     /// Absent: in memory.
     pub(super) redis: Option<Arc<RedisStore>>,
 }
@@ -48,6 +49,7 @@ impl Stores {
                 registry: Arc::clone(&store) as Arc<dyn Registry>,
                 idempotency: Arc::clone(&store) as Arc<dyn Idempotency>,
                 labels: Arc::clone(&store) as Arc<dyn ConversationLabels>,
+                causes: Arc::clone(&store) as Arc<dyn Causes>,
                 pasts: store,
                 redis: None,
             });
@@ -70,7 +72,8 @@ impl Stores {
             registry: Arc::new(CachedRegistry::new(Arc::clone(&guarded))),
             idempotency: Arc::clone(&guarded) as Arc<dyn Idempotency>,
             pasts: Arc::clone(&guarded) as Arc<dyn SenderHistoryStore>,
-            labels: guarded,
+            labels: Arc::clone(&guarded) as Arc<dyn ConversationLabels>,
+            causes: guarded,
             redis: Some(store),
         })
     }

@@ -8,8 +8,8 @@ use super::record::{
 };
 use crate::{
     domain::{
-        AgentId, CapabilityId, Choice, DeliberationId, Encoding, Judgement, MessageId, MessageType, TenantId,
-        Timestamp, Verdict,
+        AgentId, CapabilityId, Cause, Choice, DeliberationId, Encoding, Judgement, MessageId, MessageType,
+        TenantId, Timestamp, Verdict,
     },
     wire::{
         DecodeError, Limits, check_size, encoding_of,
@@ -21,8 +21,10 @@ use crate::{
     },
 };
 
+mod cause;
 mod facts;
 
+use cause::cause;
 use facts::{FactsRead, each, facts, ids};
 
 /// Reads a record back.
@@ -69,6 +71,7 @@ struct Fields {
     facts: Option<FactsRead>,
     submitted_as: Option<String>,
     stages_us: Option<Vec<u64>>,
+    cause: Option<Cause>,
     voter: Option<AgentId>,
     deliberation: Option<DeliberationId>,
     choice: Option<Choice>,
@@ -117,6 +120,7 @@ impl Fields {
                 "stages_us" => once(r, &mut of, &mut f.stages_us, "stages_us", |r, name| {
                     each(r, name, |r| count(r, name))
                 })?,
+                "cause" => once(r, &mut of, &mut f.cause, "cause", cause)?,
                 "voter" => once(r, &mut of, &mut f.voter, "voter", |r, name| id(r, name))?,
                 "deliberation_id" => {
                     once(r, &mut of, &mut f.deliberation, "deliberation_id", |r, name| id(r, name))?;
@@ -194,6 +198,7 @@ impl Fields {
             facts,
             submitted_as: self.submitted_as.map(Cow::Owned),
             stages_us: Cow::Owned(self.stages_us.unwrap_or_default()),
+            cause: self.cause.map(Cow::Owned),
         })
     }
 

@@ -6,7 +6,7 @@ use super::record::{
     Body, DeadLetter, Decision, Facts, Party, Record, Registration, SCHEMA, Threshold, Vote,
 };
 use crate::{
-    domain::{AgentId, CapabilityId, Encoding, Judgement, MessageId, MessageType},
+    domain::{AgentId, CapabilityId, Cause, Encoding, Judgement, MessageId, MessageType},
     wire::{
         verdict::write_verdict,
         writer::{Writer, int_field, text_field},
@@ -97,6 +97,7 @@ fn entries(body: &Body<'_>) -> usize {
                 + usize::from(it.facts.is_some())
                 + usize::from(it.submitted_as.is_some())
                 + usize::from(!it.stages_us.is_empty())
+                + usize::from(it.cause.is_some())
         }
         Body::Vote(it) => 6 + usize::from(!it.comment.is_empty()) + usize::from(it.judgement.is_some()),
         Body::Threshold(_) => 4,
@@ -112,7 +113,7 @@ fn entries(body: &Body<'_>) -> usize {
 }
 
 fn write_decision(w: &mut Writer, decision: &Decision<'_>) {
-    let Decision { sender, message_type, digest, recipients, verdict, facts, submitted_as, stages_us } =
+    let Decision { sender, message_type, digest, recipients, verdict, facts, submitted_as, stages_us, cause } =
         decision;
     text_field(w, "sender", sender.as_str());
     optional(w, "message_type", message_type.map(MessageType::as_str));
@@ -132,6 +133,23 @@ fn write_decision(w: &mut Writer, decision: &Decision<'_>) {
         stages_us.iter().for_each(|stage| w.int((*stage).into()));
         w.end_list();
     }
+    if let Some(cause) = cause {
+        w.key("cause");
+        write_cause(w, cause);
+    }
+}
+
+fn write_cause(w: &mut Writer, cause: &Cause) {
+    let Cause { conversation, hops, chain } = cause;
+    w.map(2 + usize::from(!chain.is_empty()));
+    text_field(w, "conversation", &conversation.to_string());
+    int_field(w, "hops", u64::from(*hops));
+    if !chain.is_empty() {
+        w.key("chain");
+        let links: Vec<String> = chain.iter().map(ToString::to_string).collect();
+        write_texts(w, links.len(), links.iter().map(String::as_str));
+    }
+    w.end_map();
 }
 
 /// `told`: the policy's revision, where the verdict names it.

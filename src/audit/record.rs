@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use crate::domain::{
-    AgentId, CapabilityId, Choice, ConstitutionHash, DeliberationId, Judgement, MessageId, MessageType,
-    TenantId, Timestamp, Verdict,
+    AgentId, CapabilityId, Cause, Choice, ConstitutionHash, DeliberationId, Judgement, MessageId,
+    MessageType, TenantId, Timestamp, Verdict,
 };
 
 /// Version of the fields. 1 has no `id`, and of decisions no `node` of its own and no `facts`.
@@ -78,6 +78,8 @@ pub struct Decision<'a> {
     /// Microseconds that each stage took before the record was made, in the order in which `telemetry` names them.
     /// Without those at the end that it had not come to. Empty in records of earlier versions.
     pub stages_us: Cow<'a, [u64]>,
+    /// What led to the message. Absent where its sender says of nothing that it does, and in records of earlier versions.
+    pub cause: Option<Cow<'a, Cause>>,
 }
 
 /// What judging saw, for who wants to judge again.

@@ -47,7 +47,7 @@ impl Sample {
                 let below = impact.score_max.unwrap_or(impact.score) < threshold;
                 below.then_some(if harmful { Sample::FalseNegative } else { Sample::TrueNegative })
             }
-            (Why::Unscored { .. }, _) => None,
+            (Why::Unscored { .. } | Why::Chain { .. }, _) => None,
         }
     }
 }

@@ -56,6 +56,8 @@ pub enum Why {
     Policy,
     /// Its impact is not known, and could matter.
     Unscored { why: String },
+    /// It follows too far from what it follows from. Approved, the conversation counts from 0.
+    Chain { why: String, conversation: String },
 }
 
 /// One clause for people.
@@ -67,6 +69,7 @@ impl std::fmt::Display for Why {
             }
             Why::Policy => f.write_str("the policy demands approval of this message"),
             Why::Unscored { why } => write!(f, "the impact of this message is not known ({why})"),
+            Why::Chain { why, conversation: _ } => write!(f, "may it go on? {why}"),
         }
     }
 }

@@ -83,6 +83,62 @@ pub struct TenantLimits {
     /// ([`CapabilityId::is_label`]). Written only where it is said: the last version's nodes do not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<BTreeSet<CapabilityId>>,
+    /// Messages of one agent in an hour, by all nodes together. Absent: as many as its tenant may. Written only where it
+    /// is said, as above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_agent_hour: Option<u32>,
+    /// How far messages may follow from messages. Written only where it is other than usual, as above.
+    #[serde(skip_serializing_if = "ChainLimits::is_usual")]
+    pub chain: ChainLimits,
+}
+
+/// How far messages may follow from messages, so that agents that answer each other for ever are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainLimits {
+    /// One after the other.
+    pub hops: u32,
+    /// That one agent sends because of one delivery.
+    pub fan_out: u32,
+    /// All that follow from one beginning.
+    pub conversation_messages: u32,
+    /// What follows a delivery within this counts for its conversation, if it says of nothing that it knows. 0: it does
+    /// not.
+    #[serde(with = "humantime_serde")]
+    pub inherit_within: Duration,
+    pub at_limit: AtLimit,
+}
+
+/// What becomes of a message that goes too far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AtLimit {
+    #[default]
+    Refuse,
+    /// People are asked whether to go on.
+    Deliberate,
+}
+
+impl ChainLimits {
+    /// Of each of its numbers.
+    pub const MAX: u32 = 1_000_000;
+    pub const INHERIT_WITHIN_MAX: Duration = Duration::from_secs(600);
+
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for ChainLimits {
+    fn default() -> Self {
+        Self {
+            hops: 8,
+            fan_out: 64,
+            conversation_messages: 1_000,
+            inherit_within: Duration::ZERO,
+            at_limit: AtLimit::Refuse,
+        }
+    }
 }
 
 impl Default for TenantLimits {
@@ -96,6 +152,8 @@ impl Default for TenantLimits {
             head: None,
             report_lift_max: None,
             capabilities: None,
+            messages_per_agent_hour: None,
+            chain: ChainLimits::default(),
         }
     }
 }

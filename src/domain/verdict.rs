@@ -219,6 +219,12 @@ reasons! {
     /// The decision could not be recorded, so nothing was delivered.
     AuditUnavailable = "audit_unavailable", 503, retry;
 
+    // What follows from what.
+    /// More messages led to it, one after the other, than may.
+    LoopDetected = "loop_detected", 508, final;
+    /// What it follows from has had all the messages that it may.
+    BudgetExceeded = "budget_exceeded", 429, final;
+
     // Limits.
     TenantUnknown = "tenant_unknown", 403, retry;
     /// NATS let the sender in, and the directory does not list it (yet, or any more).

@@ -6,10 +6,13 @@ use async_trait::async_trait;
 
 use crate::{
     breakers::{Breaker, Call, Open},
-    domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, DecisionId, MessageId, TenantId},
+    domain::{
+        AgentId, AgentRecord, CapabilityId, Conversation, ConversationLabel, DecisionId, MessageId, TenantId,
+    },
     state::{
-        Claim, ClaimToken, ConversationLabels, Digest, Idempotency, Invalidator, Labelled, MessageKey,
-        Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked,
+        Causes, Claim, ClaimToken, ConversationLabels, Counted, Digest, Followed, HandedBack, Idempotency,
+        Invalidator, Known, Labelled, MessageKey, Registration, Registry, Seen, SenderHistoryStore, Shared,
+        StoreError, Tracked,
     },
 };
 
@@ -154,5 +157,24 @@ impl<S: ConversationLabels> ConversationLabels for GuardedStore<S> {
         labels: &BTreeSet<ConversationLabel>,
     ) -> Result<Labelled, StoreError> {
         ended(self.admit()?, self.store.label(by, conversation, labels).await)
+    }
+}
+
+#[async_trait]
+impl<S: Causes> Causes for GuardedStore<S> {
+    async fn cause(&self, tenant: &TenantId, handed: &HandedBack) -> Result<Known, StoreError> {
+        ended(self.admit()?, self.store.cause(tenant, handed).await)
+    }
+
+    async fn follow(&self, tenant: &TenantId, followed: &Followed) -> Result<(), StoreError> {
+        ended(self.admit()?, self.store.follow(tenant, followed).await)
+    }
+
+    async fn count(&self, tenant: &TenantId, counted: &Counted) -> Result<(), StoreError> {
+        ended(self.admit()?, self.store.count(tenant, counted).await)
+    }
+
+    async fn renew(&self, tenant: &TenantId, conversation: &Conversation) -> Result<(), StoreError> {
+        ended(self.admit()?, self.store.renew(tenant, conversation).await)
     }
 }

@@ -51,6 +51,7 @@ impl Attempt<'_> {
         let decoded = self.decode(admitted).await?;
         fits(decoded.message(), expected)?;
         self.useful(decoded.message(), expected.until);
+        self.follows.question = Some(expected.question.clone());
         let plan = self.judge_until_clear(&decoded).await;
         if let Some(earlier) = self.claim(&decoded, &plan).await? {
             return Ok((earlier, None));

@@ -16,6 +16,7 @@ use super::{
     admission::Slot,
     claim::{Claimed, is_lasting},
     findings::{Findings, Outcome},
+    follows::Follows,
     journal::Journal,
     measured::{self, Arrival, Measured, Moment},
     parts::Lanes,
@@ -44,6 +45,7 @@ pub(super) struct Attempt<'a> {
     /// By which it is judged, from its first question to its last.
     pub policy: Arc<InForce>,
     pub claim: Option<Claimed>,
+    pub follows: Follows,
     /// [`super::Evidence::last`], as far as it is known.
     pub stored_last: u64,
     pub sender: Counting,
@@ -135,6 +137,7 @@ impl<'a> Attempt<'a> {
             findings: Findings::new(&lanes.node, at, wire::encoding_of(&request.payload)),
             policy: lanes.gate.in_force(),
             claim: None,
+            follows: Follows::default(),
             stored_last: 0,
             sender: Counting::default(),
             traced: Traced::begun(lanes.tracer.as_deref(), request),
@@ -188,7 +191,9 @@ impl<'a> Attempt<'a> {
     pub(super) fn admit(&mut self) -> Result<Admitted, Rejection> {
         let Request { tenant, sender, .. } = self.request;
         let admitted = self.lanes.admission.admit(&*self.lanes.tenants, tenant, sender);
-        self.holds(admitted)
+        let admitted = self.holds(admitted)?;
+        self.lanes.hours.take(&admitted, sender, self.at.received)?;
+        Ok(admitted)
     }
 
     /// The same outside of its rate, which was paid before.
@@ -243,6 +248,7 @@ impl<'a> Attempt<'a> {
             self.record(&answer.verdict);
         }
         self.count_after_claim(&answer);
+        self.count_in_conversation(&answer);
         if let Some(claim) = self.claim.take() {
             claim.settle(&self.lanes.idempotency, &self.lanes.tasks, &answer.verdict, self.slot.take());
         }

@@ -67,6 +67,7 @@ impl Attempt<'_> {
             deliveries,
             to_each,
             traceparent: self.hand_on(Destination::DurableInbox),
+            cause: self.findings.cause.clone(),
             precondition,
             after: self.stored_last,
             not_after: self.deadline(),

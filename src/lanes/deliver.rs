@@ -143,6 +143,7 @@ impl Attempt<'_> {
             record: self.intent(hoped, recipients),
             deliveries,
             traceparent: self.hand_on(Destination::Inbox),
+            cause: self.findings.cause.clone(),
             answer_to: None,
             not_after: self.deadline(),
             // The claim outlasts the deadline by half of one; the rest is for the way to the server.

@@ -109,6 +109,9 @@ impl Attempt<'_> {
             };
         }
         let plan = self.judge(&decoded, queued.purpose()).await?;
+        if let Some(followed) = self.followed(&decoded, &plan) {
+            Box::pin(followed).await;
+        }
         self.commit(&decoded, plan).await
     }
 
@@ -142,6 +145,7 @@ impl Attempt<'_> {
                 return again;
             }
             self.count();
+            self.count_in_conversation(&answer);
         }
         self.counted(Verb::Submit, &answer, Arrival::Before);
         Settled::Done { given_up }

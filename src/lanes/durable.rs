@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::live::Delivery;
 use crate::{
     audit,
-    domain::{AgentId, Encoding, Verdict},
+    domain::{AgentId, Cause, Encoding, Verdict},
     governance::Precondition,
     state::{Digest, MessageKey},
 };
@@ -80,6 +80,8 @@ pub struct DurableWrite {
     pub to_each: bool,
     /// W3C trace context for the recipient.
     pub traceparent: String,
+    /// What led to it, if it says that anything did.
+    pub cause: Option<Box<Cause>>,
     pub precondition: Precondition,
     /// [`Evidence::last`] of what was found and does not stand in its way. 0: nothing was, as for most.
     pub after: u64,

@@ -6,7 +6,8 @@ use super::{measured::Moment, request::Answer};
 use crate::{
     audit::Remembered,
     domain::{
-        DecisionId, DeliberationId, Encoding, Impact, MessageId, MessageType, Reach, Reason, Status, Verdict,
+        Cause, DecisionId, DeliberationId, Encoding, Impact, MessageId, MessageType, Reach, Reason, Status,
+        Verdict,
     },
     governance::Seen,
     impact::Unassessed,
@@ -46,6 +47,8 @@ pub(super) struct Findings<'a> {
     pub remembered: Option<Remembered>,
     /// By which decision a node has queued it.
     pub submitted_as: Option<String>,
+    /// What led to it, if it says that anything did.
+    pub cause: Option<Box<Cause>>,
 }
 
 impl<'a> Findings<'a> {
@@ -65,6 +68,7 @@ impl<'a> Findings<'a> {
             impact: None,
             remembered: None,
             submitted_as: None,
+            cause: None,
         }
     }
 

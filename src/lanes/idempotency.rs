@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use rand::Rng as _;
 
 use super::{
@@ -32,7 +33,12 @@ impl Attempt<'_> {
         plan: &Result<Plan<'_>, Rejection>,
     ) -> Result<Option<Outcome>, Rejection> {
         fault_points::reached(Step::Judged);
-        let claimed = match (self.claim_or_repeat(decoded).await, plan) {
+        // On the same connection ahead of the claim, so that an answer finds it.
+        let claimed = match plan.as_ref().ok().and_then(|plan| self.followed(decoded, plan)) {
+            None => self.claim_or_repeat(decoded).await,
+            Some(followed) => Box::pin(join(followed, self.claim_or_repeat(decoded))).await.1,
+        };
+        let claimed = match (claimed, plan) {
             // Nothing is delivered anyway, and the rejection at hand says more.
             (Err(unavailable), Err(_))
                 if matches!(unavailable.reason, Reason::IdempotencyUnavailable | Reason::BreakerOpen) =>

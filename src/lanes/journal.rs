@@ -109,6 +109,7 @@ fn decision<'a>(
         }),
         submitted_as: findings.submitted_as.as_deref().map(Cow::Borrowed),
         stages_us: Cow::Owned(measured.micros()),
+        cause: findings.cause.as_deref().map(Cow::Borrowed),
     }
 }
 

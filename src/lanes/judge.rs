@@ -2,22 +2,44 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join;
+
 use super::{attempt::Attempt, lookup};
 use crate::{
     domain::Impact,
-    governance::{Checked, Decoded, Judging, Plan, Purpose, RetryMode, Rules},
+    governance::{Checked, Decoded, Judging, Plan, Purpose, RetryMode, Routed, Rules},
     impact::{Need, Patience, Unassessed},
     rejection::Rejection,
     telemetry::Stage,
 };
 
 impl Attempt<'_> {
-    /// What is to be done with the message.
+    /// What is to be done with the message. What led to it is looked up meanwhile.
     pub(super) async fn judge<'b>(
         &mut self,
         decoded: &'b Decoded,
         purpose: Purpose<'b>,
     ) -> Result<Plan<'b>, Rejection> {
+        // With their approval its reviewers have begun a chain.
+        let led = if purpose.approval.is_some() { None } else { self.lookup_cause(decoded) };
+        let routed = match led {
+            None => self.route(decoded, purpose).await?,
+            Some(led) => {
+                let (chain, routed) = Box::pin(join(led, self.route(decoded, purpose))).await;
+                self.findings.cause = Some(Box::new(chain.cause.clone()));
+                routed?.within(&chain)?
+            }
+        };
+        let plan = routed.plan();
+        self.sender.semantic = plan.remember;
+        Ok(plan)
+    }
+
+    async fn route<'b>(
+        &mut self,
+        decoded: &'b Decoded,
+        purpose: Purpose<'b>,
+    ) -> Result<Routed<'b>, Rejection> {
         let lanes = self.lanes;
         let mut judging = self.check(decoded)?.judge(purpose);
         loop {
@@ -51,9 +73,7 @@ impl Attempt<'_> {
                 Judging::Routed(routed) => {
                     // Judging takes a while, and an operator may have stopped it meanwhile.
                     lanes.freezes.check(decoded.message())?;
-                    let plan = routed.plan();
-                    self.sender.semantic = plan.remember;
-                    return Ok(plan);
+                    return Ok(routed);
                 }
             }
         }

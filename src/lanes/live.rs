@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     audit,
-    domain::{DecisionId, Encoding},
+    domain::{Cause, DecisionId, Encoding},
     policy::Permit,
     state::MessageKey,
 };
@@ -58,6 +58,8 @@ pub struct Dispatch {
     pub deliveries: Vec<Delivery>,
     /// W3C trace context for the recipient.
     pub traceparent: String,
+    /// What led to it, if it says that anything did.
+    pub cause: Option<Box<Cause>>,
     /// Where the recipient's answer goes, if somebody waits for one.
     pub answer_to: Option<AnswerTo>,
     /// Not to be begun after this: its sender has been told that it timed out.

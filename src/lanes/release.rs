@@ -96,6 +96,7 @@ impl Attempt<'_> {
             return Ok(Outcome::Repeat(Box::new(told)));
         }
         let approval = approved(case, decision)?;
+        self.go_on(&parked.why).await;
         let limits = wire::Limits { request_bytes: PARKED_BYTES_MAX, ..self.lanes.limits.wire.clone() };
         let read = self.read(limits).await?;
         if hex::encode(read.digest) != parked.digest {

@@ -18,9 +18,10 @@ use crate::{
 impl Attempt<'_> {
     /// The trace context for whom the message goes to.
     pub(super) fn hand_on(&mut self, to: Destination) -> String {
-        match &mut self.traced {
-            Some(traced) => traced.hand(to).to_string(),
-            None => continued(self.request.traceparent.as_deref()),
+        match (&self.follows.traceparent, &mut self.traced) {
+            (Some(known), _) => known.clone(),
+            (None, Some(traced)) => traced.hand(to).to_string(),
+            (None, None) => continued(self.request.traceparent.as_deref()),
         }
     }
 

@@ -4,7 +4,7 @@ use async_nats::{HeaderMap, header::HeaderValue};
 use bytes::Bytes;
 
 use crate::{
-    domain::{Encoding, Verdict},
+    domain::{Cause, Encoding, Verdict},
     lanes::{DeadLetter, Delivery, Notice, OutcomeStage, Submission},
     review::{Address, Letter, Redriven},
     state::{Digest, MessageKey},
@@ -25,8 +25,11 @@ const DIED_AT: &str = "Agentbus-Died-At";
 /// What the policy says of a message, for its recipient.
 const NOTE: &str = "Agentbus-Note";
 
+/// What led to a message, for its recipient; mostly nothing did.
+const CAUSE: &str = "Agentbus-Cause";
+
 /// Bytes that the headers of a delivery take at most.
-pub(super) const HEADERS_MAX: usize = 1536;
+pub(super) const HEADERS_MAX: usize = 1792;
 /// Of the notes among them.
 const NOTE_BYTES_MAX: usize = 400;
 /// Of a sentence in a header.
@@ -54,8 +57,12 @@ pub(super) fn delivery<'a>(
     (key, decision_id, delivery_id): (&'a MessageKey, &'a str, &'a str),
     traceparent: &'a str,
     delivery: &'a Delivery,
-    note: &'a str,
+    (cause, note): (&'a str, &'a str),
 ) -> DeliveryFields<'a> {
+    // What is mostly absent stands last.
+    let seldom =
+        if cause.is_empty() { [(NOTE, note), (CAUSE, cause)] } else { [(CAUSE, cause), (NOTE, note)] };
+    let [first, second] = seldom;
     DeliveryFields([
         ("Agentbus-Delivery", delivery_id),
         (DECISION, decision_id),
@@ -65,18 +72,20 @@ pub(super) fn delivery<'a>(
         ("Agentbus-Recipient", delivery.permit.recipient().as_str()),
         ("Content-Type", delivery.encoding.content_type()),
         (TRACEPARENT, traceparent),
-        (NOTE, note),
+        first,
+        second,
     ])
 }
 
-/// The note last.
-pub(super) struct DeliveryFields<'a>([(&'static str, &'a str); 9]);
+/// The empty ones last.
+pub(super) struct DeliveryFields<'a>([(&'static str, &'a str); 10]);
 
 impl<'a> DeliveryFields<'a> {
-    /// Without an empty note.
+    /// Without those that are empty.
     pub(super) fn as_slice(&self) -> &[(&'static str, &'a str)] {
         match &self.0 {
-            [fields @ .., (NOTE, "")] => fields,
+            [fields @ .., (_, ""), (_, "")] => fields,
+            [fields @ .., (_, "")] => fields,
             fields => fields,
         }
     }
@@ -85,6 +94,15 @@ impl<'a> DeliveryFields<'a> {
 /// What the policy says of a message to its recipient; mostly nothing.
 pub(super) fn note(delivery: &Delivery) -> String {
     crate::phrase::plain_line(delivery.permit.obligations().note_lines(), NOTE_BYTES_MAX)
+}
+
+/// As a recipient reads it; nothing of what begins a chain.
+pub(super) fn cause(cause: Option<&Cause>) -> String {
+    let Some(Cause { conversation, hops, chain }) = cause.filter(|cause| cause.hops > 0) else {
+        return String::new();
+    };
+    let parent = chain.last().map_or(String::new(), |link| format!("; parent={}", link.decision));
+    format!("hops={hops}; conversation={conversation}{parent}")
 }
 
 /// What distinguishes one delivery of a decision from the others.

@@ -80,7 +80,9 @@ impl Judgements {
             if judged.len() >= JUDGEMENTS_MAX {
                 return Err(JudgementError::TooMany);
             }
-            if let Some(parked) = self.0.parked(tenant, &id).await? {
+            // Of what followed too far its words were not judged.
+            let about = |parked: &Parked| !matches!(parked.why, Why::Chain { .. });
+            if let Some(parked) = self.0.parked(tenant, &id).await?.filter(about) {
                 judged.push(Judged { parked, denied: judgement == Judgement::Denied, at });
             }
         }
@@ -106,6 +108,7 @@ impl Judged {
                 Why::Impact { .. } => "impact",
                 Why::Policy => "policy",
                 Why::Unscored { .. } => "unscored",
+                Why::Chain { .. } => "chain",
             },
             "impact": parked.impact,
         });

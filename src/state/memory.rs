@@ -9,18 +9,22 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Claim, ClaimToken, Clock, ConversationLabels, Digest, Idempotency, Invalidator, Labelled, Lifetimes,
-    MessageKey, Registration, Registry, Seen, SenderHistoryStore, Shared, StoreError, Tracked, clock::millis,
-    verdict_fits,
+    Causes, Claim, ClaimToken, Clock, ConversationLabels, Counted, Digest, Followed, HandedBack, Idempotency,
+    Invalidator, Known, Labelled, Lifetimes, MessageKey, Registration, Registry, Seen, SenderHistoryStore,
+    Shared, StoreError, Tracked, clock::millis, verdict_fits,
 };
-use crate::domain::{AgentId, AgentRecord, CapabilityId, ConversationLabel, DecisionId, MessageId, TenantId};
+use crate::domain::{
+    AgentId, AgentRecord, CapabilityId, Conversation, ConversationLabel, DecisionId, MessageId, TenantId,
+};
 
 mod agents;
+mod causes;
 mod labels;
 mod messages;
 mod pasts;
 
 use agents::Agents;
+use causes::AllCauses;
 use labels::AllLabels;
 use messages::Messages;
 use pasts::AllPasts;
@@ -34,6 +38,7 @@ pub struct MemoryStore {
     messages: Mutex<Messages>,
     pasts: AllPasts,
     labels: Mutex<AllLabels>,
+    causes: AllCauses,
 }
 
 impl MemoryStore {
@@ -56,6 +61,7 @@ impl MemoryStore {
             messages: Mutex::new(Messages::new(messages_max)),
             pasts: AllPasts::new(Self::SENDERS_MAX),
             labels: Mutex::default(),
+            causes: AllCauses::new(lifetimes.window),
         }
     }
 
@@ -189,5 +195,31 @@ impl ConversationLabels for MemoryStore {
         labels: &BTreeSet<ConversationLabel>,
     ) -> Result<Labelled, StoreError> {
         self.labels.lock().label(by, conversation, labels, self.clock.now())
+    }
+}
+
+#[async_trait]
+impl Causes for MemoryStore {
+    async fn cause(&self, tenant: &TenantId, handed: &HandedBack) -> Result<Known, StoreError> {
+        let has_sent = |agent: &AgentId, message: &MessageId| {
+            let (tenant, sender, message) = (tenant.clone(), agent.clone(), message.clone());
+            self.messages.lock().knows(&MessageKey { tenant, sender, message }, self.clock.now())
+        };
+        Ok(self.causes.cause(tenant, handed, has_sent))
+    }
+
+    async fn follow(&self, tenant: &TenantId, followed: &Followed) -> Result<(), StoreError> {
+        self.causes.follow(tenant, followed);
+        Ok(())
+    }
+
+    async fn count(&self, tenant: &TenantId, counted: &Counted) -> Result<(), StoreError> {
+        self.causes.count(tenant, counted);
+        Ok(())
+    }
+
+    async fn renew(&self, tenant: &TenantId, conversation: &Conversation) -> Result<(), StoreError> {
+        self.causes.renew(tenant, conversation);
+        Ok(())
     }
 }

@@ -15,8 +15,12 @@
 //! | `agentbus:{<tenant>}:decision:<digest>` | the policy's answer to a question, as JSON (`answers.rs`) |
 //! | `agentbus:{<tenant>}:labels:<conversation>` | sorted set of what the policy has labelled it with (`label.lua`) |
 //! | `agentbus:{<tenant>}:labelled:<agent>` | sorted set of the conversations that its messages have labelled |
+//! | `agentbus:{<tenant>}:cause:<agent>:<name>` | what led to what the agent got, by a name of that (`cause.lua`) |
+//! | `agentbus:{<tenant>}:conversation:<agent>/<name>` | messages of the conversation that it began (`count.lua`) |
+//! | `agentbus:{<tenant>}:followers:<agent>:<name>` | messages that it sent because of what it got by that name |
 //! | `agentbus:breakers` | what nodes have seen of what they ask behind breakers (`breakers.lua`) |
 //! | `agentbus:{<tenant>}:rate` | until when what its nodes have leased of its messages is paid for, in µs of server time (`lease.lua`) |
+//! | `agentbus:{<tenant>}:hour:<agent>` | the same of one agent's messages |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{
@@ -54,6 +58,7 @@ mod agents;
 mod alarm;
 mod answers;
 mod breakers;
+mod causes;
 mod connection;
 mod labels;
 mod limits;
@@ -380,6 +385,9 @@ struct Scripts {
     label: Script,
     breakers: Script,
     lease: Script,
+    cause: Script,
+    follow: Script,
+    count: Script,
 }
 
 /// A script after what it needs: how to read, and for those about agents, what indexes are.
@@ -413,6 +421,9 @@ impl Scripts {
             label: script!("redis/label.lua"),
             breakers: script!("redis/breakers.lua"),
             lease: script!("redis/lease.lua"),
+            cause: script!("redis/cause.lua"),
+            follow: script!("redis/follow.lua"),
+            count: script!("redis/count.lua"),
         }
     }
 }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use crate::{
-    domain::{AgentGrant, AgentId, Deliberation, Encoding, Tenant, TenantId, TenantLimits, id::shown},
+    domain::{
+        AgentGrant, AgentId, ChainLimits, Deliberation, Encoding, Tenant, TenantId, TenantLimits, id::shown,
+    },
     text_file,
 };
 
@@ -290,6 +292,20 @@ fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
     within(at("limits.agents"), limits.agents, 1, 100_000)?;
     within(at("limits.messages_per_minute"), limits.messages_per_minute as usize, 1, 10_000_000)?;
     within(at("limits.content_bytes"), limits.content_bytes, 1, CONTENT_BYTES_MAX)?;
+    if let Some(found) = limits.messages_per_agent_hour {
+        within(at("limits.messages_per_agent_hour"), found as usize, 1, 10_000_000)?;
+    }
+    let ChainLimits { hops, fan_out, conversation_messages, inherit_within, at_limit: _ } = limits.chain;
+    if inherit_within > ChainLimits::INHERIT_WITHIN_MAX {
+        let found = humantime::format_duration(inherit_within).to_string();
+        return Err(out_of_bounds(at("limits.chain.inherit_within"), "0s to 10m", found));
+    }
+    for (name, found) in
+        [("hops", hops), ("fan_out", fan_out), ("conversation_messages", conversation_messages)]
+    {
+        let at = at(&format!("limits.chain.{name}"));
+        within(at, found as usize, 1, ChainLimits::MAX as usize)?;
+    }
     let shares = [
         ("deliberation_threshold", Some(limits.deliberation_threshold)),
         ("report_lift_max", limits.report_lift_max),
@@ -403,6 +419,19 @@ mod tests {
             ("[tenants.acme.limits]\nagents = 0".into(), "limits.agents must be 1 to"),
             ("[tenants.acme.limits]\nagents = -1".into(), "-1"),
             ("[tenants.acme.limits]\nmessages_per_minute = 0".into(), "messages_per_minute must be"),
+            (
+                "[tenants.acme.limits]\nchain = { hops = 0 }".into(),
+                "limits.chain.hops must be 1 to 1000000, found 0",
+            ),
+            (
+                "[tenants.acme.limits]\nmessages_per_agent_hour = 0".into(),
+                "messages_per_agent_hour must be 1 to 10000000, found 0",
+            ),
+            (
+                "[tenants.acme.limits]\nchain = { inherit_within = \"1h\" }".into(),
+                "limits.chain.inherit_within must be 0s to 10m, found 1h",
+            ),
+            ("[tenants.acme.limits]\nchain = { at_limit = \"ask\" }".into(), "unknown variant `ask`"),
             ("[tenants.acme.limits]\ncontent_bytes = 262144".into(), "1 to 131072, found 262144"),
             ("[tenants.acme.limits]\ndeliberation_threshold = nan".into(), "0 to 1, found NaN"),
             ("[tenants.acme.limits]\ndeliberation_threshold = 1.1".into(), "0 to 1, found 1.1"),

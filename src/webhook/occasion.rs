@@ -99,6 +99,7 @@ fn sentence(why: &Why) -> String {
         Why::Impact { score, threshold } => format!("its impact is {score:.2}, at or above {threshold:.2}"),
         Why::Policy => "the policy demands approval of this message".to_owned(),
         Why::Unscored { why } => format!("the impact of this message is not known ({why})"),
+        Why::Chain { why, conversation: _ } => format!("may it go on? {why}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ask;
 mod busy;
+mod chains;
 mod deliberation;
 mod durable;
 mod journeys;

@@ -3,7 +3,7 @@
 use agentbus::{
     audit::{Body, Decision, Remembered},
     deliberation::Case,
-    domain::{AgentId, Status, Timestamp, Verdict},
+    domain::{AgentId, Cause, Link, Status, Timestamp, Verdict},
     nats::StoredRecord,
     phrase::counted,
     policy::rego::{ModuleOutcome, TracedModule, TracedRule},
@@ -69,6 +69,9 @@ fn told(page: &mut Page, decision: &Decision<'_>) {
     let to = if names.is_empty() { String::new() } else { format!(" → {}", names.join(", ")) };
     let kind = decision.message_type.map_or(String::new(), |kind| format!(", {}", kind.as_str()));
     page.field("from", &format!("{}{to}{kind}", decision.sender));
+    if let Some(cause) = &decision.cause {
+        self::cause(page, cause, &decision.sender);
+    }
     page.field("stages", &stages(decision));
     if let Some(facts) = &decision.facts {
         // A verdict names it where the policy allowed.
@@ -79,6 +82,19 @@ fn told(page: &mut Page, decision: &Decision<'_>) {
     }
     if let Some(impact) = decision.verdict.impact.as_ref().and_then(|it| serde_json::to_value(it).ok()) {
         page.field("parts", &impact_line(&impact));
+    }
+}
+
+/// What led to the message, and whether it has come round.
+fn cause(page: &mut Page, cause: &Cause, sender: &AgentId) {
+    let Cause { conversation, hops, chain } = cause;
+    page.field("follows", &format!("{}, in conversation {conversation}", counted(*hops, "message")));
+    for Link { sender, decision } in chain {
+        page.field("after", &format!("{sender}'s, by {decision}"));
+    }
+    if let Some(ring) = cause.ring(sender) {
+        let names: Vec<&str> = ring.into_iter().map(AgentId::as_str).collect();
+        page.field("ring", &names.join(" → "));
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn record<'a>(decoded: &'a wire::Decoded, verdict: &'a Verdict) -> Re
         verdict: Cow::Borrowed(verdict),
         facts: Some(facts),
         submitted_as: None,
+        cause: None,
         stages_us: Cow::Borrowed(&STAGES_US),
     };
     Record::new(NOW, &message.tenant, "node-1", Body::Intent(decision))

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use super::{Basis, Outgoing, Shared};
 use crate::{
     cpu::Cpu,
     impact::{Assessor, Meter, semantic},
-    lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants, Turns},
+    lanes::{
+        Admission, AdmissionLimits, Hours, Lanes, LastHeard, Limits, Rates, RetryGrace, Rotation, Tenants,
+        Turns,
+    },
     policy::Gate,
     state::SharedLimits,
     tenants::plan::CONTENT_BYTES_MAX,
@@ -40,12 +45,15 @@ pub(super) fn lanes(
             give_up_after: config.durable.give_up_after,
         },
         admission: Arc::new(admission(basis, shared)),
+        hours: Hours::new(fleet(basis, shared)),
         constitutions: Arc::clone(&shared.constitutions),
         tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
         freezes: Arc::clone(&shared.freezes),
         registry: Arc::clone(&shared.stores.registry),
         idempotency: Arc::clone(&shared.stores.idempotency),
         labels: Arc::clone(&shared.stores.labels),
+        causes: Arc::clone(&shared.stores.causes),
+        heard: LastHeard::default(),
         rates: Rates::default(),
         gate: Arc::clone(gate),
         cpu: Arc::clone(cpu),
@@ -67,17 +75,21 @@ pub(super) fn lanes(
 }
 
 /// Where nodes share a Redis, a tenant's rate counts for all of them.
-fn admission(Basis { config, shutdown, .. }: &Basis, shared: &Shared) -> Admission {
+fn admission(basis: &Basis, shared: &Shared) -> Admission {
+    let config = &basis.config;
     let admission = Admission::new(AdmissionLimits {
         in_flight: config.limits.in_flight,
         in_flight_per_tenant: config.limits.in_flight_per_tenant,
     });
-    match &shared.stores.redis {
-        Some(redis) => {
-            admission.shared(Arc::clone(redis) as Arc<dyn SharedLimits>, shutdown.tracker().clone())
-        }
+    match fleet(basis, shared) {
+        Some((limits, tasks)) => admission.shared(limits, tasks),
         None => admission,
     }
+}
+
+fn fleet(basis: &Basis, shared: &Shared) -> Option<(Arc<dyn SharedLimits>, TaskTracker)> {
+    let redis = shared.stores.redis.as_ref()?;
+    Some((Arc::clone(redis) as Arc<dyn SharedLimits>, basis.shutdown.tracker().clone()))
 }
 
 /// While few messages are in flight, the loops look for answers instead of sleeping, if they are told to.

@@ -42,6 +42,7 @@ impl JetStreamLane {
         let mut last = if write.to_each { 0 } else { write.after };
         let mut has_it = BTreeSet::new();
         let mut late = 0;
+        let cause = headers::cause(write.cause.as_deref());
         let mut deliveries = write.deliveries.iter().enumerate();
         let mut next = deliveries.next();
         while let Some((index, delivery)) = next {
@@ -53,7 +54,7 @@ impl JetStreamLane {
             let delivery_id = headers::delivery_id(&write.decision_id, index);
             let of = (key, &*write.decision_id, &*delivery_id);
             let note = headers::note(delivery);
-            let fields = headers::delivery(of, &write.traceparent, delivery, &note);
+            let fields = headers::delivery(of, &write.traceparent, delivery, (&cause, &note));
             let headers = headers::map(fields.as_slice());
             let headers = expecting(headers, last, &filter);
             let (subject, payload) = (subjects::stored_message(key, to), delivery.payload.clone());

@@ -283,6 +283,7 @@ impl Sent {
 }
 
 fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(), BadSubject> {
+    let cause = headers::cause(dispatch.cause.as_deref());
     for (index, delivery) in dispatch.deliveries.iter().enumerate() {
         let Sent { number, handovers, questions, .. } = &mut batch.sent;
         let delivery_id = headers::delivery_id(&dispatch.decision_id, index);
@@ -299,7 +300,7 @@ fn deliveries(batch: &mut Batch, inbox: &str, dispatch: &Dispatch) -> Result<(),
             (&dispatch.key, &dispatch.decision_id, &delivery_id),
             &dispatch.traceparent,
             delivery,
-            &note,
+            (&cause, &note),
         );
         let subject = subjects::inbox(&dispatch.key.tenant, delivery.permit.recipient());
         codec::publish(

@@ -120,6 +120,13 @@ impl Messages {
             }
         }
     }
+
+    /// Whether it is claimed or settled.
+    pub(super) fn knows(&mut self, key: &MessageKey, now: u64) -> bool {
+        self.trim(now);
+        self.entries.contains_key(key)
+    }
+
     /// Each entry is removed once, so the cost per call is constant on average.
     fn trim(&mut self, now: u64) {
         while let Some(first) = self.expiries.first_entry() {

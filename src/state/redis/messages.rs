@@ -26,7 +26,7 @@ const ENTRY_MAX: usize = 1 + 32 + VERDICT_BYTES_MAX + seal::VERDICT_GROWS;
 /// No node claims for longer.
 const LEASE_MAX: Duration = Duration::from_secs(3_600);
 
-fn message_key(key: &MessageKey) -> String {
+pub(super) fn message_key(key: &MessageKey) -> String {
     let MessageKey { tenant, sender, message } = key;
     format!("agentbus:{{{tenant}}}:msg:{sender}:{message}")
 }

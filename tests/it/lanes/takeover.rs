@@ -104,6 +104,7 @@ impl Scene {
             verdict: Cow::Borrowed(&verdict),
             facts: None,
             submitted_as: None,
+            cause: None,
             stages_us: Cow::default(),
         };
         let body = if kind == Kind::Intent { Body::Intent(decision) } else { Body::Verdict(decision) };

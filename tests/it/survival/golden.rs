@@ -194,6 +194,10 @@ fn the_log_of_a_deliberation_is_written_and_read_as_ever() {
     let others = [
         ("event-parked-policy.json", Why::Policy),
         ("event-parked-unscored.json", Why::Unscored { why: "broken".to_owned() }),
+        (
+            "event-parked-chain.json",
+            Why::Chain { why: "found too many".to_owned(), conversation: "planner/c-1".to_owned() },
+        ),
     ];
     for (form, why) in others {
         let least = Parked { why, impact: None, escalate_at: None, traceparent: None, ..parked() };
@@ -222,4 +226,6 @@ fn a_tenant_is_published_and_read_as_ever() {
     );
     stored("tenant-full.json", &all);
     stored("tenant-lift.json", &plan("[tenants.acme.limits]\nreport_lift_max = 0.7\n"));
+    let chain = "messages_per_agent_hour = 100\nchain = { hops = 9, inherit_within = \"5s\", at_limit = \"deliberate\" }";
+    stored("tenant-chain.json", &plan(&format!("[tenants.acme.limits]\n{chain}\n")));
 }

@@ -36,6 +36,7 @@ fn dispatch(decision: &DecisionId, not_after: Instant) -> Dispatch {
         record: written(Some(decision)),
         deliveries: Vec::new(),
         traceparent: String::new(),
+        cause: None,
         answer_to: None,
         not_after,
         written_by: not_after,

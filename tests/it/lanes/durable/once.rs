@@ -93,6 +93,7 @@ async fn write(message: &str, to: &[&str], precondition: Precondition) -> Durabl
         to_each: deliveries.len() > 1,
         deliveries,
         traceparent: String::new(),
+        cause: None,
         precondition,
         after: 0,
         not_after: Instant::now() + Duration::from_secs(60),

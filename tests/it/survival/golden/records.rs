@@ -46,6 +46,7 @@ fn intent() -> Decision<'static> {
         verdict: Cow::Owned(verdict()),
         facts: Some(facts()),
         submitted_as: None,
+        cause: None,
         stages_us: Cow::default(),
     }
 }
@@ -56,9 +57,17 @@ fn timed() -> Decision<'static> {
     Decision {
         facts: Some(Facts { remembered, ..facts() }),
         submitted_as: Some(Cow::Borrowed("pXq2vYk0aZr4LfCUqfSf01")),
+        cause: None,
         stages_us: Cow::Borrowed(&[1, 12, 0, 0, 5, 2, 1, 103]),
         ..intent()
     }
+}
+
+/// Of a message that answers one that has answered another.
+fn caused() -> Decision<'static> {
+    let text = "2 planner/c-1 worker:5f3a9c0d12e47b68-7-0 planner:pXq2vYk0aZr4LfCUqfSf01";
+    let cause: agentbus::domain::Cause = text.parse().unwrap();
+    Decision { cause: Some(Cow::Owned(cause)), ..intent() }
 }
 
 /// Of a message that could not be read.
@@ -153,6 +162,7 @@ fn records_are_written_and_read_as_ever_in_either_encoding() {
     for (form, record) in [
         ("record2-intent", record(Body::Intent(intent()))),
         ("record2-timed", record(Body::Intent(timed()))),
+        ("record2-caused", record(Body::Intent(caused()))),
         ("record2-verdict", record(Body::Verdict(denied()))),
         ("record2-unreadable", record(Body::Verdict(unreadable()))),
         ("record2-vote", record(Body::Vote(vote()))),

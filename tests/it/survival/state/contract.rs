@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use agentbus::{
     domain::DecisionId,
     state::{
-        Before, Claim, Clock, ConversationLabels as _, Idempotency, ManualClock, MemoryStore, Registration,
-        Registry, StoreError, Tracked, VERDICT_BYTES_MAX,
+        Before, Claim, Clock, ConversationLabels as _, Idempotency, Lifetimes, ManualClock, MemoryStore,
+        Registration, Registry, StoreError, Tracked, VERDICT_BYTES_MAX,
     },
 };
 
 use super::{DIGEST, LIFETIMES, Node, OTHER_DIGEST, Server, agent, capability, message, record, tenant};
 
+mod causes;
 mod labels;
 mod pasts;
 
@@ -101,12 +102,41 @@ async fn redis_keeps_the_contract_of_labels() {
     }
 }
 
+#[tokio::test]
+async fn memory_keeps_the_contract_of_causes() {
+    let (store, _) = memory();
+    causes::contract(&store).await;
+}
+
+#[tokio::test]
+async fn redis_keeps_the_contract_of_causes() {
+    let server = Server::start();
+    let lifetimes = Lifetimes { window: Duration::from_secs(60), ..LIFETIMES };
+    let node = Node::ready(&server, lifetimes).await;
+    causes::contract(&*node.store).await;
+    for (kind, most) in [
+        ("cause:worker:message:answer", lifetimes.window),
+        ("conversation:planner/c1", Duration::from_secs(3_600)),
+    ] {
+        let left = server.tell(&format!("PTTL agentbus:{{acme}}:{kind}"));
+        let left: u128 = left.trim_start_matches(':').trim().parse().unwrap();
+        assert!((1..=most.as_millis()).contains(&left), "{kind} lives {left} ms");
+    }
+    // What no node wrote is no cause, and counts for nothing.
+    server.tell("SET agentbus:{acme}:cause:worker:message:strange nonsense");
+    assert!(causes::known(&*node.store, "worker", "strange", None).await.is_err());
+    server.tell("SET agentbus:{acme}:conversation:worker/own -7");
+    let known = causes::known(&*node.store, "worker", "other", None).await.unwrap();
+    assert_eq!((known.cause, known.messages), (None, 0));
+}
+
 /// Of Redis, or of what is spoken to like Redis.
 pub(super) async fn all(node: &Node) {
     registry_contract(&*node.store, &Time::Real).await;
     idempotency_contract(&*node.store, &Time::Real).await;
     pasts::contract(&*node.store, &Time::Real).await;
     labels::contract(&*node.store).await;
+    causes::contract(&*node.store).await;
 }
 
 async fn registry_contract<R: Tracked>(store: &R, time: &Time) {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use agentbus::{
-    domain::{DecisionId, Encoding},
+    domain::{Cause, DecisionId, Encoding, MessageId},
     state::{
-        Claim, Count, Idempotency as _, Lifetimes, Registry as _, Seen, SenderHistoryStore as _,
-        SharedAnswers as _, Trust,
+        Causes as _, Claim, Count, Counted, Followed, HandedBack, Idempotency as _, Known, Lifetimes, Name,
+        Registry as _, Seen, SenderHistoryStore as _, SharedAnswers as _, Trust,
     },
     wire,
 };
@@ -214,6 +214,33 @@ async fn a_senders_past_and_the_names_of_keys_are_written_and_read_as_ever() {
     let mut keys: Vec<&str> = answer.lines().filter(ours).collect();
     keys.sort_unstable();
     same("redis-keys.txt", keys.join("\n").as_bytes());
+}
+
+#[tokio::test]
+async fn what_led_to_a_message_is_written_and_read_as_ever() {
+    const KEY: &str = "agentbus:{acme}:cause:worker:message:m-2";
+    let server = Server::start();
+    let node = node(&server, sealed_by('a')).await;
+    let begun: Cause = "1 planner/c-1 worker:5f3a9c0d12e47b68-7-0".parse().unwrap();
+    let cause = begun.followed_by(&agent("planner"), &"pXq2vYk0aZr4LfCUqfSf01".parse().unwrap());
+    let id: MessageId = "m-2".parse().unwrap();
+    let names =
+        vec![Name::Message(id.clone()), Name::Decision("d-1".parse().unwrap()), Name::Span("1-2".to_owned())];
+    let followed = Followed { recipients: vec![agent("worker")], names, cause: cause.clone() };
+    node.store.follow(&tenant("acme"), &followed).await.unwrap();
+    let counted =
+        Counted { conversation: cause.conversation.clone(), answered: Some((agent("planner"), id.clone())) };
+    node.store.count(&tenant("acme"), &counted).await.unwrap();
+    set(&server, KEY, &same("redis-cause.txt", &get(&server, KEY)));
+    let conversation = "worker/other".parse().unwrap();
+    let handed = HandedBack { by: agent("worker"), answered: Some(id), span: None, to: None, conversation };
+    let known = node.store.cause(&tenant("acme"), &handed).await.unwrap();
+    assert_eq!(known, Known { cause: Some(cause), followers: 0, messages: 1 });
+    let answer = server.tell("KEYS *");
+    let ours = |line: &&str| line.starts_with("agentbus:{");
+    let mut keys: Vec<&str> = answer.lines().filter(ours).collect();
+    keys.sort_unstable();
+    same("redis-cause-keys.txt", keys.join("\n").as_bytes());
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use agentbus::{
+    domain::{Cause, Conversation, MessageId},
     servers::redis::{NODE_RIGHTS, NODE_USER},
     state::{
-        CachedRegistry, Claim, ConversationLabels as _, Idempotency as _, Registry as _, Seen,
-        SenderHistoryStore as _, Tracked as _,
+        CachedRegistry, Causes as _, Claim, ConversationLabels as _, Counted, Followed, HandedBack,
+        Idempotency as _, Name, Registry as _, Seen, SenderHistoryStore as _, Tracked as _,
     },
 };
 
@@ -37,6 +38,23 @@ async fn all(node: &Node) {
     let (by, conversation) = ((&acme, &agent("planner")), "c-1".parse().unwrap());
     store.label(by, &conversation, &["pii".parse().unwrap()].into()).await.unwrap();
     store.labels(&acme, &conversation).await.unwrap();
+    let conversation: Conversation = "planner/c-1".parse().unwrap();
+    let cause = Cause { conversation: conversation.clone(), hops: 1, chain: Vec::new() };
+    let answered: MessageId = "m-1".parse().unwrap();
+    let names = vec![Name::Message(answered.clone())];
+    let handed = HandedBack {
+        by: agent("worker"),
+        answered: Some(answered.clone()),
+        span: None,
+        to: None,
+        conversation: conversation.clone(),
+    };
+    let counted =
+        Counted { conversation: conversation.clone(), answered: Some((agent("planner"), answered)) };
+    store.count(&acme, &counted).await.unwrap();
+    store.follow(&acme, &Followed { recipients: vec![agent("worker")], names, cause }).await.unwrap();
+    store.cause(&acme, &handed).await.unwrap();
+    store.renew(&acme, &conversation).await.unwrap();
 }
 
 #[tokio::test]

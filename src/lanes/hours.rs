@@ -1,0 +1,131 @@
+//! How often may an agent send in an hour, whatever it says of its messages? By its name, which NATS has stamped, so that
+//! none can be forgotten, forged or begun anew.
+//!
+//! An hour's messages may come at once, and after them one each time that a part of the hour has passed. Where nodes share a
+//! Redis they lease from one account of the agent; while it is away each goes by its own count.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+use super::lease::{Lease, Taken};
+use crate::{
+    domain::{AgentId, Reason, Tenant, TenantId},
+    phrase::counted,
+    rejection::Rejection,
+    state::SharedLimits,
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// What a node lets in before the answer of the others' account comes, at most.
+const ON_CREDIT_MAX: u32 = 64;
+
+/// What agents with a limit have sent of late.
+pub struct Hours {
+    /// Only agents of the directory get an entry; the one least recently heard is forgotten first.
+    agents: Cache<(TenantId, AgentId), Arc<Mutex<Sent>>>,
+    /// Absent: this node's count is the only one.
+    fleet: Option<(Arc<dyn SharedLimits>, TaskTracker)>,
+}
+
+struct Sent {
+    /// Until when what this node let in is paid for.
+    due: Instant,
+    leased: Lease,
+}
+
+impl Hours {
+    const AGENTS_MAX: u64 = 65_536;
+
+    pub fn new(fleet: Option<(Arc<dyn SharedLimits>, TaskTracker)>) -> Self {
+        let agents = Cache::builder().max_capacity(Self::AGENTS_MAX).time_to_idle(HOUR).build();
+        Self { agents, fleet }
+    }
+
+    /// Takes one, where the tenant has a limit.
+    pub(super) fn take(&self, tenant: &Tenant, agent: &AgentId, now: Instant) -> Result<(), Rejection> {
+        let Some(most) = tenant.limits.messages_per_agent_hour else { return Ok(()) };
+        let sent = self.agents.get_with((tenant.id.clone(), agent.clone()), || {
+            Arc::new(Mutex::new(Sent { due: now, leased: Lease::default() }))
+        });
+        self.lease(tenant, agent, (most, &sent), now).map_err(|wait| {
+            let detail = format!("{agent} has used its {} an hour", counted(most, "message"));
+            Rejection::new(Reason::RateLimited, detail).after(wait.max(Duration::from_millis(1)))
+        })
+    }
+
+    fn lease(
+        &self,
+        tenant: &Tenant,
+        agent: &AgentId,
+        (most, sent): (u32, &Arc<Mutex<Sent>>),
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let mut counted = sent.lock();
+        // No node lets in more than all may, whatever is leased.
+        let due = counted.due.max(now) + HOUR / most.max(1);
+        let wait = due.saturating_duration_since(now + HOUR);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        if let Some((limits, tasks)) = &self.fleet {
+            let Taken { let_in, ask_for } = counted.leased.take(most.min(ON_CREDIT_MAX), now);
+            if let Some(wanted) = ask_for {
+                let (limits, sent) = (Arc::clone(limits), Arc::clone(sent));
+                let (tenant, agent) = (tenant.id.clone(), agent.clone());
+                tasks.spawn(async move {
+                    let answer = limits.lease_of_agent((&tenant, &agent), most, wanted).await;
+                    sent.lock().leased.told(answer, Instant::now());
+                });
+            }
+            let_in?;
+        }
+        counted.due = due;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn tenant(most: Option<u32>) -> Tenant {
+        let mut tenant = Tenant::new("acme".parse().unwrap());
+        tenant.limits.messages_per_agent_hour = most;
+        tenant
+    }
+
+    #[test]
+    fn an_hours_messages_may_come_at_once_and_each_agent_has_its_own() {
+        let (hours, now, acme) = (Hours::new(None), Instant::now(), tenant(Some(60)));
+        let (planner, worker) = ("planner".parse().unwrap(), "worker".parse().unwrap());
+        for _ in 0..60 {
+            hours.take(&acme, &planner, now).unwrap();
+        }
+        let refused = hours.take(&acme, &planner, now).unwrap_err();
+        assert_eq!(
+            (refused.reason, refused.retry_after),
+            (Reason::RateLimited, Some(Duration::from_secs(60)))
+        );
+        assert_eq!(refused.detail, "planner has used its 60 messages an hour");
+        hours.take(&acme, &worker, now).unwrap();
+        hours.take(&acme, &planner, now + Duration::from_secs(60)).unwrap();
+        assert!(hours.take(&acme, &planner, now + Duration::from_secs(60)).is_err());
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let (hours, now, planner) = (Hours::new(None), Instant::now(), "planner".parse().unwrap());
+        for _ in 0..1_000 {
+            hours.take(&tenant(None), &planner, now).unwrap();
+        }
+        assert_eq!(hours.agents.iter().count(), 0);
+    }
+}
