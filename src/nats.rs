@@ -4,6 +4,7 @@
 //! or sheds; all work is in tracked tasks.
 
 mod answers;
+mod arrivals;
 mod connection;
 mod constitution_answers;
 mod constitution_bucket;
