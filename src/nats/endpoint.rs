@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::{
     BusError, Link,
-    arrivals::Arrival,
+    arrival::Arrival,
     fence,
     intake::{Incoming, Intake, Subscription, Took},
     micro::{self, Micro},

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     Bus,
-    arrivals::Arrival,
+    arrival::Arrival,
     intake::{Headers, Incoming, Took},
     subjects,
 };

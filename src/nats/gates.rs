@@ -5,32 +5,17 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
-
-use super::{Bus, intake::Took};
+use super::{Bus, arrival::Arrival, intake::Took};
 use crate::{
-    domain::Verb,
-    fair_queue::Owner,
-    lanes::Request,
     overload::{Entered, Gate, Next},
     shutdown::Shutdown,
 };
-
-/// A request, and where its answer goes.
-pub(super) struct Arrival {
-    pub(super) verb: Verb,
-    pub(super) request: Request,
-    pub(super) reply: Bytes,
-}
-
-/// Bytes of a request that cost as much as another small one.
-const COST_BYTES: usize = 4 * 1024;
 
 impl Bus {
     /// Begins it, lets it wait or refuses it.
     pub(super) fn arrive(self: &Arc<Self>, arrival: Arrival, shutdown: &Shutdown) -> Took {
         let received = arrival.request.received;
-        match self.gates.here().enter(arrival, |arrival| self.whose(&arrival.request), received) {
+        match self.gates.here().enter(arrival, |arrival| arrival.whose(&self.owners), received) {
             Entered::Begins(mut arrival, place) => {
                 arrival.request.place = place;
                 self.begin(arrival, shutdown);
@@ -69,11 +54,6 @@ impl Bus {
     pub fn gates(&self) -> (usize, usize) {
         let sum = |of: fn(&Gate<Arrival>) -> usize| self.gates.iter().map(|gate| of(gate)).sum();
         (sum(Gate::waiting), sum(Gate::places))
-    }
-
-    fn whose(&self, Request { tenant, sender, payload, .. }: &Request) -> (Owner, u64) {
-        let cost = 1 + payload.len() / COST_BYTES;
-        (self.owners.of(tenant, sender), u64::try_from(cost).unwrap_or(u64::MAX))
     }
 
     fn no_room(&self, Arrival { verb, request, reply }: &Arrival) {
