@@ -63,6 +63,8 @@ pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
     }
     let (((), alone), _) = field.meanwhile_timed(sleep(lasts)).await;
     println!("alone: another tenant's P99 is {:.1} ms", alone.as_secs_f64() * 1e3);
+    // Of what their own tenant makes, its honest agents may notice something.
+    field.forgive_colleagues(true);
     let ways = ALL.iter().map(std::slice::from_ref).chain([&ALL[..]]);
     for ways in ways {
         let name = match ways {
@@ -78,6 +80,7 @@ pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
         let what = format!("{name}: {asked} asked, P99 of another tenant {slower:.1} × alone");
         field.judge(what, taken.map(|_| hurt)).await?;
     }
+    field.forgive_colleagues(false);
     Ok(())
 }
 
