@@ -88,17 +88,21 @@ impl<T> FairQueue<T> {
         self.tenants.leave(tenant)?.leave(sender)?.pop_back()
     }
 
-    /// Takes out what is not to be kept; its owners were given nothing for it.
-    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+    /// Takes these out; their owners were given nothing for it.
+    pub fn take_out(&mut self, mut which: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut out = Vec::new();
         for tenant in self.tenants.owners.values_mut() {
-            for sender in tenant.line.owners.values_mut() {
-                sender.line.retain(&mut keep);
+            for sender in tenant.line.owners.values_mut().filter(|sender| sender.waiting > 0) {
+                let (taken, kept) = sender.line.drain(..).partition::<Vec<T>, _>(&mut which);
+                out.extend(taken);
+                sender.line.extend(kept);
                 sender.waiting = sender.line.len();
             }
             tenant.line.waiting = tenant.line.owners.values().map(|sender| sender.waiting).sum();
             tenant.waiting = tenant.line.waiting;
         }
         self.tenants.waiting = self.tenants.owners.values().map(|tenant| tenant.waiting).sum();
+        out
     }
 }
 

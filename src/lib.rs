@@ -12,7 +12,7 @@
 //!   copy of that the last one?
 //! - [`usage`]: what has each agent used?
 //! - [`fair_queue`]: whose work is next, where several want more than there is? [`shares`]: how much of a room may one
-//!   take?
+//!   take? [`overload`]: what is done with more than can be worked on?
 //! - [`breakers`]: may what has failed of late be asked now? [`guarded`]: all that a node asks of others, behind them.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
@@ -61,6 +61,7 @@ pub mod impact;
 pub mod lanes;
 pub mod nats;
 pub mod otlp;
+pub mod overload;
 pub mod phrase;
 pub mod policy;
 pub mod rejection;

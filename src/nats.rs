@@ -4,6 +4,7 @@
 //! or sheds; all work is in tracked tasks.
 
 mod answers;
+mod arrival;
 mod connection;
 mod constitution_answers;
 mod constitution_bucket;
@@ -16,6 +17,7 @@ mod endpoint;
 mod fleet;
 mod freeze_answers;
 mod freeze_bucket;
+mod gates;
 mod headers;
 mod inbound;
 mod intake;

@@ -47,7 +47,8 @@ FLEET = [
         ("Requests", "reqps", [(rate("agentbus_requests_total", "verb"), "{{verb}}")]),
         ("From a request to its verdict", "s", quantiles("agentbus_request_seconds", "verb")),
         ("In each stage", "s", quantiles("agentbus_stage_seconds", "stage")),
-        ("In flight", "short", [("agentbus_in_flight{%s}", "{{instance}}")]),
+        ("In flight", "short", [("agentbus_in_flight{%s}", "{{instance}}"), ("agentbus_requests_places{%s}", "{{instance}} places")]),
+        ("Waiting for a place", "short", [("agentbus_requests_waiting{%s}", "{{instance}}")]),
         ("Deliveries", "ops", each("agentbus_deliveries_total", "agentbus_missed_total", "agentbus_repeats_total", "agentbus_takeovers_total")),
         ("What should stay 0", "ops", each(
             "agentbus_request_panics_total", "agentbus_requests_unanswered_total", "agentbus_requests_malformed_total",

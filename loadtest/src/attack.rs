@@ -7,7 +7,7 @@
 //! - [`texts`], [`guises`]: what hides. [`terminal`]: what deceives a reviewer.
 //! - [`votes`], [`rights`], [`claims`], [`lanes`], [`repeats`], [`stores`], [`forged`], [`garbage`]:
 //!   what is not the attacker's.
-//! - [`http`]: a node's health.
+//! - [`http`]: a node's health. [`shares`]: what one tenant takes from another.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,7 @@ pub(crate) mod raw;
 mod redis;
 mod repeats;
 mod rights;
+mod shares;
 mod stores;
 mod subjects;
 mod terminal;

@@ -261,8 +261,8 @@ impl Node {
         let stream_usage =
             StreamUsage::new(client.clone(), Arc::clone(&shared.directory), Arc::clone(metrics));
         let inbound = Arc::new(Inbound::new(
+            Arc::clone(&bus),
             Arc::clone(&outgoing.lane),
-            Arc::clone(&lanes),
             config.limits.in_flight,
             config.limits.in_flight_per_tenant,
         ));
@@ -273,9 +273,8 @@ impl Node {
             let own = [storing.link(), Link::of(&reading)];
             intake.links().into_iter().chain(delivering.links()).chain(own).collect()
         };
-        let peers =
-            Peers::new(&config.node.name, client, &config.nats, links, Arc::clone(&shared.constitutions))
-                .await?;
+        let heard = (Arc::clone(&shared.constitutions), Arc::clone(&lanes.admission));
+        let peers = Peers::new(&config.node.name, client, &config.nats, links, heard).await?;
         health.connected_by(Connections {
             bus: Arc::clone(&bus),
             jetstream,

@@ -178,6 +178,9 @@ impl admin::Health for NodeHealth {
         if let Some(numbers) = self.numbers.get() {
             numbers.tell(&self.metrics);
         }
+        if let Some(connections) = self.connections.get() {
+            self.metrics.nats.gates(connections.bus.gates());
+        }
         let report = self.report();
         let parts = report.parts.iter().map(|part| {
             let up = part.health.state == State::Up;

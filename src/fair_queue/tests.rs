@@ -113,7 +113,9 @@ fn a_place_is_taken_from_who_has_most_and_never_from_who_has_as_much() {
 fn what_is_taken_out_counts_no_more() {
     let mut queue = FairQueue::default();
     (0..10).for_each(|item| queue.push(tenant(item % 2), item));
-    queue.retain(|item| *item == 4);
+    let mut out = queue.take_out(|item| *item != 4);
+    out.sort_unstable();
+    assert_eq!(out, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
     assert_eq!((queue.len(), queue.waiting(tenant(0)), queue.waiting(tenant(1))), (1, (1, 1), (0, 0)));
     assert_eq!((queue.pop(), queue.pop()), (Some(4), None));
 }

@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -48,6 +51,8 @@ struct Fleet {
     limits: Arc<dyn SharedLimits>,
     /// For what is asked while messages go on.
     tasks: TaskTracker,
+    /// How many nodes there are, as far as this one hears.
+    nodes: AtomicU32,
 }
 
 struct Usage {
@@ -82,7 +87,14 @@ impl Admission {
     /// With rates that count for all nodes.
     #[must_use]
     pub fn shared(self, limits: Arc<dyn SharedLimits>, tasks: TaskTracker) -> Self {
-        Self { fleet: Some(Fleet { limits, tasks }), ..self }
+        Self { fleet: Some(Fleet { limits, tasks, nodes: AtomicU32::new(1) }), ..self }
+    }
+
+    /// So many nodes are heard, this one included.
+    pub fn heard(&self, nodes: usize) {
+        if let Some(fleet) = &self.fleet {
+            fleet.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -101,8 +113,20 @@ impl Admission {
         Ok((tenant, slot))
     }
 
-    /// As [`Self::admit`], but outside of the tenant's rate: for what keeps agents alive while their
-    /// tenant sends too much.
+    /// As [`Self::admit`], but outside of the tenant's rate and beside the sender's messages: for what keeps agents
+    /// alive while they or their tenant send too much.
+    pub fn admit_beside(
+        &self,
+        tenants: &dyn Tenants,
+        tenant: &TenantId,
+        sender: &AgentId,
+    ) -> Result<(Admitted, Slot), Rejection> {
+        let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
+        let slot = self.slot(self.usage(&tenant).places.take_beside(sender))?;
+        Ok((tenant, slot))
+    }
+
+    /// As [`Self::admit`], for what was paid for before and is in the bus's hands: it counts for no sender.
     pub fn admit_unrated(
         &self,
         tenants: &dyn Tenants,
@@ -116,14 +140,15 @@ impl Admission {
 
     fn rated(&self, tenant: &Tenant, sender: &AgentId) -> Result<Slot, Rejection> {
         let usage = self.usage(tenant);
-        if let Err(not_until) = usage.own.check() {
-            let wait = not_until.wait_time_from(governor::clock::DefaultClock::default().now());
-            return Err(usage.used_up(wait));
-        }
+        // What finds no room pays nothing.
+        let slot = self.slot(usage.places.take(sender))?;
+        let now = Instant::now();
+        let alone = self.fleet.as_ref().and_then(|fleet| fleet.nodes_apart(&usage, now));
+        usage.count(alone.unwrap_or(NonZeroU32::MIN)).map_err(|wait| usage.used_up(wait))?;
         if let Some(fleet) = &self.fleet {
-            fleet.take(&tenant.id, &usage).map_err(|wait| usage.used_up(wait))?;
+            fleet.take(&tenant.id, &usage, now).map_err(|wait| usage.used_up(wait))?;
         }
-        self.slot(usage.places.take(sender))
+        Ok(slot)
     }
 
     fn slot(&self, of_tenant: Result<Place, NoPlace>) -> Result<Slot, Rejection> {
@@ -164,6 +189,19 @@ impl Usage {
         }
     }
 
+    /// Counts one message of this node, or as many as there are nodes where each counts for itself: so together they
+    /// let in no more than the rate.
+    fn count(&self, nodes: NonZeroU32) -> Result<(), Duration> {
+        let most = NonZeroU32::new(self.rate.burst).unwrap_or(NonZeroU32::MIN);
+        match self.own.check_n(nodes.min(most)) {
+            Ok(Err(not_until)) => {
+                Err(not_until.wait_time_from(governor::clock::DefaultClock::default().now()))
+            }
+            // No more at once than may be.
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    }
+
     fn used_up(&self, wait: Duration) -> Rejection {
         let detail = format!("the tenant has used its {} a minute", counted(self.rate.per_minute, "message"));
         Rejection::new(Reason::RateLimited, detail).after(jittered(wait.max(Duration::from_millis(1))))
@@ -171,8 +209,14 @@ impl Usage {
 }
 
 impl Fleet {
-    fn take(&self, tenant: &TenantId, usage: &Usage) -> Result<(), Duration> {
-        let Taken { let_in, ask_for } = usage.leased.lock().take(usage.rate.burst, Instant::now());
+    /// How many nodes count each for itself, where Redis is away.
+    fn nodes_apart(&self, usage: &Usage, now: Instant) -> Option<NonZeroU32> {
+        let away = usage.leased.lock().is_away(now);
+        NonZeroU32::new(self.nodes.load(Ordering::Relaxed)).filter(|_| away)
+    }
+
+    fn take(&self, tenant: &TenantId, usage: &Usage, now: Instant) -> Result<(), Duration> {
+        let Taken { let_in, ask_for } = usage.leased.lock().take(usage.rate.burst, now);
         if let Some(wanted) = ask_for {
             let (limits, leased) = (Arc::clone(&self.limits), Arc::clone(&usage.leased));
             let (tenant, rate) = (tenant.clone(), usage.rate);
@@ -202,7 +246,10 @@ fn overloaded(whose: &str, limit: usize) -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::TenantLimits;
+    use crate::{
+        domain::TenantLimits,
+        state::{Leased, StoreError},
+    };
 
     fn tenant(messages_per_minute: u32) -> Result<Tenant, crate::domain::IdError> {
         Ok(Tenant {
@@ -223,6 +270,45 @@ mod tests {
         assert_eq!(answers.iter().filter(|a| a.is_ok()).count(), 60, "a tenth of a minute's rate at once");
         let shed = answers.into_iter().find_map(Result::err);
         assert!(shed.is_some_and(|r| r.reason == Reason::RateLimited && r.retry_after.is_some()));
+        Ok(())
+    }
+
+    /// A store that is away.
+    struct Away;
+
+    #[async_trait::async_trait]
+    impl SharedLimits for Away {
+        async fn lease(&self, _: &TenantId, _: SharedRate, _: u32) -> Result<Leased, StoreError> {
+            Err(StoreError::Disconnected)
+        }
+    }
+
+    #[tokio::test]
+    async fn while_the_store_is_away_the_nodes_share_the_rate() -> Result<(), crate::domain::IdError> {
+        let tasks = TaskTracker::new();
+        let limits = AdmissionLimits { in_flight: 1000, in_flight_per_tenant: 1000 };
+        let admission = Admission::new(limits).shared(Arc::new(Away), tasks.clone());
+        admission.heard(4);
+        let (tenant, planner) = (tenant(600)?, "planner".parse()?);
+        // By this one it is found out that the store is away.
+        assert!(admission.rated(&tenant, &planner).is_ok());
+        tasks.close();
+        tasks.wait().await;
+        let let_in = (0..100).filter(|_| admission.rated(&tenant, &planner).is_ok()).count();
+        assert_eq!(let_in, 59 / 4, "of a tenth of a minute's rate, a quarter");
+        Ok(())
+    }
+
+    #[test]
+    fn what_finds_no_room_pays_nothing() -> Result<(), crate::domain::IdError> {
+        let admission = Admission::new(AdmissionLimits { in_flight: 1, in_flight_per_tenant: 1000 });
+        let (tenant, planner) = (tenant(600)?, "planner".parse()?);
+        let held = admission.rated(&tenant, &planner);
+        for _ in 0..100 {
+            assert!(admission.rated(&tenant, &planner).is_err_and(|why| why.reason == Reason::Overloaded));
+        }
+        drop(held);
+        assert_eq!((0..100).filter(|_| admission.rated(&tenant, &planner).is_ok()).count(), 59);
         Ok(())
     }
 

@@ -95,6 +95,10 @@ impl Envelope {
     ) -> impl Future<Output = Result<T, Rejection>> {
         let (governing, deadline) = (Box::pin(governing.instrument(self.span)), self.deadline);
         async move {
+            // It may have waited for its turn until then, or for a thread that did something else.
+            if Instant::now() >= *deadline.lock() {
+                return Err(late());
+            }
             tokio::select! {
                 biased;
                 governed = governing => governed,

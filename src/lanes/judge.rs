@@ -112,6 +112,8 @@ impl Attempt<'_> {
         if let Patience::Within(limit) = patience {
             self.due_in(limit + soon);
         }
+        // Whoever's texts are slow to read takes no other's place meanwhile.
+        self.request.place.give_back();
         let assessing = assessor.assess(message, tenant, past, (need, patience), self.now());
         let impact = match &self.traced {
             None => assessing.await,

@@ -41,7 +41,7 @@ impl Lease {
         if self.asked.is_some_and(|asked| now.duration_since(asked) > ANSWER_WITHIN) {
             self.away(now);
         }
-        if self.away_until.is_some_and(|until| now < until) {
+        if self.is_away(now) {
             return Taken { let_in: Ok(()), ask_for: None };
         }
         if let Some(until) = self.none_until.filter(|until| now < *until && self.left <= 0) {
@@ -61,6 +61,11 @@ impl Lease {
             self.asked = Some(now);
         }
         Taken { let_in, ask_for }
+    }
+
+    /// Whether each node goes by its own count.
+    pub(super) fn is_away(&self, now: Instant) -> bool {
+        self.away_until.is_some_and(|until| now < until)
     }
 
     /// The answer to what was asked for.

@@ -54,6 +54,14 @@ pub(super) fn delivered(bytes: usize, reach: &Reach) -> Used {
     Used { deliveries, stored_bytes, ..Used::default() }
 }
 
+/// Whether how long it took says how much the node has to do: it went the whole way of a live message, or was not done in
+/// time.
+pub(super) fn tells_load(Answer { verdict, repeat, .. }: &Answer) -> bool {
+    let live =
+        verdict.status == Status::Delivered && verdict.reach.as_ref().is_some_and(|reach| !reach.durable);
+    (live && !repeat) || verdict.reason == Reason::TimedOut
+}
+
 fn number(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

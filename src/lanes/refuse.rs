@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     attempt::Attempt,
+    backoff::jittered,
     parts::Lanes,
     request::{Answer, Request},
 };
@@ -12,10 +13,15 @@ use crate::{
     rejection::Rejection,
 };
 
+/// Of a node that has no room: by then it has made some.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 impl Lanes {
-    /// For a request that found no room.
-    pub fn shed(&self, verb: Verb, request: &Request, reason: Reason, detail: &str) -> Answer {
-        self.refuse(verb, request, Rejection::new(reason, detail).after(Duration::from_millis(50)))
+    /// For a request that found no room at the node.
+    pub fn no_room(&self, verb: Verb, request: &Request) -> Answer {
+        let rejection =
+            Rejection::new(Reason::Overloaded, "the node has as much to do as it can, and as much waits");
+        self.refuse(verb, request, rejection.after(jittered(AGAIN_AFTER)))
     }
 
     pub(super) fn refuse(&self, verb: Verb, request: &Request, rejection: Rejection) -> Answer {

@@ -19,6 +19,7 @@ use crate::{
     deliberation::{Case, Decision},
     domain::{AgentId, Approval, Event, Judgement, Parked, Reach, Reason, Verdict},
     governance::Purpose,
+    overload::Place,
     rejection::Rejection,
     state::MessageKey,
     wire,
@@ -191,6 +192,7 @@ fn request_of(parked: &Parked) -> Request {
         payload: parked.message.clone().into(),
         traceparent: parked.traceparent.clone(),
         received: Instant::now(),
+        place: Place::default(),
     }
 }
 

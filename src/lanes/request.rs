@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{AgentId, Encoding, Tenant, TenantId, Verdict},
+    overload::Place,
     wire,
 };
 
@@ -22,6 +23,8 @@ pub struct Request {
     pub traceparent: Option<String>,
     /// When the node read it.
     pub received: Instant,
+    /// Among the requests that the node works on.
+    pub place: Place,
 }
 
 /// The answer to a request, in the request's encoding.

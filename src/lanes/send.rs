@@ -1,8 +1,11 @@
 //! The fast lane: a message goes into live inboxes now, and its sender waits for the verdict.
 
+use std::time::Instant;
+
 use super::{
     attempt::Attempt,
     findings::Outcome,
+    measured,
     parts::Lanes,
     request::{Answer, Request},
 };
@@ -15,9 +18,14 @@ use crate::{
 impl Lanes {
     /// Governs one message: exactly one verdict, recorded, whatever happens on the way.
     pub async fn send(&self, request: Request) -> Answer {
+        let began = Instant::now();
         let mut attempt = Attempt::begin_in_turn(self, &request, self.limits.deadline);
         let governed = attempt.envelope().run(attempt.send()).await;
-        attempt.finish(Verb::Send, governed)
+        let answer = attempt.finish(Verb::Send, governed);
+        if measured::tells_load(&answer) {
+            request.place.took(began.elapsed(), Instant::now());
+        }
+        answer
     }
 }
 

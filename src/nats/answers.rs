@@ -9,12 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Bus, intake::Incoming, subjects};
 use crate::{
     domain::Verb,
     lanes::{Ask, Heard, Request},
+    overload::Place,
     shutdown::Shutdown,
     wire,
 };
@@ -24,31 +24,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Bus {
     /// Questions, to the end: until the asker has the answer, or hears why there is none.
-    pub(super) async fn ask(
-        &self,
-        request: Request,
-        reply: Bytes,
-        slot: OwnedSemaphorePermit,
-        shutdown: &Shutdown,
-    ) {
+    pub(super) async fn ask(&self, request: Request, reply: Bytes, shutdown: &Shutdown) {
         let received = request.received;
         let Heard { answer, message } = match self.lanes.ask(request).await {
             Ask::Told(answer) => Heard { answer: *answer, message: None },
-            Ask::Waits(waiting) => {
-                drop(slot);
-                waiting.heard(&self.lanes, shutdown.requested()).await
-            }
+            // By now others are worked on in its place.
+            Ask::Waits(waiting) => waiting.heard(&self.lanes, shutdown.requested()).await,
         };
         self.micro.count(Verb::Ask, answer.verdict.reason.code() >= 300, received.elapsed());
         let payload = wire::encode_asked(&answer.verdict, message.as_deref(), answer.encoding);
         self.verdict(&reply, &answer, &payload);
     }
 
-    /// The last questions are on their way in for as long as requests still come.
+    /// The last questions are on their way in for as long as requests still come, or wait to begin.
     pub(super) async fn nobody_waits(&self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if self.lanes.questions.waiting() == 0 {
+            if self.lanes.questions.waiting() == 0 && self.gates().0 == 0 {
                 return;
             }
         }
@@ -73,6 +65,7 @@ impl Bus {
             payload: message.payload.clone(),
             traceparent,
             received: Instant::now(),
+            place: Place::default(),
         };
         let (bus, reply) = (Arc::clone(self), message.reply.clone());
         match (asked, reply) {
@@ -89,14 +82,9 @@ impl Bus {
                 });
             }
             (None, Some(reply)) => {
-                let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
-                    self.lanes.metrics.nats.unanswered();
-                    return;
-                };
                 let answer = self.lanes.not_asked(&request);
                 self.micro.count(Verb::Answer, true, request.received.elapsed());
                 self.answer(&reply, &answer);
-                drop(slot);
             }
             (None, None) => {
                 let _ = self.lanes.not_asked(&request);

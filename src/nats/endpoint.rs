@@ -2,16 +2,18 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_nats::Client;
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::runtime::Handle;
 
 use super::{
-    BusError, Link, fence,
-    intake::{Incoming, Intake, Subscription},
+    BusError, Link,
+    arrival::Arrival,
+    fence,
+    intake::{Incoming, Intake, Subscription, Took},
     micro::{self, Micro},
     policy_requests::{PolicyRequest, PolicyRequests},
     recovery::Recoverable,
@@ -22,7 +24,9 @@ use crate::{
     config,
     domain::Verb,
     event_loop::{EventLoop, PerLoop},
+    fair_queue::Owners,
     lanes::Lanes,
+    overload::Gate,
     review::{Agents, Reviewers},
     shutdown::Shutdown,
     supervisor::Supervisor,
@@ -31,9 +35,6 @@ use crate::{
 
 /// For the server's word that no more requests come to a node that stops.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-/// Answers to requests that found no room, on their way at one time. NATS may take nothing at all, and
-/// then more would only wait as well.
-const SHEDDING_MAX: usize = 256;
 
 /// What the intake hands requests to.
 pub struct Bus {
@@ -47,10 +48,10 @@ pub struct Bus {
     pub(super) policy: PolicyRequests,
     pub(super) status: Arc<dyn StatusSource>,
     pub(super) recoverable: Arc<dyn Recoverable>,
-    /// Bounds the requests that are being worked on, so that tasks cannot pile up.
-    pub(super) places: Arc<Semaphore>,
-    /// Bounds the requests that are being told that there is no room.
-    pub(super) shedding: Arc<Semaphore>,
+    /// Of each loop: bounds the requests that are worked on, and those that wait, so that tasks cannot pile up.
+    pub(super) gates: PerLoop<Arc<Gate<Arrival>>>,
+    /// In whose turns they wait.
+    pub(super) owners: Owners,
     /// Where requests are worked on that are not of the fast lane.
     pub(super) others: Handle,
 }
@@ -88,8 +89,9 @@ impl Bus {
         agents: Agents,
         reviewers: Reviewers,
         (micro, policy, status, recoverable): ForOperators,
-        places: usize,
+        (loops, in_flight): (&PerLoop<EventLoop>, usize),
     ) -> Self {
+        let (each, now) = (in_flight.div_ceil(loops.iter().count()), Instant::now());
         Self {
             intakes: OnceLock::new(),
             client,
@@ -100,8 +102,8 @@ impl Bus {
             policy,
             status,
             recoverable,
-            places: Arc::new(Semaphore::new(places)),
-            shedding: Arc::new(Semaphore::new(SHEDDING_MAX)),
+            gates: loops.map(|_| Arc::new(Gate::new(each, now))),
+            owners: Owners::default(),
             others: Handle::current(),
         }
     }
@@ -133,6 +135,7 @@ impl Bus {
             Ok::<_, BusError>(intake)
         })?;
         let _ = self.intakes.set(intakes.clone());
+        self.keep_gates(shutdown, background, (loops, supervisor));
         // The server has read the subscriptions when a message comes back that was sent behind them.
         while self.silent_for().is_none() {
             tokio::select! {
@@ -150,6 +153,23 @@ impl Bus {
             });
         }
         Ok(())
+    }
+
+    /// What waits begins as long as the connections live, also of what is read last.
+    fn keep_gates(
+        self: &Arc<Self>,
+        shutdown: &Shutdown,
+        background: &Shutdown,
+        (loops, supervisor): (&PerLoop<EventLoop>, &Supervisor),
+    ) {
+        for (event_loop, gate) in loops.iter().zip(self.gates.iter()) {
+            let (bus, gate, stop) = (Arc::clone(self), Arc::clone(gate), shutdown.clone());
+            let _on = event_loop.handle().enter();
+            supervisor.keep("gate", background.tracker(), background.token().clone(), move || {
+                let (bus, gate, stop) = (Arc::clone(&bus), Arc::clone(&gate), stop.clone());
+                async move { bus.begin_waiting(&gate, &stop).await }
+            });
+        }
     }
 
     /// What one node of all hears. First the answers: where a question is taken in, its answer is heard.
@@ -240,11 +260,11 @@ impl Bus {
     }
 
     /// Takes what the intake has read; never waits.
-    fn hear(self: &Arc<Self>, source: Source, message: Incoming, shutdown: &Shutdown) {
+    fn hear(self: &Arc<Self>, source: Source, message: Incoming, shutdown: &Shutdown) -> Took {
         match source {
-            Source::Requests(verb) => self.take(verb, &message, shutdown),
+            Source::Requests(verb) => return self.take(verb, &message, shutdown),
             Source::AnyRequests => match subjects::verb(&message.subject()) {
-                Some(verb) => self.take(verb, &message, shutdown),
+                Some(verb) => return self.take(verb, &message, shutdown),
                 None => self.refuse_verb(&message),
             },
             Source::Answers => self.take_answer(&message, shutdown),
@@ -261,5 +281,7 @@ impl Bus {
                 }
             }
         }
+        // Few may ask, and of answers only those are worked on that are waited for.
+        Took::Work
     }
 }

@@ -1,6 +1,7 @@
 //! What waits on the durable lane, pulled and governed: one loop for each tenant, each message a task.
 //!
-//! Nothing is shed: what finds no room is not pulled. A tenant has a share of the node, so that its
+//! Nothing is shed: what finds no room is not pulled, and while the node refuses requests for want of room hardly
+//! anything is. A tenant has a share of the node, so that its
 //! backlog does not starve another's. An acknowledgement goes out plainly, without waiting for an answer:
 //! if it is lost the message comes again, and what is stored for it shows that it is done.
 
@@ -13,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Bus,
     each_tenant::{self, Served},
     jetstream::consumer::Consumer,
 };
@@ -34,6 +36,7 @@ use pulling::Waiting;
 
 /// Takes in what waits on the durable lane, for all tenants.
 pub struct Inbound {
+    bus: Arc<Bus>,
     lane: Arc<JetStreamLane>,
     lanes: Arc<Lanes>,
     metrics: Arc<Metrics>,
@@ -48,13 +51,14 @@ pub struct Inbound {
 impl Inbound {
     /// With half the node's places in flight, and half a tenant's: the fast lane has the rest.
     pub fn new(
+        bus: Arc<Bus>,
         lane: Arc<JetStreamLane>,
-        lanes: Arc<Lanes>,
         in_flight: usize,
         in_flight_per_tenant: usize,
     ) -> Self {
-        let metrics = Arc::clone(&lanes.metrics);
+        let (lanes, metrics) = (Arc::clone(&bus.lanes), Arc::clone(&bus.lanes.metrics));
         Self {
+            bus,
             lane,
             lanes,
             metrics,

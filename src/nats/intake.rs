@@ -5,7 +5,7 @@
 //! (nats.rs pull request 1612). Here any bytes make a message: what cannot be read of it counts as absent.
 //! All other connections of a node hear only what the bus and the server write (ARCHITECTURE.md lists them).
 //!
-//! A message is handed on where it is read, by a function that only admits or sheds. So nothing queues
+//! A message is handed on where it is read, by a function that never waits. So nothing queues
 //! here, and what the server has sent before it confirms an unsubscribe has been taken by then.
 
 use std::{
@@ -44,6 +44,15 @@ pub(super) struct Subscription<S> {
     pub(super) queue: Option<&'static str>,
     /// What is told to the handler.
     pub(super) source: S,
+}
+
+/// How much of its loop's turn a message takes where it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Took {
+    /// It was answered, waits or is dropped.
+    Little,
+    /// Work on it begins.
+    Work,
 }
 
 /// An answer that was not sent. The sender asks again with the same message id.
@@ -118,7 +127,7 @@ impl Intake {
         name: &str,
         settings: &config::Nats,
         subscriptions: Vec<Subscription<S>>,
-        handler: impl Fn(&S, Incoming) + Send + Sync + 'static,
+        handler: impl Fn(&S, Incoming) -> Took + Send + Sync + 'static,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Life<S>), BusError> {
         let shared = Arc::new(Shared {

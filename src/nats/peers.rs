@@ -26,6 +26,7 @@ use crate::{
     config,
     constitutions::Constitutions,
     domain::{Amendments, ConstitutionHash},
+    lanes::Admission,
     shutdown::Shutdown,
     skew::wall_clock,
     supervisor::Supervisor,
@@ -90,6 +91,8 @@ pub struct Peers {
     name: String,
     links: Links,
     constitutions: Arc<Constitutions>,
+    /// What is told how many nodes there are.
+    admission: Arc<Admission>,
     /// Another node has this one's name.
     namesake: AtomicBool,
 }
@@ -100,7 +103,7 @@ impl Peers {
         client: Client,
         settings: &config::Nats,
         links: impl Fn() -> Vec<Link> + Send + Sync + 'static,
-        constitutions: Arc<Constitutions>,
+        (constitutions, admission): (Arc<Constitutions>, Arc<Admission>),
     ) -> Result<Arc<Self>, BusError> {
         let kicker = match &settings.kicker_nkey_file {
             Some(path) => Some(connect(name, path, settings).await?),
@@ -108,7 +111,7 @@ impl Peers {
         };
         let id = nuid::next().to_string();
         let (name, links, namesake) = (name.to_owned(), Arc::new(links) as Links, AtomicBool::new(false));
-        Ok(Arc::new(Self { client, kicker, id, name, links, constitutions, namesake }))
+        Ok(Arc::new(Self { client, kicker, id, name, links, constitutions, admission, namesake }))
     }
 
     /// Beats until the shutdown. Nothing of this keeps a node from serving.
@@ -143,6 +146,7 @@ impl Peers {
                         self.end(&name, &links).await;
                     }
                     self.constitutions.heard_elsewhere(watch.constitutions());
+                    self.admission.heard(watch.peers.len() + 1);
                     let namesake = watch.peers.values().any(|peer| peer.name == self.name);
                     if namesake && !self.namesake.load(Ordering::Relaxed) {
                         tracing::error!("another node has the name of this one: give each its own (node.name)");

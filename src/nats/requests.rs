@@ -1,18 +1,17 @@
-//! The way of one request: admitted or shed where it is read, then worked on in a task of its own.
+//! The way of one request: read, and once it begins worked on in a task of its own.
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     Bus,
-    intake::{Headers, Incoming},
+    arrival::Arrival,
+    intake::{Headers, Incoming, Took},
     subjects,
 };
 use crate::{
-    domain::{Reason, Status, Verb},
+    domain::{Status, Verb},
     lanes::Request,
+    overload::Place,
     shutdown::Shutdown,
 };
 
@@ -20,59 +19,45 @@ use crate::{
 const TRACEPARENT_MAX: usize = 128;
 
 impl Bus {
-    /// Admits or sheds; never waits, neither for the work nor for an answer.
-    pub(super) fn take(self: &Arc<Self>, verb: Verb, message: &Incoming, shutdown: &Shutdown) {
+    /// Takes it in; never waits, neither for the work nor for an answer.
+    pub(super) fn take(self: &Arc<Self>, verb: Verb, message: &Incoming, shutdown: &Shutdown) -> Took {
         let received = Instant::now();
         let Some(reply) = message.reply.clone() else {
             // Without a reply subject nobody could learn the verdict.
             tracing::debug!(verb = verb.as_str(), "request without reply subject dropped");
-            return;
+            return Took::Little;
         };
-        let Some(traceparent) = self.trace(verb.as_str(), message) else { return };
+        let Some(traceparent) = self.trace(verb.as_str(), message) else { return Took::Little };
         let (tenant, sender) = match subjects::asker(&message.subject()) {
             Ok(asker) => asker,
             Err(error) => {
                 // The server has let a subject through that no agent of ours can have.
                 self.lanes.metrics.nats.malformed();
                 tracing::debug!(%error, "request on a malformed subject dropped");
-                return;
+                return Took::Little;
             }
         };
-        let request = Request { tenant, sender, payload: message.payload.clone(), traceparent, received };
-        let slot = Arc::clone(&self.places).try_acquire_owned().ok();
-        let bus = Arc::clone(self);
-        match slot {
-            Some(slot) => {
-                let stop = shutdown.clone();
-                let handling = async move {
-                    let task = Box::pin(bus.handle(verb, request, reply, slot, stop));
-                    bus.lanes.metrics.polls.watch(verb.as_str(), task).await;
-                };
-                match verb {
-                    // Here, beside the connections that it needs.
-                    Verb::Send => shutdown.tracker().spawn(handling),
-                    _ => shutdown.tracker().spawn_on(handling, &self.others),
-                };
-            }
-            None => {
-                let Ok(slot) = Arc::clone(&self.shedding).try_acquire_owned() else {
-                    // The sender hears nothing, and asks again.
-                    self.lanes.metrics.nats.unanswered();
-                    return;
-                };
-                let answer = self.lanes.shed(verb, &request, Reason::Overloaded, "the node is at its limit");
-                bus.answer(&reply, &answer);
-                drop(slot);
-            }
-        }
+        let (payload, place) = (message.payload.clone(), Place::default());
+        let request = Request { tenant, sender, payload, traceparent, received, place };
+        self.arrive(Arrival { verb, request, reply }, shutdown)
     }
 
-    /// Tells which verbs there are. Costs no more than a request that is shed, and has the same places.
-    pub(super) fn refuse_verb(&self, message: &Incoming) {
-        let Ok(_place) = self.shedding.try_acquire() else {
-            self.lanes.metrics.nats.unanswered();
-            return;
+    /// Works on it in a task of its own.
+    pub(super) fn begin(self: &Arc<Self>, arrival: Arrival, shutdown: &Shutdown) {
+        let (bus, stop, verb) = (Arc::clone(self), shutdown.clone(), arrival.verb);
+        let handling = async move {
+            let task = Box::pin(bus.handle(arrival, stop));
+            bus.lanes.metrics.polls.watch(verb.as_str(), task).await;
         };
+        match verb {
+            // Here, beside the connections that it needs.
+            Verb::Send => shutdown.tracker().spawn(handling),
+            _ => shutdown.tracker().spawn_on(handling, &self.others),
+        };
+    }
+
+    /// Tells which verbs there are. Costs no more than a request that is shed.
+    pub(super) fn refuse_verb(&self, message: &Incoming) {
         let (Some(reply), Some(traceparent)) = (&message.reply, self.trace("unknown", message)) else {
             return;
         };
@@ -80,8 +65,8 @@ impl Bus {
             self.lanes.metrics.nats.malformed();
             return;
         };
-        let payload = message.payload.clone();
-        let request = Request { tenant, sender, payload, traceparent, received: Instant::now() };
+        let (payload, received, place) = (message.payload.clone(), Instant::now(), Place::default());
+        let request = Request { tenant, sender, payload, traceparent, received, place };
         self.answer(reply, &self.lanes.unknown_verb(&request));
     }
 
@@ -101,18 +86,11 @@ impl Bus {
         Some(traceparent.map(str::to_owned))
     }
 
-    async fn handle(
-        &self,
-        verb: Verb,
-        request: Request,
-        reply: Bytes,
-        slot: OwnedSemaphorePermit,
-        shutdown: Shutdown,
-    ) {
+    async fn handle(&self, Arrival { verb, request, reply }: Arrival, shutdown: Shutdown) {
         let received = request.received;
         match verb {
             // In boxes: a `send`, which is what most requests are, would take the room of the largest of them.
-            Verb::Ask => Box::pin(self.ask(request, reply, slot, &shutdown)).await,
+            Verb::Ask => Box::pin(self.ask(request, reply, &shutdown)).await,
             Verb::Send | Verb::Submit | Verb::Answer => {
                 let answer = match verb {
                     Verb::Submit => Box::pin(self.lanes.submit(request)).await,

@@ -48,7 +48,7 @@ impl Agents {
     ) -> Result<RegistryReply, Rejection> {
         let (tenant, _slot) = match verb {
             Verb::Heartbeat => {
-                self.admission.admit_unrated(&*self.tenants, &request.tenant, &request.sender)?
+                self.admission.admit_beside(&*self.tenants, &request.tenant, &request.sender)?
             }
             _ => self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?,
         };

@@ -18,6 +18,8 @@ pub struct NatsMetrics {
     panics: Counter,
     unanswered: Counter,
     records_unconfirmed: Gauge<i64, AtomicI64>,
+    waiting: Gauge<i64, AtomicI64>,
+    places: Gauge<i64, AtomicI64>,
 }
 
 impl NatsMetrics {
@@ -54,6 +56,12 @@ impl NatsMetrics {
             "Batches of decision records that JetStream has not confirmed",
             self.records_unconfirmed.clone(),
         );
+        registry.register("requests_waiting", "Requests that wait for a place", self.waiting.clone());
+        registry.register(
+            "requests_places",
+            "Requests that may be worked on at one time, as the node has found",
+            self.places.clone(),
+        );
     }
 
     /// A connection for requests is there, or there again.
@@ -89,6 +97,12 @@ impl NatsMetrics {
     /// A request gets no answer.
     pub fn unanswered(&self) {
         self.unanswered.inc();
+    }
+
+    /// So many requests wait for one of so many places.
+    pub fn gates(&self, (waiting, places): (usize, usize)) {
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.places.set(i64::try_from(places).unwrap_or(i64::MAX));
     }
 
     /// So many batches of records wait for JetStream.

@@ -8,6 +8,7 @@ mod durable;
 mod journeys;
 mod messages;
 mod obligations;
+mod overload;
 mod takeover;
 mod threads;
 mod verbs;

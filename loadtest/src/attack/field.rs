@@ -222,6 +222,16 @@ impl Field {
         self.watch.meanwhile(attack).await
     }
 
+    /// The same, with the P99 of the other tenant's honest messages meanwhile.
+    pub(crate) async fn meanwhile_timed<T>(
+        &self,
+        attack: impl Future<Output = T>,
+    ) -> ((T, Duration), Option<String>) {
+        let before = self.watch.answered();
+        let (done, hurt) = self.watch.meanwhile(attack).await;
+        ((done, self.watch.slowest_since(before)), hurt)
+    }
+
     /// In the attacker's own tenant agents may ask once more, until this is taken back.
     pub(crate) fn forgive_colleagues(&mut self, forgive: bool) {
         self.watch.forgive_colleagues(forgive);

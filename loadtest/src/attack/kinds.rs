@@ -1,11 +1,12 @@
 //! Which kinds of tries are there, and in which order are they played?
 
-/// Hands their names to another macro. The last two cost most, and what is parked of `heavy` fills the tenant's store.
+/// Hands their names to another macro. The last cost most, and what is parked of `heavy` and `shares` fills the tenant's
+/// store.
 macro_rules! kinds {
     ($take:ident) => {
         $take! {
             headers subjects protocol bodies texts guises terminal votes rights claims lanes repeats stores forged
-            garbage heavy http
+            garbage heavy http shares
         }
     };
 }

@@ -191,9 +191,9 @@ impl Victim {
         self.seen.lock().slow
     }
 
-    /// Half of all probes and 99 of 100 were answered within so long, and how many there were.
-    pub(crate) fn latency(&self) -> (usize, Duration, Duration) {
-        let mut times = self.seen.lock().times.clone();
+    /// How many probes were answered after the first so many, and within how long half of them and 99 of 100.
+    pub(crate) fn latency_since(&self, before: usize) -> (usize, Duration, Duration) {
+        let mut times = self.seen.lock().times.get(before..).unwrap_or_default().to_vec();
         times.sort_unstable();
         let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
         let at = |share| at(share).copied().unwrap_or_default();

@@ -73,6 +73,20 @@ impl Watch {
         (done, told(wrong.into_iter().flatten().collect()))
     }
 
+    /// How many honest messages of the other tenant were answered.
+    pub(super) fn answered(&self) -> usize {
+        self.others().map(|victim| victim.latency_since(0).0).sum()
+    }
+
+    /// The P99 of those that were answered since there were so many.
+    pub(super) fn slowest_since(&self, before: usize) -> Duration {
+        self.others().map(|victim| victim.latency_since(before).2).max().unwrap_or_default()
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Victim> {
+        self.victims.iter().filter(|victim| victim.tenant != ATTACKED_FROM)
+    }
+
     /// Who or what is not as it was.
     pub(super) async fn hurt(&mut self, stack: &mut Stack) -> Option<String> {
         let probes = join_all(self.victims.iter().flat_map(|victim| (0..LOOKS).map(move |_| victim.probe())));
@@ -158,7 +172,7 @@ impl Watch {
     /// How often the nodes had to be started again, and how honest messages fared.
     pub(super) fn tell(&self) {
         for victim in &self.victims {
-            let (count, half, most) = victim.latency();
+            let (count, half, most) = victim.latency_since(0);
             println!(
                 "{}: {count} honest messages answered, P50 {:.1} ms, P99 {:.1} ms; {} times Redis was too slow",
                 victim.tenant,

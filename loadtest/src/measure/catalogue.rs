@@ -144,6 +144,17 @@ pub(super) const PARTS: &[Part] = &[
     Part { figures: &["P15"], what: "The worst texts to read", long: false, how: How::Reading },
     Part { figures: &["P16"], what: "The program", long: false, how: How::Program },
     Part {
+        figures: &["G8"],
+        what: "Five times the peak",
+        long: true,
+        how: How::Profile(Cut {
+            profile: "overload",
+            loads: &[],
+            sides: ALONE,
+            targets: over_nats::overloaded,
+        }),
+    },
+    Part {
         figures: &["soak"],
         what: "Five minutes at seventy percent of the peak",
         long: true,

@@ -129,6 +129,27 @@ pub(super) fn durable(report: &Report) -> Vec<Target> {
     loads(&report.samples).into_iter().filter_map(of).collect()
 }
 
+/// G8: beside the closed loop that has found the peak, of the same round.
+pub(super) fn overloaded(report: &Report) -> Vec<Target> {
+    let Some(beyond) = report.profile.load.first().map(|load| load.label()) else { return Vec::new() };
+    let of = |metric: Metric| Spread::of(report.of(&beyond, Side::Bus).filter_map(move |it| metric.of(it)));
+    let beside_peak = |metric: Metric| {
+        Spread::of(report.of(&beyond, Side::Bus).filter_map(|sample| {
+            let peak = report.samples.iter().find(|it| it.round == sample.round && it.load != beyond)?;
+            Some(metric.of(sample)? / metric.of(peak)?)
+        }))
+    };
+    let targets = [
+        (beside_peak(Metric::Rate), (Is::AtLeast, 0.9), "×", "rate ÷ peak"),
+        (of(Metric::RefusedP99), (Is::AtMost, 5_000.0), "µs", "P99 of refusals"),
+        (beside_peak(Metric::NodeMemory), (Is::AtMost, 2.0), "×", "node's memory ÷ at the peak"),
+    ];
+    let new = |(found, is, unit, how): (_, _, _, &str)| {
+        Target::new("G8", found, is, unit, format!("{how}, {beyond}"))
+    };
+    targets.into_iter().filter_map(new).collect()
+}
+
 /// That nothing grows.
 pub(super) fn soaked(report: &Report) -> Vec<Target> {
     let of = |metric: Metric, most| {

@@ -9,7 +9,7 @@ use crate::measure::catalogue::names;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MeasureOptions {
-    /// Only these; all but the soak unless said
+    /// Only these; all but G8 and the soak unless said
     #[arg(value_name = "FIGURE", ignore_case = true, value_parser = PossibleValuesParser::new(names()))]
     pub(crate) figures: Vec<String>,
     /// Turns of each side, instead of five

@@ -23,6 +23,7 @@ const AGENTS_MAX: u32 = 1000;
 const IN_FLIGHT_MAX: u32 = 16_384;
 const RATE_MAX: u32 = 1_000_000;
 const SHARES_MAX: u32 = 10_000;
+const PERCENT_MAX: u32 = 1_000;
 const MESSAGE_BYTES: std::ops::RangeInclusive<u32> = 256..=65_536;
 /// A whole run; longer is a mistake.
 const RUN_MAX: Duration = Duration::from_secs(12 * 3600);
@@ -194,7 +195,7 @@ fn check_load(key: &str, load: &Load, profile: &Profile) -> Checked {
         let found = if found.is_empty() { "nothing".to_owned() } else { found.join(" and ") };
         return Err(format!("{key}: found {found}, expected one of in_flight, rate, ramp and of_peak"));
     }
-    load.of_peak.map_or(Ok(()), |percent| within(&format!("{key}.of_peak"), percent, 1, 100))?;
+    load.of_peak.map_or(Ok(()), |percent| within(&format!("{key}.of_peak"), percent, 1, PERCENT_MAX))?;
     load.nodes.map_or(Ok(()), |nodes| within(&format!("{key}.nodes"), nodes, 1, NODES_MAX))?;
     load.in_flight
         .map_or(Ok(()), |n| within(&format!("{key}.in_flight"), n, profile.processes, IN_FLIGHT_MAX))?;

@@ -9,8 +9,8 @@ use std::{
 use anyhow::Context as _;
 
 const ROOT: &str = "/sys/fs/cgroup/cpu";
-/// Short, so that a node that has used up its share does not stand still for long.
-const PERIOD_US: f64 = 10_000.0;
+/// The least that a process can be given at a time: a node that has used it up stands still for as short as can be.
+const QUOTA_US: f64 = 1_000.0;
 
 /// One process's quota. Dropping it gives the process all there is again.
 #[derive(Debug)]
@@ -26,8 +26,9 @@ impl Quota {
             format!("node_cores: {} cannot be made, expected cgroup v1 and root", folder.display())
         })?;
         let quota = Self { folder, pid };
-        quota.write("cpu.cfs_period_us", PERIOD_US)?;
-        quota.write("cpu.cfs_quota_us", (PERIOD_US * cores).round())?;
+        let period = (QUOTA_US / cores).round().max(QUOTA_US);
+        quota.write("cpu.cfs_period_us", period)?;
+        quota.write("cpu.cfs_quota_us", (period * cores).round().max(QUOTA_US))?;
         quota.write("cgroup.procs", f64::from(pid))?;
         Ok(quota)
     }
@@ -68,7 +69,7 @@ mod tests {
                 let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap().trim().to_owned();
                 assert_eq!(
                     (read("cpu.cfs_quota_us"), read("cpu.cfs_period_us")),
-                    ("2500".into(), "10000".into())
+                    ("1000".into(), "4000".into())
                 );
                 assert_eq!(read("cgroup.procs"), child.id().to_string());
                 drop(quota);

@@ -35,6 +35,7 @@ pub(crate) const SHIPPED: &[(&str, &str)] = shipped!(
     "broadcast",
     "capability",
     "scaling",
+    "overload",
     "soak",
 );
 /// Contents that the shipped profiles name.

@@ -104,6 +104,9 @@ pub(crate) struct Tally {
     pub(crate) inbox: Latency,
     /// What verdicts say that the node itself took, of a sample.
     pub(crate) node_time: Latency,
+    /// Of answers that there is no room, or not yet.
+    #[serde(default)]
+    pub(crate) refused: Latency,
     /// Answers that were none or another, by reason.
     pub(crate) failures: BTreeMap<String, u64>,
     /// So often the open loop had to wait because too many answers were outstanding.
@@ -116,6 +119,7 @@ impl Tally {
         self.latency.add(&other.latency);
         self.inbox.add(&other.inbox);
         self.node_time.add(&other.node_time);
+        self.refused.add(&other.refused);
         self.held_back += other.held_back;
         for (what, count) in &other.failures {
             self.failed(what, *count);

@@ -54,7 +54,7 @@ impl Queue {
         if state.is_full_for(&job, self.max) {
             // Their senders may have given up already; then there is room.
             let now = Instant::now();
-            state.short.retain(|job| !job.abandoned(now));
+            drop(state.short.take_out(|job| job.abandoned(now)));
             state.long.iter_mut().for_each(|turns| turns.forget_abandoned(now));
         }
         let busy = Unscored::Busy { waiting: state.waiting() };

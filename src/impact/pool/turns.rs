@@ -61,6 +61,6 @@ impl Turns {
     }
 
     pub(super) fn forget_abandoned(&mut self, now: Instant) {
-        self.0.retain(|job| !job.abandoned(now));
+        drop(self.0.take_out(|job| job.abandoned(now)));
     }
 }

@@ -91,6 +91,8 @@ impl Handler for Waiting {
             return 0;
         }
         let most = match in_hand {
+            // One, so that nobody who floods the fast lane stops this one.
+            _ if self.inbound.bus.refuses() => 1,
             0 => self.inbound.share.min(IDLE_BATCH),
             _ => self.inbound.share,
         };

@@ -17,6 +17,7 @@ use crate::{
         jetstream::{acknowledge::acknowledge, delivery_info::DeliveryInfo},
         subjects,
     },
+    overload::Place,
 };
 
 /// What cannot even be put aside is tried again after this.
@@ -96,6 +97,7 @@ fn read(message: &NatsMessage, delivery: DeliveryInfo, excused: bool) -> Result<
         payload: message.payload.clone(),
         traceparent: header(headers::TRACEPARENT).map(|value| value.as_str().to_owned()),
         received: Instant::now(),
+        place: Place::default(),
     };
     let submitted_as = message.headers.as_ref().and_then(headers::queued_by);
     let (attempt, redriven) = (delivery.attempt, redriven.unwrap_or(0));

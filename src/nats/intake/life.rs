@@ -11,7 +11,7 @@ use bytes::{BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::{
-    FIRST_SID, Incoming, PROBE_SID, Shared, Subscription,
+    FIRST_SID, Incoming, PROBE_SID, Shared, Subscription, Took,
     codec::Operation,
     session::{self, Login, Session, SessionError},
 };
@@ -21,15 +21,17 @@ use crate::{
     tenants::{BusUser, Seed, User},
 };
 
-/// Messages that are taken before other tasks have their turn: some 3 µs each.
+/// Messages that begin before other tasks have their turn: some 3 µs each.
 const TAKEN_AT_ONCE: usize = 32;
+/// So many that find no room take as much of a turn as one that begins: a node that has too much to do must read on.
+const LITTLE: usize = 8;
 /// The server has so many ping intervals to bring a message back.
 const SILENT_INTERVALS: u32 = 2;
 /// Refusals in a row after which a server is believed.
 const REFUSALS_MAX: usize = 10;
 
 /// What is done with a message where it is read.
-pub(super) type Handler<S> = Box<dyn Fn(&S, Incoming) + Send + Sync>;
+pub(super) type Handler<S> = Box<dyn Fn(&S, Incoming) -> Took + Send + Sync>;
 
 /// The life of the connection; [`Life::run`] is to be kept running.
 pub(in crate::nats) struct Life<S> {
@@ -136,14 +138,17 @@ impl<S> Life<S> {
         mut read: BytesMut,
         servers: &mut Servers,
     ) -> SessionError {
-        let mut taken = 0_usize;
+        let mut taken = 0;
         loop {
             match session::next(reader, &mut read).await {
                 Ok(Operation::Message(message)) => {
-                    self.take(message);
-                    taken += 1;
+                    taken += match self.take(message) {
+                        Took::Work => LITTLE,
+                        Took::Little => 1,
+                    };
                     // One read of the socket may hold a thousand small ones.
-                    if taken.is_multiple_of(TAKEN_AT_ONCE) {
+                    if taken >= TAKEN_AT_ONCE * LITTLE {
+                        taken = 0;
                         tokio::task::yield_now().await;
                     }
                 }
@@ -203,7 +208,9 @@ impl<S> Life<S> {
         let resting = async {
             while pongs > 0 {
                 match session::next(reader, &mut read).await {
-                    Ok(Operation::Message(message)) => self.take(message),
+                    Ok(Operation::Message(message)) => {
+                        self.take(message);
+                    }
                     Ok(Operation::Pong) => pongs -= 1,
                     Ok(_) => {}
                     Err(_) => return,
@@ -251,17 +258,20 @@ impl<S> Life<S> {
     }
 
     /// A panic on the way of one message is that message's alone.
-    fn take(&self, message: Incoming) {
+    fn take(&self, message: Incoming) -> Took {
         if message.sid == PROBE_SID {
             *self.shared.round_trip.lock() = Some(Instant::now());
-            return;
+            return Took::Little;
         }
         let index = message.sid.checked_sub(FIRST_SID).and_then(|index| usize::try_from(index).ok());
-        let Some(subscription) = index.and_then(|index| self.subscriptions.get(index)) else { return };
+        let Some(subscription) = index.and_then(|index| self.subscriptions.get(index)) else {
+            return Took::Little;
+        };
         let taken = catch_unwind(AssertUnwindSafe(|| (self.handler)(&subscription.source, message)));
-        if taken.is_err() {
+        taken.unwrap_or_else(|_| {
             self.shared.metrics.nats.panicked();
-        }
+            Took::Work
+        })
     }
 }
 

@@ -62,8 +62,10 @@ impl From<PublishFailure> for LogError {
         match failure {
             PublishFailure::Full(description) => LogError::Full(description),
             PublishFailure::Refused { description, .. } => LogError::Refused(description),
+            // It is no store that does not answer: the tenant has none.
+            PublishFailure::NoStream => LogError::Refused(failure.to_string()),
             // Whether it is appended is found out by reading the log again.
-            PublishFailure::Unconfirmed | PublishFailure::NoStream | PublishFailure::Unreadable(_) => {
+            PublishFailure::Unconfirmed | PublishFailure::Unreadable(_) => {
                 tracing::debug!(%failure, "append not confirmed");
                 LogError::Unconfirmed
             }

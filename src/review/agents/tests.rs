@@ -111,6 +111,7 @@ async fn about_tells_an_agent_of_its_own_tenant_and_nothing_of_another() {
         payload: payload.into(),
         traceparent: None,
         received: std::time::Instant::now(),
+        place: Default::default(),
     };
     let told = agents.about.tell(&tenant);
     assert_eq!((told.time, told.preferred, told.constitutions.len()), (Timestamp(7), None, 0));

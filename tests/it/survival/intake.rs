@@ -170,7 +170,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 32] = [
+const PARTS: [&str; 33] = [
     "attendance",
     "breakers",
     "busy poll",
@@ -179,6 +179,7 @@ const PARTS: [&str; 32] = [
     "directory",
     "fill",
     "freezes",
+    "gate",
     "health",
     "http",
     "intake",

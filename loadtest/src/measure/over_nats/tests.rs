@@ -94,3 +94,17 @@ fn two_nodes_are_held_against_twice_what_one_does_in_the_same_round() {
     let targets = scaled(&report(loads, samples));
     assert_eq!((found(&targets, "P12"), targets[0].met), (vec![0.95], true));
 }
+
+#[test]
+fn overload_is_held_against_the_peak_of_its_round() {
+    let beyond = "500 % of the peak";
+    let mut samples = vec![
+        sample(1, Side::Bus, "256 in flight", (1000.0, 100, 20.0)),
+        sample(1, Side::Bus, beyond, (950.0, 9_000, 20.0)),
+    ];
+    samples[1].memory_mib.node = 60.0;
+    samples[1].tally.refused.record(std::time::Duration::from_millis(2));
+    let targets = overloaded(&report("[[load]]\nof_peak = 500\n", samples));
+    assert_eq!(found(&targets, "G8"), [0.95, 2_000.0, 1.2]);
+    assert!(targets.iter().all(|target| target.met));
+}

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentbus::wire;
+use agentbus::{domain::Status, wire};
 use anyhow::Context as _;
 use async_nats::{Message, jetstream::Context};
 use bytes::Bytes;
@@ -36,6 +36,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const ARRIVAL_WAIT: Duration = Duration::from_secs(10);
 /// One answer in so many is read for the time that its node took.
 const NODE_TIME_EVERY: u64 = 8;
+/// How a failure ends that is a refusal for want of room.
+const SHED: &str = "(shed)";
 
 /// One group under load.
 pub(super) struct Stream {
@@ -201,6 +203,9 @@ impl Stream {
             }
             Err(what) => {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
+                if what.ends_with(SHED) {
+                    tally.refused.record(intended.elapsed());
+                }
                 tally.failed(&what, 1);
             }
         }
@@ -287,7 +292,10 @@ fn check(answer: &Message, expected: Expect) -> Result<(), String> {
         return Ok(());
     }
     match wire::decode_verdict(&answer.payload) {
-        Ok(verdict) => Err(format!("{} ({})", verdict.reason.as_str(), verdict.status.as_str())),
+        Ok(verdict) => match verdict.status {
+            Status::Shed => Err(format!("{} {SHED}", verdict.reason.as_str())),
+            status => Err(format!("{} ({})", verdict.reason.as_str(), status.as_str())),
+        },
         Err(_) => Err("not a verdict".to_owned()),
     }
 }

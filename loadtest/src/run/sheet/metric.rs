@@ -16,6 +16,7 @@ pub(crate) enum Metric {
     InboxP50,
     InboxP99,
     InsideP99,
+    RefusedP99,
     NodeProcessor,
     AllProcessor,
     NodeMemory,
@@ -34,6 +35,7 @@ impl Metric {
         Metric::InboxP50,
         Metric::InboxP99,
         Metric::InsideP99,
+        Metric::RefusedP99,
         Metric::NodeProcessor,
         Metric::AllProcessor,
         Metric::NodeMemory,
@@ -52,6 +54,7 @@ impl Metric {
             Metric::InboxP50 => "to the inbox P50",
             Metric::InboxP99 => "to the inbox P99",
             Metric::InsideP99 => "inside the node P99",
+            Metric::RefusedP99 => "refused P99",
             Metric::NodeProcessor => "node's processor time",
             Metric::AllProcessor => "all processor time",
             Metric::NodeMemory => "node's memory, most",
@@ -72,6 +75,7 @@ impl Metric {
             Metric::InboxP50 => "inbox P50 µs",
             Metric::InboxP99 => "inbox P99 µs",
             Metric::InsideP99 => "inside P99 µs",
+            Metric::RefusedP99 => "refused P99 µs",
             Metric::NodeProcessor => "node µs",
             Metric::AllProcessor => "all µs",
             Metric::NodeMemory => "node MiB",
@@ -90,7 +94,8 @@ impl Metric {
             | Metric::Max
             | Metric::InboxP50
             | Metric::InboxP99
-            | Metric::InsideP99 => "µs",
+            | Metric::InsideP99
+            | Metric::RefusedP99 => "µs",
             Metric::NodeProcessor | Metric::AllProcessor => "µs a message",
             Metric::NodeMemory => "MiB",
             Metric::NodeGrowth => "MiB a million messages",
@@ -106,7 +111,7 @@ impl Metric {
 
     /// Of a measurement, if it has that.
     pub(crate) fn of(self, sample: &Sample) -> Option<f64> {
-        let Tally { latency, inbox, node_time, answered, .. } = &sample.tally;
+        let Tally { latency, inbox, node_time, refused, answered, .. } = &sample.tally;
         let failed = sample.tally.failed_total() as f64;
         match self {
             Metric::Rate => Some(sample.rate),
@@ -117,6 +122,7 @@ impl Metric {
             Metric::InboxP50 => (!inbox.is_empty()).then(|| inbox.at(0.5)),
             Metric::InboxP99 => (!inbox.is_empty()).then(|| inbox.at(0.99)),
             Metric::InsideP99 => (!node_time.is_empty()).then(|| node_time.at(0.99)),
+            Metric::RefusedP99 => (!refused.is_empty()).then(|| refused.at(0.99)),
             // Of a running bus the processes are not known.
             Metric::NodeProcessor => {
                 (sample.side == Side::Bus && sample.memory_mib.node > 0.0).then_some(sample.processor_us.node)

@@ -74,7 +74,7 @@ fn what_is_out_of_bounds_is_told_with_its_key_and_the_bounds() {
         ("rate = 1\nin_flight = 2", ["load[0]: found in_flight and rate", "one of"]),
         ("rate = 0", ["load[0].rate: found 0", "1 to 1000000"]),
         ("in_flight = 20000", ["load[0].in_flight: found 20000", "1 to 16384"]),
-        ("of_peak = 101", ["load[0].of_peak: found 101", "1 to 100"]),
+        ("of_peak = 1001", ["load[0].of_peak: found 1001", "1 to 1000"]),
         ("rate = 1\nnodes = 9", ["load[0].nodes: found 9", "1 to 8"]),
         ("ramp = { from = 9, to = 3 }", ["load[0].ramp.to: found 3", "9 to"]),
         ("rate = 1\nof = \"nobody\"", ["load[0].of: found \"nobody\"", "name of a group"]),

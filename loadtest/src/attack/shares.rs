@@ -1,0 +1,194 @@
+//! Can one tenant, with every agent it has and within its permissions, keep another from being served? Each way alone,
+//! and all at once, while honest agents go on (G9).
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use agentbus::{
+    client::{AgentClient, Draft},
+    domain::{Encoding, MessageType, Verb},
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{ATTACKED_FROM, field::Field};
+
+/// All but the two that are honest.
+const AGENTS: [&str; 5] = ["mallory", "sink", "reader", "judge-1", "judge-2"];
+/// Of each agent, at one time.
+const AT_ONCE: usize = 64;
+const LASTS: Duration = Duration::from_millis(1_200);
+const LASTS_FULL: Duration = Duration::from_secs(20);
+/// As many as its tenant may have, and more.
+const CONNECTIONS: usize = 300;
+/// Sentences that no two are alike of, a second.
+const SENTENCES: u64 = 40;
+/// An answer that does not come holds nothing up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// One way to take more than one's share.
+#[derive(Debug, Clone, Copy)]
+enum Taking {
+    Messages,
+    Large,
+    Model,
+    Inboxes,
+    Reviews,
+    Heartbeats,
+    Lists,
+    Pulls,
+    Connections,
+}
+
+const ALL: [Taking; 9] = [
+    Taking::Messages,
+    Taking::Large,
+    Taking::Model,
+    Taking::Inboxes,
+    Taking::Reviews,
+    Taking::Heartbeats,
+    Taking::Lists,
+    Taking::Pulls,
+    Taking::Connections,
+];
+
+pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
+    let lasts = if field.full { LASTS_FULL } else { LASTS };
+    let mut agents = Vec::new();
+    for name in AGENTS {
+        agents.push(field.client(ATTACKED_FROM, name).await?);
+    }
+    let (((), alone), _) = field.meanwhile_timed(sleep(lasts)).await;
+    println!("alone: another tenant's P99 is {:.1} ms", alone.as_secs_f64() * 1e3);
+    // Of what their own tenant makes, its honest agents may notice something.
+    field.forgive_colleagues(true);
+    let ways = ALL.iter().map(std::slice::from_ref).chain([&ALL[..]]);
+    for ways in ways {
+        let name = match ways {
+            [one] => one.what().to_owned(),
+            _ => "all of these at once".to_owned(),
+        };
+        let until = Instant::now() + lasts;
+        let taking = join_all(ways.iter().map(|taking| taking.play(field, &agents, until)));
+        let ((taken, most), hurt) = field.meanwhile_timed(taking).await;
+        let taken = taken.into_iter().sum::<anyhow::Result<u64>>();
+        let slower = most.as_secs_f64() / alone.as_secs_f64().max(1e-6);
+        let asked = taken.as_ref().copied().unwrap_or_default();
+        let what = format!("{name}: {asked} asked, P99 of another tenant {slower:.1} × alone");
+        field.judge(what, taken.map(|_| hurt)).await?;
+    }
+    field.forgive_colleagues(false);
+    Ok(())
+}
+
+impl Taking {
+    fn what(self) -> &'static str {
+        match self {
+            Taking::Messages => "messages without a pause",
+            Taking::Large => "messages of 60 KiB",
+            Taking::Model => "sentences that the model has not read",
+            Taking::Inboxes => "durable inboxes",
+            Taking::Reviews => "reviews",
+            Taking::Heartbeats => "heartbeats",
+            Taking::Lists => "lists of what waits",
+            Taking::Pulls => "pulls",
+            Taking::Connections => "connections",
+        }
+    }
+
+    /// Goes on until then; how much it has asked for.
+    async fn play(self, field: &Field, agents: &[AgentClient], until: Instant) -> anyhow::Result<u64> {
+        let message = |verb: &'static str, make: fn(u64) -> Draft| {
+            flood(agents, AT_ONCE, until, move |agent, number| {
+                (format!("bus.{}.{verb}", agent.id()), make(number).encode(Encoding::Json))
+            })
+        };
+        let text = |verb: Verb, body: &'static str| {
+            flood(agents, AT_ONCE, until, move |agent, _| {
+                (format!("bus.{}.{}", agent.id(), verb.as_str()), Bytes::from_static(body.as_bytes()))
+            })
+        };
+        Ok(match self {
+            Taking::Messages => message("send", |number| Draft::to_agent("sink", &format!("{number}"))).await,
+            Taking::Large => message("send", |_| Draft::to_agent("sink", &"x".repeat(60_000))).await,
+            Taking::Model => sentences(agents, until).await,
+            Taking::Inboxes => message("submit", |_| Draft::to_agent("sink", &"x".repeat(60_000))).await,
+            Taking::Reviews => message("send", parked).await,
+            Taking::Heartbeats => text(Verb::Heartbeat, "{}").await,
+            Taking::Lists => text(Verb::Deliberations, "{}").await,
+            Taking::Pulls => {
+                flood(agents, AT_ONCE, until, |agent, _| {
+                    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.OUT_{ATTACKED_FROM}.{}", agent.id());
+                    (subject, Bytes::from_static(br#"{"batch":1,"no_wait":true}"#))
+                })
+                .await
+            }
+            Taking::Connections => connections(field, until).await?,
+        })
+    }
+}
+
+/// The label of the tenant has reviewers decide these.
+fn parked(number: u64) -> Draft {
+    Draft { message_type: MessageType::TaskRequest, ..Draft::to_agent("sink", &format!("task {number}")) }
+}
+
+/// So many of each agent wait for their answer at one time; how many were asked.
+async fn flood(
+    agents: &[AgentClient],
+    at_once: usize,
+    until: Instant,
+    make: impl Fn(&AgentClient, u64) -> (String, Bytes),
+) -> u64 {
+    let asked = AtomicU64::new(0);
+    let (asked_by, make) = (&asked, &make);
+    let all = agents.iter().flat_map(|agent| {
+        (0..at_once).map(move |_| async move {
+            while Instant::now() < until {
+                let (subject, body) = make(agent, asked_by.fetch_add(1, Ordering::Relaxed));
+                let _ = timeout_at(Instant::now() + ANSWER_WITHIN, agent.nats().request(subject, body)).await;
+            }
+        })
+    });
+    join_all(all).await;
+    asked.into_inner()
+}
+
+/// At an even pace, whatever the answers do.
+async fn sentences(agents: &[AgentClient], until: Instant) -> u64 {
+    let every = Duration::from_secs(1) / u32::try_from(SENTENCES).unwrap_or(1);
+    let mut waiting = Vec::new();
+    for (number, agent) in agents.iter().cycle().enumerate() {
+        if Instant::now() >= until {
+            break;
+        }
+        let text = format!("please look at item {} of shelf {}", number * 7_919, rand::random::<u32>());
+        let body = Draft::to_agent("sink", &text).encode(Encoding::Json);
+        let (nats, subject) = (agent.nats().clone(), format!("bus.{}.send", agent.id()));
+        waiting.push(tokio::spawn(async move {
+            let _ = timeout_at(Instant::now() + ANSWER_WITHIN, nats.request(subject, body)).await;
+        }));
+        sleep(every).await;
+    }
+    let asked = waiting.len() as u64;
+    join_all(waiting).await;
+    asked
+}
+
+/// Of one agent, held until then; how many it got.
+async fn connections(field: &Field, until: Instant) -> anyhow::Result<u64> {
+    let mut held = Vec::new();
+    while Instant::now() < until && held.len() < CONNECTIONS {
+        match timeout_at(until, field.attacker()).await {
+            Ok(Ok(raw)) => held.push(raw),
+            // The server has no more for this tenant, or the time is over.
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    tokio::time::sleep_until(until).await;
+    anyhow::ensure!(!held.is_empty(), "not one connection");
+    Ok(held.len() as u64)
+}

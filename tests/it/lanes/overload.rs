@@ -1,0 +1,75 @@
+//! What happens when a node is sent far more than it can do?
+
+use std::time::Duration;
+
+use agentbus::{
+    client::{Draft, Patience},
+    domain::{Encoding, Reason, Status},
+    tenants::{Plan, User},
+    wire,
+};
+use futures_util::StreamExt as _;
+
+use crate::support::{
+    bus::{Bus, sent},
+    raw::RawClient,
+};
+
+/// At one time; the flood is some hundred times as much.
+const IN_FLIGHT: usize = 8;
+const FLOOD: usize = 2_000;
+const QUIET: usize = 20;
+const A_WHILE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile() {
+    let plan = Plan::EXAMPLE.replace("messages_per_minute = 10000 ", "messages_per_minute = 10000000 ");
+    let bus = Bus::with(1, |options| {
+        options.plan = Plan::parse(&plan).unwrap();
+        let limits = format!("limits.in_flight = {IN_FLIGHT}\nlimits.in_flight_per_tenant = {IN_FLIGHT}");
+        options.node_overrides.extend(limits.parse::<toml::Table>().unwrap());
+    })
+    .await;
+    let (quiet, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let mut inbox = worker.inbox().await.unwrap();
+    let drafter = bus.agent("globex", "drafter").await;
+    let mut answers = drafter.nats().subscribe("_INBOX.drafter.flood").await.unwrap();
+    drafter.nats().flush().await.unwrap();
+
+    // Written at once, so that all of it lies before the node.
+    let seed = bus.stack.seed_path(&User::Agent("globex".parse().unwrap(), "drafter".parse().unwrap()));
+    let mut flooder = RawClient::connect(&bus.stack.nats_url(), &seed).await;
+    let flood = (0..FLOOD).flat_map(|number| {
+        let body = Draft::to_agent("nobody", &format!("number {number}")).encode(Encoding::Json);
+        let head = format!("PUB bus.drafter.send _INBOX.drafter.flood {}\r\n", body.len());
+        [head.as_bytes(), &body, b"\r\n"].concat()
+    });
+    let flood: Vec<u8> = flood.collect();
+    flooder.write(&flood).await;
+    flooder.round_trip().await;
+    let patience = Patience { attempt: A_WHILE, deadline: A_WHILE };
+    for number in 0..QUIET {
+        let draft = Draft::to_agent("worker", &format!("number {number}"));
+        let verdict = sent(&quiet, draft.encode(Encoding::Json), patience).await;
+        assert_eq!(verdict.status, Status::Delivered, "{verdict:?}");
+        tokio::time::timeout(A_WHILE, inbox.next()).await.unwrap().unwrap();
+    }
+
+    let mut refused = 0;
+    for _ in 0..FLOOD {
+        let answer = tokio::time::timeout(A_WHILE, answers.next()).await.unwrap().unwrap();
+        let verdict = wire::decode_verdict(&answer.payload).unwrap();
+        if verdict.reason == Reason::Overloaded {
+            assert_eq!(verdict.status, Status::Shed);
+            assert!(verdict.retryable && verdict.retry_after > Some(Duration::ZERO), "{verdict:?}");
+            refused += 1;
+        }
+    }
+    assert!(refused > FLOOD / 10, "{refused} of {FLOOD} found no room");
+    assert_eq!(bus.counted("agentbus_requests_unanswered_total").await, 0);
+    assert_eq!(bus.counted("agentbus_requests_waiting").await, 0);
+    let places = bus.counted("agentbus_requests_places").await;
+    assert!((1..=IN_FLIGHT as u64).contains(&places), "{places}");
+    bus.stop().await;
+}
