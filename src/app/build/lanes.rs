@@ -1,12 +1,13 @@
 //! What does judging a message stand on?
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Basis, Outgoing, Shared};
 use crate::{
     cpu::Cpu,
     impact::{Assessor, Meter, semantic},
     lanes::{Admission, AdmissionLimits, Lanes, Limits, Rates, RetryGrace, Rotation, Tenants, Turns},
+    memory::{Pressure, Reading},
     policy::Gate,
     state::SharedLimits,
     tenants::plan::CONTENT_BYTES_MAX,
@@ -14,6 +15,8 @@ use crate::{
     wire,
 };
 
+/// How soon a node sees that its memory is tight.
+const MEMORY_LOOK: Duration = Duration::from_millis(500);
 /// Up to so many messages in flight, a core may be spent on seeing each answer at once (`lane.busy_poll`).
 const FEW: usize = 4;
 
@@ -67,17 +70,41 @@ pub(super) fn lanes(
 }
 
 /// Where nodes share a Redis, a tenant's rate counts for all of them.
-fn admission(Basis { config, shutdown, .. }: &Basis, shared: &Shared) -> Admission {
+fn admission(Basis { config, shutdown, memory, .. }: &Basis, shared: &Shared) -> Admission {
     let admission = Admission::new(AdmissionLimits {
         in_flight: config.limits.in_flight,
         in_flight_per_tenant: config.limits.in_flight_per_tenant,
-    });
+    })
+    .within(memory.clone());
     match &shared.stores.redis {
         Some(redis) => {
             admission.shared(Arc::clone(redis) as Arc<dyn SharedLimits>, shutdown.tracker().clone())
         }
         None => admission,
     }
+}
+
+/// Looks at the node's memory, and gives back what can be had again while it is tight.
+pub(super) fn watch_memory(basis: &Basis, lanes: &Arc<Lanes>) {
+    let (memory, lanes) = (basis.memory.clone(), Arc::clone(lanes));
+    basis.keep("memory", move || {
+        let (memory, lanes) = (memory.clone(), Arc::clone(&lanes));
+        async move {
+            loop {
+                let before = memory.pressure();
+                let pressure = memory.look();
+                if pressure != before {
+                    let Reading { used, limit, .. } = memory.reading();
+                    tracing::warn!(used, limit, ?pressure, "the node's memory");
+                }
+                if pressure > Pressure::None {
+                    lanes.gate.forget_answers();
+                    lanes.assessor.forget_scores();
+                }
+                tokio::time::sleep(MEMORY_LOOK).await;
+            }
+        }
+    });
 }
 
 /// While few messages are in flight, the loops look for answers instead of sleeping, if they are told to.

@@ -170,7 +170,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 32] = [
+const PARTS: [&str; 34] = [
     "attendance",
     "breakers",
     "busy poll",
@@ -180,12 +180,14 @@ const PARTS: [&str; 32] = [
     "fill",
     "freezes",
     "health",
+    "health webhook",
     "http",
     "intake",
     "jetstream",
     "lane",
     "lane answers",
     "lane connection",
+    "memory",
     "otlp",
     "outbox",
     "peers",
