@@ -21,7 +21,10 @@ DENY ?= advisories bans licenses sources
 # Whatever `agentbus up` should know, as in: make up UP='--nodes 2 --port 0'
 UP ?=
 
-.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
+# Which experiments, as in: make antifragility EXPERIMENTS='redis-dies --times 20'; empty: all, once.
+EXPERIMENTS ?=
+
+.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos antifragility attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +102,10 @@ fuzz: ## Hostile bytes for the intake's reader (FUZZ_RUNS=10000000) and the deco
 chaos: servers ## Kill nodes, NATS and Redis while messages are submitted; nothing is lost or doubled (CHAOS_ACKED=10000)
 	$(CARGO) build --bin agentbus --bin loadtest
 	target/debug/loadtest chaos --acked $(CHAOS_ACKED)
+
+antifragility: servers ## Break one thing after the other in a fleet of its own, and tell what held, with a score (three minutes)
+	$(CARGO) build --bin agentbus
+	target/debug/agentbus chaos run --own $(EXPERIMENTS)
 
 attack: servers ## Hostile bytes, texts, votes and files against a running bus; nothing may succeed (ATTACK=--full)
 	$(CARGO) build --bin agentbus --bin loadtest

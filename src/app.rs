@@ -9,10 +9,12 @@ use anyhow::{Context as _, bail};
 use crate::{
     admin::{self, Health},
     breakers::Breakers,
+    chaos::{self, Experiment},
     config::NodeConfig,
     cpu::{self, Cpu},
     domain::Timestamp,
     event_loop::EventLoop,
+    memory::Memory,
     shutdown::Shutdown,
     skew::wall_clock,
     supervisor::Supervisor,
@@ -50,7 +52,8 @@ const FAILED_WITHIN: Duration = Duration::from_secs(3);
 /// Runs a node until `shutdown` is requested and everything in flight has ended, or until a part of it cannot
 /// be mended.
 pub async fn run(config: NodeConfig, reload: Reload, shutdown: Shutdown) -> anyhow::Result<()> {
-    run_with(config, Some(reload), shutdown, Supervisor::default(), wall_clock).await
+    let clock = if config.chaos.allowed { chaos::clock } else { wall_clock };
+    run_with(config, Some(reload), shutdown, Supervisor::default(), clock).await
 }
 
 /// The same, with a hand on its parts and its clock; without a `reload` no signal is listened to.
@@ -92,7 +95,8 @@ async fn serve(
     let loops = EventLoop::start_all(config.lane.threads).context("lane.threads")?;
     let background = Shutdown::default();
     let breakers = Arc::new(Breakers::new(config.breakers));
-    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock, breakers };
+    let memory = Memory::new(config.limits.memory_bytes);
+    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock, breakers, memory };
     let checked = Checked::read(&basis.config, &basis.metrics, &basis.breakers).await?;
     let Checked { policy: (origin, engine), bundles, opa, webhook, redis, otlp, acceptor } = checked;
     let health = listen(&basis, acceptor).await?;
@@ -104,7 +108,7 @@ async fn serve(
     let (rollout, decisions) = load::rollout(&basis, origin, (engine, opa), &cpu)?;
     if let Some(reload) = reload {
         let webhook = webhook.as_ref().map(|(webhook, _)| webhook.clone());
-        reload.keep(&basis, webhook, &rollout);
+        reload.keep(&basis, webhook, &rollout, experiment(&basis));
     }
     let found = Found { cpu, rollout, decisions, bundles, webhook, redis, tracer };
     let Some(node) = Node::build(basis, found, health).await? else { return Ok(()) };
@@ -112,6 +116,20 @@ async fn serve(
     node.basis.shutdown.requested().await;
     node.stop().await;
     Ok(())
+}
+
+/// Where experiments may be made, whatever is configured begins now.
+fn experiment(basis: &Basis) -> Option<Experiment> {
+    let settings = &basis.config.chaos;
+    if !settings.allowed {
+        return None;
+    }
+    tracing::warn!("experiments may be made with this node (chaos.allowed): it is not one that serves");
+    let experiment = Experiment::new(Arc::clone(&basis.breakers));
+    experiment.begin(settings);
+    let held = experiment.clone();
+    basis.keep("chaos", move || held.clone().hold());
+    Some(experiment)
 }
 
 /// From now on everybody can ask how the node is, and read its numbers.

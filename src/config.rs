@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    breakers,
+    breakers, chaos,
     cpu::CpuSettings,
     domain::{ConstitutionHash, TenantId, WeightsError},
     impact,
@@ -17,6 +17,7 @@ use crate::{
 
 mod check;
 mod defaults;
+mod experiments;
 pub mod keys;
 mod otlp;
 mod redis;
@@ -48,6 +49,8 @@ pub struct NodeConfig {
     pub impact: impact::Settings,
     /// When each kind of what a node asks is left alone, and for how long.
     pub breakers: breakers::Table,
+    /// What may be broken on purpose, to see what happens.
+    pub chaos: chaos::Settings,
     /// Absent: nobody is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
@@ -201,6 +204,9 @@ pub struct Limits {
     pub deadline: Duration,
     #[serde(with = "humantime_serde")]
     pub clock_skew: Duration,
+    /// Absent: what the system says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -84,6 +84,9 @@ pub trait SemanticScorer: Send + Sync {
 
     fn cost(&self) -> Cost;
 
+    /// Forgets the scores that it has kept.
+    fn forget(&self) {}
+
     /// Stands in verdicts as `impact.model` where there is no score.
     fn name(&self) -> &str;
 }
@@ -299,6 +302,12 @@ impl Assessor {
         self.note(&scored);
         let (semantic, model) = scored.map_err(|why| unassessed(&*own, bounds, &others, why))?;
         Ok(assessed(&sum, &others, semantic, &model))
+    }
+
+    /// Forgets the scores that are kept: they are asked anew.
+    pub fn forget_scores(&self) {
+        let heads = self.heads.values();
+        heads.chain([&self.scorer]).for_each(|scorer| scorer.it.forget());
     }
 
     /// What is wrong with the scorer, by the last that it was asked, for people.

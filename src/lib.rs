@@ -14,6 +14,7 @@
 //! - [`fair_queue`]: whose work is next, where several want more than there is? [`shares`]: how much of a room may one
 //!   take? [`overload`]: what is done with more than can be worked on?
 //! - [`breakers`]: may what has failed of late be asked now? [`guarded`]: all that a node asks of others, behind them.
+//! - [`chaos`]: may experiments be made with this node? `servers` breaks what is around it.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
@@ -24,8 +25,8 @@
 //! - [`tenants`]: who may be on the bus: accounts, users, limits, and the directory nodes watch.
 //! - [`webhook`]: tells an HTTP endpoint of deliberations.
 //! - [`config`], [`telemetry`], [`admin`], [`shutdown`], [`supervisor`]: what a node is told, shows, how it ends, and
-//!   what is done when a part of it does. [`skew`]: is its clock right? [`health`]: how well is a part?
-//!   [`trouble`]: what went wrong last.
+//!   what is done when a part of it does. [`skew`]: is its clock right? [`memory`]: how much may it have?
+//!   [`health`]: how well is a part? [`trouble`]: what went wrong last.
 //! - [`trace`]: which trace does a message belong to, and is its way worth telling? [`otlp`]: what does a collector get
 //!   to know?
 //! - [`http`]: calls to servers of others: the webhook, OPA, and where bundles are. [`tls`]: which certificates
@@ -42,6 +43,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod breakers;
+pub mod chaos;
 pub mod client;
 pub mod config;
 pub mod constitutions;
@@ -59,6 +61,7 @@ pub mod health;
 pub mod http;
 pub mod impact;
 pub mod lanes;
+pub mod memory;
 pub mod nats;
 pub mod otlp;
 pub mod overload;

@@ -8,6 +8,7 @@
 //! - [`child`]: one process, its log and its end.
 //! - `secrets`: what they ask of each other.
 //! - [`nats`], [`redis`], [`node`]: what "ready" means for each.
+//! - `proxy`: what stands between a node and a server where experiments are made. [`control`]: who may ask for them.
 //! - [`folder`]: the data folder: who holds it, and what an earlier run left in it.
 //! - [`stack`]: all of it together, started and stopped in order.
 
@@ -18,15 +19,18 @@ use std::{
 };
 
 pub mod child;
+pub mod control;
 pub mod folder;
 pub mod nats;
 pub mod node;
 pub mod ports;
+mod proxy;
 pub mod redis;
 mod secrets;
 pub mod stack;
 
 pub use child::{Child, Exit};
+pub use control::Control;
 pub use nats::{NatsOptions, NatsServer};
 pub use node::{Node, NodeOptions};
 pub use redis::{RedisData, RedisOptions, RedisServer};

@@ -18,6 +18,8 @@ use crate::domain::Timestamp;
 
 /// What was heard longer ago says nothing of now.
 const FRESH_FOR: Duration = Duration::from_secs(20);
+/// Further off, a clock is told of though it is gone by.
+const NOTICED: Duration = Duration::from_secs(1);
 /// Unless configured.
 pub const TOLERANCE: Duration = Duration::from_secs(2);
 
@@ -78,13 +80,16 @@ impl Skew {
 
     /// Nothing may be decided by this node's clock. Known at once when it is set, for other clocks go on.
     pub fn is_off(&self) -> bool {
+        self.differs_by(self.0.tolerance)
+    }
+
+    /// By more than this, from each that was heard of late.
+    fn differs_by(&self, most: i64) -> bool {
         let now = self.now();
         let heard = self.0.heard.lock();
         let mut fresh = heard.values().filter(|heard| heard.is_fresh()).peekable();
         fresh.peek().is_some()
-            && fresh.all(|heard| {
-                heard.ahead(now).saturating_abs().saturating_sub(heard.margin) > self.0.tolerance
-            })
+            && fresh.all(|heard| heard.ahead(now).saturating_abs().saturating_sub(heard.margin) > most)
     }
 
     /// Waits until somebody has told the time.
@@ -109,14 +114,22 @@ impl Skew {
 
     /// What is wrong, for people.
     pub fn problem(&self) -> Option<String> {
-        self.is_off().then(|| {
-            let each = self.ahead().into_iter().map(|(source, ahead)| {
-                let side = if ahead < 0.0 { "behind" } else { "ahead of" };
-                format!("{:.1} s {side} that of {source}", ahead.abs())
-            });
-            let each = each.collect::<Vec<_>>().join(", ");
-            format!("the clock of this machine is {each}: no requests are taken until it is right")
-        })
+        let told = || format!("{}: no requests are taken until it is right", self.told());
+        self.is_off().then(told)
+    }
+
+    /// What is not wrong enough to take no requests, for people.
+    pub fn drift(&self) -> Option<String> {
+        let told = || format!("{}: beyond node.clock_tolerance no requests are taken", self.told());
+        self.differs_by(millis(NOTICED)).then(told)
+    }
+
+    fn told(&self) -> String {
+        let each = self.ahead().into_iter().map(|(source, ahead)| {
+            let side = if ahead < 0.0 { "behind" } else { "ahead of" };
+            format!("{:.1} s {side} that of {source}", ahead.abs())
+        });
+        format!("the clock of this machine is {}", each.collect::<Vec<_>>().join(", "))
     }
 
     fn now(&self) -> i64 {
@@ -185,5 +198,17 @@ mod tests {
             }
             assert_eq!((skew.is_off(), skew.problem().is_some()), (off, off), "{heard:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_more_than_a_second_off_is_told_of_and_gone_by() {
+        let skew = Skew::new(noon, TOLERANCE);
+        for (ahead, told) in [(0, false), (900, false), (1_500, true), (-1_500, true)] {
+            let there = Duration::from_millis(1_000_000_u64.saturating_add_signed(-ahead));
+            skew.heard("a", there, Duration::ZERO);
+            assert_eq!((skew.is_off(), skew.drift().is_some()), (false, told), "{ahead} ms");
+        }
+        let drift = skew.drift().unwrap_or_default();
+        assert!(drift.contains("1.5 s behind that of a"), "{drift}");
     }
 }

@@ -78,7 +78,6 @@ use otlp::OtlpMetrics;
 pub use otlp::{NotExported, Signal};
 use policy::PolicyMetrics;
 pub use polls::Polls;
-pub use process::resident_bytes;
 use webhook::WebhookMetrics;
 
 /// The stages of a message's way, in order.
@@ -245,6 +244,7 @@ pub struct Metrics {
     parts: Family<PartLabel, Gauge<i64, AtomicI64>>,
     causes: Family<PartLabel, Gauge<i64, AtomicI64>>,
     clock_ahead: Family<SourceLabel, Gauge<f64, AtomicU64>>,
+    pub memory_used: Gauge<f64, AtomicU64>,
     policy_info: Family<RevisionLabel, Gauge<i64, AtomicI64>>,
     streams_filled: Family<KindLabel, Gauge<f64, AtomicU64>>,
 }
@@ -292,6 +292,7 @@ impl Metrics {
             parts: Family::default(),
             causes: Family::default(),
             clock_ahead: Family::default(),
+            memory_used: Gauge::default(),
             policy_info: Family::default(),
             streams_filled: Family::default(),
             registry: Registry::default(),
@@ -344,6 +345,11 @@ impl Metrics {
             "By how much this node's clock is ahead of a server's, or behind",
             Unit::Seconds,
             metrics.clock_ahead.clone(),
+        );
+        registry.register(
+            "memory_used_ratio",
+            "Of the memory that the node may have, the share that is used; 0 where nobody says",
+            metrics.memory_used.clone(),
         );
         registry.register("policy_info", "The policy in force, as a label", metrics.policy_info.clone());
         metrics.policy.register(registry);

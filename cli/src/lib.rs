@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod output;
 
 mod agents;
+mod chaos;
 mod config;
 mod constitution;
 mod context;
@@ -120,6 +121,8 @@ enum Command {
     /// Try another head, other weights or another threshold on messages that are known
     #[cfg(feature = "model")]
     Impact(impact::ImpactArgs),
+    /// Break something in a fleet to develop with, and see whether what should hold does
+    Chaos(chaos::ChaosArgs),
     /// Check or show a node's configuration
     Config(config::ConfigArgs),
 }
@@ -164,6 +167,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Model(args) => model::run(args),
         #[cfg(feature = "model")]
         Command::Impact(args) => impact::run(args),
+        Command::Chaos(args) => chaos::run(args).await,
         Command::Config(args) => config::run(args).await,
     }
 }

@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("found {text:?}, expected key=value"))?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -17,6 +17,7 @@ use super::{
     watch::watch,
 };
 
+const MB: u64 = 1_000_000;
 /// Characters of why something is not up.
 const WHY_MAX: usize = 300;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -87,7 +88,7 @@ fn readable(answers: &Answers<NodeStatus>, paint: Paint) -> String {
             humantime::format_duration(Duration::from_secs(shortened(node.uptime_s))).to_string(),
             format!("{:.0}", node.per_second),
             node.in_flight.to_string(),
-            format!("{} MB", node.memory_bytes / 1_000_000),
+            memory(node),
             node.clock_ahead_ms.map_or_else(|| "?".to_owned(), |ms| format!("{ms:+} ms")),
             safe(&node.policy, 64).chars().take(8).collect(),
         ]);
@@ -115,6 +116,12 @@ fn readable(answers: &Answers<NodeStatus>, paint: Paint) -> String {
     let (nodes, waiting) = (counted(answers.len(), "node"), counted(waiting.max(0), "message"));
     page.own(&format!("{nodes}, {all:.0} requests/s; {waiting} on the durable lanes"));
     page.into_text()
+}
+
+/// And what it may have, where it is near that.
+fn memory(node: &NodeStatus) -> String {
+    let (used, limit) = (node.memory_bytes / MB, node.memory_limit_bytes / MB);
+    if used * 2 > limit && limit > 0 { format!("{used} of {limit} MB") } else { format!("{used} MB") }
 }
 
 fn open(breaker: &Standing) -> String {
@@ -177,6 +184,7 @@ mod tests {
             refused: 10,
             per_second: 1_234.4,
             memory_bytes: 81_000_000,
+            memory_limit_bytes: 512_000_000,
         }
     }
 

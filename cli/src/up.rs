@@ -10,7 +10,11 @@ use std::{
 
 use agentbus::{
     phrase::counted,
-    servers::{MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find, stack::NODES_MAX},
+    servers::{
+        Control, MissingTool, Ports, RedisData, Stack, StackOptions, Tool, find,
+        node::merge,
+        stack::{Death, NODES_MAX},
+    },
     shutdown::hangup_is_ignored,
     tenants::{BusUser, DiskSync, Plan, Seed, User},
 };
@@ -18,6 +22,7 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
+    node::key_value,
     output::say,
     tenants::changes::{Changes, agree},
 };
@@ -30,7 +35,8 @@ use super::{
 #[command(after_help = "\
 Examples:\n  \
 agentbus up --nodes 2\n  \
-agentbus up --dir other --port 0 --http-port 0 --redis-port 0")]
+agentbus up --dir other --port 0 --http-port 0 --redis-port 0\n  \
+agentbus up --nodes 2 --chaos")]
 pub struct UpArgs {
     /// The data folder; made when it is not there
     #[arg(long, default_value = ".agentbus", env = "AGENTBUS_DIR")]
@@ -56,6 +62,12 @@ pub struct UpArgs {
     /// First delete the keys, stored messages and Redis's data in the data folder; `tenants.toml` stays
     #[arg(long)]
     pub fresh: bool,
+    /// Let `agentbus chaos` break things in it (chaos.allowed = true in each node's configuration)
+    #[arg(long)]
+    pub chaos: bool,
+    /// Any other key of each node's configuration, such as impact.scorer=keywords; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
     /// Delete seeds of agents that left `tenants.toml`, without being asked
     #[arg(long)]
     pub yes: bool,
@@ -79,6 +91,8 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         redis,
         // A repeat within the window must find its verdict after a restart, too.
         redis_data: RedisData::OnDisk,
+        node_overrides: overrides(&args.set)?,
+        chaos: args.chaos,
         ..StackOptions::new(&args.dir, plan, std::env::current_exe().context("where is this program?")?)
     };
     eprintln!("starting …");
@@ -97,9 +111,10 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     // What cannot be written ends it in order; that nobody reads on (`agentbus up | head`) is no reason to end.
     let said = say(&page(&args.dir, &stack));
 
+    let control = args.chaos.then(|| Control::listen(stack.dir())).transpose()?;
     let death = tokio::select! {
         () = std::future::ready(()), if said.is_err() => None,
-        death = stack.death() => Some(death),
+        death = watch(&mut stack, control.as_ref()) => Some(death),
         name = signals.next() => {
             eprintln!("{name}: stopping, nodes first …");
             None
@@ -118,6 +133,32 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     }
     said?;
     Ok(if death.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Until a child ends though nobody has asked it to. Where experiments are allowed, breaks meanwhile what is asked for, one
+/// thing at a time.
+async fn watch(stack: &mut Stack, control: Option<&Control>) -> Death {
+    let Some(control) = control else { return stack.death().await };
+    loop {
+        let asking = tokio::select! {
+            death = stack.death() => return death,
+            asking = control.next() => asking,
+        };
+        control.perform(asking, stack).await;
+    }
+}
+
+/// As a table, values as TOML where they are.
+fn overrides(set: &[(String, String)]) -> anyhow::Result<toml::Table> {
+    let mut overrides = toml::Table::new();
+    for (key, value) in set {
+        let text = [format!("{key} = {value}"), format!("{key} = {value:?}")];
+        let read = text.iter().find_map(|text| text.parse::<toml::Table>().ok());
+        let read =
+            read.with_context(|| format!("--set: found {key:?}, expected a key such as impact.scorer"))?;
+        merge(&mut overrides, &read);
+    }
+    Ok(overrides)
 }
 
 /// Whether to run with Redis: not when told so, nor when there is none and one node is enough.

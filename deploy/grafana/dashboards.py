@@ -41,6 +41,7 @@ FLEET = [
         ("Requests that fail at the bus", "percentunit", [("agentbus:failed:ratio5m", "5 min"), ("agentbus:failed:ratio1h", "1 h")]),
         ("Version", "short", [("sum by (version) (agentbus_build_info{%s})", "{{version}}")]),
         ("NATS and Redis", "short", [("agentbus_nats_connected{%s}", "NATS {{instance}}"), ("agentbus_store_healthy{%s}", "Redis {{instance}}")]),
+        ("Memory used of what there may be", "percentunit", [("agentbus_memory_used_ratio{%s}", "{{instance}}")]),
         ("Clock ahead of a server's", "s", [("agentbus_clock_ahead_seconds{%s}", "{{instance}} {{source}}")]),
     ]),
     ("Requests", [

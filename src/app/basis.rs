@@ -7,6 +7,7 @@ use crate::{
     config::NodeConfig,
     domain::Timestamp,
     event_loop::{EventLoop, PerLoop},
+    memory::Memory,
     shutdown::Shutdown,
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -24,6 +25,7 @@ pub(super) struct Basis {
     pub(super) loops: PerLoop<EventLoop>,
     pub(super) clock: fn() -> Timestamp,
     pub(super) breakers: Arc<Breakers>,
+    pub(super) memory: Memory,
 }
 
 impl Basis {

@@ -233,6 +233,7 @@ impl Node {
         let outgoing = Outgoing::open(&basis, &shared, &cpu).await?;
         let lanes = lanes::lanes(&basis, &shared, &outgoing, rollout.gate(), &cpu, (&model, tracer))?;
         lanes::poll_while_few_wait(&basis, &lanes);
+        lanes::watch_memory(&basis, &lanes);
         let registrations =
             Registrations::new(outgoing.live(), Arc::clone(metrics), &config.node.name, *clock);
         let registrations = Arc::new(registrations);
@@ -243,8 +244,8 @@ impl Node {
         let told = Arc::clone(&usage);
         basis.keep("usage", move || Arc::clone(&told).keep());
         let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), &health);
-        let (watched, notices) = (Arc::clone(&health), client.clone());
-        basis.keep("health", move || Arc::clone(&watched).watch(notices.clone()));
+        let (watched, notices, at) = (Arc::clone(&health), client.clone(), *clock);
+        basis.keep("health", move || Arc::clone(&watched).watch(notices.clone(), at));
         let deadlines = Deadlines {
             log: Arc::clone(&outgoing.deliberations),
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -258,6 +259,10 @@ impl Node {
             let guarded = (webhook, basis.breakers.of(Kind::Webhook));
             WebhookDispatcher::new(client.clone(), guarded, attempts, *clock, metrics, cpu)
         });
+        if let Some(webhook) = &webhooks {
+            let (health, webhook) = (Arc::clone(&health), Arc::clone(webhook));
+            basis.keep("health webhook", move || Arc::clone(&health).tell(Arc::clone(&webhook)));
+        }
         let stream_usage =
             StreamUsage::new(client.clone(), Arc::clone(&shared.directory), Arc::clone(metrics));
         let inbound = Arc::new(Inbound::new(
@@ -326,9 +331,10 @@ impl Node {
         let node = self.basis.config.node.name.clone();
         let (peers, lane, inbound) =
             (Arc::clone(&self.peers), Arc::clone(&self.lane), Arc::clone(&self.inbound));
-        let parts: [(&str, Arc<dyn Part>); 10] = [
+        let parts: [(&str, Arc<dyn Part>); 11] = [
             ("name", Arc::new(Name { node, peers })),
             ("clock", Arc::new(self.skew.clone())),
+            ("memory", Arc::new(self.basis.memory.clone())),
             ("outbox", Arc::clone(&self.outbox) as _),
             ("lane", Arc::new(LanePart { lane, inbound })),
             ("tenants", Arc::clone(&self.directory) as _),
@@ -345,6 +351,7 @@ impl Node {
             lanes,
             rollout: Arc::clone(&self.rollout),
             skew: self.skew.clone(),
+            memory: self.basis.memory.clone(),
             stores: self.stores.clone(),
             thresholds: Arc::clone(&self.thresholds),
         });

@@ -13,6 +13,7 @@ use crate::{
     breakers::{Breakers, Counts, Kind},
     health::{Health, Part, State},
     lanes::Lanes,
+    memory::Memory,
     policy::{Rollout, ShadowState, Standing},
     review::Thresholds,
     skew::Skew,
@@ -30,7 +31,7 @@ mod recovery;
 mod status;
 
 use behind::Behind;
-use history::History;
+use history::{History, Notices};
 use parts::DIRECTORY_UNREAD;
 pub(super) use parts::{Beside, Connections, Decisions, LanePart, Name, Opa, Policy, Scorer};
 
@@ -49,6 +50,7 @@ pub(super) struct NodeHealth {
     connections: OnceLock<Arc<Connections>>,
     numbers: OnceLock<Numbers>,
     history: History,
+    notices: Notices,
 }
 
 /// What numbers are read off when somebody asks for them.
@@ -57,6 +59,7 @@ pub(super) struct Numbers {
     pub lanes: Arc<Lanes>,
     pub rollout: Arc<Rollout>,
     pub skew: Skew,
+    pub memory: Memory,
     pub stores: Stores,
     pub thresholds: Arc<Thresholds>,
 }
@@ -88,6 +91,7 @@ fn parts() -> Board {
         ("node", None),
         ("name", Some(Health::up(""))),
         ("clock", Some(Health::up(""))),
+        ("memory", None),
         ("nats", down("not connected yet; trying without end")),
         ("outbox", down("the connection for deliveries is not there")),
         ("records", down("not connected yet")),
@@ -130,6 +134,7 @@ impl NodeHealth {
             connections: OnceLock::new(),
             numbers: OnceLock::new(),
             history: History::default(),
+            notices: Notices::default(),
         }
     }
 
@@ -197,7 +202,7 @@ impl admin::Health for NodeHealth {
 
 impl Numbers {
     fn tell(&self, metrics: &Metrics) {
-        let Self { directory, lanes, rollout, skew, stores, thresholds: _ } = self;
+        let Self { directory, lanes, rollout, skew, memory, stores, thresholds: _ } = self;
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         metrics.tenants.set(count(directory.tenants().len()));
         let Standing { revision, refused, .. } = rollout.standing();
@@ -210,6 +215,7 @@ impl Numbers {
         metrics.in_flight.set(count(lanes.admission.in_flight()));
         metrics.store_healthy.set(stores.redis.as_ref().is_none_or(|redis| redis.serves()).into());
         metrics.clock_ahead(&skew.ahead());
+        metrics.memory_used.set(memory.reading().share());
         if let Some(redis) = &stores.redis {
             let counts = Forgery::ALL.map(|what| (what.as_str(), redis.forged(what)));
             metrics.forged(&counts);

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{basis::Basis, load::folder};
 use crate::{
+    chaos::Experiment,
     config::{self, NodeConfig, keys},
     otlp::LogLines,
     policy::{Candidate, Rollout},
@@ -34,6 +35,8 @@ struct Running {
     webhook: Option<Webhook>,
     rollout: Arc<Rollout>,
     filter: LogFilter,
+    /// Absent: none may be made.
+    experiment: Option<Experiment>,
 }
 
 /// What was read, found good and not in force yet.
@@ -63,10 +66,17 @@ impl Reload {
     }
 
     /// Takes over what can be, at each SIGHUP, one after the other, until the stop.
-    pub(super) fn keep(self, basis: &Basis, webhook: Option<Webhook>, rollout: &Arc<Rollout>) {
+    pub(super) fn keep(
+        self,
+        basis: &Basis,
+        webhook: Option<Webhook>,
+        rollout: &Arc<Rollout>,
+        experiment: Option<Experiment>,
+    ) {
         let Self { hangup, read, filter, lines: _ } = self;
         let (config, rollout) = (basis.config.clone(), Arc::clone(rollout));
-        let running = Arc::new(Mutex::new((hangup, Running { config, webhook, rollout, filter })));
+        let running = Running { config, webhook, rollout, filter, experiment };
+        let running = Arc::new(Mutex::new((hangup, running)));
         basis.keep("reload", move || {
             let (running, read) = (Arc::clone(&running), Arc::clone(&read));
             async move {
@@ -136,6 +146,9 @@ impl Running {
             old.clone_from(new);
             old.attempts = attempts;
         }
+        if self.experiment.is_some() && found.config.chaos.allowed {
+            after.chaos.clone_from(&found.config.chaos);
+        }
         let changed = |from, to| keys::changed(from, to).context("the configurations cannot be compared");
         let (taken, waiting) = (changed(&before, &after)?, changed(&after, &found.config)?);
         self.filter.set(found.filter);
@@ -145,6 +158,9 @@ impl Running {
         }
         if let Some(policy) = policy {
             self.rollout.put_in_force(policy);
+        }
+        if let Some(experiment) = &self.experiment {
+            experiment.begin(&after.chaos);
         }
         self.config = after;
         Ok((taken, waiting))

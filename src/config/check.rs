@@ -129,6 +129,9 @@ impl NodeConfig {
         ] {
             within(key, found, min, max, |number| number.to_string())?;
         }
+        if let Some(bytes) = limits.memory_bytes {
+            within("limits.memory_bytes", bytes, 1 << 20, 1 << 44, |bytes| bytes.to_string())?;
+        }
         within("impact.senders_max", impact.senders_max, 1, 1_000_000, |number| number.to_string())?;
         within("impact.cache_entries", impact.cache_entries, 0, 10_000_000, |number| number.to_string())?;
         within("impact.report_lift_max", impact.report_lift_max, 0.0, 1.0, |share| share.to_string())?;
@@ -159,6 +162,7 @@ impl NodeConfig {
         if let Some(otlp) = &self.otlp {
             otlp.check()?;
         }
+        self.check_chaos()?;
         impact.weights.check().map_err(|cause| ConfigError::Weights { cause })
     }
 

@@ -7,7 +7,7 @@ use super::{
     Nats, Node, NodeConfig, Policy, PollClock, Registry,
 };
 use crate::{
-    breakers, impact,
+    breakers, chaos, impact,
     policy::{Mode, decision_log},
     skew,
 };
@@ -34,6 +34,7 @@ impl Default for NodeConfig {
             durable: Durable::default(),
             impact: impact::Settings::default(),
             breakers: breakers::Table::default(),
+            chaos: chaos::Settings::default(),
             webhook: None,
             otlp: None,
         }
@@ -88,6 +89,7 @@ impl Default for Limits {
             answer: Duration::from_secs(20),
             deadline: Duration::from_secs(1),
             clock_skew: Duration::from_secs(30),
+            memory_bytes: None,
         }
     }
 }

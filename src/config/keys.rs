@@ -45,6 +45,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("limits.answer", "From reading a question to its answer; at most 29s"),
     ("limits.deadline", "From reading a request to its verdict; at most 10m"),
     ("limits.clock_skew", "How far created_at may lie in the future; at most 1h"),
+    ("limits.memory_bytes", "Of the node's memory; not set: of its cgroup, or of the machine"),
     ("policy.dir", "Folder of Rego modules beside the shipped ones; all must allow"),
     ("policy.shipped", "false leaves the shipped modules out"),
     ("policy.mode", "rego: in process; opa: by servers; opa_or_rego: in process if none answers"),
@@ -103,6 +104,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("breakers.jetstream", "Of the durable lane, for each tenant"),
     ("breakers.deliberations", "Of the logs of deliberations, for each tenant"),
     ("breakers.webhook", "Of the webhook; open_for: the longest pause, 100ms to 10m"),
+    ("chaos.allowed", "true: experiments may be made with this node; never where it serves"),
+    ("chaos.beyond_loopback", "true: although its servers are not on this machine"),
+    ("chaos.clock_ahead_ms", "An experiment: its clock is ahead by so much, or behind; at most 1 day"),
+    ("chaos.open_breakers", "An experiment: kinds of breakers that are held open, with commas"),
     ("webhook.url", "Hears of what is parked, escalated, decided; not set: nobody does"),
     ("webhook.secret_file", "File with what calls are signed with, whsec_ and base64"),
     ("webhook.timeout", "Of one call, 100ms to 20s"),
@@ -325,6 +330,7 @@ mod tests {
                 heads: [("acme".to_owned(), "acme.head.json".into())].into(),
                 ..impact::Settings::default()
             },
+            limits: crate::config::Limits { memory_bytes: Some(1 << 30), ..Default::default() },
             webhook: Some(Webhook {
                 url: "https://example.org/hook".to_owned(),
                 secret_file: "webhook.secret".into(),

@@ -117,6 +117,10 @@ impl SemanticScorer for ModelScorer {
         Cost::High
     }
 
+    fn forget(&self) {
+        self.known.invalidate_all();
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

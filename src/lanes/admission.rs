@@ -24,10 +24,14 @@ use super::{
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
     governance::Admitted,
+    memory::{Memory, Pressure},
     phrase::counted,
     rejection::Rejection,
     state::{SharedLimits, SharedRate},
 };
+
+/// Memory is looked at twice a second.
+const SHED_FOR: Duration = Duration::from_millis(500);
 
 /// How much work a node takes on.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,7 @@ pub struct Admission {
     tenants: Cache<TenantId, Arc<Usage>>,
     /// Absent: this node's count is the only one.
     fleet: Option<Fleet>,
+    memory: Memory,
 }
 
 /// What all nodes may let in together.
@@ -81,7 +86,19 @@ impl Admission {
                 .time_to_idle(Duration::from_secs(600))
                 .build(),
             fleet: None,
+            memory: Memory::new(None),
         }
+    }
+
+    /// Nothing new is taken while this is short.
+    #[must_use]
+    pub fn within(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// The node takes nothing new, whoever sends it.
+    pub fn is_shedding(&self) -> bool {
+        self.memory.pressure() == Pressure::Short
     }
 
     /// With rates that count for all nodes.
@@ -139,6 +156,10 @@ impl Admission {
     }
 
     fn rated(&self, tenant: &Tenant, sender: &AgentId) -> Result<Slot, Rejection> {
+        if self.is_shedding() {
+            let detail = "the node is short of memory".to_owned();
+            return Err(Rejection::new(Reason::Overloaded, detail).after(jittered(SHED_FOR)));
+        }
         let usage = self.usage(tenant);
         // What finds no room pays nothing.
         let slot = self.slot(usage.places.take(sender))?;

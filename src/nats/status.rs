@@ -40,6 +40,9 @@ pub struct NodeStatus {
     pub per_second: f64,
     /// In RAM; 0 where the system does not say.
     pub memory_bytes: u64,
+    /// What it may have, or its machine has; 0 where nobody says.
+    #[serde(default)]
+    pub memory_limit_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Pulls what happens to deliberations and tells the webhook. All nodes that have one share the work.
+//! Pulls what happens to deliberations and tells the webhook; of nodes what it is given. All nodes that have one share the work.
 //!
 //! JetStream keeps an event until a call has succeeded, so an event is told at least once; what is told
 //! again bears the same id.
@@ -45,6 +45,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two calls for the same event.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
 const AGAIN_MAX: Duration = Duration::from_secs(600);
+/// For what JetStream does not keep: it is old after half a minute.
+const UNKEPT_ATTEMPTS_MAX: u64 = 5;
 /// Nobody wants to hear what was to be decided longer ago: a webhook that is new gets no history.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -102,6 +104,14 @@ impl WebhookDispatcher {
         self.consumers.start("webhook", Served { directory, skew }, shutdown, supervisor, move |event| {
             Arc::clone(&dispatcher).dispatch(event)
         });
+    }
+
+    /// Tells what is kept nowhere: given up after some attempts, or when this is dropped.
+    pub async fn tell(&self, occasion: &Occasion) {
+        for attempt in 1..=self.attempts.min(UNKEPT_ATTEMPTS_MAX) {
+            let AckKind::Nak(wait) = self.call(occasion, attempt).await else { return };
+            tokio::time::sleep(wait.unwrap_or(AGAIN_MIN)).await;
+        }
     }
 
     /// What is wrong, for people.

@@ -33,6 +33,10 @@ impl DecisionCache {
         self.entries.insert(key, decision);
     }
 
+    pub fn clear(&self) {
+        self.entries.invalidate_all();
+    }
+
     /// About how many there are.
     pub fn len(&self) -> u64 {
         self.entries.entry_count()

@@ -132,6 +132,11 @@ impl Gate {
         self.trouble.problem()
     }
 
+    /// Forgets what was answered before: it is asked anew.
+    pub fn forget_answers(&self) {
+        self.cache.clear();
+    }
+
     /// Decisions held by the cache, about.
     pub fn cached(&self) -> u64 {
         self.cache.len()

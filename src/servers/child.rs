@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::process::Command;
 
 use super::ServerError;
@@ -143,6 +143,21 @@ impl Child {
         self.signal(Signal::HUP);
     }
 
+    /// No file of it grows beyond so many bytes: writes fail as on a full disk. `None`: any size.
+    pub fn limit_files(&mut self, bytes: Option<u64>) -> std::io::Result<()> {
+        let Some(pid) = self.running() else { return Err(std::io::ErrorKind::NotFound.into()) };
+        // The highest that it may have is this process's own, and cannot be raised again once it was lowered.
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum })?;
+        Ok(())
+    }
+
+    /// How often its log has this text.
+    pub fn said(&self, text: &str) -> usize {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log).matches(text).count()
+    }
+
     /// The last lines of its log since it was started, at most 40.
     pub fn tail(&self) -> String {
         tail(&self.log, self.log_start).unwrap_or_else(|error| format!("(no log: {error})"))
@@ -165,10 +180,14 @@ impl Child {
         }
     }
 
+    /// While it is not yet reaped its id is nobody else's.
+    fn running(&self) -> Option<Pid> {
+        self.inner.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
+    }
+
     /// Sends a signal, unless it has been reaped and its id may be another's.
     fn signal(&mut self, signal: Signal) {
-        let running = self.inner.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = running {
+        if let Some(pid) = self.running() {
             // It may have just ended; then there is nothing to signal.
             let _ = kill_process(pid, signal);
         }

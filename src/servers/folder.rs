@@ -17,9 +17,25 @@ const MARKER: &str = "FORMAT";
 const LOCK: &str = "lock";
 const CHILDREN: &str = "children";
 const RUNNING: &str = "up.json";
+/// Where a fleet is told what to break in it, and the file that ends that.
+pub(super) const SOCKET: &str = "chaos.sock";
+pub(super) const STOP_FILE: &str = "chaos.stop";
 /// What the bus writes; nothing else is ever deleted.
-const OURS: [&str; 11] =
-    [MARKER, LOCK, CHILDREN, RUNNING, TENANTS, ".gitignore", "keys", "nats", "jetstream", "redis", "nodes"];
+const OURS: [&str; 13] = [
+    MARKER,
+    LOCK,
+    CHILDREN,
+    RUNNING,
+    TENANTS,
+    ".gitignore",
+    "keys",
+    "nats",
+    "jetstream",
+    "redis",
+    "nodes",
+    SOCKET,
+    STOP_FILE,
+];
 /// The operator's own file; survives even a fresh start.
 const TENANTS: &str = "tenants.toml";
 /// The files read here are of a few hundred bytes.

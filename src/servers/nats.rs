@@ -84,19 +84,23 @@ impl NatsServer {
 
     /// Has it read its configuration again, and waits until it says that it did.
     pub async fn reload(&mut self) -> Result<(), ServerError> {
+        // The server tells nobody else.
+        const DONE: &str = "Reloaded server configuration";
+        const FAILED: &str = "Failed to reload server configuration";
         let name = self.options.name.clone();
         if self.child.try_exited().is_some() {
             return Err(ServerError::NotRunning { name });
         }
-        let before = reload_lines(self.child.log());
+        let said = |child: &Child| [DONE, FAILED].map(|line| child.said(line));
+        let [done, failed] = said(&self.child);
         self.child.reload();
         let deadline = Instant::now() + GREETING_WAIT;
         loop {
-            let after = reload_lines(self.child.log());
-            if after.done > before.done {
+            let [done_now, failed_now] = said(&self.child);
+            if done_now > done {
                 return Ok(());
             }
-            let failed = after.failed > before.failed;
+            let failed = failed_now > failed;
             if failed || Instant::now() > deadline {
                 let last = if failed { "the configuration was refused" } else { "no answer to the reload" };
                 let tail = self.child.tail();
@@ -164,21 +168,5 @@ async fn greeting(port: u16) -> std::io::Result<()> {
     match line.starts_with(b"INFO {") {
         true => Ok(()),
         false => Err(std::io::Error::other("the first line is not INFO")),
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct ReloadLines {
-    done: usize,
-    failed: usize,
-}
-
-/// What the log says of reloads. The server tells nobody else.
-fn reload_lines(log: &Path) -> ReloadLines {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    ReloadLines {
-        done: text.matches("Reloaded server configuration").count(),
-        failed: text.matches("Failed to reload server configuration").count(),
     }
 }

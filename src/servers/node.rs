@@ -93,6 +93,36 @@ impl Node {
         Ok(())
     }
 
+    /// Has it read its configuration again with `over` laid on top, and waits until it says that it did.
+    pub async fn reload(&mut self, over: &toml::Table) -> Result<(), ServerError> {
+        const READ: [&str; 2] =
+            ["SIGHUP: the configuration was read again", "SIGHUP: the configuration is not taken"];
+        let mut options = self.options.clone();
+        merge(&mut options.config, over);
+        let name = options.name.clone();
+        write_config(&options, self.http_port, &options.folder.join(format!("{name}.toml")))?;
+        let said = |child: &Child| READ.map(|line| child.said(line));
+        let [taken, refused] = said(&self.child);
+        self.child.reload();
+        let started = Instant::now();
+        while started.elapsed() < READY_WAIT {
+            if let Some(exit) = self.child.try_exited() {
+                return Err(ServerError::EndedEarly { name, exit, tail: self.child.tail() });
+            }
+            let now = said(&self.child);
+            if now != [taken, refused] {
+                let [_, now_refused] = now;
+                if now_refused == refused {
+                    return Ok(());
+                }
+                break;
+            }
+            sleep(READY_STEP).await;
+        }
+        let last = "the configuration was not taken over".to_owned();
+        Err(ServerError::NotReady { name, waited: started.elapsed(), last, tail: self.child.tail() })
+    }
+
     pub async fn stop(&mut self) -> Exit {
         self.child.stop(STOP_GRACE).await
     }
@@ -148,7 +178,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Lays `over` on top of `base`, table by table.
-pub(super) fn merge(base: &mut toml::Table, over: &toml::Table) {
+pub fn merge(base: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
             (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),

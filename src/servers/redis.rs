@@ -106,6 +106,29 @@ impl RedisServer {
         &self.password
     }
 
+    /// It keeps so many bytes and refuses what would be more; `None`: what it was started with.
+    pub async fn limit_memory(&self, bytes: Option<u64>) -> Result<(), ServerError> {
+        let most = bytes.map_or_else(|| MEMORY_MAX.to_owned(), |bytes| bytes.to_string());
+        let line = format!("AUTH default {}\r\nCONFIG SET maxmemory {most}\r\n", self.password);
+        let set = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            stream.write_all(line.as_bytes()).await?;
+            let mut answer = [0; "+OK\r\n+OK\r\n".len()];
+            stream.read_exact(&mut answer).await?;
+            match answer.starts_with(b"+OK\r\n+OK\r\n") {
+                true => Ok(()),
+                false => Err(std::io::Error::other(String::from_utf8_lossy(&answer).into_owned())),
+            }
+        };
+        let last = match timeout(ANSWER_WAIT, set).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        let (name, tail) = (self.options.name.clone(), self.child.tail());
+        Err(ServerError::NotReady { name, waited: ANSWER_WAIT, last, tail })
+    }
+
     pub fn child(&self) -> &Child {
         &self.child
     }

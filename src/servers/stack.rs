@@ -26,6 +26,12 @@ use crate::tenants::{
     User, names,
 };
 
+mod faults;
+mod links;
+
+pub use faults::{ALL_NODES, Fault, FaultError, Server};
+use links::Links;
+
 /// One machine has no use for more.
 pub const NODES_MAX: usize = 16;
 /// How often the children's logs are looked at.
@@ -52,6 +58,8 @@ pub struct StackOptions {
     pub executable: PathBuf,
     /// Laid over each node's configuration.
     pub node_overrides: toml::Table,
+    /// Things may be broken in it on purpose ([`Stack::inflict`]); nodes reach the servers by proxies.
+    pub chaos: bool,
 }
 
 impl StackOptions {
@@ -68,6 +76,7 @@ impl StackOptions {
             redis_data: RedisData::InMemory,
             executable: executable.into(),
             node_overrides: toml::Table::new(),
+            chaos: false,
         }
     }
 }
@@ -119,6 +128,8 @@ impl From<MissingTool> for StackError {
 pub struct Stack {
     // Children before the folder: it is let go of when they are gone.
     nodes: Vec<Node>,
+    /// One for each node, where experiments may be made.
+    links: Vec<Links>,
     redis: Option<RedisServer>,
     nats: NatsServer,
     node_config: toml::Table,
@@ -187,10 +198,11 @@ impl Stack {
             })?;
             secrets::keep(&seal_key_file(&dir))?;
         }
-        let node_config = node_config(&nats, redis.as_ref(), &dir, &options.node_overrides);
+        let node_config = node_config(&nats, redis.as_ref(), &dir, &options);
         let count = options.nodes;
         let mut stack = Self {
             nodes: Vec::new(),
+            links: Vec::new(),
             redis,
             nats,
             node_config,
@@ -200,6 +212,9 @@ impl Stack {
             folder,
         };
         stack.note_children()?;
+        for _ in 1..=count {
+            stack.link().await?;
+        }
         let starts = (1..=count).map(|number| Node::start(stack.node_options(number)));
         stack.nodes = try_join_all(starts).await?;
         stack.took = started.elapsed();
@@ -283,6 +298,7 @@ impl Stack {
         if number > NODES_MAX {
             return Err(StackError::TooManyNodes { nodes: number });
         }
+        self.link().await?;
         let node = Node::start(self.node_options(number)).await?;
         self.nodes.push(node);
         self.publish()?;
@@ -309,6 +325,7 @@ impl Stack {
     /// Nodes, then Redis, then NATS: each is asked, given its time, and killed after it. Tells how
     /// each ended.
     pub async fn stop(mut self) -> Vec<(String, Exit)> {
+        self.resume_all();
         let mut ends = join_all(self.nodes.iter_mut().map(|node| async {
             let exit = node.stop().await;
             (node.name().to_owned(), exit)
@@ -345,13 +362,25 @@ impl Stack {
         })
     }
 
+    /// For the next node.
+    async fn link(&mut self) -> Result<(), ServerError> {
+        if self.options.chaos {
+            self.links.push(Links::start(&self.nats, self.redis.as_ref()).await?);
+        }
+        Ok(())
+    }
+
     fn node_options(&self, number: usize) -> NodeOptions {
         let StackOptions { executable, ports, .. } = &self.options;
+        let mut config = self.node_config.clone();
+        if let Some(links) = self.links.get(number.saturating_sub(1)) {
+            node::merge(&mut config, &links.config());
+        }
         NodeOptions {
             name: format!("node-{number}"),
             executable: executable.clone(),
             folder: self.dir().join("nodes"),
-            config: self.node_config.clone(),
+            config,
             http_port: node_port(*ports, number),
         }
     }
@@ -415,7 +444,7 @@ fn node_config(
     nats: &NatsServer,
     redis: Option<&RedisServer>,
     dir: &Path,
-    overrides: &toml::Table,
+    options: &StackOptions,
 ) -> toml::Table {
     let section = |pairs: &[(&str, String)]| -> toml::Value {
         let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into()));
@@ -439,6 +468,10 @@ fn node_config(
         ]);
         config.insert("redis".into(), redis);
     }
-    node::merge(&mut config, overrides);
+    if options.chaos {
+        let chaos = toml::Table::from_iter([("allowed".to_owned(), true.into())]);
+        config.insert("chaos".into(), chaos.into());
+    }
+    node::merge(&mut config, &options.node_overrides);
     config
 }

@@ -16,6 +16,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::memory::{RESIDENT, bytes_of};
+
 /// Looked at when it is asked for. What a system does not tell is left out.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -28,15 +30,6 @@ impl Process {
         Self { started: since.as_secs_f64() }
     }
 }
-
-/// Memory that it has in RAM, if the system says.
-pub fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    bytes_of(&status, RESIDENT)?.try_into().ok()
-}
-
-/// The line of it in `/proc/self/status`.
-const RESIDENT: &str = "VmRSS:";
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -52,7 +45,8 @@ impl Collector for Process {
             ("process_virtual_memory", "VmSize:", "Memory that it has addresses for"),
         ] {
             if let Some(bytes) = bytes_of(&status, line) {
-                put(&mut encoder, name, help, Some(Unit::Bytes), &ConstGauge::new(bytes))?;
+                let bytes = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+                put(&mut encoder, name, help, Some(Unit::Bytes), &bytes)?;
             }
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
@@ -75,10 +69,4 @@ fn put(
     metric: &(impl TypedMetric + EncodeMetric),
 ) -> fmt::Result {
     metric.encode(encoder.encode_descriptor(name, help, unit.as_ref(), metric.metric_type())?)
-}
-
-/// Of a line such as `VmRSS:   1024 kB`.
-fn bytes_of(status: &str, line: &str) -> Option<i64> {
-    let found = status.lines().find_map(|found| found.strip_prefix(line))?;
-    found.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
 }

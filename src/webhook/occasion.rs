@@ -1,4 +1,4 @@
-//! What is told of a deliberation, and what is not.
+//! What is told of a deliberation or of a node, and what is not.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::domain::{AgentId, Event, Parked, Timestamp, Voter, Why};
 /// One thing to tell. The same event makes the same bytes, whichever node tells it and however often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occasion {
-    /// `<tenant>.<deliberation>.<event>`, for receivers to tell a repeat by.
+    /// `<tenant>.<deliberation>.<event>`, or `health.<node>.<milliseconds since 1970>`, for receivers to tell a repeat by.
     pub id: String,
     pub(super) body: Bytes,
 }
@@ -37,6 +37,12 @@ impl Occasion {
         });
         let id = format!("{}.{}.{kind}", parked.tenant, parked.id);
         Some(Self { id, body: body.to_string().into() })
+    }
+
+    /// The level of a node is another one; `notice` is what is told of it on the bus.
+    pub fn health(node: &str, notice: &Value, at: Timestamp) -> Self {
+        let body = json!({ "type": "node.health", "timestamp": instant(at), "data": notice });
+        Self { id: format!("health.{node}.{}", at.0), body: body.to_string().into() }
     }
 }
 

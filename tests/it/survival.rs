@@ -2,6 +2,7 @@
 
 mod backup;
 mod chaos;
+mod experiments;
 mod faults;
 pub mod golden;
 mod hangup;

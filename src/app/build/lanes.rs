@@ -1,6 +1,6 @@
 //! What does judging a message stand on?
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
@@ -12,6 +12,7 @@ use crate::{
         Admission, AdmissionLimits, Hours, Lanes, LastHeard, Limits, Rates, RetryGrace, Rotation, Tenants,
         Turns,
     },
+    memory::{Pressure, Reading},
     policy::Gate,
     state::SharedLimits,
     tenants::plan::CONTENT_BYTES_MAX,
@@ -19,6 +20,8 @@ use crate::{
     wire,
 };
 
+/// How soon a node sees that its memory is tight.
+const MEMORY_LOOK: Duration = Duration::from_millis(500);
 /// Up to so many messages in flight, a core may be spent on seeing each answer at once (`lane.busy_poll`).
 const FEW: usize = 4;
 
@@ -80,7 +83,8 @@ fn admission(basis: &Basis, shared: &Shared) -> Admission {
     let admission = Admission::new(AdmissionLimits {
         in_flight: config.limits.in_flight,
         in_flight_per_tenant: config.limits.in_flight_per_tenant,
-    });
+    })
+    .within(basis.memory.clone());
     match fleet(basis, shared) {
         Some((limits, tasks)) => admission.shared(limits, tasks),
         None => admission,
@@ -90,6 +94,29 @@ fn admission(basis: &Basis, shared: &Shared) -> Admission {
 fn fleet(basis: &Basis, shared: &Shared) -> Option<(Arc<dyn SharedLimits>, TaskTracker)> {
     let redis = shared.stores.redis.as_ref()?;
     Some((Arc::clone(redis) as Arc<dyn SharedLimits>, basis.shutdown.tracker().clone()))
+}
+
+/// Looks at the node's memory, and gives back what can be had again while it is tight.
+pub(super) fn watch_memory(basis: &Basis, lanes: &Arc<Lanes>) {
+    let (memory, lanes) = (basis.memory.clone(), Arc::clone(lanes));
+    basis.keep("memory", move || {
+        let (memory, lanes) = (memory.clone(), Arc::clone(&lanes));
+        async move {
+            loop {
+                let before = memory.pressure();
+                let pressure = memory.look();
+                if pressure != before {
+                    let Reading { used, limit, .. } = memory.reading();
+                    tracing::warn!(used, limit, ?pressure, "the node's memory");
+                }
+                if pressure > Pressure::None {
+                    lanes.gate.forget_answers();
+                    lanes.assessor.forget_scores();
+                }
+                tokio::time::sleep(MEMORY_LOOK).await;
+            }
+        }
+    });
 }
 
 /// While few messages are in flight, the loops look for answers instead of sleeping, if they are told to.

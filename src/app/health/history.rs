@@ -8,21 +8,39 @@ use std::{
 
 use async_nats::Client;
 use parking_lot::Mutex;
+use tokio::sync::{self, mpsc};
 
 use super::NodeHealth;
 use crate::{
-    nats::{Level, StatusSource as _},
+    domain::Timestamp,
+    nats::{Level, StatusSource as _, WebhookDispatcher},
     tenants::names,
+    webhook::Occasion,
 };
 
 const EVERY: Duration = Duration::from_secs(1);
 const KEPT: usize = 300;
+/// Notices that wait for the webhook; a node that changes faster is told of less often.
+const NOTICES_MAX: usize = 16;
 /// Over which a rate is told.
 const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// The last looks, the oldest first.
 #[derive(Default)]
 pub(super) struct History(Mutex<VecDeque<Look>>);
+
+/// What the webhook is to hear.
+pub(super) struct Notices {
+    noticed: mpsc::Sender<Occasion>,
+    waiting: sync::Mutex<mpsc::Receiver<Occasion>>,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        let (noticed, waiting) = mpsc::channel(NOTICES_MAX);
+        Self { noticed, waiting: sync::Mutex::new(waiting) }
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Look {
@@ -56,7 +74,7 @@ impl History {
 
 impl NodeHealth {
     /// Looks, until the future is dropped.
-    pub(in crate::app) async fn watch(self: Arc<Self>, client: Client) {
+    pub(in crate::app) async fn watch(self: Arc<Self>, client: Client, clock: fn() -> Timestamp) {
         let mut tick = tokio::time::interval(EVERY);
         loop {
             tick.tick().await;
@@ -72,6 +90,16 @@ impl NodeHealth {
                 "parts": status.parts });
             // Nobody may hear it; who wants to know for sure asks.
             let _ = client.publish(names::health_notice(&status.node), notice.to_string().into()).await;
+            // Full where there is no webhook, or a slow one.
+            let _ = self.notices.noticed.try_send(Occasion::health(&status.node, &notice, clock()));
+        }
+    }
+
+    /// Has the webhook hear of it, one notice after the other, until the future is dropped.
+    pub(in crate::app) async fn tell(self: Arc<Self>, webhook: Arc<WebhookDispatcher>) {
+        let mut waiting = self.notices.waiting.lock().await;
+        while let Some(occasion) = waiting.recv().await {
+            webhook.tell(&occasion).await;
         }
     }
 }

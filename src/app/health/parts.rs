@@ -9,6 +9,7 @@ use crate::{
     app::Stores,
     health::{Health, Part},
     lanes::Lanes,
+    memory::{Memory, Pressure, Reading},
     nats::{
         Bus, DeadlineWorker, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage,
         WebhookDispatcher,
@@ -23,6 +24,8 @@ use crate::{
 
 /// A node to which no message of its own has come back for so long takes no requests.
 const SILENT_MAX: Duration = Duration::from_secs(5);
+
+const MB: u64 = 1_000_000;
 
 pub(super) const DIRECTORY_UNREAD: &str =
     "the directory is not read yet; is the bus provisioned (`agentbus tenants apply`)?";
@@ -96,7 +99,24 @@ impl Part for Outbox {
 
 impl Part for Skew {
     fn health(&self) -> Option<Health> {
-        Some(self.problem().map_or_else(|| Health::up(""), Health::down))
+        Some(match self.problem() {
+            Some(problem) => Health::down(problem),
+            None => Health::degraded_if(self.drift()),
+        })
+    }
+}
+
+/// Named only while it is tight.
+impl Part for Memory {
+    fn health(&self) -> Option<Health> {
+        let Reading { used, limit, .. } = self.reading();
+        let told =
+            |then: &str| Health::degraded(format!("{} of {} MB are used: {then}", used / MB, limit / MB));
+        match self.pressure() {
+            Pressure::None => None,
+            Pressure::Tight => Some(told("caches are emptied")),
+            Pressure::Short => Some(told("caches are emptied and new messages refused (`overloaded`)")),
+        }
     }
 }
 

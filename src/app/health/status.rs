@@ -4,8 +4,8 @@ use super::NodeHealth;
 use crate::{
     admin::{Health as _, PartHealth, Report},
     health::State,
+    memory,
     nats::{Level, NodeStatus, PartStatus, StatusSource},
-    telemetry,
 };
 
 /// Below it a node is critical though all that it cannot do without is there (`docs/operations.md`).
@@ -46,7 +46,8 @@ impl StatusSource for NodeHealth {
             requests,
             refused,
             per_second: self.history.per_second(requests),
-            memory_bytes: telemetry::resident_bytes().unwrap_or_default(),
+            memory_bytes: memory::resident_bytes().unwrap_or_default(),
+            memory_limit_bytes: numbers.map(|it| it.memory.reading().limit).unwrap_or_default(),
             node: report.node,
         }
     }

@@ -69,6 +69,10 @@ impl SemanticScorer for Together {
         Cost::High
     }
 
+    fn forget(&self) {
+        self.scorers.iter().for_each(|scorer| scorer.forget());
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

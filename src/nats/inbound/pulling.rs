@@ -85,9 +85,10 @@ impl Handler for Waiting {
     /// It comes again, and because of what. `None`: it is settled.
     type Outcome = Option<FaultOwner>;
 
-    /// Some, if there is room for a good part of what this tenant may have, and nobody has stopped all of it.
+    /// Some, if there is room for a good part of what this tenant may have, nobody has stopped all of it, and the node
+    /// takes anything new.
     fn wanted(&mut self, in_hand: usize, outstanding: usize, now: Instant) -> usize {
-        if self.inbound.lanes.freezes.has_all_of(&self.tenant) {
+        if self.inbound.lanes.freezes.has_all_of(&self.tenant) || self.inbound.lanes.admission.is_shedding() {
             return 0;
         }
         let most = match in_hand {

@@ -249,6 +249,28 @@ async fn hear(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) ->
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The call that says that a node's level is this one, for this part.
+async fn health_of(calls: &mut Receiver<Call>, level: &str, part: &str) -> Call {
+    loop {
+        let call = next(calls).await;
+        let told = call.json();
+        let ill = part.is_empty() || told["data"]["parts"][part]["note"].is_string();
+        if told["type"] == "node.health" && told["data"]["to"] == level && ill {
+            return call;
+        }
+    }
+}
+
+/// A node that starts says so, too.
+async fn of_deliberation(calls: &mut Receiver<Call>) -> Call {
+    loop {
+        let call = next(calls).await;
+        if call.json()["type"] != "node.health" {
+            return call;
+        }
+    }
+}
+
 async fn next(calls: &mut Receiver<Call>) -> Call {
     tokio::time::timeout(PATIENCE, calls.recv()).await.expect("no call").unwrap()
 }
@@ -448,13 +470,22 @@ async fn a_node_calls_the_webhook_that_it_is_configured_with() {
     let subject = format!("deliberation.acme.{}.parked", parked.id);
     let json = serde_json::to_vec(&event).unwrap();
     context.publish(subject, json.into()).await.unwrap().await.unwrap();
-    let call = next(&mut calls).await;
+    let call = of_deliberation(&mut calls).await;
     call.assert_signed();
     assert_eq!(call.json()["data"]["message_id"], "m7");
     let url = format!("http://{}/readyz", bus.stack.nodes()[0].http());
     let health: Value =
         serde_json::from_str(&reqwest::get(url).await.unwrap().text().await.unwrap()).unwrap();
     assert_eq!(health["parts"]["webhook"]["state"], "up", "{health}");
+
+    // A node that is no longer well says so.
+    bus.stack.redis_mut().unwrap().child_mut().pause();
+    let call = health_of(&mut calls, "degraded", "store").await;
+    call.assert_signed();
+    let told = call.json();
+    assert_eq!(told["data"]["node"], "node-1", "{told}");
+    bus.stack.redis_mut().unwrap().child_mut().resume();
+    health_of(&mut calls, "healthy", "").await;
 
     // Another secret, and SIGHUP: from then on it signs. One that others can read is not taken over.
     let other = [7; 32];
@@ -471,7 +502,7 @@ async fn a_node_calls_the_webhook_that_it_is_configured_with() {
         let event = serde_json::to_vec(&Event::Parked(Box::new(parked.clone()))).unwrap();
         let subject = format!("deliberation.acme.{}.parked", parked.id);
         context.publish(subject, event.into()).await.unwrap().await.unwrap();
-        next(&mut calls).await.assert_signed_by(&other);
+        of_deliberation(&mut calls).await.assert_signed_by(&other);
     }
     let log = std::fs::read_to_string(bus.stack.nodes()[0].child().log()).unwrap();
     assert!(log.contains("webhook.secret_file: ") && log.contains("mode 0644"), "{log}");

@@ -13,16 +13,17 @@ use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason, Status, Verdict},
 };
-use agentbus_testkit::checker::{Fault, What};
+use agentbus_testkit::{
+    checker::{Fault, What},
+    traffic::{self, ONCE, PERSISTENT, Receipts, Traffic},
+};
 use tokio::task::JoinSet;
 
 use crate::support::bus;
 use cluster::Cluster;
-use traffic::{ONCE, PERSISTENT, Receipts, Traffic};
 
 mod cluster;
 mod steps;
-mod traffic;
 mod trio;
 
 /// Far more than anything takes that goes well.
@@ -32,7 +33,7 @@ const SOON: Duration = Duration::from_secs(60);
 async fn pair(cluster: &Cluster) -> (AgentClient, AgentClient, Receipts) {
     let planner = cluster.agent("planner").await;
     let worker = cluster.agent("worker").await;
-    let receipts = Receipts::of(&worker).await;
+    let receipts = Receipts::of(&worker, "acme").await.unwrap();
     register(&worker).await;
     (planner, worker, receipts)
 }
@@ -51,7 +52,7 @@ async fn register(agent: &AgentClient) {
 
 fn traffic(sender: &AgentClient, messages: usize, pause: Duration) -> Traffic {
     let (sender, recipient) = (sender.clone(), "worker".to_owned());
-    Traffic { sender, recipient, in_flight: 32, messages, pause, how: PERSISTENT }
+    Traffic { sender, recipient, in_flight: 32, messages, pause, how: PERSISTENT, denied_one_in: 0 }
 }
 
 /// Sends new messages until one is delivered, and says how long that took.
@@ -83,31 +84,34 @@ async fn two_nodes_share_the_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_nodes_cost_no_message_its_one_outcome() {
+    // The full form: NODE_KILLS=100, with some 10,000 messages or more.
+    let wanted: usize = std::env::var("NODE_KILLS").map_or(4, |kills| kills.parse().unwrap());
     let mut cluster = Cluster::start(2).await;
     let (planner, _worker, receipts) = pair(&cluster).await;
     let done = Arc::new(AtomicBool::new(false));
     let load = {
-        let (traffic, done) = (traffic(&planner, 2_000, Duration::from_millis(60)), Arc::clone(&done));
-        tokio::spawn(async move {
-            let heard = traffic.run(Arc::default()).await;
-            done.store(true, Ordering::Relaxed);
-            heard
-        })
+        let traffic = traffic(&planner, usize::MAX / 2, Duration::from_millis(60));
+        let done = Arc::clone(&done);
+        tokio::spawn(async move { traffic.run(done).await })
     };
-    let started = Instant::now();
-    let mut kills = 0;
-    while !done.load(Ordering::Relaxed) && started.elapsed() < Duration::from_secs(30) {
+    for kill in 0..wanted {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let node = cluster.node(kills % 2);
+        let node = cluster.node(kill % 2);
         node.child_mut().kill().await;
         node.restart().await.unwrap();
-        kills += 1;
     }
+    let missing = (100 * wanted).saturating_sub(receipts.count());
+    receipts.more(missing.max(20), SOON).await.unwrap();
+    done.store(true, Ordering::Relaxed);
     let heard = load.await.unwrap();
-    println!("{kills} kills, verdicts {:?}, the slowest after {:?}", heard.by_reason(), heard.slowest);
+    let late = heard.trips.iter().filter(|trip| trip.took > Duration::from_secs(5)).count();
+    println!(
+        "{} messages, {wanted} kills, verdicts {:?}, the slowest after {:?}, {late} after more than 5 s",
+        heard.sent.len(),
+        heard.by_reason(),
+        heard.slowest
+    );
     assert_eq!(heard.faults(&receipts).await, []);
-    assert_eq!(heard.sent.len(), 2_000);
-    assert!(kills >= 3, "only {kills} kills: the load was over too soon to show anything");
     cluster.stop().await;
 }
 
@@ -176,13 +180,13 @@ async fn after_a_restart_of_nats_the_bus_serves_again() {
             (traffic(&planner, usize::MAX / 2, Duration::from_millis(20)), Arc::clone(&stop));
         tokio::spawn(async move { traffic.run(stop).await })
     };
-    receipts.more(20).await;
+    receipts.more(20, SOON).await.unwrap();
     cluster.nats().child_mut().kill().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.nats().restart().await.unwrap();
     let back = serving_again(&planner).await;
     println!("NATS back: served after {back:?}");
-    receipts.more(20).await;
+    receipts.more(20, SOON).await.unwrap();
     stop.store(true, Ordering::Relaxed);
     let heard = load.await.unwrap();
     let faults = heard.faults(&receipts).await;
@@ -207,13 +211,13 @@ async fn a_node_that_is_stopped_under_load_loses_no_request() {
             let stop = Arc::clone(&stop);
             tokio::spawn(async move { one_attempt.run(stop).await })
         };
-        receipts.more(20).await;
+        receipts.more(20, SOON).await.unwrap();
         let started = Instant::now();
         let node = cluster.node(round % 2);
         let exit = node.stop().await;
         assert!(exit.0.success(), "{exit}: {}", node.child().tail());
         println!("stopped after {:?}", started.elapsed());
-        receipts.more(20).await;
+        receipts.more(20, SOON).await.unwrap();
         stop.store(true, Ordering::Relaxed);
         let heard = load.await.unwrap();
         let unanswered = heard.sent.len() - heard.verdicts.len();
@@ -244,7 +248,7 @@ async fn a_stalled_node_leaves_the_rotation_and_comes_back_without_doubling_a_me
             (traffic(&planner, usize::MAX / 2, Duration::from_millis(10)), Arc::clone(&stop));
         tokio::spawn(async move { traffic.run(stop).await })
     };
-    receipts.more(20).await;
+    receipts.more(20, SOON).await.unwrap();
     cluster.node(0).child_mut().pause();
     let left = out_of_rotation(&planner).await;
     println!("out of the rotation after {left:?}");

@@ -170,7 +170,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 33] = [
+const PARTS: [&str; 35] = [
     "attendance",
     "breakers",
     "busy poll",
@@ -181,12 +181,14 @@ const PARTS: [&str; 33] = [
     "freezes",
     "gate",
     "health",
+    "health webhook",
     "http",
     "intake",
     "jetstream",
     "lane",
     "lane answers",
     "lane connection",
+    "memory",
     "otlp",
     "outbox",
     "peers",

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 mod clock;
 mod degraded;
+mod memory;
 mod metrics;
 mod names;
 mod parts;

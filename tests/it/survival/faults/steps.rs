@@ -8,13 +8,13 @@ use agentbus::{
     domain::Reason,
     fault_points::Step,
 };
+use agentbus_testkit::traffic::{Heard, PERSISTENT, Receipts, persist};
 use futures_util::future::join_all;
 
 use super::{
     SOON,
     cluster::{Cluster, plan},
     pair,
-    traffic::{Heard, PERSISTENT, Receipts, persist},
 };
 use crate::support::bus::Bus;
 

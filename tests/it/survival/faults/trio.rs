@@ -49,7 +49,7 @@ impl Trio {
         let node = agentbus::servers::Node::start(options).await.unwrap();
         let planner = agent(&servers, TOLD + 1, "planner").await;
         let worker = agent(&servers, TOLD + 2, "worker").await;
-        let receipts = Receipts::of(&worker).await;
+        let receipts = Receipts::of(&worker, "acme").await.unwrap();
         register(&worker).await;
         let beating = worker.clone();
         tokio::spawn(async move {
@@ -189,7 +189,7 @@ async fn a_node_goes_on_with_the_others_when_the_one_server_it_was_told_of_is_ki
     let mut trio = Trio::start().await;
     for stall in [false, true] {
         let (load, before) = (trio.load(), trio.reconnects().await);
-        trio.receipts.more(20).await;
+        trio.receipts.more(20, SOON).await.unwrap();
         let child = trio.servers.server_mut(TOLD).child_mut();
         if stall {
             child.pause();
@@ -214,7 +214,7 @@ async fn a_node_goes_on_with_the_others_when_the_one_server_it_was_told_of_is_ki
 async fn a_node_serves_again_when_the_whole_cluster_was_restarted() {
     let mut trio = Trio::start().await;
     let load = trio.load();
-    trio.receipts.more(20).await;
+    trio.receipts.more(20, SOON).await.unwrap();
     trio.servers.restart().await;
     trio.serving().await;
     trio.balances(load).await;

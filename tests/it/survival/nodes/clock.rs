@@ -112,6 +112,10 @@ async fn a_node_whose_clock_is_set_wrong_leaves_the_work_to_others_until_it_is_r
     let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
     let _inbox = worker.inbox().await.unwrap();
     let alive = stays(&worker).await;
+    // Told of, and gone by.
+    OFF.store(1_500, Ordering::Relaxed);
+    until(&http, |status, told| status == 200 && told["parts"]["clock"]["state"] == "degraded").await;
+    delivered_by(&planner, |by| by.iter().any(|node| node == "shifted")).await;
     for off in [-MINUTES, MINUTES, -4_000, 4_000] {
         OFF.store(off, Ordering::Relaxed);
         // Also what comes before the node has asked what time it is.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -11,35 +11,42 @@ use std::{
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
-    domain::{Encoding, Verdict},
+    domain::{Encoding, MessageType, Reason, Verdict},
 };
-use agentbus_testkit::{
-    books::{Fate, Key, Seen, To},
-    checker::{Fault, Records, check, due},
-};
+use anyhow::ensure;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use rand::Rng as _;
 use tokio::task::JoinSet;
 
+use crate::{
+    books::{Fate, Key, Seen, To},
+    checker::{Fault, Records, check, due},
+};
+
 /// How a client asks for one message's verdict.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Persistence {
+pub struct Persistence {
     /// One attempt; then the same bytes again.
-    pub(super) attempt: Duration,
+    pub attempt: Duration,
     /// Over all attempts. After it the outcome is unknown.
-    pub(super) deadline: Duration,
+    pub deadline: Duration,
 }
 
 /// Any node's death costs at most a lease of two seconds, so this is enough for several, on a busy machine too.
-pub(super) const PERSISTENT: Persistence =
+pub const PERSISTENT: Persistence =
     Persistence { attempt: Duration::from_millis(400), deadline: Duration::from_secs(40) };
 
 /// One attempt and no other.
-pub(super) const ONCE: Persistence =
+pub const ONCE: Persistence =
     Persistence { attempt: Duration::from_secs(5), deadline: Duration::from_secs(5) };
 
+/// Nothing has come for so long: nothing is on its way.
+const QUIET: Duration = Duration::from_millis(500);
+const QUIET_MAX: Duration = Duration::from_secs(10);
+
 /// Asks until there is a verdict that asking again would not change.
-pub(super) async fn persist(sender: &AgentClient, draft: &Draft, how: Persistence) -> Option<Verdict> {
+pub async fn persist(sender: &AgentClient, draft: &Draft, how: Persistence) -> Option<Verdict> {
     let bytes = draft.encode(Encoding::MessagePack);
     let started = Instant::now();
     let mut last = None;
@@ -56,85 +63,105 @@ pub(super) async fn persist(sender: &AgentClient, draft: &Draft, how: Persistenc
         tokio::time::sleep(pause + jitter).await;
     }
     // A verdict that may still change is not an outcome, unless it says that nothing was done.
-    last.filter(|verdict| verdict.reason != agentbus::domain::Reason::TimedOut)
+    last.filter(|verdict| verdict.reason != Reason::TimedOut)
 }
 
 /// What a recipient got so far.
-#[derive(Clone, Default)]
-pub(super) struct Receipts(Arc<Mutex<Vec<Seen>>>);
+#[derive(Clone)]
+pub struct Receipts {
+    tenant: String,
+    got: Arc<Mutex<Vec<Seen>>>,
+}
 
 impl Receipts {
     /// Subscribes the recipient's inbox and keeps the books until its connection ends.
-    pub(super) async fn of(recipient: &AgentClient) -> Self {
-        let receipts = Self::default();
+    pub async fn of(recipient: &AgentClient, tenant: &str) -> anyhow::Result<Self> {
+        let receipts = Self { tenant: tenant.to_owned(), got: Arc::default() };
         let (book, reader) = (receipts.clone(), recipient.id().to_string());
-        let mut inbox = recipient.inbox().await.unwrap();
+        let mut inbox = recipient.inbox().await?;
         tokio::spawn(async move {
             while let Some(message) = inbox.next().await {
                 let headers = message.headers.unwrap_or_default();
                 let read = |name| headers.get(name).map(|v| v.as_str().to_owned()).unwrap_or_default();
-                book.0.lock().unwrap().push(Seen::Received {
-                    key: key(&read("Agentbus-Sender"), &read("Agentbus-Message-Id")),
-                    tenant: TENANT.to_owned(),
+                let key = Key {
+                    tenant: book.tenant.clone(),
+                    sender: read("Agentbus-Sender"),
+                    message: read("Agentbus-Message-Id"),
+                };
+                book.got.lock().push(Seen::Received {
+                    key,
+                    tenant: book.tenant.clone(),
                     recipient: reader.clone(),
                     decision: read("Agentbus-Decision"),
                 });
             }
         });
-        receipts
+        Ok(receipts)
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+    pub fn count(&self) -> usize {
+        self.got.lock().len()
     }
 
     /// Waits until so many more have come: there is traffic.
-    pub(super) async fn more(&self, messages: usize) {
+    pub async fn more(&self, messages: usize, within: Duration) -> anyhow::Result<()> {
         let (before, started) = (self.count(), Instant::now());
         while self.count() < before + messages {
-            assert!(started.elapsed() < super::SOON, "{} of {messages} came", self.count() - before);
+            ensure!(
+                started.elapsed() < within,
+                "{} of {messages} came within {within:?}",
+                self.count() - before
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        Ok(())
     }
 
     fn all(&self) -> Vec<Seen> {
-        self.0.lock().unwrap().clone()
+        self.got.lock().clone()
     }
-}
-
-/// Of all who take part.
-const TENANT: &str = "acme";
-
-fn key(sender: &str, message: &str) -> Key {
-    Key { tenant: TENANT.to_owned(), sender: sender.to_owned(), message: message.to_owned() }
 }
 
 /// Messages from one agent to another, a bounded number at one time.
 #[derive(Clone)]
-pub(super) struct Traffic {
-    pub(super) sender: AgentClient,
-    pub(super) recipient: String,
-    pub(super) in_flight: usize,
+pub struct Traffic {
+    pub sender: AgentClient,
+    pub recipient: String,
+    pub in_flight: usize,
     /// At most so many messages.
-    pub(super) messages: usize,
+    pub messages: usize,
     /// After each verdict, so that the load lasts as long as what breaks.
-    pub(super) pause: Duration,
-    pub(super) how: Persistence,
+    pub pause: Duration,
+    pub how: Persistence,
+    /// Of so many messages one is of a type that the policy denies; 0: none.
+    pub denied_one_in: usize,
 }
 
 /// Who sent what and what they heard.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
-    pub(super) sender: String,
-    pub(super) sent: Vec<String>,
-    pub(super) verdicts: BTreeMap<String, Verdict>,
+pub struct Heard {
+    pub sender: String,
+    pub sent: Vec<String>,
+    pub verdicts: BTreeMap<String, Verdict>,
+    /// Those that the policy denies.
+    pub denied: Vec<String>,
+    pub trips: Vec<Trip>,
     /// From the first attempt to the verdict.
-    pub(super) slowest: Duration,
+    pub slowest: Duration,
+}
+
+/// One message that the policy allows, from its first attempt on.
+#[derive(Debug, Clone, Copy)]
+pub struct Trip {
+    pub begun: Instant,
+    pub took: Duration,
+    /// Absent: its outcome is unknown.
+    pub reason: Option<Reason>,
 }
 
 impl Traffic {
     /// Runs until all messages have their outcome, or `stop` is set.
-    pub(super) async fn run(&self, stop: Arc<AtomicBool>) -> Heard {
+    pub async fn run(&self, stop: Arc<AtomicBool>) -> Heard {
         let next = Arc::new(AtomicUsize::new(0));
         let heard = Arc::new(Mutex::new(Heard { sender: self.sender.id().to_string(), ..Heard::default() }));
         let mut workers = JoinSet::new();
@@ -142,42 +169,61 @@ impl Traffic {
             let (traffic, next, heard, stop) =
                 (self.clone(), Arc::clone(&next), Arc::clone(&heard), Arc::clone(&stop));
             workers.spawn(async move {
-                while next.fetch_add(1, Ordering::Relaxed) < traffic.messages && !stop.load(Ordering::Relaxed)
-                {
-                    let draft = Draft::to_agent(&traffic.recipient, "the weekly summary is ready");
-                    let started = Instant::now();
-                    let verdict = persist(&traffic.sender, &draft, traffic.how).await;
-                    {
-                        let mut heard = heard.lock().unwrap();
-                        heard.slowest = heard.slowest.max(started.elapsed());
-                        heard.sent.push(draft.message_id.clone());
-                        verdict
-                            .into_iter()
-                            .for_each(|v| drop(heard.verdicts.insert(draft.message_id.clone(), v)));
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= traffic.messages || stop.load(Ordering::Relaxed) {
+                        return;
                     }
+                    traffic.one(number, &heard).await;
                     tokio::time::sleep(traffic.pause).await;
                 }
             });
         }
-        while let Some(ended) = workers.join_next().await {
-            ended.unwrap();
+        workers.join_all().await;
+        std::mem::take(&mut *heard.lock())
+    }
+
+    async fn one(&self, number: usize, heard: &Mutex<Heard>) {
+        let mut draft = Draft::to_agent(&self.recipient, "the weekly summary is ready");
+        let denied = self.denied_one_in > 0 && number.is_multiple_of(self.denied_one_in);
+        if denied {
+            draft.message_type = MessageType::AuditLog;
         }
-        std::mem::take(&mut *heard.lock().unwrap())
+        let begun = Instant::now();
+        let verdict = persist(&self.sender, &draft, self.how).await;
+        let took = begun.elapsed();
+        let mut heard = heard.lock();
+        heard.slowest = heard.slowest.max(took);
+        heard.sent.push(draft.message_id.clone());
+        match denied {
+            true => heard.denied.push(draft.message_id.clone()),
+            false => heard.trips.push(Trip { begun, took, reason: verdict.as_ref().map(|it| it.reason) }),
+        }
+        if let Some(verdict) = verdict {
+            heard.verdicts.insert(draft.message_id, verdict);
+        }
     }
 }
 
 impl Heard {
     /// Compares with what was received, when nothing more is on its way.
-    pub(super) async fn faults(&self, receipts: &Receipts) -> Vec<Fault> {
+    pub async fn faults(&self, receipts: &Receipts) -> Vec<Fault> {
         self.quiet(receipts).await;
         check(&self.seen(receipts), Records::Unread).faults
     }
 
     fn seen(&self, receipts: &Receipts) -> Vec<Seen> {
-        let sending =
-            |id: &String| Seen::Sending { key: key(&self.sender, id), to: To::One, fate: Fate::Delivered };
+        let key = |message: &String| Key {
+            tenant: receipts.tenant.clone(),
+            sender: self.sender.clone(),
+            message: message.clone(),
+        };
+        let sending = |id: &String| {
+            let fate = if self.denied.contains(id) { Fate::Denied } else { Fate::Delivered };
+            Seen::Sending { key: key(id), to: To::One, fate }
+        };
         let answered = |(id, verdict): (&String, &Verdict)| Seen::Answered {
-            key: key(&self.sender, id),
+            key: key(id),
             status: verdict.status.as_str().to_owned(),
             reason: verdict.reason.as_str().to_owned(),
             decision: verdict.decision_id.clone(),
@@ -190,9 +236,7 @@ impl Heard {
     /// All that was said to be delivered has come, or ten seconds have passed; and nothing more comes.
     async fn quiet(&self, receipts: &Receipts) {
         let (started, mut last) = (Instant::now(), (receipts.count(), Instant::now()));
-        while started.elapsed() < Duration::from_secs(10)
-            && (last.1.elapsed() < Duration::from_millis(500) || due(&self.seen(receipts)) > 0)
-        {
+        while started.elapsed() < QUIET_MAX && (last.1.elapsed() < QUIET || due(&self.seen(receipts)) > 0) {
             tokio::time::sleep(Duration::from_millis(20)).await;
             if receipts.count() != last.0 {
                 last = (receipts.count(), Instant::now());
@@ -201,7 +245,7 @@ impl Heard {
     }
 
     /// How many verdicts each node gave.
-    pub(super) fn by_node(&self) -> BTreeMap<&str, usize> {
+    pub fn by_node(&self) -> BTreeMap<&str, usize> {
         let mut shares = BTreeMap::new();
         for verdict in self.verdicts.values() {
             *shares.entry(verdict.node.as_str()).or_default() += 1;
@@ -209,7 +253,7 @@ impl Heard {
         shares
     }
 
-    pub(super) fn by_reason(&self) -> BTreeMap<&'static str, usize> {
+    pub fn by_reason(&self) -> BTreeMap<&'static str, usize> {
         let mut reasons = BTreeMap::new();
         for verdict in self.verdicts.values() {
             *reasons.entry(verdict.reason.as_str()).or_default() += 1;
