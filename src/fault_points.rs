@@ -13,6 +13,8 @@ pub enum Step {
     Claimed,
     /// A part of its record has.
     HalfWritten,
+    /// Half of a write with several messages has.
+    InTwo,
     /// Its record and its deliveries have; the fence has not come back.
     Written,
     /// The node knows what came of it, and nobody else does.
@@ -22,7 +24,8 @@ pub enum Step {
 }
 
 impl Step {
-    pub const ALL: [Step; 6] =
+    /// Those at which nothing of a message is without the rest of it.
+    pub const BETWEEN: [Step; 6] =
         [Step::Judged, Step::Claimed, Step::HalfWritten, Step::Written, Step::Known, Step::Settled];
 
     pub fn as_str(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Step {
             Step::Judged => "judged",
             Step::Claimed => "claimed",
             Step::HalfWritten => "half_written",
+            Step::InTwo => "in_two",
             Step::Written => "written",
             Step::Known => "known",
             Step::Settled => "settled",
@@ -45,13 +49,19 @@ pub(crate) fn reached(step: Step) {
     let _ = step;
 }
 
-/// In which pieces a test wants it to be written, if it `delivers` something; else all of it at once.
+/// In which pieces a test wants it to be written, if it `delivers` something; else all of it at once. Behind the first one,
+/// [`between_pieces`] is reached.
 pub(crate) fn pieces(bytes: &[u8], delivers: bool) -> (&[u8], &[u8]) {
     #[cfg(debug_assertions)]
     let first = if delivers { armed::first_piece(bytes.len()) } else { bytes.len() };
     #[cfg(not(debug_assertions))]
     let (first, _) = (bytes.len(), delivers);
     bytes.split_at_checked(first).unwrap_or((bytes, &[]))
+}
+
+pub(crate) fn between_pieces() {
+    reached(Step::HalfWritten);
+    reached(Step::InTwo);
 }
 
 #[cfg(debug_assertions)]
@@ -66,6 +76,8 @@ mod armed {
         LazyLock::new(|| std::env::var_os("AGENTBUS_FAULT_POINTS").map(PathBuf::from));
     /// Of a record, which is longer.
     const FIRST_BYTES: usize = 200;
+    /// Two messages or one large one are shorter than that.
+    const SEVERAL_BYTES: usize = 12 * 1024;
 
     fn file(step: Step) -> Option<PathBuf> {
         FOLDER.as_ref().map(|folder| folder.join(step.as_str()))
@@ -87,9 +99,13 @@ mod armed {
     }
 
     pub(super) fn first_piece(all: usize) -> usize {
-        match file(Step::HalfWritten).is_some_and(|file| file.exists()) {
-            true => FIRST_BYTES,
-            false => all,
+        let is_armed = |step| file(step).is_some_and(|file| file.exists());
+        if is_armed(Step::HalfWritten) {
+            FIRST_BYTES
+        } else if all >= SEVERAL_BYTES && is_armed(Step::InTwo) {
+            all / 2
+        } else {
+            all
         }
     }
 }

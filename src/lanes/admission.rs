@@ -302,6 +302,15 @@ mod tests {
         async fn lease(&self, _: &TenantId, _: SharedRate, _: u32) -> Result<Leased, StoreError> {
             Err(StoreError::Disconnected)
         }
+
+        async fn lease_of_agent(
+            &self,
+            _: (&TenantId, &AgentId),
+            _: u32,
+            _: u32,
+        ) -> Result<Leased, StoreError> {
+            Err(StoreError::Disconnected)
+        }
     }
 
     #[tokio::test]

@@ -1,14 +1,15 @@
 //! What leaves the node: records, deliveries, and the proof that somebody listened.
 //!
-//! Batches are written, all on one connection, so the server sees them in this order: the records of all
-//! intents, then their deliveries, then a *fence*, a ping. Deliveries carry a reply subject, so for an inbox without a
+//! Batches are written, all on one connection, so the server sees them in this order: the records of a few
+//! intents, then their deliveries, then the next few, at the end a *fence*, a ping. Deliveries carry a reply subject, so for an inbox without a
 //! subscription the server answers "no responders" at once; when the pong comes back, every such answer has come
 //! before it, and every other delivery is in a subscriber's connection. One fence serves all that was waiting: a round
 //! trip a batch, not a message.
 //!
 //! Each thread of the fast lane has such a connection. What the messages of one turn of its loop have to send, they
 //! write into one batch, which leaves in one write behind them; so a node that is killed has sent a record and its
-//! delivery, or neither. Records of one tenant and turn are one message in it (`audit::together`).
+//! delivery, or neither. Is the write cut in two, it is so for all messages but those of one part. Records of one
+//! tenant and turn are one message in a part (`audit::together`).
 
 use std::{
     sync::{

@@ -209,6 +209,11 @@ impl Heard {
     /// Compares with what was received, when nothing more is on its way.
     pub async fn faults(&self, receipts: &Receipts) -> Vec<Fault> {
         self.quiet(receipts).await;
+        self.faults_so_far(receipts)
+    }
+
+    /// The same with what has been received by now.
+    pub fn faults_so_far(&self, receipts: &Receipts) -> Vec<Fault> {
         check(&self.seen(receipts), Records::Unread).faults
     }
 

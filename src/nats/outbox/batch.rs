@@ -22,6 +22,9 @@ use crate::{
 const BATCH_MAX: usize = 64;
 /// Bytes after which a batch is not filled further, so that a socket takes it whole.
 const BATCH_BYTES: usize = 24 * 1024;
+/// Messages whose records stand ahead of their deliveries together: so many are on record at most that did not leave,
+/// where a write is cut in two.
+const PART_MAX: usize = 4;
 /// Records and deliveries that wait to be written.
 pub(super) const WAITING_MAX: usize = 4_096;
 /// Bytes of them.
@@ -61,9 +64,8 @@ pub(super) struct Out {
 struct Batch {
     /// Records that no delivery waits for.
     records: Vec<Written>,
-    /// Those of intents.
-    intents: Vec<Written>,
-    /// What the intents are of.
+    intents: Vec<Intent>,
+    /// What the intents are of, in their order.
     deliveries: BytesMut,
     /// Bytes of all records.
     record_bytes: usize,
@@ -72,6 +74,13 @@ struct Batch {
     /// The earliest [`Dispatch::written_by`] of them.
     written_by: Option<Instant>,
     sent: Sent,
+}
+
+/// A record that goes ahead of deliveries.
+struct Intent {
+    record: Written,
+    /// Bytes of the deliveries.
+    bytes: usize,
 }
 
 /// What is to be written next.
@@ -130,12 +139,14 @@ impl Out {
     ) -> Result<(), LiveError> {
         self.takes()?;
         self.write(|batch, inbox| {
+            let before = batch.deliveries.len();
             deliveries(batch, inbox, &dispatch)?;
             batch.not_after = batch.not_after.into_iter().chain([dispatch.not_after]).min();
             batch.written_by = batch.written_by.into_iter().chain([dispatch.written_by]).min();
             batch.sent.waiting.push((dispatch.deliveries.len(), done));
             batch.record_bytes += dispatch.record.bytes();
-            batch.intents.push(dispatch.record);
+            let bytes = batch.deliveries.len() - before;
+            batch.intents.push(Intent { record: dispatch.record, bytes });
             Ok(())
         })
     }
@@ -252,21 +263,32 @@ impl Batch {
         self.written_by = None;
     }
 
-    /// Records first: NATS has them before any delivery. Those of one turn are one message, and one acknowledgement a
-    /// batch shows that records get through. `None`: nothing is left to be written.
+    /// In parts, each with its records first: NATS has them before any delivery. `None`: nothing is left to be written.
     fn write(&mut self, inbox: &str) -> Option<BytesMut> {
-        let written = self.records.drain(..).chain(self.intents.drain(..));
         let mut bytes = BytesMut::with_capacity(self.record_bytes + self.deliveries.len() + 1024);
-        for entry in audit::together(written) {
+        let records = std::mem::take(&mut self.records);
+        let mut intents = std::mem::take(&mut self.intents).into_iter();
+        self.write_records(&mut bytes, inbox, records)?;
+        while intents.len() > 0 {
+            let part = intents.by_ref().take(PART_MAX).map(|intent| (intent.record, intent.bytes));
+            let (records, deliveries): (Vec<_>, Vec<usize>) = part.unzip();
+            self.write_records(&mut bytes, inbox, records)?;
+            bytes.put_slice(&self.deliveries.split_to(deliveries.iter().sum()));
+        }
+        bytes.put_slice(PING);
+        (bytes.len() > PING.len()).then_some(bytes)
+    }
+
+    /// Those of one turn are one message, and one acknowledgement a batch shows that records get through.
+    fn write_records(&self, bytes: &mut BytesMut, inbox: &str, records: Vec<Written>) -> Option<()> {
+        for entry in audit::together(records) {
             let reply = bytes.is_empty().then(|| format!("{inbox}.{}.r", self.sent.number));
             let (subject, reply) = (entry.subject().as_bytes(), reply.as_deref().map(str::as_bytes));
             let publish = Publish { subject, reply, headers: &[], payload: entry.payload() };
             // Subjects are made of ids, so this cannot be; and no delivery may leave without its record.
-            codec::publish(&mut bytes, &publish).ok()?;
+            codec::publish(bytes, &publish).ok()?;
         }
-        bytes.put_slice(&self.deliveries);
-        bytes.put_slice(PING);
-        (bytes.len() > PING.len()).then_some(bytes)
+        Some(())
     }
 }
 

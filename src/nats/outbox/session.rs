@@ -186,7 +186,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), leaving: &Leaving) -> Res
     let (first, rest) = fault_points::pieces(bytes, delivers);
     timely::write(writer, first, *written_by).await?;
     if !rest.is_empty() {
-        fault_points::reached(Step::HalfWritten);
+        fault_points::between_pieces();
         timely::write(writer, rest, *written_by).await?;
     }
     if delivers {

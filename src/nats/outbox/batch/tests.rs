@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::borrow::Cow;
 
@@ -52,7 +52,7 @@ fn published(leaving: &Leaving) -> Vec<String> {
 }
 
 #[test]
-fn what_a_turn_writes_is_one_message_and_the_first_one_alone_is_acknowledged() {
+fn what_a_part_writes_of_a_turn_is_one_message_and_the_first_of_a_batch_alone_is_acknowledged() {
     let mut out = Out::default();
     out.begin("_INBOX.n".to_owned());
     let (turn, next) = (DecisionId::new(9, 1, 0), DecisionId::new(9, 2, 0));
@@ -67,6 +67,7 @@ fn what_a_turn_writes_is_one_message_and_the_first_one_alone_is_acknowledged() {
         published(&leaving),
         [
             "record.acme.planner.~.registration _INBOX.n.0.r",
+            "record.acme.~.0000000000000009-1.batch",
             "record.acme.~.0000000000000009-1.batch",
             "record.acme.~.0000000000000009-2.batch",
         ]
@@ -94,4 +95,58 @@ fn what_is_too_late_to_be_delivered_is_not_recorded_as_an_intent_and_all_else_is
     out.deliver(dispatch(&turn, Instant::now()), oneshot::channel().0).unwrap();
     std::thread::sleep(Duration::from_millis(2));
     assert!(out.next().is_none());
+}
+
+/// Of a message: its record, and a delivery of so many bytes.
+fn put(out: &mut Out, decision: &DecisionId, payload: &[u8]) {
+    let put = out.write(|batch, _| {
+        let (before, publish) =
+            (batch.deliveries.len(), Publish { subject: b"inbox", reply: None, headers: &[], payload });
+        codec::publish(&mut batch.deliveries, &publish)?;
+        let record = written(Some(decision));
+        batch.record_bytes += record.bytes();
+        batch.intents.push(Intent { record, bytes: batch.deliveries.len() - before });
+        Ok(())
+    });
+    put.unwrap();
+}
+
+/// Records and deliveries that a server has read of these bytes.
+fn taken(mut bytes: &[u8]) -> (usize, usize) {
+    let (mut records, mut deliveries) = (0, 0);
+    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+        let line = std::str::from_utf8(&bytes[..end]).unwrap();
+        let Some(publish) = line.strip_prefix("PUB ") else { break };
+        let length: usize = publish.rsplit_once(' ').unwrap().1.parse().unwrap();
+        let Some(payload) = bytes.get(end + 2..end + 2 + length + 2) else { break };
+        if publish.starts_with("record.") {
+            let Body::Batch(parts) = audit::decode(&payload[..length]).unwrap().body else {
+                panic!("no batch")
+            };
+            records += parts.len();
+        } else {
+            deliveries += 1;
+        }
+        bytes = &bytes[end + 2 + length + 2..];
+    }
+    (records, deliveries)
+}
+
+#[test]
+fn wherever_a_write_is_cut_no_delivery_is_without_its_record_and_few_records_without_their_delivery() {
+    let mut out = Out::default();
+    out.begin("_INBOX.n".to_owned());
+    let messages = 2 * PART_MAX + 1;
+    for index in 0..messages {
+        // Of two turns by turns: a part has a message for each.
+        let turn = DecisionId::new(9, (index % 2) as u64, index as u32);
+        put(&mut out, &turn, &vec![b'x'; 100 * index]);
+    }
+    let leaving = out.next().unwrap();
+    assert_eq!(taken(&leaving.bytes), (messages, messages));
+    for cut in 0..leaving.bytes.len() {
+        let (records, deliveries) = taken(&leaving.bytes[..cut]);
+        let undelivered = records.checked_sub(deliveries).expect("a delivery without its record");
+        assert!(undelivered <= PART_MAX, "cut at {cut}: {undelivered} on record never left");
+    }
 }
