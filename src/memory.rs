@@ -28,8 +28,9 @@ const NO_LIMIT: u64 = 1 << 60;
 /// Of control groups within each other.
 const GROUPS_MAX: usize = 32;
 
-/// The line of it in `/proc/self/status`.
+/// The line of it in `/proc/self/status`, and those of what no file has.
 pub(crate) const RESIDENT: &str = "VmRSS:";
+const OWN: [&str; 2] = ["RssAnon:", "RssShmem:"];
 
 /// How near a node is to what it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -48,7 +49,7 @@ pub struct Reading {
     pub used: u64,
     /// 0: nobody says.
     pub limit: u64,
-    /// It is the machine's, which others use too.
+    /// It is the machine's or a group's above its own, which others use too.
     shared: bool,
 }
 
@@ -162,7 +163,8 @@ impl System {
 
     fn resident(&self) -> u64 {
         let status = fs::read_to_string(self.proc.join("self/status")).unwrap_or_default();
-        bytes_of(&status, RESIDENT).unwrap_or_default()
+        let parts: Vec<u64> = OWN.iter().filter_map(|line| bytes_of(&status, line)).collect();
+        if parts.is_empty() { bytes_of(&status, RESIDENT).unwrap_or_default() } else { parts.iter().sum() }
     }
 
     fn of_machine(&self) -> Option<Reading> {
@@ -189,7 +191,8 @@ impl System {
             // Within a container the path may be one of the machine's, which is not there: its root is the group then.
             let group = root.join(path.trim_start_matches('/'));
             let above = group.ancestors().take_while(|at| at.starts_with(&root)).take(GROUPS_MAX);
-            above.filter_map(|at| files.read(at)).collect::<Vec<_>>()
+            let told = above.filter_map(|at| files.read(at)).enumerate();
+            told.map(|(up, reading)| Reading { shared: up > 0, ..reading }).collect::<Vec<_>>()
         });
         readings.max_by(|a, b| a.share().total_cmp(&b.share()))
     }

@@ -56,7 +56,7 @@ pub enum Why {
     Policy,
     /// Its impact is not known, and could matter.
     Unscored { why: String },
-    /// It follows too far from what it follows from. Approved, the conversation counts from 0.
+    /// It follows too far from what it follows from. Approved, the conversation counts from 0; answers to one delivery do not.
     Chain { why: String, conversation: String },
 }
 

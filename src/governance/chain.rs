@@ -21,10 +21,11 @@ impl Routed<'_> {
     /// Within the bounds of its tenant; else it is refused, or people are asked. What they have approved goes on, what is
     /// queued is judged anew, and of what they see anyway they are not asked twice.
     pub fn within(self, chain: &Chain) -> Result<Self, Rejection> {
-        if self.purpose.approval.is_some() || matches!(self.route, Route::Queued | Route::Parked(_)) {
+        let limits = &self.decoded.tenant().limits.chain;
+        let is_seen = matches!(self.route, Route::Parked(_)) && limits.at_limit == AtLimit::Deliberate;
+        if self.purpose.approval.is_some() || is_seen || matches!(self.route, Route::Queued) {
             return Ok(self);
         }
-        let limits = &self.decoded.tenant().limits.chain;
         let Some((reason, why)) = chain.exceeds(limits, &self.decoded.message().sender) else {
             return Ok(self);
         };

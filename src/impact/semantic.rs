@@ -119,6 +119,8 @@ impl SemanticScorer for ModelScorer {
 
     fn forget(&self) {
         self.known.invalidate_all();
+        // Else what is forgotten goes with the next messages, and there may be none.
+        self.known.run_pending_tasks();
     }
 
     fn name(&self) -> &str {

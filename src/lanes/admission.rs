@@ -33,6 +33,9 @@ use crate::{
 /// Memory is looked at twice a second.
 const SHED_FOR: Duration = Duration::from_millis(500);
 
+/// Of all places one in so many is kept for what was let in before.
+const KEPT_OF: usize = 10;
+
 /// How much work a node takes on.
 #[derive(Debug, Clone, Copy)]
 pub struct AdmissionLimits {
@@ -159,6 +162,11 @@ impl Admission {
         if self.is_shedding() {
             let detail = "the node is short of memory".to_owned();
             return Err(Rejection::new(Reason::Overloaded, detail).after(jittered(SHED_FOR)));
+        }
+        // What was let in before, as on the durable lane, has room yet.
+        let AdmissionLimits { in_flight, .. } = self.limits;
+        if self.slots.available_permits() <= in_flight / KEPT_OF {
+            return Err(overloaded("node", in_flight));
         }
         let usage = self.usage(tenant);
         // What finds no room pays nothing.

@@ -194,6 +194,9 @@ impl<'a> Attempt<'a> {
     /// The tenant is known and within its limits.
     pub(super) fn admit(&mut self) -> Result<Admitted, Rejection> {
         let Request { tenant, sender, .. } = self.request;
+        if let Some(tenant) = self.lanes.tenants.tenant(tenant) {
+            self.lanes.hours.may(&tenant, sender, self.at.received)?;
+        }
         let admitted = self.lanes.admission.admit(&*self.lanes.tenants, tenant, sender);
         let admitted = self.holds(admitted)?;
         self.lanes.hours.take(&admitted, sender, self.at.received)?;

@@ -39,6 +39,8 @@ impl Attempt<'_> {
             name: message.conversation_id.as_ref().or(answered).unwrap_or(&message.id).clone(),
         };
         let hops = u32::from(answered.is_some());
+        // Only for those that say of nothing what it follows from.
+        let heard = heard.flatten().filter(|_| answered.is_none() && span.is_none());
         let handed = HandedBack {
             by: message.sender.clone(),
             answered: answered.cloned(),
@@ -47,7 +49,7 @@ impl Attempt<'_> {
                 Recipient::Agent(agent) => Some(agent.clone()),
                 Recipient::Capability(_) | Recipient::Broadcast(_) => None,
             },
-            conversation: heard.flatten().unwrap_or_else(own),
+            conversation: heard.unwrap_or_else(own),
         };
         self.follows.handed = Some(Box::new(handed.clone()));
         let (causes, tenant) = (Arc::clone(&self.lanes.causes), message.tenant.clone());

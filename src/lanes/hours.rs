@@ -47,16 +47,26 @@ impl Hours {
         Self { agents, fleet }
     }
 
+    /// Whether there is one, as far as this node knows: who is past its hour costs its tenant nothing.
+    pub(super) fn may(&self, tenant: &Tenant, agent: &AgentId, now: Instant) -> Result<(), Rejection> {
+        let Some(most) = tenant.limits.messages_per_agent_hour else { return Ok(()) };
+        let Some(sent) = self.agents.get(&(tenant.id.clone(), agent.clone())) else { return Ok(()) };
+        let sent = sent.lock();
+        let (_, own) = sent.after_one_more(most, now);
+        let leased = if self.fleet.is_some() { sent.leased.none_for(now) } else { Duration::ZERO };
+        match own.max(leased) {
+            Duration::ZERO => Ok(()),
+            wait => Err(used_up(agent, most, wait)),
+        }
+    }
+
     /// Takes one, where the tenant has a limit.
     pub(super) fn take(&self, tenant: &Tenant, agent: &AgentId, now: Instant) -> Result<(), Rejection> {
         let Some(most) = tenant.limits.messages_per_agent_hour else { return Ok(()) };
         let sent = self.agents.get_with((tenant.id.clone(), agent.clone()), || {
             Arc::new(Mutex::new(Sent { due: now, leased: Lease::default() }))
         });
-        self.lease(tenant, agent, (most, &sent), now).map_err(|wait| {
-            let detail = format!("{agent} has used its {} an hour", counted(most, "message"));
-            Rejection::new(Reason::RateLimited, detail).after(wait.max(Duration::from_millis(1)))
-        })
+        self.lease(tenant, agent, (most, &sent), now).map_err(|wait| used_up(agent, most, wait))
     }
 
     fn lease(
@@ -68,8 +78,7 @@ impl Hours {
     ) -> Result<(), Duration> {
         let mut counted = sent.lock();
         // No node lets in more than all may, whatever is leased.
-        let due = counted.due.max(now) + HOUR / most.max(1);
-        let wait = due.saturating_duration_since(now + HOUR);
+        let (due, wait) = counted.after_one_more(most, now);
         if !wait.is_zero() {
             return Err(wait);
         }
@@ -88,6 +97,19 @@ impl Hours {
         counted.due = due;
         Ok(())
     }
+}
+
+impl Sent {
+    /// Until when one more is paid for, and how long it has to wait.
+    fn after_one_more(&self, most: u32, now: Instant) -> (Instant, Duration) {
+        let due = self.due.max(now) + HOUR / most.max(1);
+        (due, due.saturating_duration_since(now + HOUR))
+    }
+}
+
+fn used_up(agent: &AgentId, most: u32, wait: Duration) -> Rejection {
+    let detail = format!("{agent} has used its {} an hour", counted(most, "message"));
+    Rejection::new(Reason::RateLimited, detail).after(wait.max(Duration::from_millis(1)))
 }
 
 #[cfg(test)]
@@ -115,6 +137,9 @@ mod tests {
             (Reason::RateLimited, Some(Duration::from_secs(60)))
         );
         assert_eq!(refused.detail, "planner has used its 60 messages an hour");
+        assert_eq!(hours.may(&acme, &planner, now).unwrap_err().detail, refused.detail);
+        hours.may(&acme, &worker, now).unwrap();
+        hours.may(&acme, &planner, now + Duration::from_secs(60)).unwrap();
         hours.take(&acme, &worker, now).unwrap();
         hours.take(&acme, &planner, now + Duration::from_secs(60)).unwrap();
         assert!(hours.take(&acme, &planner, now + Duration::from_secs(60)).is_err());

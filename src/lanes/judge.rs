@@ -1,6 +1,6 @@
 //! The core judges, and names what it needs; that is looked up here.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use futures_util::future::join;
 
@@ -112,12 +112,21 @@ impl Attempt<'_> {
         if let Patience::Within(limit) = patience {
             self.due_in(limit + soon);
         }
-        // Whoever's texts are slow to read takes no other's place meanwhile.
-        self.request.place.give_back();
         let assessing = assessor.assess(message, tenant, past, (need, patience), self.now());
-        let impact = match &self.traced {
-            None => assessing.await,
-            Some(traced) => traced.probe.within(assessing).await,
+        let assessing = async {
+            match &self.traced {
+                None => assessing.await,
+                Some(traced) => traced.probe.within(assessing).await,
+            }
+        };
+        let mut assessing = std::pin::pin!(assessing);
+        let impact = match futures_util::poll!(assessing.as_mut()) {
+            Poll::Ready(impact) => impact,
+            Poll::Pending => {
+                // Whoever's texts are slow to read takes no other's place meanwhile.
+                self.request.place.give_back();
+                assessing.await
+            }
         };
         if let Patience::Within(_) = patience {
             // What is left to do is as for any other message.

@@ -44,8 +44,9 @@ impl Lease {
         if self.is_away(now) {
             return Taken { let_in: Ok(()), ask_for: None };
         }
-        if let Some(until) = self.none_until.filter(|until| now < *until && self.left <= 0) {
-            return Taken { let_in: Err(until - now), ask_for: None };
+        let none_for = self.none_for(now);
+        if !none_for.is_zero() {
+            return Taken { let_in: Err(none_for), ask_for: None };
         }
         let let_in = match self.left > -i64::from(burst) {
             true => {
@@ -61,6 +62,14 @@ impl Lease {
             self.asked = Some(now);
         }
         Taken { let_in, ask_for }
+    }
+
+    /// How long there is none, as it was told.
+    pub(super) fn none_for(&self, now: Instant) -> Duration {
+        match self.none_until {
+            Some(until) if self.left <= 0 && !self.is_away(now) => until.saturating_duration_since(now),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether each node goes by its own count.

@@ -10,7 +10,7 @@ use super::{
     request::{Answer, Request},
 };
 use crate::{
-    domain::Verb,
+    domain::{Reason, Verb},
     governance::{Purpose, RetryMode},
     rejection::Rejection,
 };
@@ -23,7 +23,12 @@ impl Lanes {
         let governed = attempt.envelope().run(attempt.send()).await;
         let answer = attempt.finish(Verb::Send, governed);
         if measured::tells_load(&answer) {
-            request.place.took(began.elapsed(), Instant::now());
+            // One that was late before it began has taken all the time that it had.
+            let took = match answer.verdict.reason {
+                Reason::TimedOut => began.elapsed().max(self.limits.deadline),
+                _ => began.elapsed(),
+            };
+            request.place.took(took, Instant::now());
         }
         answer
     }

@@ -91,7 +91,7 @@ impl Bus {
         (micro, policy, status, recoverable): ForOperators,
         (loops, in_flight): (&PerLoop<EventLoop>, usize),
     ) -> Self {
-        let (each, now) = (in_flight.div_ceil(loops.iter().count()), Instant::now());
+        let (each, now) = ((in_flight / loops.iter().count().max(1)).max(1), Instant::now());
         Self {
             intakes: OnceLock::new(),
             client,

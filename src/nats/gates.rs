@@ -52,8 +52,9 @@ impl Bus {
 
     /// How many requests wait for a place, and how many places there are.
     pub fn gates(&self) -> (usize, usize) {
-        let sum = |of: fn(&Gate<Arrival>) -> usize| self.gates.iter().map(|gate| of(gate)).sum();
-        (sum(Gate::waiting), sum(Gate::places))
+        let now = Instant::now();
+        let each = self.gates.iter().map(|gate| (gate.waiting(), gate.places(now)));
+        each.fold((0, 0), |(waiting, places), (also, more)| (waiting + also, places + more))
     }
 
     fn no_room(&self, Arrival { verb, request, reply }: &Arrival) {

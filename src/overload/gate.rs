@@ -87,7 +87,7 @@ impl<T> Gate<T> {
     pub fn enter(&self, item: T, whose: impl FnOnce(&T) -> (Owner, u64), now: Instant) -> Entered<T> {
         let mut state = self.state.lock();
         if state.backlog.len() == 0
-            && let Some(place) = self.place()
+            && let Some(place) = self.place(now)
         {
             state.backlog.begins(now);
             return Entered::Begins(item, place);
@@ -108,7 +108,7 @@ impl<T> Gate<T> {
     /// The next of those that wait, as long as there is one that begins or has waited for too long.
     pub fn next(&self, now: Instant) -> Option<Next<T>> {
         let mut state = self.state.lock();
-        let place = self.place()?;
+        let place = self.place(now)?;
         let next = state.backlog.pop(now)?;
         self.counted(&state);
         Some(match next {
@@ -149,8 +149,8 @@ impl<T> Gate<T> {
     }
 
     /// How many may be worked on.
-    pub fn places(&self) -> usize {
-        self.work.0.limit.lock().places()
+    pub fn places(&self, now: Instant) -> usize {
+        self.work.0.limit.lock().places(now)
     }
 
     /// Whether somebody was refused of late.
@@ -159,8 +159,8 @@ impl<T> Gate<T> {
         refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED_OF_LATE)
     }
 
-    fn place(&self) -> Option<Place> {
-        (self.work.in_work() < self.places()).then(|| Place(Mutex::new(Some(Arc::clone(&self.work)))))
+    fn place(&self, now: Instant) -> Option<Place> {
+        (self.work.in_work() < self.places(now)).then(|| Place(Mutex::new(Some(Arc::clone(&self.work)))))
     }
 
     fn counted(&self, state: &State<T>) {

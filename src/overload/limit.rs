@@ -19,6 +19,8 @@ const STEP: f64 = 0.2;
 /// How often it is looked anew what one takes where few are worked on, in windows: the first lets the others end.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOKS: u32 = 2;
+/// For all of them.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The limit, and what it goes by.
 #[derive(Debug)]
@@ -37,9 +39,11 @@ enum Phase {
     Follows {
         until: Instant,
     },
-    /// For so many windows more no more than the least may be worked on.
+    /// For so many windows more no more than the least may be worked on, and no longer than until then: there may be
+    /// nothing to look at.
     Looks {
         windows: u32,
+        until: Instant,
     },
 }
 
@@ -74,10 +78,10 @@ impl Limit {
     }
 
     /// So many may be worked on.
-    pub(super) fn places(&self) -> usize {
+    pub(super) fn places(&self, now: Instant) -> usize {
         match self.phase {
-            Phase::Follows { .. } => self.now as usize,
-            Phase::Looks { .. } => self.least as usize,
+            Phase::Looks { until, .. } if now < until => self.least as usize,
+            Phase::Looks { .. } | Phase::Follows { .. } => self.now as usize,
         }
     }
 
@@ -94,15 +98,18 @@ impl Limit {
         let used = window.in_work as f64 * 2.0 >= self.now;
         self.window = Window::begin(now);
         match self.phase {
-            Phase::Looks { windows: 0 | 1 } => {
+            Phase::Looks { until, .. } if now >= until => {
+                self.phase = Phase::Follows { until: now + LOOK_EVERY };
+            }
+            Phase::Looks { windows: 0 | 1, .. } => {
                 self.alone = Some(mean);
                 self.phase = Phase::Follows { until: now + LOOK_EVERY };
             }
-            Phase::Looks { windows } => self.phase = Phase::Looks { windows: windows - 1 },
+            Phase::Looks { windows, until } => self.phase = Phase::Looks { windows: windows - 1, until },
             Phase::Follows { until } => {
                 self.follow(mean, used);
                 if now >= until {
-                    self.phase = Phase::Looks { windows: LOOKS };
+                    self.phase = Phase::Looks { windows: LOOKS, until: now + LOOK_WITHIN };
                 }
             }
         }
@@ -134,7 +141,7 @@ mod tests {
         let mut took = 0.0;
         for _ in 0..seconds * 100 {
             *now += Duration::from_millis(10);
-            let places = limit.places();
+            let places = limit.places(*now);
             took = server.alone.max(places as f64 / server.a_second);
             for _ in 0..10 {
                 limit.took(Duration::from_secs_f64(took), places, *now);
@@ -151,9 +158,9 @@ mod tests {
         assert!(saturate(&mut limit, &server, &mut now, 30) > 0.2, "it knows no better yet");
         for _ in 0..20 {
             let took = saturate(&mut limit, &server, &mut now, 30);
-            assert!(took < 0.1, "{took} s with {} places", limit.places());
+            assert!(took < 0.1, "{took} s with {} places", limit.places(now));
         }
-        assert!((256..1_000).contains(&limit.places()), "{}", limit.places());
+        assert!((256..1_000).contains(&limit.places(now)), "{}", limit.places(now));
     }
 
     #[test]
@@ -162,7 +169,7 @@ mod tests {
         let mut limit = Limit::new(64, 1_024, now);
         let far = Server { alone: 0.050, a_second: 1e9 };
         saturate(&mut limit, &far, &mut now, 60);
-        assert!(limit.places() > 900, "{}", limit.places());
+        assert!(limit.places(now) > 900, "{}", limit.places(now));
     }
 
     #[test]
@@ -171,11 +178,11 @@ mod tests {
         let mut limit = Limit::new(64, 1_024, now);
         let (well, stalls) = (Server { alone: 0.002, a_second: 1e9 }, Server { alone: 0.200, a_second: 1e9 });
         saturate(&mut limit, &well, &mut now, 10);
-        assert_eq!(limit.places(), 1_024);
+        assert_eq!(limit.places(now), 1_024);
         saturate(&mut limit, &stalls, &mut now, 5);
-        assert_eq!(limit.places(), 64);
+        assert_eq!(limit.places(now), 64);
         saturate(&mut limit, &well, &mut now, 60);
-        assert!(limit.places() > 900, "{}", limit.places());
+        assert!(limit.places(now) > 900, "{}", limit.places(now));
     }
 
     #[test]
@@ -186,15 +193,15 @@ mod tests {
             now += WINDOW;
             limit.took(Duration::from_secs(9), 1, now);
         }
-        assert_eq!(limit.places(), 1_024);
+        assert_eq!(limit.places(now), 1_024);
         saturate(&mut limit, &Server { alone: 0.001, a_second: 1e9 }, &mut now, 1);
         saturate(&mut limit, &Server { alone: 1.0, a_second: 1e9 }, &mut now, 5);
-        assert_eq!(limit.places(), 64);
+        assert_eq!(limit.places(now), 64);
         for _ in 0..1_000 {
             now += Duration::from_millis(10);
             (0..10).for_each(|_| limit.took(Duration::from_millis(1), 1, now));
         }
-        assert_eq!(limit.places(), 64);
+        assert_eq!(limit.places(now), 64);
     }
 
     #[test]
@@ -203,7 +210,7 @@ mod tests {
         let mut limit = Limit::new(0, 0, now);
         for seconds in [0, u64::from(u32::MAX), 1] {
             (0..100).for_each(|_| limit.took(Duration::from_secs(seconds), usize::MAX, now + WINDOW));
-            assert_eq!(limit.places(), 1);
+            assert_eq!(limit.places(now), 1);
         }
     }
 }

@@ -35,6 +35,8 @@ impl DecisionCache {
 
     pub fn clear(&self) {
         self.entries.invalidate_all();
+        // Else what is forgotten goes with the next messages, and there may be none.
+        self.entries.run_pending_tasks();
     }
 
     /// About how many there are.

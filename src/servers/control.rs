@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -106,6 +107,9 @@ impl Control {
         // Of an earlier run: the folder's lock is ours.
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)
+            .map_err(|cause| ControlError::Listen { folder: folder.to_path_buf(), cause })?;
+        let own = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&socket, own)
             .map_err(|cause| ControlError::Listen { folder: folder.to_path_buf(), cause })?;
         Ok(Self { listener, folder: folder.to_path_buf() })
     }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{FolderError, Node, ServerError, Stack};
 use crate::servers::proxy::Passage;
 
+/// The longest latency.
+const LATENCY_MAX: Duration = Duration::from_secs(10);
+
 /// Something that is done to a running fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -53,6 +56,8 @@ pub enum FaultError {
     NotAllowed,
     #[error("found {found:?}, expected one of {expected}")]
     Unknown { found: String, expected: String },
+    #[error("each_way is {}, expected at most {}", humantime::format_duration(*found), humantime::format_duration(LATENCY_MAX))]
+    TooLate { found: Duration },
     #[error("this fleet has no Redis")]
     NoRedis,
     #[error("the limit of nats-server's files cannot be set: {cause}")]
@@ -129,6 +134,10 @@ impl Stack {
                     child.kill().await;
                 }
                 Ok(())
+            }
+            // What is under way when it is mended comes so late yet.
+            Fault::Latency { each_way, .. } if *each_way > LATENCY_MAX => {
+                Err(FaultError::TooLate { found: *each_way })
             }
             Fault::Latency { node, from, each_way } => self.pass(node, *from, Passage::Late(*each_way)),
             Fault::Partition { node, from } => self.pass(node, *from, Passage::Parted),

@@ -65,7 +65,13 @@ impl AllCauses {
     pub(super) fn follow(&self, tenant: &TenantId, followed: &Followed) {
         let Followed { recipients, names, cause } = followed;
         for (agent, name) in recipients.iter().flat_map(|agent| names.iter().map(move |name| (agent, name))) {
-            self.causes.insert((tenant.clone(), agent.clone(), name.clone()), cause.clone());
+            let key = (tenant.clone(), agent.clone(), name.clone());
+            // A repeat comes under the same message id: what led to the first one stands.
+            if matches!(name, Name::Message(_)) {
+                self.causes.entry(key).or_insert_with(|| cause.clone());
+            } else {
+                self.causes.insert(key, cause.clone());
+            }
         }
     }
 

