@@ -171,7 +171,7 @@ async fn a_node_stalled_between_two_steps_of_a_message_does_not_double_it_when_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_cut_in_two_costs_the_messages_of_one_part_their_delivery_and_no_other() {
-    let mut scene = Scene::begin("limits.deadline = \"200ms\"\nidempotency.lease = \"300ms\"").await;
+    let mut scene = Scene::begin("limits.deadline = \"600ms\"\nidempotency.lease = \"900ms\"").await;
     let is_dead = |cluster: &mut Cluster, node| cluster.node(node).child_mut().try_exited().is_some();
     let node = scene.cut_in_two("kill", is_dead).await;
     let undelivered = scene.undelivered(PART_MAX).await;
