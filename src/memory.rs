@@ -191,8 +191,9 @@ impl System {
             // Within a container the path may be one of the machine's, which is not there: its root is the group then.
             let group = root.join(path.trim_start_matches('/'));
             let above = group.ancestors().take_while(|at| at.starts_with(&root)).take(GROUPS_MAX);
-            let told = above.filter_map(|at| files.read(at)).enumerate();
-            told.map(|(up, reading)| Reading { shared: up > 0, ..reading }).collect::<Vec<_>>()
+            let there = above.filter(|at| at.is_dir()).enumerate();
+            let told = there.filter_map(|(up, at)| Some(Reading { shared: up > 0, ..files.read(at)? }));
+            told.collect::<Vec<_>>()
         });
         readings.max_by(|a, b| a.share().total_cmp(&b.share()))
     }

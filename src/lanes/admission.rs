@@ -128,9 +128,20 @@ impl Admission {
         tenant: &TenantId,
         sender: &AgentId,
     ) -> Result<(Admitted, Slot), Rejection> {
-        let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
-        let slot = self.rated(&tenant, sender)?;
-        Ok((tenant, slot))
+        self.admit_if(tenants, (tenant, sender), |_| Ok(()))
+    }
+
+    /// The same where nothing else is against it, which is asked before anything is paid.
+    pub(super) fn admit_if(
+        &self,
+        tenants: &dyn Tenants,
+        (tenant, sender): (&TenantId, &AgentId),
+        may: impl FnOnce(&Tenant) -> Result<(), Rejection>,
+    ) -> Result<(Admitted, Slot), Rejection> {
+        with_slot(tenants, (tenant, sender), |tenant| {
+            may(tenant)?;
+            self.rated(tenant, sender)
+        })
     }
 
     /// As [`Self::admit`], but outside of the tenant's rate and beside the sender's messages: for what keeps agents
@@ -141,9 +152,9 @@ impl Admission {
         tenant: &TenantId,
         sender: &AgentId,
     ) -> Result<(Admitted, Slot), Rejection> {
-        let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
-        let slot = self.slot(self.usage(&tenant).places.take_beside(sender))?;
-        Ok((tenant, slot))
+        with_slot(tenants, (tenant, sender), |tenant| {
+            self.slot(self.usage(tenant).places.take_beside(sender))
+        })
     }
 
     /// As [`Self::admit`], for what was paid for before and is in the bus's hands: it counts for no sender.
@@ -153,9 +164,7 @@ impl Admission {
         tenant: &TenantId,
         sender: &AgentId,
     ) -> Result<(Admitted, Slot), Rejection> {
-        let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
-        let slot = self.slot(self.usage(&tenant).places.take_any())?;
-        Ok((tenant, slot))
+        with_slot(tenants, (tenant, sender), |tenant| self.slot(self.usage(tenant).places.take_any()))
     }
 
     fn rated(&self, tenant: &Tenant, sender: &AgentId) -> Result<Slot, Rejection> {
@@ -258,6 +267,17 @@ impl Fleet {
     }
 }
 
+/// The tenant, if it and the sender are known, with the slot that it gets.
+fn with_slot(
+    tenants: &dyn Tenants,
+    (tenant, sender): (&TenantId, &AgentId),
+    slot: impl FnOnce(&Tenant) -> Result<Slot, Rejection>,
+) -> Result<(Admitted, Slot), Rejection> {
+    let tenant = Admitted::new(tenants.tenant(tenant), tenant, sender)?;
+    let slot = slot(&tenant)?;
+    Ok((tenant, slot))
+}
+
 fn overloaded_by_sender(held: usize, left: usize) -> Rejection {
     let (held, left) = (counted(held, "message"), counted(left, "place"));
     let detail = format!("the sender has {held} in flight, and leaves {left} to other senders of its tenant");
@@ -334,6 +354,17 @@ mod tests {
         tasks.wait().await;
         let let_in = (0..100).filter(|_| admission.rated(&tenant, &planner).is_ok()).count();
         assert_eq!(let_in, 59 / 4, "of a tenth of a minute's rate, a quarter");
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_let_in_before_has_room_when_new_messages_have_taken_all_that_they_may()
+    -> Result<(), crate::domain::IdError> {
+        let admission = Admission::new(AdmissionLimits { in_flight: 20, in_flight_per_tenant: 1000 });
+        let (tenant, planner) = (tenant(60_000)?, "planner".parse()?);
+        let held: Vec<_> = std::iter::from_fn(|| admission.rated(&tenant, &planner).ok()).collect();
+        assert_eq!(held.len(), 18, "all but a tenth");
+        assert!(admission.slot(admission.usage(&tenant).places.take_any()).is_ok());
         Ok(())
     }
 

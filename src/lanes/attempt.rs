@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     audit,
-    domain::{AgentId, Message, Reach, Reason, Timestamp, Verb, Verdict},
+    domain::{AgentId, Message, Reach, Reason, Tenant, Timestamp, Verb, Verdict},
     fault_points::{self, Step},
     governance::Admitted,
     impact::Observation,
@@ -194,12 +194,12 @@ impl<'a> Attempt<'a> {
     /// The tenant is known and within its limits.
     pub(super) fn admit(&mut self) -> Result<Admitted, Rejection> {
         let Request { tenant, sender, .. } = self.request;
-        if let Some(tenant) = self.lanes.tenants.tenant(tenant) {
-            self.lanes.hours.may(&tenant, sender, self.at.received)?;
-        }
-        let admitted = self.lanes.admission.admit(&*self.lanes.tenants, tenant, sender);
+        let Lanes { admission, tenants, hours, .. } = self.lanes;
+        let now = self.at.received;
+        let may = |tenant: &Tenant| hours.may(tenant, sender, now);
+        let admitted = admission.admit_if(&**tenants, (tenant, sender), may);
         let admitted = self.holds(admitted)?;
-        self.lanes.hours.take(&admitted, sender, self.at.received)?;
+        hours.take(&admitted, sender, now)?;
         Ok(admitted)
     }
 

@@ -30,8 +30,8 @@ impl Attempt<'_> {
         let answered = self.follows.question.as_ref().or(message.in_reply_to.as_ref());
         let span = self.request.traceparent.as_deref().and_then(span);
         let heard = self.heard(decoded);
-        let says_nothing = answered.is_none() && span.is_none() && message.conversation_id.is_none();
-        if says_nothing && heard.is_none() {
+        let hands_back = answered.is_some() || span.is_some();
+        if !hands_back && message.conversation_id.is_none() && heard.is_none() {
             return None;
         }
         let own = || Conversation {
@@ -40,7 +40,7 @@ impl Attempt<'_> {
         };
         let hops = u32::from(answered.is_some());
         // Only for those that say of nothing what it follows from.
-        let heard = heard.flatten().filter(|_| answered.is_none() && span.is_none());
+        let heard = heard.flatten().filter(|_| !hands_back);
         let handed = HandedBack {
             by: message.sender.clone(),
             answered: answered.cloned(),

@@ -88,3 +88,25 @@ fn where_nobody_says_there_is_no_pressure() {
     let memory = Memory::of(system, None);
     assert_eq!((memory.look(), memory.reading().limit), (Pressure::None, 0));
 }
+
+#[test]
+fn files_that_are_mapped_are_not_counted_against_the_operators_limit() {
+    let status = "VmRSS: 990 kB\nRssAnon: 100 kB\nRssFile: 880 kB\nRssShmem: 10 kB\n";
+    let (system, _folder) = system(&[("proc/self/status", status)]);
+    let memory = Memory::of(system, Some(1000 * 1024));
+    assert_eq!((memory.look(), memory.reading().used), (Pressure::None, 110 * 1024));
+}
+
+#[test]
+fn of_a_group_above_no_more_is_kept_free_than_of_a_machine() {
+    for (group, expected) in [("0::/a\n", Pressure::Short), ("0::/a/b\n", Pressure::None)] {
+        let (limit, used) = ((64_u64 << 30).to_string(), (63_u64 << 30).to_string());
+        let (system, _folder) = system(&[
+            ("proc/self/cgroup", group),
+            ("cgroup/a/b/memory.max", "max\n"),
+            ("cgroup/a/memory.max", &limit),
+            ("cgroup/a/memory.current", &used),
+        ]);
+        assert_eq!(Memory::of(system, None).look(), expected, "{group}");
+    }
+}

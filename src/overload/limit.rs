@@ -205,6 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_which_nothing_comes_ends_by_itself() {
+        let mut now = Instant::now();
+        let mut limit = Limit::new(64, 1_024, now);
+        let far = Server { alone: 0.050, a_second: 1e9 };
+        while limit.places(now) > 64 {
+            saturate(&mut limit, &far, &mut now, 1);
+            now += LOOK_EVERY;
+            (0..SAMPLES_MIN).for_each(|_| limit.took(Duration::from_millis(50), 1_024, now));
+        }
+        assert!(limit.places(now + LOOK_WITHIN) > 900, "{}", limit.places(now + LOOK_WITHIN));
+    }
+
+    #[test]
     fn a_window_that_never_sees_enough_ends_nothing_and_bounds_hold_whatever_is_told() {
         let now = Instant::now();
         let mut limit = Limit::new(0, 0, now);

@@ -244,3 +244,18 @@ async fn write(stream: &mut (impl tokio::io::AsyncWrite + Unpin), line: &impl Se
     line.push(b'\n');
     stream.write_all(&line).await
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn its_owner_alone_reaches_the_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let _control = Control::listen(folder.path()).unwrap();
+        let socket = std::fs::metadata(folder.path().join(SOCKET)).unwrap();
+        assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+    }
+}

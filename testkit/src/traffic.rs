@@ -24,6 +24,18 @@ use crate::{
     checker::{Fault, Records, check, due},
 };
 
+/// Of a node that had no time for a message, or whose servers had none.
+pub const BUSY: [Reason; 8] = [
+    Reason::Overloaded,
+    Reason::AuditUnavailable,
+    Reason::PolicyUnavailable,
+    Reason::IdempotencyUnavailable,
+    Reason::RegistryUnavailable,
+    Reason::ClockUncertain,
+    Reason::DeliberationUnavailable,
+    Reason::BreakerOpen,
+];
+
 /// How a client asks for one message's verdict.
 #[derive(Debug, Clone, Copy)]
 pub struct Persistence {

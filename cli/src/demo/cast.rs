@@ -14,7 +14,7 @@ use agentbus::{
     domain::{Reason, Tenant, Verb, Verdict},
     shutdown::Shutdown,
 };
-use agentbus_testkit::agents;
+use agentbus_testkit::{agents, traffic::BUSY};
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, future::join_all};
 use serde_json::Value;
@@ -204,18 +204,7 @@ impl Actor {
 
 /// Whether a node, or what it needs, had no time for a message: this machine has other work.
 fn is_busy(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Unscored
-            | Reason::Overloaded
-            | Reason::AuditUnavailable
-            | Reason::BreakerOpen
-            | Reason::ClockUncertain
-            | Reason::DeliberationUnavailable
-            | Reason::IdempotencyUnavailable
-            | Reason::PolicyUnavailable
-            | Reason::RegistryUnavailable
-    )
+    reason == Reason::Unscored || BUSY.contains(&reason)
 }
 
 fn part(who: &Who) -> Part {

@@ -120,12 +120,25 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// What is under way when it is mended, comes as late yet as it is to be.
+    fn bounded(&self) -> Result<(), FaultError> {
+        match self {
+            Self::Latency { each_way, .. } if *each_way > LATENCY_MAX => {
+                Err(FaultError::TooLate { found: *each_way })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Stack {
     /// From now on, until [`Stack::mend`].
     pub async fn inflict(&mut self, fault: &Fault) -> Result<(), FaultError> {
         if !self.options.chaos {
             return Err(FaultError::NotAllowed);
         }
+        fault.bounded()?;
         match fault {
             Fault::Stall { target } => self.each(target, |child| child.pause()),
             Fault::Kill { target } => {
@@ -134,10 +147,6 @@ impl Stack {
                     child.kill().await;
                 }
                 Ok(())
-            }
-            // What is under way when it is mended comes so late yet.
-            Fault::Latency { each_way, .. } if *each_way > LATENCY_MAX => {
-                Err(FaultError::TooLate { found: *each_way })
             }
             Fault::Latency { node, from, each_way } => self.pass(node, *from, Passage::Late(*each_way)),
             Fault::Partition { node, from } => self.pass(node, *from, Passage::Parted),
@@ -244,4 +253,23 @@ impl Stack {
 
 fn is_meant(target: &str, name: &str) -> bool {
     target == name || (target == ALL_NODES && name.starts_with("node-"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_would_be_late_long_after_it_is_mended_is_refused() {
+        let late = |each_way| {
+            Fault::Latency { node: "nodes".to_owned(), from: Server::Nats, each_way }
+                .bounded()
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(late(LATENCY_MAX), Ok(()));
+        let refused = late(Duration::from_secs(3_600)).unwrap_err();
+        assert_eq!(refused, "each_way is 1h, expected at most 10s");
+    }
 }

@@ -20,6 +20,8 @@ const IN_FLIGHT: usize = 8;
 const FLOOD: usize = 2_000;
 const QUIET: usize = 20;
 const A_WHILE: Duration = Duration::from_secs(60);
+/// What is told at the gate.
+const NO_ROOM: &str = "the node has as much to do as it can, and as much waits";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile() {
@@ -75,4 +77,38 @@ async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile(
     let places = bus.counted("agentbus_requests_places").await;
     assert!((1..=IN_FLIGHT as u64).contains(&places), "{places}");
     bus.stop().await;
+}
+
+/// A place that were given back before the message is claimed and delivered would bound nothing, and tell nothing of how
+/// long that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_has_its_place_until_it_is_answered_also_after_its_score() {
+    let mut bus = Bus::with(1, |options| {
+        let one = "limits.in_flight = 1\nlimits.in_flight_per_tenant = 1";
+        options.node_overrides.extend(one.parse::<toml::Table>().unwrap());
+    })
+    .await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let mut inbox = worker.inbox().await.unwrap();
+    tokio::spawn(async move { while inbox.next().await.is_some() {} });
+    let draft = || Draft::to_agent("worker", "the weekly summary").encode(Encoding::Json);
+    let patience = Patience { attempt: A_WHILE, deadline: A_WHILE };
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        sent(&planner, draft(), patience).await;
+        // The first waits for its claim, after its score.
+        bus.stack.redis_mut().unwrap().child_mut().pause();
+        let (first, message) = (planner.clone(), draft());
+        let first = tokio::spawn(async move { first.send(message, patience).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let second = planner.send(draft(), patience).await.unwrap();
+        bus.stack.redis_mut().unwrap().child_mut().resume();
+        first.await.unwrap().unwrap();
+        if second.detail == NO_ROOM {
+            return bus.stop().await;
+        }
+        told.push(second.detail);
+    }
+    panic!("the second of two messages was never refused at the gate: {told:?}");
 }

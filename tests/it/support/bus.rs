@@ -5,11 +5,12 @@ use std::time::Duration;
 use agentbus::{
     client::{AgentClient, Patience},
     config,
-    domain::{AgentId, Reason, Verdict},
+    domain::{AgentId, Verdict},
     servers::{Stack, StackOptions, redis::NODE_USER},
     state::RedisSettings,
     tenants::{Plan, Seed, User},
 };
+pub(crate) use agentbus_testkit::traffic::BUSY;
 use futures_util::Stream;
 use tempfile::TempDir;
 
@@ -120,14 +121,3 @@ pub(crate) async fn sent(agent: &AgentClient, message: bytes::Bytes, patience: P
 pub(crate) fn is_busy(verdict: &Verdict) -> bool {
     BUSY.contains(&verdict.reason)
 }
-
-pub(crate) const BUSY: [Reason; 8] = [
-    Reason::Overloaded,
-    Reason::AuditUnavailable,
-    Reason::PolicyUnavailable,
-    Reason::IdempotencyUnavailable,
-    Reason::RegistryUnavailable,
-    Reason::ClockUncertain,
-    Reason::DeliberationUnavailable,
-    Reason::BreakerOpen,
-];

@@ -97,6 +97,12 @@ impl Server {
     pub(crate) fn tell_bytes(&self, command: &str) -> Vec<u8> {
         ask(self.port, command).unwrap()
     }
+
+    /// Whether the answer has this in it. Without one it has not: a server that a Sentinel gives another role ends the
+    /// connections of its clients.
+    pub(crate) fn says(&self, command: &str, words: &str) -> bool {
+        ask(self.port, command).is_some_and(|answer| String::from_utf8_lossy(&answer).contains(words))
+    }
 }
 
 impl Drop for Server {

@@ -46,6 +46,7 @@ pub(super) async fn contract<S: Causes + Idempotency>(store: &S) {
     what_follows_is_counted_of_the_delivery_and_of_the_conversation(store).await;
     another_senders_message_of_the_same_name_is_not_taken_for_that_of_who_is_answered(store).await;
     many_recipients_are_all_told(store).await;
+    what_led_to_the_first_message_of_a_name_stands(store).await;
 }
 
 async fn only_who_got_a_message_finds_what_follows_from_it(store: &dyn Causes) {
@@ -125,5 +126,16 @@ async fn many_recipients_are_all_told(store: &dyn Causes) {
     for by in ["a0", "a127", "a128", "a299"] {
         let known = known(store, by, "all", None).await.unwrap();
         assert_eq!((known.cause.is_some(), known.messages), (true, 0), "{by}");
+    }
+}
+
+/// A repeat goes under the name of the first, and its own decision delivers nothing.
+async fn what_led_to_the_first_message_of_a_name_stands(store: &dyn Causes) {
+    let names = |decision: &str| [named("repeated"), Name::Decision(decision.parse().unwrap())];
+    let first = goes(store, "planner", &names("first")).await;
+    let again = goes(store, "editor", &names("again")).await;
+    for (answered, expected) in [("repeated", &first), ("first", &first), ("again", &again)] {
+        let known = known(store, "worker", answered, None).await.unwrap();
+        assert_eq!(known.cause.as_ref(), Some(expected), "{answered}");
     }
 }
