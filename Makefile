@@ -24,7 +24,7 @@ UP ?=
 # Which experiments, as in: make antifragility EXPERIMENTS='redis-dies --times 20'; empty: all, once.
 EXPERIMENTS ?=
 
-.PHONY: help servers clients deploy-check last build demo up test test-fast lint fuzz chaos antifragility attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
+.PHONY: help servers clients deploy-check last build demo up test alone test-fast lint fuzz chaos antifragility attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,19 +58,32 @@ up: servers build ## Run everything here until Ctrl-C, to play with
 # set for the tests alone: cargo would build everything anew with it.
 TIMED := target."cfg(all())".runner = ["env", "RUSTC_BOOTSTRAP=1"]
 
+TESTS := $(CARGO) --config '$(TIMED)' test --workspace --lib --bins --tests --no-fail-fast --
+TEST_OPTIONS := -Z unstable-options --report-time
+# So many may be tried again.
+ALONE_MAX := 3
+
 # Most tests wait most of the time, for what they have started.
 test: export RUST_TEST_THREADS ?= $(shell echo $$(($$(nproc) + 1)))
 test: clients last ## All tests, against real servers and real clients; names the slowest and what failed
 	@mkdir -p target
-	$(CARGO) --config '$(TIMED)' test --workspace --lib --bins --tests -- -Z unstable-options --report-time \
-	  | tee target/tests.log || failed=1; \
+	$(TESTS) $(TEST_OPTIONS) | tee target/tests.log || failed=1; \
 	printf '\nThe slowest twenty, in seconds:\n'; \
 	sed -n 's/^test \(.*\) \.\.\. [a-zA-Z]* <\([0-9.]*\)s>$$/\2 \1/p' target/tests.log | sort -rn | sed -n 1,20p; \
 	if [ -n "$${failed:-}" ]; then \
 	  printf '\nWhat failed, and how:\n'; \
 	  grep -A 4 " panicked at " target/tests.log | grep -v '^ *[0-9]*: \|^note: \|^stack ' | cut -c 1-800 | sed -n 1,60p; \
-	fi; \
-	exit $${failed:-0}
+	  $(MAKE) --no-print-directory alone; \
+	fi
+
+# Servers, nodes and agents of several tests share the cores: one of them may get no time for longer than what it
+# tries can bear. What fails alone too has failed, and so has what fails in numbers or does not build.
+alone:
+	@mapfile -t names < <(sed -n 's/^test \([^ ]*\) .*\.\.\. FAILED.*/\1/p' target/tests.log | sort -u); \
+	[ $${#names[@]} -ge 1 ] && [ $${#names[@]} -le $(ALONE_MAX) ] || exit 1; \
+	printf '\nOnce more, one at a time and with nothing beside:\n'; \
+	RUST_TEST_THREADS=1 $(TESTS) $(TEST_OPTIONS) --exact "$${names[@]}" | grep -v '^$$\|^running 0\|0 passed; 0 failed'; \
+	printf '\nFailed beside other tests and passed alone; each is a fault to be mended:\n'; printf '  %s\n' "$${names[@]}"
 
 # What needs no second version, no clients of other languages, no kills and no waiting: something of each promise. Reading a
 # text by the model is left out, its parts are not.

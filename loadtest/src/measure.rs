@@ -17,6 +17,7 @@ use report::{Outcome, Whole};
 
 pub(crate) mod catalogue;
 mod decisions;
+mod metering;
 mod over_nats;
 mod reading;
 mod registry;
@@ -59,6 +60,7 @@ async fn one(part: &'static Part, options: &MeasureOptions) -> anyhow::Result<Ou
             (told, (cut.targets)(&report), Some(report))
         }
         How::Stages => in_process(stages::run).await?,
+        How::Metering => in_process(metering::run).await?,
         How::Reading => in_process(|| Ok(reading::run())).await?,
         How::Registry => {
             let (text, targets) = registry::run().await?;

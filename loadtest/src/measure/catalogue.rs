@@ -29,6 +29,7 @@ pub(super) enum How {
     Profile(Cut),
     Stages,
     Registry,
+    Metering,
     Reading,
     Decisions,
     Program,
@@ -112,6 +113,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part { figures: &["P5", "P6"], what: "The stages by themselves", long: false, how: How::Stages },
     Part { figures: &["P7", "P8"], what: "A hundred thousand agents", long: false, how: How::Registry },
+    Part { figures: &["P9"], what: "What agents have used", long: false, how: How::Metering },
     Part {
         figures: &["P11"],
         what: "Beside a saturated model",

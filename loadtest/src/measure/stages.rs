@@ -46,7 +46,7 @@ pub(super) fn run() -> anyhow::Result<(String, Vec<Target>)> {
 }
 
 /// Of one operation, over the rounds.
-fn nanos(work: &mut dyn FnMut()) -> Option<Spread> {
+pub(super) fn nanos(work: &mut dyn FnMut()) -> Option<Spread> {
     let mut round = || {
         let (began, started, mut done) = (Instant::now(), cpu::of_this_thread(), 0_u32);
         while began.elapsed() < ROUND {
