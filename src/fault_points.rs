@@ -21,6 +21,8 @@ pub enum Step {
     Known,
     /// Its verdict is stored.
     Settled,
+    /// It is long delivered; what will say so is stored, and its content is still there.
+    Receipted,
 }
 
 impl Step {
@@ -37,6 +39,7 @@ impl Step {
             Step::Written => "written",
             Step::Known => "known",
             Step::Settled => "settled",
+            Step::Receipted => "receipted",
         }
     }
 }

@@ -65,7 +65,7 @@ pub use freeze_answers::NodeFreezes;
 pub use freeze_bucket::{FreezeBucket, FreezeError, Frozen};
 pub use inbound::Inbound;
 pub use judgements::KeptJudgements;
-pub use lane::JetStreamLane;
+pub use lane::{InboxEvidence, JetStreamLane};
 pub use learned::LearnedBucket;
 pub use micro::Micro;
 pub use outbox::Outbox;

@@ -109,6 +109,8 @@ TENANTS = [
         ("From being kept to the outcome", "s", quantiles("agentbus_lane_seconds")),
         ("Taken, taken again, given back", "ops", each("agentbus_lane_pulled_total", "agentbus_lane_redelivered_total", "agentbus_lane_given_back_total")),
         ("Given up", "ops", each("agentbus_lane_dead_letters_total", "agentbus_lane_unburied_total", "agentbus_lane_panics_total")),
+        ("Place in durable inboxes that is given back", "Bps", [(rate("agentbus_inbox_released_bytes_total"), "bytes")]),
+        ("The same, in messages", "ops", each("agentbus_inbox_released_total", "agentbus_inbox_receipts_total")),
     ]),
 ]
 

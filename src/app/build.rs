@@ -24,8 +24,8 @@ use crate::{
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
-        JetStreamLane, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe, RoundTrips,
-        ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
+        InboxEvidence, JetStreamLane, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe,
+        RoundTrips, ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -60,6 +60,7 @@ pub(super) struct Node {
     pub(super) peers: Arc<Peers>,
     pub(super) deadlines: DeadlineWorker,
     pub(super) inbound: Arc<Inbound>,
+    pub(super) evidence: InboxEvidence,
     pub(super) stream_usage: Arc<StreamUsage>,
     pub(super) webhooks: Option<Arc<WebhookDispatcher>>,
     pub(super) usage: Arc<UsageSums>,
@@ -280,6 +281,12 @@ impl Node {
         };
         let heard = (Arc::clone(&shared.constitutions), Arc::clone(&lanes.admission));
         let peers = Peers::new(&config.node.name, client, &config.nats, links, heard).await?;
+        let evidence = InboxEvidence::new(
+            Arc::clone(&outgoing.lane),
+            Arc::clone(&peers),
+            shared.skew.clone(),
+            Arc::clone(metrics),
+        );
         health.connected_by(Connections {
             bus: Arc::clone(&bus),
             jetstream,
@@ -317,6 +324,7 @@ impl Node {
             peers,
             deadlines,
             inbound,
+            evidence,
             stream_usage,
             webhooks,
             usage,
@@ -331,7 +339,7 @@ impl Node {
         let node = self.basis.config.node.name.clone();
         let (peers, lane, inbound) =
             (Arc::clone(&self.peers), Arc::clone(&self.lane), Arc::clone(&self.inbound));
-        let parts: [(&str, Arc<dyn Part>); 11] = [
+        let parts: [(&str, Arc<dyn Part>); 12] = [
             ("name", Arc::new(Name { node, peers })),
             ("clock", Arc::new(self.skew.clone())),
             ("memory", Arc::new(self.basis.memory.clone())),
@@ -341,6 +349,7 @@ impl Node {
             ("store", Arc::new(self.stores.clone())),
             ("deliberations", Arc::new(self.deadlines.clone())),
             ("streams", Arc::clone(&self.stream_usage) as _),
+            ("inboxes", Arc::new(self.evidence.clone())),
             ("thresholds", Arc::clone(&self.thresholds) as _),
             ("restarts", Arc::new(self.basis.supervisor.clone())),
         ];

@@ -72,6 +72,7 @@ impl Node {
         self.peers.start(background, supervisor);
         self.deadlines.clone().start(directory(), shutdown, supervisor);
         self.inbound.start(directory(), shutdown, supervisor);
+        self.evidence.start(directory(), shutdown, supervisor);
         self.stream_usage.start(shutdown, supervisor);
         if let Some(webhooks) = &self.webhooks {
             webhooks.start(directory(), self.skew.clone(), shutdown, supervisor);

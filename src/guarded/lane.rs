@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::{
     audit::Entry,
     breakers::{Breaker, Breakers, Call, Kind, Open},
-    domain::{TenantId, Verdict},
+    domain::{AgentId, TenantId, Verdict},
     lanes::{
         Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, Stored,
         Submission,
@@ -55,10 +55,10 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LaneError>) -> Result<T, LaneError
 
 #[async_trait]
 impl DurableLane for GuardedLane {
-    async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError> {
+    async fn room(&self, key: &MessageKey, to: &[AgentId], bytes: usize) -> Result<(), LaneError> {
         let breaker = self.of(&key.tenant);
         let call = admit(&breaker)?;
-        match self.lane.room(key, bytes).await {
+        match self.lane.room(key, to, bytes).await {
             // Mostly said from memory, and where nobody answers there is room: it says nothing of JetStream.
             Ok(()) => {
                 call.neither();
@@ -66,6 +66,15 @@ impl DurableLane for GuardedLane {
             }
             full => ended(call, full),
         }
+    }
+
+    /// Where it is not known, the store itself will say.
+    async fn crowded(&self, tenant: &TenantId, to: &[AgentId]) -> Vec<(AgentId, LaneError)> {
+        let breaker = self.of(tenant);
+        let Ok(call) = admit(&breaker) else { return Vec::new() };
+        let crowded = self.lane.crowded(tenant, to).await;
+        call.neither();
+        crowded
     }
 
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {

@@ -6,11 +6,12 @@ use super::{
     earlier::{from_evidence, same_content},
     errors::{of_lane, used_before},
     findings::Outcome,
+    live::Delivery,
     pack,
     trace::Destination,
 };
 use crate::{
-    domain::{AgentId, Reach, Reason},
+    domain::{AgentId, Missed, Reach, Reason, Recipient},
     governance::{Addressees, Decoded, Effect, Fanout, Plan, Precondition},
     rejection::Rejection,
     telemetry::Stage,
@@ -34,7 +35,12 @@ impl Attempt<'_> {
         self.sender.observation = None;
         let traceparent = self.keep_on(Destination::Queue);
         let (key, lane, decision_id) = (decoded.key(), &self.lanes.lane, &self.findings.decision_id);
-        lane.room(key, self.request.payload.len()).await.map_err(of_lane)?;
+        // Whom a capability and a broadcast come to is known when it is governed, and looked at then.
+        let to = match &decoded.message().to {
+            Recipient::Agent(agent) => std::slice::from_ref(agent),
+            Recipient::Capability(_) | Recipient::Broadcast(_) => &[],
+        };
+        lane.room(key, to, self.request.payload.len()).await.map_err(of_lane)?;
         let payload = self.request.payload.clone();
         let submission = Submission { key, digest: decoded.digest(), decision_id, traceparent, payload };
         match lane.accept(submission).await.map_err(of_lane)? {
@@ -58,7 +64,12 @@ impl Attempt<'_> {
     ) -> Result<Outcome, Rejection> {
         let to_each = to.fanout == Fanout::EachOfThem;
         let (lane, cpu) = (&self.lanes.lane, &self.lanes.cpu);
-        let (deliveries, reach) = pack::durably(cpu, to, decoded, lane.payload_max()).await?;
+        let (mut deliveries, mut reach) = pack::durably(cpu, to, decoded, lane.payload_max()).await?;
+        let was_named = matches!(decoded.message().to, Recipient::Agent(_));
+        // What people want is stored as long as there is room for it.
+        if precondition == Precondition::Undecided && !was_named {
+            self.leave_out_the_crowded(decoded, &mut deliveries, &mut reach).await?;
+        }
         let recipients: Vec<AgentId> =
             deliveries.iter().map(|delivery| delivery.permit.recipient().clone()).collect();
         let write = DurableWrite {
@@ -74,7 +85,8 @@ impl Attempt<'_> {
         };
         if record_ahead {
             let bytes = write.deliveries.iter().map(|delivery| delivery.payload.len()).sum();
-            lane.room(&write.key, bytes).await.map_err(of_lane)?;
+            let to = if was_named { recipients.as_slice() } else { &[] };
+            lane.room(&write.key, to, bytes).await.map_err(of_lane)?;
             let record = self.intent_to_store(&reach, &recipients);
             lane.record(record).await.map_err(unrecorded)?;
         }
@@ -84,6 +96,33 @@ impl Attempt<'_> {
             self.record(stands);
         }
         Ok(stored)
+    }
+
+    /// Who reads nothing must not be what keeps others from a broadcast, nor take all room by it.
+    async fn leave_out_the_crowded(
+        &self,
+        decoded: &Decoded,
+        deliveries: &mut Vec<Delivery>,
+        reach: &mut Reach,
+    ) -> Result<(), Rejection> {
+        let to: Vec<AgentId> =
+            deliveries.iter().map(|delivery| delivery.permit.recipient().clone()).collect();
+        let mut crowded = self.lanes.lane.crowded(&decoded.key().tenant, &to).await;
+        if crowded.len() == deliveries.len()
+            && let Some((_, why)) = crowded.pop()
+        {
+            return Err(of_lane(why));
+        }
+        for (agent, why) in crowded {
+            tracing::debug!(%why, "it is left out of a broadcast");
+            deliveries.retain(|delivery| *delivery.permit.recipient() != agent);
+            reach.delivered = reach.delivered.saturating_sub(1);
+            reach.missed_total = reach.missed_total.saturating_add(1);
+            if reach.missed.len() < Reach::MISSED_MAX {
+                reach.missed.push(Missed { agent, reason: Reason::RateLimited });
+            }
+        }
+        Ok(())
     }
 
     async fn write(

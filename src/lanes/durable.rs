@@ -12,16 +12,19 @@ use bytes::Bytes;
 use super::live::Delivery;
 use crate::{
     audit,
-    domain::{AgentId, Cause, Encoding, Verdict},
+    domain::{AgentId, Cause, Encoding, TenantId, Verdict},
     governance::Precondition,
     state::{Digest, MessageKey},
 };
 
 #[async_trait]
 pub trait DurableLane: Send + Sync {
-    /// Counts a message of so many bytes that its sender wants to have stored, if the durable inboxes have room for it,
-    /// or it is a repeat. What was let in is stored without being asked again.
-    async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError>;
+    /// Counts a message of so many bytes that its sender wants to have stored for those whom it names, if the durable
+    /// inboxes have room for it, or it is a repeat. What was let in is stored without being asked again.
+    async fn room(&self, key: &MessageKey, to: &[AgentId], bytes: usize) -> Result<(), LaneError>;
+
+    /// Those of these recipients that have so much in their durable inboxes that the rest is for others, each with why.
+    async fn crowded(&self, tenant: &TenantId, to: &[AgentId]) -> Vec<(AgentId, LaneError)>;
 
     /// Keeps a request's bytes to be governed soon, and by which decision it does. Returns when JetStream has them.
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError>;
@@ -199,8 +202,13 @@ pub enum LaneError {
     #[error("JetStream has no room: {0}")]
     Full(String),
     /// Others have nothing or little there, and would find no room.
-    #[error("the sender has {held} bytes in the tenant's durable inboxes, and {left} are left")]
-    ShareStored { held: u64, left: u64 },
+    #[error("{} has {held} bytes in the tenant's durable inboxes, and {left} are left", whose(recipient.as_ref()))]
+    ShareStored {
+        /// Whose inbox it is; `None`: its sender has sent it.
+        recipient: Option<AgentId>,
+        held: u64,
+        left: u64,
+    },
     #[error("JetStream refused: {0}")]
     Refused(String),
     #[error("what is stored could not be read: {0}")]
@@ -208,4 +216,8 @@ pub enum LaneError {
     /// It has not answered of late, and was not asked.
     #[error("its breaker is open")]
     BreakerOpen { retry_after: Duration },
+}
+
+fn whose(recipient: Option<&AgentId>) -> &str {
+    recipient.map_or("the sender", AgentId::as_str)
 }

@@ -33,14 +33,17 @@ pub(super) fn of_lane(error: LaneError) -> Rejection {
             "the tenant's store of the durable lane is full; it empties as it ages",
         )
         .after(Duration::from_secs(5)),
-        LaneError::ShareStored { held, left } => Rejection::new(
-            Reason::RateLimited,
-            format!(
-                "its sender has {held} bytes in the tenant's durable inboxes, and the {left} that are left are for \
-                 others: there is room when what is there has aged"
-            ),
-        )
-        .after(Duration::from_secs(60)),
+        LaneError::ShareStored { recipient, held, left } => {
+            let whose = match recipient {
+                None => "its sender has".to_owned(),
+                Some(agent) => format!("its recipient {agent} has not acknowledged"),
+            };
+            let detail = format!(
+                "{whose} {held} bytes in the tenant's durable inboxes, about, and the {left} that are left are for \
+                 others: there is room when they are acknowledged, or too old"
+            );
+            Rejection::new(Reason::RateLimited, detail).after(Duration::from_secs(60))
+        }
         LaneError::TooLate => {
             Rejection::new(Reason::LaneUnavailable, "it took too long to be stored, so it was not")
                 .after(Duration::from_millis(500))

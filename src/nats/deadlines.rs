@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use super::{
     each_tenant::Served,
     subjects,
-    tenant_consumers::{Event, TenantConsumers},
+    tenant_consumers::{Event, Source, TenantConsumers},
 };
 use crate::{
     review::{Deadlines, Next},
@@ -47,7 +47,8 @@ impl From<Next> for AckKind {
 
 impl DeadlineWorker {
     pub fn new(client: Client, deadlines: Deadlines, skew: Skew, metrics: Arc<Metrics>) -> Self {
-        let consumers = TenantConsumers::new(client, names::DEADLINES_CONSUMER, SHARE, AT_ONCE);
+        let consumers =
+            TenantConsumers::new(client, Source::deliberations(names::DEADLINES_CONSUMER), SHARE, AT_ONCE);
         Self { consumers, deadlines, skew, metrics }
     }
 

@@ -116,6 +116,15 @@ pub(super) fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
+/// Of what is left of a delivery whose content has gone: what was found of it while it was there.
+pub(super) fn receipt(delivered: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(id) = delivered.get(DECISION) {
+        headers.insert(DECISION, id.clone());
+    }
+    headers
+}
+
 /// Of a hint that a message has come into the durable inbox. It names no recipient and is no delivery, so an
 /// agent that knows no hints drops it.
 pub(super) fn nudge(key: &MessageKey) -> HeaderMap {
@@ -195,6 +204,11 @@ pub(super) fn queued_by(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(DECISION)?.as_str();
     let is_one = id.len() <= DECISION_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_one.then(|| id.to_owned())
+}
+
+/// What an outcome says.
+pub(super) fn status(headers: &HeaderMap) -> Option<&str> {
+    Some(headers.get("Agentbus-Verdict")?.as_str())
 }
 
 pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
@@ -302,6 +316,7 @@ mod tests {
             attempts: 5,
             redriven: 1,
         };
+        same("headers-receipt.txt", &receipt(&submitted));
         same("headers-dead-letter.txt", &dead_letter(&letter, 1_790_000_000_000));
     }
 

@@ -17,11 +17,12 @@ use async_nats::{
     },
 };
 use async_trait::async_trait;
+use moka::sync::Cache;
 
 use super::{BusError, Link, headers, jetstream::publish::Published, subjects};
 use crate::{
     audit, config,
-    domain::Verdict,
+    domain::{AgentId, TenantId, Verdict},
     lanes::{
         Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage,
         Stored, Submission,
@@ -33,13 +34,18 @@ use crate::{
     tenants::names,
 };
 
+mod evidence;
 mod once;
 mod requests;
 mod room;
 
+pub use evidence::InboxEvidence;
 use requests::Requests;
 use room::InboxRoom;
 
+/// Verdicts that are known to be stored, until somebody looks for them as evidence.
+const TOLD_MAX: u64 = 16_384;
+const TOLD_FOR: Duration = Duration::from_secs(60);
 /// For one answer to a look at what is stored.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
@@ -48,6 +54,8 @@ pub struct JetStreamLane {
     requests: Requests,
     context: Context,
     room: InboxRoom,
+    /// Where the verdicts stand that say of a message that it was delivered, of those that were stored here of late.
+    told: Cache<MessageKey, u64>,
     payload_max: usize,
     metrics: Arc<Metrics>,
 }
@@ -66,7 +74,8 @@ impl JetStreamLane {
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
         let room = InboxRoom::new(context.clone());
-        Ok(Self { requests, context, room, payload_max, metrics })
+        let told = Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_FOR).build();
+        Ok(Self { requests, context, room, told, payload_max, metrics })
     }
 
     pub fn connected(&self) -> bool {
@@ -114,13 +123,17 @@ impl JetStreamLane {
 
 #[async_trait]
 impl DurableLane for JetStreamLane {
-    async fn room(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError> {
-        let Err(full) = self.room.take(key, bytes).await else { return Ok(()) };
+    async fn room(&self, key: &MessageKey, to: &[AgentId], bytes: usize) -> Result<(), LaneError> {
+        let Err(full) = self.room.take(key, to, bytes).await else { return Ok(()) };
         let waiting = self.context.get_stream_no_info(names::inbound_stream(&key.tenant)).await;
         let waiting = waiting.map_err(|error| LaneError::Unreadable(error.to_string()))?;
         // A repeat finds its own also when there is no room for others.
         let kept = found(waiting.get_last_raw_message_by_subject(&subjects::submitted(key)).await)?.is_some();
         if kept || self.read(key).await?.is_some() { Ok(()) } else { Err(full) }
+    }
+
+    async fn crowded(&self, tenant: &TenantId, to: &[AgentId]) -> Vec<(AgentId, LaneError)> {
+        self.room.crowded(tenant, to).await
     }
 
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {

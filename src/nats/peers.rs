@@ -80,6 +80,9 @@ struct Beat {
     /// Constitutions that messages may name there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     constitutions: Vec<ConstitutionHash>,
+    /// It takes what is left of a delivery for one. Nodes of the last version do not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    reads_receipts: bool,
 }
 
 /// This node's heartbeat, and its ear for the others'.
@@ -95,6 +98,8 @@ pub struct Peers {
     admission: Arc<Admission>,
     /// Another node has this one's name.
     namesake: AtomicBool,
+    /// All that are heard take a receipt for a delivery.
+    all_read_receipts: AtomicBool,
 }
 
 impl Peers {
@@ -110,8 +115,19 @@ impl Peers {
             None => None,
         };
         let id = nuid::next().to_string();
-        let (name, links, namesake) = (name.to_owned(), Arc::new(links) as Links, AtomicBool::new(false));
-        Ok(Arc::new(Self { client, kicker, id, name, links, constitutions, admission, namesake }))
+        let (name, links) = (name.to_owned(), Arc::new(links) as Links);
+        let (namesake, all_read_receipts) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Arc::new(Self {
+            client,
+            kicker,
+            id,
+            name,
+            links,
+            constitutions,
+            admission,
+            namesake,
+            all_read_receipts,
+        }))
     }
 
     /// Beats until the shutdown. Nothing of this keeps a node from serving.
@@ -127,7 +143,14 @@ impl Peers {
         self.namesake.load(Ordering::Relaxed)
     }
 
+    /// Whether a receipt may stand for a delivery: no node is heard that would not know it, and this one has listened
+    /// for long enough to hear all.
+    pub(super) fn all_read_receipts(&self) -> bool {
+        self.all_read_receipts.load(Ordering::Relaxed)
+    }
+
     async fn watch(&self) {
+        self.all_read_receipts.store(false, Ordering::Relaxed);
         let Ok(mut heard) = self.client.subscribe(names::HEARTBEATS).await else { return };
         let mut watch = Watch::new(Instant::now());
         let mut tick = tokio::time::interval(BEAT_EVERY);
@@ -138,7 +161,10 @@ impl Peers {
                 biased;
                 beat = heard.next() => match beat {
                     Some(beat) => watch.hear(&self.id, &beat.payload, Instant::now()),
-                    None => return,
+                    None => {
+                        self.all_read_receipts.store(false, Ordering::Relaxed);
+                        return;
+                    }
                 },
                 _ = tick.tick() => {
                     self.beat().await;
@@ -147,6 +173,7 @@ impl Peers {
                     }
                     self.constitutions.heard_elsewhere(watch.constitutions());
                     self.admission.heard(watch.peers.len() + 1);
+                    self.all_read_receipts.store(watch.all_read_receipts(Instant::now()), Ordering::Relaxed);
                     let namesake = watch.peers.values().any(|peer| peer.name == self.name);
                     if namesake && !self.namesake.load(Ordering::Relaxed) {
                         tracing::error!("another node has the name of this one: give each its own (node.name)");
@@ -160,8 +187,13 @@ impl Peers {
     async fn beat(&self) {
         let constitutions =
             self.constitutions.in_force().at(wall_clock()).take(Amendments::ACCEPTED_MAX).collect();
-        let beat =
-            Beat { id: self.id.clone(), name: self.name.clone(), links: (self.links)(), constitutions };
+        let beat = Beat {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            links: (self.links)(),
+            constitutions,
+            reads_receipts: true,
+        };
         let Ok(beat) = serde_json::to_vec(&beat) else { return };
         // While NATS is away, nothing waits for it.
         let _ = tokio::time::timeout(BEAT_EVERY, self.client.publish(names::HEARTBEATS, beat.into())).await;
@@ -202,6 +234,7 @@ struct Peer {
     name: String,
     links: Vec<Link>,
     constitutions: Vec<ConstitutionHash>,
+    reads_receipts: bool,
     heard: Instant,
 }
 
@@ -212,18 +245,20 @@ struct Watch {
     /// When this node last heard itself, and when it last looked.
     own: Instant,
     looked: Instant,
+    began: Instant,
 }
 
 impl Watch {
     fn new(now: Instant) -> Self {
-        Self { peers: HashMap::new(), own: now, looked: now }
+        Self { peers: HashMap::new(), own: now, looked: now, began: now }
     }
 
     fn hear(&mut self, own: &str, payload: &[u8], now: Instant) {
         if payload.len() > BEAT_BYTES_MAX {
             return;
         }
-        let Ok(Beat { id, name, links, constitutions }) = serde_json::from_slice(payload) else { return };
+        let Ok(beat) = serde_json::from_slice(payload) else { return };
+        let Beat { id, name, links, constitutions, reads_receipts } = beat;
         if id == own {
             self.own = now;
         } else if links.len() <= LINKS_MAX
@@ -231,13 +266,21 @@ impl Watch {
             && links.iter().all(Link::is_sound)
             && (self.peers.len() < PEERS_MAX || self.peers.contains_key(&id))
         {
-            self.peers.insert(id, Peer { name, links, constitutions, heard: now });
+            self.peers.insert(id, Peer { name, links, constitutions, reads_receipts, heard: now });
         }
     }
 
     /// What messages may name on some other node that is heard.
     fn constitutions(&self) -> BTreeSet<ConstitutionHash> {
         self.peers.values().flat_map(|peer| peer.constitutions.iter().copied()).collect()
+    }
+
+    /// Whoever is not heard is not known of: a node that runs is heard within [`SILENT_FOR`].
+    fn all_read_receipts(&self, now: Instant) -> bool {
+        now.duration_since(self.began) > SILENT_FOR
+            && now.duration_since(self.own) <= AWAY_FOR
+            && self.peers.len() < PEERS_MAX
+            && self.peers.values().all(|peer| peer.reads_receipts)
     }
 
     /// Those that have become silent, each told once.
@@ -263,8 +306,8 @@ mod tests {
     fn beat(id: &str) -> Vec<u8> {
         let links = vec![Link { server: "NSERVER".to_owned(), client: 7 }];
         let constitutions = vec!["0123456789abcdef".parse().unwrap()];
-        serde_json::to_vec(&Beat { id: id.to_owned(), name: format!("node {id}"), links, constitutions })
-            .unwrap()
+        let (id, name) = (id.to_owned(), format!("node {id}"));
+        serde_json::to_vec(&Beat { id, name, links, constitutions, reads_receipts: true }).unwrap()
     }
 
     /// Looks every half second while `heard` says who is heard.
@@ -287,6 +330,30 @@ mod tests {
         assert_eq!(after(&mut watch, from, 4, &["me", "b"]), [""; 0]);
         assert_eq!(watch.constitutions().len(), 1, "of all together");
         assert_eq!(after(&mut watch, from + SILENT_FOR, 20, &["me", "b"]), ["node a"]);
+    }
+
+    #[test]
+    fn a_receipt_stands_for_a_delivery_while_all_that_are_heard_know_it() {
+        let from = Instant::now();
+        let mut watch = Watch::new(from);
+        watch.hear("me", &beat("a"), from);
+        assert!(!watch.all_read_receipts(from), "others may not have been heard yet");
+        assert_eq!(after(&mut watch, from, 5, &["me", "a"]), [""; 0]);
+        let now = from + BEAT_EVERY * 5;
+        assert!(watch.all_read_receipts(now));
+        watch.hear("me", br#"{"id":"b","name":"of the last version","links":[]}"#, now);
+        assert!(!watch.all_read_receipts(now));
+        assert_eq!(after(&mut watch, now, 5, &["me", "a"]), ["of the last version"]);
+        assert!(watch.all_read_receipts(now + BEAT_EVERY * 5));
+        assert!(!watch.all_read_receipts(now + BEAT_EVERY * 8), "it does not hear itself");
+        let beat = serde_json::to_vec(&Beat {
+            id: "n".to_owned(),
+            name: "node-1".to_owned(),
+            links: Vec::new(),
+            constitutions: Vec::new(),
+            reads_receipts: true,
+        });
+        crate::golden::same("node-beat.json", &beat.unwrap());
     }
 
     #[test]

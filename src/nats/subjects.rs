@@ -63,6 +63,11 @@ pub(crate) fn submitted(key: &MessageKey) -> String {
     format!("tenant.{}.submitted.{}.{}", key.tenant, key.sender, key.message)
 }
 
+/// All that one sender has waiting.
+pub(crate) fn submitted_by(tenant: &TenantId, sender: &AgentId) -> String {
+    format!("tenant.{tenant}.submitted.{sender}.*")
+}
+
 /// Reads whose message waits there.
 pub(crate) fn kept(subject: &str) -> Result<MessageKey, IdError> {
     let mut tokens = subject.split('.');
@@ -96,7 +101,51 @@ pub(crate) fn stored_outcome(key: &MessageKey, to: &AgentId, stage: OutcomeStage
     format!("tenant.{tenant}.stored.{to}.outcome.{sender}.{message}{which}")
 }
 
-/// Whatever is stored of a message: its deliveries and its verdict.
+/// That a message was put into this durable inbox, where its content has gone. It is in nobody's: no agent's id has
+/// a `~`.
+pub(crate) fn receipt(key: &MessageKey, to: &AgentId) -> String {
+    format!("tenant.{}.stored.~.~{to}.{}.{}", key.tenant, key.sender, key.message)
+}
+
+/// Those of a message, for all whom it was delivered to.
+pub(crate) fn all_receipts(key: &MessageKey) -> String {
+    format!("tenant.{}.stored.~.*.{}.{}", key.tenant, key.sender, key.message)
+}
+
+/// What has a place in a sender's name in whosever durable inbox.
+pub(crate) fn stored_by(tenant: &TenantId, sender: &AgentId) -> String {
+    format!("tenant.{tenant}.stored.*.message.{sender}.*")
+}
+
+/// The messages in one durable inbox.
+pub(crate) fn stored_for(tenant: &TenantId, to: &AgentId) -> String {
+    format!("tenant.{tenant}.stored.{to}.message.*.*")
+}
+
+/// Which message is in whose durable inbox.
+pub(crate) fn in_inbox(subject: &str) -> Result<(MessageKey, AgentId), IdError> {
+    let mut tokens = subject.split('.');
+    let mut next = || tokens.next();
+    match ([next(), next(), next()], next(), next(), [next(), next()], next()) {
+        (
+            [Some("tenant"), Some(tenant), Some("stored")],
+            Some(to),
+            Some("message"),
+            [Some(sender), Some(message)],
+            None,
+        ) => {
+            let (tenant, sender, message) = (tenant.parse()?, sender.parse()?, message.parse()?);
+            Ok((MessageKey { tenant, sender, message }, to.parse()?))
+        }
+        _ => Err(IdError {
+            what: "subject",
+            expected: "tenant.<tenant>.stored.<agent>.message.<sender>.<message id>",
+            found: shown(subject),
+        }),
+    }
+}
+
+/// Whatever is stored of a message: its deliveries, what is left of those whose content has gone, and its verdict.
 pub(crate) fn all_stored(key: &MessageKey) -> String {
     format!("tenant.{}.stored.*.*.{}.{}", key.tenant, key.sender, key.message)
 }
@@ -149,9 +198,14 @@ pub(crate) fn records_about(key: &MessageKey) -> String {
     format!("record.{}.{}.{}.*", key.tenant, key.sender, key.message)
 }
 
-/// Whose delivery this is.
+/// Whose delivery this is, or was.
 pub(crate) fn delivered_to(subject: &str) -> Option<AgentId> {
-    subject.split('.').nth(3)?.parse().ok()
+    let mut tokens = subject.split('.').skip(3);
+    match (tokens.next()?, tokens.next()?) {
+        ("~", to) => to.strip_prefix('~')?.parse().ok(),
+        (to, "message") => to.parse().ok(),
+        _ => None,
+    }
 }
 
 /// All events of one deliberation.
@@ -247,6 +301,21 @@ mod tests {
         let decision = decision(&key.tenant, &key.sender, "kwgBtD6dd5f4LfCUqfSfEk");
         assert!(decision.starts_with(&decisions_of(&key.tenant)));
         crate::golden::same("subjects-decision.txt", decision.as_bytes());
+        crate::golden::same("subjects-receipt.txt", receipt(&key, &worker).as_bytes());
+    }
+
+    #[test]
+    fn whose_a_delivery_was_is_read_of_it_and_of_what_is_left_of_it_and_of_nothing_else() {
+        let (tenant, to) = ("acme".parse().unwrap(), "worker".parse::<AgentId>().unwrap());
+        let key = MessageKey { tenant, sender: "planner".parse().unwrap(), message: "m-1".parse().unwrap() };
+        let (message, receipt) = (stored_message(&key, &to), receipt(&key, &to));
+        assert_eq!(delivered_to(&message), Some(to.clone()));
+        assert_eq!(delivered_to(&receipt), Some(to.clone()));
+        assert_eq!(delivered_to(&verdict(&key)), None);
+        assert_eq!(in_inbox(&message), Ok((key.clone(), to)));
+        for other in [receipt, verdict(&key), submitted(&key), format!("{message}.more"), String::new()] {
+            assert!(in_inbox(&other).is_err(), "{other:?} was accepted");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A consumer that the deliberations of every tenant have, pulled for all tenants: a loop for each, each
-//! message a task.
+//! A consumer that every tenant has, of its deliberations or of its durable inboxes, pulled for all tenants: a loop for
+//! each, each message a task.
 //!
 //! A pull of a quiet tenant waits long at the server, so that many of them cost little. A tenant has a share
 //! of the node, and what it has circulating is in a consumer of its own: it delays nobody else's.
@@ -33,10 +33,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What waits for room on the node says so this often: well below the consumer's `ack_wait`.
 const STILL_HERE: Duration = Duration::from_secs(10);
 
-/// One consumer of all tenants' streams of deliberations.
+/// What is pulled from: in words, which stream of a tenant, and the consumer that each of these has.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    pub(super) what: &'static str,
+    pub(super) stream: fn(&TenantId) -> String,
+    pub(super) consumer: &'static str,
+}
+
+impl Source {
+    pub(super) fn deliberations(consumer: &'static str) -> Self {
+        Self { what: "deliberations", stream: names::deliberations_stream, consumer }
+    }
+}
+
+/// One consumer of all tenants' streams of one kind.
 pub(super) struct TenantConsumers {
     client: Client,
-    consumer: &'static str,
+    from: Source,
     /// Messages of one tenant in hand at one time.
     share: usize,
     /// Messages of all tenants that are worked on at one time.
@@ -53,9 +67,9 @@ pub(super) struct Event {
 }
 
 impl TenantConsumers {
-    pub(super) fn new(client: Client, consumer: &'static str, share: usize, room: usize) -> Arc<Self> {
+    pub(super) fn new(client: Client, from: Source, share: usize, room: usize) -> Arc<Self> {
         let (room, absent) = (Semaphore::new(room), AtomicUsize::new(0));
-        Arc::new(Self { client, consumer, share, room, absent })
+        Arc::new(Self { client, from, share, room, absent })
     }
 
     /// Tenants of the directory whose consumer is not there: not provisioned (yet).
@@ -95,14 +109,14 @@ impl TenantConsumers {
     {
         let consumer = Consumer {
             client: self.client.clone(),
-            stream: names::deliberations_stream(&tenant),
-            name: self.consumer,
+            stream: (self.from.stream)(&tenant),
+            name: self.from.consumer,
             share: self.share,
             expires: EXPIRES,
             look_every: LOOK_EVERY,
         };
         let events = || Events { consumers: &self, tasks: &tasks, handle: &handle };
-        consumer.serve("deliberations", &tenant, &self.absent, &stop, events).await;
+        consumer.serve(self.from.what, &tenant, &self.absent, &stop, events).await;
     }
 
     /// Waits for a place on the node, and keeps the server from giving the message to another meanwhile. The

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::{
     each_tenant::Served,
     subjects,
-    tenant_consumers::{self, TenantConsumers},
+    tenant_consumers::{self, Source, TenantConsumers},
 };
 use crate::{
     breakers::{Breaker, Open},
@@ -86,7 +86,12 @@ impl WebhookDispatcher {
     ) -> Arc<Self> {
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ANSWER_TIMEOUT);
-        let consumers = TenantConsumers::new(client, WEBHOOKS_CONSUMER, CALLS_PER_TENANT, CALLS_MAX);
+        let consumers = TenantConsumers::new(
+            client,
+            Source::deliberations(WEBHOOKS_CONSUMER),
+            CALLS_PER_TENANT,
+            CALLS_MAX,
+        );
         let failed = Mutex::new(None);
         let attempts = attempts.into();
         Arc::new(Self { consumers, context, webhook, breaker, attempts, clock, metrics, cpu, failed })

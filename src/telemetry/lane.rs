@@ -16,6 +16,9 @@ pub struct LaneMetrics {
     panics: Counter,
     dead_letters: Counter,
     unburied: Counter,
+    released: Counter,
+    released_bytes: Counter,
+    receipts: Counter,
     /// From being kept to the stored outcome.
     latency: Histogram,
     pub in_hand: Gauge<i64, AtomicI64>,
@@ -31,6 +34,9 @@ impl Default for LaneMetrics {
             panics: Counter::default(),
             dead_letters: Counter::default(),
             unburied: Counter::default(),
+            released: Counter::default(),
+            released_bytes: Counter::default(),
+            receipts: Counter::default(),
             // From 1 ms to about 18 h, doubling: an outage is waited for.
             latency: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
                 1e-3, 2.0, 26,
@@ -50,6 +56,13 @@ impl LaneMetrics {
             ("lane_panics", "Messages whose governing failed within the node", &self.panics),
             ("lane_dead_letters", "Messages that were given up", &self.dead_letters),
             ("lane_unburied", "Messages given up that the dead letters had no room for", &self.unburied),
+            (
+                "inbox_released",
+                "Messages in durable inboxes that take no place once their recipient has acknowledged them",
+                &self.released,
+            ),
+            ("inbox_released_bytes", "Their content, in bytes", &self.released_bytes),
+            ("inbox_receipts", "Of them, those for which a receipt was stored", &self.receipts),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -82,6 +95,16 @@ impl LaneMetrics {
 
     pub fn unburied(&self) {
         self.unburied.inc();
+    }
+
+    /// Other evidence of a delivery is kept than its content of so many bytes.
+    pub fn released(&self, bytes: u64) {
+        self.released.inc();
+        self.released_bytes.inc_by(bytes);
+    }
+
+    pub fn receipt(&self) {
+        self.receipts.inc();
     }
 
     pub fn governed(&self, age: Duration) {

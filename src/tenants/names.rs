@@ -41,6 +41,28 @@ pub fn inbox_subjects(tenant: &TenantId, agent: &str) -> String {
     format!("tenant.{tenant}.stored.{agent}.>")
 }
 
+/// Of every `OUT_<tenant>`, shared by all nodes: what is in an inbox keeps its place until this consumer has settled it
+/// as well. They do when something else is kept that says that it was delivered.
+pub const EVIDENCE_CONSUMER: &str = "EVIDENCE";
+/// Whatever is in a durable inbox as a message, without its content.
+pub(super) fn inbox_messages(tenant: &TenantId) -> String {
+    format!("tenant.{tenant}.stored.*.message.*.*")
+}
+
+/// What keeps a tenant's evidence where it is: nobody pulls from these, so what they are for leaves with its age alone.
+pub const EVIDENCE_KEPT: [(&str, fn(&TenantId) -> String); 2] =
+    [("OUTCOMES", |tenant| format!("tenant.{tenant}.stored.*.outcome.*.*")), ("RECEIPTS", receipts)];
+
+/// That a message was put into an inbox whose content has gone. No agent is called `~`, so none is in any inbox.
+fn receipts(tenant: &TenantId) -> String {
+    format!("tenant.{tenant}.stored.~.*.*.*")
+}
+
+/// Whether a consumer of `OUT_<tenant>` is the bus's own and no agent's inbox.
+pub(super) fn is_own_consumer(name: &str) -> bool {
+    name == EVIDENCE_CONSUMER || EVIDENCE_KEPT.iter().any(|(own, _)| *own == name)
+}
+
 /// The JetStream domain that agents' clients name, to ask for what is in account BUS. Their own account
 /// has no JetStream, and the server says so, too, to whoever asks `$JS.API.CONSUMER.INFO` without one.
 pub const INBOX_DOMAIN: &str = "BUS";

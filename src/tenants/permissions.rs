@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use super::names::{
     ACCOUNTS_HELD, ACCOUNTS_OFFERED, BusUser, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS,
     CONSTITUTION_STREAM, CONSTITUTIONS, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER,
-    DECISIONS_STREAM, DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, FREEZE_REQUESTS, FREEZE_STATUS,
-    FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN, NODE_RECOVERY, NODE_STATUS,
-    NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM,
-    RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM,
-    THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER,
-    accounts_part, answers_to, dead_letters_stream, deliberations_stream, inbound_stream, inbox_subjects,
-    kick, outbound_stream, requests_of_all_tenants, unheard_questions,
+    DECISIONS_STREAM, DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, EVIDENCE_CONSUMER, EVIDENCE_KEPT,
+    FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN,
+    NODE_RECOVERY, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_DIFF, POLICY_REQUESTS,
+    POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
+    TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS,
+    User, WEBHOOKS_CONSUMER, accounts_part, answers_to, dead_letters_stream, deliberations_stream,
+    inbound_stream, inbox_messages, inbox_subjects, kick, outbound_stream, requests_of_all_tenants,
+    unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -84,7 +85,7 @@ fn node(inbox: String) -> Permissions {
     publish.push(format!("$KV.{THRESHOLDS_BUCKET}.*"));
     // Of every tenant: a reload that changes what a user may do ends the user's connections, so that a new
     // tenant may not change it for nodes.
-    for consumer in [NODES_CONSUMER, DEADLINES_CONSUMER, WEBHOOKS_CONSUMER] {
+    for consumer in [NODES_CONSUMER, EVIDENCE_CONSUMER, DEADLINES_CONSUMER, WEBHOOKS_CONSUMER] {
         publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.*.{consumer}"));
         publish.push(format!("$JS.API.CONSUMER.INFO.*.{consumer}"));
         publish.push(format!("$JS.ACK.*.{consumer}.>"));
@@ -149,7 +150,10 @@ fn provisioner<'a>(
     let tenants: Vec<_> = tenants.collect();
     for tenant in &tenants {
         stream(&inbound_stream(tenant), &[NODES_CONSUMER]);
-        stream(&outbound_stream(tenant), &[&format!("*.{}", inbox_subjects(tenant, "*"))]);
+        let mut inboxes = vec![format!("*.{}", inbox_subjects(tenant, "*"))];
+        inboxes.push(format!("{EVIDENCE_CONSUMER}.{}", inbox_messages(tenant)));
+        inboxes.extend(EVIDENCE_KEPT.map(|(name, subjects)| format!("{name}.{}", subjects(tenant))));
+        stream(&outbound_stream(tenant), &inboxes.iter().map(String::as_str).collect::<Vec<_>>());
         stream(&deliberations_stream(tenant), &[DEADLINES_CONSUMER, WEBHOOKS_CONSUMER]);
         stream(&dead_letters_stream(tenant), &[]);
     }

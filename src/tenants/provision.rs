@@ -134,13 +134,14 @@ impl Run<'_> {
             config.num_replicas = before.num_replicas;
         }
         let (name, bytes, replicas) = (config.name.clone(), config.max_bytes, config.num_replicas);
+        let reserved = self.reserved;
         let refused = |error: CreateStreamError| match error.kind() {
             CreateStreamErrorKind::JetStream(cause) if no_room(cause.error_code()) => {
                 ProvisionError::NoRoom {
                     what: what.to_owned(),
                     bytes,
                     replicas,
-                    reserved: self.reserved,
+                    reserved,
                     cause: cause.to_string(),
                 }
             }
@@ -149,9 +150,20 @@ impl Run<'_> {
         };
         match before {
             Some(before) => {
-                self.context.update_stream(config.clone()).await.map_err(refused)?;
+                // What is kept for consumers alone goes where there are none yet.
+                let wanted = std::mem::replace(&mut config.retention, before.retention);
+                let turned = wanted != before.retention;
+                self.context.update_stream(config.clone()).await.map_err(&refused)?;
+                config.retention = wanted;
+                if let (true, Some(consumers)) = (turned, &consumers) {
+                    self.consumers(&name, consumers.clone(), what).await?;
+                    self.context.update_stream(config.clone()).await.map_err(refused)?;
+                }
                 let changed = streams::differences(&before, &config);
                 self.done.changed.extend(changed.into_iter().map(|change| format!("{name}: {change}")));
+                if turned {
+                    return Ok(());
+                }
             }
             None => {
                 self.context.create_stream(config).await.map_err(refused)?;

@@ -15,7 +15,7 @@ use crate::{domain::TenantId, tls::Server};
 
 use super::{
     BusUser, ConnectError, GenerateError, ReloadError, connect, keys,
-    names::{dead_letters_stream, deliberations_stream, inbound_stream, outbound_stream},
+    names::{dead_letters_stream, deliberations_stream, inbound_stream, is_own_consumer, outbound_stream},
     plan::Plan,
     provision::{ProvisionError, bounded, consumer_names, stream_names},
     reload,
@@ -87,7 +87,8 @@ impl Leftovers {
         for tenant in plan.tenants() {
             let stream = outbound_stream(&tenant.id);
             let names = consumer_names(&context, &stream, &format!("stream {stream}")).await?;
-            let gone = names.into_iter().filter(|name| !tenant.agents.keys().any(|id| id.as_str() == name));
+            let is_there = |name: &String| tenant.agents.keys().any(|id| id.as_str() == name);
+            let gone = names.into_iter().filter(|name| !is_there(name) && !is_own_consumer(name));
             left.inboxes.extend(gone.map(|name| format!("{stream}/{name}")));
         }
         Ok(left)

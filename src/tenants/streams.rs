@@ -16,11 +16,11 @@ use crate::domain::{AgentId, TenantId};
 use super::{
     names::{
         CONSTITUTION_BUCKET, CONSTITUTION_STREAM, CONSTITUTIONS, CONSTITUTIONS_CHANGED, DEADLINES_CONSUMER,
-        DECISIONS_STREAM, DECISIONS_SUBJECTS, FREEZE_BUCKET, FREEZE_STREAM, FREEZES, FREEZES_CHANGED,
-        NODES_CONSUMER, POLICY_BUCKET, POLICY_KEYS, POLICY_PUSHED, POLICY_STREAM, RECORDS_STREAM,
-        RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+        DECISIONS_STREAM, DECISIONS_SUBJECTS, EVIDENCE_CONSUMER, EVIDENCE_KEPT, FREEZE_BUCKET, FREEZE_STREAM,
+        FREEZES, FREEZES_CHANGED, NODES_CONSUMER, POLICY_BUCKET, POLICY_KEYS, POLICY_PUSHED, POLICY_STREAM,
+        RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
         THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream,
-        deliberations_stream, inbound_stream, inbox_subjects, outbound_stream,
+        deliberations_stream, inbound_stream, inbox_messages, inbox_subjects, outbound_stream,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -60,6 +60,8 @@ const NODES_PENDING_MAX: i64 = 10_000;
 /// Parked messages that wait for their deadline are all out, given back with a delay: as many as `open_max`
 /// may be, and decisions beside them.
 const CLERK_PENDING_MAX: i64 = 110_000;
+/// Messages of one tenant's inboxes that nodes have in hand or look at again later.
+const EVIDENCE_PENDING_MAX: i64 = 10_000;
 /// Of one agent's durable inbox: pulls that wait at one time, messages of one, and how long it may wait.
 const INBOX_WAITING_MAX: i64 = 32;
 const INBOX_BATCH_MAX: i64 = 1_000;
@@ -265,6 +267,9 @@ pub(super) fn of_tenant<'a>(
     let outbound = stream::Config {
         description: Some(format!("Durable inboxes of {tenant}'s agents: messages and outcomes.")),
         subjects: vec![format!("tenant.{tenant}.stored.*.*.*.*")],
+        // What its recipient has acknowledged goes, once nodes have settled it, too. Streams made before have nothing
+        // that could be allowed to delete.
+        retention: RetentionPolicy::Interest,
         max_age: store.inbox_age,
         max_bytes: bytes(store.inbox_bytes),
         max_message_size: PAYLOAD_MAX as i32,
@@ -283,7 +288,7 @@ pub(super) fn of_tenant<'a>(
         max_expires: INBOX_EXPIRES_MAX,
         ..durable(agent.as_str(), "The agent's durable inbox.")
     });
-    let inboxes = inboxes.collect();
+    let inboxes = evidence(tenant).into_iter().chain(inboxes).collect();
     let nodes = vec![pull::Config {
         max_ack_pending: NODES_PENDING_MAX,
         ..durable(NODES_CONSUMER, "Shared by all nodes.")
@@ -313,6 +318,22 @@ pub(super) fn of_tenant<'a>(
         (deliberations, Some(deliberations_consumers(tenant))),
         (dead_letters, None),
     ]
+}
+
+/// What keeps the messages of durable inboxes until there is other evidence of them, and that evidence until it is old.
+/// Before those of agents: there must be none that could be the last that wants something.
+fn evidence(tenant: &TenantId) -> Vec<pull::Config> {
+    let mut consumers = vec![pull::Config {
+        filter_subject: inbox_messages(tenant),
+        headers_only: true,
+        max_ack_pending: EVIDENCE_PENDING_MAX,
+        ..durable(EVIDENCE_CONSUMER, "Shared by all nodes: keeps other evidence, so that contents may go.")
+    }];
+    consumers.extend(EVIDENCE_KEPT.map(|(name, subjects)| pull::Config {
+        filter_subject: subjects(tenant),
+        ..durable(name, "Nobody's: what it is for stays until it is old.")
+    }));
+    consumers
 }
 
 fn deliberations_consumers(tenant: &TenantId) -> Vec<pull::Config> {
@@ -377,6 +398,7 @@ pub(super) fn differences(before: &stream::Config, after: &stream::Config) -> Ve
     let shown = |config: &stream::Config| {
         [
             ("subjects", config.subjects.join(" ")),
+            ("retention", format!("{:?}", config.retention).to_lowercase()),
             ("max_bytes", config.max_bytes.to_string()),
             ("max_age", humantime::format_duration(config.max_age).to_string()),
             // The server says -1 for none.

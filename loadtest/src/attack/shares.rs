@@ -7,11 +7,11 @@ use std::{
 };
 
 use agentbus::{
-    client::{AgentClient, Draft},
-    domain::{Encoding, MessageType, Verb},
+    client::{AgentClient, Draft, Patience},
+    domain::{Encoding, MessageType, Status, TenantId, Verb},
 };
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{ATTACKED_FROM, field::Field};
@@ -26,6 +26,12 @@ const LASTS_FULL: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 300;
 /// Sentences that no two are alike of, a second.
 const SENTENCES: u64 = 40;
+/// For what a colleague submits: what is refused for now is not asked for again.
+const ONCE: Patience = Patience { attempt: Duration::from_secs(5), deadline: Duration::from_secs(5) };
+const PATIENT: Patience = Patience { attempt: Duration::from_secs(5), deadline: Duration::from_secs(30) };
+const READ_AT_ONCE: usize = 200;
+/// What was acknowledged gives its place back within it.
+const PLACE_WITHIN: Duration = Duration::from_secs(60);
 /// An answer that does not come holds nothing up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -36,6 +42,7 @@ enum Taking {
     Large,
     Model,
     Inboxes,
+    Unread,
     Reviews,
     Heartbeats,
     Lists,
@@ -43,11 +50,12 @@ enum Taking {
     Connections,
 }
 
-const ALL: [Taking; 9] = [
+const ALL: [Taking; 10] = [
     Taking::Messages,
     Taking::Large,
     Taking::Model,
     Taking::Inboxes,
+    Taking::Unread,
     Taking::Reviews,
     Taking::Heartbeats,
     Taking::Lists,
@@ -81,7 +89,60 @@ pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
         field.judge(what, taken.map(|_| hurt)).await?;
     }
     field.forgive_colleagues(false);
+    let tenant = ATTACKED_FROM.parse()?;
+    let colleague = field.client(ATTACKED_FROM, "planner").await?;
+    field
+        .attempt("place for others in durable inboxes that were filled", others_find_room(&colleague))
+        .await?;
+    for name in ["sink", "reader"] {
+        let agent = field.client(ATTACKED_FROM, name).await?;
+        let back = place_comes_back(&agent, &tenant, &colleague);
+        field.attempt(format!("place in {name}'s inbox, once it has acknowledged"), back).await?;
+    }
     Ok(())
+}
+
+/// Whether one that has filled nothing is still kept from a recipient that has read all.
+async fn others_find_room(colleague: &AgentClient) -> anyhow::Result<Option<String>> {
+    let draft = Draft::to_agent("worker", "is there room?").encode(Encoding::Json);
+    let verdict = colleague.submit(draft, PATIENT).await?;
+    Ok((verdict.status != Status::Stored).then(|| format!("a colleague hears {}", verdict.reason.as_str())))
+}
+
+/// Reads all that was stored for an agent. What keeps the next message from it after a minute, if anything does.
+async fn place_comes_back(
+    agent: &AgentClient,
+    tenant: &TenantId,
+    colleague: &AgentClient,
+) -> anyhow::Result<Option<String>> {
+    let inbox = agent.durable_inbox(tenant)?;
+    let mut read = 0_u64;
+    loop {
+        let mut batch = inbox.fetch().max_messages(READ_AT_ONCE).messages().await?;
+        let mut came = false;
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(|error| anyhow::anyhow!("{error}"))?;
+            message.ack().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+            (came, read) = (true, read + 1);
+        }
+        if !came {
+            break;
+        }
+    }
+    let began = Instant::now();
+    loop {
+        let draft = Draft::to_agent(agent.id().as_str(), &"x".repeat(60_000)).encode(Encoding::Json);
+        let verdict = colleague.submit(draft, ONCE).await?;
+        if verdict.status == Status::Stored {
+            let after = began.elapsed().as_secs_f64();
+            println!("{} read {read} messages, and gets the next {after:.1} s later", agent.id());
+            return Ok(None);
+        }
+        if began.elapsed() > PLACE_WITHIN {
+            return Ok(Some(format!("no place {PLACE_WITHIN:?} after it has read: {}", verdict.detail)));
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 impl Taking {
@@ -91,6 +152,7 @@ impl Taking {
             Taking::Large => "messages of 60 KiB",
             Taking::Model => "sentences that the model has not read",
             Taking::Inboxes => "durable inboxes",
+            Taking::Unread => "a durable inbox that nobody reads",
             Taking::Reviews => "reviews",
             Taking::Heartbeats => "heartbeats",
             Taking::Lists => "lists of what waits",
@@ -116,6 +178,7 @@ impl Taking {
             Taking::Large => message("send", |_| Draft::to_agent("sink", &"x".repeat(60_000))).await,
             Taking::Model => sentences(agents, until).await,
             Taking::Inboxes => message("submit", |_| Draft::to_agent("sink", &"x".repeat(60_000))).await,
+            Taking::Unread => message("submit", |_| Draft::to_agent("reader", &"x".repeat(60_000))).await,
             Taking::Reviews => message("send", parked).await,
             Taking::Heartbeats => text(Verb::Heartbeat, "{}").await,
             Taking::Lists => text(Verb::Deliberations, "{}").await,

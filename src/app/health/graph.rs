@@ -17,6 +17,7 @@ const NEEDS: &[(&str, &[&str])] = &[
     ("decisions", &["nats"]),
     ("deliberations", &["nats"]),
     ("streams", &["nats"]),
+    ("inboxes", &["nats"]),
     ("webhook", &["deliberations"]),
     ("thresholds", &["nats"]),
 ];

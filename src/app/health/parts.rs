@@ -11,8 +11,8 @@ use crate::{
     lanes::Lanes,
     memory::{Memory, Pressure, Reading},
     nats::{
-        Bus, DeadlineWorker, Inbound, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips, StreamUsage,
-        WebhookDispatcher,
+        Bus, DeadlineWorker, Inbound, InboxEvidence, JetStreamLane, Outbox, Peers, RecordsProbe, RoundTrips,
+        StreamUsage, WebhookDispatcher,
     },
     phrase::counted,
     policy::{DecisionLog, Refused, Rollout, ShadowStanding, ShadowState, Standing, opa::ServerStanding},
@@ -162,6 +162,16 @@ impl Part for DeadlineWorker {
         Some(absent(
             DeadlineWorker::absent(self),
             "a stream of deliberations: nothing of theirs is parked or released; make it by `agentbus tenants apply`",
+        ))
+    }
+}
+
+impl Part for InboxEvidence {
+    fn health(&self) -> Option<Health> {
+        Some(absent(
+            InboxEvidence::absent(self),
+            "the consumer EVIDENCE: what is acknowledged in its durable inboxes keeps its place; make it by \
+             `agentbus tenants apply`",
         ))
     }
 }

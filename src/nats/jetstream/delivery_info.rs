@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(in crate::nats) struct DeliveryInfo {
     /// From 1.
     pub(in crate::nats) attempt: u64,
+    /// Its place in the stream.
+    pub(in crate::nats) sequence: u64,
     kept_at: Duration,
 }
 
@@ -17,7 +19,11 @@ impl DeliveryInfo {
         // <domain> <account> in the later form, which goes on after.
         let tokens = if tokens.len() == 7 { tokens.as_slice() } else { tokens.get(2..)? };
         let number = |index: usize| tokens.get(index)?.parse::<u64>().ok();
-        Some(Self { attempt: number(2)?.max(1), kept_at: Duration::from_nanos(number(5)?) })
+        Some(Self {
+            attempt: number(2)?.max(1),
+            sequence: number(3)?,
+            kept_at: Duration::from_nanos(number(5)?),
+        })
     }
 
     /// Since it was kept.
@@ -46,7 +52,7 @@ mod tests {
     #[test]
     fn both_forms_of_the_reply_subject_are_read() {
         let plain = DeliveryInfo::read("$JS.ACK.IN_acme.nodes.3.17.21.1700000000000000000.5");
-        assert_eq!(plain.map(|d| d.attempt), Some(3));
+        assert_eq!(plain.map(|d| (d.attempt, d.sequence)), Some((3, 17)));
         assert!(plain.is_some_and(|d| d.kept_at == Duration::from_secs(1_700_000_000)));
         let later = DeliveryInfo::read("$JS.ACK._.hash.IN_acme.nodes.3.17.21.1700000000000000000.5.random");
         assert_eq!(later, plain);

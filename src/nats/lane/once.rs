@@ -12,7 +12,7 @@ use rand::Rng as _;
 
 use super::{JetStreamLane, found};
 use crate::{
-    domain::{AgentId, Verdict},
+    domain::{AgentId, Status, Verdict},
     lanes::{DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored},
     nats::{
         headers,
@@ -107,7 +107,12 @@ impl JetStreamLane {
             let (on, payload) = (subject.clone(), payload.clone());
             let publish = self.requests.publish_before(on, headers, payload, Some(notice.not_after));
             match publish.await? {
-                Published::Kept { .. } => return Ok(Noted::Now),
+                Published::Kept { sequence, .. } => {
+                    if *stage == OutcomeStage::Delivered && notice.verdict.status == Status::Delivered {
+                        self.told.insert(key.clone(), sequence);
+                    }
+                    return Ok(Noted::Now);
+                }
                 Published::Late => {}
             }
             let stands = match stage {
@@ -158,27 +163,32 @@ impl JetStreamLane {
         // Before the rest: what comes in between is then not expected, and its writer finds it.
         let newest = found(stored.get_last_raw_message_by_subject(&subjects::all_stored(key)).await)?;
         let Some(newest) = newest else { return Ok(None) };
-        let deliveries = subjects::all_deliveries(key);
-        let first = found(stored.get_first_raw_message_by_subject(&deliveries, 1).await)?;
-        let mut recipients: Vec<AgentId> = match &first {
+        let first_on =
+            async |subjects: &str| found(stored.get_first_raw_message_by_subject(subjects, 1).await);
+        let first = match first_on(&subjects::all_deliveries(key)).await? {
+            // Where contents have gone, what says so is left.
+            None => first_on(&subjects::all_receipts(key)).await?,
+            there => there,
+        };
+        let recipients: BTreeSet<AgentId> = match &first {
             Some(only) if only.sequence == newest.sequence => {
                 subjects::delivered_to(&only.subject).into_iter().collect()
             }
             Some(_) => {
-                let subjects = stored.info_with_subjects(&deliveries).await.map_err(unreadable)?;
+                let all = subjects::all_stored(key);
+                let subjects = stored.info_with_subjects(&all).await.map_err(unreadable)?;
                 let some = subjects.take(RECIPIENTS_READ_MAX);
                 some.try_filter_map(async |(subject, _)| Ok(subjects::delivered_to(&subject)))
                     .try_collect()
                     .await
                     .map_err(unreadable)?
             }
-            None => Vec::new(),
+            None => BTreeSet::new(),
         };
-        recipients.sort();
         let decision = first.as_ref().and_then(|first| first.headers.get(headers::DECISION));
         let (verdict, digest) = self.verdict_on(key, &subjects::verdict(key)).await?.unzip();
         Ok((verdict.is_some() || !recipients.is_empty()).then(|| Evidence {
-            recipients,
+            recipients: recipients.into_iter().collect(),
             decision_id: decision.map(|id| id.as_str().to_owned()),
             verdict,
             digest: digest.flatten(),
@@ -200,7 +210,7 @@ impl JetStreamLane {
         Ok(Some((verdict, headers::digest(&message.headers))))
     }
 
-    async fn outbound(&self, key: &MessageKey) -> Result<Stream<()>, LaneError> {
+    pub(super) async fn outbound(&self, key: &MessageKey) -> Result<Stream<()>, LaneError> {
         let stream = self.context.get_stream_no_info(names::outbound_stream(&key.tenant)).await;
         stream.map_err(unreadable)
     }

@@ -1,122 +1,278 @@
-//! May a sender have more stored in its tenant's durable inboxes? While it has less there than is left.
+//! May more be stored in a tenant's durable inboxes? While its sender has less there than is left, and so has whom it is
+//! for.
 //!
-//! How full the stream is says the server, once a second. Whose it is the node remembers of what it has let in: what
-//! another node let in, or this one before it was started, is nobody's.
+//! All of it says the server, so it holds for all nodes together and after a restart: how full the stream is, with what
+//! still waits to be governed, once a second; and, where half is taken, how many messages are of one sender or for one
+//! recipient. Their size is estimated from some of them. What was acknowledged has gone (`evidence.rs`) and counts no
+//! more.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use async_nats::jetstream::Context;
-use moka::{policy::EvictionPolicy, sync::Cache};
-use parking_lot::Mutex;
+use async_nats::jetstream::{Context, response::Response, stream::Stream};
+use futures_util::future::join_all;
+use moka::sync::Cache;
+use rand::Rng as _;
 use tokio::sync::OnceCell;
 
+use super::found;
 use crate::{
     domain::{AgentId, TenantId},
     lanes::LaneError,
+    nats::subjects,
     shares::Room,
     state::MessageKey,
     tenants::names,
 };
 
 /// How long a stream is taken to be as full as it was, and what was let in since.
-const COUNT_FOR: Duration = Duration::from_secs(1);
+const FILLED_FOR: Duration = Duration::from_secs(1);
+/// The same of what one has there.
+const HELD_FOR: Duration = Duration::from_secs(3);
 const TENANTS_MAX: u64 = 65_536;
-/// Senders of all tenants; who was heard least recently is forgotten first.
-const SENDERS_MAX: u64 = 65_536;
+/// Senders and recipients of all tenants.
+const HOLDERS_MAX: u64 = 65_536;
 /// What a message takes in the stream besides its payload, about: its headers, its subject, and the outcome that its
 /// sender is told.
 const BESIDES: u64 = 2_048;
+/// No message has a larger payload: half of what the server takes in one.
+const PAYLOAD_MAX: u64 = 128 * 1024;
+/// Messages that are looked at to know how large one's are.
+const SAMPLES: usize = 8;
+/// Recipients of a broadcast that are asked about at one time.
+const ASKED_AT_ONCE: usize = 16;
+/// Beyond all subjects of a stream: of what is behind it the server says how many there are before.
+const BEHIND_ALL: u64 = 1 << 40;
 
-/// What is stored, and for whom.
+/// Who has a part of the inboxes: by what it has sent, or in its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    Sender(AgentId),
+    Recipient(AgentId),
+}
+
+/// What is stored, of whom and for whom.
 pub(super) struct InboxRoom {
     context: Context,
     filled: Cache<TenantId, Arc<OnceCell<Filled>>>,
-    held: Cache<(TenantId, AgentId), Arc<Mutex<Held>>>,
+    held: Cache<(TenantId, Holder), Arc<OnceCell<AtomicU64>>>,
 }
 
 /// A tenant's stream.
+#[derive(Debug)]
 struct Filled {
     bytes: AtomicU64,
     bytes_max: u64,
-    /// What is stored leaves after this.
-    age: Duration,
+    /// Where its messages begin and end.
+    first: u64,
+    last: u64,
 }
 
 impl InboxRoom {
     pub(super) fn new(context: Context) -> Self {
-        let filled = Cache::builder().max_capacity(TENANTS_MAX).time_to_live(COUNT_FOR).build();
-        let held = Cache::builder().max_capacity(SENDERS_MAX).eviction_policy(EvictionPolicy::lru()).build();
+        let filled = Cache::builder().max_capacity(TENANTS_MAX).time_to_live(FILLED_FOR).build();
+        let held = Cache::builder().max_capacity(HOLDERS_MAX).time_to_live(HELD_FOR).build();
         Self { context, filled, held }
     }
 
     /// Counts what a message of so many bytes will take, if there is room for it. Those who ask at one time share one
     /// look at the stream. Where JetStream does not say, the store itself will.
-    pub(super) async fn take(&self, key: &MessageKey, bytes: usize) -> Result<(), LaneError> {
+    pub(super) async fn take(&self, key: &MessageKey, to: &[AgentId], bytes: usize) -> Result<(), LaneError> {
         let tenant = &key.tenant;
-        let cell = self.filled.get_with(tenant.clone(), Arc::default);
-        let Some(filled) = cell.get_or_try_init(|| self.look(tenant)).await.ok() else {
-            self.filled.invalidate(tenant);
-            return Ok(());
-        };
-        let held = self.held.get_with((tenant.clone(), key.sender.clone()), Arc::default);
+        let Some(cell) = self.filled(tenant).await else { return Ok(()) };
+        let Some(filled) = cell.get() else { return Ok(()) };
         let more = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(BESIDES);
-        filled.take(&mut held.lock(), more, Instant::now())
+        let left = filled.left(more)?;
+        if filled.somebody_could_hold(left) {
+            let recipients = to.iter().cloned().map(Holder::Recipient);
+            for holder in std::iter::once(Holder::Sender(key.sender.clone())).chain(recipients) {
+                self.may(tenant, holder, filled, (left, more)).await?;
+            }
+        }
+        filled.bytes.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Those of these recipients who have so much that they leave the rest to others, each with why.
+    pub(super) async fn crowded(&self, tenant: &TenantId, to: &[AgentId]) -> Vec<(AgentId, LaneError)> {
+        let Some(cell) = self.filled(tenant).await else { return Vec::new() };
+        let Some(filled) = cell.get() else { return Vec::new() };
+        let left = filled.ordinary_left();
+        if !filled.somebody_could_hold(left) {
+            return Vec::new();
+        }
+        let mut crowded = Vec::new();
+        for some in to.chunks(ASKED_AT_ONCE) {
+            let asked = some.iter().map(|agent| self.crowds(tenant, agent, filled, left));
+            crowded.extend(join_all(asked).await.into_iter().flatten());
+        }
+        crowded
+    }
+
+    async fn crowds(
+        &self,
+        tenant: &TenantId,
+        agent: &AgentId,
+        filled: &Filled,
+        left: Room,
+    ) -> Option<(AgentId, LaneError)> {
+        let asked = self.may(tenant, Holder::Recipient(agent.clone()), filled, (left, 0)).await;
+        asked.err().map(|why| (agent.clone(), why))
+    }
+
+    async fn filled(&self, tenant: &TenantId) -> Option<Arc<OnceCell<Filled>>> {
+        let cell = self.filled.get_with(tenant.clone(), Arc::default);
+        if cell.get_or_try_init(|| self.look(tenant)).await.is_err() {
+            self.filled.invalidate(tenant);
+            return None;
+        }
+        Some(cell)
     }
 
     async fn look(&self, tenant: &TenantId) -> Result<Filled, ()> {
-        let stream = self.context.get_stream(names::outbound_stream(tenant)).await.map_err(|error| {
+        let unknown = |error: &dyn std::fmt::Display| {
             tracing::debug!(%error, %tenant, "how full its inboxes are is not known");
-        })?;
-        let info = stream.cached_info();
+        };
+        let (inboxes, waiting) = (names::outbound_stream(tenant), names::inbound_stream(tenant));
+        let (inboxes, waiting) =
+            tokio::join!(self.context.get_stream(inboxes), self.context.get_stream(waiting));
+        let (inboxes, waiting) =
+            (inboxes.map_err(|error| unknown(&error))?, waiting.map_err(|error| unknown(&error))?);
+        let info = inboxes.cached_info();
+        let bytes = info.state.bytes.saturating_add(waiting.cached_info().state.bytes);
         // Without a bound, and as nobody provisions it, less than 0.
         let bytes_max = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
-        Ok(Filled { bytes: info.state.bytes.into(), bytes_max, age: info.config.max_age })
+        let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+        Ok(Filled { bytes: bytes.into(), bytes_max, first, last })
     }
+
+    /// Counts so much `more` for one, unless it has as much as is left.
+    async fn may(
+        &self,
+        tenant: &TenantId,
+        holder: Holder,
+        filled: &Filled,
+        (left, more): (Room, u64),
+    ) -> Result<(), LaneError> {
+        let of = (tenant.clone(), holder);
+        let cell = self.held.get_with(of.clone(), Arc::default);
+        let holder = &of.1;
+        let looked = cell.get_or_try_init(|| async {
+            self.bytes_of(tenant, holder, (filled, left)).await.map(AtomicU64::new).map_err(|error| {
+                tracing::debug!(%error, %tenant, ?holder, "what it has in the inboxes is not known");
+            })
+        });
+        let Ok(held) = looked.await else {
+            self.held.invalidate(&of);
+            return Ok(());
+        };
+        let has = held.load(Ordering::Relaxed);
+        if (Room { places: 0, bytes: has }).is_share(left) {
+            let recipient = match of.1 {
+                Holder::Sender(_) => None,
+                Holder::Recipient(agent) => Some(agent),
+            };
+            return Err(LaneError::ShareStored { recipient, held: has, left: left.bytes });
+        }
+        held.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What one has there, about.
+    async fn bytes_of(
+        &self,
+        tenant: &TenantId,
+        holder: &Holder,
+        (filled, left): (&Filled, Room),
+    ) -> Result<u64, LaneError> {
+        let inboxes = names::outbound_stream(tenant);
+        let (stored, waiting) = match holder {
+            Holder::Sender(agent) => {
+                let waiting = (names::inbound_stream(tenant), subjects::submitted_by(tenant, agent));
+                (subjects::stored_by(tenant, agent), Some(waiting))
+            }
+            Holder::Recipient(agent) => (subjects::stored_for(tenant, agent), None),
+        };
+        let mut messages = self.count(&inboxes, &stored).await?;
+        if let Some((stream, subjects)) = waiting {
+            messages = messages.saturating_add(self.count(&stream, &subjects).await?);
+        }
+        // Also of the largest it would be far less than what is left.
+        let most = messages.saturating_mul(PAYLOAD_MAX + BESIDES);
+        if most < left.bytes / 2 {
+            return Ok(most);
+        }
+        Ok(messages.saturating_mul(self.mean(&inboxes, &stored, filled).await?))
+    }
+
+    /// How many messages there are on these subjects, of which each has one: told without their names.
+    async fn count(&self, stream: &str, subjects: &str) -> Result<u64, LaneError> {
+        #[derive(serde::Deserialize)]
+        struct Counted {
+            #[serde(default)]
+            total: u64,
+        }
+        let asked = serde_json::json!({ "subjects_filter": subjects, "offset": BEHIND_ALL });
+        let answer = self.context.request(format!("STREAM.INFO.{stream}"), &asked).await;
+        match answer.map_err(|error| LaneError::Unreadable(error.to_string()))? {
+            Response::Ok(Counted { total }) => Ok(total),
+            Response::Err { error } => Err(LaneError::Unreadable(error.to_string())),
+        }
+    }
+
+    /// How large messages on these subjects are, by some from anywhere in the stream.
+    async fn mean(&self, stream: &str, subjects: &str, filled: &Filled) -> Result<u64, LaneError> {
+        let stream = self.context.get_stream_no_info(stream).await;
+        let stream = &stream.map_err(|error| LaneError::Unreadable(error.to_string()))?;
+        let places: Vec<u64> = (0..SAMPLES)
+            .map(|_| rand::rng().random_range(filled.first..=filled.last.max(filled.first)))
+            .collect();
+        let sizes = join_all(places.into_iter().map(|place| size_from(stream, subjects, place))).await;
+        let sizes = sizes.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let known: Vec<u64> = sizes.into_iter().flatten().collect();
+        let sum = known.iter().fold(0_u64, |sum, size| sum.saturating_add(*size));
+        let count = u64::try_from(known.len()).unwrap_or(1);
+        Ok(sum.checked_div(count).unwrap_or(PAYLOAD_MAX) + BESIDES)
+    }
+}
+
+/// Of the next message from there on, or else of the first; `None`: there is none.
+async fn size_from(stream: &Stream<()>, subjects: &str, place: u64) -> Result<Option<u64>, LaneError> {
+    let from = async |place| found(stream.get_first_raw_message_by_subject(subjects, place).await);
+    let message = match from(place.max(1)).await? {
+        None => from(1).await?,
+        there => there,
+    };
+    Ok(message.map(|message| u64::try_from(message.payload.len()).unwrap_or(u64::MAX)))
 }
 
 impl Filled {
-    fn take(&self, held: &mut Held, more: u64, now: Instant) -> Result<(), LaneError> {
-        let places = usize::MAX;
-        let taken = Room { places: 0, bytes: self.bytes.load(Ordering::Relaxed) };
-        let left = Room { places, bytes: self.bytes_max }.ordinary().left(taken);
-        if left.bytes < more {
-            let detail = "the rest is for what reviewers approve, and for outcomes";
-            return Err(LaneError::Full(format!("{} of {} bytes: {detail}", taken.bytes, self.bytes_max)));
-        }
-        let holds = held.bytes(now, self.age);
-        if (Room { places: 0, bytes: holds }).is_share(left) {
-            return Err(LaneError::ShareStored { held: holds, left: left.bytes });
-        }
-        held.recent = held.recent.saturating_add(more);
-        self.bytes.fetch_add(more, Ordering::Relaxed);
-        Ok(())
+    fn taken(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
-}
 
-/// What a sender has let into inboxes within the age of what is stored there, and at most as long before.
-#[derive(Default)]
-struct Held {
-    /// Since then it is `recent`.
-    since: Option<Instant>,
-    recent: u64,
-    before: u64,
-}
+    fn ordinary_left(&self) -> Room {
+        let taken = Room { places: 0, bytes: self.taken() };
+        Room { places: usize::MAX, bytes: self.bytes_max }.ordinary().left(taken)
+    }
 
-impl Held {
-    fn bytes(&mut self, now: Instant, age: Duration) -> u64 {
-        let since = *self.since.get_or_insert(now);
-        if !age.is_zero() && now.duration_since(since) >= age {
-            let gone = now.duration_since(since) >= age * 2;
-            self.before = if gone { 0 } else { self.recent };
-            (self.since, self.recent) = (Some(now), 0);
+    fn left(&self, more: u64) -> Result<Room, LaneError> {
+        let left = self.ordinary_left();
+        if left.bytes < more {
+            let (taken, detail) = (self.taken(), "the rest is for what reviewers approve, and for outcomes");
+            return Err(LaneError::Full(format!("{taken} of {} bytes: {detail}", self.bytes_max)));
         }
-        self.recent.saturating_add(self.before)
+        Ok(left)
+    }
+
+    /// Nobody has more than all have together. So while less than half is taken, nobody is asked about.
+    fn somebody_could_hold(&self, left: Room) -> bool {
+        (Room { places: 0, bytes: self.taken() }).is_share(left)
     }
 }
 
@@ -124,39 +280,25 @@ impl Held {
 mod tests {
     use super::*;
 
-    const AGE: Duration = Duration::from_secs(100);
-
     fn filled(bytes: u64) -> Filled {
-        Filled { bytes: bytes.into(), bytes_max: 1_000, age: AGE }
+        Filled { bytes: bytes.into(), bytes_max: 1_000, first: 1, last: 10 }
     }
 
     #[test]
-    fn one_sender_gets_half_of_what_is_not_kept_and_another_half_of_the_rest() {
-        let (filled, now) = (filled(0), Instant::now());
-        let (mut one, mut other) = (Held::default(), Held::default());
-        let given = |held: &mut Held| (0..1_000).take_while(|_| filled.take(held, 1, now).is_ok()).count();
-        assert_eq!((given(&mut one), given(&mut other)), (450, 225));
-        assert_eq!(filled.take(&mut one, 1, now), Err(LaneError::ShareStored { held: 450, left: 225 }));
+    fn nobody_is_asked_about_while_more_is_left_than_is_taken() {
+        for (taken, asked) in [(0, false), (449, false), (450, true), (899, true)] {
+            let filled = filled(taken);
+            assert_eq!(filled.somebody_could_hold(filled.ordinary_left()), asked, "{taken}");
+        }
     }
 
     #[test]
     fn where_only_what_is_kept_is_left_nobody_is_told_that_it_has_too_much() {
-        let (full, now) = (filled(900), Instant::now());
-        let told = full.take(&mut Held::default(), 1, now);
+        let told = filled(900).left(1);
         assert!(
             matches!(&told, Err(LaneError::Full(why)) if why.starts_with("900 of 1000 bytes")),
             "{told:?}"
         );
-    }
-
-    #[test]
-    fn what_a_sender_had_stored_counts_until_it_is_too_old_to_be_there() {
-        let began = Instant::now();
-        let at = |ages: u32| began + AGE * ages;
-        let mut held = Held::default();
-        assert_eq!(filled(0).take(&mut held, 450, at(0)), Ok(()));
-        assert!(filled(0).take(&mut held, 1, at(0) + AGE / 2).is_ok(), "as much is left as it has");
-        assert_eq!(held.bytes(at(1), AGE), 451);
-        assert_eq!(held.bytes(at(2), AGE), 0);
+        assert_eq!(filled(899).left(1).map(|left| left.bytes), Ok(1));
     }
 }

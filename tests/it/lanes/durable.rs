@@ -15,6 +15,7 @@ use serde_json::json;
 use desk::{Desk, Kept, PATIENT, SILENCE, header, keep, live, next, note, submit};
 
 mod desk;
+mod inboxes;
 mod once;
 mod poison;
 mod trouble;

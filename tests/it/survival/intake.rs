@@ -170,13 +170,14 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 35] = [
+const PARTS: [&str; 36] = [
     "attendance",
     "breakers",
     "busy poll",
     "constitutions",
     "deliberations",
     "directory",
+    "evidence",
     "fill",
     "freezes",
     "gate",

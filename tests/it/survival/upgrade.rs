@@ -15,8 +15,9 @@ use agentbus::{
     servers::{Node, NodeOptions, redis::NODE_USER},
     tenants::{BusUser, Plan, User},
 };
+use async_nats::jetstream;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -345,5 +346,54 @@ async fn nodes_of_both_versions_share_the_work_and_nothing_is_lost_or_doubled() 
         let (last, this) = (share("last"), share("node-1"));
         assert!(last > 3 && this > 3 && last + this == nodes.len(), "{what}: {last} and {this}");
     }
+    upgrade.bus.stop().await;
+}
+
+/// What is stored on these subjects of a stream, as an operator sees it.
+async fn stored(bus: &Bus, stream: &str, subjects: &str) -> Vec<String> {
+    let operator = jetstream::new(bus.stack.connect(BusUser::Operator).await.unwrap());
+    let stream = operator.get_stream_no_info(stream).await.unwrap();
+    let stored = stream.info_with_subjects(subjects).await.unwrap();
+    stored.map_ok(|(subject, _)| subject).try_collect().await.unwrap()
+}
+
+async fn until_nothing_is_stored(bus: &Bus, stream: &str, subjects: &str) {
+    let started = Instant::now();
+    loop {
+        let left = stored(bus, stream, subjects).await;
+        if left.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < SOON, "still there: {left:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_version_has_let_go_when_it_was_acknowledged_the_last_one_stores_no_second_time() {
+    let Some(mut upgrade) = Upgrade::begin().await else { return };
+    upgrade.bus.stack.add_node().await.unwrap();
+    let drafts = [(); 8].map(|()| Draft::to_agent("worker", "when there is time"));
+    for draft in &drafts {
+        let kept = upgrade.planner.submit(draft.encode(Encoding::Json), PATIENT).await.unwrap();
+        assert_eq!(kept.reason, Reason::Stored, "{kept:?}");
+    }
+    let ids: Vec<String> = drafts.iter().map(|draft| draft.message_id.clone()).collect();
+    upgrade.books.all_came(&ids).await;
+    until_nothing_is_stored(&upgrade.bus, "OUT_acme", "tenant.acme.stored.*.message.*.*").await;
+    upgrade.bus.stack.node_mut(0).unwrap().stop().await;
+
+    let mut last = Node::start(upgrade.last.clone()).await.unwrap();
+    // As after the window in which JetStream knows them for repeats.
+    let node = jetstream::new(upgrade.bus.stack.connect(BusUser::Node).await.unwrap());
+    for draft in &drafts {
+        let subject = format!("tenant.acme.submitted.planner.{}", draft.message_id);
+        node.publish(subject, draft.encode(Encoding::Json)).await.unwrap().await.unwrap();
+    }
+    until_nothing_is_stored(&upgrade.bus, "IN_acme", ">").await;
+    let again = stored(&upgrade.bus, "OUT_acme", "tenant.acme.stored.*.message.*.*").await;
+    assert!(again.is_empty(), "stored twice: {again:?}");
+    upgrade.books.all_came(&ids).await;
+    last.stop().await;
     upgrade.bus.stop().await;
 }

@@ -154,9 +154,9 @@ async fn provisioning_again_changes_nothing_and_a_smaller_plan_removes() {
     let settings = StoreSettings { records_bytes: Some(1 << 20), ..StoreSettings::default() };
     let first = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((first.put.len(), first.unchanged.len(), first.removed.len()), (2, 0, 0));
-    // Eight streams of the bus, and four of each tenant with the nodes', the clerk's, the webhooks' and its
-    // agents' consumers.
-    assert_eq!((first.created.len(), first.left.len()), (8 + 2 * (4 + 9), 0), "{:?}", first.created);
+    // Eight streams of the bus, and four of each tenant with the nodes', the clerk's, the webhooks', the evidence's and
+    // its agents' consumers.
+    assert_eq!((first.created.len(), first.left.len()), (8 + 2 * (4 + 12), 0), "{:?}", first.created);
     let second = provision(&login.client, &plan, &settings).await.unwrap();
     assert_eq!((second.put.len(), second.unchanged.len(), second.removed.len()), (0, 2, 0));
     assert_eq!((second.created, second.changed, second.left), (Vec::new(), Vec::new(), Vec::new()));

@@ -2,9 +2,7 @@
 //! goes into its recipient's inbox once. Several are on their way at once, so that their records are one message.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Instant,
 };
 
@@ -24,7 +22,7 @@ use super::{
     cluster::{Cluster, plan},
     pair,
 };
-use crate::support::bus::Bus;
+use crate::support::bus::{Bus, arm, with_fault_points};
 
 /// Messages that are sent together.
 const AT_ONCE: usize = 6;
@@ -49,17 +47,7 @@ impl Scene {
         let bus = Bus::with(2, |options| {
             options.plan = plan();
             options.node_overrides.extend(settings.parse::<toml::Table>().unwrap());
-            let home = options.dir.parent().unwrap().to_owned();
-            folder = home.join("fault-points");
-            fs::create_dir(&folder).unwrap();
-            let script = home.join("agentbus");
-            // Written by another process: while this one has it open, none that it starts meanwhile could run it.
-            let written = Command::new("sh")
-                .args(["-c", r#"printf '#!/bin/sh\nAGENTBUS_FAULT_POINTS="%s" exec "%s" "$@"\n' "$1" "$2" >"$3" && chmod +x "$3""#, "sh"])
-                .args([&folder, &options.executable, &script])
-                .status();
-            assert!(written.unwrap().success());
-            options.executable = script;
+            folder = with_fault_points(options);
         })
         .await;
         let cluster = Cluster::of(bus);
@@ -71,7 +59,7 @@ impl Scene {
     /// Sends messages of which one's first node meets its fate at this step, and hears what came of all; a repeat hears the
     /// same. Which node it was.
     async fn send_past(&mut self, step: Step, fate: &str, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
-        let armed = self.arm(step, fate);
+        let armed = arm(&self.folder, step, fate);
         let drafts = [(); AT_ONCE].map(|()| Draft::to_agent("worker", "the weekly summary is ready"));
         let told = join_all(drafts.iter().map(|draft| persist(&self.planner, draft, PERSISTENT))).await;
         for (draft, verdict) in drafts.into_iter().zip(told) {
@@ -86,7 +74,7 @@ impl Scene {
 
     /// Sends many messages at a time, until half of a write with several of them was a node's last. Which one it was.
     async fn cut_in_two(&mut self, fate: &str, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
-        let armed = self.arm(Step::InTwo, fate);
+        let armed = arm(&self.folder, Step::InTwo, fate);
         let started = Instant::now();
         while armed.exists() {
             assert!(started.elapsed() < SOON, "no node has written several messages at a time");
@@ -99,14 +87,6 @@ impl Scene {
             }
         }
         self.met(Step::InTwo, &armed, is_met).await
-    }
-
-    /// The next node that comes there meets this fate. The file that says so, until it is met.
-    fn arm(&self, step: Step, fate: &str) -> PathBuf {
-        let (aside, armed) = (self.folder.join("next"), self.folder.join(step.as_str()));
-        fs::write(&aside, fate).unwrap();
-        fs::rename(&aside, &armed).unwrap();
-        armed
     }
 
     async fn met(&mut self, step: Step, armed: &Path, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
@@ -185,6 +165,6 @@ async fn a_write_cut_in_two_costs_the_messages_of_one_part_their_delivery_and_no
 /// By its state, behind the name in parentheses.
 fn is_stopped(cluster: &mut Cluster, node: usize) -> bool {
     let pid = cluster.node(node).child().pid();
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
 }
