@@ -15,6 +15,6 @@ pub use decode::decode;
 pub use encode::encode;
 pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, batch_subject, batches_of, intent_subject};
 pub use record::{
-    Act, Body, Change, DeadLetter, Decision, Facts, Kind, Link, Party, Record, Registration, Remembered,
-    Threshold, Vote,
+    Act, Body, Change, DeadLetter, Decision, Facts, Kind, Link, Mending, Party, Record, Recovery,
+    Registration, Remembered, Step, Threshold, Vote,
 };

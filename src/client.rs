@@ -315,6 +315,11 @@ impl AgentClient {
         }
     }
 
+    /// Stops itself, until an operator lets it go on; where its tenant's `limits.self_freeze` allows it.
+    pub async fn freeze(&self, why: &str) -> Result<Value, ClientError> {
+        self.json(Verb::Freeze, json!({ "why": why }).to_string()).await
+    }
+
     /// A registry verb in JSON.
     pub async fn json(&self, verb: Verb, body: String) -> Result<Value, ClientError> {
         let answer = self.call(verb, body.into(), Patience::default()).await?;

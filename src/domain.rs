@@ -29,7 +29,7 @@ pub use decision::DecisionId;
 pub use deliberation::{
     Approval, Approver, Choice, Event, Judgement, Parked, Rule, RuleKind, Vote, Voter, Why,
 };
-pub use freeze::{Freeze, Scope};
+pub use freeze::{Freeze, FrozenBy, NoPlace, Scope};
 pub use id::{AgentId, CapabilityId, ConversationLabel, DeliberationId, IdError, MessageId, TenantId};
 pub use impact::{Impact, LEVELS, Level, Parts};
 pub use message::{BroadcastFilter, Message, MessageType, Priority, Recipient};

@@ -1,19 +1,22 @@
-//! Which messages has an operator stopped? A node's own copy of what is frozen, held against every message.
+//! Which messages are stopped? A node's own copy of what is frozen, held against every message.
 //!
 //! A node serves nobody before it has read it once. When it cannot be read any more, the last one stays in force.
+//! What the policy or an agent of itself has stopped is in force here at once, and wanted of all nodes.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::{
-    domain::{AgentId, AgentRecord, Freeze, Message, Reason, TenantId},
+    domain::{AgentId, AgentRecord, Freeze, Message, NoPlace, Reason, Scope, TenantId},
     following::{Followed, Following},
     health::{Health, Part},
     phrase::counted,
@@ -28,6 +31,11 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub struct Freezes {
     in_force: ArcSwap<InForce>,
     pub following: Following,
+    /// What this node wants of all nodes, and they have not yet; at most as many as find a place.
+    wanted: Mutex<Vec<Freeze>>,
+    /// Changes with what is wanted.
+    wants: watch::Sender<()>,
+    cuts_off: AtomicBool,
 }
 
 /// One state of it.
@@ -51,8 +59,7 @@ impl Held {
 
     fn refuses(&self) -> Rejection {
         self.stopped.fetch_add(1, Ordering::Relaxed);
-        let Freeze { scope, why, .. } = &self.freeze;
-        Rejection::new(Reason::Frozen, format!("an operator has stopped {scope}: {why}")).after(AGAIN_AFTER)
+        Rejection::new(Reason::Frozen, self.freeze.told()).after(AGAIN_AFTER)
     }
 }
 
@@ -94,14 +101,88 @@ impl Freezes {
 
     /// Messages that come to a step from now on are held against this.
     pub fn put_in_force(&self, revision: u64, freezes: Vec<Freeze>) {
+        let mut wanted = self.wanted.lock();
+        let had = wanted.len();
+        wanted.retain(|wanted| freezes.iter().all(|freeze| freeze.scope != wanted.scope));
+        self.have_in_force(revision, freezes.into_iter().chain(wanted.iter().cloned()));
+        if wanted.len() < had {
+            self.wants.send_replace(());
+        }
+    }
+
+    /// Stops an agent here at once, and wants it of all nodes. Idempotent; whoever has stopped it before is kept.
+    pub fn want(&self, freeze: Freeze) -> Result<(), NoPlace> {
+        let mut wanted = self.wanted.lock();
+        let in_force = self.in_force();
+        if in_force.frozen.iter().any(|held| held.freeze.scope == freeze.scope) {
+            return Ok(());
+        }
+        let all: Vec<_> = in_force.frozen.iter().map(|held| held.freeze.clone()).collect();
+        freeze.finds_place(&all)?;
+        wanted.push(freeze.clone());
+        self.have_in_force(in_force.revision, all.into_iter().chain([freeze]));
+        self.wants.send_replace(());
+        Ok(())
+    }
+
+    /// What all nodes are to have yet.
+    pub fn wanted(&self) -> Vec<Freeze> {
+        self.wanted.lock().clone()
+    }
+
+    /// Returns when there is something that all nodes are to have.
+    pub async fn something_wanted(&self) {
+        let mut wants = self.wants.subscribe();
+        while self.wanted.lock().is_empty() {
+            // Cannot fail: the sender lives in `self`.
+            let _ = wants.changed().await;
+        }
+    }
+
+    /// Returns when all nodes are told of it, or have no place for it; whether it is in force. The caller bounds the wait.
+    pub async fn settled(&self, scope: &Scope) -> bool {
+        let mut wants = self.wants.subscribe();
+        while self.wanted.lock().iter().any(|freeze| freeze.scope == *scope) {
+            let _ = wants.changed().await;
+        }
+        self.in_force().frozen.iter().any(|held| held.freeze.scope == *scope)
+    }
+
+    /// It finds no place on the other nodes: it goes on here as well.
+    pub fn give_up(&self, scope: &Scope) {
+        let mut wanted = self.wanted.lock();
+        wanted.retain(|freeze| freeze.scope != *scope);
+        let in_force = self.in_force();
+        let others = in_force.frozen.iter().filter(|held| held.freeze.scope != *scope);
+        let others: Vec<_> = others.map(|held| held.freeze.clone()).collect();
+        self.have_in_force(in_force.revision, others.into_iter());
+        self.wants.send_replace(());
+    }
+
+    /// What is to be cut off from the bus as well.
+    pub fn cut_off(&self) -> Vec<Scope> {
+        let in_force = self.in_force.load();
+        let cut_off = in_force.frozen.iter().filter(|held| held.freeze.cut_off);
+        cut_off.map(|held| held.freeze.scope.clone()).collect()
+    }
+
+    /// Whether this node can end connections, as it has found out.
+    pub fn cuts_off(&self) -> bool {
+        self.cuts_off.load(Ordering::Relaxed)
+    }
+
+    pub fn can_cut_off(&self, can: bool) {
+        self.cuts_off.store(can, Ordering::Relaxed);
+    }
+
+    fn have_in_force(&self, revision: u64, freezes: impl Iterator<Item = Freeze>) {
         let before = self.in_force();
         let kept = |freeze: &Freeze| before.frozen.iter().find(|held| held.freeze == *freeze).cloned();
         let new = |freeze: Freeze| {
-            tracing::warn!(frozen = %freeze.scope, why = freeze.why, "an operator has stopped messages");
+            tracing::warn!(frozen = %freeze.scope, by = ?freeze.by, why = freeze.why, "messages are stopped");
             Arc::new(Held { freeze, stopped: AtomicU64::new(0) })
         };
-        let frozen: Vec<_> =
-            freezes.into_iter().map(|freeze| kept(&freeze).unwrap_or_else(|| new(freeze))).collect();
+        let frozen: Vec<_> = freezes.map(|freeze| kept(&freeze).unwrap_or_else(|| new(freeze))).collect();
         for held in before.frozen.iter().filter(|held| !frozen.iter().any(|it| it.freeze == held.freeze)) {
             tracing::warn!(thawed = %held.freeze.scope, stopped = held.stopped(), "messages go on again");
         }
@@ -132,5 +213,59 @@ impl Part for Freezes {
             }
             Followed::Current => Health::up(frozen),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::{FrozenBy, Timestamp};
+
+    fn own(agent: &str) -> Freeze {
+        let of = (&"acme".parse().unwrap(), &agent.parse().unwrap());
+        Freeze::automatic(of, FrozenBy::Agent, "I was told to leak", Timestamp(1))
+    }
+
+    fn scopes(freezes: &Freezes) -> Vec<String> {
+        freezes.in_force().frozen.iter().map(|held| held.freeze.scope.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_is_in_force_here_until_all_have_it_or_have_no_place_and_once() {
+        let freezes = Freezes::default();
+        freezes.put_in_force(7, Vec::new());
+        freezes.want(own("planner")).unwrap();
+        freezes.want(Freeze { why: "again".to_owned(), ..own("planner") }).unwrap();
+        freezes.want(own("worker")).unwrap();
+        assert_eq!(freezes.wanted(), [own("planner"), own("worker")]);
+        assert_eq!(scopes(&freezes), ["agent acme/planner", "agent acme/worker"]);
+        // Another state, without them, takes nothing away.
+        freezes.put_in_force(8, Vec::new());
+        assert_eq!(scopes(&freezes), ["agent acme/planner", "agent acme/worker"]);
+        freezes.put_in_force(9, vec![own("planner")]);
+        assert_eq!(
+            (freezes.wanted(), freezes.settled(&own("planner").scope).await),
+            (vec![own("worker")], true)
+        );
+        freezes.give_up(&own("worker").scope);
+        assert!(!freezes.settled(&own("worker").scope).await);
+        assert_eq!(scopes(&freezes), ["agent acme/planner"]);
+        // Thawed by an operator, it is not wanted again.
+        freezes.put_in_force(10, Vec::new());
+        assert_eq!((scopes(&freezes).len(), freezes.wanted().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn as_many_are_wanted_as_find_a_place() {
+        let freezes = Freezes::default();
+        for agent in 0..8 {
+            freezes.want(own(&format!("a{agent}"))).unwrap();
+        }
+        assert_eq!(freezes.want(own("one-more")), Err(NoPlace::OfTenant));
+        assert_eq!(freezes.want(own("a3")), Ok(()), "it is stopped");
+        assert_eq!(freezes.wanted().len(), 8);
+        freezes.something_wanted().await;
     }
 }

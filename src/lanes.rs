@@ -22,6 +22,7 @@ mod durable;
 mod earlier;
 mod errors;
 mod findings;
+mod fleet;
 mod follows;
 mod hours;
 mod idempotency;
@@ -60,6 +61,7 @@ pub use durable::{
     Stored, Submission,
 };
 pub use errors::registry_unavailable;
+pub use fleet::Fleet;
 pub use hours::Hours;
 pub use last_heard::LastHeard;
 pub use live::{AnswerTo, Delivery, Dispatch, Handover, LiveError, LiveTransport, Named};

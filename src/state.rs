@@ -30,7 +30,7 @@ pub use cache::{CacheLimits, CachedRegistry, Invalidator};
 pub use causes::{Causes, Counted, Followed, HandedBack, Known, Name};
 pub use clock::{Clock, ManualClock};
 pub use labels::{ConversationLabels, Labelled};
-pub use limits::{Leased, SharedLimits, SharedRate};
+pub use limits::{Leased, RuleAccount, SharedLimits, SharedRate};
 pub use memory::MemoryStore;
 pub use past::{Count, PAST_SCORES, PAST_SECONDS, Seen, SenderHistoryStore, Shared};
 pub use redis::{Forgery, Health, RedisSettings, RedisStore, RedisUrlError};

@@ -7,7 +7,10 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, resume_unwind},
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -46,6 +49,14 @@ struct Part {
     end: Notify,
     /// Somebody wants it to begin anew.
     renew: Notify,
+    counts: Counts,
+}
+
+/// How often a part has begun again since the node began.
+#[derive(Default)]
+struct Counts {
+    restarted: AtomicU64,
+    renewed: AtomicU64,
 }
 
 impl Supervisor {
@@ -120,6 +131,7 @@ impl Supervisor {
                     ended = run => ended,
                     // It has not failed, so it is not counted among the restarts.
                     () = part.renew.notified(), if begins_anew => {
+                        part.counts.renewed.fetch_add(1, Ordering::Relaxed);
                         tracing::info!(part = part.name, "a part of the node begins anew, as it was told to");
                         continue;
                     }
@@ -175,6 +187,15 @@ impl Supervisor {
         part.map_or(0, |part| part.restarts.lock().iter().filter(|at| at.elapsed() <= WITHIN).count())
     }
 
+    /// Of each part, how often it was started again, and how often it began anew as it was told to, since the node began.
+    pub fn begun_again(&self) -> Vec<(&'static str, u64, u64)> {
+        let counts = |part: &Arc<Part>| {
+            let Counts { restarted, renewed } = &part.counts;
+            (part.name, restarted.load(Ordering::Relaxed), renewed.load(Ordering::Relaxed))
+        };
+        self.0.parts.lock().iter().map(counts).collect()
+    }
+
     /// What runs of a part is dropped and begun anew at once; whether there is such a part. It must not be one that has to
     /// finish something.
     pub fn renew(&self, name: &str) -> bool {
@@ -206,8 +227,13 @@ impl Supervisor {
         if let Some(part) = parts.iter().find(|part| part.name == name) {
             return Arc::clone(part);
         }
-        let part =
-            Arc::new(Part { name, restarts: Mutex::default(), end: Notify::new(), renew: Notify::new() });
+        let part = Arc::new(Part {
+            name,
+            restarts: Mutex::default(),
+            end: Notify::new(),
+            renew: Notify::new(),
+            counts: Counts::default(),
+        });
         parts.push(Arc::clone(&part));
         part
     }
@@ -225,6 +251,7 @@ impl Supervisor {
         }
         let pause = PAUSE * (1 << restarts.len());
         restarts.push_back(Instant::now());
+        part.counts.restarted.fetch_add(1, Ordering::Relaxed);
         tracing::error!(part = part.name, how, "a part of the node has ended; it is started again");
         Some(pause)
     }

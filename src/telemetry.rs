@@ -250,6 +250,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Panics of the model that were caught, since the node began.
+    pub fn model_restarts(&self) -> u64 {
+        self.model.restarts()
+    }
+
     pub fn new(node: &str) -> Self {
         let mut all = Registry::default();
         all.register_collector(Box::new(process::Process::starting_now()));

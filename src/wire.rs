@@ -35,10 +35,10 @@ mod properties;
 pub use about::About;
 pub use error::{DecodeError, Found, Path, Shown};
 pub use registry::{
-    FindRequest, FoundAgent, HeartbeatRequest, RegisterRequest, RegistryReply, RegistryRequest,
-    UnregisterRequest, decode_about, decode_find, decode_heartbeat, decode_register, decode_registry_reply,
-    decode_unregister, encode_find, encode_heartbeat, encode_register, encode_registry_reply,
-    encode_unregister,
+    FindRequest, FoundAgent, FreezeRequest, HeartbeatRequest, RegisterRequest, RegistryReply,
+    RegistryRequest, UnregisterRequest, decode_about, decode_find, decode_freeze, decode_heartbeat,
+    decode_register, decode_registry_reply, decode_unregister, encode_find, encode_heartbeat,
+    encode_register, encode_registry_reply, encode_unregister,
 };
 pub use verdict::{decode_verdict, encode_asked, encode_verdict};
 pub use votes::{

@@ -80,6 +80,6 @@ fn agent<'a>(record: &'a Record<'_>) -> Option<&'a AgentId> {
         Body::Vote(it) => Some(&it.voter),
         Body::Registration(it) => Some(&it.agent),
         Body::DeadLetter(it) => it.sender.as_deref(),
-        Body::Threshold(_) | Body::Batch(_) => None,
+        Body::Threshold(_) | Body::Recovery(_) | Body::Batch(_) => None,
     }
 }

@@ -73,7 +73,7 @@ reasons_of(name, given) := texts if {
 # Only what is allowed is obliged to anything; `well_formed` has proved the types by then.
 default obligations := {}
 
-obligations := object.union_n([deliberate, min_approvals, redact, lane, score, rate, note, label]) if allow
+obligations := object.union_n([deliberate, min_approvals, redact, lane, score, rate, note, freeze, label]) if allow
 
 demands := [demand | some demand in demanded]
 
@@ -111,6 +111,11 @@ rate := {"rate": rates} if {
 note := {"note": notes} if {
 	notes := {name: demand.note | some name, demand in demanded; demand.note}
 	count(notes) > 0
+} else := {}
+
+freeze := {"freeze": whys} if {
+	whys := {name: demand.freeze | some name, demand in demanded; demand.freeze}
+	count(whys) > 0
 } else := {}
 
 label := {"label": sort(labels)} if {

@@ -28,16 +28,20 @@ sound("rate", value) if {
 	counts(value.seconds, 86400)
 }
 
-sound("note", value) if {
-	is_string(value)
-	count(value) >= 1
-	count(value) <= 200
-}
+sound("note", value) if is_note(value)
+
+sound("freeze", value) if is_note(value)
 
 sound("label", value) if {
 	type_name(value) in {"array", "set"}
 	count(value) <= 16
 	count([word | some word in value; not is_label(word)]) == 0
+}
+
+is_note(value) if {
+	is_string(value)
+	count(value) >= 1
+	count(value) <= 200
 }
 
 is_label(word) if {

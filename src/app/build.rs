@@ -24,7 +24,7 @@ use crate::{
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
         self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
-        InboxEvidence, JetStreamLane, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe,
+        InboxEvidence, JetStreamLane, Kicker, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe,
         RoundTrips, ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
@@ -113,6 +113,11 @@ impl Shared {
         basis.keep("freezes", move || {
             let (freezes, bucket) = (Arc::clone(&frozen), Arc::clone(&bucket));
             async move { bucket.follow(&freezes).await }
+        });
+        let (wanting, bucket) = (Arc::clone(&freezes), Arc::new(FreezeBucket::new(client.clone())));
+        basis.keep("freezes wanted", move || {
+            let (freezes, bucket) = (Arc::clone(&wanting), Arc::clone(&bucket));
+            async move { bucket.keep_wanted(&freezes).await }
         });
         let constitutions = Arc::new(Constitutions::configured(config.constitutions()?));
         let (followed, bucket) =
@@ -247,6 +252,8 @@ impl Node {
         let bus = endpoint::bus(&basis, &shared, &outgoing, &lanes, (&registrations, &rollout), &health);
         let (watched, notices, at) = (Arc::clone(&health), client.clone(), *clock);
         basis.keep("health", move || Arc::clone(&watched).watch(notices.clone(), at));
+        let (mended, live) = (Arc::clone(&health), outgoing.live());
+        basis.keep("recovery records", move || Arc::clone(&mended).record_mending(Arc::clone(&live), at));
         let deadlines = Deadlines {
             log: Arc::clone(&outgoing.deliberations),
             lanes: Arc::clone(&lanes) as Arc<dyn Release>,
@@ -280,7 +287,11 @@ impl Node {
             intake.links().into_iter().chain(delivering.links()).chain(own).collect()
         };
         let heard = (Arc::clone(&shared.constitutions), Arc::clone(&lanes.admission));
-        let peers = Peers::new(&config.node.name, client, &config.nats, links, heard).await?;
+        let kicker = Kicker::connect(&config.node.name, &config.nats).await?;
+        let freezes = Arc::clone(&shared.freezes);
+        let ends = kicker.clone();
+        basis.keep("cut off", move || nats::cut_off(ends.clone(), Arc::clone(&freezes)));
+        let peers = Peers::new(&config.node.name, client, kicker, links, heard);
         let evidence = InboxEvidence::new(
             Arc::clone(&outgoing.lane),
             Arc::clone(&peers),

@@ -1,6 +1,7 @@
 //! How well is the node? Its parts say so themselves; here they are listed, and the numbers read off them.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -26,6 +27,7 @@ use crate::{
 mod behind;
 mod graph;
 mod history;
+mod mended;
 mod parts;
 mod recovery;
 mod status;
@@ -51,6 +53,8 @@ pub(super) struct NodeHealth {
     numbers: OnceLock<Numbers>,
     history: History,
     notices: Notices,
+    /// How often an operator had it recover, by kind.
+    recovered: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// What numbers are read off when somebody asks for them.
@@ -135,6 +139,7 @@ impl NodeHealth {
             numbers: OnceLock::new(),
             history: History::default(),
             notices: Notices::default(),
+            recovered: Mutex::default(),
         }
     }
 
@@ -193,7 +198,7 @@ impl admin::Health for NodeHealth {
         });
         self.metrics.health(report.ready(), parts);
         for kind in Kind::ALL {
-            let Counts { open, opened, refused } = self.breakers.counts(kind);
+            let Counts { open, opened, refused, .. } = self.breakers.counts(kind);
             self.metrics.breakers(kind.as_str(), open, opened, refused);
         }
         self.metrics.encode_as(format)

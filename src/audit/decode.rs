@@ -4,7 +4,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::record::{
-    Act, Body, Change, DeadLetter, Decision, Kind, Link, Record, Registration, Threshold, Vote,
+    Act, Body, Change, DeadLetter, Decision, Kind, Link, Record, Recovery, Registration, Step, Threshold,
+    Vote,
 };
 use crate::{
     domain::{
@@ -23,9 +24,11 @@ use crate::{
 
 mod cause;
 mod facts;
+mod steps;
 
 use cause::cause;
 use facts::{FactsRead, each, facts, ids};
+use steps::steps;
 
 /// Reads a record back.
 pub fn decode(bytes: &[u8]) -> Result<Record<'static>, DecodeError> {
@@ -90,6 +93,8 @@ struct Fields {
     act: Option<Act>,
     by: Option<String>,
     login: Option<String>,
+    over_ms: Option<u64>,
+    steps: Option<Vec<Step>>,
     records: Option<Vec<Fields>>,
 }
 
@@ -143,6 +148,8 @@ impl Fields {
                 "act" => once(r, &mut of, &mut f.act, "act", act)?,
                 "by" => once(r, &mut of, &mut f.by, "by", |r, name| owned(r, name))?,
                 "login" => once(r, &mut of, &mut f.login, "login", |r, name| owned(r, name))?,
+                "over_ms" => once(r, &mut of, &mut f.over_ms, "over_ms", |r, name| count(r, name))?,
+                "steps" => once(r, &mut of, &mut f.steps, "steps", steps)?,
                 "records" if depth == Depth::Record => {
                     once(r, &mut of, &mut f.records, "records", |r, name| {
                         each(r, name, |r| {
@@ -176,6 +183,10 @@ impl Fields {
             Kind::Threshold => Body::Threshold(self.threshold()?),
             Kind::Registration => Body::Registration(self.registration()?),
             Kind::DeadLetter => Body::DeadLetter(self.dead_letter()?),
+            Kind::Recovery => Body::Recovery(Recovery {
+                over_ms: required(self.over_ms, "over_ms")?,
+                steps: Cow::Owned(required(self.steps, "steps")?),
+            }),
             Kind::Batch => {
                 let records = required(self.records, "records")?.into_iter();
                 let records = records.map(|within| within.record(Some((&tenant, &node))));
@@ -248,7 +259,7 @@ impl Fields {
 
 fn kind<'a>(r: &mut impl Reader<'a>, name: &'static str) -> Read<Kind> {
     const KINDS: &[&str] =
-        &["intent", "verdict", "vote", "threshold", "registration", "dead_letter", "batch"];
+        &["intent", "verdict", "vote", "threshold", "registration", "dead_letter", "recovery", "batch"];
     word(r, name, KINDS, |word| Kind::ALL.into_iter().find(|kind| kind.as_str() == word))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::record::{
-    Body, DeadLetter, Decision, Facts, Party, Record, Registration, SCHEMA, Threshold, Vote,
+    Body, DeadLetter, Decision, Facts, Party, Record, Recovery, Registration, SCHEMA, Step, Threshold, Vote,
 };
 use crate::{
     domain::{AgentId, CapabilityId, Cause, Encoding, Judgement, MessageId, MessageType},
@@ -48,6 +48,7 @@ fn write_record(w: &mut Writer, record: &Record<'_>, batch: Option<&Record<'_>>)
         Body::Threshold(threshold) => write_threshold(w, threshold),
         Body::Registration(registration) => write_registration(w, registration),
         Body::DeadLetter(letter) => write_dead_letter(w, letter),
+        Body::Recovery(recovery) => write_recovery(w, recovery),
         Body::Batch(records) => {
             write_records(w, records, |w, within| write_record(w, within, Some(record)));
         }
@@ -108,6 +109,7 @@ fn entries(body: &Body<'_>) -> usize {
                 + usize::from(it.digest.is_some())
                 + usize::from(it.login.is_some())
         }
+        Body::Recovery(_) => 2,
         Body::Batch(_) => 1,
     }
 }
@@ -263,6 +265,21 @@ fn write_dead_letter(w: &mut Writer, letter: &DeadLetter<'_>) {
     text_field(w, "reason", reason);
     text_field(w, "by", by);
     optional(w, "login", login.as_deref());
+}
+
+fn write_recovery(w: &mut Writer, recovery: &Recovery<'_>) {
+    let Recovery { over_ms, steps } = recovery;
+    int_field(w, "over_ms", *over_ms);
+    w.key("steps");
+    w.list(steps.len());
+    for Step { what, of, times } in steps.iter() {
+        w.map(2 + usize::from(!of.is_empty()));
+        text_field(w, "what", what.as_str());
+        optional(w, "of", Some(&**of).filter(|of| !of.is_empty()));
+        int_field(w, "times", *times);
+        w.end_map();
+    }
+    w.end_list();
 }
 
 fn optional(w: &mut Writer, key: &'static str, text: Option<&str>) {

@@ -34,6 +34,8 @@ pub enum Place<'a> {
     Threshold(&'a DeliberationId),
     /// An agent's entry in the registry.
     Registration(&'a AgentId),
+    /// What a node has done to look after itself.
+    Recovery,
     /// A message that was given up, as far as its address could be read.
     DeadLetter { sender: Option<&'a AgentId>, message: Option<&'a MessageId> },
 }
@@ -59,6 +61,8 @@ impl Record<'_> {
                 format!("record.{tenant}.{UNREADABLE}.{deliberation}.threshold")
             }
             Place::Registration(agent) => format!("record.{tenant}.{agent}.{UNREADABLE}.registration"),
+            // A node's name is one token.
+            Place::Recovery => format!("record.{tenant}.{UNREADABLE}.{}.recovery", self.node),
             Place::DeadLetter { sender, message } => {
                 let sender = sender.map_or(UNREADABLE, AgentId::as_str);
                 let message = message.map_or(UNREADABLE, MessageId::as_str);

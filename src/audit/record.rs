@@ -44,6 +44,7 @@ pub enum Body<'a> {
     Threshold(Threshold<'a>),
     Registration(Registration<'a>),
     DeadLetter(DeadLetter<'a>),
+    Recovery(Recovery<'a>),
     /// Several in one message; none of them is a batch.
     Batch(Vec<Record<'a>>),
 }
@@ -57,6 +58,7 @@ pub enum Kind {
     Threshold,
     Registration,
     DeadLetter,
+    Recovery,
     Batch,
 }
 
@@ -191,7 +193,50 @@ pub enum Act {
     Discard,
 }
 
+/// What a node has done to look after itself since it told last. Of no tenant: it stands under [`Record::OF_THE_BUS`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery<'a> {
+    /// Milliseconds since it told last, or since it began.
+    pub over_ms: u64,
+    /// Each once.
+    pub steps: Cow<'a, [Step]>,
+}
+
+/// One of them, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    pub what: Mending,
+    /// A kind of breaker, a part of the node, a revision of the policy; empty where the word says it all.
+    pub of: String,
+    pub times: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mending {
+    /// What fails is left alone.
+    BreakerOpened,
+    /// It is tried.
+    BreakerTried,
+    /// It is well again.
+    BreakerClosed,
+    /// A part has ended or panicked, and was started again.
+    PartRestarted,
+    /// A part began anew, as it was told to.
+    PartRenewed,
+    /// A connection for requests is there again.
+    Reconnected,
+    /// A panic of the model was caught, and its thread goes on.
+    ModelRestarted,
+    /// Another policy is in force.
+    PolicyChanged,
+    /// An operator had the node recover.
+    Recover,
+}
+
 impl<'a> Record<'a> {
+    /// Whose the records are that are of no tenant. No tenant may have this name (`tenants/names.rs`).
+    pub const OF_THE_BUS: &'static str = "bus";
+
     /// With an id of its own.
     pub fn new(at: Timestamp, tenant: &'a TenantId, node: &'a str, body: Body<'a>) -> Self {
         let id = Some(Cow::Owned(nuid::next().to_string()));
@@ -218,19 +263,21 @@ impl Body<'_> {
             Self::Threshold(_) => Kind::Threshold,
             Self::Registration(_) => Kind::Registration,
             Self::DeadLetter(_) => Kind::DeadLetter,
+            Self::Recovery(_) => Kind::Recovery,
             Self::Batch(_) => Kind::Batch,
         }
     }
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Intent,
         Kind::Verdict,
         Kind::Vote,
         Kind::Threshold,
         Kind::Registration,
         Kind::DeadLetter,
+        Kind::Recovery,
         Kind::Batch,
     ];
 
@@ -242,6 +289,7 @@ impl Kind {
             Kind::Threshold => "threshold",
             Kind::Registration => "registration",
             Kind::DeadLetter => "dead_letter",
+            Kind::Recovery => "recovery",
             Kind::Batch => "batch",
         }
     }
@@ -255,6 +303,34 @@ impl Change {
             Change::Registered => "registered",
             Change::Changed => "changed",
             Change::Left => "left",
+        }
+    }
+}
+
+impl Mending {
+    pub const ALL: [Mending; 9] = [
+        Mending::BreakerOpened,
+        Mending::BreakerTried,
+        Mending::BreakerClosed,
+        Mending::PartRestarted,
+        Mending::PartRenewed,
+        Mending::Reconnected,
+        Mending::ModelRestarted,
+        Mending::PolicyChanged,
+        Mending::Recover,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mending::BreakerOpened => "breaker_opened",
+            Mending::BreakerTried => "breaker_tried",
+            Mending::BreakerClosed => "breaker_closed",
+            Mending::PartRestarted => "part_restarted",
+            Mending::PartRenewed => "part_renewed",
+            Mending::Reconnected => "reconnected",
+            Mending::ModelRestarted => "model_restarted",
+            Mending::PolicyChanged => "policy_changed",
+            Mending::Recover => "recover",
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Counts {
     /// Those that keep calls away now.
     pub open: u64,
     pub opened: u64,
+    pub tried: u64,
+    pub closed: u64,
     pub refused: u64,
 }
 
@@ -102,6 +104,8 @@ impl Breakers {
         Counts {
             open: targets.values().filter(|breaker| breaker.is_in_the_way()).count() as u64,
             opened: tally.opened.load(Relaxed),
+            tried: tally.tried.load(Relaxed),
+            closed: tally.closed.load(Relaxed),
             refused: tally.refused.load(Relaxed),
         }
     }
@@ -193,9 +197,14 @@ mod tests {
         let records = breakers.of(Kind::Records);
         records.fell(&"no answer");
         assert!(records.admit().is_err());
-        assert_eq!(breakers.counts(Kind::Records), Counts { open: 1, opened: 1, refused: 1 });
+        assert_eq!(
+            breakers.counts(Kind::Records),
+            Counts { open: 1, opened: 1, refused: 1, ..Counts::default() }
+        );
         assert_eq!((breakers.release(Kind::Records), breakers.release(Kind::Opa)), (1, 0));
         records.admit().unwrap().good();
         assert!(breakers.open().is_empty());
+        let Counts { opened, closed, .. } = breakers.counts(Kind::Records);
+        assert_eq!((opened, closed), (1, 1));
     }
 }

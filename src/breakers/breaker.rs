@@ -65,6 +65,9 @@ pub struct Breaker {
 pub(super) struct Tally {
     pub(super) refused: AtomicU64,
     pub(super) opened: AtomicU64,
+    /// What was tried after a pause.
+    pub(super) tried: AtomicU64,
+    pub(super) closed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -301,9 +304,13 @@ impl Breaker {
                 tracing::warn!(kind, target, why, "a breaker opens");
             }
             (Phase::Open { .. } | Phase::HalfOpen { .. }, Phase::Closed) => {
+                self.tally.closed.fetch_add(1, Relaxed);
                 tracing::info!(kind, target, "a breaker closes");
             }
-            (Phase::Open { .. }, Phase::HalfOpen { .. }) => inner.by_others = false,
+            (Phase::Open { .. }, Phase::HalfOpen { .. }) => {
+                self.tally.tried.fetch_add(1, Relaxed);
+                inner.by_others = false;
+            }
             _ => {}
         }
         answer

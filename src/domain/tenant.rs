@@ -90,6 +90,9 @@ pub struct TenantLimits {
     /// How far messages may follow from messages. Written only where it is other than usual, as above.
     #[serde(skip_serializing_if = "ChainLimits::is_usual")]
     pub chain: ChainLimits,
+    /// Its agents may stop themselves. Written only where it is said, as above.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub self_freeze: bool,
 }
 
 /// How far messages may follow from messages, so that agents that answer each other for ever are stopped.
@@ -154,6 +157,7 @@ impl Default for TenantLimits {
             capabilities: None,
             messages_per_agent_hour: None,
             chain: ChainLimits::default(),
+            self_freeze: false,
         }
     }
 }

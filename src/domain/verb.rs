@@ -21,6 +21,8 @@ pub enum Verb {
     Find,
     /// What must be known before a message is sent: constitutions, limits, the time.
     About,
+    /// It stops itself, until an operator lets it go on.
+    Freeze,
 }
 
 impl Verb {
@@ -36,6 +38,7 @@ impl Verb {
         Verb::Unregister,
         Verb::Find,
         Verb::About,
+        Verb::Freeze,
     ];
 
     pub fn parse(word: &str) -> Option<Verb> {
@@ -55,6 +58,7 @@ impl Verb {
             Verb::Unregister => "unregister",
             Verb::Find => "find",
             Verb::About => "about",
+            Verb::Freeze => "freeze",
         }
     }
 }

@@ -229,7 +229,8 @@ reasons! {
     TenantUnknown = "tenant_unknown", 403, retry;
     /// NATS let the sender in, and the directory does not list it (yet, or any more).
     SenderUnknown = "sender_unknown", 403, retry;
-    /// An operator has stopped its sender, its recipient, its conversation, its tenant or the whole bus.
+    /// An operator has stopped its sender, its recipient, its conversation, its tenant or the whole bus; or the policy or an
+    /// agent itself an agent.
     Frozen = "frozen", 423, retry;
     RateLimited = "rate_limited", 429, retry;
     Overloaded = "overloaded", 503, retry;

@@ -1,5 +1,5 @@
-//! What does the policy demand beside the way of a message? Its place in its sender's rates, and labels for its
-//! conversation.
+//! What does the policy demand beside the way of a message? Its place in its sender's rates, labels for its
+//! conversation, and that its sender goes no further.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,8 @@ pub struct Duties {
     pub rates: BTreeMap<String, Rate>,
     /// What its conversation gets, for the policy's later decisions.
     pub labels: BTreeSet<ConversationLabel>,
+    /// The module that stops the sender, and why. The message goes nowhere.
+    pub freeze: Option<(String, String)>,
 }
 
 impl Duties {
@@ -28,6 +30,10 @@ impl Duties {
             rates.insert(module.clone(), so_far);
         }
         let labels = obligations().filter(|_| labels).flat_map(|it| &it.labels).cloned().collect();
-        Self { rates, labels }
+        // Whatever has approved it: who is to be stopped is stopped.
+        let judged_here = *route != Route::Queued;
+        let mut whys = obligations().filter(|_| judged_here).flat_map(|it| &it.freezes);
+        let freeze = whys.next().map(|(module, why)| (module.clone(), why.clone()));
+        Self { rates, labels, freeze }
     }
 }

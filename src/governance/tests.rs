@@ -189,14 +189,15 @@ fn facts() -> impl Strategy<Value = Facts> {
         Just(serde_json::json!({ "capability": "sum" })),
         Just(serde_json::json!({ "broadcast": {} })),
     ];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let obligations = (any::<bool>(), proptest::option::of(1_u32..4), flags).prop_map(
-        |(deliberate, min_approvals, (durable, score, rated, labelled))| Obligations {
+        |(deliberate, min_approvals, (durable, score, rated, labelled, rogue))| Obligations {
             deliberate,
             min_approvals,
             lane: durable.then_some(crate::policy::Lane::Durable),
             score,
             rates: rated.then(|| ("own".to_owned(), Rate::new(1, 60).unwrap())).into_iter().collect(),
+            freezes: rogue.then(|| ("own".to_owned(), "it asks".to_owned())).into_iter().collect(),
             labels: labelled.then(|| "pii".parse().unwrap()).into_iter().collect(),
             ..Obligations::default()
         },
@@ -304,6 +305,8 @@ proptest! {
         let demanded = |what: fn(&Obligations) -> bool| to.permits.iter().any(|it| what(it.obligations()));
         prop_assert_eq!(!duties.labels.is_empty(), demanded(|it| !it.labels.is_empty()));
         prop_assert!(duties.labels.is_empty() || facts.in_conversation, "there is nothing to label");
+        let rogue = demanded(|it| !it.freezes.is_empty());
+        prop_assert_eq!(duties.freeze.is_some(), rogue, "stopped, whoever has approved it");
         let rated = demanded(|it| !it.rates.is_empty()) && facts.approved_by.is_none();
         prop_assert_eq!(!duties.rates.is_empty(), rated, "counted once, when it came");
         for permit in &to.permits {

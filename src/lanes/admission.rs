@@ -2,10 +2,7 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,11 +10,11 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::task::TaskTracker;
 
 use super::{
     backoff::jittered,
-    lease::{Lease, Taken},
+    fleet::Fleet,
+    lease::{Lease, Taken, Terms},
     places::{NoPlace, Place, Places},
     request::Tenants,
 };
@@ -27,7 +24,7 @@ use crate::{
     memory::{Memory, Pressure},
     phrase::counted,
     rejection::Rejection,
-    state::{SharedLimits, SharedRate},
+    state::SharedRate,
 };
 
 /// Memory is looked at twice a second.
@@ -52,15 +49,6 @@ pub struct Admission {
     /// Absent: this node's count is the only one.
     fleet: Option<Fleet>,
     memory: Memory,
-}
-
-/// What all nodes may let in together.
-struct Fleet {
-    limits: Arc<dyn SharedLimits>,
-    /// For what is asked while messages go on.
-    tasks: TaskTracker,
-    /// How many nodes there are, as far as this one hears.
-    nodes: AtomicU32,
 }
 
 struct Usage {
@@ -106,14 +94,14 @@ impl Admission {
 
     /// With rates that count for all nodes.
     #[must_use]
-    pub fn shared(self, limits: Arc<dyn SharedLimits>, tasks: TaskTracker) -> Self {
-        Self { fleet: Some(Fleet { limits, tasks, nodes: AtomicU32::new(1) }), ..self }
+    pub fn shared(self, fleet: Fleet) -> Self {
+        Self { fleet: Some(fleet), ..self }
     }
 
     /// So many nodes are heard, this one included.
     pub fn heard(&self, nodes: usize) {
         if let Some(fleet) = &self.fleet {
-            fleet.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Relaxed);
+            fleet.heard(nodes);
         }
     }
 
@@ -181,10 +169,10 @@ impl Admission {
         // What finds no room pays nothing.
         let slot = self.slot(usage.places.take(sender))?;
         let now = Instant::now();
-        let alone = self.fleet.as_ref().and_then(|fleet| fleet.nodes_apart(&usage, now));
+        let alone = self.fleet.as_ref().and_then(|fleet| usage.nodes_apart(fleet, now));
         usage.count(alone.unwrap_or(NonZeroU32::MIN)).map_err(|wait| usage.used_up(wait))?;
         if let Some(fleet) = &self.fleet {
-            fleet.take(&tenant.id, &usage, now).map_err(|wait| usage.used_up(wait))?;
+            usage.take(fleet, &tenant.id, now).map_err(|wait| usage.used_up(wait))?;
         }
         Ok(slot)
     }
@@ -240,30 +228,27 @@ impl Usage {
         }
     }
 
+    /// How many nodes count each for itself, where Redis is away.
+    fn nodes_apart(&self, fleet: &Fleet, now: Instant) -> Option<NonZeroU32> {
+        let away = self.leased.lock().is_away(now);
+        NonZeroU32::new(fleet.nodes()).filter(|_| away)
+    }
+
+    fn take(&self, fleet: &Fleet, tenant: &TenantId, now: Instant) -> Result<(), Duration> {
+        let Taken { let_in, ask_for } = self.leased.lock().take(Terms::messages(self.rate.burst), now);
+        if let Some(wanted) = ask_for {
+            let (leased, tenant, rate) = (Arc::clone(&self.leased), tenant.clone(), self.rate);
+            fleet.ask(
+                |limits| async move { limits.lease(&tenant, rate, wanted).await },
+                move |answer| leased.lock().told(answer, Instant::now()),
+            );
+        }
+        let_in
+    }
+
     fn used_up(&self, wait: Duration) -> Rejection {
         let detail = format!("the tenant has used its {} a minute", counted(self.rate.per_minute, "message"));
         Rejection::new(Reason::RateLimited, detail).after(jittered(wait.max(Duration::from_millis(1))))
-    }
-}
-
-impl Fleet {
-    /// How many nodes count each for itself, where Redis is away.
-    fn nodes_apart(&self, usage: &Usage, now: Instant) -> Option<NonZeroU32> {
-        let away = usage.leased.lock().is_away(now);
-        NonZeroU32::new(self.nodes.load(Ordering::Relaxed)).filter(|_| away)
-    }
-
-    fn take(&self, tenant: &TenantId, usage: &Usage, now: Instant) -> Result<(), Duration> {
-        let Taken { let_in, ask_for } = usage.leased.lock().take(usage.rate.burst, now);
-        if let Some(wanted) = ask_for {
-            let (limits, leased) = (Arc::clone(&self.limits), Arc::clone(&usage.leased));
-            let (tenant, rate) = (tenant.clone(), usage.rate);
-            self.tasks.spawn(async move {
-                let answer = limits.lease(&tenant, rate, wanted).await;
-                leased.lock().told(answer, Instant::now());
-            });
-        }
-        let_in
     }
 }
 
@@ -294,10 +279,12 @@ fn overloaded(whose: &str, limit: usize) -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
     use crate::{
         domain::TenantLimits,
-        state::{Leased, StoreError},
+        state::{Leased, RuleAccount, SharedLimits, StoreError},
     };
 
     fn tenant(messages_per_minute: u32) -> Result<Tenant, crate::domain::IdError> {
@@ -327,7 +314,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl SharedLimits for Away {
-        async fn lease(&self, _: &TenantId, _: SharedRate, _: u32) -> Result<Leased, StoreError> {
+        async fn lease(&self, _: &TenantId, _: SharedRate, _: u64) -> Result<Leased, StoreError> {
             Err(StoreError::Disconnected)
         }
 
@@ -335,8 +322,12 @@ mod tests {
             &self,
             _: (&TenantId, &AgentId),
             _: u32,
-            _: u32,
+            _: u64,
         ) -> Result<Leased, StoreError> {
+            Err(StoreError::Disconnected)
+        }
+
+        async fn lease_of_rule(&self, _: RuleAccount<'_>, _: u64) -> Result<Leased, StoreError> {
             Err(StoreError::Disconnected)
         }
     }
@@ -345,7 +336,7 @@ mod tests {
     async fn while_the_store_is_away_the_nodes_share_the_rate() -> Result<(), crate::domain::IdError> {
         let tasks = TaskTracker::new();
         let limits = AdmissionLimits { in_flight: 1000, in_flight_per_tenant: 1000 };
-        let admission = Admission::new(limits).shared(Arc::new(Away), tasks.clone());
+        let admission = Admission::new(limits).shared(Fleet::new(Arc::new(Away), tasks.clone()));
         admission.heard(4);
         let (tenant, planner) = (tenant(600)?, "planner".parse()?);
         // By this one it is found out that the store is away.

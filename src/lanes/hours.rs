@@ -11,14 +11,15 @@ use std::{
 
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use tokio_util::task::TaskTracker;
 
-use super::lease::{Lease, Taken};
+use super::{
+    fleet::Fleet,
+    lease::{Lease, Taken, Terms},
+};
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
     phrase::counted,
     rejection::Rejection,
-    state::SharedLimits,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -30,7 +31,7 @@ pub struct Hours {
     /// Only agents of the directory get an entry; the one least recently heard is forgotten first.
     agents: Cache<(TenantId, AgentId), Arc<Mutex<Sent>>>,
     /// Absent: this node's count is the only one.
-    fleet: Option<(Arc<dyn SharedLimits>, TaskTracker)>,
+    fleet: Option<Fleet>,
 }
 
 struct Sent {
@@ -42,7 +43,7 @@ struct Sent {
 impl Hours {
     const AGENTS_MAX: u64 = 65_536;
 
-    pub fn new(fleet: Option<(Arc<dyn SharedLimits>, TaskTracker)>) -> Self {
+    pub fn new(fleet: Option<Fleet>) -> Self {
         let agents = Cache::builder().max_capacity(Self::AGENTS_MAX).time_to_idle(HOUR).build();
         Self { agents, fleet }
     }
@@ -82,15 +83,15 @@ impl Hours {
         if !wait.is_zero() {
             return Err(wait);
         }
-        if let Some((limits, tasks)) = &self.fleet {
-            let Taken { let_in, ask_for } = counted.leased.take(most.min(ON_CREDIT_MAX), now);
+        if let Some(fleet) = &self.fleet {
+            let terms = Terms::messages(most.min(ON_CREDIT_MAX));
+            let Taken { let_in, ask_for } = counted.leased.take(terms, now);
             if let Some(wanted) = ask_for {
-                let (limits, sent) = (Arc::clone(limits), Arc::clone(sent));
-                let (tenant, agent) = (tenant.id.clone(), agent.clone());
-                tasks.spawn(async move {
-                    let answer = limits.lease_of_agent((&tenant, &agent), most, wanted).await;
-                    sent.lock().leased.told(answer, Instant::now());
-                });
+                let (sent, tenant, agent) = (Arc::clone(sent), tenant.id.clone(), agent.clone());
+                fleet.ask(
+                    |limits| async move { limits.lease_of_agent((&tenant, &agent), most, wanted).await },
+                    move |answer| sent.lock().leased.told(answer, Instant::now()),
+                );
             }
             let_in?;
         }

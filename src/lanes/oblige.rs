@@ -1,5 +1,5 @@
-//! What the policy demands beside the way of a message: rates are counted, conversations labelled, and labels looked up
-//! for it.
+//! What the policy demands beside the way of a message: senders are stopped, rates counted, conversations labelled, and
+//! labels looked up for it.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
 
 use super::attempt::Attempt;
 use crate::{
-    domain::{ConversationLabel, Reason},
+    domain::{AgentId, ConversationLabel, Freeze, FrozenBy, Reason, TenantId},
     governance::{Decoded, Duties},
     rejection::Rejection,
     state::{Labelled, StoreError},
@@ -33,7 +33,10 @@ impl Attempt<'_> {
 
     /// Does it, once the message is this attempt's. What is refused here has had no effect.
     pub(super) async fn oblige(&self, decoded: &Decoded, duties: &Duties) -> Result<(), Rejection> {
-        let (key, Duties { rates, labels }) = (decoded.key(), duties);
+        let (key, Duties { rates, labels, freeze }) = (decoded.key(), duties);
+        if let Some((module, why)) = freeze {
+            return Err(self.stop_sender((&key.tenant, &key.sender), module, why));
+        }
         self.lanes.rates.count((&key.tenant, &key.sender), rates, Instant::now())?;
         let Some(conversation) = decoded.message().conversation_id.as_ref().filter(|_| !labels.is_empty())
         else {
@@ -55,6 +58,19 @@ impl Attempt<'_> {
             .after(Duration::from_secs(60))),
             Err(error) => Err(unavailable(&error)),
         }
+    }
+
+    /// On all nodes, until an operator lets it go on. Where there is no place for it, the message is denied all the same.
+    fn stop_sender(&self, sender: (&TenantId, &AgentId), module: &str, why: &str) -> Rejection {
+        let by = FrozenBy::Policy { module: module.to_owned() };
+        let wanted = self.lanes.freezes.want(Freeze::automatic(sender, by, why, (self.lanes.clock)()));
+        if let Err(no_place) = &wanted {
+            let (tenant, agent) = sender;
+            tracing::warn!(%tenant, %agent, module, %no_place, "the policy would stop an agent");
+        }
+        let then =
+            if wanted.is_ok() { "; its sender is stopped until an operator lets it go on" } else { "" };
+        Rejection::new(Reason::PolicyDenied, format!("{module}: {why}{then}"))
     }
 }
 

@@ -12,6 +12,9 @@ pub struct NodeFreezes {
     /// Which state of it is in force there.
     pub revision: u64,
     pub freezes: Vec<NodeFreeze>,
+    /// Whether it can end connections of whom is cut off. Nodes of the last version cannot, and do not say so.
+    #[serde(default)]
+    pub cuts_off: bool,
 }
 
 /// One freeze, as a node has it in force.
@@ -38,6 +41,7 @@ impl Bus {
             node: self.lanes.node.clone(),
             revision: in_force.revision,
             freezes: in_force.frozen.iter().map(told).collect(),
+            cuts_off: freezes.cuts_off(),
         };
         let Ok(answer) = serde_json::to_vec(&answer) else { return };
         self.send(reply, &[], &answer);

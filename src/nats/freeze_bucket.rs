@@ -1,5 +1,8 @@
 //! The bucket of what is frozen: one key, whose last value all nodes have in force, and the values before it as
-//! evidence of who has stopped what, when and why.
+//! evidence of who has stopped what, when and why. Operators change it, and nodes where the policy or an agent of itself
+//! has stopped somebody.
+
+use std::time::Duration;
 
 use async_nats::Client;
 use serde::{Deserialize, Serialize};
@@ -7,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::shared_value::{Place, SharedValue, ValueError};
 use crate::{
     domain::{
-        Freeze,
+        Freeze, NoPlace,
         freeze::{FREEZES_MAX, WHY_BYTES_MAX},
     },
     freezes::Freezes,
@@ -30,6 +33,11 @@ pub struct Frozen {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thawed_by: Option<String>,
 }
+
+/// Of nodes that keep the same at the same time.
+const TRIES: u32 = 8;
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
@@ -71,6 +79,57 @@ impl FreezeBucket {
             return Err(FreezeError::Why { found: freeze.why.len() });
         }
         Ok(self.0.replace(state.revision, state).await?)
+    }
+
+    /// Has all nodes stop what this one wants to be stopped, until the future is dropped. What cannot be kept is tried
+    /// again: meanwhile it is in force on this node alone.
+    pub async fn keep_wanted(&self, freezes: &Freezes) {
+        let mut wait = RETRY_MIN;
+        loop {
+            freezes.something_wanted().await;
+            match self.keep_all(freezes).await {
+                Ok(()) => wait = RETRY_MIN,
+                Err(error) => {
+                    tracing::warn!(%error, retry_in = ?wait, "what the policy or an agent has stopped is so on this node alone");
+                    tokio::time::sleep(wait).await;
+                    wait = RETRY_MAX.min(wait * 2);
+                }
+            }
+        }
+    }
+
+    async fn keep_all(&self, freezes: &Freezes) -> Result<(), FreezeError> {
+        for freeze in freezes.wanted() {
+            match self.keep(&freeze).await? {
+                Ok(state) => freezes.put_in_force(state.revision, state.freezes),
+                Err(why) => {
+                    tracing::error!(frozen = %freeze.scope, %why, "it is not stopped any more");
+                    freezes.give_up(&freeze.scope);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The state that has it in force, also if somebody else has put it there.
+    async fn keep(&self, freeze: &Freeze) -> Result<Result<Frozen, NoPlace>, FreezeError> {
+        let mut tries = 1;
+        loop {
+            let mut state = self.last().await?;
+            if state.freezes.iter().any(|other| other.scope == freeze.scope) {
+                return Ok(Ok(state));
+            }
+            if let Err(why) = freeze.finds_place(&state.freezes) {
+                return Ok(Err(why));
+            }
+            (state.thawed, state.thawed_by) = (Vec::new(), None);
+            state.freezes.push(freeze.clone());
+            match self.replace(&state).await {
+                Ok(revision) => return Ok(Ok(Frozen { revision, ..state })),
+                Err(FreezeError::Value(ValueError::Late)) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Keeps a node's copy as it is here, until the future is dropped.

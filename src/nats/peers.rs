@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,20 +16,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, ConnectOptions, ServerInfo};
+use async_nats::Client;
 use futures_util::StreamExt as _;
 use tokio::time::MissedTickBehavior;
 
-use super::{BusError, reconnect_delay};
+use super::{kicker::Kicker, link::Link};
 use crate::{
-    config,
     constitutions::Constitutions,
     domain::{Amendments, ConstitutionHash},
     lanes::Admission,
     shutdown::Shutdown,
     skew::wall_clock,
     supervisor::Supervisor,
-    tenants::{self, BusUser, Seed, User, names},
+    tenants::names,
 };
 
 const BEAT_EVERY: Duration = Duration::from_millis(500);
@@ -41,31 +39,6 @@ const AWAY_FOR: Duration = Duration::from_secs(1);
 const PEERS_MAX: usize = 256;
 const LINKS_MAX: usize = 8;
 const BEAT_BYTES_MAX: usize = 4096;
-/// Characters of a server's id.
-const SERVER_MAX: usize = 64;
-
-/// A connection, as its server calls it. No server gives a number twice.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Link {
-    server: String,
-    client: u64,
-}
-
-impl Link {
-    pub fn of(client: &Client) -> Self {
-        Self::named(&client.server_info())
-    }
-
-    pub(super) fn named(info: &ServerInfo) -> Self {
-        Self { server: info.server_id.clone(), client: info.client_id }
-    }
-
-    /// A server that can be named in a subject.
-    fn is_sound(&self) -> bool {
-        let token = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
-        (1..=SERVER_MAX).contains(&self.server.len()) && self.server.bytes().all(token)
-    }
-}
 
 /// All connections of this node at this moment.
 type Links = Arc<dyn Fn() -> Vec<Link> + Send + Sync>;
@@ -89,7 +62,7 @@ struct Beat {
 pub struct Peers {
     client: Client,
     /// Absent: somebody else looks after stalled nodes, or nobody.
-    kicker: Option<Client>,
+    kicker: Option<Kicker>,
     id: String,
     name: String,
     links: Links,
@@ -103,21 +76,17 @@ pub struct Peers {
 }
 
 impl Peers {
-    pub async fn new(
+    pub fn new(
         name: &str,
         client: Client,
-        settings: &config::Nats,
+        kicker: Option<Kicker>,
         links: impl Fn() -> Vec<Link> + Send + Sync + 'static,
         (constitutions, admission): (Arc<Constitutions>, Arc<Admission>),
-    ) -> Result<Arc<Self>, BusError> {
-        let kicker = match &settings.kicker_nkey_file {
-            Some(path) => Some(connect(name, path, settings).await?),
-            None => None,
-        };
+    ) -> Arc<Self> {
         let id = nuid::next().to_string();
         let (name, links) = (name.to_owned(), Arc::new(links) as Links);
         let (namesake, all_read_receipts) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             client,
             kicker,
             id,
@@ -127,7 +96,7 @@ impl Peers {
             admission,
             namesake,
             all_read_receipts,
-        }))
+        })
     }
 
     /// Beats until the shutdown. Nothing of this keeps a node from serving.
@@ -209,25 +178,9 @@ impl Peers {
         };
         tracing::warn!(node = name, connections = links.len(), "a node is silent: its connections are ended");
         for link in links {
-            let asked = serde_json::json!({ "cid": link.client }).to_string();
-            // The server acts only on what it could answer; the answer is of no use.
-            let (subject, reply) = (names::kick(&link.server), kicker.new_inbox());
-            let kicking = kicker.publish_with_reply(subject, reply, asked.into());
-            let _ = tokio::time::timeout(BEAT_EVERY, kicking).await;
+            kicker.end(link).await;
         }
     }
-}
-
-/// Connects as the kicker, now or when the server lets it in.
-async fn connect(name: &str, seed: &Path, settings: &config::Nats) -> Result<Client, BusError> {
-    let user = User::Bus(BusUser::Kicker);
-    let options: ConnectOptions = tenants::connect::options(&user, &Seed::read(seed)?)
-        .name(format!("agentbus node {name} kicker"))
-        .connection_timeout(settings.timeout)
-        .max_reconnects(None)
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(reconnect_delay);
-    super::open(super::connection::secured(options, settings)?, settings).await
 }
 
 struct Peer {
@@ -304,7 +257,7 @@ mod tests {
     use super::*;
 
     fn beat(id: &str) -> Vec<u8> {
-        let links = vec![Link { server: "NSERVER".to_owned(), client: 7 }];
+        let links = vec![Link::new("NSERVER".to_owned(), 7)];
         let constitutions = vec!["0123456789abcdef".parse().unwrap()];
         let (id, name) = (id.to_owned(), format!("node {id}"));
         serde_json::to_vec(&Beat { id, name, links, constitutions, reads_receipts: true }).unwrap()

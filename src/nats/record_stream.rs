@@ -211,9 +211,12 @@ fn names(record: &Record<'_>, decision_id: &str) -> bool {
         Body::Intent(it) | Body::Verdict(it) => {
             it.verdict.decision_id == decision_id || it.submitted_as.as_deref() == Some(decision_id)
         }
-        Body::Vote(_) | Body::Threshold(_) | Body::Registration(_) | Body::DeadLetter(_) | Body::Batch(_) => {
-            false
-        }
+        Body::Vote(_)
+        | Body::Threshold(_)
+        | Body::Registration(_)
+        | Body::DeadLetter(_)
+        | Body::Recovery(_)
+        | Body::Batch(_) => false,
     }
 }
 

@@ -107,7 +107,7 @@ impl Bus {
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
                 self.reply(&reply, &payload, reason, Vec::new());
             }
-            Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find | Verb::About => {
+            Verb::Register | Verb::Heartbeat | Verb::Unregister | Verb::Find | Verb::About | Verb::Freeze => {
                 let (payload, reason) = Box::pin(self.agents.handle(verb, &request)).await;
                 self.micro.count(verb, reason.code() >= 300, received.elapsed());
                 // What a sender must agree with, for whoever looks around.

@@ -347,7 +347,8 @@ fn name_of(told: &str) -> &str {
 
 /// Each obligation in some words.
 fn words(obligations: &Obligations) -> Vec<String> {
-    let Obligations { deliberate, min_approvals, redact, lane, score, rates, notes: _, labels } = obligations;
+    let Obligations { deliberate, min_approvals, redact, lane, score, rates, notes: _, freezes, labels } =
+        obligations;
     let mut words = Vec::new();
     if *deliberate {
         words.push("deliberate".to_owned());
@@ -362,6 +363,7 @@ fn words(obligations: &Obligations) -> Vec<String> {
     }
     words.extend(rates.iter().map(|(module, rate)| format!("rate: {module}: {rate}")));
     words.extend(obligations.note_lines().map(|note| format!("note: {note}")));
+    words.extend(freezes.iter().map(|(module, why)| format!("freeze: {module}: {why}")));
     words.extend(labels.iter().map(|label| format!("label: {label}")));
     words
 }

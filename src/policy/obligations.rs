@@ -32,6 +32,9 @@ pub struct Obligations {
     /// By module: what reviewers and the recipient are told.
     #[serde(rename = "note", skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "notes")]
     pub notes: BTreeMap<String, String>,
+    /// By module: why the sender is stopped, on all nodes and until an operator lets it go on. The message goes nowhere.
+    #[serde(rename = "freeze", skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "notes")]
+    pub freezes: BTreeMap<String, String>,
     /// What the conversation is labelled with.
     #[serde(rename = "label", skip_serializing_if = "BTreeSet::is_empty")]
     pub labels: BTreeSet<ConversationLabel>,
@@ -56,8 +59,8 @@ pub struct Rate {
 
 impl Obligations {
     /// Every word, for error messages.
-    pub const WORDS: [&str; 8] =
-        ["deliberate", "min_approvals", "redact", "lane", "score", "rate", "note", "label"];
+    pub const WORDS: [&str; 9] =
+        ["deliberate", "min_approvals", "redact", "lane", "score", "rate", "note", "freeze", "label"];
     pub const APPROVALS_MAX: u32 = 100;
     /// Paths that one module may redact.
     pub const REDACT_MAX: usize = 64;
@@ -68,7 +71,7 @@ impl Obligations {
     /// Modules that one answer may be of: a policy has no more files.
     const MODULES_MAX: usize = 256;
 
-    /// Whether a text can be a note.
+    /// Whether a text can be a note, or say why somebody is stopped.
     pub fn is_note(text: &str) -> bool {
         (1..=Self::NOTE_CHARS_MAX).contains(&text.chars().count())
     }
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_whole_numbers_may_be_spelled_as_floats() {
-        let json = r#"{"deliberate":true,"min_approvals":2,"redact":["a.b"],"lane":"durable","score":true,"rate":{"own":{"messages":10,"seconds":60}},"note":{"own":"why"},"label":["pii"]}"#;
+        let json = r#"{"deliberate":true,"min_approvals":2,"redact":["a.b"],"lane":"durable","score":true,"rate":{"own":{"messages":10,"seconds":60}},"note":{"own":"why"},"freeze":{"own":"why"},"label":["pii"]}"#;
         let all = read(json).unwrap();
         assert_eq!(serde_json::to_string(&all).unwrap(), json);
         assert_eq!(read(&json.replace(":10,", ":10.0,").replace(":2,", ":2.0,")).unwrap(), all);
@@ -200,6 +203,9 @@ mod tests {
             r#"{"label": ["Not A Label"]}"#,
             r#"{"label": "pii"}"#,
             r#"{"note": "why"}"#,
+            r#"{"freeze": true}"#,
+            r#"{"freeze": {"own": ""}}"#,
+            r#"{"freeze": {"own": {"agent": "other"}}}"#,
             &note(0),
             &note(201),
         ] {

@@ -1,4 +1,4 @@
-//! The registry's verbs: an agent registers itself, stays alive, leaves, and finds others.
+//! The registry's verbs: an agent registers itself, stays alive, leaves, and finds others; or stops itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +7,17 @@ use bytes::Bytes;
 use super::{About, Registrations, answered};
 use crate::{
     audit::Change,
-    domain::{AgentId, Encoding, Reason, Tenant, Verb},
+    domain::{AgentId, Encoding, Freeze, FrozenBy, Reason, Scope, Tenant, Verb},
+    freezes::Freezes,
     lanes::{Admission, Request, Tenants, registry_unavailable},
     rejection::Rejection,
     state::{Before, Registration, Registry},
     telemetry::Metrics,
     wire::{self, FindRequest, FoundAgent, RegisterRequest, RegistryReply},
 };
+
+/// An operator may thaw somebody.
+const NO_PLACE_FOR: Duration = Duration::from_secs(60);
 
 /// Answers the registry's verbs.
 pub struct Agents {
@@ -24,6 +28,7 @@ pub struct Agents {
     pub metrics: Arc<Metrics>,
     pub limits: wire::Limits,
     pub about: About,
+    pub freezes: Arc<Freezes>,
     /// What a heartbeat renews to.
     pub ttl: Duration,
     /// From the request to its answer.
@@ -47,7 +52,8 @@ impl Agents {
         encoding: &mut Encoding,
     ) -> Result<RegistryReply, Rejection> {
         let (tenant, _slot) = match verb {
-            Verb::Heartbeat => {
+            // Whoever sends too much can stop itself all the same.
+            Verb::Heartbeat | Verb::Freeze => {
                 self.admission.admit_beside(&*self.tenants, &request.tenant, &request.sender)?
             }
             _ => self.admission.admit(&*self.tenants, &request.tenant, &request.sender)?,
@@ -79,6 +85,12 @@ impl Agents {
                 *encoding = asked.encoding;
                 owns(sender, asked.request.agent.as_ref())?;
                 Ok(RegistryReply::About(Box::new(self.about.tell(&tenant))))
+            }
+            Verb::Freeze => {
+                let asked = wire::decode_freeze(body, &self.limits)?;
+                *encoding = asked.encoding;
+                owns(sender, asked.request.agent.as_ref())?;
+                self.freeze(&tenant, sender, &asked.request.why).await
             }
             Verb::Send | Verb::Submit | Verb::Ask | Verb::Answer | Verb::Deliberations | Verb::Vote => {
                 Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of the registry")))
@@ -136,6 +148,27 @@ impl Agents {
         match self.registry.heartbeat(&tenant.id, sender).await.map_err(registry_unavailable)? {
             true => Ok(RegistryReply::Live { ttl: self.ttl }),
             false => Err(not_registered(sender)),
+        }
+    }
+
+    /// Stops the agent that asks, and no other; all nodes know it when this returns.
+    pub async fn freeze(
+        &self,
+        tenant: &Tenant,
+        sender: &AgentId,
+        why: &str,
+    ) -> Result<RegistryReply, Rejection> {
+        if !tenant.limits.self_freeze {
+            let detail = "the agents of this tenant may not stop themselves (limits.self_freeze)";
+            return Err(Rejection::new(Reason::PolicyDenied, detail));
+        }
+        let no_place = |detail: String| Rejection::new(Reason::QuotaExceeded, detail).after(NO_PLACE_FOR);
+        let freeze = Freeze::automatic((&tenant.id, sender), FrozenBy::Agent, why, (self.about.clock)());
+        self.freezes.want(freeze).map_err(|why| no_place(why.to_string()))?;
+        let scope = Scope::Agent { tenant: tenant.id.clone(), agent: sender.clone() };
+        match self.freezes.settled(&scope).await {
+            true => Ok(RegistryReply::Done),
+            false => Err(no_place("as many agents are stopped as may be".to_owned())),
         }
     }
 

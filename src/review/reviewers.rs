@@ -118,7 +118,8 @@ impl Reviewers {
             | Verb::Heartbeat
             | Verb::Unregister
             | Verb::Find
-            | Verb::About => {
+            | Verb::About
+            | Verb::Freeze => {
                 Err(Rejection::new(Reason::Malformed, format!("`{verb}` is not a verb of reviewers")))
             }
         }

@@ -21,6 +21,7 @@
 //! | `agentbus:breakers` | what nodes have seen of what they ask behind breakers (`breakers.lua`) |
 //! | `agentbus:{<tenant>}:rate` | until when what its nodes have leased of its messages is paid for, in µs of server time (`lease.lua`) |
 //! | `agentbus:{<tenant>}:hour:<agent>` | the same of one agent's messages |
+//! | `agentbus:{<tenant>}:rule:<agent>:<module>` | the same of what a rule of the policy lets it send |
 //! | `agentbus:{<tenant>}:past:<agent>:<scale>` | how often it sent of late, and how it was scored (`past.lua`) |
 
 use std::{

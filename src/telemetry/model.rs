@@ -61,6 +61,11 @@ impl Default for ModelMetrics {
 }
 
 impl ModelMetrics {
+    /// Panics of the model that were caught, since the node began.
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts.get()
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("model_queue", "Texts that wait for the model", self.queue.clone());
         let wait = "Time that a text waited for the model";

@@ -72,6 +72,11 @@ impl NatsMetrics {
         }
     }
 
+    /// Connections for requests that were there again, since the node began.
+    pub fn reconnected(&self) -> u64 {
+        self.reconnects.get()
+    }
+
     pub fn disconnected(&self) {
         self.connected.dec();
     }

@@ -186,6 +186,9 @@ pub fn kick(server: &str) -> String {
     format!("$SYS.REQ.SERVER.{server}.KICK")
 }
 
+/// Asks all servers who is connected.
+pub const CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
+
 /// Where keepers of the accounts say what they hold (`sync.rs`); in the system account, as all three.
 pub(super) const ACCOUNTS_HELD: &str = "agentbus.accounts.held";
 /// Where `apply` offers them other accounts.
@@ -234,7 +237,7 @@ pub enum BusUser {
     Operator,
     /// In the system account: reloads.
     Admin,
-    /// In the system account: nodes end the connections of a node that is stalled.
+    /// In the system account: nodes end the connections of a node that is stalled, and of whom an operator has cut off.
     Kicker,
     /// In the system account, beside each server: keeps the server's accounts as the last `apply` made them.
     Keeper,

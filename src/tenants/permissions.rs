@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    ACCOUNTS_HELD, ACCOUNTS_OFFERED, BusUser, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS,
+    ACCOUNTS_HELD, ACCOUNTS_OFFERED, BusUser, CONNECTIONS, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS,
     CONSTITUTION_STREAM, CONSTITUTIONS, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER,
     DECISIONS_STREAM, DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, EVIDENCE_CONSUMER, EVIDENCE_KEPT,
     FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN,
@@ -54,7 +54,7 @@ pub fn permissions<'a>(
         User::Bus(BusUser::Operator) => operator(inbox, tenants),
         User::Bus(BusUser::Admin) => admin(inbox),
         User::Bus(BusUser::Keeper) => keeper(inbox),
-        User::Bus(BusUser::Kicker) => Permissions { publish: vec![kick("*")], subscribe: vec![inbox] },
+        User::Bus(BusUser::Kicker) => kicker(inbox),
     }
 }
 
@@ -74,6 +74,8 @@ fn node(inbox: String) -> Permissions {
         HEARTBEATS,
         HEALTH_NOTICES,
         USAGE_SUBJECTS,
+        // What the policy stops, and who stops itself.
+        FREEZES,
     ]);
     // The durable lane, deliberations, what was learned.
     publish.extend(lines(&[
@@ -213,6 +215,11 @@ fn admin(inbox: String) -> Permissions {
         "_INBOX.keeper.>",
     ]);
     Permissions { publish, subscribe: vec![inbox, accounts_part("*")] }
+}
+
+/// Who is connected, and that a connection is ended. It cannot ask what else servers tell of themselves.
+fn kicker(inbox: String) -> Permissions {
+    Permissions { publish: vec![kick("*"), CONNECTIONS.to_owned()], subscribe: vec![inbox] }
 }
 
 /// Cannot offer accounts to other keepers; what it holds they fetch where it is newer than theirs.

@@ -21,7 +21,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    domain::{AgentId, AgentRecord, CapabilityId, Encoding, unseen::unseen},
+    domain::{AgentId, AgentRecord, CapabilityId, Encoding, freeze::WHY_BYTES_MAX, unseen::unseen},
     rejection::Rejection,
 };
 
@@ -107,6 +107,15 @@ pub struct HeartbeatRequest {
     pub agent: Option<AgentId>,
 }
 
+/// Stop me.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreezeRequest {
+    /// As in [`RegisterRequest`].
+    pub agent: Option<AgentId>,
+    /// For operators.
+    pub why: String,
+}
+
 /// Be found no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnregisterRequest {
@@ -176,6 +185,10 @@ pub fn decode_unregister(
 
 pub fn decode_about(bytes: &[u8], limits: &Limits) -> Result<RegistryRequest<HeartbeatRequest>, DecodeError> {
     decode(bytes, limits, read_about, read_about)
+}
+
+pub fn decode_freeze(bytes: &[u8], limits: &Limits) -> Result<RegistryRequest<FreezeRequest>, DecodeError> {
+    decode_body(bytes, limits, read_freeze, read_freeze)
 }
 
 pub fn decode_find(bytes: &[u8], limits: &Limits) -> Result<RegistryRequest<FindRequest>, DecodeError> {
@@ -351,6 +364,34 @@ fn read_about<'a>(r: &mut impl Reader<'a>) -> Read<HeartbeatRequest> {
     read_agent(r, "about").map(|agent| HeartbeatRequest { agent })
 }
 
+fn read_freeze<'a>(r: &mut impl Reader<'a>) -> Read<FreezeRequest> {
+    let (mut agent, mut why) = (None, None);
+    let mut fields = body(r)?;
+    while let Some(key) = r.key(&mut fields)? {
+        match key.as_ref() {
+            "agent" => once(r, &mut fields, &mut agent, "agent", |r, name| id(r, name))?,
+            "why" => once(r, &mut fields, &mut why, "why", |r, name| read_why(r, name))?,
+            other => return unknown("freeze", other),
+        }
+    }
+    r.finish()?;
+    let why = why.ok_or(DecodeError::MissingField { field: "why" })?;
+    Ok(FreezeRequest { agent, why })
+}
+
+/// One plain line, for people, that says something.
+fn read_why<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
+    let text = plain_line(r, field, WHY_BYTES_MAX)?;
+    match text.trim() {
+        "" => Err(DecodeError::BadIdentifier {
+            field: field.into(),
+            expected: "one line that says why",
+            found: Shown::new(&text),
+        }),
+        why => Ok(why.to_owned()),
+    }
+}
+
 fn read_unregister<'a>(r: &mut impl Reader<'a>) -> Read<UnregisterRequest> {
     read_agent(r, "unregister").map(|agent| UnregisterRequest { agent })
 }
@@ -385,7 +426,11 @@ fn read_find<'a>(r: &mut impl Reader<'a>) -> Read<FindRequest> {
 
 /// One plain line, for people: nothing in it steers a terminal or is drawn as something else.
 fn read_description<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<String> {
-    let text = short_text(r, field, RegisterRequest::DESCRIPTION_BYTES_MAX)?;
+    plain_line(r, field, RegisterRequest::DESCRIPTION_BYTES_MAX)
+}
+
+fn plain_line<'a>(r: &mut impl Reader<'a>, field: &'static str, bytes_max: usize) -> Read<String> {
+    let text = short_text(r, field, bytes_max)?;
     if text.chars().all(|c| c == ' ' || c.is_ascii_graphic() || (c.is_alphanumeric() && !unseen(c))) {
         return Ok(text.into_owned());
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agentbus::{
     domain::{Scope, id::shown},
+    nats::Fleet,
     tenants::{Directory, names},
 };
 use anyhow::{Context as _, bail};
@@ -31,6 +32,21 @@ pub(super) async fn check(client: &Client, scope: &Scope) -> anyhow::Result<()> 
         && !tenant.agents.contains_key(agent)
     {
         bail!("found agent {}, expected one of: {}", shown(agent.as_str()), listed(tenant.agents.keys()));
+    }
+    Ok(())
+}
+
+/// Where nobody may end connections, nothing is done.
+pub(super) async fn can_be_cut_off(fleet: &Fleet, nodes: &[String], scope: &Scope) -> anyhow::Result<()> {
+    if !matches!(scope, Scope::Agent { .. } | Scope::Tenant { .. }) {
+        bail!("--cut-off ends connections of an agent or a tenant: name one by --agent or --tenant");
+    }
+    let answers = fleet.freezes(nodes, 0).await?;
+    if !answers.values().flatten().any(|answer| answer.cuts_off) {
+        bail!(
+            "--cut-off: no node may end connections, and nothing was done; nodes need nats.kicker_nkey_file, and NATS \
+             the accounts that `agentbus tenants apply` of this version writes"
+        );
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use agentbus::{
-    domain::Freeze,
+    domain::{Freeze, FrozenBy},
     nats::{Answers, Fleet, FreezeBucket, NodeFreezes},
     phrase::counted,
 };
@@ -90,8 +90,17 @@ fn without(answers: &Answers<NodeFreezes>, revision: u64) -> String {
 }
 
 fn told(freeze: &Freeze) -> String {
-    let by = freeze.login.as_ref().map(|login| format!(" by {}", safe(login, 64))).unwrap_or_default();
-    format!("since {}{by}", at(freeze.at.0 / 1000))
+    let cut_off = if freeze.cut_off { " and cut off" } else { "" };
+    let by = by(freeze).map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("{cut_off} since {}{by}", at(freeze.at.0 / 1000)).trim_start().to_owned()
+}
+
+fn by(freeze: &Freeze) -> Option<String> {
+    match &freeze.by {
+        Some(FrozenBy::Policy { module }) => Some(format!("the policy's rule {}", safe(module, 64))),
+        Some(FrozenBy::Agent) => Some("itself".to_owned()),
+        None => freeze.login.as_ref().map(|login| safe(login, 64)),
+    }
 }
 
 fn at(seconds: u64) -> String {
@@ -105,16 +114,16 @@ async fn history(bucket: &FreezeBucket, as_json: bool) -> anyhow::Result<String>
     let mut before: Vec<Freeze> = Vec::new();
     for (seconds, state) in bucket.history().await? {
         let seconds = u64::try_from(seconds).unwrap_or_default();
-        let by = state.thawed_by.clone();
-        let thawed = state.thawed.iter().map(|freeze| ("thawed", freeze, by.clone()));
+        let thawed_by = state.thawed_by.as_ref().map(|login| safe(login, 64));
+        let thawed = state.thawed.iter().map(|freeze| ("thawed", freeze, thawed_by.clone()));
         let new = state.freezes.iter().filter(|freeze| !before.contains(freeze));
-        for (act, freeze, by) in new.map(|freeze| ("frozen", freeze, freeze.login.clone())).chain(thawed) {
+        for (act, freeze, by) in new.map(|freeze| ("frozen", freeze, by(freeze))).chain(thawed) {
             if as_json {
                 let line = json!({ "at": at(seconds), "act": act, "by": by, "freeze": freeze });
                 lines += &format!("{}\n", printable::json(&line.to_string()));
                 continue;
             }
-            let by = by.map(|by| format!(" by {}", safe(&by, 64))).unwrap_or_default();
+            let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
             page.headed(&at(seconds), Tone::Strong, &format!("{} {act}{by}", freeze.scope));
             page.field("why", &safe(&freeze.why, 400));
         }

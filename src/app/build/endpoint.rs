@@ -36,6 +36,7 @@ pub(super) fn bus(
             request_bytes: wire_limits.request_bytes.min(SMALL_REQUEST_BYTES_MAX),
             ..wire_limits
         },
+        freezes: Arc::clone(&shared.freezes),
         about: About {
             node: config.node.name.clone(),
             clock: *clock,

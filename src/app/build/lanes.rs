@@ -2,15 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::task::TaskTracker;
-
 use super::{Basis, Outgoing, Shared};
 use crate::{
     cpu::Cpu,
     impact::{Assessor, Meter, semantic},
     lanes::{
-        Admission, AdmissionLimits, Hours, Lanes, LastHeard, Limits, Rates, RetryGrace, Rotation, Tenants,
-        Turns,
+        Admission, AdmissionLimits, Fleet, Hours, Lanes, LastHeard, Limits, Rates, RetryGrace, Rotation,
+        Tenants, Turns,
     },
     memory::{Pressure, Reading},
     policy::Gate,
@@ -34,6 +32,7 @@ pub(super) fn lanes(
     (model, tracer): (&semantic::Prepared, Option<Arc<Tracer>>),
 ) -> anyhow::Result<Arc<Lanes>> {
     let Basis { config, metrics, shutdown, clock, .. } = basis;
+    let fleet = fleet(basis, shared);
     let assessor =
         Assessor::new(Arc::clone(&model.scorer), config.impact.clone(), Arc::clone(&outgoing.senders))?
             .with_heads(model.heads.clone())
@@ -47,8 +46,8 @@ pub(super) fn lanes(
             clock_skew: config.limits.clock_skew,
             give_up_after: config.durable.give_up_after,
         },
-        admission: Arc::new(admission(basis, shared)),
-        hours: Hours::new(fleet(basis, shared)),
+        admission: Arc::new(admission(basis, fleet.clone())),
+        hours: Hours::new(fleet.clone()),
         constitutions: Arc::clone(&shared.constitutions),
         tenants: Arc::clone(&shared.thresholds) as Arc<dyn Tenants>,
         freezes: Arc::clone(&shared.freezes),
@@ -57,7 +56,7 @@ pub(super) fn lanes(
         labels: Arc::clone(&shared.stores.labels),
         causes: Arc::clone(&shared.stores.causes),
         heard: LastHeard::default(),
-        rates: Rates::default(),
+        rates: Rates::new(fleet),
         gate: Arc::clone(gate),
         cpu: Arc::clone(cpu),
         assessor,
@@ -78,22 +77,22 @@ pub(super) fn lanes(
 }
 
 /// Where nodes share a Redis, a tenant's rate counts for all of them.
-fn admission(basis: &Basis, shared: &Shared) -> Admission {
+fn admission(basis: &Basis, fleet: Option<Fleet>) -> Admission {
     let config = &basis.config;
     let admission = Admission::new(AdmissionLimits {
         in_flight: config.limits.in_flight,
         in_flight_per_tenant: config.limits.in_flight_per_tenant,
     })
     .within(basis.memory.clone());
-    match fleet(basis, shared) {
-        Some((limits, tasks)) => admission.shared(limits, tasks),
+    match fleet {
+        Some(fleet) => admission.shared(fleet),
         None => admission,
     }
 }
 
-fn fleet(basis: &Basis, shared: &Shared) -> Option<(Arc<dyn SharedLimits>, TaskTracker)> {
-    let redis = shared.stores.redis.as_ref()?;
-    Some((Arc::clone(redis) as Arc<dyn SharedLimits>, basis.shutdown.tracker().clone()))
+fn fleet(basis: &Basis, shared: &Shared) -> Option<Fleet> {
+    let redis = Arc::clone(shared.stores.redis.as_ref()?) as Arc<dyn SharedLimits>;
+    Some(Fleet::new(redis, basis.shutdown.tracker().clone()))
 }
 
 /// Looks at the node's memory, and gives back what can be had again while it is tight.

@@ -26,6 +26,7 @@ fn parts(kind: Kind) -> &'static [&'static str] {
 
 impl Recoverable for NodeHealth {
     fn recover(&self, kind: Kind) -> NodeRecovery {
+        *self.recovered.lock().entry(kind.as_str()).or_default() += 1;
         let renewed = parts(kind).iter().filter(|part| self.supervisor.renew(part));
         NodeRecovery {
             node: self.node.clone(),

@@ -64,7 +64,7 @@ impl<'a> Look<'a> {
             "min_approvals" if !counts(value, Obligations::APPROVALS_MAX) => "1 to 100",
             "lane" if value.text != "durable" => "\"durable\"",
             "redact" if !list => "a list of paths below content",
-            "note" if value.kind != Kind::Text || !Obligations::is_note(value.text) => {
+            "note" | "freeze" if value.kind != Kind::Text || !Obligations::is_note(value.text) => {
                 "a text of 1 to 200 characters"
             }
             "label" if !list => "a list of labels",

@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn all_that_decision_rego_can_demand_is_read() {
         let demands = r#"{"deliberate": true, "min_approvals": 2.0, "redact": ["a.b"], "lane": "durable", "score": true,
-            "rate": {"own": {"messages": 3, "seconds": 60}}, "note": {"own": "why"}, "label": ["pii"]}"#;
+            "rate": {"own": {"messages": 3, "seconds": 60}}, "note": {"own": "why"},
+            "freeze": {"own": "too much"}, "label": ["pii"]}"#;
         let full = ALLOW.replace("{}", demands);
         let Answered { decisions, .. } = answer(&format!(r#""a": {full}, "b": {ALLOW}"#)).unwrap();
         let expected = Obligations {
@@ -172,6 +173,7 @@ mod tests {
             score: true,
             rates: BTreeMap::from([("own".to_owned(), Rate::new(3, 60).unwrap())]),
             notes: BTreeMap::from([("own".to_owned(), "why".to_owned())]),
+            freezes: BTreeMap::from([("own".to_owned(), "too much".to_owned())]),
             labels: BTreeSet::from(["pii".parse().unwrap()]),
         };
         assert_eq!(decisions.first(), Some(&Decision::Allowed(expected)));

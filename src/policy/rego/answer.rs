@@ -81,6 +81,9 @@ pub(super) fn oblige(joined: &mut Obligations, module: &str, given: &Value) -> R
             ("note", Value::String(note)) if Obligations::is_note(note) => {
                 joined.notes.insert(module.to_owned(), (**note).to_owned());
             }
+            ("freeze", Value::String(why)) if Obligations::is_note(why) => {
+                joined.freezes.insert(module.to_owned(), (**why).to_owned());
+            }
             ("label", Value::Array(labels)) => label(joined, labels.len(), labels.iter())?,
             ("label", Value::Set(labels)) => label(joined, labels.len(), labels.iter_sorted())?,
             _ => return Err(Malformed),

@@ -1,6 +1,6 @@
 //! What an agent is promised of the registry, without a server.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 use crate::{
@@ -24,6 +24,7 @@ fn agents(tenant: &Arc<Tenant>) -> (Agents, Arc<Records>) {
         admission: Arc::new(Admission::new(AdmissionLimits { in_flight: 8, in_flight_per_tenant: 8 })),
         metrics: Arc::new(Metrics::new("node-1")),
         limits: wire::Limits::default(),
+        freezes: Arc::default(),
         about: About {
             node: "node-1".to_owned(),
             clock: || Timestamp(7),
@@ -120,4 +121,53 @@ async fn about_tells_an_agent_of_its_own_tenant_and_nothing_of_another() {
     // Nobody whom the directory does not list hears anything.
     let (_, reason) = agents.handle(Verb::About, &asked(b"{}")).await;
     assert_eq!(reason, Reason::SenderUnknown);
+}
+
+#[tokio::test]
+async fn an_agent_stops_itself_alone_where_its_tenant_may_and_says_why() {
+    let (allowed, other) = (
+        Arc::new(Tenant {
+            limits: TenantLimits { self_freeze: true, ..TenantLimits::default() },
+            ..(*tenant()).clone()
+        }),
+        tenant(),
+    );
+    let (agents, _) = agents(&allowed);
+    let planner: AgentId = "planner".parse().unwrap();
+    let denied = agents.freeze(&other, &planner, "I leak").await.unwrap_err();
+    assert_eq!(denied.reason, Reason::PolicyDenied);
+    assert!(agents.freezes.wanted().is_empty());
+    let body = |text: &str| wire::decode_freeze(text.as_bytes(), &agents.limits);
+    for bad in [
+        "{}",
+        "",
+        r#"{"why":""}"#,
+        r#"{"why":"  "}"#,
+        "{\"why\":\"two\nlines\"}",
+        r#"{"why":"x","agent":"a b"}"#,
+    ] {
+        assert!(body(bad).is_err(), "{bad}");
+    }
+    assert!(body(&format!(r#"{{"why":"{}"}}"#, "x".repeat(301))).is_err());
+    assert_eq!(body(r#"{"why":" I leak "}"#).unwrap().request.why, "I leak");
+    // It returns when all nodes are told.
+    let freezing = agents.freeze(&allowed, &planner, "I leak");
+    let telling = async {
+        agents.freezes.something_wanted().await;
+        let wanted = agents.freezes.wanted();
+        assert_eq!(wanted[0].by, Some(FrozenBy::Agent));
+        agents.freezes.put_in_force(1, wanted);
+    };
+    let (frozen, ()) = tokio::join!(freezing, telling);
+    assert!(matches!(frozen, Ok(RegistryReply::Done)));
+    assert_eq!(agents.freezes.in_force().frozen[0].freeze.scope.to_string(), "agent acme/planner");
+    // Once more is no fault, and where there is no place it hears so.
+    assert!(matches!(agents.freeze(&allowed, &planner, "again").await, Ok(RegistryReply::Done)));
+    let worker: AgentId = "worker".parse().unwrap();
+    let full = async {
+        agents.freezes.something_wanted().await;
+        agents.freezes.give_up(&agents.freezes.wanted()[0].scope.clone());
+    };
+    let (refused, ()) = tokio::join!(agents.freeze(&allowed, &worker, "I leak"), full);
+    assert_eq!(refused.unwrap_err().reason, Reason::QuotaExceeded);
 }

@@ -118,6 +118,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cpu",
             "deliberation",
             "domain",
+            "freezes",
             "lanes",
             "rejection",
             "state",
@@ -171,6 +172,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "audit",
             "phrase",
             "admin",
             "breakers",

@@ -69,6 +69,30 @@ async fn records_that_fail_are_left_alone_by_a_breaker_that_a_person_releases() 
     let (code, text) = command(&bus, &["recover", "records", "--json"]).await;
     assert!(code == 0 && text.contains("\"released\":0"), "{code} {text}");
     assert_eq!(command(&bus, &["recover", "weather"]).await.0, 2);
+
+    // What the node did about it is on record, of no tenant and without anybody's words.
+    let on_record = async {
+        loop {
+            let (code, text) = command(&bus, &["records", "--tenant", "bus"]).await;
+            assert_eq!(code, 0, "{text}");
+            let records: Vec<serde_json::Value> =
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let steps = records.iter().flat_map(|record| record["steps"].as_array().unwrap());
+            let has =
+                |what: &str, of: &str| steps.clone().any(|step| step["what"] == what && step["of"] == of);
+            if has("recover", "records") && has("breaker_closed", "records") && has("part_renewed", "outbox")
+            {
+                return records;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let records = tokio::time::timeout(Duration::from_secs(60), on_record).await.expect("on record");
+    assert!(
+        records.iter().all(|record| record["kind"] == "recovery" && record["over_ms"].is_u64()),
+        "{records:?}"
+    );
+    assert!(records.len() <= 8, "sums, and no flood: {}", records.len());
     drop(listening);
     bus.stop().await;
 }

@@ -145,7 +145,6 @@ async fn only_the_intake_listens_where_agents_can_write() {
     let mut strangers = Vec::new();
     for connection in nodes {
         let name = connection["name"].as_str().unwrap();
-        // The kicker's connection has none.
         for subject in connection["subscriptions_list"].as_array().into_iter().flatten() {
             let subject = subject.as_str().unwrap();
             // What an account imports as a service: everything that an agent's publish can become.
@@ -154,6 +153,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
             } else if !name.ends_with("intake") {
                 let own = [
                     "_INBOX.node.",
+                    "_INBOX.kicker.",
                     "directory.",
                     "nodes.heartbeat",
                     "nodes.policy.pushed",
@@ -170,16 +170,18 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 36] = [
+const PARTS: [&str; 39] = [
     "attendance",
     "breakers",
     "busy poll",
     "constitutions",
+    "cut off",
     "deliberations",
     "directory",
     "evidence",
     "fill",
     "freezes",
+    "freezes wanted",
     "gate",
     "health",
     "health webhook",
@@ -194,6 +196,7 @@ const PARTS: [&str; 36] = [
     "outbox",
     "peers",
     "records",
+    "recovery records",
     "redis breaker",
     "redis changes",
     "redis connections",

@@ -118,6 +118,7 @@ async fn an_agent_can_do_nothing_but_ask_in_its_own_name_and_hear_its_own_inbox(
             // Services and the system.
             Publish("nodes.policy.reload"),
             Publish("nodes.policy.diff"),
+            Publish("$KV.agentbus_freezes.all"),
             Publish("$KV.agentbus_policy.bundle"),
             Publish("$KV.agentbus_policy.shadow"),
             Publish("$SRV.PING"),
@@ -306,7 +307,8 @@ async fn provisioner_operator_and_administrator_keep_to_their_own_work() {
             &[
                 Publish("nodes.heartbeat"),
                 Publish("$SYS.REQ.SERVER.PING"),
-                Publish("$SYS.REQ.SERVER.PING.CONNZ"),
+                Publish("$SYS.REQ.SERVER.PING.SUBSZ"),
+                Publish("$SYS.REQ.ACCOUNT.acme.CONNZ"),
                 Publish("$SYS.REQ.SERVER.X.RELOAD"),
                 Publish("$SYS.REQ.SERVER.X.LDM"),
                 Publish("$SYS.REQ.CLAIMS.UPDATE"),

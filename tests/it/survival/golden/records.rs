@@ -4,8 +4,8 @@ use std::{borrow::Cow, collections::BTreeSet, fs};
 
 use agentbus::{
     audit::{
-        self, Act, Body, Change, DeadLetter, Decision, Facts, Link, Party, Record, Registration, Remembered,
-        Threshold, Vote,
+        self, Act, Body, Change, DeadLetter, Decision, Facts, Link, Mending, Party, Record, Recovery,
+        Registration, Remembered, Step, Threshold, Vote,
     },
     domain::{ConstitutionHash, DeliberationId, MessageType, TenantId},
 };
@@ -153,6 +153,30 @@ fn deliberation() -> DeliberationId {
     "0123456789abcdef01234567".parse().unwrap()
 }
 
+/// Of no tenant.
+fn recovery() -> Record<'static> {
+    let step = |what, of: &str, times| Step { what, of: of.to_owned(), times };
+    let steps = vec![
+        step(Mending::BreakerOpened, "records", 3),
+        step(Mending::BreakerClosed, "records", 3),
+        step(Mending::Reconnected, "", 1),
+    ];
+    let body = Body::Recovery(Recovery { over_ms: 10_000, steps: Cow::Owned(steps) });
+    Record { tenant: Cow::Owned(Record::OF_THE_BUS.parse().unwrap()), ..record(body) }
+}
+
+#[test]
+fn a_step_that_this_version_does_not_know_is_passed_over() {
+    let newer = String::from_utf8(read("record2-recovery.json")).unwrap().replace("breaker_opened", "sang");
+    let Body::Recovery(Recovery { steps, .. }) = audit::decode(newer.as_bytes()).unwrap().body else {
+        panic!("another kind")
+    };
+    assert_eq!(
+        steps.iter().map(|step| step.what).collect::<Vec<_>>(),
+        [Mending::BreakerClosed, Mending::Reconnected]
+    );
+}
+
 #[test]
 fn records_are_written_and_read_as_ever_in_either_encoding() {
     let linked = Record {
@@ -171,6 +195,7 @@ fn records_are_written_and_read_as_ever_in_either_encoding() {
         ("record2-left", record(Body::Registration(left()))),
         ("record2-dead-letter", record(Body::DeadLetter(dead_letter()))),
         ("record2-dead-letter-least", record(Body::DeadLetter(nobodys()))),
+        ("record2-recovery", recovery()),
         ("record2-batch", linked),
     ] {
         for (encoding, ending) in BOTH {
@@ -238,9 +263,10 @@ fn what_a_broadcast_saw_takes_a_few_kilobytes_of_its_record_and_says_how_many_th
 fn the_examples_in_the_docs_are_the_bytes_that_are_written() {
     let docs = fs::read_to_string(crate::support::root().join("docs/records.md")).unwrap();
     let shown: Vec<&str> = docs.lines().filter(|line| line.starts_with("{\"schema\"")).collect();
-    for kind in ["timed", "verdict", "vote", "threshold", "registration", "dead-letter", "batch"] {
+    for kind in ["timed", "verdict", "vote", "threshold", "registration", "dead-letter", "recovery", "batch"]
+    {
         let form = String::from_utf8(read(&format!("record2-{kind}.json"))).unwrap();
         assert!(shown.contains(&form.as_str()), "docs/records.md does not show {form}");
     }
-    assert_eq!(shown.len(), 7, "each example is one of the committed forms");
+    assert_eq!(shown.len(), 8, "each example is one of the committed forms");
 }
