@@ -76,7 +76,7 @@ impl Attempt<'_> {
             let bytes = write.deliveries.iter().map(|delivery| delivery.payload.len()).sum();
             lane.room(&write.key, bytes).await.map_err(of_lane)?;
             let record = self.intent_to_store(&reach, &recipients);
-            lane.record(record).await.map_err(unrecorded)?;
+            lane.record(record.into()).await.map_err(unrecorded)?;
         }
         let stored = self.write(decoded, write, reach).await?;
         if let (Outcome::Repeat(stands), true) = (&stored, record_ahead) {

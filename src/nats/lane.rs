@@ -33,10 +33,13 @@ use crate::{
     tenants::names,
 };
 
+mod gathering;
 mod once;
+mod records;
 mod requests;
 mod room;
 
+use records::Records;
 use requests::Requests;
 use room::InboxRoom;
 
@@ -45,7 +48,8 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// The lane over a connection of its own.
 pub struct JetStreamLane {
-    requests: Requests,
+    requests: Arc<Requests>,
+    records: Records,
     context: Context,
     room: InboxRoom,
     payload_max: usize,
@@ -62,11 +66,12 @@ impl JetStreamLane {
         background: &Shutdown,
         supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
-        let requests = Requests::connect(name, settings, background, supervisor).await?;
+        let requests = Arc::new(Requests::connect(name, settings, background, supervisor).await?);
+        let records = Records::start(Arc::clone(&requests), background, supervisor);
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
         let room = InboxRoom::new(context.clone());
-        Ok(Self { requests, context, room, payload_max, metrics })
+        Ok(Self { requests, records, context, room, payload_max, metrics })
     }
 
     pub fn connected(&self) -> bool {
@@ -154,10 +159,15 @@ impl DurableLane for JetStreamLane {
         self.notify_once(&notice).await
     }
 
-    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError> {
-        let (subject, record) = entry.into_parts();
-        self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
-        Ok(())
+    async fn record(&self, record: audit::Written) -> Result<(), LaneError> {
+        match record {
+            audit::Written::Part(part) => self.records.keep(part).await,
+            audit::Written::Alone(entry) => {
+                let (subject, record) = entry.into_parts();
+                self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
+                Ok(())
+            }
+        }
     }
 
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError> {

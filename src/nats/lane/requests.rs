@@ -37,7 +37,7 @@ use crate::{
 /// Publishes that wait for their acknowledgement.
 const UNCONFIRMED_MAX: usize = 1_024;
 /// Then nobody knows whether it is kept.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// Messages that may wait in one subscription of the lane's connection: more than acknowledgements can
 /// be under way, and more than a tenant is pulled for at one time.
 const SUBSCRIPTION_MAX: usize = 8_192;
@@ -136,6 +136,20 @@ impl Requests {
     ) -> Result<Published, LaneError> {
         let asking = self.ask(subject, headers, payload, not_after);
         let answer = tokio::time::timeout(CONFIRM_WITHIN, asking).await;
+        let answer = answer.map_err(|_| LaneError::Unconfirmed)??;
+        Ok(published(&answer)?)
+    }
+
+    /// The same for what has waited for a while.
+    pub(super) async fn publish_within(
+        &self,
+        within: Duration,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Published, LaneError> {
+        let asking = self.ask(subject, headers, payload, None);
+        let answer = tokio::time::timeout(within, asking).await;
         let answer = answer.map_err(|_| LaneError::Unconfirmed)??;
         Ok(published(&answer)?)
     }

@@ -170,7 +170,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 35] = [
+const PARTS: [&str; 36] = [
     "attendance",
     "breakers",
     "busy poll",
@@ -188,6 +188,7 @@ const PARTS: [&str; 35] = [
     "lane",
     "lane answers",
     "lane connection",
+    "lane records",
     "memory",
     "otlp",
     "outbox",
