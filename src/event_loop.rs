@@ -21,7 +21,7 @@ use std::{
 use tokio::{
     runtime::{Builder, Handle},
     sync::Notify,
-    task::yield_now,
+    task::{JoinError, yield_now},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -90,7 +90,16 @@ impl EventLoop {
         Ok(PerLoop { first: Self::start(0)?, others })
     }
 
+    /// One by itself, on a thread of this name. Of what each loop has it uses the first's.
+    pub fn start_beside(name: &str) -> io::Result<Self> {
+        Self::start_on(0, name.to_owned())
+    }
+
     fn start(index: usize) -> io::Result<Self> {
+        Self::start_on(index, format!("lane-{index}"))
+    }
+
+    fn start_on(index: usize, thread: String) -> io::Result<Self> {
         let idle = Idle::default();
         let (sleeping, woken) = (Arc::clone(&idle.0), Arc::clone(&idle.0));
         let runtime = Builder::new_current_thread()
@@ -104,7 +113,7 @@ impl EventLoop {
             .build()?;
         let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
         let running = stop.clone().drop_guard();
-        thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
+        thread::Builder::new().name(thread).spawn(move || {
             HERE.set(index);
             runtime.block_on(stop.cancelled());
         })?;
@@ -114,6 +123,14 @@ impl EventLoop {
     /// For what is to run there.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Does it there and waits for it here: what this starts stays on the loop.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        self.handle.spawn(work).await
     }
 
     /// For [`Idle::poll`].

@@ -71,7 +71,10 @@ impl Node {
         let directory = || self.directory.clone();
         self.peers.start(background, supervisor);
         self.deadlines.clone().start(directory(), shutdown, supervisor);
-        self.inbound.start(directory(), shutdown, supervisor);
+        {
+            let _on = self.basis.durable.handle().enter();
+            self.inbound.start(directory(), shutdown, supervisor);
+        }
         self.stream_usage.start(shutdown, supervisor);
         if let Some(webhooks) = &self.webhooks {
             webhooks.start(directory(), self.skew.clone(), shutdown, supervisor);
