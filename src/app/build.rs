@@ -286,8 +286,9 @@ impl Node {
             (Arc::clone(&bus), Arc::clone(&outgoing.outbox), Arc::clone(&outgoing.lane));
         let reading = client.clone();
         let links = move || {
-            let own = [storing.link(), Link::of(&reading)];
-            intake.links().into_iter().chain(delivering.links()).chain(own).collect()
+            let own = [Link::of(&reading)];
+            let writing = delivering.links().into_iter().chain(storing.links());
+            intake.links().into_iter().chain(writing).chain(own).collect()
         };
         let heard = (Arc::clone(&shared.constitutions), Arc::clone(&lanes.admission));
         let peers = Peers::new(&config.node.name, client, &config.nats, links, heard).await?;

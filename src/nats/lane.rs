@@ -10,9 +10,9 @@ use std::{
 };
 
 use async_nats::{
-    Client,
+    Client, Subject,
     jetstream::{
-        self, Context,
+        self, AckKind, Context,
         stream::{LastRawMessageErrorKind, RawMessageError},
     },
 };
@@ -35,18 +35,20 @@ use crate::{
 
 mod gathering;
 mod once;
+mod outgoing;
 mod records;
 mod requests;
 mod room;
+mod session;
 
 use records::Records;
-use requests::Requests;
+use requests::{Message, Requests};
 use room::InboxRoom;
 
 /// For one answer to a look at what is stored.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// The lane over a connection of its own.
+/// The lane over connections of its own.
 pub struct JetStreamLane {
     requests: Arc<Requests>,
     records: Records,
@@ -66,7 +68,7 @@ impl JetStreamLane {
         background: &Shutdown,
         supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
-        let requests = Arc::new(Requests::connect(name, settings, background, supervisor).await?);
+        let requests = Arc::new(Requests::connect(name, settings, payload_max, background, supervisor).await?);
         let records = Records::start(Arc::clone(&requests), background, supervisor);
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
@@ -78,9 +80,21 @@ impl JetStreamLane {
         self.requests.connected()
     }
 
-    /// What the server calls the connection.
-    pub fn link(&self) -> Link {
-        Link::of(self.requests.client())
+    /// Whether what is published leaves now.
+    pub(super) fn writes(&self) -> bool {
+        self.requests.writes()
+    }
+
+    /// Waits for the first connection; the caller bounds the wait.
+    pub async fn ready(&self) {
+        while !self.connected() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the server calls the connections.
+    pub fn links(&self) -> Vec<Link> {
+        self.requests.links()
     }
 
     /// For how long no message has come back over the connection.
@@ -95,7 +109,12 @@ impl JetStreamLane {
     /// Returns when the server has read all that was acknowledged and given back; the caller bounds the
     /// wait.
     pub async fn fence(&self) {
-        let _ = super::fence(self.requests.client()).await;
+        tokio::join!(super::fence(self.requests.client()), self.requests.fence());
+    }
+
+    /// Says what becomes of a message that was pulled.
+    pub(super) fn acknowledge(&self, reply: &Subject, kind: AckKind) {
+        self.requests.acknowledge(reply, kind);
     }
 
     /// Whether what was kept before under this id has the same content.
@@ -129,10 +148,11 @@ impl DurableLane for JetStreamLane {
     }
 
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {
-        let headers = headers::submitted(&submission);
-        let Submission { key, digest, payload, .. } = submission;
-        let published = self.requests.publish(subjects::submitted(key), headers, payload).await?;
-        match published {
+        let fields = headers::submitted(&submission);
+        let Submission { key, digest, payload, .. } = &submission;
+        let (subject, headers) = (&subjects::submitted(key), &headers::slices(&fields));
+        let message = Message { subject, headers, payload, not_after: None };
+        match self.requests.publish(message).await? {
             Published::Kept { duplicate: false, .. } => Ok(Accepted::New),
             Published::Kept { duplicate: true, sequence } => self.compare(key, digest, sequence).await,
             Published::Late => Err(LaneError::Refused("it expects no sequence".to_owned())),
@@ -163,9 +183,9 @@ impl DurableLane for JetStreamLane {
         match record {
             audit::Written::Part(part) => self.records.keep(part).await,
             audit::Written::Alone(entry) => {
-                let (subject, record) = entry.into_parts();
-                self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
-                Ok(())
+                let (subject, payload) = (entry.subject(), entry.payload());
+                let message = Message { subject, headers: &[], payload, not_after: None };
+                self.requests.publish(message).await.map(drop)
             }
         }
     }
@@ -187,8 +207,9 @@ impl DurableLane for JetStreamLane {
             tracing::error!(bytes = letter.payload.len(), "a message of no tenant is dropped");
             return Ok(());
         }
-        let subject = subjects::dead(&letter.tenant, &letter.sender, &letter.message);
-        self.requests.publish(subject, headers, letter.payload).await?;
+        let subject = &subjects::dead(&letter.tenant, &letter.sender, &letter.message);
+        let (headers, payload) = (&headers::slices_of(&headers), &letter.payload);
+        self.requests.publish(Message { subject, headers, payload, not_after: None }).await?;
         self.metrics.lane.buried();
         Ok(())
     }

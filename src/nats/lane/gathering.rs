@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::requests::CONFIRM_WITHIN;
+use super::outgoing::CONFIRM_WITHIN;
 use crate::{
     audit::{self, Entry, Part},
     domain::TenantId,

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use async_nats::HeaderMap;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{
@@ -19,7 +18,7 @@ use tokio::{
 
 use super::{
     gathering::{Gathering, LOOK_EVERY, Leaving, Told, Waiting},
-    requests::Requests,
+    requests::{Message, Requests},
 };
 use crate::{audit::Part, domain::TenantId, lanes::LaneError, shutdown::Shutdown, supervisor::Supervisor};
 
@@ -77,7 +76,7 @@ async fn run(requests: &Requests, queue: &mut mpsc::Receiver<Waiting>) {
         let now = Instant::now();
         gathering.give_up(now);
         // An absent connection is no fault of the stream: it is waited for.
-        if requests.connected() {
+        if requests.writes() {
             under_way.extend(gathering.leaving(now).into_iter().map(|leaving| publish(requests, leaving)));
         }
     }
@@ -86,8 +85,9 @@ async fn run(requests: &Requests, queue: &mut mpsc::Receiver<Waiting>) {
 /// One message, and what its records hear.
 async fn publish(requests: &Requests, leaving: Leaving) -> TenantId {
     let Leaving { tenant, entry, told, within } = leaving;
-    let (subject, payload) = entry.into_parts();
-    let kept = requests.publish_within(within, subject, HeaderMap::new(), payload).await;
+    let (subject, payload) = (entry.subject(), entry.payload());
+    let message = Message { subject, headers: &[], payload, not_after: None };
+    let kept = requests.publish_within(within, message).await;
     tell(told, &kept.map(drop));
     tenant
 }
