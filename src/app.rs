@@ -97,7 +97,8 @@ async fn serve(
     let background = Shutdown::default();
     let breakers = Arc::new(Breakers::new(config.breakers));
     let memory = Memory::new(config.limits.memory_bytes);
-    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, durable, clock, breakers, memory };
+    let basis =
+        Basis { config, metrics, shutdown, background, supervisor, loops, durable, clock, breakers, memory };
     let checked = Checked::read(&basis.config, &basis.metrics, &basis.breakers).await?;
     let Checked { policy: (origin, engine), bundles, opa, webhook, redis, otlp, acceptor } = checked;
     let health = listen(&basis, acceptor).await?;

@@ -78,9 +78,8 @@ pub fn together(written: impl IntoIterator<Item = Written>) -> Vec<Entry> {
 pub fn batches<T>(parts: impl IntoIterator<Item = (Part, T)>) -> Vec<(Entry, Vec<T>)> {
     let mut batches = Vec::<(Vec<Part>, Vec<T>)>::new();
     for (part, with) in parts {
-        let of = |(batch, _): &&mut (Vec<Part>, Vec<T>)| {
-            batch.first().is_some_and(|first| first.is_beside(&part))
-        };
+        let of =
+            |(batch, _): &&mut (Vec<Part>, Vec<T>)| batch.first().is_some_and(|first| first.is_beside(&part));
         match batches.iter_mut().rev().find(of) {
             Some((batch, withs)) => {
                 batch.push(part);

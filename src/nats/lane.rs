@@ -68,7 +68,8 @@ impl JetStreamLane {
         background: &Shutdown,
         supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
-        let requests = Arc::new(Requests::connect(name, settings, payload_max, background, supervisor).await?);
+        let requests =
+            Arc::new(Requests::connect(name, settings, payload_max, background, supervisor).await?);
         let records = Records::start(Arc::clone(&requests), background, supervisor);
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);

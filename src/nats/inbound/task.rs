@@ -12,11 +12,7 @@ use super::Inbound;
 use crate::{
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
     lanes::{DeadLetter, DurableLane as _, FaultOwner, LaneError, Queued, Request, Settled},
-    nats::{
-        headers,
-        jetstream::delivery_info::DeliveryInfo,
-        subjects,
-    },
+    nats::{headers, jetstream::delivery_info::DeliveryInfo, subjects},
     overload::Place,
 };
 

@@ -143,10 +143,7 @@ pub(in crate::nats) fn expecting(mut headers: HeaderMap, last: u64, subjects: &s
 
 /// The same, as fields.
 pub(in crate::nats) fn expected<'a>(last: &'a str, subjects: &'a str) -> [(&'static str, &'a str); 2] {
-    [
-        ("Nats-Expected-Last-Subject-Sequence", last),
-        ("Nats-Expected-Last-Subject-Sequence-Subject", subjects),
-    ]
+    [("Nats-Expected-Last-Subject-Sequence", last), ("Nats-Expected-Last-Subject-Sequence-Subject", subjects)]
 }
 
 #[cfg(test)]

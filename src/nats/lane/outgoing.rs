@@ -80,7 +80,10 @@ struct Frame {
 }
 
 enum Of {
-    Publish { number: u64, not_after: Option<Instant> },
+    Publish {
+        number: u64,
+        not_after: Option<Instant>,
+    },
     /// It says nothing any more once its session has ended.
     Hint,
     Acknowledgement,
@@ -134,15 +137,18 @@ impl Out {
         let Asking { subject, headers, payload, not_after, until } = *asking;
         let size = payload.len() + if headers.is_empty() { 0 } else { codec::header_bytes(headers) };
         if size > self.payload_max {
-            return Err(LaneError::Refused(format!("it has {size} bytes, and the server takes {}", self.payload_max)));
+            return Err(LaneError::Refused(format!(
+                "it has {size} bytes, and the server takes {}",
+                self.payload_max
+            )));
         }
         let number = self.next;
         let reply = format!("{}.{number}", self.inbox);
         let reply = Some(reply.as_bytes());
-        self.write(&Publish { subject: subject.as_bytes(), reply, headers, payload }, Of::Publish {
-            number,
-            not_after,
-        })?;
+        self.write(
+            &Publish { subject: subject.as_bytes(), reply, headers, payload },
+            Of::Publish { number, not_after },
+        )?;
         self.next += 1;
         self.waiting.insert(number, Waiting { done, until, written: false });
         Ok(number)
@@ -268,7 +274,7 @@ impl Out {
         }
         let Some(waiting) = self.waiting.get_mut(&number) else { return false };
         waiting.written = true;
-        *by = by.into_iter().chain(not_after).min();
+        *by = (*by).into_iter().chain(not_after).min();
         true
     }
 }
@@ -298,7 +304,8 @@ mod tests {
     fn written(out: &mut Out) -> Vec<String> {
         let Some(leaving) = out.leaving(Instant::now()) else { return Vec::new() };
         let text = String::from_utf8_lossy(&leaving.bytes).into_owned();
-        let is_operation = |line: &&str| ["PUB ", "HPUB ", "PING", "PONG"].iter().any(|it| line.starts_with(it));
+        let is_operation =
+            |line: &&str| ["PUB ", "HPUB ", "PING", "PONG"].iter().any(|it| line.starts_with(it));
         let words = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
         text.split("\r\n").filter(is_operation).map(words).collect()
     }

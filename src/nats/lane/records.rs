@@ -33,11 +33,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn start(
-        requests: Arc<Requests>,
-        background: &Shutdown,
-        supervisor: &Supervisor,
-    ) -> Self {
+    pub(super) fn start(requests: Arc<Requests>, background: &Shutdown, supervisor: &Supervisor) -> Self {
         let (queue, taken) = mpsc::channel(QUEUE_MAX);
         // Where the task begins anew, what it held is told to nobody, and whoever waits hears that it is not confirmed.
         let taken = Arc::new(Mutex::new(taken));

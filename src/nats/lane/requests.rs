@@ -84,8 +84,7 @@ impl Requests {
             async move { life.run().await }
         });
         let every = settings.ping_interval;
-        let round_trips =
-            RoundTrips::watch("lane connection", client.clone(), every, background, supervisor);
+        let round_trips = RoundTrips::watch("lane connection", client.clone(), every, background, supervisor);
         Ok(Self { round_trips, client, shared, slots: Semaphore::new(UNCONFIRMED_MAX) })
     }
 
