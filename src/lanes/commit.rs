@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     domain::{AgentId, Reach, Reason},
+    fault_points::{self, Step},
     governance::{Addressees, Decoded, Effect, Fanout, Plan, Precondition},
     rejection::Rejection,
     telemetry::Stage,
@@ -97,6 +98,7 @@ impl Attempt<'_> {
         self.measured.passed(Stage::Deliver);
         match stored {
             Stored::Now { last } => {
+                fault_points::reached(Step::Stored);
                 self.stored_last = last;
                 self.count();
                 Ok(Outcome::Delivered(reach))
