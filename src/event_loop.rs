@@ -1,11 +1,12 @@
-//! The threads on which the fast lane governs: an event loop each, with the connections that each message needs.
+//! The threads on which the lanes govern: an event loop each, with the connections that each message needs.
 //!
 //! What a turn of a loop reads are the requests and answers that have come meanwhile; the messages go on one after
 //! the other, and what they ask of Redis and send by NATS is written behind them, once for all. So batches form by
 //! themselves, nothing waits when there is little to do, and none of it wakes another thread. What takes long is
 //! computed elsewhere (`cpu`, the model's threads), and whoever waits for it waits here.
 //!
-//! Each loop has connections of its own ([`PerLoop`]), and a message stays on the loop that has read it.
+//! Each loop of the fast lane has connections of its own ([`PerLoop`]), and a message stays on the loop that has read
+//! it. The durable lane has one loop by itself.
 
 use std::{
     cell::Cell,
