@@ -11,6 +11,9 @@ pub(super) const REDIS_WAIT: Duration = Duration::from_secs(2);
 /// How long it waits for somebody to compare its clock with.
 const CLOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// How long it waits for the connections of the durable lane: the fast one does without.
+const LANE_WAIT: Duration = Duration::from_secs(2);
+
 /// How long it waits for learned thresholds.
 const THRESHOLDS_WAIT: Duration = Duration::from_secs(2);
 
@@ -50,6 +53,10 @@ impl Node {
         {
             let why = redis.refusal().unwrap_or_else(|| "it does not answer".to_owned());
             tracing::warn!(why, "starting without redis");
+        }
+        let lane = || tokio::time::timeout(LANE_WAIT, self.lane.ready());
+        if !stopping() && lane().await.is_err() {
+            tracing::warn!("starting without the connections for the durable lane");
         }
         let thresholds = || tokio::time::timeout(THRESHOLDS_WAIT, self.thresholds.ready());
         if !stopping() && thresholds().await.is_err() {
