@@ -93,10 +93,12 @@ async fn serve(
     let timing = Arc::clone(&metrics);
     supervisor.timed_by(Box::new(move |part, poll| timing.polls.time(part, poll)));
     let loops = EventLoop::start_all(config.lane.threads).context("lane.threads")?;
+    let durable = EventLoop::start_beside("durable").context("a thread of the durable lane")?;
     let background = Shutdown::default();
     let breakers = Arc::new(Breakers::new(config.breakers));
     let memory = Memory::new(config.limits.memory_bytes);
-    let basis = Basis { config, metrics, shutdown, background, supervisor, loops, clock, breakers, memory };
+    let basis =
+        Basis { config, metrics, shutdown, background, supervisor, loops, durable, clock, breakers, memory };
     let checked = Checked::read(&basis.config, &basis.metrics, &basis.breakers).await?;
     let Checked { policy: (origin, engine), bundles, opa, webhook, redis, otlp, acceptor } = checked;
     let health = listen(&basis, acceptor).await?;

@@ -10,7 +10,7 @@ mod encode;
 mod place;
 mod record;
 
-pub use batch::{BATCH_MESSAGES_MAX, Part, Written, together};
+pub use batch::{BATCH_MESSAGES_MAX, Part, Written, batches, together};
 pub use decode::decode;
 pub use encode::encode;
 pub use place::{Entry, PROBE, PROBE_SUBJECT, Place, batch_subject, batches_of, intent_subject};

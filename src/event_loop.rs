@@ -1,11 +1,12 @@
-//! The threads on which the fast lane governs: an event loop each, with the connections that each message needs.
+//! The threads on which the lanes govern: an event loop each, with the connections that each message needs.
 //!
 //! What a turn of a loop reads are the requests and answers that have come meanwhile; the messages go on one after
 //! the other, and what they ask of Redis and send by NATS is written behind them, once for all. So batches form by
 //! themselves, nothing waits when there is little to do, and none of it wakes another thread. What takes long is
 //! computed elsewhere (`cpu`, the model's threads), and whoever waits for it waits here.
 //!
-//! Each loop has connections of its own ([`PerLoop`]), and a message stays on the loop that has read it.
+//! Each loop of the fast lane has connections of its own ([`PerLoop`]), and a message stays on the loop that has read
+//! it. The durable lane has one loop by itself.
 
 use std::{
     cell::Cell,
@@ -21,7 +22,7 @@ use std::{
 use tokio::{
     runtime::{Builder, Handle},
     sync::Notify,
-    task::yield_now,
+    task::{JoinError, yield_now},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -90,7 +91,16 @@ impl EventLoop {
         Ok(PerLoop { first: Self::start(0)?, others })
     }
 
+    /// One by itself, on a thread of this name. Of what each loop has it uses the first's.
+    pub fn start_beside(name: &str) -> io::Result<Self> {
+        Self::start_on(0, name.to_owned())
+    }
+
     fn start(index: usize) -> io::Result<Self> {
+        Self::start_on(index, format!("lane-{index}"))
+    }
+
+    fn start_on(index: usize, thread: String) -> io::Result<Self> {
         let idle = Idle::default();
         let (sleeping, woken) = (Arc::clone(&idle.0), Arc::clone(&idle.0));
         let runtime = Builder::new_current_thread()
@@ -104,7 +114,7 @@ impl EventLoop {
             .build()?;
         let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
         let running = stop.clone().drop_guard();
-        thread::Builder::new().name(format!("lane-{index}")).spawn(move || {
+        thread::Builder::new().name(thread).spawn(move || {
             HERE.set(index);
             runtime.block_on(stop.cancelled());
         })?;
@@ -114,6 +124,14 @@ impl EventLoop {
     /// For what is to run there.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Does it there and waits for it here: what this starts stays on the loop.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        self.handle.spawn(work).await
     }
 
     /// For [`Idle::poll`].

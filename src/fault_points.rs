@@ -21,6 +21,12 @@ pub enum Step {
     Known,
     /// Its verdict is stored.
     Settled,
+    /// It is in its recipient's durable inbox, and nothing else says so.
+    Stored,
+    /// Its verdict is on record; its sender has not been told by an outcome.
+    Recorded,
+    /// It has been, and the message is not acknowledged.
+    Told,
     /// It is long delivered; what will say so is stored, and its content is still there.
     Receipted,
 }
@@ -29,6 +35,9 @@ impl Step {
     /// Those at which nothing of a message is without the rest of it.
     pub const BETWEEN: [Step; 6] =
         [Step::Judged, Step::Claimed, Step::HalfWritten, Step::Written, Step::Known, Step::Settled];
+
+    /// Those of a message that was queued.
+    pub const OF_QUEUED: [Step; 3] = [Step::Stored, Step::Recorded, Step::Told];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,6 +48,9 @@ impl Step {
             Step::Written => "written",
             Step::Known => "known",
             Step::Settled => "settled",
+            Step::Stored => "stored",
+            Step::Recorded => "recorded",
+            Step::Told => "told",
             Step::Receipted => "receipted",
         }
     }

@@ -7,7 +7,7 @@
 //! - [`wire`]: bytes to domain and back, under hard limits.
 //! - [`audit`]: the one writer of records: what is kept as evidence, and where.
 //! - [`governance`]: which way a message may go, as a function of facts; nothing in it waits.
-//! - [`lanes`]: each way of a message, on one screen. [`event_loop`]: the threads on which the fast one governs.
+//! - [`lanes`]: each way of a message, on one screen. [`event_loop`]: the threads on which they govern.
 //! - [`freezes`]: what has an operator stopped? [`constitutions`]: what may messages name? [`following`]: is a node's
 //!   copy of that the last one?
 //! - [`usage`]: what has each agent used?

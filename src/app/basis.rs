@@ -23,6 +23,8 @@ pub(super) struct Basis {
     pub(super) supervisor: Supervisor,
     /// Of the fast lane.
     pub(super) loops: PerLoop<EventLoop>,
+    /// Of the durable lane.
+    pub(super) durable: EventLoop,
     pub(super) clock: fn() -> Timestamp,
     pub(super) breakers: Arc<Breakers>,
     pub(super) memory: Memory,

@@ -141,6 +141,18 @@ impl Shared {
     }
 }
 
+/// Whatever it starts is on the loop of the durable lane.
+async fn lane(basis: &Basis, payload_max: usize) -> anyhow::Result<Arc<JetStreamLane>> {
+    let Basis { config, background, supervisor, durable, .. } = basis;
+    let (name, nats) = (config.node.name.clone(), config.nats.clone());
+    let (metrics, background) = (Arc::clone(&basis.metrics), background.clone());
+    let supervisor = supervisor.clone();
+    let connecting = async move {
+        JetStreamLane::connect(&name, &nats, payload_max, metrics, &background, &supervisor).await
+    };
+    Ok(Arc::new(durable.run(connecting).await??))
+}
+
 /// Where messages go from the node, and what is remembered of their senders.
 struct Outgoing {
     questions: Arc<Questions>,
@@ -178,11 +190,10 @@ impl Outgoing {
             Arc::clone(metrics),
             Arc::clone(cpu),
         );
-        let (max, metrics) = (client.max_payload(), Arc::clone(metrics));
-        let lane = JetStreamLane::connect(name, &config.nats, max, metrics, background, supervisor).await?;
+        let lane = lane(basis, client.max_payload()).await?;
         let deliberations = Arc::new(GuardedLog::new(Arc::new(deliberations), &basis.breakers));
         let breakers = Arc::clone(&basis.breakers);
-        Ok(Self { questions, outbox, lane: Arc::new(lane), deliberations, senders, breakers })
+        Ok(Self { questions, outbox, lane, deliberations, senders, breakers })
     }
 
     fn live(&self) -> Arc<dyn LiveTransport> {
@@ -283,8 +294,9 @@ impl Node {
             (Arc::clone(&bus), Arc::clone(&outgoing.outbox), Arc::clone(&outgoing.lane));
         let reading = client.clone();
         let links = move || {
-            let own = [storing.link(), Link::of(&reading)];
-            intake.links().into_iter().chain(delivering.links()).chain(own).collect()
+            let own = [Link::of(&reading)];
+            let writing = delivering.links().into_iter().chain(storing.links());
+            intake.links().into_iter().chain(writing).chain(own).collect()
         };
         let heard = (Arc::clone(&shared.constitutions), Arc::clone(&lanes.admission));
         let kicker = Kicker::connect(&config.node.name, &config.nats).await?;

@@ -47,7 +47,8 @@ pub(super) fn keep(basis: &Basis, health: &Arc<NodeHealth>) {
         Ok(None) => return,
         Err(error) => return tracing::error!(%error, "the service manager is told nothing"),
     };
-    let loops = basis.loops.iter().map(|event_loop| event_loop.handle().clone()).collect();
+    let loops =
+        basis.loops.iter().chain([&basis.durable]).map(|event_loop| event_loop.handle().clone()).collect();
     let health = Arc::clone(health);
     let service = Arc::new(Service { manager, health, loops, shutdown: basis.shutdown.clone() });
     basis.keep("service", move || {

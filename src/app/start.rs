@@ -11,6 +11,9 @@ pub(super) const REDIS_WAIT: Duration = Duration::from_secs(2);
 /// How long it waits for somebody to compare its clock with.
 const CLOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// How long it waits for the connections of the durable lane: the fast one does without.
+const LANE_WAIT: Duration = Duration::from_secs(2);
+
 /// How long it waits for learned thresholds.
 const THRESHOLDS_WAIT: Duration = Duration::from_secs(2);
 
@@ -51,6 +54,10 @@ impl Node {
             let why = redis.refusal().unwrap_or_else(|| "it does not answer".to_owned());
             tracing::warn!(why, "starting without redis");
         }
+        let lane = || tokio::time::timeout(LANE_WAIT, self.lane.ready());
+        if !stopping() && lane().await.is_err() {
+            tracing::warn!("starting without the connections for the durable lane");
+        }
         let thresholds = || tokio::time::timeout(THRESHOLDS_WAIT, self.thresholds.ready());
         if !stopping() && thresholds().await.is_err() {
             tracing::warn!(
@@ -71,7 +78,10 @@ impl Node {
         let directory = || self.directory.clone();
         self.peers.start(background, supervisor);
         self.deadlines.clone().start(directory(), shutdown, supervisor);
-        self.inbound.start(directory(), shutdown, supervisor);
+        {
+            let _on = self.basis.durable.handle().enter();
+            self.inbound.start(directory(), shutdown, supervisor);
+        }
         self.evidence.start(directory(), shutdown, supervisor);
         self.stream_usage.start(shutdown, supervisor);
         if let Some(webhooks) = &self.webhooks {

@@ -50,7 +50,7 @@ impl Written {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Alone(entry) => entry.payload().len(),
-            Self::Part(part) => part.bytes.len(),
+            Self::Part(part) => part.size(),
         }
     }
 }
@@ -63,24 +63,45 @@ impl From<Entry> for Written {
 
 /// What is to be published of these: the parts of a batch in one entry.
 pub fn together(written: impl IntoIterator<Item = Written>) -> Vec<Entry> {
-    let (mut entries, mut batches) = (Vec::new(), Vec::<Vec<Part>>::new());
+    let (mut entries, mut parts) = (Vec::new(), Vec::new());
     for written in written {
         match written {
             Written::Alone(entry) => entries.push(entry),
-            Written::Part(part) => {
-                let of = |batch: &&mut Vec<Part>| batch.first().is_some_and(|first| first.is_beside(&part));
-                match batches.iter_mut().rev().find(of) {
-                    Some(batch) => batch.push(part),
-                    None => batches.push(vec![part]),
-                }
-            }
+            Written::Part(part) => parts.push((part, ())),
         }
     }
-    entries.extend(batches.iter().filter_map(|parts| batch(parts)));
+    entries.extend(batches(parts).into_iter().map(|(entry, _)| entry));
     entries
 }
 
+/// The parts of each batch in one entry, and with it what came with them.
+pub fn batches<T>(parts: impl IntoIterator<Item = (Part, T)>) -> Vec<(Entry, Vec<T>)> {
+    let mut batches = Vec::<(Vec<Part>, Vec<T>)>::new();
+    for (part, with) in parts {
+        let of =
+            |(batch, _): &&mut (Vec<Part>, Vec<T>)| batch.first().is_some_and(|first| first.is_beside(&part));
+        match batches.iter_mut().rev().find(of) {
+            Some((batch, withs)) => {
+                batch.push(part);
+                withs.push(with);
+            }
+            None => batches.push((vec![part], vec![with])),
+        }
+    }
+    batches.into_iter().filter_map(|(parts, with)| Some((batch(&parts)?, with))).collect()
+}
+
 impl Part {
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Bytes of the record.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn is_beside(&self, other: &Part) -> bool {
         self.tenant == other.tenant
             && self.decision.batch() == other.decision.batch()

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 /// Sixteen hex digits, two dashes, and the digits of the greatest numbers.
 const BYTES_MAX: usize = 16 + 2 + 20 + 10;
 
-/// `<session>-<turn>-<index>`: of one process, one turn of its fast lane, and one decision in it. All decisions of a
+/// `<session>-<turn>-<index>`: of one process, one turn of one of its lanes, and one decision in it. All decisions of a
 /// turn are recorded together, and what comes before the last dash names that batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DecisionId(Arc<str>);

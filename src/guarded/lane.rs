@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    audit::Entry,
+    audit::Written,
     breakers::{Breaker, Breakers, Call, Kind, Open},
     domain::{AgentId, TenantId, Verdict},
     lanes::{
@@ -40,9 +40,11 @@ fn ended<T>(call: Call<'_>, answer: Result<T, LaneError>) -> Result<T, LaneError
     match &answer {
         Ok(_) => call.good(),
         Err(fault @ LaneError::Unconfirmed) => call.bad(fault),
-        // It has answered, or was not asked.
+        // It has answered, was not asked, or is said to be at fault by another.
         Err(
-            LaneError::TooLate
+            LaneError::UnconfirmedBeside
+            | LaneError::Away
+            | LaneError::TooLate
             | LaneError::Full(_)
             | LaneError::ShareStored { .. }
             | LaneError::Refused(_)
@@ -102,8 +104,8 @@ impl DurableLane for GuardedLane {
         ended(admit(&breaker)?, self.lane.outcome(notice).await)
     }
 
-    async fn record(&self, entry: Entry) -> Result<(), LaneError> {
-        ended(admit(&self.records)?, self.lane.record(entry).await)
+    async fn record(&self, record: Written) -> Result<(), LaneError> {
+        ended(admit(&self.records)?, self.lane.record(record).await)
     }
 
     /// The last that can be done for a message, and tried whatever has failed before.

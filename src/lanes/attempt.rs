@@ -22,6 +22,7 @@ use super::{
     parts::Lanes,
     request::{Answer, Request},
     trace::{Source, Traced},
+    turns::Turns,
 };
 use crate::{
     audit,
@@ -125,9 +126,12 @@ async fn passed(deadline: Arc<Mutex<Instant>>) {
 impl<'a> Attempt<'a> {
     /// One whose record stands with those of its turn.
     pub(super) fn begin_in_turn(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
-        let attempt = Self::begin(lanes, request, within);
-        let findings = attempt.findings.named(lanes.turns.next(request.received));
-        Self { findings, ..attempt }
+        Self::begin(lanes, request, within).in_turn(&lanes.turns)
+    }
+
+    pub(super) fn in_turn(self, turns: &Turns) -> Self {
+        let findings = self.findings.named(turns.next(self.request.received));
+        Self { findings, ..self }
     }
 
     pub(super) fn begin(lanes: &'a Lanes, request: &'a Request, within: Duration) -> Self {
@@ -267,16 +271,15 @@ impl<'a> Attempt<'a> {
         if !self.journal.owes(verdict) {
             return;
         }
-        let record = self.journal.verdict((self.request, &self.findings, &self.measured), verdict);
-        if let Err(error) = self.lanes.live.record(record) {
+        if let Err(error) = self.lanes.live.record(self.recorded(verdict)) {
             self.lanes.metrics.record_dropped();
             tracing::warn!(%error, decision_id = self.findings.decision_id, "decision not recorded");
         }
     }
 
-    /// The same by itself, for the durable lane.
-    pub(super) fn recorded(&self, verdict: &Verdict) -> audit::Entry {
-        self.journal.verdict_alone((self.request, &self.findings, &self.measured), verdict)
+    /// The record of a verdict.
+    pub(super) fn recorded(&self, verdict: &Verdict) -> audit::Written {
+        self.journal.verdict((self.request, &self.findings, &self.measured), verdict)
     }
 
     /// The record that goes ahead of a live delivery.

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::{AgentId, Missed, Reach, Reason, Recipient},
+    fault_points::{self, Step},
     governance::{Addressees, Decoded, Effect, Fanout, Plan, Precondition},
     rejection::Rejection,
     telemetry::Stage,
@@ -88,7 +89,7 @@ impl Attempt<'_> {
             let to = if was_named { recipients.as_slice() } else { &[] };
             lane.room(&write.key, to, bytes).await.map_err(of_lane)?;
             let record = self.intent_to_store(&reach, &recipients);
-            lane.record(record).await.map_err(unrecorded)?;
+            lane.record(record.into()).await.map_err(unrecorded)?;
         }
         let stored = self.write(decoded, write, reach).await?;
         if let (Outcome::Repeat(stands), true) = (&stored, record_ahead) {
@@ -136,6 +137,7 @@ impl Attempt<'_> {
         self.measured.passed(Stage::Deliver);
         match stored {
             Stored::Now { last } => {
+                fault_points::reached(Step::Stored);
                 self.stored_last = last;
                 self.count();
                 Ok(Outcome::Delivered(reach))

@@ -80,7 +80,8 @@ impl Lanes {
     }
 
     fn attempt_at<'a>(&'a self, queued: &'a Queued) -> Attempt<'a> {
-        let mut attempt = Attempt::begin(self, &queued.request, ATTEMPT_WITHIN);
+        let attempt = Attempt::begin(self, &queued.request, ATTEMPT_WITHIN);
+        let mut attempt = attempt.in_turn(&self.queue_turns);
         // Also of what cannot be decoded: its outcome must find its sender's message.
         attempt.findings.message_id = Some(queued.key.message.clone());
         attempt.findings.submitted_as.clone_from(&queued.submitted_as);

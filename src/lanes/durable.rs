@@ -41,8 +41,9 @@ pub trait DurableLane: Send + Sync {
     /// Keeps a verdict for its sender or a voter, and tells those who listen. The first one stands.
     async fn outcome(&self, notice: Notice) -> Result<Noted, LaneError>;
 
-    /// Records a decision and waits until it is kept.
-    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError>;
+    /// Records a decision and waits until it is kept. What stands in a batch goes there with others of its tenant that
+    /// wait.
+    async fn record(&self, record: audit::Written) -> Result<(), LaneError>;
 
     /// Keeps what could not be governed, with all its content, for people.
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError>;
@@ -196,6 +197,12 @@ pub enum LaneError {
     /// It may be kept or not.
     #[error("JetStream did not confirm in time")]
     Unconfirmed,
+    /// The same, of what went in one message with another, which is told so.
+    #[error("JetStream did not confirm in time")]
+    UnconfirmedBeside,
+    /// Nothing was stored: NATS was not reached in time.
+    #[error("NATS was not reached in time")]
+    Away,
     /// Nothing was stored: the time for it was over.
     #[error("it was too late to store it")]
     TooLate,

@@ -51,7 +51,11 @@ pub(super) fn of_lane(error: LaneError) -> Rejection {
         LaneError::BreakerOpen { retry_after } => {
             Rejection::breaker_open("the durable lane of the tenant", retry_after)
         }
-        LaneError::Unconfirmed | LaneError::Refused(_) | LaneError::Unreadable(_) => {
+        LaneError::Unconfirmed
+        | LaneError::UnconfirmedBeside
+        | LaneError::Away
+        | LaneError::Refused(_)
+        | LaneError::Unreadable(_) => {
             Rejection::new(Reason::LaneUnavailable, "the durable lane does not answer at the moment")
                 .after(Duration::from_secs(1))
         }

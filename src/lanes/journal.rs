@@ -57,11 +57,6 @@ impl Journal {
         self.written(of, Body::Verdict(decision(of, &recipients(verdict), verdict)))
     }
 
-    /// The same, in no batch.
-    pub(super) fn verdict_alone(&self, of: Of<'_>, verdict: &Verdict) -> Entry {
-        self.entry(of, Body::Verdict(decision(of, &recipients(verdict), verdict)))
-    }
-
     /// With those of its turn, if it has a name there; unless it says what became of what stands by itself.
     fn written(&self, of: Of<'_>, body: Body<'_>) -> Written {
         let (request, findings, _) = of;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{DeliberationId, Reach, Reason, Status, Verdict},
+    fault_points::{self, Step},
     rejection::Rejection,
     state::MessageKey,
 };
@@ -49,7 +50,9 @@ impl Attempt<'_> {
     ) -> Result<(), LaneError> {
         let lane = &self.lanes.lane;
         lane.record(self.recorded(&answer.verdict)).await?;
+        fault_points::reached(Step::Recorded);
         let noted = lane.outcome(self.notice(key, &answer.verdict, stage)).await?;
+        fault_points::reached(Step::Told);
         if noted == Noted::Now || stage != OutcomeStage::Governed {
             return Ok(());
         }

@@ -55,6 +55,8 @@ pub struct Lanes {
     pub rotation: Rotation,
     pub questions: Arc<Questions>,
     pub turns: Turns,
+    /// Of what was queued.
+    pub queue_turns: Turns,
     pub live: Arc<dyn LiveTransport>,
     pub lane: Arc<dyn DurableLane>,
     pub deliberations: Arc<dyn DeliberationLog>,

@@ -1,4 +1,5 @@
-//! Which decisions are recorded together? Those about messages that came within one moment, a turn.
+//! Which decisions are recorded together? Those about messages that came within one moment, a turn. Those of the durable
+//! lane have turns of their own.
 //!
 //! A message's record has its name before the message is claimed, so that the claim can say it: not even the write is
 //! known by then in which the record will leave. What leaves late, since a model was asked, has the name of its turn
@@ -12,6 +13,8 @@ use crate::domain::DecisionId;
 
 /// How long a turn lasts. With little to do each record is a message by itself, and so many stand under one name.
 const TURN_WITHIN: Duration = Duration::from_millis(10);
+/// Of the durable lane, where nobody takes over by a turn, and records wait for each other a little longer.
+const QUEUE_TURN_WITHIN: Duration = Duration::from_millis(50);
 /// Decisions of a turn. Whoever takes over one of them reads the records of all.
 const DECISIONS_MAX: u32 = 256;
 
@@ -19,6 +22,8 @@ const DECISIONS_MAX: u32 = 256;
 #[derive(Debug)]
 pub struct Turns {
     session: u64,
+    /// How long one lasts.
+    within: Duration,
     turn: Mutex<Turn>,
 }
 
@@ -30,16 +35,25 @@ struct Turn {
 }
 
 impl Turns {
-    /// `session`: by chance.
+    /// Of what senders wait for. `session`: by chance.
     pub fn of(session: u64) -> Self {
-        Self { session, turn: Mutex::new(Turn::begin(0, Instant::now())) }
+        Self::that_last(TURN_WITHIN, session)
+    }
+
+    /// Of what was queued.
+    pub fn of_queue(session: u64) -> Self {
+        Self::that_last(QUEUE_TURN_WITHIN, session)
+    }
+
+    fn that_last(within: Duration, session: u64) -> Self {
+        Self { session, within, turn: Mutex::new(Turn::begin(0, Instant::now())) }
     }
 
     /// Names the decision about a message that was received then.
     pub(super) fn next(&self, received: Instant) -> DecisionId {
         let mut turn = self.turn.lock();
         let lasts = received.saturating_duration_since(turn.began);
-        if lasts >= TURN_WITHIN || turn.decisions >= DECISIONS_MAX {
+        if lasts >= self.within || turn.decisions >= DECISIONS_MAX {
             *turn = Turn::begin(turn.number + 1, received);
         }
         let index = turn.decisions;

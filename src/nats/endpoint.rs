@@ -52,7 +52,8 @@ pub struct Bus {
     pub(super) gates: PerLoop<Arc<Gate<Arrival>>>,
     /// In whose turns they wait.
     pub(super) owners: Owners,
-    /// Where requests are worked on that are not of the fast lane.
+    /// Where requests of the durable lane are worked on, and where all are that are of neither lane.
+    pub(super) durable: Handle,
     pub(super) others: Handle,
 }
 
@@ -89,7 +90,7 @@ impl Bus {
         agents: Agents,
         reviewers: Reviewers,
         (micro, policy, status, recoverable): ForOperators,
-        (loops, in_flight): (&PerLoop<EventLoop>, usize),
+        (loops, durable, in_flight): (&PerLoop<EventLoop>, &Handle, usize),
     ) -> Self {
         let (each, now) = ((in_flight / loops.iter().count().max(1)).max(1), Instant::now());
         Self {
@@ -104,6 +105,7 @@ impl Bus {
             recoverable,
             gates: loops.map(|_| Arc::new(Gate::new(each, now))),
             owners: Owners::default(),
+            durable: durable.clone(),
             others: Handle::current(),
         }
     }

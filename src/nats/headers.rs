@@ -1,10 +1,12 @@
 //! Which headers does what leaves a node bear? The ones that others go by, once each.
 
+use std::borrow::Cow;
+
 use async_nats::{HeaderMap, header::HeaderValue};
 use bytes::Bytes;
 
 use crate::{
-    domain::{Cause, Encoding, Verdict},
+    domain::Cause,
     lanes::{DeadLetter, Delivery, Notice, OutcomeStage, Submission},
     review::{Address, Letter, Redriven},
     state::{Digest, MessageKey},
@@ -39,14 +41,30 @@ const TRACEPARENT_MAX: usize = 128;
 /// A decision id has 48 at most.
 const DECISION_MAX: usize = 64;
 
+/// Names and values, as they are written.
+pub(super) type Fields<'a> = Vec<(&'static str, Cow<'a, str>)>;
+
+/// As the codec takes them.
+pub(super) fn slices<'a>(fields: &'a [(&'static str, Cow<'_, str>)]) -> Vec<(&'a str, &'a str)> {
+    fields.iter().map(|(name, value)| (*name, &**value)).collect()
+}
+
+/// The same of what is seldom.
+pub(super) fn slices_of(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    let all = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    all.map(|(name, value)| (name.as_ref(), value.as_str())).collect()
+}
+
 /// Of a message that waits to be governed.
-pub(super) fn submitted(submission: &Submission<'_>) -> HeaderMap {
+pub(super) fn submitted<'a>(submission: &'a Submission<'_>) -> Fields<'a> {
     let Submission { key, digest, decision_id, traceparent, payload: _ } = submission;
-    let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", format!("{}.{}", key.sender, key.message));
-    headers.insert(DIGEST, hex::encode(digest));
-    headers.insert(DECISION, *decision_id);
-    trace(&mut headers, traceparent.as_deref());
+    let mut headers: Fields<'_> = vec![
+        ("Nats-Msg-Id", format!("{}.{}", key.sender, key.message).into()),
+        (DIGEST, hex::encode(digest).into()),
+        (DECISION, Cow::Borrowed(*decision_id)),
+    ];
+    let traceparent = traceparent.as_deref().filter(|value| traced(value).is_some());
+    headers.extend(traceparent.map(|value| (TRACEPARENT, value.into())));
     headers
 }
 
@@ -110,52 +128,39 @@ pub(super) fn delivery_id(decision_id: &str, index: usize) -> String {
     format!("{decision_id}-{index}")
 }
 
-pub(super) fn map(headers: &[(&'static str, &str)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    headers.iter().for_each(|(name, value)| map.insert(*name, *value));
-    map
-}
-
 /// Of what is left of a delivery whose content has gone: what was found of it while it was there.
-pub(super) fn receipt(delivered: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Some(id) = delivered.get(DECISION) {
-        headers.insert(DECISION, id.clone());
-    }
-    headers
+pub(super) fn receipt(delivered: &HeaderMap) -> Vec<(&'static str, &str)> {
+    delivered.get(DECISION).map(|id| (DECISION, id.as_str())).into_iter().collect()
 }
 
 /// Of a hint that a message has come into the durable inbox. It names no recipient and is no delivery, so an
 /// agent that knows no hints drops it.
-pub(super) fn nudge(key: &MessageKey) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Kept", "message");
-    headers.insert("Agentbus-Message-Id", key.message.as_str());
-    headers.insert("Agentbus-Sender", key.sender.as_str());
-    headers
+pub(super) fn nudge(key: &MessageKey) -> [(&'static str, &str); 3] {
+    [
+        ("Agentbus-Kept", "message"),
+        ("Agentbus-Message-Id", key.message.as_str()),
+        ("Agentbus-Sender", key.sender.as_str()),
+    ]
 }
 
 /// Of a verdict. Never `Agentbus-Delivery`.
-pub(super) fn outcome(notice: &Notice) -> HeaderMap {
-    let mut headers = verdict(&notice.verdict, notice.encoding);
-    headers.insert("Agentbus-Recipient", notice.to.as_str());
-    headers.insert("Agentbus-Sender", notice.key.sender.as_str());
-    headers.insert("Agentbus-Message-Id", notice.key.message.as_str());
+pub(super) fn outcome(notice: &Notice) -> Fields<'_> {
+    let Notice { key, to, verdict, .. } = notice;
+    let mut headers: Fields<'_> = vec![
+        ("Agentbus-Verdict", verdict.status.as_str().into()),
+        (DECISION, verdict.decision_id.as_str().into()),
+        ("Content-Type", notice.encoding.content_type().into()),
+        ("Agentbus-Recipient", to.as_str().into()),
+        ("Agentbus-Sender", key.sender.as_str().into()),
+        ("Agentbus-Message-Id", key.message.as_str().into()),
+    ];
     if let OutcomeStage::Repeated(_) = notice.stage {
-        headers.insert("Agentbus-Repeat", "true");
+        headers.push(("Agentbus-Repeat", "true".into()));
     }
     // Only its sender knows all of a message that was redacted for others.
     if let (Some(digest), true) = (notice.digest, notice.to == notice.key.sender) {
-        headers.insert(DIGEST, hex::encode(digest));
+        headers.push((DIGEST, hex::encode(digest).into()));
     }
-    headers
-}
-
-fn verdict(verdict: &Verdict, encoding: Encoding) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Agentbus-Verdict", verdict.status.as_str());
-    headers.insert(DECISION, verdict.decision_id.as_str());
-    headers.insert("Content-Type", encoding.content_type());
     headers
 }
 
@@ -219,9 +224,13 @@ pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
 }
 
 /// A stranger's value goes on only as far as it can be one.
+fn traced(traceparent: &str) -> Option<HeaderValue> {
+    let value = Some(traceparent).filter(|value| value.len() <= TRACEPARENT_MAX)?;
+    value.parse().ok()
+}
+
 fn trace(headers: &mut HeaderMap, traceparent: Option<&str>) {
-    let value = traceparent.filter(|value| value.len() <= TRACEPARENT_MAX);
-    if let Some(value) = value.and_then(|value| value.parse::<HeaderValue>().ok()) {
+    if let Some(value) = traceparent.and_then(traced) {
         headers.insert(TRACEPARENT, value);
     }
 }
@@ -244,7 +253,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::domain::{Reason, Status};
+    use crate::domain::{Encoding, Reason, Status, Verdict};
+
+    fn map(fields: &Fields<'_>) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        slices(fields).into_iter().for_each(|(name, value)| map.insert(name, value));
+        map
+    }
 
     fn same(form: &str, headers: &HeaderMap) {
         let mut lines: Vec<String> = headers
@@ -261,13 +276,14 @@ mod tests {
         let (tenant, sender) = ("acme".parse().unwrap(), "planner".parse().unwrap());
         let key = MessageKey { tenant, sender, message: "m-1".parse().unwrap() };
         let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
-        let submitted = submitted(&Submission {
+        let submission = Submission {
             key: &key,
             digest: &[7; 32],
             decision_id: "kwgBtD6dd5f4LfCUqfSfEk",
             traceparent: traceparent.clone(),
             payload: Bytes::new(),
-        });
+        };
+        let submitted = map(&submitted(&submission));
         same("headers-submitted-by.txt", &submitted);
         assert_eq!(digest(&submitted), Some([7; 32]));
         assert_eq!(queued_by(&submitted).as_deref(), Some("kwgBtD6dd5f4LfCUqfSfEk"));
@@ -304,7 +320,7 @@ mod tests {
             verdict,
             encoding: Encoding::Json,
         };
-        same("headers-outcome.txt", &outcome(&notice));
+        same("headers-outcome.txt", &map(&outcome(&notice)));
         let letter = DeadLetter {
             tenant: "acme".to_owned(),
             sender: "planner".to_owned(),

@@ -10,9 +10,9 @@ use std::{
 };
 
 use async_nats::{
-    Client,
+    Client, Subject,
     jetstream::{
-        self, Context,
+        self, AckKind, Context,
         stream::{LastRawMessageErrorKind, RawMessageError},
     },
 };
@@ -35,12 +35,17 @@ use crate::{
 };
 
 mod evidence;
+mod gathering;
 mod once;
+mod outgoing;
+mod records;
 mod requests;
 mod room;
+mod session;
 
 pub use evidence::InboxEvidence;
-use requests::Requests;
+use records::Records;
+use requests::{Message, Requests};
 use room::InboxRoom;
 
 /// Verdicts that are known to be stored, until somebody looks for them as evidence.
@@ -49,9 +54,10 @@ const TOLD_FOR: Duration = Duration::from_secs(60);
 /// For one answer to a look at what is stored.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
-/// The lane over a connection of its own.
+/// The lane over connections of its own.
 pub struct JetStreamLane {
-    requests: Requests,
+    requests: Arc<Requests>,
+    records: Records,
     context: Context,
     room: InboxRoom,
     /// Where the verdicts stand that say of a message that it was delivered, of those that were stored here of late.
@@ -70,21 +76,35 @@ impl JetStreamLane {
         background: &Shutdown,
         supervisor: &Supervisor,
     ) -> Result<Self, BusError> {
-        let requests = Requests::connect(name, settings, background, supervisor).await?;
+        let requests =
+            Arc::new(Requests::connect(name, settings, payload_max, background, supervisor).await?);
+        let records = Records::start(Arc::clone(&requests), background, supervisor);
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
         let room = InboxRoom::new(context.clone());
         let told = Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_FOR).build();
-        Ok(Self { requests, context, room, told, payload_max, metrics })
+        Ok(Self { requests, records, context, room, told, payload_max, metrics })
     }
 
     pub fn connected(&self) -> bool {
         self.requests.connected()
     }
 
-    /// What the server calls the connection.
-    pub fn link(&self) -> Link {
-        Link::of(self.requests.client())
+    /// Whether what is published leaves now.
+    pub(super) fn writes(&self) -> bool {
+        self.requests.writes()
+    }
+
+    /// Waits for the first connection; the caller bounds the wait.
+    pub async fn ready(&self) {
+        while !self.connected() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the server calls the connections.
+    pub fn links(&self) -> Vec<Link> {
+        self.requests.links()
     }
 
     /// For how long no message has come back over the connection.
@@ -99,7 +119,12 @@ impl JetStreamLane {
     /// Returns when the server has read all that was acknowledged and given back; the caller bounds the
     /// wait.
     pub async fn fence(&self) {
-        let _ = super::fence(self.requests.client()).await;
+        tokio::join!(super::fence(self.requests.client()), self.requests.fence());
+    }
+
+    /// Says what becomes of a message that was pulled.
+    pub(super) fn acknowledge(&self, reply: &Subject, kind: AckKind) {
+        self.requests.acknowledge(reply, kind);
     }
 
     /// Whether what was kept before under this id has the same content.
@@ -137,10 +162,11 @@ impl DurableLane for JetStreamLane {
     }
 
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {
-        let headers = headers::submitted(&submission);
-        let Submission { key, digest, payload, .. } = submission;
-        let published = self.requests.publish(subjects::submitted(key), headers, payload).await?;
-        match published {
+        let fields = headers::submitted(&submission);
+        let Submission { key, digest, payload, .. } = &submission;
+        let (subject, headers) = (&subjects::submitted(key), &headers::slices(&fields));
+        let message = Message { subject, headers, payload, not_after: None };
+        match self.requests.publish(message).await? {
             Published::Kept { duplicate: false, .. } => Ok(Accepted::New),
             Published::Kept { duplicate: true, sequence } => self.compare(key, digest, sequence).await,
             Published::Late => Err(LaneError::Refused("it expects no sequence".to_owned())),
@@ -167,10 +193,15 @@ impl DurableLane for JetStreamLane {
         self.notify_once(&notice).await
     }
 
-    async fn record(&self, entry: audit::Entry) -> Result<(), LaneError> {
-        let (subject, record) = entry.into_parts();
-        self.requests.publish(subject, async_nats::HeaderMap::new(), record).await?;
-        Ok(())
+    async fn record(&self, record: audit::Written) -> Result<(), LaneError> {
+        match record {
+            audit::Written::Part(part) => self.records.keep(part).await,
+            audit::Written::Alone(entry) => {
+                let (subject, payload) = (entry.subject(), entry.payload());
+                let message = Message { subject, headers: &[], payload, not_after: None };
+                self.requests.publish(message).await.map(drop)
+            }
+        }
     }
 
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError> {
@@ -190,8 +221,9 @@ impl DurableLane for JetStreamLane {
             tracing::error!(bytes = letter.payload.len(), "a message of no tenant is dropped");
             return Ok(());
         }
-        let subject = subjects::dead(&letter.tenant, &letter.sender, &letter.message);
-        self.requests.publish(subject, headers, letter.payload).await?;
+        let subject = &subjects::dead(&letter.tenant, &letter.sender, &letter.message);
+        let (headers, payload) = (&headers::slices_of(&headers), &letter.payload);
+        self.requests.publish(Message { subject, headers, payload, not_after: None }).await?;
         self.metrics.lane.buried();
         Ok(())
     }

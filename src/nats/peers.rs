@@ -37,7 +37,7 @@ const SILENT_FOR: Duration = Duration::from_secs(2);
 /// Who was away for this long itself, or does not hear itself, judges nobody.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 const PEERS_MAX: usize = 256;
-const LINKS_MAX: usize = 8;
+const LINKS_MAX: usize = 32;
 const BEAT_BYTES_MAX: usize = 4096;
 
 /// All connections of this node at this moment.
@@ -325,7 +325,7 @@ mod tests {
         let now = Instant::now();
         let mut watch = Watch::new(now);
         let bad = |links: &str| format!("{{\"id\":\"x\",\"name\":\"x\",\"links\":{links}}}").into_bytes();
-        let many = format!("[{}]", ["{\"server\":\"N\",\"client\":1}"; 9].join(","));
+        let many = format!("[{}]", ["{\"server\":\"N\",\"client\":1}"; LINKS_MAX + 1].join(","));
         let long = format!("[{{\"server\":\"{}\",\"client\":1}}]", "N".repeat(65));
         for links in
             ["[{\"server\":\"*\",\"client\":1}]", "[{\"server\":\"\",\"client\":1}]", &many, &long, "1"]

@@ -45,9 +45,10 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
-    /// By where it stands, if it is an intent: what is stored durably is recorded elsewhere.
+    /// It is an intent, by where it stands: that of what is stored durably stands elsewhere, and what was submitted has none.
     pub fn is_of_live_delivery(&self) -> bool {
-        self.subject.ends_with(".intent") || self.subject.ends_with(".batch")
+        let is_intent = matches!(self.record.body, Body::Intent(_));
+        is_intent && (self.subject.ends_with(".intent") || self.subject.ends_with(".batch"))
     }
 
     /// The message that it is about, if it was readable enough to say which.

@@ -52,6 +52,7 @@ impl Bus {
         match verb {
             // Here, beside the connections that it needs.
             Verb::Send => shutdown.tracker().spawn(handling),
+            Verb::Submit => shutdown.tracker().spawn_on(handling, &self.durable),
             _ => shutdown.tracker().spawn_on(handling, &self.others),
         };
     }

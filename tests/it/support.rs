@@ -4,6 +4,7 @@ use std::path::Path;
 
 pub(crate) mod bus;
 pub(crate) mod cluster;
+pub(crate) mod fault_points;
 pub(crate) mod last_version;
 #[cfg(feature = "model")]
 pub(crate) mod model;

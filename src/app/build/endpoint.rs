@@ -23,7 +23,7 @@ pub(super) fn bus(
     (registrations, rollout): (&Arc<Registrations>, &Arc<Rollout>),
     health: &Arc<NodeHealth>,
 ) -> Arc<Bus> {
-    let Basis { config, metrics, clock, loops, .. } = basis;
+    let Basis { config, metrics, clock, loops, durable, .. } = basis;
     let wire_limits = wire_limits(basis);
     let agents = Agents {
         registry: Arc::clone(&shared.stores.registry),
@@ -73,6 +73,6 @@ pub(super) fn bus(
         reviewers,
         // What operators ask.
         (Micro::new(&config.node.name), policy, status, recoverable),
-        (loops, config.limits.in_flight),
+        (loops, durable.handle(), config.limits.in_flight),
     ))
 }

@@ -63,6 +63,7 @@ pub(super) fn lanes(
         rotation: Rotation::new(),
         questions: Arc::clone(&outgoing.questions),
         turns: Turns::of(rand::random()),
+        queue_turns: Turns::of_queue(rand::random()),
         live: outgoing.live(),
         lane: outgoing.durable(),
         deliberations: Arc::clone(&outgoing.deliberations),

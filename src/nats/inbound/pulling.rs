@@ -86,9 +86,10 @@ impl Handler for Waiting {
     type Outcome = Option<FaultOwner>;
 
     /// Some, if there is room for a good part of what this tenant may have, nobody has stopped all of it, and the node
-    /// takes anything new.
+    /// takes anything new and could store what comes of it.
     fn wanted(&mut self, in_hand: usize, outstanding: usize, now: Instant) -> usize {
-        if self.inbound.lanes.freezes.has_all_of(&self.tenant) || self.inbound.lanes.admission.is_shedding() {
+        let (lanes, lane) = (&self.inbound.lanes, &self.inbound.lane);
+        if lanes.freezes.has_all_of(&self.tenant) || lanes.admission.is_shedding() || !lane.writes() {
             return 0;
         }
         let most = match in_hand {
@@ -128,7 +129,7 @@ impl Handler for Waiting {
 
     async fn give_back(&self, message: Message) {
         if let Some(reply) = message.reply {
-            task::give_back(&self.inbound, reply, ELSEWHERE_AFTER).await;
+            task::give_back(&self.inbound, &reply, ELSEWHERE_AFTER);
         }
     }
 

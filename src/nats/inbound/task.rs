@@ -12,11 +12,7 @@ use super::Inbound;
 use crate::{
     domain::{AgentId, IdError, MessageId, Reason, TenantId},
     lanes::{DeadLetter, DurableLane as _, FaultOwner, LaneError, Queued, Request, Settled},
-    nats::{
-        headers,
-        jetstream::{acknowledge::acknowledge, delivery_info::DeliveryInfo},
-        subjects,
-    },
+    nats::{headers, jetstream::delivery_info::DeliveryInfo, subjects},
     overload::Place,
 };
 
@@ -45,11 +41,11 @@ pub(super) async fn govern(
                 inbound.metrics.lane.governed(delivery.age());
             }
             // If that is lost it comes again, and is seen to be done.
-            acknowledge(inbound.lane.client(), reply, AckKind::Ack).await;
+            inbound.lane.acknowledge(&reply, AckKind::Ack);
             None
         }
         Settled::Again { after, fault } => {
-            give_back(inbound, reply, after).await;
+            give_back(inbound, &reply, after);
             Some(fault)
         }
     }
@@ -63,7 +59,7 @@ async fn in_hand(inbound: &Inbound, reply: &Subject, governing: impl Future<Outp
             biased;
             settled = &mut governing => return settled,
             () = tokio::time::sleep(STILL_HERE) => {
-                acknowledge(inbound.lane.client(), reply.clone(), AckKind::Progress).await;
+                inbound.lane.acknowledge(reply, AckKind::Progress);
             }
         }
     }
@@ -143,7 +139,7 @@ async fn put_aside(
 }
 
 /// Another node may have it after this.
-pub(super) async fn give_back(inbound: &Inbound, reply: Subject, after: Duration) {
+pub(super) fn give_back(inbound: &Inbound, reply: &Subject, after: Duration) {
     inbound.metrics.lane.given_back();
-    acknowledge(inbound.lane.client(), reply, AckKind::Nak(Some(after))).await;
+    inbound.lane.acknowledge(reply, AckKind::Nak(Some(after)));
 }

@@ -135,9 +135,15 @@ pub(in crate::nats) async fn publish(
 
 /// To be published only while the last on these subjects is the one with this sequence; 0: there is none.
 pub(in crate::nats) fn expecting(mut headers: HeaderMap, last: u64, subjects: &str) -> HeaderMap {
-    headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
-    headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subjects);
+    for (name, value) in expected(&last.to_string(), subjects) {
+        headers.insert(name, value);
+    }
     headers
+}
+
+/// The same, as fields.
+pub(in crate::nats) fn expected<'a>(last: &'a str, subjects: &'a str) -> [(&'static str, &'a str); 2] {
+    [("Nats-Expected-Last-Subject-Sequence", last), ("Nats-Expected-Last-Subject-Sequence-Subject", subjects)]
 }
 
 #[cfg(test)]

@@ -17,12 +17,11 @@ use std::{
 };
 
 use async_nats::{HeaderMap, Message, jetstream::AckKind};
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use rand::Rng as _;
 
-use super::{JetStreamLane, found};
+use super::{JetStreamLane, found, requests};
 use crate::{
     domain::{AgentId, Status},
     fault_points::{self, Step},
@@ -33,7 +32,7 @@ use crate::{
         headers,
         jetstream::{
             delivery_info::DeliveryInfo,
-            publish::{Published, expecting},
+            publish::{Published, expected},
         },
         subjects,
         tenant_consumers::{Event, Source, TenantConsumers},
@@ -155,8 +154,11 @@ impl InboxEvidence {
     /// Once for each delivery, whoever comes first.
     async fn receipt(&self, key: &MessageKey, to: &AgentId, delivered: &HeaderMap) -> Result<(), LaneError> {
         let subject = subjects::receipt(key, to);
-        let headers = expecting(headers::receipt(delivered), 0, &subject);
-        if let Published::Kept { .. } = self.lane.requests.publish(subject, headers, Bytes::new()).await? {
+        let mut headers = headers::receipt(delivered);
+        headers.extend(expected("0", &subject));
+        let receipt =
+            requests::Message { subject: &subject, headers: &headers, payload: &[], not_after: None };
+        if let Published::Kept { .. } = self.lane.requests.publish(receipt).await? {
             self.metrics.lane.receipt();
         }
         Ok(())

@@ -6,17 +6,16 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_nats::jetstream::stream::Stream;
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rand::Rng as _;
 
-use super::{JetStreamLane, found};
+use super::{JetStreamLane, found, requests::Message};
 use crate::{
     domain::{AgentId, Status, Verdict},
     lanes::{DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage, Precondition, Stored},
     nats::{
         headers,
-        jetstream::publish::{Published, expecting},
+        jetstream::publish::{Published, expected},
         subjects,
     },
     state::{Digest, MessageKey},
@@ -28,8 +27,6 @@ use crate::{
 const LATE_MAX: usize = 16;
 /// For another's publish that is under way: it cannot be read yet, and may come to nothing.
 const UNDER_WAY_MS: std::ops::Range<u64> = 2..20;
-/// While the connection is away its queue can be full.
-const NUDGE_WITHIN: Duration = Duration::from_millis(100);
 /// Recipients of one message that are read; no tenant has as many agents.
 const RECIPIENTS_READ_MAX: usize = 100_000;
 
@@ -55,14 +52,15 @@ impl JetStreamLane {
             let of = (key, &*write.decision_id, &*delivery_id);
             let note = headers::note(delivery);
             let fields = headers::delivery(of, &write.traceparent, delivery, (&cause, &note));
-            let headers = headers::map(fields.as_slice());
-            let headers = expecting(headers, last, &filter);
-            let (subject, payload) = (subjects::stored_message(key, to), delivery.payload.clone());
-            let publish = self.requests.publish_before(subject, headers, payload, Some(write.not_after));
-            match publish.await? {
+            let after = last.to_string();
+            let headers = [fields.as_slice(), &expected(&after, &filter)].concat();
+            let (subject, payload) = (&subjects::stored_message(key, to), &delivery.payload);
+            let not_after = Some(write.not_after);
+            let message = Message { subject, headers: &headers, payload, not_after };
+            match self.requests.publish(message).await? {
                 Published::Kept { sequence, .. } => {
                     (last, late) = (sequence, 0);
-                    self.nudge(key, to).await;
+                    self.nudge(key, to);
                     next = deliveries.next();
                 }
                 Published::Late => {
@@ -82,11 +80,8 @@ impl JetStreamLane {
 
     /// Tells who listens live that something has come into the durable inbox. A hint without content: it is
     /// lost if nobody listens, and nothing waits for it.
-    async fn nudge(&self, key: &MessageKey, to: &AgentId) {
-        let client = self.requests.client();
-        let nudging =
-            client.publish_with_headers(subjects::inbox(&key.tenant, to), headers::nudge(key), Bytes::new());
-        let _ = tokio::time::timeout(NUDGE_WITHIN, nudging).await;
+    fn nudge(&self, key: &MessageKey, to: &AgentId) {
+        self.requests.hint(&subjects::inbox(&key.tenant, to), &headers::nudge(key));
     }
 
     /// The first verdict of its stage stands.
@@ -101,12 +96,15 @@ impl JetStreamLane {
                 (subject.clone(), 0)
             }
         };
-        let payload: Bytes = wire::encode_verdict(&notice.verdict, notice.encoding).into();
+        let payload = &wire::encode_verdict(&notice.verdict, notice.encoding);
+        let fields = headers::outcome(notice);
         for late in 1..=LATE_MAX {
-            let headers = expecting(headers::outcome(notice), last, &filter);
-            let (on, payload) = (subject.clone(), payload.clone());
-            let publish = self.requests.publish_before(on, headers, payload, Some(notice.not_after));
-            match publish.await? {
+            let after = last.to_string();
+            let mut headers = headers::slices(&fields);
+            headers.extend(expected(&after, &filter));
+            let not_after = Some(notice.not_after);
+            let message = Message { subject: &subject, headers: &headers, payload, not_after };
+            match self.requests.publish(message).await? {
                 Published::Kept { sequence, .. } => {
                     if *stage == OutcomeStage::Delivered && notice.verdict.status == Status::Delivered {
                         self.told.insert(key.clone(), sequence);

@@ -7,6 +7,7 @@ use agentbus::{
     audit,
     client::{Draft, is_delivery, outcome},
     domain::{Encoding, Reason, Status, Verb, Verdict},
+    nats::RecordStream,
     tenants::BusUser,
     wire::decode_verdict,
 };
@@ -192,6 +193,35 @@ async fn what_the_policy_wants_durable_is_sent_into_the_durable_inbox() {
     assert_eq!(read.verdict.decision_id, verdict.decision_id);
     let records = desk.count("RECORDS", &format!("record.acme.planner.{id}.>")).await;
     assert_eq!(records.values().sum::<usize>(), 1, "{records:?}");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_of_many_messages_is_recorded_together_and_found_by_its_decision() {
+    const MANY: usize = 60;
+    let desk = Desk::start(1).await;
+    let planner = desk.agent("planner").await;
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let draft = |index| note("worker", if index % 10 == 0 { "forbidden" } else { "one of many" });
+    let drafts: Vec<_> = (0..MANY).map(draft).collect();
+    let kept = futures_util::future::join_all(drafts.iter().map(|draft| submit(&planner, draft))).await;
+    let queued_by: HashSet<String> = kept.into_iter().map(|verdict| verdict.decision_id).collect();
+    assert_eq!(queued_by.len(), MANY);
+    let records = RecordStream::new(desk.bus.stack.connect(BusUser::Operator).await.unwrap());
+    for _ in 0..MANY {
+        let verdict = live(&mut outcomes).await;
+        // What was told is on record by then.
+        let found = records.in_batch(&verdict.decision_id, None).await.unwrap();
+        let [stored] = found.as_slice() else { panic!("{} records of {verdict:?}", found.len()) };
+        let audit::Body::Verdict(read) = &stored.record.body else { panic!("no verdict: {verdict:?}") };
+        assert_eq!((read.verdict.reason, &read.verdict.message_id), (verdict.reason, &verdict.message_id));
+        assert!(queued_by.contains(read.submitted_as.as_deref().unwrap()), "{verdict:?}");
+    }
+    let alone = desk.count("RECORDS", "record.acme.planner.>").await;
+    assert!(alone.is_empty(), "{alone:?}");
+    let batches = desk.count("RECORDS", "record.acme.~.*.batch").await;
+    let messages = batches.values().sum::<usize>();
+    assert!(messages <= MANY / 2, "{MANY} records in {messages} messages: {batches:?}");
     desk.bus.stop().await;
 }
 

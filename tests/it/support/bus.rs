@@ -1,17 +1,11 @@
 //! How does a test get a whole bus of its own? A stack on free ports, in a folder that goes with it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::time::Duration;
 
 use agentbus::{
     client::{AgentClient, Patience},
     config,
     domain::{AgentId, Verdict},
-    fault_points::Step,
     servers::{Stack, StackOptions, redis::NODE_USER},
     state::RedisSettings,
     tenants::{Plan, Seed, User},
@@ -126,28 +120,4 @@ pub(crate) async fn sent(agent: &AgentClient, message: bytes::Bytes, patience: P
 /// Whether a node had no time for it, or what it needs had none.
 pub(crate) fn is_busy(verdict: &Verdict) -> bool {
     BUSY.contains(&verdict.reason)
-}
-
-/// Has nodes look for their fate in the folder that it makes.
-pub(crate) fn with_fault_points(options: &mut StackOptions) -> PathBuf {
-    let home = options.dir.parent().unwrap().to_owned();
-    let folder = home.join("fault-points");
-    fs::create_dir(&folder).unwrap();
-    let script = home.join("agentbus");
-    // Written by another process: while this one has it open, none that it starts meanwhile could run it.
-    let written = Command::new("sh")
-        .args(["-c", r#"printf '#!/bin/sh\nAGENTBUS_FAULT_POINTS="%s" exec "%s" "$@"\n' "$1" "$2" >"$3" && chmod +x "$3""#, "sh"])
-        .args([&folder, &options.executable, &script])
-        .status();
-    assert!(written.unwrap().success());
-    options.executable = script;
-    folder
-}
-
-/// The next node that comes there meets this fate. The file that says so, until it is met.
-pub(crate) fn arm(folder: &Path, step: Step, fate: &str) -> PathBuf {
-    let (aside, armed) = (folder.join("next"), folder.join(step.as_str()));
-    fs::write(&aside, fate).unwrap();
-    fs::rename(&aside, &armed).unwrap();
-    armed
 }

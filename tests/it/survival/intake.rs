@@ -170,7 +170,7 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 39] = [
+const PARTS: [&str; 40] = [
     "attendance",
     "breakers",
     "busy poll",
@@ -189,8 +189,9 @@ const PARTS: [&str; 39] = [
     "intake",
     "jetstream",
     "lane",
-    "lane answers",
     "lane connection",
+    "lane records",
+    "lane session",
     "memory",
     "otlp",
     "outbox",

@@ -15,7 +15,7 @@ use agentbus::{
 use serde_json::json;
 
 use super::desk::{Desk, Kept, PATIENT, header, note};
-use crate::support::bus::{arm, with_fault_points};
+use crate::support::fault_points::FaultPoints;
 
 /// A stream that is soon full.
 const LITTLE: &str = "[tenants.acme.store]\ninbox_bytes = 1048576\n";
@@ -136,8 +136,8 @@ async fn what_is_acknowledged_gives_its_place_back_and_comes_no_second_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_what_has_no_outcome_a_receipt_stays_which_no_agent_gets_and_a_killed_node_leaves_it_to_another() {
-    let mut folder = Default::default();
-    let desk = Desk::with(2, "", |options| folder = with_fault_points(options)).await;
+    let mut points = FaultPoints::default();
+    let desk = Desk::with(2, "", |options| points = FaultPoints::of(options)).await;
     let (planner, worker, helper) =
         (desk.agent("planner").await, desk.agent("worker").await, desk.agent("helper").await);
     worker.register(&[]).await.unwrap();
@@ -152,7 +152,7 @@ async fn of_what_has_no_outcome_a_receipt_stays_which_no_agent_gets_and_a_killed
     assert!(told.iter().all(|verdict| verdict.reason == Reason::Delivered), "{told:?}");
     let mut workers = Kept::of(&worker).await;
     message_ids(&mut workers, 2).await;
-    let armed = arm(&folder, Step::Receipted, "kill");
+    let armed = points.arm(Step::Receipted, "kill");
     let started = Instant::now();
     while armed.exists() {
         assert!(started.elapsed() < A_MINUTE, "no node has written a receipt");

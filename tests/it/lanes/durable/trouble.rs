@@ -13,12 +13,17 @@ use std::{
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason, Status},
+    fault_points::Step,
+    nats::RecordStream,
     servers::RedisData,
+    tenants::BusUser,
+    wire::decode_verdict,
 };
 use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::desk::{Desk, keep, live, note};
+use crate::support::fault_points::FaultPoints;
 
 /// What a node has in hand and does not settle is handed out again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(5);
@@ -72,6 +77,40 @@ async fn each_once(desk: &Desk, kept: &HashSet<String>) {
     assert_eq!(stored.len(), kept.len());
     let letters = desk.count("DEAD_acme", ">").await;
     assert!(letters.is_empty(), "{letters:?}");
+}
+
+/// Several at once, so that their records are one message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_between_two_steps_of_messages_loses_none_and_repeats_none() {
+    let mut points = FaultPoints::default();
+    let mut desk = Desk::with(2, "", |options| points = FaultPoints::of(options)).await;
+    desk.come_again_after(COME_AGAIN).await;
+    let planner = desk.agent("planner").await;
+    let (mut kept, records) =
+        (HashSet::new(), RecordStream::new(desk.bus.stack.connect(BusUser::Operator).await.unwrap()));
+    for step in Step::OF_QUEUED {
+        let armed = points.arm(step, "kill");
+        kept.extend(load(&planner, 16).await);
+        assert!(desk.is_empty().await);
+        assert!(!armed.exists(), "no node came to {step:?}");
+        let mut dead = 0;
+        for index in 0..2 {
+            let node = desk.bus.stack.node_mut(index).unwrap();
+            if node.child_mut().try_exited().is_some() {
+                dead += 1;
+                node.restart().await.unwrap();
+            }
+        }
+        assert_eq!(dead, 1, "{step:?}");
+    }
+    each_once(&desk, &kept).await;
+    for id in &kept {
+        let outcome = format!("tenant.acme.stored.planner.outcome.planner.{id}");
+        let told = decode_verdict(&desk.last("OUT_acme", &outcome).await.unwrap().payload).unwrap();
+        let (found, _) = records.find(&told.decision_id, None, None).await.unwrap();
+        assert!(found.is_some(), "no record of what was told: {told:?}");
+    }
+    desk.bus.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

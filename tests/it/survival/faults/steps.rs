@@ -1,10 +1,7 @@
 //! What becomes of messages whose node is killed or stalls between two steps of one of them? Each has one outcome, and
 //! goes into its recipient's inbox once. Several are on their way at once, so that their records are one message.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{fs, path::Path, time::Instant};
 
 use agentbus::{
     client::{AgentClient, Draft},
@@ -22,7 +19,7 @@ use super::{
     cluster::{Cluster, plan},
     pair,
 };
-use crate::support::bus::{Bus, arm, with_fault_points};
+use crate::support::{bus::Bus, fault_points::FaultPoints};
 
 /// Messages that are sent together.
 const AT_ONCE: usize = 6;
@@ -34,7 +31,7 @@ const PART_MAX: usize = 4;
 /// Two nodes that can be armed, an agent that sends and one that keeps its receipts.
 struct Scene {
     cluster: Cluster,
-    folder: PathBuf,
+    points: FaultPoints,
     planner: AgentClient,
     _worker: AgentClient,
     receipts: Receipts,
@@ -43,23 +40,23 @@ struct Scene {
 
 impl Scene {
     async fn begin(settings: &str) -> Self {
-        let mut folder = PathBuf::new();
+        let mut points = FaultPoints::default();
         let bus = Bus::with(2, |options| {
             options.plan = plan();
             options.node_overrides.extend(settings.parse::<toml::Table>().unwrap());
-            folder = with_fault_points(options);
+            points = FaultPoints::of(options);
         })
         .await;
         let cluster = Cluster::of(bus);
         let (planner, worker, receipts) = pair(&cluster).await;
         let heard = Heard { sender: planner.id().to_string(), ..Heard::default() };
-        Self { cluster, folder, planner, _worker: worker, receipts, heard }
+        Self { cluster, points, planner, _worker: worker, receipts, heard }
     }
 
     /// Sends messages of which one's first node meets its fate at this step, and hears what came of all; a repeat hears the
     /// same. Which node it was.
     async fn send_past(&mut self, step: Step, fate: &str, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
-        let armed = arm(&self.folder, step, fate);
+        let armed = self.points.arm(step, fate);
         let drafts = [(); AT_ONCE].map(|()| Draft::to_agent("worker", "the weekly summary is ready"));
         let told = join_all(drafts.iter().map(|draft| persist(&self.planner, draft, PERSISTENT))).await;
         for (draft, verdict) in drafts.into_iter().zip(told) {
@@ -74,7 +71,7 @@ impl Scene {
 
     /// Sends many messages at a time, until half of a write with several of them was a node's last. Which one it was.
     async fn cut_in_two(&mut self, fate: &str, is_met: fn(&mut Cluster, usize) -> bool) -> usize {
-        let armed = arm(&self.folder, Step::InTwo, fate);
+        let armed = self.points.arm(Step::InTwo, fate);
         let started = Instant::now();
         while armed.exists() {
             assert!(started.elapsed() < SOON, "no node has written several messages at a time");

@@ -13,8 +13,9 @@ const OTHERS: &[(&str, usize, &str)] = &[
     ("app/check.rs", 1, "reads files for the start, which waits for it"),
     (
         "event_loop.rs",
-        1,
-        "a thread of the fast lane; it runs what the supervisor keeps, and ends with the node",
+        2,
+        "a thread of a lane; it runs what the supervisor keeps, and ends with the node. And what is made on it, which is \
+         waited for",
     ),
     ("app/service.rs", 1, "one turn of each event loop, which is waited for"),
     ("app/reload.rs", 1, "reads the configuration for the part `reload`, which waits for it"),
