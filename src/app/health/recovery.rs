@@ -16,9 +16,9 @@ fn parts(kind: Kind) -> &'static [&'static str] {
         Kind::Redis => &["redis connections", "redis pipe"],
         Kind::Model => &[],
         // Connects anew.
-        Kind::Records => &["outbox"],
+        Kind::Records => &["outbox", "lane session"],
         // Makes the consumers' pulls anew, of each tenant.
-        Kind::Jetstream => &["lane"],
+        Kind::Jetstream => &["lane session", "lane"],
         Kind::Deliberations => &["deliberations"],
         Kind::Webhook => &["webhook"],
     }

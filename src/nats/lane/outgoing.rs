@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// A connection that is away for longer is waited for no more: whoever would, holds its tenant's places meanwhile, and a breaker
+/// takes a call that somebody gave up for a fault of what it asked.
+const AWAY_MAX: Duration = Duration::from_millis(300);
 /// Then nobody knows whether it is kept.
 pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes after which a write is not filled further, so that a socket takes it whole.
@@ -44,8 +47,10 @@ pub(super) struct Asking<'a> {
 
 /// Of all sessions.
 pub(super) struct Out {
-    /// There is a session that takes something.
-    pub(super) open: bool,
+    /// Since when there is no session that takes something.
+    closed: Option<Instant>,
+    /// How many there have been.
+    session: u64,
     /// What the server takes in one message.
     pub(super) payload_max: usize,
     /// Where answers go to, with a number behind it. The same for all sessions.
@@ -84,9 +89,12 @@ enum Of {
         number: u64,
         not_after: Option<Instant>,
     },
-    /// It says nothing any more once its session has ended.
-    Hint,
-    Acknowledgement,
+    /// A hint, or that a message is worked on or given back: it says nothing any more once its session has ended.
+    Passing {
+        session: u64,
+    },
+    /// That a message is done, which stays so.
+    Done,
 }
 
 /// What is to be written next.
@@ -99,7 +107,8 @@ pub(super) struct Leaving {
 impl Out {
     pub(super) fn new(inbox: String, payload_max: usize) -> Self {
         Self {
-            open: false,
+            closed: Some(Instant::now()),
+            session: 0,
             payload_max,
             inbox,
             next: 0,
@@ -116,13 +125,28 @@ impl Out {
 
     /// A session begins: what waits goes there.
     pub(super) fn begin(&mut self, payload_max: usize) {
-        (self.open, self.payload_max) = (true, payload_max);
+        (self.closed, self.payload_max) = (None, payload_max);
+        self.session += 1;
         (self.pongs, self.probing, self.answered) = (0, false, Some(Instant::now()));
+    }
+
+    /// Whether there is a session that takes something.
+    pub(super) fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+
+    /// The session takes nothing more.
+    pub(super) fn close(&mut self) {
+        self.closed.get_or_insert_with(Instant::now);
+    }
+
+    fn is_away(&self, now: Instant) -> bool {
+        self.closed.is_some_and(|since| now.saturating_duration_since(since) > AWAY_MAX)
     }
 
     /// A session has ended. Whoever waits for an answer of it hears that it is not confirmed.
     pub(super) fn end(&mut self) {
-        self.open = false;
+        self.close();
         self.fences.clear();
         self.pinged.clear();
         let lost: Vec<u64> =
@@ -135,6 +159,9 @@ impl Out {
     /// The number by which it is forgotten again.
     pub(super) fn ask(&mut self, asking: &Asking<'_>, done: Done) -> Result<u64, LaneError> {
         let Asking { subject, headers, payload, not_after, until } = *asking;
+        if self.is_away(Instant::now()) {
+            return Err(LaneError::Away);
+        }
         let size = payload.len() + if headers.is_empty() { 0 } else { codec::header_bytes(headers) };
         if size > self.payload_max {
             return Err(LaneError::Refused(format!(
@@ -156,16 +183,22 @@ impl Out {
 
     /// Told to who listens, if it can be.
     pub(super) fn hint(&mut self, subject: &str, headers: &[(&str, &str)]) {
-        if self.open {
+        if self.is_open() {
             let publish = Publish { subject: subject.as_bytes(), reply: None, headers, payload: &[] };
-            let _ = self.write(&publish, Of::Hint);
+            let _ = self.write(&publish, Of::Passing { session: self.session });
         }
     }
 
-    /// What becomes of a message that was pulled.
+    /// What becomes of a message that was pulled. That it is done waits for the next session; by then another may have what was
+    /// given back, or is worked on.
     pub(super) fn acknowledge(&mut self, subject: &str, payload: &[u8]) {
+        let done = [&b"+ACK"[..], b"+TERM"].iter().any(|word| payload.starts_with(word));
+        let of = if done { Of::Done } else { Of::Passing { session: self.session } };
+        if !done && !self.is_open() {
+            return;
+        }
         let publish = Publish { subject: subject.as_bytes(), reply: None, headers: &[], payload };
-        if self.write(&publish, Of::Acknowledgement).is_err() {
+        if self.write(&publish, of).is_err() {
             tracing::debug!("not acknowledged: NATS takes nothing");
         }
     }
@@ -200,7 +233,7 @@ impl Out {
     /// Hears when the server has read what is to be written by now.
     pub(super) fn fence(&mut self) -> oneshot::Receiver<()> {
         let (read, fenced) = oneshot::channel();
-        if self.open {
+        if self.is_open() {
             self.fences.push(read);
         }
         fenced
@@ -218,7 +251,9 @@ impl Out {
 
     /// Whoever has waited for too long hears it.
     pub(super) fn give_up(&mut self, now: Instant) {
-        for (_, late) in self.waiting.extract_if(|_, waiting| now > waiting.until) {
+        let away = self.is_away(now);
+        let late = |_: &u64, waiting: &mut Waiting| now > waiting.until || (away && !waiting.written);
+        for (_, late) in self.waiting.extract_if(late) {
             let why = if late.written { LaneError::Unconfirmed } else { LaneError::Away };
             let _ = late.done.send(Err(why));
         }
@@ -237,14 +272,14 @@ impl Out {
     /// Wants a ping if none was answered for so long and none is on its way.
     pub(super) fn probe(&mut self, every: Duration, now: Instant) -> bool {
         let recent = self.answered.is_some_and(|at| now.duration_since(at) < every);
-        self.probing = self.open && !recent && self.pinged.is_empty();
+        self.probing = self.is_open() && !recent && self.pinged.is_empty();
         self.probing
     }
 
     /// What is to be written next, if there is anything.
     pub(super) fn leaving(&mut self, now: Instant) -> Option<Leaving> {
         let (mut bytes, mut by) = (BytesMut::new(), None);
-        if self.open {
+        if self.is_open() {
             bytes.reserve(self.bytes.len().min(WRITE_BYTES) + PING.len());
             while bytes.len() < WRITE_BYTES
                 && let Some(frame) = self.frames.pop_front()
@@ -267,12 +302,21 @@ impl Out {
     }
 
     fn leaves(&mut self, of: &Of, now: Instant, by: &mut Option<Instant>) -> bool {
-        let &Of::Publish { number, not_after } = of else { return true };
+        let (number, not_after) = match *of {
+            Of::Publish { number, not_after } => (number, not_after),
+            Of::Passing { session } => return session == self.session,
+            Of::Done => return true,
+        };
         if not_after.is_some_and(|not_after| now > not_after) {
             self.told(number, Err(LaneError::TooLate));
             return false;
         }
         let Some(waiting) = self.waiting.get_mut(&number) else { return false };
+        if now > waiting.until {
+            // The node was stopped for a while, and nobody has been told yet.
+            self.told(number, Err(LaneError::Away));
+            return false;
+        }
         waiting.written = true;
         *by = (*by).into_iter().chain(not_after).min();
         true
@@ -339,7 +383,10 @@ mod tests {
         written(&mut out);
         let (_, mut waits) = ask(&mut out, "waits", None);
         out.acknowledge("ack", b"+ACK");
+        out.acknowledge("back", b"-NAK");
+        out.hint("hint", &[]);
         out.end();
+        out.acknowledge("worked on", b"+WPI");
         assert_eq!(lost.try_recv(), Ok(Err(LaneError::Unconfirmed)));
         assert!(waits.try_recv().is_err() && out.leaving(Instant::now()).is_none());
         out.begin(1_024);
@@ -359,6 +406,37 @@ mod tests {
         let text = String::from_utf8_lossy(&leaving.bytes).into_owned();
         assert!(text.starts_with("HPUB stays ") && text.matches("HPUB").count() == 1, "{text}");
         assert_eq!((late.try_recv(), leaving.by), (Ok(Err(LaneError::TooLate)), Some(now + SOON)));
+    }
+
+    #[test]
+    fn a_connection_that_is_away_for_longer_than_a_moment_is_not_waited_for() {
+        let mut out = out();
+        out.begin(1_024);
+        let (_, mut written_once) = ask(&mut out, "written", None);
+        written(&mut out);
+        let (_, mut waits) = ask(&mut out, "waits", None);
+        let now = Instant::now();
+        out.close();
+        out.give_up(now + AWAY_MAX / 2);
+        assert!(waits.try_recv().is_err(), "it may come back at once");
+        out.give_up(now + 2 * AWAY_MAX);
+        assert_eq!(waits.try_recv(), Ok(Err(LaneError::Away)));
+        assert!(written_once.try_recv().is_err(), "its answer may come yet");
+        out.closed = now.checked_sub(2 * AWAY_MAX);
+        let (done, _heard) = oneshot::channel();
+        let asking = Asking { subject: "x", headers: &[], payload: b"", not_after: None, until: now + SOON };
+        assert_eq!(out.ask(&asking, done), Err(LaneError::Away));
+        out.begin(1_024);
+        assert!(written(&mut out).is_empty(), "written for nobody");
+    }
+
+    #[test]
+    fn what_a_stopped_node_finds_past_its_time_is_not_written() {
+        let mut out = out();
+        out.begin(1_024);
+        let (_, mut late) = ask(&mut out, "late", None);
+        assert!(out.leaving(Instant::now() + 2 * SOON).is_none());
+        assert_eq!(late.try_recv(), Ok(Err(LaneError::Away)));
     }
 
     #[test]

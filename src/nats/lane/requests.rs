@@ -128,7 +128,8 @@ impl Requests {
             Ok(slot) => slot,
             Err(_) => {
                 let slot = tokio::time::timeout(within, self.slots.acquire()).await;
-                slot.ok().and_then(Result::ok).ok_or(LaneError::Unconfirmed)?
+                // Nothing of it was written.
+                slot.ok().and_then(Result::ok).ok_or(LaneError::Away)?
             }
         };
         let Message { subject, headers, payload, not_after } = message;

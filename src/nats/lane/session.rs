@@ -48,7 +48,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn is_open(&self) -> bool {
-        self.out.lock().open
+        self.out.lock().is_open()
     }
 
     fn ended(&self) {
@@ -160,7 +160,7 @@ impl Life {
                     let mut out = self.shared.out.lock();
                     out.payload_max = info.max_payload;
                     if info.lame_duck_mode {
-                        out.open = false;
+                        out.close();
                     }
                 }
                 Operation::Error(why) => {
@@ -197,7 +197,7 @@ impl Life {
             if out.is_silent(now) {
                 return Err(SessionError::Silent);
             }
-            if !out.open && out.is_answered() {
+            if !out.is_open() && out.is_answered() {
                 return Err(SessionError::LameDuck);
             }
             if out.probe(self.settings.ping_interval, now) {
