@@ -49,8 +49,11 @@ pub(super) fn inbox_messages(tenant: &TenantId) -> String {
     format!("tenant.{tenant}.stored.*.message.*.*")
 }
 
+/// Of a tenant.
+type Subjects = fn(&TenantId) -> String;
+
 /// What keeps a tenant's evidence where it is: nobody pulls from these, so what they are for leaves with its age alone.
-pub const EVIDENCE_KEPT: [(&str, fn(&TenantId) -> String); 2] =
+pub const EVIDENCE_KEPT: [(&str, Subjects); 2] =
     [("OUTCOMES", |tenant| format!("tenant.{tenant}.stored.*.outcome.*.*")), ("RECEIPTS", receipts)];
 
 /// That a message was put into an inbox whose content has gone. No agent is called `~`, so none is in any inbox.

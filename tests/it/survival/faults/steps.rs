@@ -1,7 +1,7 @@
 //! What becomes of messages whose node is killed or stalls between two steps of one of them? Each has one outcome, and
 //! goes into its recipient's inbox once. Several are on their way at once, so that their records are one message.
 
-use std::{fs, path::Path, time::Instant};
+use std::{path::Path, time::Instant};
 
 use agentbus::{
     client::{AgentClient, Draft},
