@@ -110,7 +110,8 @@ TENANTS = [
         ("Taken, taken again, given back", "ops", each("agentbus_lane_pulled_total", "agentbus_lane_redelivered_total", "agentbus_lane_given_back_total")),
         ("Given up", "ops", each("agentbus_lane_dead_letters_total", "agentbus_lane_unburied_total", "agentbus_lane_panics_total")),
         ("Place in durable inboxes that is given back", "Bps", [(rate("agentbus_inbox_released_bytes_total"), "bytes")]),
-        ("The same, in messages", "ops", each("agentbus_inbox_released_total", "agentbus_inbox_receipts_total")),
+        ("The same, in messages", "ops", each("agentbus_inbox_released_total", "agentbus_inbox_receipts_total", "agentbus_inbox_receipts_refused_total")),
+        ("In durable inboxes and not settled", "short", [("max(agentbus_inbox_unsettled{%s})", "messages")]),
     ]),
 ]
 

@@ -35,12 +35,12 @@ pub(super) fn of_lane(error: LaneError) -> Rejection {
         .after(Duration::from_secs(5)),
         LaneError::ShareStored { recipient, held, left } => {
             let whose = match recipient {
-                None => "its sender has".to_owned(),
+                None => "with what stays of acknowledged messages, its sender has".to_owned(),
                 Some(agent) => format!("its recipient {agent} has not acknowledged"),
             };
             let detail = format!(
                 "{whose} {held} bytes in the tenant's durable inboxes, about, and the {left} that are left are for \
-                 others: there is room when they are acknowledged, or too old"
+                 others: there is room when messages are acknowledged, or too old"
             );
             Rejection::new(Reason::RateLimited, detail).after(Duration::from_secs(60))
         }

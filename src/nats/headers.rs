@@ -211,11 +211,6 @@ pub(super) fn queued_by(headers: &HeaderMap) -> Option<String> {
     is_one.then(|| id.to_owned())
 }
 
-/// What an outcome says.
-pub(super) fn status(headers: &HeaderMap) -> Option<&str> {
-    Some(headers.get("Agentbus-Verdict")?.as_str())
-}
-
 pub(super) fn digest(headers: &HeaderMap) -> Option<Digest> {
     let hex = headers.get(DIGEST)?;
     let mut digest = Digest::default();

@@ -60,8 +60,9 @@ pub struct JetStreamLane {
     records: Records,
     context: Context,
     room: InboxRoom,
-    /// Where the verdicts stand that say of a message that it was delivered, of those that were stored here of late.
-    told: Cache<MessageKey, u64>,
+    /// Whom the verdicts name that say of a message that it was delivered to one, and where they stand, of those that
+    /// were stored here of late.
+    told: Cache<MessageKey, (AgentId, u64)>,
     payload_max: usize,
     metrics: Arc<Metrics>,
 }

@@ -199,18 +199,21 @@ struct Watch {
     own: Instant,
     looked: Instant,
     began: Instant,
+    /// When somebody was last heard whose heartbeat says nothing to this version.
+    unread: Option<Instant>,
 }
 
 impl Watch {
     fn new(now: Instant) -> Self {
-        Self { peers: HashMap::new(), own: now, looked: now, began: now }
+        Self { peers: HashMap::new(), own: now, looked: now, began: now, unread: None }
     }
 
     fn hear(&mut self, own: &str, payload: &[u8], now: Instant) {
-        if payload.len() > BEAT_BYTES_MAX {
+        let beat = (payload.len() <= BEAT_BYTES_MAX).then(|| serde_json::from_slice(payload));
+        let Some(Ok(beat)) = beat else {
+            self.unread = Some(now);
             return;
-        }
-        let Ok(beat) = serde_json::from_slice(payload) else { return };
+        };
         let Beat { id, name, links, constitutions, reads_receipts } = beat;
         if id == own {
             self.own = now;
@@ -220,6 +223,8 @@ impl Watch {
             && (self.peers.len() < PEERS_MAX || self.peers.contains_key(&id))
         {
             self.peers.insert(id, Peer { name, links, constitutions, reads_receipts, heard: now });
+        } else {
+            self.unread = Some(now);
         }
     }
 
@@ -233,6 +238,7 @@ impl Watch {
         now.duration_since(self.began) > SILENT_FOR
             && now.duration_since(self.own) <= AWAY_FOR
             && self.peers.len() < PEERS_MAX
+            && self.unread.is_none_or(|heard| now.duration_since(heard) > SILENT_FOR)
             && self.peers.values().all(|peer| peer.reads_receipts)
     }
 
@@ -299,6 +305,11 @@ mod tests {
         assert_eq!(after(&mut watch, now, 5, &["me", "a"]), ["of the last version"]);
         assert!(watch.all_read_receipts(now + BEAT_EVERY * 5));
         assert!(!watch.all_read_receipts(now + BEAT_EVERY * 8), "it does not hear itself");
+        let now = now + BEAT_EVERY * 5;
+        watch.hear("me", b"of the next version but one", now);
+        assert!(!watch.all_read_receipts(now), "it may be anybody's");
+        assert_eq!(after(&mut watch, now, 5, &["me", "a"]), [""; 0]);
+        assert!(watch.all_read_receipts(now + BEAT_EVERY * 5));
         let beat = serde_json::to_vec(&Beat {
             id: "n".to_owned(),
             name: "node-1".to_owned(),

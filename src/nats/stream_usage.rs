@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::{
     Client,
-    jetstream::{self, Context},
+    jetstream::{self, Context, stream::Stream},
 };
 use parking_lot::Mutex;
 
@@ -27,9 +27,10 @@ const NEARLY_FULL: f64 = 0.9;
 
 /// What every tenant has, as metrics and people call it, and the stream's name.
 type Kind = (&'static str, fn(&TenantId) -> String);
+const INBOXES: &str = "inboxes";
 const KINDS: [Kind; 4] = [
     ("waiting", names::inbound_stream),
-    ("inboxes", names::outbound_stream),
+    (INBOXES, names::outbound_stream),
     ("deliberations", names::deliberations_stream),
     ("dead_letters", names::dead_letters_stream),
 ];
@@ -72,13 +73,16 @@ impl StreamUsage {
         let mut told = HashSet::new();
         loop {
             let tenants = self.directory.tenants();
-            let (mut nearly_full, mut names) = (Vec::new(), HashSet::new());
+            let (mut nearly_full, mut names, mut unsettled) = (Vec::new(), HashSet::new(), 0);
             for (kind, stream) in KINDS {
                 let (mut worst, mut count) = (0.0_f64, 0);
                 for tenant in tenants.keys() {
                     tokio::time::sleep(QUESTION_EVERY).await;
                     let name = stream(tenant);
-                    let Some(share) = self.share(&name).await else { continue };
+                    let Some((share, stream)) = self.share(&name).await else { continue };
+                    if kind == INBOXES {
+                        unsettled += unsettled_in(&stream).await;
+                    }
                     worst = worst.max(share);
                     if share >= NEARLY_FULL {
                         count += 1;
@@ -95,16 +99,23 @@ impl StreamUsage {
                 }
             }
             *self.nearly_full.lock() = nearly_full;
+            self.metrics.lane.unsettled.set(i64::try_from(unsettled).unwrap_or(i64::MAX));
             told = names;
             tokio::time::sleep(ROUND_EVERY).await;
         }
     }
 
-    /// Of its bytes, those that are taken. `None`: it does not say.
-    async fn share(&self, name: &str) -> Option<f64> {
+    /// Of its bytes, those that are taken, and the stream. `None`: it does not say.
+    async fn share(&self, name: &str) -> Option<(f64, Stream)> {
         let stream = self.context.get_stream(name).await.ok()?;
         let info = stream.cached_info();
         let most = u64::try_from(info.config.max_bytes).ok().filter(|most| *most > 0)?;
-        Some(info.state.bytes as f64 / most as f64)
+        Some((info.state.bytes as f64 / most as f64, stream))
     }
+}
+
+/// Messages in a tenant's durable inboxes whose place nobody gets before nodes have settled them.
+async fn unsettled_in(stream: &Stream) -> u64 {
+    let info = stream.consumer_info(names::EVIDENCE_CONSUMER).await;
+    info.map_or(0, |info| info.num_pending.saturating_add(info.num_ack_pending as u64))
 }

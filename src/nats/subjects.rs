@@ -112,6 +112,16 @@ pub(crate) fn all_receipts(key: &MessageKey) -> String {
     format!("tenant.{}.stored.~.*.{}.{}", key.tenant, key.sender, key.message)
 }
 
+/// What a sender has been told of its own messages.
+pub(crate) fn told_to_sender(tenant: &TenantId, sender: &AgentId) -> String {
+    format!("tenant.{tenant}.stored.{sender}.outcome.{sender}.*")
+}
+
+/// What is left of a sender's messages whose content has gone.
+pub(crate) fn receipts_of(tenant: &TenantId, sender: &AgentId) -> String {
+    format!("tenant.{tenant}.stored.~.*.{sender}.*")
+}
+
 /// What has a place in a sender's name in whosever durable inbox.
 pub(crate) fn stored_by(tenant: &TenantId, sender: &AgentId) -> String {
     format!("tenant.{tenant}.stored.*.message.{sender}.*")

@@ -19,10 +19,12 @@ pub struct LaneMetrics {
     released: Counter,
     released_bytes: Counter,
     receipts: Counter,
+    receipts_refused: Counter,
     /// From being kept to the stored outcome.
     latency: Histogram,
     pub in_hand: Gauge<i64, AtomicI64>,
     pub waiting: Gauge<i64, AtomicI64>,
+    pub unsettled: Gauge<i64, AtomicI64>,
 }
 
 impl Default for LaneMetrics {
@@ -37,12 +39,14 @@ impl Default for LaneMetrics {
             released: Counter::default(),
             released_bytes: Counter::default(),
             receipts: Counter::default(),
+            receipts_refused: Counter::default(),
             // From 1 ms to about 18 h, doubling: an outage is waited for.
             latency: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
                 1e-3, 2.0, 26,
             )),
             in_hand: Gauge::default(),
             waiting: Gauge::default(),
+            unsettled: Gauge::default(),
         }
     }
 }
@@ -63,6 +67,11 @@ impl LaneMetrics {
             ),
             ("inbox_released_bytes", "Their content, in bytes", &self.released_bytes),
             ("inbox_receipts", "Of them, those for which a receipt was stored", &self.receipts),
+            (
+                "inbox_receipts_refused",
+                "Receipts that a full stream had no room for, each time that it was tried",
+                &self.receipts_refused,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -71,6 +80,8 @@ impl LaneMetrics {
         registry.register("lane_in_hand", "Messages of the lane being governed", self.in_hand.clone());
         let waiting = "Messages that have no verdict yet, as last heard, over all tenants and nodes";
         registry.register("lane_waiting", waiting, self.waiting.clone());
+        let unsettled = "Messages in durable inboxes that nodes have not settled yet, over all tenants";
+        registry.register("inbox_unsettled", unsettled, self.unsettled.clone());
     }
 
     /// One message was pulled, for the `attempt`-th time.
@@ -105,6 +116,10 @@ impl LaneMetrics {
 
     pub fn receipt(&self) {
         self.receipts.inc();
+    }
+
+    pub fn receipt_refused(&self) {
+        self.receipts_refused.inc();
     }
 
     pub fn governed(&self, age: Duration) {

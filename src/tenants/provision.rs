@@ -9,7 +9,7 @@ use async_nats::{
         self, Context, ErrorCode,
         consumer::pull,
         context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind},
-        stream::Config,
+        stream::{Config, RetentionPolicy},
     },
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use crate::domain::TenantId;
 
 use super::{
-    names::{DECISIONS_STREAM, RECORDS_STREAM, TENANTS_BUCKET},
+    names::{DECISIONS_STREAM, RECORDS_STREAM, TENANTS_BUCKET, is_own_consumer},
     plan::{AGENTS_MAX, Plan, TENANTS_MAX},
     published::{self, ReadError},
     streams::{self, Present, Settled, StoreSettings, Wanted},
@@ -148,32 +148,35 @@ impl Run<'_> {
             CreateStreamErrorKind::TimedOut => late(what, STREAM_TIMEOUT),
             _ => ProvisionError::Refused { what: what.to_owned(), cause: error.to_string() },
         };
-        match before {
-            Some(before) => {
-                // What is kept for consumers alone goes where there are none yet.
-                let wanted = std::mem::replace(&mut config.retention, before.retention);
-                let turned = wanted != before.retention;
+        // What is kept for consumers alone goes where there are none yet: so they come first.
+        let wanted = config.retention;
+        config.retention = match (&before, wanted) {
+            (Some(before), _) => before.retention,
+            (None, RetentionPolicy::Interest) => RetentionPolicy::Limits,
+            (None, other) => other,
+        };
+        let turned = wanted != config.retention;
+        match &before {
+            Some(_) => {
                 self.context.update_stream(config.clone()).await.map_err(&refused)?;
-                config.retention = wanted;
-                if let (true, Some(consumers)) = (turned, &consumers) {
-                    self.consumers(&name, consumers.clone(), what).await?;
-                    self.context.update_stream(config.clone()).await.map_err(refused)?;
-                }
-                let changed = streams::differences(&before, &config);
-                self.done.changed.extend(changed.into_iter().map(|change| format!("{name}: {change}")));
-                if turned {
-                    return Ok(());
-                }
             }
             None => {
-                self.context.create_stream(config).await.map_err(refused)?;
+                self.context.create_stream(config.clone()).await.map_err(&refused)?;
                 self.done.created.push(name.clone());
             }
         }
-        match consumers {
-            Some(consumers) => self.consumers(&name, consumers, what).await,
-            None => Ok(()),
+        if let Some(consumers) = consumers {
+            self.consumers(&name, consumers, what).await?;
         }
+        config.retention = wanted;
+        if turned {
+            self.context.update_stream(config.clone()).await.map_err(&refused)?;
+        }
+        if let Some(before) = before {
+            let changed = streams::differences(&before, &config);
+            self.done.changed.extend(changed.into_iter().map(|change| format!("{name}: {change}")));
+        }
+        Ok(())
     }
 
     /// A consumer that exists keeps its place, and gets the settings of the new one.
@@ -185,21 +188,27 @@ impl Run<'_> {
     ) -> Result<(), ProvisionError> {
         let mut before = consumer_names(self.context, stream, what).await?;
         let context = self.context;
-        let created = futures_util::stream::iter(wanted)
-            .map(|config| {
-                let name = config.durable_name.clone().unwrap_or_default();
-                let new = !before.remove(&name);
-                async move {
-                    let what = format!("consumer {name} of {what}");
-                    bounded(&what, context.create_consumer_on_stream(config, stream)).await?;
-                    Ok::<_, ProvisionError>(new.then(|| format!("{stream}/{name}")))
-                }
-            })
-            .buffered(CONSUMERS_AT_ONCE)
-            .try_filter_map(async |created| Ok(created))
-            .try_collect::<Vec<_>>()
-            .await?;
-        self.done.created.extend(created);
+        // The bus's own keep what agents have settled: so they are there before the first of these.
+        let (own, agents): (Vec<_>, Vec<_>) = wanted
+            .into_iter()
+            .partition(|config| config.durable_name.as_deref().is_some_and(is_own_consumer));
+        for some in [own, agents] {
+            let created = futures_util::stream::iter(some)
+                .map(|config| {
+                    let name = config.durable_name.clone().unwrap_or_default();
+                    let new = !before.remove(&name);
+                    async move {
+                        let what = format!("consumer {name} of {what}");
+                        bounded(&what, context.create_consumer_on_stream(config, stream)).await?;
+                        Ok::<_, ProvisionError>(new.then(|| format!("{stream}/{name}")))
+                    }
+                })
+                .buffered(CONSUMERS_AT_ONCE)
+                .try_filter_map(async |created| Ok(created))
+                .try_collect::<Vec<_>>()
+                .await?;
+            self.done.created.extend(created);
+        }
         self.done.left.extend(before.into_iter().map(|name| format!("{stream}/{name}")));
         Ok(())
     }

@@ -60,8 +60,9 @@ const NODES_PENDING_MAX: i64 = 10_000;
 /// Parked messages that wait for their deadline are all out, given back with a delay: as many as `open_max`
 /// may be, and decisions beside them.
 const CLERK_PENDING_MAX: i64 = 110_000;
-/// Messages of one tenant's inboxes that nodes have in hand or look at again later.
-const EVIDENCE_PENDING_MAX: i64 = 10_000;
+/// Messages of one tenant's inboxes that nodes have in hand or look at again later: all that have no outcome for 20 s,
+/// and while nodes are replaced whatever comes.
+const EVIDENCE_PENDING_MAX: i64 = 110_000;
 /// Of one agent's durable inbox: pulls that wait at one time, messages of one, and how long it may wait.
 const INBOX_WAITING_MAX: i64 = 32;
 const INBOX_BATCH_MAX: i64 = 1_000;

@@ -5,10 +5,10 @@
 //! share: there each message waits, without its content, until other evidence of it is kept. So no node has the right to
 //! delete anything, and while none runs nothing goes. A node that dies in between leaves it to the next, who finds what is kept.
 //!
-//! Evidence is the outcome that says `delivered`: nodes of every version refuse a second effect for it. Where there is
-//! none (a `send` that the policy has stored, what reviewers approved, what was redriven) a receipt is written: the
-//! recipient in its subject, the decision in a header. It is in no inbox. Nodes of the last version do not know receipts,
-//! so none is written while one is heard.
+//! Evidence is the outcome that says `delivered` and names the one recipient. Where there is none (a broadcast, a `send`
+//! that the policy has stored, what reviewers approved, what was redriven) a receipt is written: the recipient in its
+//! subject, the decision in a header. It is in no inbox. Nodes of the last version do not know receipts, and where a
+//! message is redriven they look at no outcome: so nothing is settled while one is heard.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -21,9 +21,9 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use rand::Rng as _;
 
-use super::{JetStreamLane, found, requests};
+use super::{JetStreamLane, found, once::told_of, requests};
 use crate::{
-    domain::{AgentId, Status},
+    domain::AgentId,
     fault_points::{self, Step},
     lanes::LaneError,
     nats::{
@@ -43,6 +43,7 @@ use crate::{
     supervisor::Supervisor,
     telemetry::Metrics,
     tenants::{Directory, names},
+    wire,
 };
 
 /// Messages of one tenant in hand at one time.
@@ -120,48 +121,71 @@ impl InboxEvidence {
                 return Ok(AckKind::Ack);
             }
         };
+        // Nodes of the last version look for contents alone.
+        if !self.peers.all_read_receipts() {
+            return Ok(again(AGAIN_AFTER));
+        }
         tokio::time::sleep(OUTCOME_AFTER.saturating_sub(info.age())).await;
-        if !self.is_told(&key, info.sequence).await? {
+        if !self.is_told(&key, &to, info.sequence).await? {
             let age = info.age();
             if age < RECEIPT_AFTER {
                 return Ok(again(RECEIPT_AFTER - age));
             }
-            if !self.peers.all_read_receipts() {
+            if !self.receipt(&key, &to, &message.headers.clone().unwrap_or_default()).await? {
                 return Ok(again(AGAIN_AFTER));
             }
-            self.receipt(&key, &to, &message.headers.clone().unwrap_or_default()).await?;
             fault_points::reached(Step::Receipted);
         }
         self.metrics.lane.released(size(message.headers.as_ref()));
         Ok(AckKind::Ack)
     }
 
-    /// Whether its sender's outcome says that it was delivered, and was stored after it: so it is there longer, and
-    /// whoever expects less to be stored of this message comes too late.
-    async fn is_told(&self, key: &MessageKey, sequence: u64) -> Result<bool, LaneError> {
-        if self.lane.told.get(key).is_some_and(|told| told > sequence) {
+    /// Whether its sender's outcome says that it was delivered to this one, and was stored after it: so it is there
+    /// longer, and whoever expects less to be stored of this message comes too late.
+    async fn is_told(&self, key: &MessageKey, to: &AgentId, sequence: u64) -> Result<bool, LaneError> {
+        if self.lane.told.get(key).is_some_and(|(agent, told)| agent == *to && told > sequence) {
             return Ok(true);
         }
         self.turns.wait().await;
         let stored = self.lane.outbound(key).await?;
         let verdict = found(stored.get_last_raw_message_by_subject(&subjects::verdict(key)).await)?;
-        Ok(verdict.is_some_and(|verdict| {
-            verdict.sequence > sequence
-                && headers::status(&verdict.headers) == Some(Status::Delivered.as_str())
-        }))
+        let Some(verdict) = verdict.filter(|verdict| verdict.sequence > sequence) else { return Ok(false) };
+        // What cannot be read is nobody's evidence.
+        Ok(wire::decode_verdict(&verdict.payload).is_ok_and(|verdict| told_of(&verdict) == Some(to)))
     }
 
-    /// Once for each delivery, whoever comes first.
-    async fn receipt(&self, key: &MessageKey, to: &AgentId, delivered: &HeaderMap) -> Result<(), LaneError> {
+    /// Once for each delivery, whoever comes first. Whether it is there.
+    async fn receipt(
+        &self,
+        key: &MessageKey,
+        to: &AgentId,
+        delivered: &HeaderMap,
+    ) -> Result<bool, LaneError> {
         let subject = subjects::receipt(key, to);
         let mut headers = headers::receipt(delivered);
         headers.extend(expected("0", &subject));
         let receipt =
             requests::Message { subject: &subject, headers: &headers, payload: &[], not_after: None };
-        if let Published::Kept { .. } = self.lane.requests.publish(receipt).await? {
-            self.metrics.lane.receipt();
+        match self.lane.requests.publish(receipt).await {
+            Ok(Published::Kept { .. }) => {
+                self.metrics.lane.receipt();
+                Ok(true)
+            }
+            // Of another publish that is under way the server says the same, and it may come to nothing.
+            Ok(Published::Late) => {
+                self.turns.wait().await;
+                let stored = self.lane.outbound(key).await?;
+                Ok(found(stored.get_last_raw_message_by_subject(&subject).await)?.is_some())
+            }
+            Err(error) => {
+                if let LaneError::Full(why) = &error {
+                    self.metrics.lane.receipt_refused();
+                    let tenant = &key.tenant;
+                    tracing::warn!(%tenant, why, "no room for a receipt: what is acknowledged keeps its place");
+                }
+                Err(error)
+            }
         }
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{message::StreamMessage, stream::Stream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rand::Rng as _;
 
@@ -106,8 +106,10 @@ impl JetStreamLane {
             let message = Message { subject: &subject, headers: &headers, payload, not_after };
             match self.requests.publish(message).await? {
                 Published::Kept { sequence, .. } => {
-                    if *stage == OutcomeStage::Delivered && notice.verdict.status == Status::Delivered {
-                        self.told.insert(key.clone(), sequence);
+                    if *stage == OutcomeStage::Delivered
+                        && let Some(agent) = told_of(&notice.verdict)
+                    {
+                        self.told.insert(key.clone(), (agent.clone(), sequence));
                     }
                     return Ok(Noted::Now);
                 }
@@ -163,15 +165,14 @@ impl JetStreamLane {
         let Some(newest) = newest else { return Ok(None) };
         let first_on =
             async |subjects: &str| found(stored.get_first_raw_message_by_subject(subjects, 1).await);
-        let first = match first_on(&subjects::all_deliveries(key)).await? {
-            // Where contents have gone, what says so is left.
-            None => first_on(&subjects::all_receipts(key)).await?,
-            there => there,
-        };
-        let recipients: BTreeSet<AgentId> = match &first {
-            Some(only) if only.sequence == newest.sequence => {
-                subjects::delivered_to(&only.subject).into_iter().collect()
-            }
+        // Where contents have gone, what says so is left: so it is looked for after them.
+        let delivery = first_on(&subjects::all_deliveries(key)).await?;
+        let receipt = first_on(&subjects::all_receipts(key)).await?;
+        let sequence = |message: &Option<StreamMessage>| message.as_ref().map(|message| message.sequence);
+        let is_only = is_only(newest.sequence, sequence(&delivery), sequence(&receipt));
+        let first = delivery.or(receipt);
+        let mut recipients: BTreeSet<AgentId> = match &first {
+            Some(only) if is_only => subjects::delivered_to(&only.subject).into_iter().collect(),
             Some(_) => {
                 let all = subjects::all_stored(key);
                 let subjects = stored.info_with_subjects(&all).await.map_err(unreadable)?;
@@ -183,11 +184,22 @@ impl JetStreamLane {
             }
             None => BTreeSet::new(),
         };
-        let decision = first.as_ref().and_then(|first| first.headers.get(headers::DECISION));
+        let mut decision_id = first
+            .as_ref()
+            .and_then(|first| first.headers.get(headers::DECISION).map(|id| id.as_str().to_owned()));
+        // After the deliveries: their contents may go as soon as it is there, without a receipt.
         let (verdict, digest) = self.verdict_on(key, &subjects::verdict(key)).await?.unzip();
+        if let Some((verdict, agent)) =
+            verdict.as_ref().and_then(|verdict| Some((verdict, told_of(verdict)?)))
+        {
+            if recipients.is_empty() {
+                decision_id = Some(verdict.decision_id.clone());
+            }
+            recipients.insert(agent.clone());
+        }
         Ok((verdict.is_some() || !recipients.is_empty()).then(|| Evidence {
             recipients: recipients.into_iter().collect(),
-            decision_id: decision.map(|id| id.as_str().to_owned()),
+            decision_id,
             verdict,
             digest: digest.flatten(),
             last: newest.sequence,
@@ -214,6 +226,17 @@ impl JetStreamLane {
     }
 }
 
+/// To whom alone a verdict says that its message was delivered. Of a broadcast it names nobody.
+pub(super) fn told_of(verdict: &Verdict) -> Option<&AgentId> {
+    let delivered = verdict.status == Status::Delivered;
+    verdict.reach.as_ref().filter(|_| delivered)?.agent.as_ref()
+}
+
+/// Whether the first delivery, or the first receipt, is all that is stored of a message.
+fn is_only(newest: u64, delivery: Option<u64>, receipt: Option<u64>) -> bool {
+    matches!((delivery, receipt), (Some(only), None) | (None, Some(only)) if only == newest)
+}
+
 async fn under_way() {
     let pause = rand::rng().random_range(UNDER_WAY_MS);
     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -221,4 +244,22 @@ async fn under_way() {
 
 fn unreadable(error: impl std::fmt::Display) -> LaneError {
     LaneError::Unreadable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_receipt_is_found_beside_a_delivery_that_is_the_newest() {
+        // One had it, whose content has gone, and another got it after that.
+        assert!(!is_only(3, Some(3), Some(2)));
+        // The same the other way round, and with a verdict behind it.
+        assert!(!is_only(3, Some(2), Some(3)));
+        assert!(!is_only(3, Some(2), None));
+        assert!(!is_only(3, None, Some(2)));
+        assert!(is_only(3, Some(3), None));
+        assert!(is_only(3, None, Some(3)));
+        assert!(!is_only(3, None, None));
+    }
 }

@@ -3,8 +3,8 @@
 //!
 //! All of it says the server, so it holds for all nodes together and after a restart: how full the stream is, with what
 //! still waits to be governed, once a second; and, where half is taken, how many messages are of one sender or for one
-//! recipient. Their size is estimated from some of them. What was acknowledged has gone (`evidence.rs`) and counts no
-//! more.
+//! recipient. Their size is estimated from some of them. What was acknowledged has gone (`evidence.rs`); what is left of
+//! it, an outcome or a receipt, counts for its sender.
 
 use std::{
     sync::{
@@ -40,6 +40,9 @@ const HOLDERS_MAX: u64 = 65_536;
 /// What a message takes in the stream besides its payload, about: its headers, its subject, and the outcome that its
 /// sender is told.
 const BESIDES: u64 = 2_048;
+/// What is left of a message that was acknowledged, about: the outcome that its sender was told, or a receipt.
+const OUTCOME: u64 = 1_024;
+const RECEIPT: u64 = 256;
 /// No message has a larger payload: half of what the server takes in one.
 const PAYLOAD_MAX: u64 = 128 * 1024;
 /// Messages that are looked at to know how large one's are.
@@ -90,8 +93,13 @@ impl InboxRoom {
         let left = filled.left(more)?;
         if filled.somebody_could_hold(left) {
             let recipients = to.iter().cloned().map(Holder::Recipient);
+            let mut holding = Vec::new();
             for holder in std::iter::once(Holder::Sender(key.sender.clone())).chain(recipients) {
-                self.may(tenant, holder, filled, (left, more)).await?;
+                holding.push(self.may(tenant, holder, filled, left).await?);
+            }
+            // It counts for nobody unless it is let in.
+            for held in holding.iter().flatten().filter_map(|cell| cell.get()) {
+                held.fetch_add(more, Ordering::Relaxed);
             }
         }
         filled.bytes.fetch_add(more, Ordering::Relaxed);
@@ -121,7 +129,7 @@ impl InboxRoom {
         filled: &Filled,
         left: Room,
     ) -> Option<(AgentId, LaneError)> {
-        let asked = self.may(tenant, Holder::Recipient(agent.clone()), filled, (left, 0)).await;
+        let asked = self.may(tenant, Holder::Recipient(agent.clone()), filled, left).await;
         asked.err().map(|why| (agent.clone(), why))
     }
 
@@ -151,14 +159,14 @@ impl InboxRoom {
         Ok(Filled { bytes: bytes.into(), bytes_max, first, last })
     }
 
-    /// Counts so much `more` for one, unless it has as much as is left.
+    /// What one has, unless it is as much as is left; `None`: JetStream does not say.
     async fn may(
         &self,
         tenant: &TenantId,
         holder: Holder,
         filled: &Filled,
-        (left, more): (Room, u64),
-    ) -> Result<(), LaneError> {
+        left: Room,
+    ) -> Result<Option<Arc<OnceCell<AtomicU64>>>, LaneError> {
         let of = (tenant.clone(), holder);
         let cell = self.held.get_with(of.clone(), Arc::default);
         let holder = &of.1;
@@ -169,7 +177,7 @@ impl InboxRoom {
         });
         let Ok(held) = looked.await else {
             self.held.invalidate(&of);
-            return Ok(());
+            return Ok(None);
         };
         let has = held.load(Ordering::Relaxed);
         if (Room { places: 0, bytes: has }).is_share(left) {
@@ -179,8 +187,7 @@ impl InboxRoom {
             };
             return Err(LaneError::ShareStored { recipient, held: has, left: left.bytes });
         }
-        held.fetch_add(more, Ordering::Relaxed);
-        Ok(())
+        Ok(Some(cell))
     }
 
     /// What one has there, about.
@@ -199,15 +206,30 @@ impl InboxRoom {
             Holder::Recipient(agent) => (subjects::stored_for(tenant, agent), None),
         };
         let mut messages = self.count(&inboxes, &stored).await?;
+        let left_over = match holder {
+            Holder::Sender(agent) => self.left_over(tenant, agent, messages).await?,
+            Holder::Recipient(_) => 0,
+        };
         if let Some((stream, subjects)) = waiting {
             messages = messages.saturating_add(self.count(&stream, &subjects).await?);
         }
         // Also of the largest it would be far less than what is left.
-        let most = messages.saturating_mul(PAYLOAD_MAX + BESIDES);
+        let most = messages.saturating_mul(PAYLOAD_MAX + BESIDES).saturating_add(left_over);
         if most < left.bytes / 2 {
             return Ok(most);
         }
-        Ok(messages.saturating_mul(self.mean(&inboxes, &stored, filled).await?))
+        let mean = self.mean(&inboxes, &stored, filled).await?;
+        Ok(messages.saturating_mul(mean).saturating_add(left_over))
+    }
+
+    /// What is left of a sender's messages that have gone, beside those that are `stored` still.
+    async fn left_over(&self, tenant: &TenantId, agent: &AgentId, stored: u64) -> Result<u64, LaneError> {
+        let inboxes = names::outbound_stream(tenant);
+        let outcomes = self.count(&inboxes, &subjects::told_to_sender(tenant, agent)).await?;
+        let receipts = self.count(&inboxes, &subjects::receipts_of(tenant, agent)).await?;
+        // Those of messages that are there are counted with them.
+        let outcomes = outcomes.saturating_sub(stored).saturating_mul(OUTCOME);
+        Ok(outcomes.saturating_add(receipts.saturating_mul(RECEIPT)))
     }
 
     /// How many messages there are on these subjects, of which each has one: told without their names.

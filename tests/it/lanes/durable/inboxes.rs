@@ -80,6 +80,16 @@ async fn comes_anew(desk: &Desk, draft: &Draft) {
     node.publish(subject, draft.encode(Encoding::MessagePack)).await.unwrap().await.unwrap();
 }
 
+/// As an operator has a dead letter tried anew.
+async fn redriven(desk: &Desk, draft: &Draft, times: u32) {
+    let node = async_nats::jetstream::new(desk.bus.stack.connect(BusUser::Node).await.unwrap());
+    let subject = format!("tenant.acme.submitted.planner.{}", draft.message_id);
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Agentbus-Redriven", times.to_string());
+    let payload = draft.encode(Encoding::MessagePack);
+    node.publish_with_headers(subject, headers, payload).await.unwrap().await.unwrap();
+}
+
 async fn message_ids(kept: &mut Kept, count: usize) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for _ in 0..count {
@@ -131,6 +141,35 @@ async fn what_is_acknowledged_gives_its_place_back_and_comes_no_second_time() {
     comes_anew(&desk, &other).await;
     assert!(desk.is_empty().await);
     assert!(inbox.is_silent().await, "another content under the same id was delivered");
+    desk.bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_and_has_gone_is_not_delivered_again_when_it_is_redriven() {
+    let mut desk = Desk::start(1).await;
+    let (planner, worker) = (desk.agent("planner").await, desk.agent("worker").await);
+    let draft = note("worker", "once");
+    assert_eq!(submitted(&planner, &draft).await.status, Status::Stored);
+    let mut inbox = Kept::of(&worker).await;
+    message_ids(&mut inbox, 1).await;
+    is_emptied(&desk, "worker", A_MINUTE).await;
+    assert_eq!(receipts(&desk).await, 0, "its outcome alone says that it was delivered");
+
+    redriven(&desk, &draft, 1).await;
+    assert!(desk.is_empty().await);
+    let outcome = |times: u32| {
+        format!("tenant.acme.stored.planner.outcome.planner.{}~redriven{times}", draft.message_id)
+    };
+    let told = desk.waits_for("OUT_acme", &outcome(1)).await;
+    assert_eq!(header(&told.headers, "Agentbus-Verdict"), "delivered");
+    // Another node knows of nothing but what is stored.
+    let node = desk.bus.stack.node_mut(0).unwrap();
+    node.stop().await;
+    node.restart().await.unwrap();
+    redriven(&desk, &draft, 2).await;
+    assert!(desk.is_empty().await);
+    desk.waits_for("OUT_acme", &outcome(2)).await;
+    assert!(inbox.is_silent().await, "delivered twice");
     desk.bus.stop().await;
 }
 
