@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,9 @@ use crate::{
 /// Senders are told to ask again after this: a thaw is seen about as soon.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Between two words in the log of whom there is no place to stop: each of its messages would say so.
+const NO_PLACE_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// What is frozen, as far as this node knows.
 #[derive(Default)]
 pub struct Freezes {
@@ -36,6 +39,7 @@ pub struct Freezes {
     /// Changes with what is wanted.
     wants: watch::Sender<()>,
     cuts_off: AtomicBool,
+    no_place_told: Mutex<Option<Instant>>,
 }
 
 /// One state of it.
@@ -60,6 +64,18 @@ impl Held {
     fn refuses(&self) -> Rejection {
         self.stopped.fetch_add(1, Ordering::Relaxed);
         Rejection::new(Reason::Frozen, self.freeze.told()).after(AGAIN_AFTER)
+    }
+}
+
+impl InForce {
+    /// Beside what it would be; `None`: the same is stopped already.
+    fn has_place_for(&self, freeze: &Freeze) -> Result<Option<Vec<Freeze>>, NoPlace> {
+        if self.frozen.iter().any(|held| held.freeze.scope == freeze.scope) {
+            return Ok(None);
+        }
+        let all: Vec<_> = self.frozen.iter().map(|held| held.freeze.clone()).collect();
+        freeze.finds_place(&all)?;
+        Ok(Some(all))
     }
 }
 
@@ -99,9 +115,22 @@ impl Freezes {
         self.in_force.load_full()
     }
 
-    /// Messages that come to a step from now on are held against this.
+    /// Messages that come to a step from now on are held against this. Nothing is done where a later state is in force
+    /// already: who reads and who writes it need not come in its order.
     pub fn put_in_force(&self, revision: u64, freezes: Vec<Freeze>) {
+        self.put(revision, freezes, |in_force| in_force <= revision);
+    }
+
+    /// The same where revisions are counted anew, since the store was made anew.
+    pub fn begin_anew(&self, revision: u64, freezes: Vec<Freeze>) {
+        self.put(revision, freezes, |_| true);
+    }
+
+    fn put(&self, revision: u64, freezes: Vec<Freeze>, may: impl Fn(u64) -> bool) {
         let mut wanted = self.wanted.lock();
+        if !may(self.in_force.load().revision) {
+            return;
+        }
         let had = wanted.len();
         wanted.retain(|wanted| freezes.iter().all(|freeze| freeze.scope != wanted.scope));
         self.have_in_force(revision, freezes.into_iter().chain(wanted.iter().cloned()));
@@ -110,15 +139,26 @@ impl Freezes {
         }
     }
 
+    /// Whether it can be stopped, or is.
+    pub fn has_place_for(&self, freeze: &Freeze) -> Result<(), NoPlace> {
+        self.in_force().has_place_for(freeze).map(drop)
+    }
+
+    /// Whether it is time to say again that there was no place.
+    pub fn tells_of_no_place(&self, now: Instant) -> bool {
+        let mut told = self.no_place_told.lock();
+        let due = told.is_none_or(|told| now.saturating_duration_since(told) >= NO_PLACE_TOLD_EVERY);
+        if due {
+            *told = Some(now);
+        }
+        due
+    }
+
     /// Stops an agent here at once, and wants it of all nodes. Idempotent; whoever has stopped it before is kept.
     pub fn want(&self, freeze: Freeze) -> Result<(), NoPlace> {
         let mut wanted = self.wanted.lock();
         let in_force = self.in_force();
-        if in_force.frozen.iter().any(|held| held.freeze.scope == freeze.scope) {
-            return Ok(());
-        }
-        let all: Vec<_> = in_force.frozen.iter().map(|held| held.freeze.clone()).collect();
-        freeze.finds_place(&all)?;
+        let Some(all) = in_force.has_place_for(&freeze)? else { return Ok(()) };
         wanted.push(freeze.clone());
         self.have_in_force(in_force.revision, all.into_iter().chain([freeze]));
         self.wants.send_replace(());
@@ -128,6 +168,11 @@ impl Freezes {
     /// What all nodes are to have yet.
     pub fn wanted(&self) -> Vec<Freeze> {
         self.wanted.lock().clone()
+    }
+
+    /// Whether all nodes are to have it yet.
+    pub fn is_wanted(&self, scope: &Scope) -> bool {
+        self.wanted.lock().iter().any(|freeze| freeze.scope == *scope)
     }
 
     /// Returns when there is something that all nodes are to have.
@@ -142,13 +187,13 @@ impl Freezes {
     /// Returns when all nodes are told of it, or have no place for it; whether it is in force. The caller bounds the wait.
     pub async fn settled(&self, scope: &Scope) -> bool {
         let mut wants = self.wants.subscribe();
-        while self.wanted.lock().iter().any(|freeze| freeze.scope == *scope) {
+        while self.is_wanted(scope) {
             let _ = wants.changed().await;
         }
         self.in_force().frozen.iter().any(|held| held.freeze.scope == *scope)
     }
 
-    /// It finds no place on the other nodes: it goes on here as well.
+    /// The other nodes have no place for it, or an operator has let it go on: so it does here as well.
     pub fn give_up(&self, scope: &Scope) {
         let mut wanted = self.wanted.lock();
         wanted.retain(|freeze| freeze.scope != *scope);
@@ -178,12 +223,17 @@ impl Freezes {
     fn have_in_force(&self, revision: u64, freezes: impl Iterator<Item = Freeze>) {
         let before = self.in_force();
         let kept = |freeze: &Freeze| before.frozen.iter().find(|held| held.freeze == *freeze).cloned();
+        // Of one that is exchanged, as when an operator takes it over, the count goes on.
         let new = |freeze: Freeze| {
-            tracing::warn!(frozen = %freeze.scope, by = ?freeze.by, why = freeze.why, "messages are stopped");
-            Arc::new(Held { freeze, stopped: AtomicU64::new(0) })
+            let Freeze { scope, why, by, cut_off, .. } = &freeze;
+            tracing::warn!(frozen = %scope, ?by, cut_off, why, "messages are stopped");
+            let same = before.frozen.iter().find(|held| held.freeze.scope == freeze.scope);
+            let stopped = AtomicU64::new(same.map_or(0, |held| held.stopped()));
+            Arc::new(Held { freeze, stopped })
         };
         let frozen: Vec<_> = freezes.map(|freeze| kept(&freeze).unwrap_or_else(|| new(freeze))).collect();
-        for held in before.frozen.iter().filter(|held| !frozen.iter().any(|it| it.freeze == held.freeze)) {
+        let is_stopped = |scope: &Scope| frozen.iter().any(|held| held.freeze.scope == *scope);
+        for held in before.frozen.iter().filter(|held| !is_stopped(&held.freeze.scope)) {
             tracing::warn!(thawed = %held.freeze.scope, stopped = held.stopped(), "messages go on again");
         }
         self.in_force.store(Arc::new(InForce { revision, frozen }));
@@ -218,7 +268,7 @@ impl Part for Freezes {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
     use crate::domain::{FrozenBy, Timestamp};
@@ -255,6 +305,35 @@ mod tests {
         // Thawed by an operator, it is not wanted again.
         freezes.put_in_force(10, Vec::new());
         assert_eq!((scopes(&freezes).len(), freezes.wanted().len()), (0, 0));
+    }
+
+    #[test]
+    fn an_older_state_never_takes_the_place_of_a_later_one_unless_they_are_counted_anew() {
+        let freezes = Freezes::default();
+        freezes.put_in_force(8, vec![own("planner")]);
+        freezes.put_in_force(7, Vec::new());
+        assert_eq!((freezes.in_force().revision, scopes(&freezes).len()), (8, 1));
+        freezes.begin_anew(1, Vec::new());
+        assert_eq!((freezes.in_force().revision, scopes(&freezes).len()), (1, 0));
+    }
+
+    #[test]
+    fn one_that_an_operator_takes_over_goes_on_counting() {
+        let freezes = Freezes::default();
+        freezes.put_in_force(1, vec![own("planner")]);
+        freezes.in_force().frozen[0].refuses();
+        freezes.put_in_force(2, vec![Freeze { by: None, cut_off: true, ..own("planner") }]);
+        assert_eq!((freezes.in_force().frozen[0].stopped(), freezes.cut_off().len()), (1, 1));
+        freezes.put_in_force(3, Vec::new());
+        freezes.put_in_force(4, vec![own("planner")]);
+        assert_eq!(freezes.in_force().frozen[0].stopped(), 0, "it was let go on");
+    }
+
+    #[test]
+    fn that_there_is_no_place_is_said_once_a_minute() {
+        let (freezes, now) = (Freezes::default(), Instant::now());
+        assert!(freezes.tells_of_no_place(now) && !freezes.tells_of_no_place(now));
+        assert!(freezes.tells_of_no_place(now + NO_PLACE_TOLD_EVERY));
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ pub const FREEZES_MAX: usize = 64;
 pub const AUTOMATIC_MAX: usize = 40;
 /// Of these, as many of one tenant: agents of one leave places to the others.
 pub const AUTOMATIC_OF_TENANT_MAX: usize = 8;
-/// Bytes of why.
+/// Bytes of why; of one that no operator has written, as it is stored.
 pub const WHY_BYTES_MAX: usize = 300;
 
 /// What is stopped.
@@ -84,7 +84,7 @@ impl Freeze {
     /// Of one agent, by the policy or by itself.
     pub fn automatic(of: (&TenantId, &AgentId), by: FrozenBy, why: &str, at: Timestamp) -> Self {
         let scope = Scope::Agent { tenant: of.0.clone(), agent: of.1.clone() };
-        let why = why.get(..why.floor_char_boundary(WHY_BYTES_MAX)).unwrap_or_default().to_owned();
+        let why = plain(why);
         Self { scope, why, at, login: None, by: Some(by), cut_off: false }
     }
 
@@ -111,6 +111,19 @@ impl Freeze {
             Some(FrozenBy::Agent) => format!("{scope} has stopped itself"),
         }
     }
+}
+
+/// One line, of so many characters that all freezes together have room in one value: a quote and a backslash are two
+/// bytes there, a control character would be six.
+fn plain(why: &str) -> String {
+    let mut bytes = 0;
+    let plain = why.chars().map(|character| if character.is_control() { ' ' } else { character });
+    plain
+        .take_while(|character| {
+            bytes += character.len_utf8() + usize::from(matches!(character, '"' | '\\'));
+            bytes <= WHY_BYTES_MAX
+        })
+        .collect()
 }
 
 impl Scope {
@@ -214,5 +227,10 @@ mod tests {
         let of = (&"acme".parse().unwrap(), &"planner".parse().unwrap());
         let long = Freeze::automatic(of, FrozenBy::Agent, &"ü".repeat(200), Timestamp(0));
         assert_eq!(long.why, "ü".repeat(150));
+        for (given, kept) in [("\u{1}\n", " "), ("\\", "\\"), ("\"", "\"")] {
+            let odd = Freeze::automatic(of, FrozenBy::Agent, &given.repeat(300), Timestamp(0));
+            assert!(odd.why.starts_with(kept), "{odd:?}");
+            assert!(serde_json::to_string(&odd.why).unwrap().len() <= WHY_BYTES_MAX + 2, "{odd:?}");
+        }
     }
 }

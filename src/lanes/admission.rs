@@ -169,7 +169,7 @@ impl Admission {
         // What finds no room pays nothing.
         let slot = self.slot(usage.places.take(sender))?;
         let now = Instant::now();
-        let alone = self.fleet.as_ref().and_then(|fleet| usage.nodes_apart(fleet, now));
+        let alone = self.fleet.as_ref().and_then(|fleet| usage.nodes_apart(fleet));
         usage.count(alone.unwrap_or(NonZeroU32::MIN)).map_err(|wait| usage.used_up(wait))?;
         if let Some(fleet) = &self.fleet {
             usage.take(fleet, &tenant.id, now).map_err(|wait| usage.used_up(wait))?;
@@ -229,9 +229,9 @@ impl Usage {
     }
 
     /// How many nodes count each for itself, where Redis is away.
-    fn nodes_apart(&self, fleet: &Fleet, now: Instant) -> Option<NonZeroU32> {
-        let away = self.leased.lock().is_away(now);
-        NonZeroU32::new(fleet.nodes()).filter(|_| away)
+    fn nodes_apart(&self, fleet: &Fleet) -> Option<NonZeroU32> {
+        let apart = self.leased.lock().is_apart();
+        NonZeroU32::new(fleet.nodes()).filter(|_| apart)
     }
 
     fn take(&self, fleet: &Fleet, tenant: &TenantId, now: Instant) -> Result<(), Duration> {

@@ -105,10 +105,12 @@ impl Attempt<'_> {
                 let reach = self.deliver(&decoded, to, Some(&open)).await?;
                 Ok((Outcome::Delivered(reach), Some((open, until))))
             }
-            Plan { effect: Effect::Store(_), .. } => Err(Rejection::new(
-                Reason::PolicyDenied,
-                "the policy lets this message go by the durable lane only, where no answer is waited for",
-            )),
+            Plan { effect: Effect::Store(_), duties, .. } => {
+                self.refuse_the_stopped(&decoded, &duties)?;
+                let detail =
+                    "the policy lets this message go by the durable lane only, where no answer is waited for";
+                Err(Rejection::new(Reason::PolicyDenied, detail))
+            }
             parked => Ok((self.commit(&decoded, parked).await?, None)),
         }
     }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     audit,
-    domain::{AgentId, Message, Reach, Reason, Tenant, Timestamp, Verb, Verdict},
+    domain::{AgentId, Freeze, Message, Reach, Reason, Tenant, Timestamp, Verb, Verdict},
     fault_points::{self, Step},
     governance::Admitted,
     impact::Observation,
@@ -50,6 +50,8 @@ pub(super) struct Attempt<'a> {
     /// [`super::Evidence::last`], as far as it is known.
     pub stored_last: u64,
     pub sender: Counting,
+    /// Its sender, where the policy stops it: once the verdict stands.
+    pub stops: Option<Box<Freeze>>,
     /// Where traces are exported.
     pub traced: Option<Box<Traced>>,
     /// Of a question or an answer, when it is of no use any more.
@@ -148,6 +150,7 @@ impl<'a> Attempt<'a> {
             follows: Follows::default(),
             stored_last: 0,
             sender: Counting::default(),
+            stops: None,
             traced: Traced::begun(lanes.tracer.as_deref(), request),
             useful_until: None,
             deadline: Arc::new(Mutex::new(received + within)),
@@ -251,7 +254,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// The answer. It is recorded, unless that was done ahead; it counts for the sender, and the claim is
-    /// settled, unless it is a repeat.
+    /// settled, unless it is a repeat. Whom the policy stops is stopped then.
     pub(super) fn conclude(&mut self, governed: Result<Outcome, Rejection>) -> Answer {
         fault_points::reached(Step::Known);
         let answer = self.answer(governed);
@@ -263,6 +266,7 @@ impl<'a> Attempt<'a> {
         if let Some(claim) = self.claim.take() {
             claim.settle(&self.lanes.idempotency, &self.lanes.tasks, &answer.verdict, self.slot.take());
         }
+        self.stop_sender();
         answer
     }
 

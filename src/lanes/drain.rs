@@ -145,6 +145,7 @@ impl Attempt<'_> {
                 tracing::warn!(%error, "a verdict could not be stored; the message is governed again");
                 return again;
             }
+            self.stop_sender();
             self.count();
             self.count_in_conversation(&answer);
         }

@@ -13,7 +13,7 @@ use crate::state::{Leased, StoreError};
 const LEASES: u32 = 8;
 /// No answer by then is none.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// After no answer each node goes by its own count, and asks again after this.
+/// After no answer each node goes by its own count until one comes, and asks again after this.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 /// Where all credit is used and the answer is under way.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -57,6 +57,9 @@ pub(super) struct Lease {
     left: i64,
     asked: Option<Instant>,
     none_until: Option<Instant>,
+    /// Since no answer came, and until one does: each node goes by its own count.
+    apart: bool,
+    /// It is asked again then.
     away_until: Option<Instant>,
 }
 
@@ -113,14 +116,22 @@ impl Lease {
         }
     }
 
-    /// Whether each node goes by its own count.
-    pub(super) fn is_away(&self, now: Instant) -> bool {
+    /// Whether each node goes by its own count, and so takes its part alone. That ends with an answer and not with
+    /// time: who sends seldom would pay for one only, each time that it is asked again.
+    pub(super) fn is_apart(&self) -> bool {
+        self.apart
+    }
+
+    fn is_away(&self, now: Instant) -> bool {
         self.away_until.is_some_and(|until| now < until)
     }
 
     /// The answer to what was asked for.
     pub(super) fn told(&mut self, leased: Result<Leased, StoreError>, now: Instant) {
         self.asked = None;
+        if leased.is_ok() {
+            (self.apart, self.away_until) = (false, None);
+        }
         match leased {
             Ok(Leased::Given(given)) => {
                 self.left = self.left.saturating_add(signed(given));
@@ -133,7 +144,7 @@ impl Lease {
 
     /// What was on credit is forgotten: it is not known whether it was paid.
     fn away(&mut self, now: Instant) {
-        *self = Self { away_until: Some(now + AWAY_FOR), ..Self::default() };
+        *self = Self { apart: true, away_until: Some(now + AWAY_FOR), ..Self::default() };
     }
 }
 
@@ -288,9 +299,13 @@ mod tests {
             assert_eq!(lease.take(Terms::messages(8), now), Taken { let_in: Ok(()), ask_for: None });
         }
         assert!(lease.take(Terms::messages(8), now + AWAY_FOR).ask_for.is_some());
+        assert!(lease.is_apart(), "it is not back because it is asked again");
         // An answer that never comes is none.
         let late = now + AWAY_FOR + ANSWER_WITHIN + Duration::from_millis(1);
         assert_eq!(lease.take(Terms::messages(8), late), Taken { let_in: Ok(()), ask_for: None });
         assert!(lease.away_until.is_some());
+        // One that comes late is one.
+        lease.told(Ok(Leased::Given(8)), late);
+        assert!(!lease.is_apart() && !lease.is_away(late));
     }
 }

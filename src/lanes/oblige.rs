@@ -8,7 +8,7 @@ use std::{
 
 use super::attempt::Attempt;
 use crate::{
-    domain::{AgentId, ConversationLabel, Freeze, FrozenBy, Reason, TenantId},
+    domain::{ConversationLabel, Freeze, FrozenBy, Reason},
     governance::{Decoded, Duties},
     rejection::Rejection,
     state::{Labelled, StoreError},
@@ -32,11 +32,9 @@ impl Attempt<'_> {
     }
 
     /// Does it, once the message is this attempt's. What is refused here has had no effect.
-    pub(super) async fn oblige(&self, decoded: &Decoded, duties: &Duties) -> Result<(), Rejection> {
-        let (key, Duties { rates, labels, freeze }) = (decoded.key(), duties);
-        if let Some((module, why)) = freeze {
-            return Err(self.stop_sender((&key.tenant, &key.sender), module, why));
-        }
+    pub(super) async fn oblige(&mut self, decoded: &Decoded, duties: &Duties) -> Result<(), Rejection> {
+        self.refuse_the_stopped(decoded, duties)?;
+        let (key, Duties { rates, labels, freeze: _ }) = (decoded.key(), duties);
         self.lanes.rates.count((&key.tenant, &key.sender), rates, Instant::now())?;
         let Some(conversation) = decoded.message().conversation_id.as_ref().filter(|_| !labels.is_empty())
         else {
@@ -60,17 +58,32 @@ impl Attempt<'_> {
         }
     }
 
-    /// On all nodes, until an operator lets it go on. Where there is no place for it, the message is denied all the same.
-    fn stop_sender(&self, sender: (&TenantId, &AgentId), module: &str, why: &str) -> Rejection {
-        let by = FrozenBy::Policy { module: module.to_owned() };
-        let wanted = self.lanes.freezes.want(Freeze::automatic(sender, by, why, (self.lanes.clock)()));
-        if let Err(no_place) = &wanted {
-            let (tenant, agent) = sender;
-            tracing::warn!(%tenant, %agent, module, %no_place, "the policy would stop an agent");
+    /// Refuses a message whose sender the policy stops. Which text the module has for that is for operators: of what is
+    /// refused others hear as well, who has asked and who has voted.
+    ///
+    /// The sender is stopped by [`Self::stop_sender`], once the refusal stands. Otherwise the message, if it comes again,
+    /// would be held up by its own freeze, and bring another about when an operator lets its sender go on.
+    pub(super) fn refuse_the_stopped(&mut self, decoded: &Decoded, duties: &Duties) -> Result<(), Rejection> {
+        let Some((module, why)) = &duties.freeze else { return Ok(()) };
+        let (key, by) = (decoded.key(), FrozenBy::Policy { module: module.clone() });
+        let freeze = Freeze::automatic((&key.tenant, &key.sender), by, why, (self.lanes.clock)());
+        let then = match self.lanes.freezes.has_place_for(&freeze) {
+            Ok(()) => "the sender of this message is stopped until an operator lets it go on",
+            Err(_) => "the sender of this message would be stopped, and there is no place for it",
+        };
+        self.stops = Some(Box::new(freeze));
+        Err(Rejection::new(Reason::PolicyDenied, format!("{module}: {then}")))
+    }
+
+    /// On all nodes, until an operator lets it go on. Where there is no place for it, its message is denied all the same.
+    pub(super) fn stop_sender(&mut self) {
+        let Some(freeze) = self.stops.take() else { return };
+        let (scope, why) = (freeze.scope.clone(), freeze.why.clone());
+        if let Err(no_place) = self.lanes.freezes.want(*freeze)
+            && self.lanes.freezes.tells_of_no_place(Instant::now())
+        {
+            tracing::warn!(%scope, why, %no_place, "the policy would stop an agent");
         }
-        let then =
-            if wanted.is_ok() { "; its sender is stopped until an operator lets it go on" } else { "" };
-        Rejection::new(Reason::PolicyDenied, format!("{module}: {why}{then}"))
     }
 }
 

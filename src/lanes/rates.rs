@@ -95,7 +95,7 @@ impl Rates {
     /// more than all may, whatever is leased; and its part where the others cannot be asked.
     fn after_one_more(&self, sent: Option<&Sent>, rate: Rate, now: Instant) -> Result<Instant, Duration> {
         let apart = match (&self.fleet, sent) {
-            (Some(fleet), Some(sent)) if sent.leased.is_away(now) => fleet.nodes().min(rate.messages()),
+            (Some(fleet), Some(sent)) if sent.leased.is_apart() => fleet.nodes().min(rate.messages()),
             _ => 1,
         };
         let due = sent.map_or(now, |sent| sent.due.max(now)) + rate.each() * apart;
@@ -295,11 +295,15 @@ mod tests {
         }
 
         async fn sends(&self, node: usize, rates: &[(&str, u32)]) -> Result<(), Duration> {
+            self.sends_at(node, rates, self.3).await
+        }
+
+        async fn sends_at(&self, node: usize, rates: &[(&str, u32)], now: Instant) -> Result<(), Duration> {
             let rates = rates.iter().map(|(module, messages)| {
                 ((*module).to_owned(), Rate::new(*messages, Rate::SECONDS_MAX).unwrap())
             });
             let of = (&"acme".parse().unwrap(), &"planner".parse().unwrap());
-            let counted = self.0[node].count(of, &rates.collect(), self.3);
+            let counted = self.0[node].count(of, &rates.collect(), now);
             // Until what was asked for has come.
             while !self.2.is_empty() {
                 tokio::task::yield_now().await;
@@ -354,6 +358,19 @@ mod tests {
         }
         let few = nodes.let_in(std::iter::repeat_n(0, 100), &[("few", 1)]).await;
         assert_eq!(few, 1, "a part is at least one message");
+    }
+
+    #[tokio::test]
+    async fn who_sends_seldom_has_no_more_while_redis_is_away_than_who_sends_often() {
+        let nodes = Nodes::of(3);
+        nodes.1.away.store(true, Ordering::Relaxed);
+        let mut let_in = 0;
+        // Each message comes after Redis is asked again, for which it need not have answered.
+        for n in 0..100 {
+            let now = nodes.3 + Duration::from_secs(2 * n);
+            let_in += usize::from(nodes.sends_at(0, &[("own", 30)], now).await.is_ok());
+        }
+        assert_eq!(let_in, 10, "of 30, by one of three");
     }
 
     #[tokio::test]

@@ -71,6 +71,7 @@ impl Lanes {
         let announced = attempt.announce(case, &verdict).await;
         attempt.end_trace(Source::Deliberation, (verdict.status, verdict.reason));
         announced?;
+        attempt.stop_sender();
         if let Some(reach) = &verdict.reach {
             self.metrics.delivered(reach.delivered, reach.missed_total);
             let used = measured::delivered(request.payload.len(), reach);

@@ -5,7 +5,11 @@
 //! remembered, and what else was opened with one of them is ended as well. Each node that may looks by itself; a
 //! connection that another has ended already is no fault.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -24,7 +28,7 @@ const NOTICE_EVERY: Duration = Duration::from_millis(100);
 const TRY_EVERY: Duration = Duration::from_secs(5);
 /// Connections of one answer; the rest is ended at the next look.
 const CONNECTIONS_MAX: usize = 256;
-/// Keys of agents that are remembered.
+/// Keys of agents that are remembered, by this node and as long as it runs.
 const KEYS_MAX: usize = 1_024;
 
 /// What a server answers.
@@ -69,18 +73,20 @@ type Keys = Vec<(Scope, String)>;
 /// Ends what is to be ended, until the future is dropped.
 pub async fn cut_off(kicker: Option<Kicker>, freezes: Arc<Freezes>) {
     let Some(kicker) = kicker else { return std::future::pending().await };
-    let mut keys = Keys::new();
+    let (mut keys, mut asked) = (Keys::new(), None);
     loop {
-        // Whether the server lets this node ask is known only by asking. While it does, nothing need be asked.
-        if !freezes.cuts_off() {
+        // Whether the server lets this node ask is known only by asking; it may not tomorrow.
+        if asked.is_none_or(|asked: Instant| asked.elapsed() >= TRY_EVERY) {
             let able = !kicker.connections(&[nobody()]).await.is_empty();
             freezes.can_cut_off(able);
+            asked = Some(Instant::now());
         }
         let scopes = freezes.cut_off();
         keys.retain(|(scope, _)| scopes.contains(scope));
         match (freezes.cuts_off(), scopes.is_empty()) {
             (true, false) => {
                 look(&kicker, &freezes, &scopes, &mut keys).await;
+                asked = Some(Instant::now());
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             (true, true) => tokio::time::sleep(NOTICE_EVERY).await,

@@ -2,7 +2,10 @@
 //! evidence of who has stopped what, when and why. Operators change it, and nodes where the policy or an agent of itself
 //! has stopped somebody.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use async_nats::Client;
 use serde::{Deserialize, Serialize};
@@ -38,6 +41,8 @@ pub struct Frozen {
 const TRIES: u32 = 8;
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(20);
+/// Looks in a row that find an older state than is in force, after which the stream was made anew.
+const OLDER_LOOKS: u32 = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
@@ -84,48 +89,68 @@ impl FreezeBucket {
     /// Has all nodes stop what this one wants to be stopped, until the future is dropped. What cannot be kept is tried
     /// again: meanwhile it is in force on this node alone.
     pub async fn keep_wanted(&self, freezes: &Freezes) {
-        let mut wait = RETRY_MIN;
+        let (mut wait, mut again) = (RETRY_MIN, false);
         loop {
             freezes.something_wanted().await;
-            match self.keep_all(freezes).await {
-                Ok(()) => wait = RETRY_MIN,
+            match self.keep_all(freezes, again).await {
+                Ok(()) => (wait, again) = (RETRY_MIN, false),
                 Err(error) => {
                     tracing::warn!(%error, retry_in = ?wait, "what the policy or an agent has stopped is so on this node alone");
                     tokio::time::sleep(wait).await;
-                    wait = RETRY_MAX.min(wait * 2);
+                    (wait, again) = (RETRY_MAX.min(wait * 2), true);
                 }
             }
         }
     }
 
-    async fn keep_all(&self, freezes: &Freezes) -> Result<(), FreezeError> {
+    /// `again`: an earlier try may have come further than was confirmed.
+    async fn keep_all(&self, freezes: &Freezes, again: bool) -> Result<(), FreezeError> {
         for freeze in freezes.wanted() {
-            match self.keep(&freeze).await? {
-                Ok(state) => freezes.put_in_force(state.revision, state.freezes),
-                Err(why) => {
-                    tracing::error!(frozen = %freeze.scope, %why, "it is not stopped any more");
-                    freezes.give_up(&freeze.scope);
+            let scope = &freeze.scope;
+            if again && thawed_in(self.history().await?.iter().map(|(_, state)| state), &freeze) {
+                freezes.give_up(scope);
+                continue;
+            }
+            match self.keep(&freeze, || freezes.is_wanted(scope)).await? {
+                Kept::InForce(state) => freezes.put_in_force(state.revision, state.freezes),
+                Kept::NotWanted => {}
+                Kept::Thawed => freezes.give_up(scope),
+                Kept::NoPlace(why) => {
+                    tracing::error!(frozen = %scope, %why, "it is not stopped any more");
+                    freezes.give_up(scope);
                 }
+            }
+            if freezes.is_wanted(scope) {
+                // What was read is older than what is in force, by a server that has fallen behind.
+                tokio::time::sleep(RETRY_MIN).await;
             }
         }
         Ok(())
     }
 
-    /// The state that has it in force, also if somebody else has put it there.
-    async fn keep(&self, freeze: &Freeze) -> Result<Result<Frozen, NoPlace>, FreezeError> {
+    /// What became of it, also by somebody else.
+    async fn keep(&self, freeze: &Freeze, is_wanted: impl Fn() -> bool) -> Result<Kept, FreezeError> {
         let mut tries = 1;
         loop {
             let mut state = self.last().await?;
             if state.freezes.iter().any(|other| other.scope == freeze.scope) {
-                return Ok(Ok(state));
+                return Ok(Kept::InForce(state));
+            }
+            // The state that had it was seen here meanwhile, and an operator may have thawed it since. Who thaws it from
+            // now on makes this one late.
+            if !is_wanted() {
+                return Ok(Kept::NotWanted);
+            }
+            if thawed_in(std::iter::once(&state), freeze) {
+                return Ok(Kept::Thawed);
             }
             if let Err(why) = freeze.finds_place(&state.freezes) {
-                return Ok(Err(why));
+                return Ok(Kept::NoPlace(why));
             }
             (state.thawed, state.thawed_by) = (Vec::new(), None);
             state.freezes.push(freeze.clone());
             match self.replace(&state).await {
-                Ok(revision) => return Ok(Ok(Frozen { revision, ..state })),
+                Ok(revision) => return Ok(Kept::InForce(Frozen { revision, ..state })),
                 Err(FreezeError::Value(ValueError::Late)) if tries < TRIES => tries += 1,
                 Err(error) => return Err(error),
             }
@@ -134,12 +159,55 @@ impl FreezeBucket {
 
     /// Keeps a node's copy as it is here, until the future is dropped.
     pub async fn follow(&self, freezes: &Freezes) {
+        let looks = AtomicU32::new(0);
         let take = |last: Option<(u64, Frozen)>| {
             let (revision, frozen) = last.unwrap_or_default();
-            if revision != freezes.in_force().revision {
-                freezes.put_in_force(revision, frozen.freezes);
+            let is_older = revision < freezes.in_force().revision;
+            let older = if is_older { looks.load(Ordering::Relaxed) + 1 } else { 0 };
+            looks.store(older, Ordering::Relaxed);
+            match older {
+                0 => freezes.put_in_force(revision, frozen.freezes),
+                // Read while a later one was put in force, or from a server that has fallen behind.
+                1..OLDER_LOOKS => {}
+                _ => freezes.begin_anew(revision, frozen.freezes),
             }
         };
         self.0.follow(&freezes.following, take).await;
+    }
+}
+
+/// What became of a freeze that a node wants of all nodes.
+enum Kept {
+    InForce(Frozen),
+    NoPlace(NoPlace),
+    /// An operator has let it go on meanwhile.
+    Thawed,
+    NotWanted,
+}
+
+/// Whether one of these states says that an operator has thawed it, or one that came later.
+fn thawed_in<'a>(mut states: impl Iterator<Item = &'a Frozen>, freeze: &Freeze) -> bool {
+    let is_it = |thawed: &Freeze| thawed.scope == freeze.scope && thawed.at >= freeze.at;
+    states.any(|state| state.thawed.iter().any(is_it))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::domain::{FrozenBy, Timestamp};
+
+    #[test]
+    fn what_an_operator_has_thawed_is_not_kept_again_and_what_is_stopped_after_a_thaw_is() {
+        let at = |agent: &str, at| {
+            let of = (&"acme".parse().unwrap(), &agent.parse().unwrap());
+            Freeze::automatic(of, FrozenBy::Agent, "why", Timestamp(at))
+        };
+        let thawed = |freeze| Frozen { thawed: vec![freeze], ..Frozen::default() };
+        let states = [Frozen::default(), thawed(at("planner", 10)), thawed(at("worker", 30))];
+        assert!(thawed_in(states.iter(), &at("planner", 10)));
+        assert!(!thawed_in(states.iter(), &at("planner", 20)), "stopped anew since");
+        assert!(!thawed_in(states.iter(), &at("judge", 10)));
     }
 }
