@@ -37,8 +37,9 @@ const SILENT_FOR: Duration = Duration::from_secs(2);
 /// Who was away for this long itself, or does not hear itself, judges nobody.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 const PEERS_MAX: usize = 256;
-const LINKS_MAX: usize = 32;
-const BEAT_BYTES_MAX: usize = 4096;
+/// Two for each of 64 loops, and some.
+const LINKS_MAX: usize = 136;
+const BEAT_BYTES_MAX: usize = 16_384;
 
 /// All connections of this node at this moment.
 type Links = Arc<dyn Fn() -> Vec<Link> + Send + Sync>;
