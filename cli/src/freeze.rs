@@ -33,8 +33,8 @@ agentbus freeze --tenant|--agent|--conversation <ID> --why <TEXT>",
     after_help = "What is stopped is refused as `frozen`, and its sender may try again; what waits\n\
 on the durable lane goes on waiting, and loses no attempt. What was delivered\n\
 before stays delivered.\n\n\
-Exit codes: 0 in force on all nodes; 1 failure, or some have not said so; 2\n\
-usage.\n\n\
+Exit codes: 0 in force on all nodes; 1 failure, some have not said so, or none\n\
+can cut off; 2 usage.\n\n\
 Examples:\n  \
 agentbus freeze --agent acme/planner --why 'answers itself, INC-7'\n  \
 agentbus freeze --agent acme/planner --why 'key has leaked' --cut-off\n  \
@@ -143,7 +143,7 @@ pub(super) async fn freeze(args: FreezeArgs) -> anyhow::Result<ExitCode> {
         Ok(true)
     };
     if dry_run {
-        return fleet::rehearsed(&scope, &nodes, waiting, json);
+        return fleet::rehearsed((&scope, cut_off), &nodes, waiting, json);
     }
     let (revision, new, asked) = change(&FreezeBucket::new(client), act).await?;
     let word = match (new, cut_off) {
@@ -152,7 +152,12 @@ pub(super) async fn freeze(args: FreezeArgs) -> anyhow::Result<ExitCode> {
         (false, _) => "stopped already",
     };
     let told = Told { scope, word, waiting, revision };
-    told.to(&fleet, &nodes, asked, json).await
+    let code = told.to(&fleet, &nodes, asked, json).await?;
+    // They may have lost the right since they were asked.
+    if cut_off && !known::is_cut_off(&fleet, &nodes).await? {
+        bail!("it is stopped, and no node can end its connections: see `agentbus freezes`");
+    }
+    Ok(code)
 }
 
 pub(super) async fn thaw(args: ThawArgs) -> anyhow::Result<ExitCode> {

@@ -62,18 +62,20 @@ impl Told {
 
 /// What would be done.
 pub(super) fn rehearsed(
-    scope: &Scope,
+    (scope, cut_off): (&Scope, bool),
     nodes: &[String],
     waiting: Option<u64>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if json {
-        let told = json!({ "scope": scope, "done": "nothing", "nodes": nodes, "waiting": waiting });
+        let told = json!({ "scope": scope, "done": "nothing", "cut_off": cut_off, "nodes": nodes,
+            "waiting": waiting });
         say(&format!("{told}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let and = if cut_off { " and cut off" } else { "" };
     let mut page = Page::new(Paint::stdout());
-    page.headed(&scope.to_string(), Tone::Strong, "would be stopped; nothing was done");
+    page.headed(&scope.to_string(), Tone::Strong, &format!("would be stopped{and}; nothing was done"));
     let names: Vec<_> = nodes.iter().map(|node| safe(node, 64)).collect();
     page.field("nodes", &if names.is_empty() { "none runs".to_owned() } else { names.join(", ") });
     if let Some(waiting) = waiting {

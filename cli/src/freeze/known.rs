@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentbus::{
     domain::{Scope, id::shown},
-    nats::Fleet,
+    nats::{Answers, Fleet, NodeFreezes},
     tenants::{Directory, names},
 };
 use anyhow::{Context as _, bail};
@@ -12,6 +12,8 @@ use async_nats::{Client, jetstream};
 
 /// For the tenants to be read, and for one answer of JetStream.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+/// For a node to look for whom to end, and to see that it may not.
+const TRIED_WITHIN: Duration = Duration::from_secs(2);
 /// Names listed in an error.
 const LISTED_MAX: usize = 20;
 
@@ -41,14 +43,24 @@ pub(super) async fn can_be_cut_off(fleet: &Fleet, nodes: &[String], scope: &Scop
     if !matches!(scope, Scope::Agent { .. } | Scope::Tenant { .. }) {
         bail!("--cut-off ends connections of an agent or a tenant: name one by --agent or --tenant");
     }
-    let answers = fleet.freezes(nodes, 0).await?;
-    if !answers.values().flatten().any(|answer| answer.cuts_off) {
+    if !somebody_cuts_off(&fleet.freezes(nodes, 0).await?) {
         bail!(
             "--cut-off: no node may end connections, and nothing was done; nodes need nats.kicker_nkey_file, and NATS \
              the accounts that `agentbus tenants apply` of this version writes"
         );
     }
     Ok(())
+}
+
+/// Whether one of them has found, within some seconds, that it may end connections.
+pub(super) fn somebody_cuts_off(answers: &Answers<NodeFreezes>) -> bool {
+    answers.values().flatten().any(|answer| answer.cuts_off)
+}
+
+/// The same once they have tried.
+pub(super) async fn is_cut_off(fleet: &Fleet, nodes: &[String]) -> anyhow::Result<bool> {
+    tokio::time::sleep(TRIED_WITHIN).await;
+    Ok(somebody_cuts_off(&fleet.freezes(nodes, 0).await?))
 }
 
 fn listed<T: ToString>(names: impl Iterator<Item = T>) -> String {

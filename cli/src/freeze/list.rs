@@ -10,6 +10,7 @@ use agentbus::{
 use clap::Args;
 use serde_json::json;
 
+use super::known::somebody_cuts_off;
 use crate::{
     context::{Paint, Tone, safe, say},
     in_force,
@@ -54,6 +55,9 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
             let mut line = json!(freeze);
             if let Some(fields) = line.as_object_mut() {
                 fields.insert("stopped".to_owned(), json!(stopped));
+                if freeze.cut_off {
+                    fields.insert("cuts_off".to_owned(), json!(somebody_cuts_off(&answers)));
+                }
             }
             lines += &format!("{}\n", printable::json(&line.to_string()));
             continue;
@@ -61,6 +65,9 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         page.headed(&freeze.scope.to_string(), Tone::Bad, &format!("stopped {}", told(freeze)));
         page.field("why", &safe(&freeze.why, 400));
         page.field("held up", &counted(stopped, "time"));
+        if freeze.cut_off && !somebody_cuts_off(&answers) {
+            page.field("cut off", "no node can end its connections at the moment");
+        }
     }
     if args.json {
         say(&lines)?;
@@ -77,10 +84,11 @@ pub(crate) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     Ok(if agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// By all nodes since each has it in force.
+/// By all nodes since each has it in force. By what it stops, since who has stopped it may have been exchanged, and a node
+/// of an earlier version does not say who.
 fn stopped(answers: &Answers<NodeFreezes>, freeze: &Freeze) -> u64 {
     let all = answers.values().flatten().flat_map(|answer| &answer.freezes);
-    all.filter(|of_node| of_node.freeze == *freeze).map(|of_node| of_node.stopped).sum()
+    all.filter(|of_node| of_node.freeze.scope == freeze.scope).map(|of_node| of_node.stopped).sum()
 }
 
 fn without(answers: &Answers<NodeFreezes>, revision: u64) -> String {

@@ -31,8 +31,8 @@ struct Told {
     totals: Totals,
     revision: String,
     at: Instant,
-    /// Nothing was told yet, so that what comes first need not wait.
-    first: bool,
+    /// When a record was tried last, also one that could not be written. What comes first need not wait.
+    tried: Option<Instant>,
     /// Policies that came into force since.
     policies: Totals,
 }
@@ -58,8 +58,7 @@ impl NodeHealth {
                 Ok(_) => told.told(totals, now),
                 // It stands in the next, which waits as long.
                 Err(error) => {
-                    told.at = now;
-                    told.first = false;
+                    told.tried = Some(now);
                     tracing::debug!(%error, "what the node did to look after itself is not recorded yet");
                 }
             }
@@ -99,7 +98,7 @@ impl NodeHealth {
 
 impl Told {
     fn new(totals: Totals, revision: String, at: Instant) -> Self {
-        Self { totals, revision, at, first: true, policies: Totals::new() }
+        Self { totals, revision, at, tried: None, policies: Totals::new() }
     }
 
     /// The first that is seen is that of the start.
@@ -115,8 +114,7 @@ impl Told {
 
     /// What has come since it was told last, if there is anything and it is time.
     fn to_tell(&self, totals: &Totals, now: Instant) -> Option<Recovery<'static>> {
-        let since = now.duration_since(self.at);
-        if !self.first && since < RECORD_EVERY {
+        if self.tried.is_some_and(|tried| now.duration_since(tried) < RECORD_EVERY) {
             return None;
         }
         let more = totals.iter().filter_map(|(step, times)| {
@@ -126,13 +124,13 @@ impl Told {
         let policies = self.policies.iter().map(|(step, times)| (step.clone(), *times));
         let steps = more.chain(policies).map(|((what, of), times)| Step { what, of, times });
         let steps: Vec<_> = steps.take(STEPS_MAX).collect();
-        let over_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let over_ms = u64::try_from(now.duration_since(self.at).as_millis()).unwrap_or(u64::MAX);
         (!steps.is_empty()).then_some(Recovery { over_ms, steps: Cow::Owned(steps) })
     }
 
     fn told(&mut self, totals: Totals, now: Instant) {
         self.policies.clear();
-        (self.totals, self.at, self.first) = (totals, now, false);
+        (self.totals, self.at, self.tried) = (totals, now, Some(now));
     }
 }
 
@@ -173,6 +171,16 @@ mod tests {
         }
         assert_eq!(records, 6, "one for ten seconds");
         assert_eq!(steps(&told, &told.totals, at(1_000)), None);
+    }
+
+    #[test]
+    fn what_could_not_be_told_waits_and_the_next_stands_for_all_the_time_since_what_was() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut told = Told::new(Totals::new(), "r-1".to_owned(), began);
+        told.tried = Some(at(6));
+        assert_eq!(told.to_tell(&opened(2), at(15)), None);
+        assert_eq!(told.to_tell(&opened(2), at(16)).unwrap().over_ms, 16_000);
     }
 
     #[test]

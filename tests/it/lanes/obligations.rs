@@ -78,6 +78,18 @@ async fn next(inbox: &mut (impl Stream<Item = Message> + Unpin)) -> Message {
     tokio::time::timeout(Duration::from_secs(60), inbox.next()).await.expect("in time").unwrap()
 }
 
+/// Once something is stopped, all of it goes on.
+async fn thaw(bucket: &FreezeBucket) -> u64 {
+    loop {
+        let frozen = bucket.last().await.unwrap();
+        if !frozen.freezes.is_empty() {
+            let thawed = frozen.freezes.clone();
+            return bucket.replace(&Frozen { freezes: Vec::new(), thawed, ..frozen }).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn note(message: &Message) -> Option<&str> {
     Some(message.headers.as_ref()?.get("Agentbus-Note")?.as_str())
 }
@@ -169,9 +181,11 @@ async fn a_rule_stops_its_sender_alone_on_all_nodes_whose_message_goes_nowhere_a
     let rogue = to("worker", json!({ "rogue": "it asks for everything" }));
     let denied = sent(&planner, &rogue).await;
     assert_eq!((denied.reason, denied.retryable), (Reason::PolicyDenied, false), "{denied:?}");
-    let told = "own: it asks for everything; its sender is stopped until an operator lets it go on";
+    let told = "own: the sender of this message is stopped until an operator lets it go on";
     assert_eq!(denied.detail, told);
     assert_eq!(sent(&planner, &rogue).await.detail, told, "a repeat hears what stands");
+
+    let rogue_again = || to("worker", json!({ "rogue": "it asks for everything" }));
 
     // From its next message on, on whichever node, and as long as nobody thaws it.
     let hello = || to("worker", json!({ "text": "hello" }));
@@ -212,8 +226,23 @@ async fn a_rule_stops_its_sender_alone_on_all_nodes_whose_message_goes_nowhere_a
         assert_eq!(verdict.reason, Reason::Frozen, "{verdict:?}");
     }
     assert_eq!(bucket.last().await.unwrap().revision, revision, "no node wants it again");
-    // Two were delivered, and none of what was refused.
-    for _ in 0..2 {
+    // On the durable lane the message has its verdict before its sender is stopped, and does not stop it again after.
+    let mut outcomes = planner.outcomes().await.unwrap();
+    let stored = planner.submit(rogue_again().encode(Encoding::Json), Patience::default()).await.unwrap();
+    assert_eq!(stored.reason, Reason::Stored, "{stored:?}");
+    let outcome = agentbus::wire::decode_verdict(&next(&mut outcomes).await.payload).unwrap();
+    assert_eq!((outcome.reason, outcome.detail.as_str()), (Reason::PolicyDenied, told), "{outcome:?}");
+    thaw(&bucket).await;
+    assert_eq!(sent(&planner, &hello()).await.reason, Reason::Delivered, "once it is seen");
+    // A question that would go durably stops its asker as well.
+    let kept = to("worker", json!({ "rogue": "it asks for everything", "kept": true }));
+    let asked = planner.ask(kept.encode(Encoding::Json), Patience::FOR_AN_ANSWER).await.unwrap();
+    assert_eq!((asked.verdict.reason, asked.verdict.detail.as_str()), (Reason::PolicyDenied, told));
+    let revision = thaw(&bucket).await;
+    assert_eq!(sent(&planner, &hello()).await.reason, Reason::Delivered, "once it is seen");
+    assert_eq!(bucket.last().await.unwrap().revision, revision, "nothing has stopped it since");
+    // Four were delivered, and none of what was refused.
+    for _ in 0..4 {
         assert!(String::from_utf8_lossy(&next(&mut inbox).await.payload).contains("hello"));
     }
     bus.stop().await;

@@ -182,6 +182,8 @@ async fn who_is_cut_off_is_ended_again_and_again_and_nobody_else_is() {
         let (code, text) = said(&bus, wrong).await;
         assert!(code == 1 && text.contains("name one by --agent or --tenant"), "{code} {text}");
     }
+    let rehearsed = json(&bus, &[&cut_off[..], &["--dry-run"]].concat()).await;
+    assert_eq!((&rehearsed["done"], &rehearsed["cut_off"]), (&"nothing".into(), &true.into()), "{rehearsed}");
     let done = json(&bus, &cut_off).await;
     assert_eq!(done["done"], "stopped and cut off");
     assert_eq!(json(&bus, &cut_off).await["done"], "stopped already");
