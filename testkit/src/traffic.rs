@@ -115,6 +115,12 @@ impl Receipts {
         self.got.lock().len()
     }
 
+    /// Whether a message with this id has come.
+    pub fn has(&self, id: &str) -> bool {
+        let is_it = |seen: &Seen| matches!(seen, Seen::Received { key, .. } if key.message == id);
+        self.got.lock().iter().any(is_it)
+    }
+
     /// Waits until so many more have come: there is traffic.
     pub async fn more(&self, messages: usize, within: Duration) -> anyhow::Result<()> {
         let (before, started) = (self.count(), Instant::now());
