@@ -22,8 +22,8 @@ const RECOVER_MAX: Duration = Duration::from_secs(4);
 const RESTART_MAX: Duration = Duration::from_secs(60);
 /// Between the honest messages of one agent while something lasts.
 const PAUSE: Duration = Duration::from_millis(40);
-/// Messages of another tenant of which one may be told to come again: both tenants, the servers and the attackers have two
-/// cores between them.
+/// Messages of another tenant of which one may be told to come again, where an attacker takes all that it may: both tenants, the
+/// servers and the attackers have two cores between them.
 const SERVED_OF: u32 = 100;
 
 pub(super) struct Watch {
@@ -31,25 +31,30 @@ pub(super) struct Watch {
     pids: Vec<u32>,
     reconnects: Vec<u64>,
     restarts: usize,
+    /// Whether what an attacker takes within its permissions may be noticed a little.
+    forgives: bool,
 }
 
 impl Watch {
     pub(super) async fn start(victims: Vec<Victim>, stack: &Stack) -> anyhow::Result<Self> {
-        let mut watch = Self { victims, pids: Vec::new(), reconnects: Vec::new(), restarts: 0 };
+        let mut watch =
+            Self { victims, pids: Vec::new(), reconnects: Vec::new(), restarts: 0, forgives: false };
         ensure!(watch.well().await, "the honest agents were not served before anything was tried");
         watch.take_stock(stack).await?;
         Ok(watch)
     }
 
-    /// Until it is told otherwise, agents of the attacker's own tenant may ask once more.
+    /// Until it is told otherwise, agents of the attacker's own tenant may ask once more, and one message of [`SERVED_OF`] of
+    /// another's may be refused for now.
     pub(super) fn forgive_colleagues(&mut self, forgive: bool) {
+        self.forgives = forgive;
         for victim in self.victims.iter_mut().filter(|victim| victim.tenant == ATTACKED_FROM) {
             victim.asks_again = forgive;
         }
     }
 
-    /// Runs what lasts while honest agents go on, and tells who was not served: in the same tenant an answer in time is
-    /// enough, in another one all but one of [`SERVED_OF`] are served.
+    /// Runs what lasts while honest agents go on, and tells who was not served: in another tenant nobody may
+    /// notice, in the same one an answer in time is enough.
     pub(super) async fn meanwhile<T>(&self, attack: impl Future<Output = T>) -> (T, Option<String>) {
         let over = CancellationToken::new();
         let probing = self.victims.iter().map(|victim| {
@@ -70,7 +75,7 @@ impl Watch {
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                let often = refused.filter(|_| times * SERVED_OF > asked);
+                let often = refused.filter(|_| !self.forgives || times * SERVED_OF > asked);
                 wrong.or_else(|| Some(format!("{}, {times} of {asked} messages", often?)))
             }
         });
