@@ -102,6 +102,21 @@ impl Meter for () {
     fn see(&self, _: Event) {}
 }
 
+/// The niceness of what nobody waits for.
+pub const NICEST: u8 = 19;
+
+/// Lets other threads go first, from 0, not at all, to [`NICEST`] (Linux): what reads and answers messages needs little,
+/// and needs it soon.
+pub fn stand_back(nice: u8) {
+    if nice == 0 || !cfg!(target_os = "linux") {
+        return;
+    }
+    // On Linux niceness is a thread's own, and no process means the calling thread.
+    if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
+        tracing::warn!(%error, nice, "the thread keeps its priority");
+    }
+}
+
 /// One job in the queue.
 trait Job: Send {
     /// Nobody waits for it any more.

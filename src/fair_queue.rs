@@ -66,7 +66,12 @@ impl<T> FairQueue<T> {
 
     /// The first of who was given least.
     pub fn pop(&mut self) -> Option<T> {
-        self.tenants.next()?.next()?.pop_front()
+        self.pop_of(|_| true)
+    }
+
+    /// The first of who was given least, of these tenants.
+    pub fn pop_of(&mut self, tenant: impl Fn(u64) -> bool) -> Option<T> {
+        self.tenants.next(tenant)?.next(|_| true)?.pop_front()
     }
 
     /// What has been done for an owner, in whatever unit costs are.
@@ -145,10 +150,10 @@ impl<L: Default> Turns<L> {
         &mut account.line
     }
 
-    /// The line of who is next, which is to lose its first.
-    fn next(&mut self) -> Option<&mut L> {
+    /// The line of who is next of these, which is to lose its first.
+    fn next(&mut self, who: impl Fn(u64) -> bool) -> Option<&mut L> {
         self.forget_idle();
-        let waiting = self.owners.iter().filter(|(_, account)| account.waiting > 0);
+        let waiting = self.owners.iter().filter(|(key, account)| account.waiting > 0 && who(**key));
         let (key, given) = waiting
             .min_by_key(|(_, account)| (account.given, account.since))
             .map(|(key, account)| (*key, account.given))?;

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{Meter, Patience, Room, Semantic, Unscored};
 use crate::{
+    cpu,
     fair_queue::Owner,
     trace::{Probe, probe},
 };
@@ -129,7 +130,7 @@ impl Pool {
             let pace = Arc::clone(&pace);
             let thread = std::thread::Builder::new().name(format!("{}-{number}", settings.thread)).spawn(
                 move || {
-                    stand_back(settings.nice);
+                    cpu::stand_back(settings.nice);
                     worker::run(&queue, &make, &*meter, &pace);
                 },
             )?;
@@ -212,17 +213,6 @@ impl Pool {
         };
         self.queue.push(job, &*self.meter)?;
         Ok((deadline, heavy))
-    }
-}
-
-/// Lets others go first: what reads and answers messages needs little, and needs it soon.
-fn stand_back(nice: u8) {
-    if nice == 0 || !cfg!(target_os = "linux") {
-        return;
-    }
-    // On Linux niceness is a thread's own, and no process means the calling thread.
-    if let Err(error) = rustix::process::setpriority_process(None, nice.into()) {
-        tracing::warn!(%error, nice, "the model's thread keeps its priority");
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Unscored;
 use crate::{
+    cpu,
     domain::Message,
     fair_queue::{FairQueue, Owner, Owners},
 };
@@ -33,6 +34,8 @@ pub(super) struct Readers {
     /// What the threads are called, before their number.
     name: &'static str,
     threads: usize,
+    /// Their niceness, as the model's.
+    nice: u8,
 }
 
 #[derive(Default)]
@@ -49,8 +52,8 @@ struct State {
 }
 
 impl Readers {
-    pub(super) fn new(name: &'static str, threads: usize) -> Self {
-        Self { shared: Arc::default(), owners: Owners::default(), name, threads }
+    pub(super) fn new(name: &'static str, threads: usize, nice: u8) -> Self {
+        Self { shared: Arc::default(), owners: Owners::default(), name, threads, nice }
     }
 
     /// The answer of `work`, done when it is this sender's turn. Nobody waits for longer than `limit`.
@@ -98,7 +101,11 @@ impl Readers {
         while state.threads < self.threads {
             let (shared, number) = (Arc::clone(&self.shared), state.threads);
             let name = format!("{}-{number}", self.name);
-            let thread = std::thread::Builder::new().name(name).spawn(move || run(&shared));
+            let nice = self.nice;
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                cpu::stand_back(nice);
+                run(&shared);
+            });
             if let Err(error) = thread {
                 tracing::error!(%error, "a thread that reads messages does not start");
                 break;
@@ -176,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn senders_are_read_in_turn_and_one_cannot_fill_the_queue() {
-        let readers = Readers::new("reader", THREADS);
+        let readers = Readers::new("reader", THREADS, 0);
         let mut gates = Vec::new();
         for _ in 0..THREADS {
             let (open, gate) = mpsc::channel::<()>();
@@ -210,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tenant_that_fills_the_queue_by_many_agents_gives_way_to_another_tenant() {
-        let readers = Readers::new("reader", 1);
+        let readers = Readers::new("reader", 1, 0);
         let (open, gate) = mpsc::channel::<()>();
         let (started, begun) = mpsc::channel();
         let held = move || {
@@ -235,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_panics_is_told_and_the_next_is_read_elsewhere_than_on_the_runtime() {
-        let readers = Readers::new("reader", THREADS);
+        let readers = Readers::new("reader", THREADS, 0);
         let found = readers.read(&of("a"), PATIENCE, || -> u32 { panic!("as asked") }).await;
         assert_eq!(found, Err(Unscored::Failed));
         let name =

@@ -26,7 +26,7 @@ pub struct Settings {
     pub precision: Precision,
     /// 0: one less than the machine has cores, at least 1.
     pub threads: usize,
-    /// Niceness of these threads, 0 to 19 (Linux): how far the rest of the node goes first.
+    /// Niceness of these threads and of those that read large texts, 0 to 19 (Linux): how far the rest of the node goes first.
     pub nice: u8,
     /// Each of these threads has one beside it that runs only where nothing else of the machine wants the core (Linux).
     pub idle: bool,

@@ -25,7 +25,9 @@ impl Attempt<'_> {
         let Request { tenant, sender, payload, .. } = self.request;
         let (of, by, body) = (tenant.clone(), sender.clone(), payload.clone());
         let decode = move || wire::decode(&body, wire::Stamp { tenant: &of, sender: &by }, &limits);
-        let decoded = self.lanes.cpu.run_sized(payload.len(), tenant, Work::Decode, decode).await;
+        // Whoever's messages are large waits for itself alone.
+        let decoding = self.lanes.cpu.run_sized(payload.len(), tenant, Work::Decode, decode);
+        let decoded = self.request.place.wait(decoding).await;
         self.findings.decoded(decoded.map_err(|why| not_computed(&why))?)
     }
 }

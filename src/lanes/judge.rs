@@ -1,6 +1,6 @@
 //! The core judges, and names what it needs; that is looked up here.
 
-use std::{sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use futures_util::future::join;
 
@@ -119,15 +119,8 @@ impl Attempt<'_> {
                 Some(traced) => traced.probe.within(assessing).await,
             }
         };
-        let mut assessing = std::pin::pin!(assessing);
-        let impact = match futures_util::poll!(assessing.as_mut()) {
-            Poll::Ready(impact) => impact,
-            Poll::Pending => {
-                // Whoever's texts are slow to read takes no other's place meanwhile.
-                self.request.place.give_back();
-                assessing.await
-            }
-        };
+        // Whoever's texts are slow to read takes no other's place meanwhile.
+        let impact = self.request.place.wait(assessing).await;
         if let Patience::Within(_) = patience {
             // What is left to do is as for any other message.
             self.due_in(soon);

@@ -10,7 +10,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Bus, intake::Incoming, subjects};
+use super::{
+    Bus,
+    intake::{Incoming, Took},
+    subjects,
+};
 use crate::{
     domain::Verb,
     lanes::{Ask, Heard, Request},
@@ -47,15 +51,15 @@ impl Bus {
     }
 
     /// Looks in memory whether the answer is waited for; never waits itself.
-    pub(super) fn take_answer(self: &Arc<Self>, message: &Incoming, shutdown: &Shutdown) {
-        let Some(traceparent) = self.trace(Verb::Answer.as_str(), message) else { return };
+    pub(super) fn take_answer(self: &Arc<Self>, message: &Incoming, shutdown: &Shutdown) -> Took {
+        let Some(traceparent) = self.trace(Verb::Answer.as_str(), message) else { return Took::Little };
         let subject = message.subject();
         let (tenant, sender, token) = match subjects::answer(&subject) {
             Ok(answer) => answer,
             Err(error) => {
                 self.lanes.metrics.nats.malformed();
                 tracing::debug!(%error, "answer on a malformed subject dropped");
-                return;
+                return Took::Little;
             }
         };
         let asked = self.lanes.questions.take(&tenant, &sender, token);
@@ -80,15 +84,15 @@ impl Bus {
                         bus.answer(&reply, &answer);
                     }
                 });
+                Took::Work
             }
-            (None, Some(reply)) => {
+            (None, reply) => {
                 let answer = self.lanes.not_asked(&request);
                 self.micro.count(Verb::Answer, true, request.received.elapsed());
-                self.answer(&reply, &answer);
-            }
-            (None, None) => {
-                let _ = self.lanes.not_asked(&request);
-                self.micro.count(Verb::Answer, true, request.received.elapsed());
+                if let Some(reply) = reply {
+                    self.answer(&reply, &answer);
+                }
+                Took::Refused
             }
         }
     }

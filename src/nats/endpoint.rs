@@ -267,9 +267,12 @@ impl Bus {
             Source::Requests(verb) => return self.take(verb, &message, shutdown),
             Source::AnyRequests => match subjects::verb(&message.subject()) {
                 Some(verb) => return self.take(verb, &message, shutdown),
-                None => self.refuse_verb(&message),
+                None => {
+                    self.refuse_verb(&message);
+                    return Took::Refused;
+                }
             },
-            Source::Answers => self.take_answer(&message, shutdown),
+            Source::Answers => return self.take_answer(&message, shutdown),
             Source::Policy(request) => self.take_policy_request(request, &message, shutdown),
             Source::Diff => self.tell_shadow(&message, shutdown),
             Source::Freezes => self.tell_freezes(&message),
@@ -283,7 +286,7 @@ impl Bus {
                 }
             }
         }
-        // Few may ask, and of answers only those are worked on that are waited for.
+        // Few may ask.
         Took::Work
     }
 }

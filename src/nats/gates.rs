@@ -5,11 +5,16 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::task::yield_now;
+
 use super::{Bus, arrival::Arrival, intake::Took};
 use crate::{
     overload::{Entered, Gate, Next},
     shutdown::Shutdown,
 };
+
+/// Those that have waited for too long and are told so before other tasks have their turn.
+const REFUSED_AT_ONCE: usize = 32;
 
 impl Bus {
     /// Begins it, lets it wait or refuses it.
@@ -19,19 +24,30 @@ impl Bus {
             Entered::Begins(mut arrival, place) => {
                 arrival.request.place = place;
                 self.begin(arrival, shutdown);
-                return Took::Work;
+                Took::Work
             }
-            Entered::Waits => {}
-            Entered::InsteadOf(other) | Entered::Refused(other) => self.no_room(&other),
+            Entered::Waits => Took::Little,
+            Entered::InsteadOf(other) => {
+                self.no_room(&other);
+                Took::Little
+            }
+            Entered::Refused(arrival) => {
+                self.no_room(&arrival);
+                Took::Refused
+            }
         }
-        Took::Little
     }
 
     /// Begins what waits as places come free, and tells who has waited for too long. To be kept running on the loop.
     pub(super) async fn begin_waiting(self: &Arc<Self>, gate: &Gate<Arrival>, shutdown: &Shutdown) {
         loop {
             gate.changed().await;
-            gate.late(Instant::now()).iter().for_each(|late| self.no_room(late));
+            for (count, late) in gate.late(Instant::now()).iter().enumerate() {
+                self.no_room(late);
+                if count % REFUSED_AT_ONCE == REFUSED_AT_ONCE - 1 {
+                    yield_now().await;
+                }
+            }
             while let Some(next) = gate.next(Instant::now()) {
                 match next {
                     Next::Begins(mut arrival, place) => {

@@ -28,6 +28,7 @@ pub(super) mod codec;
 mod headers;
 mod life;
 pub(super) mod session;
+mod turn;
 
 pub(super) use codec::{Incoming, Publish};
 pub(super) use headers::Headers;
@@ -51,6 +52,8 @@ pub(super) struct Subscription<S> {
 pub(super) enum Took {
     /// It was answered, waits or is dropped.
     Little,
+    /// There is no room for more of its sender.
+    Refused,
     /// Work on it begins.
     Work,
 }

@@ -64,15 +64,20 @@ impl<T> Backlog<T> {
         pushed
     }
 
-    /// The first of who was given least, and whether it has waited for too long.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Result<T, T>> {
-        let Waiting { item, owner, cost, since } = self.queue.pop()?;
+    /// How many of a tenant's wait.
+    pub(super) fn of(&self, owner: Owner) -> usize {
+        self.queue.waiting(owner).0
+    }
+
+    /// The first of who was given least of these tenants, with its tenant, or what has waited for too long.
+    pub(super) fn pop(&mut self, tenant: impl Fn(u64) -> bool, now: Instant) -> Option<Result<(T, u64), T>> {
+        let Waiting { item, owner, cost, since } = self.queue.pop_of(tenant)?;
         if is_late(since, now) {
             return Some(Err(item));
         }
         self.queue.charge(owner, cost);
         self.begins(now);
-        Some(Ok(item))
+        Some(Ok((item, owner.tenant)))
     }
 
     /// What has waited for too long.
@@ -119,7 +124,7 @@ mod tests {
         assert_eq!(flood.iter().filter(|pushed| **pushed == Pushed::Waits).count(), 8);
         assert_eq!(flood.last(), Some(&Pushed::Full(99)));
         assert_eq!(backlog.push(of(2), 200, now), Pushed::InsteadOf(7), "the newest of who has most");
-        let order: Vec<_> = std::iter::from_fn(|| backlog.pop(now)).map(Result::unwrap).collect();
+        let order: Vec<_> = std::iter::from_fn(|| backlog.pop(|_| true, now)).map(|popped| popped.unwrap().0).collect();
         assert_eq!(order, [0, 200, 1, 2, 3, 4, 5, 6]);
     }
 
@@ -131,10 +136,12 @@ mod tests {
         backlog.push(of(1), 2, now + WAIT_MAX / 2);
         backlog.push(of(2), 3, now);
         assert_eq!(backlog.late(now + WAIT_MAX / 2), Vec::<i32>::new());
-        assert_eq!(backlog.pop(now + WAIT_MAX), Some(Err(1)));
+        let any = |_| true;
+        assert_eq!(backlog.pop(any, now + WAIT_MAX), Some(Err(1)));
         assert_eq!(backlog.late(now + WAIT_MAX), [3]);
-        assert_eq!(backlog.pop(now + WAIT_MAX), Some(Ok(2)));
-        assert_eq!((backlog.pop(now), backlog.len()), (None, 0));
+        assert_eq!(backlog.pop(|tenant| tenant != 1, now + WAIT_MAX), None);
+        assert_eq!(backlog.pop(any, now + WAIT_MAX), Some(Ok((2, 1))));
+        assert_eq!((backlog.pop(any, now), backlog.len()), (None, 0));
     }
 
     #[test]

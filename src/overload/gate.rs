@@ -1,13 +1,17 @@
 //! May a request be worked on now, does it wait for a moment, or is there no room?
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
+use futures_util::poll;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::timeout};
 
@@ -39,15 +43,47 @@ struct State<T> {
 
 /// What is worked on: each place holds this, beside the gate.
 #[derive(Debug)]
-struct Work(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    limit: Mutex<Limit>,
+struct Work {
+    places: Mutex<Places>,
     /// As many wait as were counted last.
     waiting: AtomicUsize,
     /// A place has come free, or something waits.
     changed: Notify,
+}
+
+/// Who has how many places, and how many there are.
+#[derive(Debug)]
+struct Places {
+    limit: Limit,
+    most: usize,
+    taken: usize,
+    tenants: HashMap<u64, usize>,
+}
+
+impl Places {
+    fn are_free(&self, now: Instant) -> bool {
+        self.taken < self.limit.places(now)
+    }
+
+    /// Whoever has no place gets one, however few there are: others' work, and how long it takes, is not its fault.
+    fn has_first(&self, tenant: u64) -> bool {
+        self.taken < self.most && !self.tenants.contains_key(&tenant)
+    }
+
+    fn take(&mut self, tenant: u64) {
+        self.taken += 1;
+        *self.tenants.entry(tenant).or_default() += 1;
+    }
+
+    fn give_back(&mut self, tenant: u64) {
+        self.taken = self.taken.saturating_sub(1);
+        if let Entry::Occupied(mut places) = self.tenants.entry(tenant) {
+            *places.get_mut() -= 1;
+            if *places.get() == 0 {
+                places.remove();
+            }
+        }
+    }
 }
 
 /// What may come of a request.
@@ -68,31 +104,34 @@ pub enum Next<T> {
 
 /// A request that is worked on, until it is dropped or waits for something slow. The default is no place.
 #[derive(Debug, Default)]
-pub struct Place(Mutex<Option<Arc<Work>>>);
+pub struct Place(Mutex<Option<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    work: Arc<Work>,
+    tenant: u64,
+}
 
 impl<T> Gate<T> {
     /// At most so many are worked on, and as many wait.
     pub fn new(most: usize, now: Instant) -> Self {
         let least = most.div_ceil(LEAST);
-        let shared = Shared {
-            limit: Mutex::new(Limit::new(least, most, now)),
-            waiting: AtomicUsize::new(0),
-            changed: Notify::new(),
-        };
+        let limit = Limit::new(least, most, now);
+        let places = Places { limit, most: most.max(1), taken: 0, tenants: HashMap::new() };
+        let work =
+            Work { places: Mutex::new(places), waiting: AtomicUsize::new(0), changed: Notify::new() };
         let state = State { backlog: Backlog::new(least, most, now), refused: None, looked: now };
-        Self { work: Arc::new(Work(Arc::new(shared))), state: Mutex::new(state) }
+        Self { work: Arc::new(work), state: Mutex::new(state) }
     }
 
     /// `whose`: its owner and what it costs.
     pub fn enter(&self, item: T, whose: impl FnOnce(&T) -> (Owner, u64), now: Instant) -> Entered<T> {
+        let whose = whose(&item);
         let mut state = self.state.lock();
-        if state.backlog.len() == 0
-            && let Some(place) = self.place(now)
-        {
+        if let Some(place) = self.place_of(whose.0, &state.backlog, now) {
             state.backlog.begins(now);
             return Entered::Begins(item, place);
         }
-        let whose = whose(&item);
         let entered = match state.backlog.push(whose, item, now) {
             Pushed::Waits => Entered::Waits,
             Pushed::InsteadOf(other) => Entered::InsteadOf(other),
@@ -108,11 +147,18 @@ impl<T> Gate<T> {
     /// The next of those that wait, as long as there is one that begins or has waited for too long.
     pub fn next(&self, now: Instant) -> Option<Next<T>> {
         let mut state = self.state.lock();
-        let place = self.place(now)?;
-        let next = state.backlog.pop(now)?;
+        let next = {
+            let mut places = self.work.places.lock();
+            let free = places.are_free(now);
+            let next = state.backlog.pop(|tenant| free || places.has_first(tenant), now)?;
+            if let Ok((_, tenant)) = &next {
+                places.take(*tenant);
+            }
+            next
+        };
         self.counted(&state);
         Some(match next {
-            Ok(item) => Next::Begins(item, place),
+            Ok((item, tenant)) => Next::Begins(item, Place::of(&self.work, tenant)),
             Err(item) => {
                 state.refused = Some(now);
                 Next::Refused(item)
@@ -137,7 +183,7 @@ impl<T> Gate<T> {
 
     /// Returns when it is to be looked who is next and who is late.
     pub async fn changed(&self) {
-        let changed = self.work.0.changed.notified();
+        let changed = self.work.changed.notified();
         match self.waiting() {
             0 => changed.await,
             _ => drop(timeout(LOOK_EVERY, changed).await),
@@ -145,12 +191,12 @@ impl<T> Gate<T> {
     }
 
     pub fn waiting(&self) -> usize {
-        self.work.0.waiting.load(Ordering::Relaxed)
+        self.work.waiting.load(Ordering::Relaxed)
     }
 
     /// How many may be worked on.
     pub fn places(&self, now: Instant) -> usize {
-        self.work.0.limit.lock().places(now)
+        self.work.places.lock().limit.places(now)
     }
 
     /// Whether somebody was refused of late.
@@ -159,40 +205,67 @@ impl<T> Gate<T> {
         refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED_OF_LATE)
     }
 
-    fn place(&self, now: Instant) -> Option<Place> {
-        (self.work.in_work() < self.places(now)).then(|| Place(Mutex::new(Some(Arc::clone(&self.work)))))
+    /// For one that has just come: what waits goes first.
+    fn place_of(&self, owner: Owner, backlog: &Backlog<T>, now: Instant) -> Option<Place> {
+        let mut places = self.work.places.lock();
+        let begins = match backlog.len() {
+            0 => places.are_free(now) || places.has_first(owner.tenant),
+            _ => places.has_first(owner.tenant) && backlog.of(owner) == 0,
+        };
+        begins.then(|| {
+            places.take(owner.tenant);
+            Place::of(&self.work, owner.tenant)
+        })
     }
 
     fn counted(&self, state: &State<T>) {
         let waiting = state.backlog.len();
-        if self.work.0.waiting.swap(waiting, Ordering::Relaxed) == 0 && waiting > 0 {
-            self.work.0.changed.notify_one();
+        if self.work.waiting.swap(waiting, Ordering::Relaxed) == 0 && waiting > 0 {
+            self.work.changed.notify_one();
         }
-    }
-}
-
-impl Work {
-    /// All that hold it but the gate.
-    fn in_work(self: &Arc<Self>) -> usize {
-        Arc::strong_count(self).saturating_sub(1)
     }
 }
 
 impl Place {
+    fn of(work: &Arc<Work>, tenant: u64) -> Self {
+        Self(Mutex::new(Some(Held { work: Arc::clone(work), tenant })))
+    }
+
     /// It was worked on for so long, unless it has waited for something slow.
     pub fn took(&self, took: Duration, now: Instant) {
-        if let Some(work) = &*self.0.lock() {
-            work.0.limit.lock().took(took, work.in_work(), now);
+        self.tell(|limit, taken| limit.took(took, taken, now));
+    }
+
+    /// It has begun, and waited so long for its first turn of the loop.
+    pub fn waited(&self, waited: Duration, now: Instant) {
+        self.tell(|limit, taken| limit.waited(waited, taken, now));
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Limit, usize)) {
+        if let Some(Held { work, .. }) = &*self.0.lock() {
+            let Places { limit, taken, .. } = &mut *work.places.lock();
+            tell(limit, *taken);
         }
     }
 
-    /// It waits for something slow, and others are worked on meanwhile.
-    pub fn give_back(&self) {
-        let Some(work) = self.0.lock().take() else { return };
-        if work.0.waiting.load(Ordering::Relaxed) > 0 {
-            let shared = Arc::clone(&work.0);
-            drop(work);
-            shared.changed.notify_one();
+    /// Waits for something slow, and others are worked on meanwhile, unless it is there at once.
+    pub async fn wait<T>(&self, slow: impl Future<Output = T>) -> T {
+        let mut slow = pin!(slow);
+        match poll!(slow.as_mut()) {
+            Poll::Ready(done) => done,
+            Poll::Pending => {
+                self.give_back();
+                slow.await
+            }
+        }
+    }
+
+    /// It is done, or waits for something slow.
+    fn give_back(&self) {
+        let Some(Held { work, tenant }) = self.0.lock().take() else { return };
+        work.places.lock().give_back(tenant);
+        if work.waiting.load(Ordering::Relaxed) > 0 {
+            work.changed.notify_one();
         }
     }
 }
@@ -257,6 +330,33 @@ mod tests {
         };
         assert_eq!((late, gate.waiting()), (vec![2], 0));
         assert!(gate.refuses(Instant::now()));
+    }
+
+    #[test]
+    fn who_has_no_place_begins_however_few_there_are_and_whoever_waits() {
+        let (gate, now) = (Gate::new(1_024, Instant::now()), Instant::now());
+        let busy: Vec<_> = (0..100).map(|_| begun(&gate, 1, now).unwrap()).collect();
+        busy.iter().for_each(|place| place.waited(Duration::from_secs(1), now));
+        assert_eq!(gate.places(now), 8);
+        assert!(begun(&gate, 1, now).is_none(), "it has many");
+        let other = begun(&gate, 2, now).unwrap();
+        assert!(begun(&gate, 2, now).is_none() && begun(&gate, 2, now).is_none(), "it has one");
+        drop(other);
+        let Some(Next::Begins(2, other)) = gate.next(now) else { panic!("the other does not begin") };
+        assert!(gate.next(now).is_none());
+        other.give_back();
+        assert!(begun(&gate, 2, now).is_none(), "what waits goes first");
+        assert!(matches!(gate.next(now), Some(Next::Begins(2, _))));
+    }
+
+    #[tokio::test]
+    async fn what_is_there_at_once_keeps_its_place() {
+        let (gate, now) = (Gate::new(1, Instant::now()), Instant::now());
+        let place = begun(&gate, 1, now).unwrap();
+        assert_eq!(place.wait(std::future::ready(7)).await, 7);
+        assert!(begun(&gate, 1, now).is_none());
+        place.wait(tokio::task::yield_now()).await;
+        assert!(matches!(gate.next(now), Some(Next::Begins(1, _))));
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! How many may be worked on at one time? As many as do not slow each other down.
+//! How many may be worked on at one time? As many as do not slow each other down, and as a loop has time for.
 //!
 //! A gradient: what one takes now is held against what one takes where few are worked on. Where it takes more than
 //! twice as long, the others are in its way, and fewer may begin; else more may, as long as they are wanted. So a node
 //! that is slow since what it asks is far away works on many, and one that is slow since it has too much to do works on
-//! few (after the gradients of Netflix' concurrency-limits and of Envoy's adaptive concurrency). A function of what it
-//! is told: knows no clock.
+//! few (after the gradients of Netflix' concurrency-limits and of Envoy's adaptive concurrency).
+//!
+//! The gradient takes seconds. Within one turn of the loop the limit follows how long that took: what has begun waits
+//! for its first turn behind all others, and so do the connections. Where that takes too long, no more may be worked on
+//! than a turn has time for. A function of what it is told: knows no clock.
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +25,21 @@ const LOOKS: u32 = 2;
 /// For all of them.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
+/// A turn of the loop may take so long: beyond it, whoever waits for an answer of Redis or NATS on it has it too late.
+const TURN_MAX: Duration = Duration::from_millis(20);
+/// So many may always begin: by them it is seen that turns are short again.
+const FEW: f64 = 8.0;
+/// Where turns are short, so much more may be worked on in each window.
+const MORE: f64 = 1.25;
+
 /// The limit, and what it goes by.
 #[derive(Debug)]
 pub(super) struct Limit {
     least: f64,
     most: f64,
     now: f64,
+    /// As many as a turn of the loop has time for, and when that was changed.
+    turn: (f64, Instant),
     /// Seconds that one takes where few are worked on.
     alone: Option<f64>,
     phase: Phase,
@@ -71,6 +83,7 @@ impl Limit {
             least: (least.max(1) as f64).min(most),
             most,
             now: most,
+            turn: (most, now),
             alone: None,
             phase: Phase::Follows { until: now + LOOK_EVERY },
             window: Window::begin(now),
@@ -79,9 +92,24 @@ impl Limit {
 
     /// So many may be worked on.
     pub(super) fn places(&self, now: Instant) -> usize {
-        match self.phase {
-            Phase::Looks { until, .. } if now < until => self.least as usize,
-            Phase::Looks { .. } | Phase::Follows { .. } => self.now as usize,
+        let places = match self.phase {
+            Phase::Looks { until, .. } if now < until => self.least,
+            Phase::Looks { .. } | Phase::Follows { .. } => self.now,
+        };
+        places.min(self.turn.0) as usize
+    }
+
+    /// One that had begun has waited so long for its first turn, and so many are worked on.
+    pub(super) fn waited(&mut self, waited: Duration, in_work: usize, now: Instant) {
+        let (turn, since) = self.turn;
+        if waited > TURN_MAX {
+            let fit = in_work as f64 * TURN_MAX.as_secs_f64() / waited.as_secs_f64();
+            self.turn = (turn.min(fit.max(FEW.min(self.most))), now);
+        } else if turn < self.most
+            && waited * 2 <= TURN_MAX
+            && now.saturating_duration_since(since) >= WINDOW
+        {
+            self.turn = ((turn * MORE).min(self.most), now);
         }
     }
 
@@ -183,6 +211,30 @@ mod tests {
         assert_eq!(limit.places(now), 64);
         saturate(&mut limit, &well, &mut now, 60);
         assert!(limit.places(now) > 900, "{}", limit.places(now));
+    }
+
+    #[test]
+    fn within_a_turn_that_takes_too_long_no_more_begin_than_it_has_time_for_and_all_may_soon_again() {
+        let mut now = Instant::now();
+        let mut limit = Limit::new(64, 1_024, now);
+        limit.waited(TURN_MAX, 500, now);
+        assert_eq!(limit.places(now), 1_024);
+        limit.waited(TURN_MAX * 5, 500, now);
+        assert_eq!(limit.places(now), 100);
+        limit.waited(Duration::from_secs(60), 500, now);
+        assert_eq!(limit.places(now), 8);
+        // Those that waited beside it know no better, and short turns are believed one after the other.
+        limit.waited(Duration::ZERO, 8, now);
+        assert_eq!(limit.places(now), 8);
+        for _ in 0..25 {
+            now += WINDOW;
+            (0..9).for_each(|_| limit.waited(TURN_MAX / 2, 8, now));
+        }
+        assert_eq!(limit.places(now), 1_024);
+        let mut tiny = Limit::new(1, 2, now);
+        tiny.waited(Duration::from_secs(60), usize::MAX, now);
+        tiny.waited(Duration::from_secs(60), 0, now);
+        assert_eq!(tiny.places(now), 2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl NatsMetrics {
         registry.register("request_panics", "Requests that the program failed on", self.panics.clone());
         registry.register(
             "requests_unanswered",
-            "Requests that found no room, not even for an answer that says so",
+            "Requests that found no room, not even for an answer that says so, or of who sends too fast for it",
             self.unanswered.clone(),
         );
         registry.register(

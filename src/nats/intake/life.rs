@@ -2,18 +2,25 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
     time::Instant,
 };
 
 use async_nats::ServerInfo;
 use bytes::{BufMut as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use futures_util::poll;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    task::{unconstrained, yield_now},
+};
 
 use super::{
     FIRST_SID, Incoming, PROBE_SID, Shared, Subscription, Took,
     codec::Operation,
     session::{self, Login, Session, SessionError},
+    turn::Turn,
 };
 use crate::{
     config,
@@ -21,10 +28,6 @@ use crate::{
     tenants::{BusUser, Seed, User},
 };
 
-/// Messages that begin before other tasks have their turn: some 3 µs each.
-const TAKEN_AT_ONCE: usize = 32;
-/// So many that find no room take as much of a turn as one that begins: a node that has too much to do must read on.
-const LITTLE: usize = 8;
 /// The server has so many ping intervals to bring a message back.
 const SILENT_INTERVALS: u32 = 2;
 /// Refusals in a row after which a server is believed.
@@ -138,18 +141,27 @@ impl<S> Life<S> {
         mut read: BytesMut,
         servers: &mut Servers,
     ) -> SessionError {
-        let mut taken = 0;
+        let mut turn = Turn::begin(Instant::now());
         loop {
-            match session::next(reader, &mut read).await {
+            let operation = {
+                // By a turn's own measure alone: it is to be seen when there is no more.
+                let mut next = pin!(unconstrained(session::next(reader, &mut read)));
+                match poll!(next.as_mut()) {
+                    Poll::Ready(operation) => operation,
+                    Poll::Pending => {
+                        let operation = next.await;
+                        turn.drained(Instant::now());
+                        operation
+                    }
+                }
+            };
+            match operation {
                 Ok(Operation::Message(message)) => {
-                    taken += match self.take(message) {
-                        Took::Work => LITTLE,
-                        Took::Little => 1,
-                    };
+                    self.take_in(message, &mut turn);
                     // One read of the socket may hold a thousand small ones.
-                    if taken >= TAKEN_AT_ONCE * LITTLE {
-                        taken = 0;
-                        tokio::task::yield_now().await;
+                    if turn.is_over(Instant::now()) {
+                        yield_now().await;
+                        turn.again(Instant::now());
                     }
                 }
                 Ok(Operation::Pong) => {
@@ -255,6 +267,16 @@ impl<S> Life<S> {
                 Err(_) => return SessionError::Silent,
             }
         }
+    }
+
+    fn take_in(&self, message: Incoming, turn: &mut Turn) {
+        turn.read(message.payload.len());
+        if turn.lets_go(&message.subject, Instant::now()) {
+            self.shared.metrics.nats.unanswered();
+            return;
+        }
+        let subject = message.subject.clone();
+        turn.took(&subject, self.take(message));
     }
 
     /// A panic on the way of one message is that message's alone.

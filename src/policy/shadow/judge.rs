@@ -8,15 +8,19 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{Judging, Place, example};
-use crate::policy::{
-    Event, PolicyEngine as _, PolicyError,
-    comparison::{Answer, Change, Compared, answer_of},
-    decided::Decided,
+use crate::{
+    cpu,
+    policy::{
+        Event, PolicyEngine as _, PolicyError,
+        comparison::{Answer, Change, Compared, answer_of},
+        decided::Decided,
+    },
 };
 
 /// Until nobody tells of decisions any more.
 pub(super) fn run(place: &Place, mut decided: mpsc::Receiver<Decided>) {
-    give_way();
+    // To the threads of messages, wherever they want the processor.
+    cpu::stand_back(cpu::NICEST);
     while let Some(decided) = decided.blocking_recv() {
         let Some(judging) = place.judging.load_full() else { continue };
         // The operator's rules run here, and so does regorus.
@@ -89,15 +93,3 @@ fn before(decided: &Decided) -> Option<Answer> {
         ) => None,
     }
 }
-
-/// To the threads of messages, wherever they want the processor.
-#[cfg(target_os = "linux")]
-fn give_way() {
-    // Of the thread that asks, which may always be nicer.
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::warn!(%error, "the thread of a shadow gives way to nobody");
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn give_way() {}

@@ -26,6 +26,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     net::TcpStream,
     sync::{Notify, broadcast::error::RecvError, oneshot},
+    task::yield_now,
     time::{interval, sleep, timeout},
 };
 use tokio_util::either::Either;
@@ -312,6 +313,8 @@ impl Life {
             }
         };
         let ended = tokio::select! {
+            // First what has come: where the loop was busy with other things, Redis is not late.
+            biased;
             ended = self.read(read) => ended,
             ended = self.write(write) => ended,
             ended = self.look() => ended,
@@ -390,7 +393,12 @@ impl Life {
     async fn look(&self) -> Result<std::convert::Infallible, Ended> {
         let mut tick = interval(LOOK_EVERY);
         loop {
+            let before = Instant::now();
             tick.tick().await;
+            if before.elapsed() > LOOK_EVERY * 2 {
+                // The loop was busy with other things: what has come meanwhile is not read yet.
+                yield_now().await;
+            }
             self.shared.late(self.limit)?;
         }
     }

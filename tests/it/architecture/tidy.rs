@@ -80,7 +80,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trouble",
         ],
     ),
-    ("impact", &["breakers", "domain", "fair_queue", "state", "trace", "trouble"]),
+    ("impact", &["breakers", "cpu", "domain", "fair_queue", "state", "trace", "trouble"]),
     ("deliberation", &["domain", "state"]),
     ("governance", &["phrase", "deliberation", "domain", "impact", "policy", "rejection", "state", "wire"]),
     (

@@ -1,0 +1,163 @@
+//! How much is read in one turn of the loop, and what is let go where more comes than can be answered?
+//!
+//! What a stranger sends and the node does not read lies in the server, which cuts the node off when it is too much, for
+//! all tenants. So reading has no end while there is more, but others have their turn between. Where there is more for
+//! longer than a moment, and a sender finds no room, the rest of what it sends in that turn is not even refused.
+
+use std::time::{Duration, Instant};
+
+use super::Took;
+
+/// Messages that begin before other tasks have their turn: some 3 µs each.
+pub(super) const BEGUN_MAX: usize = 32;
+/// Others have their turn after that much reading, and after that much where the node is behind.
+const READS_FOR: Duration = Duration::from_millis(5);
+const READS_FOR_BEHIND: Duration = Duration::from_millis(10);
+/// Behind is who has found more to read for so long, or for so many bytes: the server keeps four times as many
+/// (`max_pending`).
+const BEHIND_AFTER: Duration = Duration::from_millis(50);
+const BEHIND_BYTES: usize = 4 * 1024 * 1024;
+/// Who sends so is told of once in that time.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Senders that are remembered for a turn.
+const SENDERS_MAX: usize = 64;
+/// Tokens of a subject that say who has sent it: `tenant.<tenant>.bus.<agent>`.
+const SENDER_TOKENS: usize = 4;
+
+/// One after the other, each with what the last has left.
+pub(super) struct Turn {
+    began: Instant,
+    begun: usize,
+    /// When there was nothing more to read, and how much came since.
+    drained: Instant,
+    bytes: usize,
+    /// Who found no room.
+    refused: Vec<Box<[u8]>>,
+    told: Option<Instant>,
+}
+
+impl Turn {
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { began: now, begun: 0, drained: now, bytes: 0, refused: Vec::new(), told: None }
+    }
+
+    /// There was nothing to read until now.
+    pub(super) fn drained(&mut self, now: Instant) {
+        (self.drained, self.bytes) = (now, 0);
+        self.again(now);
+    }
+
+    /// Others have had their turn.
+    pub(super) fn again(&mut self, now: Instant) {
+        (self.began, self.begun) = (now, 0);
+        self.refused.clear();
+    }
+
+    /// One of so many bytes is read.
+    pub(super) fn read(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// This message is dropped as it is: its sender has just been told that there is no room.
+    pub(super) fn lets_go(&mut self, subject: &[u8], now: Instant) -> bool {
+        let lets_go = !self.refused.is_empty() && self.is_behind(now) && self.knows(sender(subject));
+        if lets_go && self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
+            let sender = String::from_utf8_lossy(sender(subject));
+            tracing::warn!(?sender, "a sender sends faster than it can be refused; what it gets no answer to is dropped");
+        }
+        lets_go
+    }
+
+    /// So a message was taken.
+    pub(super) fn took(&mut self, subject: &[u8], took: Took) {
+        match took {
+            Took::Work => self.begun += 1,
+            Took::Little => {}
+            Took::Refused => {
+                let who = sender(subject);
+                if self.refused.len() < SENDERS_MAX && !self.knows(who) {
+                    self.refused.push(who.into());
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let reads_for = if self.is_behind(now) { READS_FOR_BEHIND } else { READS_FOR };
+        self.begun >= BEGUN_MAX || now.saturating_duration_since(self.began) >= reads_for
+    }
+
+    fn knows(&self, sender: &[u8]) -> bool {
+        self.refused.iter().any(|refused| **refused == *sender)
+    }
+
+    fn is_behind(&self, now: Instant) -> bool {
+        self.bytes >= BEHIND_BYTES || now.saturating_duration_since(self.drained) >= BEHIND_AFTER
+    }
+}
+
+/// The part of a subject that says who has sent it, which is the server's word.
+fn sender(subject: &[u8]) -> &[u8] {
+    let mut ends = subject.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+    let end = ends.nth(SENDER_TOKENS - 1);
+    end.and_then(|end| subject.get(..end)).unwrap_or(subject)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHERS: &[u8] = b"tenant.acme.bus.planner.send";
+
+    #[test]
+    fn a_turn_ends_with_so_many_begun_or_after_a_moment() {
+        let now = Instant::now();
+        let mut turn = Turn::begin(now);
+        (1..BEGUN_MAX).for_each(|_| turn.took(OTHERS, Took::Work));
+        (0..10_000).for_each(|_| turn.took(OTHERS, Took::Little));
+        assert!(!turn.is_over(now) && turn.is_over(now + READS_FOR));
+        turn.took(OTHERS, Took::Work);
+        assert!(turn.is_over(now));
+        turn.again(now);
+        assert!(!turn.is_over(now));
+    }
+
+    #[test]
+    fn who_is_behind_reads_for_longer_and_lets_go_what_follows_of_who_found_no_room() {
+        let (now, later) = (Instant::now(), Instant::now() + BEHIND_AFTER);
+        let mut turn = Turn::begin(now);
+        turn.took(b"tenant.globex.bus.mallory.send", Took::Refused);
+        assert!(!turn.lets_go(b"tenant.globex.bus.mallory.send", now), "it is not behind");
+        for (subject, lets_go) in [
+            (&b"tenant.globex.bus.mallory.send"[..], true),
+            (b"tenant.globex.bus.mallory.anything.else", true),
+            (b"tenant.globex.bus.mallory2.send", false),
+            (b"tenant.globex.bus.mallory", false),
+            (b"tenant.acme.bus.mallory.send", false),
+            (OTHERS, false),
+            (b"nodes.status", false),
+            (b"", false),
+        ] {
+            assert_eq!(turn.lets_go(subject, later), lets_go, "{}", String::from_utf8_lossy(subject));
+        }
+        turn.again(later);
+        assert!(!turn.lets_go(b"tenant.globex.bus.mallory.send", later), "in each turn it is told once");
+        assert!(!turn.is_over(later + READS_FOR) && turn.is_over(later + READS_FOR_BEHIND));
+        turn.drained(later);
+        assert!(turn.is_over(later + READS_FOR), "it has caught up");
+        turn.read(BEHIND_BYTES);
+        assert!(!turn.is_over(later + READS_FOR), "much is as bad as long");
+    }
+
+    #[test]
+    fn no_more_senders_are_remembered_than_there_is_room_for() {
+        let now = Instant::now();
+        let mut turn = Turn::begin(now);
+        for agent in 0..SENDERS_MAX * 2 {
+            turn.took(format!("tenant.globex.bus.a{agent}.send").as_bytes(), Took::Refused);
+            turn.took(b"tenant.globex.bus.a0.send", Took::Refused);
+        }
+        assert_eq!(turn.refused.len(), SENDERS_MAX);
+    }
+}
