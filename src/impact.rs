@@ -410,6 +410,7 @@ fn assessed(sum: &Sum, others: &Others, semantic: Semantic, model: &str) -> Impa
         levels: semantic.levels_shown(),
         model: model.to_owned(),
         unscored: None,
+        tokens: semantic.tokens,
     }
 }
 
@@ -428,6 +429,7 @@ fn unread(bounds: Bounds, others: &Others, model: String, why: Option<&Unscored>
         levels: None,
         model,
         unscored: why.map(|why| why.word().to_owned()),
+        tokens: 0,
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Used {
     pub deliberations: u64,
     /// Messages whose words were read for a score.
     pub scored: u64,
+    /// Tokens of these that models have read. What was read of late, and is known, is none; nor is what was not read in time.
+    pub tokens: u64,
 }
 
 /// The sum of one agent's hour, on this node since it began.
@@ -69,8 +71,17 @@ struct Counted {
 
 impl AddAssign for Used {
     fn add_assign(&mut self, other: Self) {
-        let Self { messages, bytes, decisions, refused, deliveries, stored_bytes, deliberations, scored } =
-            other;
+        let Self {
+            messages,
+            bytes,
+            decisions,
+            refused,
+            deliveries,
+            stored_bytes,
+            deliberations,
+            scored,
+            tokens,
+        } = other;
         for (sum, more) in [
             (&mut self.messages, messages),
             (&mut self.bytes, bytes),
@@ -80,6 +91,7 @@ impl AddAssign for Used {
             (&mut self.stored_bytes, stored_bytes),
             (&mut self.deliberations, deliberations),
             (&mut self.scored, scored),
+            (&mut self.tokens, tokens),
         ] {
             *sum = sum.saturating_add(more);
         }

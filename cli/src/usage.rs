@@ -128,8 +128,9 @@ fn at(hour: u64) -> String {
 }
 
 /// In the order of the columns.
-fn fields(used: &Used) -> [(&'static str, u64); 8] {
-    let Used { messages, bytes, decisions, refused, deliveries, stored_bytes, deliberations, scored } = *used;
+fn fields(used: &Used) -> [(&'static str, u64); 9] {
+    let Used { messages, bytes, decisions, refused, deliveries, stored_bytes, deliberations, scored, tokens } =
+        *used;
     [
         ("messages", messages),
         ("bytes", bytes),
@@ -139,6 +140,7 @@ fn fields(used: &Used) -> [(&'static str, u64); 8] {
         ("stored_bytes", stored_bytes),
         ("deliberations", deliberations),
         ("scored", scored),
+        ("tokens", tokens),
     ]
 }
 
@@ -174,10 +176,29 @@ fn table(lines: &Lines, prices: Option<&Prices>) -> String {
     }
     let whose = lines.about.join(" ");
     let mut table = match prices {
-        None => printable::table([&whose, "messages", "kB", "decided", "refused", "delivered", "parked"]),
+        None => printable::table([
+            &whose,
+            "messages",
+            "kB",
+            "decided",
+            "refused",
+            "delivered",
+            "parked",
+            "tokens",
+        ]),
         Some(prices) => {
             let cost = &prices.currency;
-            printable::table([&whose, "messages", "kB", "decided", "refused", "delivered", "parked", cost])
+            printable::table([
+                &whose,
+                "messages",
+                "kB",
+                "decided",
+                "refused",
+                "delivered",
+                "parked",
+                "tokens",
+                cost,
+            ])
         }
     };
     let mut all = Used::default();
@@ -190,8 +211,8 @@ fn table(lines: &Lines, prices: Option<&Prices>) -> String {
 }
 
 fn row(whose: String, used: &Used, prices: Option<&Prices>) -> Vec<String> {
-    let Used { messages, bytes, decisions, refused, deliveries, deliberations, .. } = *used;
-    let numbers = [messages, bytes / 1_000, decisions, refused, deliveries, deliberations];
+    let Used { messages, bytes, decisions, refused, deliveries, deliberations, tokens, .. } = *used;
+    let numbers = [messages, bytes / 1_000, decisions, refused, deliveries, deliberations, tokens];
     let cost = prices.map(|prices| format!("{:.2}", prices.of(used)));
     std::iter::once(whose).chain(numbers.map(|number| number.to_string())).chain(cost).collect()
 }
@@ -241,7 +262,7 @@ mod tests {
         let lines = summed(sums(), By::Tenant);
         let csv = csv(&lines, Some(&prices));
         assert!(csv.starts_with("tenant,messages,bytes,"), "{csv}");
-        assert!(csv.ends_with("acme,13,19500,0,0,0,0,0,0,0.1690\n"), "{csv}");
+        assert!(csv.ends_with("acme,13,19500,0,0,0,0,0,0,0,0.1690\n"), "{csv}");
         let json: serde_json::Value =
             serde_json::from_str(&json_line(&lines.iter().next().unwrap(), None)).unwrap();
         assert_eq!((&json["tenant"], &json["bytes"]), (&"acme".into(), &19_500.into()));

@@ -22,6 +22,9 @@ pub struct Impact {
     pub model: String,
     /// Why the words were not read although it mattered, as a stable word.
     pub unscored: Option<String>,
+    /// Tokens that models have read for it, now; for the usage alone.
+    #[serde(skip)]
+    pub tokens: u64,
 }
 
 /// Stands for the model where no words could have changed the verdict, so that none was asked.

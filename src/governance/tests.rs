@@ -128,6 +128,7 @@ fn impact(of: &Result<f64, Unscored>) -> Result<Impact, Unassessed> {
         levels: None,
         model: "told".to_owned(),
         unscored: None,
+        tokens: 0,
     };
     match why {
         None => Ok(impact),

@@ -69,7 +69,7 @@ impl ModelScorer {
     async fn score_of(&self, Texts { key, passages, owner, patience }: Texts) -> Result<Semantic, Unscored> {
         if let Some(score) = self.known.get(&key) {
             self.meter.see(Event::CacheHit);
-            return Ok(score);
+            return Ok(Semantic { tokens: 0, ..score });
         }
         self.meter.see(Event::CacheMiss);
         let score = self.pool.score(passages, owner, patience).await?;

@@ -15,12 +15,14 @@ pub struct Semantic {
     pub score: f64,
     /// How likely each level of harm is, if the scorer knows levels.
     pub levels: Option<[f64; LEVELS]>,
+    /// Tokens that a model has read for it now; none where the answer was known.
+    pub tokens: u64,
 }
 
 /// Of a scorer that knows no levels.
 impl From<f64> for Semantic {
     fn from(score: f64) -> Self {
-        Self { score, levels: None }
+        Self { score, levels: None, tokens: 0 }
     }
 }
 
@@ -97,10 +99,13 @@ impl Unscored {
 /// Of what is said of one text's windows the highest counts, with its levels. What is no number from 0 to 1
 /// is no score, and leaves the text without one: `f64::max` would pass over a NaN. Of nothing it is 0.
 pub fn highest(said: impl IntoIterator<Item = Semantic>) -> Result<Semantic, Unscored> {
-    said.into_iter().try_fold(Semantic::from(0.0), |highest, found| match found.score {
-        score if !(0.0..=1.0).contains(&score) => Err(Unscored::OutOfRange { found: score }),
-        score if score >= highest.score => Ok(found),
-        _ => Ok(highest),
+    said.into_iter().try_fold(Semantic::from(0.0), |highest, found| {
+        let tokens = highest.tokens.saturating_add(found.tokens);
+        match found.score {
+            score if !(0.0..=1.0).contains(&score) => Err(Unscored::OutOfRange { found: score }),
+            score if score >= highest.score => Ok(Semantic { tokens, ..found }),
+            _ => Ok(Semantic { tokens, ..highest }),
+        }
     })
 }
 
@@ -185,13 +190,19 @@ mod tests {
 
     #[test]
     fn the_highest_window_gives_the_levels() {
-        let of = |score, levels| Semantic { score, levels: Some(levels) };
+        let of = |score, levels| Semantic { levels: Some(levels), ..Semantic::from(score) };
         let (calm, loud) = (of(0.1, [0.9, 0.1, 0.0, 0.0]), of(0.7, [0.1, 0.1, 0.5, 0.3]));
         for windows in [[calm, loud], [loud, calm]] {
             assert_eq!(highest(windows), Ok(loud));
         }
         assert_eq!(highest([of(0.0, [1.0, 0.0, 0.0, 0.0])]), Ok(of(0.0, [1.0, 0.0, 0.0, 0.0])));
         assert_eq!(of(0.5, [0.123_456, 0.0, 1.0, 0.999_6]).levels_shown(), Some([0.123, 0.0, 1.0, 1.0]));
+    }
+
+    #[test]
+    fn what_was_read_for_all_of_them_counts() {
+        let of = |score, tokens| Semantic { tokens, ..Semantic::from(score) };
+        assert_eq!(highest([of(0.1, 7), of(0.3, 5), of(0.2, 3)]), Ok(of(0.3, 15)));
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub(super) fn used(bytes: usize, answer: &Answer, arrival: Arrival) -> Used {
         let scored =
             verdict.impact.as_ref().is_some_and(|it| it.unscored.is_none() && it.model != NOT_NEEDED);
         used.scored = u64::from(scored);
+        used.tokens = verdict.impact.as_ref().map_or(0, |it| it.tokens);
     }
     used
 }

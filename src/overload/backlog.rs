@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(flood.iter().filter(|pushed| **pushed == Pushed::Waits).count(), 8);
         assert_eq!(flood.last(), Some(&Pushed::Full(99)));
         assert_eq!(backlog.push(of(2), 200, now), Pushed::InsteadOf(7), "the newest of who has most");
-        let order: Vec<_> = std::iter::from_fn(|| backlog.pop(|_| true, now)).map(|popped| popped.unwrap().0).collect();
+        let order: Vec<_> =
+            std::iter::from_fn(|| backlog.pop(|_| true, now)).map(|popped| popped.unwrap().0).collect();
         assert_eq!(order, [0, 200, 1, 2, 3, 4, 5, 6]);
     }
 

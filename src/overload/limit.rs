@@ -105,9 +105,7 @@ impl Limit {
         if waited > TURN_MAX {
             let fit = in_work as f64 * TURN_MAX.as_secs_f64() / waited.as_secs_f64();
             self.turn = (turn.min(fit.max(FEW.min(self.most))), now);
-        } else if turn < self.most
-            && waited * 2 <= TURN_MAX
-            && now.saturating_duration_since(since) >= WINDOW
+        } else if turn < self.most && waited * 2 <= TURN_MAX && now.saturating_duration_since(since) >= WINDOW
         {
             self.turn = ((turn * MORE).min(self.most), now);
         }

@@ -348,6 +348,7 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
             levels,
             model,
             unscored,
+            tokens: 0,
         });
     let missed = ("[a-z0-9_-]{1,64}", sample::select(Reason::ALL))
         .prop_map(|(agent, reason)| Missed { agent: agent.parse().unwrap(), reason });

@@ -116,7 +116,7 @@ pub(super) fn millis_up(duration: Duration) -> i128 {
 }
 
 pub(super) fn write_impact(w: &mut Writer, impact: &Impact) {
-    let Impact { score, score_max, level, parts, levels, model, unscored } = impact;
+    let Impact { score, score_max, level, parts, levels, model, unscored, tokens: _ } = impact;
     let Parts { semantic, permission, volume, context, drift, priority, message_type } = *parts;
     let parts = [
         ("semantic", semantic),
@@ -304,6 +304,8 @@ fn read_impact<'a>(r: &mut impl Reader<'a>, field: &'static str) -> Read<Impact>
         levels: levels.flatten(),
         model: required(model, "impact.model")?,
         unscored,
+        // Of the node's own account, not of the verdict.
+        tokens: 0,
     })
 }
 

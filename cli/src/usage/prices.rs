@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 const PRICES_BYTES_MAX: u64 = 64 * 1024;
 const MEGABYTE: f64 = 1e6;
+const MILLION: f64 = 1e6;
 
 /// Prices of one, 0 unless said.
 #[derive(Debug, Default, Deserialize)]
@@ -21,6 +22,7 @@ pub(super) struct Prices {
     stored_megabytes: f64,
     deliberations: f64,
     scored: f64,
+    million_tokens: f64,
 }
 
 impl Prices {
@@ -38,6 +40,7 @@ impl Prices {
             (self.stored_megabytes, used.stored_bytes as f64 / MEGABYTE),
             (self.deliberations, used.deliberations as f64),
             (self.scored, used.scored as f64),
+            (self.million_tokens, used.tokens as f64 / MILLION),
         ];
         each.iter().map(|(price, number)| price * number).sum()
     }

@@ -39,6 +39,7 @@ const ONE: Used = Used {
     stored_bytes: 0,
     deliberations: 0,
     scored: 0,
+    tokens: 0,
 };
 
 type Names = [(TenantId, AgentId)];

@@ -90,6 +90,7 @@ fn case(why: Why, score: Option<(f64, Option<f64>)>, judgement: Option<Judgement
         levels: None,
         model: "keywords".to_owned(),
         unscored: None,
+        tokens: 0,
     });
     let parked = Parked {
         id: "0123456789abcdef01234567".parse().unwrap(),

@@ -109,6 +109,7 @@ impl Labels {
         Semantic {
             score: levels.iter().zip(VALUES).map(|(share, value)| share * value).sum(),
             levels: Some(levels),
+            tokens: 0,
         }
     }
 }

@@ -137,6 +137,12 @@ impl Ready {
         }
     }
 
+    /// What was found, with the tokens that were read for it.
+    pub(super) fn found(&self) -> Result<Semantic, Unscored> {
+        let tokens = self.begun.map_or(0, |(_, tokens)| tokens);
+        self.scored.clone().map(|found| Semantic { tokens: tokens as u64, ..found })
+    }
+
     /// Nobody waits for it any more.
     pub(super) fn give_up(&mut self) {
         let limit = self.job.deadline.saturating_duration_since(self.job.enqueued);

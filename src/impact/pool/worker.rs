@@ -75,7 +75,7 @@ pub(super) fn run(queue: &Queue, make: &MakeEngine, meter: &dyn Meter, pace: &Pa
         }
         for ready in jobs {
             ready.timed();
-            let Ready { job, scored, .. } = ready;
+            let (scored, job) = (ready.found(), ready.job);
             if scored == Err(Unscored::Failed) {
                 // One pass is of many messages, and each is looked for by its own name.
                 job.span.in_scope(|| tracing::error!("the model failed on this message or on one beside it"));

@@ -238,7 +238,9 @@ async fn a_text_is_run_once_and_then_remembered() {
     let first = scored(&scorer, &text).await.unwrap();
     let again =
         scored(&scorer, &message(&[("text", "Count  the rows of the\u{200b} table.")])).await.unwrap();
-    assert_eq!(first, again);
+    assert_eq!(again, Semantic { tokens: 0, ..first });
+    let words = "Count the rows of the table.".split(' ').count() as u64;
+    assert!((words..words * 3).contains(&first.tokens), "{first:?}");
     let count = |wanted: fn(&Event) -> bool| seen.0.lock().unwrap().iter().filter(|e| wanted(e)).count();
     assert_eq!(count(|event| matches!(event, Event::Ran { .. })), 1);
     assert_eq!(count(|event| matches!(event, Event::CacheHit)), 1);

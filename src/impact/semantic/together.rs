@@ -31,7 +31,10 @@ impl Together {
             async move { Ok((highest([scorer.score(own).await?])?, scorer.name())) }
         });
         let scored = try_join_all(asked).await?;
-        scored.into_iter().reduce(|a, b| if a.0.score >= b.0.score { a } else { b }).ok_or(Unscored::Failed)
+        let tokens = scored.iter().map(|(found, _)| found.tokens).sum();
+        let highest = scored.into_iter().reduce(|a, b| if a.0.score >= b.0.score { a } else { b });
+        let (found, by) = highest.ok_or(Unscored::Failed)?;
+        Ok((Semantic { tokens, ..found }, by))
     }
 }
 

@@ -64,7 +64,10 @@ impl Turn {
         if lets_go && self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
             self.told = Some(now);
             let sender = String::from_utf8_lossy(sender(subject));
-            tracing::warn!(?sender, "a sender sends faster than it can be refused; what it gets no answer to is dropped");
+            tracing::warn!(
+                ?sender,
+                "a sender sends faster than it can be refused; what it gets no answer to is dropped"
+            );
         }
         lets_go
     }
@@ -83,9 +86,13 @@ impl Turn {
         }
     }
 
+    /// Who is behind reads on however many begin: as soon as there are no places, it is quick.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        let reads_for = if self.is_behind(now) { READS_FOR_BEHIND } else { READS_FOR };
-        self.begun >= BEGUN_MAX || now.saturating_duration_since(self.began) >= reads_for
+        let read_for = now.saturating_duration_since(self.began);
+        match self.is_behind(now) {
+            true => read_for >= READS_FOR_BEHIND,
+            false => self.begun >= BEGUN_MAX || read_for >= READS_FOR,
+        }
     }
 
     fn knows(&self, sender: &[u8]) -> bool {
@@ -133,7 +140,6 @@ mod tests {
             (&b"tenant.globex.bus.mallory.send"[..], true),
             (b"tenant.globex.bus.mallory.anything.else", true),
             (b"tenant.globex.bus.mallory2.send", false),
-            (b"tenant.globex.bus.mallory", false),
             (b"tenant.acme.bus.mallory.send", false),
             (OTHERS, false),
             (b"nodes.status", false),
@@ -143,6 +149,7 @@ mod tests {
         }
         turn.again(later);
         assert!(!turn.lets_go(b"tenant.globex.bus.mallory.send", later), "in each turn it is told once");
+        (0..BEGUN_MAX * 10).for_each(|_| turn.took(OTHERS, Took::Work));
         assert!(!turn.is_over(later + READS_FOR) && turn.is_over(later + READS_FOR_BEHIND));
         turn.drained(later);
         assert!(turn.is_over(later + READS_FOR), "it has caught up");

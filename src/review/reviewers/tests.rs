@@ -94,6 +94,7 @@ async fn what_is_listed_can_be_asked_for_by_sender_type_age_and_score_and_page_b
         levels: None,
         model: "keywords".to_owned(),
         unscored: None,
+        tokens: 0,
     };
     let one = Parked {
         id: second.clone(),

@@ -111,6 +111,7 @@ fn false_alarm(number: usize) -> Case {
         model: "keywords".to_owned(),
         levels: None,
         unscored: None,
+        tokens: 0,
         score_max: None,
     });
     let begun = Case::replay([(1, Event::Parked(Box::new(parked.clone())))]).unwrap().unwrap();

@@ -129,6 +129,7 @@ fn case(tenant: &str, number: u32, why: Why, score: f64, judgement: Judgement) -
             levels: None,
             model: "keywords".to_owned(),
             unscored: None,
+            tokens: 0,
         }),
         policy_revision: "r1".to_owned(),
         decision_id: "d1".to_owned(),

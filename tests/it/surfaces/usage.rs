@@ -61,6 +61,11 @@ async fn every_message_is_in_the_sums_once_though_the_nodes_stop_and_start() {
     let planner = of("planner");
     let found = json!([planner["messages"], planner["bytes"], planner["refused"], planner["deliveries"]]);
     assert_eq!(found, json!([20 + busy, bytes, busy, 20]), "{planner}");
+    assert_eq!(
+        (&planner["scored"], &planner["tokens"]),
+        (&json!(20), &json!(0)),
+        "by keywords, without a model"
+    );
     assert!(of("worker")["refused"].as_u64().unwrap() >= 1);
 
     let prices = bus.stack.dir().join("prices.toml");
@@ -70,5 +75,30 @@ async fn every_message_is_in_the_sums_once_though_the_nodes_stop_and_start() {
     let table = usage(&bus, &["--tenant", "acme", "--by", "hour", "--since", "2h"]).await;
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     println!("{table}");
+    bus.stop().await;
+}
+
+#[cfg(feature = "model")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_model_has_read_is_counted_once_where_it_is_known_by_then() {
+    let patient = "[limits]\ndeadline = \"55s\"\n[idempotency]\nlease = \"90s\"\n[impact]\nthreads = 1\n";
+    let mut bus = Bus::with(1, |options| options.node_overrides = patient.parse().unwrap()).await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    worker.register(&[]).await.unwrap();
+    let _inbox = worker.inbox().await.unwrap();
+    for number in 0..3 {
+        // An id is read too where it spells words.
+        let draft = Draft {
+            message_id: number.to_string(),
+            ..Draft::to_agent("worker", "count the rows of the attached table")
+        };
+        assert_eq!(bus::send(&planner, draft.encode(Encoding::Json)).await.reason, Reason::Delivered);
+    }
+    let node = bus.stack.node_mut(0).unwrap();
+    node.stop().await;
+    node.restart().await.unwrap();
+    let used: Value = serde_json::from_str(&usage(&bus, &["--json"]).await).unwrap();
+    let tokens = used["tokens"].as_u64().unwrap();
+    assert!(used["scored"] == 3 && (7..21).contains(&tokens), "seven words and their frame, once: {used}");
     bus.stop().await;
 }

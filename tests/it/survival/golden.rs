@@ -87,6 +87,7 @@ fn impact() -> Impact {
         levels: None,
         model: "keywords".to_owned(),
         unscored: Some("slow".to_owned()),
+        tokens: 0,
     }
 }
 

@@ -80,7 +80,7 @@ fn expected(at_least: [f64; BOUNDARIES], values: &[f64; LEVELS]) -> Semantic {
         left = next;
     }
     let score: f64 = levels.iter().zip(values).map(|(level, value)| level * value).sum();
-    Semantic { score: score.clamp(0.0, 1.0), levels: Some(levels) }
+    Semantic { score: score.clamp(0.0, 1.0), levels: Some(levels), tokens: 0 }
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ async fn at_once(took: Took) -> usize {
         before = now;
     }
     assert_eq!(taken.load(Ordering::Relaxed), MESSAGES);
-    most
+    most.max(MESSAGES - before)
 }
 
 #[tokio::test]

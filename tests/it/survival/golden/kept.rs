@@ -6,7 +6,10 @@ use agentbus::{
     usage::Used,
 };
 
-use super::{AT, agent, check::same};
+use super::{
+    AT, agent,
+    check::{read, same},
+};
 
 #[test]
 fn what_is_frozen_and_what_was_used_is_stored_as_it_was() {
@@ -51,9 +54,11 @@ fn what_is_frozen_and_what_was_used_is_stored_as_it_was() {
         stored_bytes: 600,
         deliberations: 2,
         scored: 3,
+        tokens: 41,
     };
-    let bytes = same("usage.json", &serde_json::to_vec(&used).unwrap());
+    let bytes = same("usage-tokens.json", &serde_json::to_vec(&used).unwrap());
     assert_eq!(serde_json::from_slice::<Used>(&bytes).unwrap(), used);
+    assert_eq!(serde_json::from_slice::<Used>(&read("usage.json")).unwrap(), Used { tokens: 0, ..used });
     // Of a version that counted less, what it did not count is none.
     assert_eq!(
         serde_json::from_str::<Used>(r#"{"messages":9}"#).unwrap(),
