@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     runtime::{Builder, Handle},
     sync::Notify,
@@ -29,6 +30,55 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 thread_local! {
     /// Which of the loops runs on this thread. On any other thread: the first.
     static HERE: Cell<usize> = const { Cell::new(0) };
+    /// For how long this thread had run when it was last looked.
+    static RAN: Cell<Option<Moment>> = const { Cell::new(None) };
+}
+
+/// How old a look at the processor's clock may be: it is a call of the system, some microseconds on a virtual machine.
+const RAN_WITHIN: Duration = Duration::from_millis(5);
+
+/// A moment of a loop. Between two of them its thread has had the processor for as long as it had something to do and
+/// the system gave it one: where others want it, or a container may not have more, that is less than has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub at: Instant,
+    ran: Duration,
+}
+
+impl Moment {
+    /// Of the thread that asks.
+    pub fn now() -> Self {
+        let at = Instant::now();
+        let last = RAN.get().filter(|last| at.saturating_duration_since(last.at) < RAN_WITHIN);
+        if let Some(Self { ran, .. }) = last {
+            return Self { at, ran };
+        }
+        let looked = Self { at, ran: thread_time() };
+        RAN.set(Some(looked));
+        looked
+    }
+
+    /// How long its thread has run since an earlier one, to within a few milliseconds.
+    pub fn ran_since(&self, earlier: &Self) -> Duration {
+        let passed = self.at.saturating_duration_since(earlier.at);
+        match passed < RAN_WITHIN {
+            true => passed,
+            false => self.ran.saturating_sub(earlier.ran).min(passed),
+        }
+    }
+
+    /// As if it had run for all of that time.
+    #[cfg(test)]
+    pub(crate) fn later(self, by: Duration) -> Self {
+        Self { at: self.at + by, ran: self.ran + by }
+    }
+}
+
+/// For how long this thread has run, since it began.
+pub fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
 
 /// One for each loop. Who is on none of them, uses the first.
@@ -181,6 +231,16 @@ mod tests {
         assert_eq!(loops.iter().map(on).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(*numbers.here(), 1);
         assert_eq!(*PerLoop::one("only").here(), "only");
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_has_not_run_and_one_that_works_has() {
+        let began = Moment::now();
+        thread::sleep(Duration::from_millis(50));
+        let slept = Moment::now();
+        assert!(slept.ran_since(&began) < Duration::from_millis(20), "{:?}", slept.ran_since(&began));
+        while Moment::now().ran_since(&slept) < Duration::from_millis(20) {}
+        assert!(slept.at.elapsed() >= Duration::from_millis(20));
     }
 
     #[test]

@@ -84,6 +84,8 @@ struct Shared {
     payload_max: AtomicUsize,
     /// When a message to ourselves last came back.
     round_trip: Mutex<Option<Instant>>,
+    /// When any message last came.
+    heard: Mutex<Option<Instant>>,
     /// All subscriptions, in their order.
     listens: Vec<Listens>,
     metrics: Arc<Metrics>,
@@ -141,6 +143,7 @@ impl Intake {
             link: Mutex::default(),
             payload_max: AtomicUsize::new(0),
             round_trip: Mutex::new(None),
+            heard: Mutex::new(None),
             listens: subscriptions.iter().enumerate().map(|(index, s)| Listens::new(index, s)).collect(),
             metrics,
         });

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Status, Verb},
+    event_loop::Moment,
     lanes::Request,
     overload::Place,
     shutdown::Shutdown,
@@ -45,11 +46,11 @@ impl Bus {
     /// Works on it in a task of its own.
     pub(super) fn begin(self: &Arc<Self>, arrival: Arrival, shutdown: &Shutdown) {
         let (bus, stop, verb) = (Arc::clone(self), shutdown.clone(), arrival.verb);
-        let began = Instant::now();
+        let began = Moment::now();
         let handling = async move {
             if verb == Verb::Send {
-                let now = Instant::now();
-                arrival.request.place.waited(now.saturating_duration_since(began), now);
+                let now = Moment::now();
+                arrival.request.place.waited(now.ran_since(&began), now.at);
             }
             let task = Box::pin(bus.handle(arrival, stop));
             bus.lanes.metrics.polls.watch(verb.as_str(), task).await;

@@ -235,7 +235,7 @@ impl Place {
         self.tell(|limit, taken| limit.took(took, taken, now));
     }
 
-    /// It has begun, and waited so long for its first turn of the loop.
+    /// It has begun, and the loop ran for so long before its first turn came.
     pub fn waited(&self, waited: Duration, now: Instant) {
         self.tell(|limit, taken| limit.waited(waited, taken, now));
     }

@@ -25,8 +25,9 @@ const LOOKS: u32 = 2;
 /// For all of them.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
-/// A turn of the loop may take so long: beyond it, whoever waits for an answer of Redis or NATS on it has it too late.
-const TURN_MAX: Duration = Duration::from_millis(20);
+/// A turn of the loop may take so long, of the time that it ran: beyond it, whoever waits for an answer of Redis or NATS
+/// on it has it too late.
+const TURN_MAX: Duration = Duration::from_millis(10);
 /// So many may always begin: by them it is seen that turns are short again.
 const FEW: f64 = 8.0;
 /// Where turns are short, so much more may be worked on in each window.

@@ -17,10 +17,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Latency;
-use crate::config::PollClock;
+use crate::{config::PollClock, event_loop::thread_time};
 
 /// A poll above this is a long one: beyond it, the work belongs on threads of its own (`crate::cpu`).
 pub const LONG: Duration = Duration::from_micros(200);
@@ -94,9 +93,7 @@ impl Polls {
         if !self.by_processor.load(Ordering::Relaxed) {
             return self.started.elapsed();
         }
-        let now = clock_gettime(ClockId::ThreadCPUTime);
-        let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
-        Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+        thread_time()
     }
 
     #[cold]

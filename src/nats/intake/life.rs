@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config,
+    event_loop::Moment,
     nats::{BusError, Link, files, reconnect_delay, server_list::Servers},
     tenants::{BusUser, Seed, User},
 };
@@ -141,7 +142,7 @@ impl<S> Life<S> {
         mut read: BytesMut,
         servers: &mut Servers,
     ) -> SessionError {
-        let mut turn = Turn::begin(Instant::now());
+        let mut turn = Turn::begin(Moment::now());
         loop {
             let operation = {
                 // By a turn's own measure alone: it is to be seen when there is no more.
@@ -150,7 +151,7 @@ impl<S> Life<S> {
                     Poll::Ready(operation) => operation,
                     Poll::Pending => {
                         let operation = next.await;
-                        turn.drained(Instant::now());
+                        turn.drained(Moment::now());
                         operation
                     }
                 }
@@ -159,9 +160,9 @@ impl<S> Life<S> {
                 Ok(Operation::Message(message)) => {
                     self.take_in(message, &mut turn);
                     // One read of the socket may hold a thousand small ones.
-                    if turn.is_over(Instant::now()) {
+                    if turn.is_over(Moment::now()) {
                         yield_now().await;
-                        turn.again(Instant::now());
+                        turn.again(Moment::now());
                     }
                 }
                 Ok(Operation::Pong) => {
@@ -254,7 +255,8 @@ impl<S> Life<S> {
         }
     }
 
-    /// Sends a message to ourselves in every interval; a server that does not bring it back is gone.
+    /// Sends a message to ourselves in every interval. A server that does not bring it back is gone, unless others still
+    /// come: then it waits behind them.
     async fn stay(&self) -> SessionError {
         let probe = format!("PUB {} 0\r\n\r\n", self.probe);
         loop {
@@ -264,14 +266,17 @@ impl<S> Life<S> {
                 Ok(true) => tokio::time::sleep(self.settings.ping_interval).await,
                 // The reader says why.
                 Ok(false) => std::future::pending().await,
+                Err(_) if self.shared.heard.lock().is_some_and(|at| at.elapsed() < within) => {}
                 Err(_) => return SessionError::Silent,
             }
         }
     }
 
     fn take_in(&self, message: Incoming, turn: &mut Turn) {
+        let now = Moment::now();
+        *self.shared.heard.lock() = Some(now.at);
         turn.read(message.payload.len());
-        if turn.lets_go(&message.subject, Instant::now()) {
+        if turn.lets_go(&message.subject, now) {
             self.shared.metrics.nats.unanswered();
             return;
         }

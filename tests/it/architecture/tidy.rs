@@ -59,7 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("audit", &["domain", "state", "wire"]),
     ("cpu", &["domain"]),
     ("config", &["breakers", "chaos", "cpu", "domain", "impact", "policy", "secret_file", "skew", "tls"]),
-    ("telemetry", &["config", "cpu", "domain", "impact", "memory", "policy", "trace"]),
+    ("telemetry", &["config", "cpu", "domain", "event_loop", "impact", "memory", "policy", "trace"]),
     ("otlp", &["domain", "http", "secret_file", "telemetry", "tls", "trace"]),
     ("skew", &["domain"]),
     ("trouble", &[]),
