@@ -66,12 +66,6 @@ impl Moment {
             false => self.ran.saturating_sub(earlier.ran).min(passed),
         }
     }
-
-    /// As if it had run for all of that time.
-    #[cfg(test)]
-    pub(crate) fn later(self, by: Duration) -> Self {
-        Self { at: self.at + by, ran: self.ran + by }
-    }
 }
 
 /// For how long this thread has run, since it began.

@@ -76,10 +76,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("impact.guard_threads", "That run each of them"),
     ("impact.precision", "f32, bf16, int8, or auto: the fastest that the processor has"),
     ("impact.threads", "That run the model; 0: one less than there are cores, at least 1"),
-    (
-        "impact.nice",
-        "Niceness of these threads and of those that read large texts, 0 to 19: how far the rest of the node goes first",
-    ),
+    ("impact.nice", "Their niceness, and that of readers, 0 to 19: how far others go first"),
     ("impact.idle", "They compute where nothing else wants the core, if they can"),
     ("impact.queue", "Messages that wait for the model; more are not scored"),
     ("impact.deadline", "For a score; below limits.deadline. Without: deliberated"),

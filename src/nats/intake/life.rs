@@ -24,7 +24,6 @@ use super::{
 };
 use crate::{
     config,
-    event_loop::Moment,
     nats::{BusError, Link, files, reconnect_delay, server_list::Servers},
     tenants::{BusUser, Seed, User},
 };
@@ -142,7 +141,7 @@ impl<S> Life<S> {
         mut read: BytesMut,
         servers: &mut Servers,
     ) -> SessionError {
-        let mut turn = Turn::begin(Moment::now());
+        let mut turn = Turn::begin(Instant::now());
         loop {
             let operation = {
                 // By a turn's own measure alone: it is to be seen when there is no more.
@@ -151,7 +150,7 @@ impl<S> Life<S> {
                     Poll::Ready(operation) => operation,
                     Poll::Pending => {
                         let operation = next.await;
-                        turn.drained(Moment::now());
+                        turn.drained(Instant::now());
                         operation
                     }
                 }
@@ -160,9 +159,9 @@ impl<S> Life<S> {
                 Ok(Operation::Message(message)) => {
                     self.take_in(message, &mut turn);
                     // One read of the socket may hold a thousand small ones.
-                    if turn.is_over(Moment::now()) {
+                    if turn.is_over(Instant::now()) {
                         yield_now().await;
-                        turn.again(Moment::now());
+                        turn.again(Instant::now());
                     }
                 }
                 Ok(Operation::Pong) => {
@@ -272,10 +271,11 @@ impl<S> Life<S> {
         }
     }
 
+    /// Takes it, unless it is one too many of a sender that has heard so.
     fn take_in(&self, message: Incoming, turn: &mut Turn) {
-        let now = Moment::now();
-        *self.shared.heard.lock() = Some(now.at);
-        turn.read(message.payload.len());
+        let now = Instant::now();
+        *self.shared.heard.lock() = Some(now);
+        turn.read(message.payload.len() + message.headers.len());
         if turn.lets_go(&message.subject, now) {
             self.shared.metrics.nats.unanswered();
             return;

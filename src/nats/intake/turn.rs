@@ -1,22 +1,21 @@
 //! How much is read in one turn of the loop, and what is let go where more comes than can be answered?
 //!
 //! What a stranger sends and the node does not read lies in the server, which cuts the node off when it is too much, for
-//! all tenants. So reading has no end while there is more, but others have their turn between. Where there is more for
-//! longer than a moment, and a sender finds no room, the rest of what it sends in that turn is not even refused.
+//! all tenants. So reading has no end while there is more, but others have their turn between. Where much has come and
+//! there is still more, and a sender finds no room, the rest of what it sends in that turn is not even refused.
 
 use std::time::{Duration, Instant};
 
 use super::Took;
-use crate::event_loop::Moment;
 
 /// Messages that begin before other tasks have their turn: some 3 µs each.
 pub(super) const BEGUN_MAX: usize = 32;
 /// Others have their turn after that much reading, and after that much where the node is behind.
 const READS_FOR: Duration = Duration::from_millis(5);
 const READS_FOR_BEHIND: Duration = Duration::from_millis(10);
-/// Behind is who has found more to read for so long, of the time that it ran, or for so many bytes: the server keeps
-/// four times as many (`max_pending`).
-const BEHIND_AFTER: Duration = Duration::from_millis(50);
+/// Behind is who has read so many messages or bytes and found more each time. The server keeps four times as many bytes
+/// (`max_pending`).
+const BEHIND_MESSAGES: usize = 4_000;
 const BEHIND_BYTES: usize = 4 * 1024 * 1024;
 /// Who sends so is told of once in that time.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -29,8 +28,8 @@ const SENDER_TOKENS: usize = 4;
 pub(super) struct Turn {
     began: Instant,
     begun: usize,
-    /// When there was nothing more to read, and how much came since.
-    drained: Moment,
+    /// What came since there was nothing more to read.
+    messages: usize,
     bytes: usize,
     /// Who found no room.
     refused: Vec<Box<[u8]>>,
@@ -38,32 +37,33 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn begin(now: Moment) -> Self {
-        Self { began: now.at, begun: 0, drained: now, bytes: 0, refused: Vec::new(), told: None }
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { began: now, begun: 0, messages: 0, bytes: 0, refused: Vec::new(), told: None }
     }
 
     /// There was nothing to read until now.
-    pub(super) fn drained(&mut self, now: Moment) {
-        (self.drained, self.bytes) = (now, 0);
+    pub(super) fn drained(&mut self, now: Instant) {
+        (self.messages, self.bytes) = (0, 0);
         self.again(now);
     }
 
     /// Others have had their turn.
-    pub(super) fn again(&mut self, now: Moment) {
-        (self.began, self.begun) = (now.at, 0);
+    pub(super) fn again(&mut self, now: Instant) {
+        (self.began, self.begun) = (now, 0);
         self.refused.clear();
     }
 
     /// One of so many bytes is read.
     pub(super) fn read(&mut self, bytes: usize) {
+        self.messages += 1;
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
     /// This message is dropped as it is: its sender has just been told that there is no room.
-    pub(super) fn lets_go(&mut self, subject: &[u8], now: Moment) -> bool {
-        let lets_go = !self.refused.is_empty() && self.is_behind(now) && self.knows(sender(subject));
-        if lets_go && self.told.is_none_or(|told| now.at.saturating_duration_since(told) >= TELL_EVERY) {
-            self.told = Some(now.at);
+    pub(super) fn lets_go(&mut self, subject: &[u8], now: Instant) -> bool {
+        let lets_go = !self.refused.is_empty() && self.is_behind() && self.knows(sender(subject));
+        if lets_go && self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
             let sender = String::from_utf8_lossy(sender(subject));
             tracing::warn!(
                 ?sender,
@@ -88,9 +88,9 @@ impl Turn {
     }
 
     /// Who is behind reads on however many begin: as soon as there are no places, it is quick.
-    pub(super) fn is_over(&self, now: Moment) -> bool {
-        let read_for = now.at.saturating_duration_since(self.began);
-        match self.is_behind(now) {
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let read_for = now.saturating_duration_since(self.began);
+        match self.is_behind() {
             true => read_for >= READS_FOR_BEHIND,
             false => self.begun >= BEGUN_MAX || read_for >= READS_FOR,
         }
@@ -100,8 +100,8 @@ impl Turn {
         self.refused.iter().any(|refused| **refused == *sender)
     }
 
-    fn is_behind(&self, now: Moment) -> bool {
-        self.bytes >= BEHIND_BYTES || now.ran_since(&self.drained) >= BEHIND_AFTER
+    fn is_behind(&self) -> bool {
+        self.messages >= BEHIND_MESSAGES || self.bytes >= BEHIND_BYTES
     }
 }
 
@@ -117,14 +117,19 @@ mod tests {
     use super::*;
 
     const OTHERS: &[u8] = b"tenant.acme.bus.planner.send";
+    const MALLORY: &[u8] = b"tenant.globex.bus.mallory.send";
+
+    fn behind(turn: &mut Turn) {
+        (0..BEHIND_MESSAGES).for_each(|_| turn.read(1));
+    }
 
     #[test]
     fn a_turn_ends_with_so_many_begun_or_after_a_moment() {
-        let now = Moment::now();
+        let now = Instant::now();
         let mut turn = Turn::begin(now);
         (1..BEGUN_MAX).for_each(|_| turn.took(OTHERS, Took::Work));
         (0..10_000).for_each(|_| turn.took(OTHERS, Took::Little));
-        assert!(!turn.is_over(now) && turn.is_over(now.later(READS_FOR)));
+        assert!(!turn.is_over(now) && turn.is_over(now + READS_FOR));
         turn.took(OTHERS, Took::Work);
         assert!(turn.is_over(now));
         turn.again(now);
@@ -133,13 +138,13 @@ mod tests {
 
     #[test]
     fn who_is_behind_reads_for_longer_and_lets_go_what_follows_of_who_found_no_room() {
-        let now = Moment::now();
-        let later = now.later(BEHIND_AFTER);
+        let now = Instant::now();
         let mut turn = Turn::begin(now);
-        turn.took(b"tenant.globex.bus.mallory.send", Took::Refused);
-        assert!(!turn.lets_go(b"tenant.globex.bus.mallory.send", now), "it is not behind");
+        turn.took(MALLORY, Took::Refused);
+        assert!(!turn.lets_go(MALLORY, now), "it is not behind");
+        behind(&mut turn);
         for (subject, lets_go) in [
-            (&b"tenant.globex.bus.mallory.send"[..], true),
+            (MALLORY, true),
             (b"tenant.globex.bus.mallory.anything.else", true),
             (b"tenant.globex.bus.mallory2.send", false),
             (b"tenant.acme.bus.mallory.send", false),
@@ -147,22 +152,21 @@ mod tests {
             (b"nodes.status", false),
             (b"", false),
         ] {
-            assert_eq!(turn.lets_go(subject, later), lets_go, "{}", String::from_utf8_lossy(subject));
+            assert_eq!(turn.lets_go(subject, now), lets_go, "{}", String::from_utf8_lossy(subject));
         }
-        turn.again(later);
-        assert!(!turn.lets_go(b"tenant.globex.bus.mallory.send", later), "in each turn it is told once");
+        turn.again(now);
+        assert!(!turn.lets_go(MALLORY, now), "in each turn it is told once");
         (0..BEGUN_MAX * 10).for_each(|_| turn.took(OTHERS, Took::Work));
-        assert!(!turn.is_over(later.later(READS_FOR)) && turn.is_over(later.later(READS_FOR_BEHIND)));
-        turn.drained(later);
-        assert!(turn.is_over(later.later(READS_FOR)), "it has caught up");
+        assert!(!turn.is_over(now + READS_FOR) && turn.is_over(now + READS_FOR_BEHIND));
+        turn.drained(now);
+        assert!(turn.is_over(now + READS_FOR), "it has caught up");
         turn.read(BEHIND_BYTES);
-        assert!(!turn.is_over(later.later(READS_FOR)), "much is as bad as long");
+        assert!(!turn.is_over(now + READS_FOR), "much is as bad as many");
     }
 
     #[test]
     fn no_more_senders_are_remembered_than_there_is_room_for() {
-        let now = Moment::now();
-        let mut turn = Turn::begin(now);
+        let mut turn = Turn::begin(Instant::now());
         for agent in 0..SENDERS_MAX * 2 {
             turn.took(format!("tenant.globex.bus.a{agent}.send").as_bytes(), Took::Refused);
             turn.took(b"tenant.globex.bus.a0.send", Took::Refused);

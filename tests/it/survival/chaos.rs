@@ -184,7 +184,9 @@ async fn stored(context: &jetstream::Context) -> Vec<Seen> {
                     acked: false,
                 }
             }
-            _ => outcome(reader, sequence, &wire::decode_verdict(&message.payload).unwrap()),
+            "outcome" => outcome(reader, sequence, &wire::decode_verdict(&message.payload).unwrap()),
+            // A receipt, which nobody reads.
+            _ => continue,
         });
     }
     seen
