@@ -312,7 +312,9 @@ async fn of_the_model_and_several_guards_the_highest_counts_and_is_named() {
         assert_eq!(model, format!("{}: highest by {by}", scorer.name()));
         assert!(found.score >= score(text) && found.score >= 0.6, "{found:?}");
         assert!(found.levels.is_some(), "the levels are those of whose score it is");
-        assert_eq!(scored(&scorer, &message).await, Ok(found), "from the caches");
+        assert!(found.tokens > 3 * 8, "all three have read it: {found:?}");
+        let known = Semantic { tokens: 0, ..found };
+        assert_eq!(scored(&scorer, &message).await, Ok(known), "from the caches");
         let (tell, told) = std::sync::mpsc::channel();
         scorer.score_in_background(
             scorer.read(&message, Patience::RoundTrip).unwrap(),

@@ -14,7 +14,7 @@ async fn a_thread_of_the_idle_class_runs_the_passes() {
     let rig = rig(PoolSettings { thread: "rests", ..IDLE });
     // Where the machine is busy the other one may be needed.
     for asked in 0.. {
-        assert_eq!(rig.pool.score(texts(&["7"]), of(0), RoundTrip).await, said(0.07));
+        assert_eq!(score_of(rig.pool.score(texts(&["7"]), of(0), RoundTrip).await), said(0.07));
         if rig.log.threads.lock().unwrap().iter().any(|name| name == "rests-0-idle") {
             break;
         }
@@ -66,7 +66,7 @@ async fn a_pass_that_is_late_is_run_by_who_waits_and_no_score_of_it_is_taken_for
     let (pool, log, _) = held();
     for number in 1..20 {
         let score = f64::from(number) / 100.0;
-        assert_eq!(pool.score(texts(&[&number.to_string()]), of(0), RoundTrip).await, said(score));
+        assert_eq!(score_of(pool.score(texts(&[&number.to_string()]), of(0), RoundTrip).await), said(score));
     }
     assert_eq!(log.held.load(Ordering::SeqCst), 1, "the others were not even tried there");
     log.go_on.store(true, Ordering::SeqCst);
@@ -75,7 +75,7 @@ async fn a_pass_that_is_late_is_run_by_who_waits_and_no_score_of_it_is_taken_for
         last += 1;
         let number = last % 80;
         let score = f64::from(number) / 100.0;
-        assert_eq!(pool.score(texts(&[&number.to_string()]), of(0), RoundTrip).await, said(score));
+        assert_eq!(score_of(pool.score(texts(&[&number.to_string()]), of(0), RoundTrip).await), said(score));
         assert!(last < 60_000, "it never came back");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -93,12 +93,12 @@ async fn a_panic_on_the_idle_thread_costs_its_pass_the_score_and_all_begins_anew
         if scored == Err(Unscored::Failed) {
             break;
         }
-        assert_eq!(scored, said(0.99));
+        assert_eq!(score_of(scored), said(0.99));
         assert!(asked < 60_000, "it never was in time");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(seen.count(restarted), 1);
-    assert_eq!(pool.score(texts(&["3"]), of(0), RoundTrip).await, said(0.03));
+    assert_eq!(score_of(pool.score(texts(&["3"]), of(0), RoundTrip).await), said(0.03));
 }
 
 /// Computes for 30 ms on a core of its own.
@@ -145,7 +145,7 @@ async fn where_others_keep_all_cores_busy_scores_still_come() {
         .collect();
     let mut scores = Vec::new();
     for _ in 0..TEXTS {
-        scores.push(pool.score(texts(&["a"]), of(0), RoundTrip).await);
+        scores.push(score_of(pool.score(texts(&["a"]), of(0), RoundTrip).await));
     }
     ended.store(true, Ordering::Relaxed);
     spinners.into_iter().for_each(|spinner| spinner.join().unwrap());
