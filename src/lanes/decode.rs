@@ -1,5 +1,7 @@
 //! Bytes become a message, on the runtime if they are few.
 
+use std::pin::pin;
+
 use super::{attempt::Attempt, request::Request};
 use crate::{
     cpu::{CpuError, Work},
@@ -27,7 +29,7 @@ impl Attempt<'_> {
         let decode = move || wire::decode(&body, wire::Stamp { tenant: &of, sender: &by }, &limits);
         // Whoever's messages are large waits for itself alone.
         let decoding = self.lanes.cpu.run_sized(payload.len(), tenant, Work::Decode, decode);
-        let decoded = self.request.place.wait(decoding).await;
+        let decoded = self.request.place.wait(pin!(decoding)).await;
         self.findings.decoded(decoded.map_err(|why| not_computed(&why))?)
     }
 }

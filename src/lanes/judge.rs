@@ -1,6 +1,6 @@
 //! The core judges, and names what it needs; that is looked up here.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use futures_util::future::join;
 
@@ -120,7 +120,7 @@ impl Attempt<'_> {
             }
         };
         // Whoever's texts are slow to read takes no other's place meanwhile.
-        let impact = self.request.place.wait(assessing).await;
+        let impact = self.request.place.wait(pin!(assessing)).await;
         if let Patience::Within(_) = patience {
             // What is left to do is as for any other message.
             self.due_in(soon);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -247,9 +247,9 @@ impl Place {
         }
     }
 
-    /// Waits for something slow, and others are worked on meanwhile, unless it is there at once.
-    pub async fn wait<T>(&self, slow: impl Future<Output = T>) -> T {
-        let mut slow = pin!(slow);
+    /// Waits for something slow, and others are worked on meanwhile, unless it is there at once. Pinned by who asks: a
+    /// future within this one would be kept twice, and each message moves all of it.
+    pub async fn wait<T>(&self, mut slow: Pin<&mut impl Future<Output = T>>) -> T {
         match poll!(slow.as_mut()) {
             Poll::Ready(done) => done,
             Poll::Pending => {
@@ -278,6 +278,8 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use std::pin::pin;
 
     use super::*;
 
@@ -352,9 +354,9 @@ mod tests {
     async fn what_is_there_at_once_keeps_its_place() {
         let (gate, now) = (Gate::new(1, Instant::now()), Instant::now());
         let place = begun(&gate, 1, now).unwrap();
-        assert_eq!(place.wait(std::future::ready(7)).await, 7);
+        assert_eq!(place.wait(pin!(std::future::ready(7))).await, 7);
         assert!(begun(&gate, 1, now).is_none());
-        place.wait(tokio::task::yield_now()).await;
+        place.wait(pin!(tokio::task::yield_now())).await;
         assert!(matches!(gate.next(now), Some(Next::Begins(1, _))));
     }
 
