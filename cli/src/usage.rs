@@ -175,32 +175,9 @@ fn table(lines: &Lines, prices: Option<&Prices>) -> String {
         return "nothing was used in that time, as far as nodes have told\n".to_owned();
     }
     let whose = lines.about.join(" ");
-    let mut table = match prices {
-        None => printable::table([
-            &whose,
-            "messages",
-            "kB",
-            "decided",
-            "refused",
-            "delivered",
-            "parked",
-            "tokens",
-        ]),
-        Some(prices) => {
-            let cost = &prices.currency;
-            printable::table([
-                &whose,
-                "messages",
-                "kB",
-                "decided",
-                "refused",
-                "delivered",
-                "parked",
-                "tokens",
-                cost,
-            ])
-        }
-    };
+    let numbers = ["messages", "kB", "decided", "refused", "delivered", "parked", "tokens"];
+    let cost = prices.map(|prices| prices.currency.as_str());
+    let mut table = printable::table(std::iter::once(whose.as_str()).chain(numbers).chain(cost));
     let mut all = Used::default();
     for line in lines.iter() {
         all += *line.used;

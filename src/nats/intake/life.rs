@@ -157,9 +157,10 @@ impl<S> Life<S> {
             };
             match operation {
                 Ok(Operation::Message(message)) => {
-                    self.take_in(message, &mut turn);
+                    let now = Instant::now();
+                    self.take_in(message, &mut turn, now);
                     // One read of the socket may hold a thousand small ones.
-                    if turn.is_over(Instant::now()) {
+                    if turn.is_over(now) {
                         yield_now().await;
                         turn.again(Instant::now());
                     }
@@ -272,8 +273,7 @@ impl<S> Life<S> {
     }
 
     /// Takes it, unless it is one too many of a sender that has heard so.
-    fn take_in(&self, message: Incoming, turn: &mut Turn) {
-        let now = Instant::now();
+    fn take_in(&self, message: Incoming, turn: &mut Turn, now: Instant) {
         *self.shared.heard.lock() = Some(now);
         turn.read(message.payload.len() + message.headers.len());
         if turn.lets_go(&message.subject, now) {

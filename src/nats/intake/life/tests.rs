@@ -50,7 +50,7 @@ async fn a_server_that_brings_nothing_is_given_up_and_not_one_that_brings_others
     let life = life(|(), _| Took::Little);
     life.shared.connected();
     assert!(matches!(life.stay().await, SessionError::Silent));
-    life.take_in(message(), &mut Turn::begin(Instant::now()));
+    life.take_in(message(), &mut Turn::begin(Instant::now()), Instant::now());
     assert!(tokio::time::timeout(Duration::from_secs(60), life.stay()).await.is_err());
 }
 
