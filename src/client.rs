@@ -243,14 +243,18 @@ impl AgentClient {
     }
 
     /// Answers a question that has come into the inbox, as a plain NATS client's `respond` does. `false`:
-    /// nobody waits for an answer to this delivery.
+    /// nobody waits for an answer to this delivery, and the server would refuse it.
     pub async fn answer(
         &self,
         question: &async_nats::Message,
         answer: Bytes,
     ) -> Result<bool, async_nats::PublishError> {
-        let Some(reply) = question.reply.clone() else { return Ok(false) };
-        self.nats.publish(reply, answer).await.map(|()| true)
+        match &question.reply {
+            Some(reply) if is_question(question, &self.id) => {
+                self.nats.publish(reply.clone(), answer).await.map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Calls any verb of the bus and returns the raw answer.
@@ -381,6 +385,12 @@ pub fn is_hint(message: &async_nats::Message) -> bool {
 /// Whether the bus delivered this message to this agent.
 pub fn is_delivery(message: &async_nats::Message, agent: &AgentId) -> bool {
     meant_for(message, agent).is_some_and(|headers| headers.get("Agentbus-Delivery").is_some())
+}
+
+/// Whether somebody waits for this agent's answer to it. What `send` delivers has a reply subject as well, which is the
+/// node's.
+pub fn is_question(message: &async_nats::Message, agent: &AgentId) -> bool {
+    message.reply.as_ref().is_some_and(|reply| reply.starts_with(&format!("bus.{agent}.answer.")))
 }
 
 /// The verdict in this message, if it is an outcome for this agent.

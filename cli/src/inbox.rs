@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use agentbus::{
-    client::{self, AgentClient, Draft, is_delivery, is_hint},
+    client::{self, AgentClient, Draft, is_delivery, is_hint, is_question},
     domain::{AgentId, Encoding, Message, Recipient, Verb},
     phrase::causes,
     shutdown::Shutdown,
@@ -280,11 +280,9 @@ fn decoded(delivery: &Delivery, who: &Who) -> Option<(Message, Bytes)> {
 
 /// The answer to a question that somebody waits for, and to nothing else.
 fn answer(delivery: &Delivery, who: &Who, text: &str) -> Option<Draft> {
-    let reply = delivery.reply.as_ref()?;
-    let (question, _) = decoded(delivery, who)?;
-    let message_type = question.message_type.answered_by()?;
-    reply.starts_with(&format!("bus.{}.answer.", who.agent)).then(|| Draft {
-        message_type,
+    let (question, _) = is_question(delivery, &who.agent).then(|| decoded(delivery, who))??;
+    Some(Draft {
+        message_type: question.message_type.answered_by()?,
         constitutional_hash: question.constitution.to_string(),
         conversation_id: question.conversation_id.as_ref().map(ToString::to_string),
         in_reply_to: Some(question.id.to_string()),

@@ -77,7 +77,7 @@ async fn work(talk: &mut Talk, job: Job) -> anyhow::Result<()> {
 
     talk.expect(Word::End).await?;
     let arrived = settled(&agents.arrivals).await;
-    agents.leave().await;
+    agents.leave().await?;
     talk.tell(&Told::Arrived(arrived)).await
 }
 

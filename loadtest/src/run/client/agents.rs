@@ -33,6 +33,8 @@ const HEARTBEAT: Duration = Duration::from_secs(8);
 pub(super) struct Agents {
     pub(super) senders: Vec<Sender>,
     pub(super) arrivals: Arc<Arrivals>,
+    /// Who receives and who judges, on the sides with accounts.
+    clients: Vec<AgentClient>,
     /// Of durable inboxes.
     readers: Vec<JoinHandle<()>>,
     /// What the bare side of what is submitted publishes through.
@@ -80,7 +82,7 @@ pub(super) async fn connect(job: &Job) -> anyhow::Result<Agents> {
         places.into_iter().partition(|place| place.role == Role::Sender);
     let listening =
         stream::iter(others).map(|place| listen(job, place, &arrivals)).buffer_unordered(CONNECTING_MAX);
-    let readers: Vec<_> = listening.try_collect().await?;
+    let (clients, readers): (Vec<_>, Vec<_>) = listening.try_collect::<Vec<_>>().await?.into_iter().unzip();
     let copies = senders.iter().flat_map(|place| (0..job.profile.connections).map(move |copy| (place, copy)));
     let sending = stream::iter(copies).map(|(place, copy)| sender(job, place, copy)).buffered(CONNECTING_MAX);
     let senders = sending.try_collect().await?;
@@ -92,7 +94,9 @@ pub(super) async fn connect(job: &Job) -> anyhow::Result<Agents> {
         }
         false => None,
     };
-    Ok(Agents { senders, arrivals, readers: readers.into_iter().flatten().collect(), node })
+    let clients = clients.into_iter().flatten().collect();
+    let readers = readers.into_iter().flatten().collect();
+    Ok(Agents { senders, arrivals, clients, readers, node })
 }
 
 fn submits(group: &Group) -> bool {
@@ -139,41 +143,46 @@ async fn listen(
     job: &Job,
     place: Place<'_>,
     arrivals: &Arc<Arrivals>,
-) -> anyhow::Result<Option<JoinHandle<()>>> {
+) -> anyhow::Result<(Option<AgentClient>, Option<JoinHandle<()>>)> {
     let id = &place.agent;
     if job.side == Side::Direct {
         // One server without accounts: the tenant is in the subject.
         let nats = bare_connection(&job.nats).await?;
         answers::echo(nats, names::direct(&place.tenant, id), Arc::clone(arrivals)).await?;
-        return Ok(None);
+        return Ok((None, None));
     }
     let client = agent(job, &place.tenant, id).await?;
     if place.role == Role::Judge {
         if job.side == Side::Bus {
             keep_registered(&client, &[]).await?;
-            answers::judge(client);
+            answers::judge(client.clone());
         }
-        return Ok(None);
+        return Ok((Some(client), None));
     }
     answers::inbox(&client, Arc::clone(arrivals)).await?;
     if job.side == Side::Bus {
         keep_registered(&client, &[CAPABILITY]).await?;
     }
     if !submits(place.of) && place.of.judges == 0 {
-        return Ok(None);
+        return Ok((Some(client), None));
     }
     let tenant: TenantId = place.tenant.parse()?;
     let counted = submits(place.of).then(|| Arc::clone(arrivals));
-    Ok(Some(answers::durable_inbox(&client, &tenant, counted)))
+    let reader = answers::durable_inbox(&client, &tenant, counted);
+    Ok((Some(client), Some(reader)))
 }
 
 impl Agents {
-    /// Reads no more, and waits until no pull is left behind that would take messages from the next one.
-    pub(super) async fn leave(&self) {
+    /// Reads no more, and waits until no pull is left behind that would take messages from the next one. An error where
+    /// agents have published what they may not: the server logs each, and the figures would be of that too.
+    pub(super) async fn leave(&self) -> anyhow::Result<()> {
         self.readers.iter().for_each(JoinHandle::abort);
         if !self.readers.is_empty() {
             tokio::time::sleep(answers::PULL_EXPIRES).await;
         }
+        let refused: u64 = self.clients.iter().map(AgentClient::violations).sum();
+        anyhow::ensure!(refused == 0, "NATS has refused {refused} publishes of agents that receive");
+        Ok(())
     }
 }
 

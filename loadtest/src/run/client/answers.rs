@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use agentbus::{
-    client::{AgentClient, Draft, is_hint},
-    domain::{Encoding, MessageType, TenantId, Verb},
+    client::{AgentClient, Draft, is_hint, is_question},
+    domain::{AgentId, Encoding, MessageType, TenantId, Verb},
 };
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::{StreamExt as _, stream};
@@ -48,7 +48,7 @@ pub(super) async fn inbox(client: &AgentClient, arrivals: Arc<Arrivals>) -> anyh
                 continue;
             }
             arrivals.arrived();
-            if let Some(answer) = answer(&message) {
+            if let Some(answer) = answer(&message, client.id()) {
                 let _ = client.answer(&message, answer.encode(Encoding::MessagePack)).await;
             }
         }
@@ -57,9 +57,8 @@ pub(super) async fn inbox(client: &AgentClient, arrivals: Arc<Arrivals>) -> anyh
 }
 
 /// To a question, if it is one.
-fn answer(question: &Message) -> Option<Draft> {
-    question.reply.as_ref()?;
-    let headers = question.headers.as_ref()?;
+fn answer(message: &Message, agent: &AgentId) -> Option<Draft> {
+    let headers = message.headers.as_ref().filter(|_| is_question(message, agent))?;
     let (id, sender) = (header(headers, "Agentbus-Message-Id")?, header(headers, "Agentbus-Sender")?);
     Some(Draft {
         message_type: MessageType::Response,
