@@ -15,6 +15,7 @@
 //!   take? [`overload`]: what is done with more than can be worked on?
 //! - [`breakers`]: may what has failed of late be asked now? [`guarded`]: all that a node asks of others, behind them.
 //! - [`chaos`]: may experiments be made with this node? `servers` breaks what is around it.
+//! - [`recent`]: what is known of those who came last.
 //! - [`cpu`]: threads for what takes long to compute, tenants in turn.
 //! - [`policy`]: Rego decides; makes the `Permit` without which nothing is delivered.
 //! - [`impact`]: how much harm a message could do.
@@ -67,6 +68,7 @@ pub mod otlp;
 pub mod overload;
 pub mod phrase;
 pub mod policy;
+pub mod recent;
 pub mod rejection;
 pub mod review;
 pub mod secret_file;

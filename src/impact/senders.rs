@@ -18,13 +18,14 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::history::{History, Past, Question};
 use crate::{
     domain::{AgentId, Message, TenantId, Timestamp},
+    recent::recent,
     state::{SenderHistoryStore, StoreError},
 };
 
@@ -123,11 +124,7 @@ impl Senders {
     }
 
     fn new(senders_max: u64, pasts: Option<Arc<dyn SenderHistoryStore>>) -> Self {
-        let known = Cache::builder()
-            .max_capacity(senders_max)
-            // Not the default policy, which may refuse to remember a new sender at all.
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
+        let known = recent(senders_max).build();
         Self {
             known,
             senders_max: usize::try_from(senders_max).unwrap_or(usize::MAX),

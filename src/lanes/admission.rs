@@ -23,6 +23,7 @@ use crate::{
     governance::Admitted,
     memory::{Memory, Pressure},
     phrase::counted,
+    recent::recent,
     rejection::Rejection,
     state::SharedRate,
 };
@@ -72,10 +73,7 @@ impl Admission {
         Self {
             limits,
             slots: Arc::new(Semaphore::new(limits.in_flight)),
-            tenants: Cache::builder()
-                .max_capacity(Self::TENANTS_MAX)
-                .time_to_idle(Duration::from_secs(600))
-                .build(),
+            tenants: recent(Self::TENANTS_MAX).time_to_idle(Duration::from_secs(600)).build(),
             fleet: None,
             memory: Memory::new(None),
         }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::{AgentId, Reason, Tenant, TenantId},
     phrase::counted,
+    recent::recent,
     rejection::Rejection,
 };
 
@@ -44,7 +45,7 @@ impl Hours {
     const AGENTS_MAX: u64 = 65_536;
 
     pub fn new(fleet: Option<Fleet>) -> Self {
-        let agents = Cache::builder().max_capacity(Self::AGENTS_MAX).time_to_idle(HOUR).build();
+        let agents = recent(Self::AGENTS_MAX).time_to_idle(HOUR).build();
         Self { agents, fleet }
     }
 

@@ -6,9 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::sync::Cache;
 
-use crate::domain::{AgentId, Conversation, TenantId};
+use crate::{
+    domain::{AgentId, Conversation, TenantId},
+    recent::recent,
+};
 
 /// Of agents whose tenant wants it; the one least recently heard is forgotten first.
 const AGENTS_MAX: u64 = 65_536;
@@ -18,7 +21,7 @@ pub struct LastHeard(Cache<(TenantId, AgentId), (Conversation, Instant)>);
 
 impl Default for LastHeard {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(AGENTS_MAX).eviction_policy(EvictionPolicy::lru()).build())
+        Self(recent(AGENTS_MAX).build())
     }
 }
 

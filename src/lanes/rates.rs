@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     domain::{AgentId, Reason, TenantId},
     policy::Rate,
+    recent::recent,
     rejection::Rejection,
     state::RuleAccount,
 };
@@ -51,9 +52,7 @@ impl Rates {
     const SENDERS_MAX: u64 = 65_536;
 
     pub fn new(fleet: Option<Fleet>) -> Self {
-        let senders = Cache::builder()
-            .max_capacity(Self::SENDERS_MAX)
-            .eviction_policy(EvictionPolicy::lru())
+        let senders = recent(Self::SENDERS_MAX)
             .time_to_idle(Duration::from_secs(2 * u64::from(Rate::SECONDS_MAX)))
             .build();
         Self { senders, fleet }

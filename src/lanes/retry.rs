@@ -9,6 +9,7 @@ use super::backoff::{doubling, jittered};
 use crate::{
     domain::{Reason, TenantId},
     impact::LONG_DEADLINE_MAX,
+    recent::recent,
     rejection::Rejection,
 };
 
@@ -125,7 +126,7 @@ pub struct RetryGrace(Cache<TenantId, ()>);
 
 impl Default for RetryGrace {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(TENANTS_EXCUSED_MAX).time_to_live(EXCUSED_FOR).build())
+        Self(recent(TENANTS_EXCUSED_MAX).time_to_live(EXCUSED_FOR).build())
     }
 }
 

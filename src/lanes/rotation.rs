@@ -9,7 +9,10 @@ use std::{
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use crate::domain::{AgentId, CapabilityId, TenantId};
+use crate::{
+    domain::{AgentId, CapabilityId, TenantId},
+    recent::recent,
+};
 
 /// The order in which this node has used the holders of each capability.
 ///
@@ -29,12 +32,7 @@ impl Rotation {
     const CAPABILITIES_MAX: u64 = 65_536;
 
     pub fn new() -> Self {
-        Self {
-            queues: Cache::builder()
-                .max_capacity(Self::CAPABILITIES_MAX)
-                .time_to_idle(Duration::from_secs(600))
-                .build(),
-        }
+        Self { queues: recent(Self::CAPABILITIES_MAX).time_to_idle(Duration::from_secs(600)).build() }
     }
 
     /// These did not listen: others come first from now on.

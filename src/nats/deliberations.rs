@@ -25,6 +25,7 @@ use crate::{
     deliberation::{Appended, Case, DeliberationLog, LogError, Summary},
     domain::{DeliberationId, Event, Parked, Priority, TenantId},
     lanes::Tenants,
+    recent::recent,
     telemetry::Metrics,
     tenants::names,
 };
@@ -73,8 +74,8 @@ impl Deliberations {
             context,
             tenants,
             metrics,
-            counted: Cache::builder().max_capacity(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
-            known: Cache::builder().max_capacity(KNOWN_MAX).build(),
+            counted: recent(TENANTS_COUNTED_MAX).time_to_live(COUNT_FOR).build(),
+            known: recent(KNOWN_MAX).build(),
             summaries: Arc::default(),
             cpu,
         }

@@ -27,6 +27,7 @@ use crate::{
         Accepted, DeadLetter, DurableLane, DurableWrite, Evidence, LaneError, Noted, Notice, OutcomeStage,
         Stored, Submission,
     },
+    recent::recent,
     shutdown::Shutdown,
     state::{Digest, MessageKey},
     supervisor::Supervisor,
@@ -83,7 +84,7 @@ impl JetStreamLane {
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
         let room = InboxRoom::new(context.clone());
-        let told = Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_FOR).build();
+        let told = recent(TOLD_MAX).time_to_live(TOLD_FOR).build();
         Ok(Self { requests, records, context, room, told, payload_max, metrics })
     }
 

@@ -7,6 +7,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use moka::sync::Cache;
 
 use super::TraceContext;
+use crate::recent::recent;
 
 /// Messages a second that are told of one tenant: who samples all of its own, or floods, takes nobody else's room.
 const SHARE_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
@@ -43,7 +44,7 @@ impl Sampler {
         let all = 1_u64 << RANDOM_BITS;
         // Rounded, and within bounds: 56 bits are more than a double has.
         let left_out = ((1.0 - ratio.clamp(0.0, 1.0)) * all as f64) as u64;
-        Self { from: left_out, slow, shares: Cache::new(TENANTS_MAX) }
+        Self { from: left_out, slow, shares: recent(TENANTS_MAX).build() }
     }
 
     /// All nodes choose the same traces.

@@ -13,6 +13,7 @@ use crate::{
     domain::{
         AgentId, BroadcastFilter, CapabilityId, DeliberationId, MessageType, Recipient, TenantId, Voter,
     },
+    recent::recent,
 };
 
 /// About 30,000 with a few voters each.
@@ -29,7 +30,7 @@ impl Default for SummaryCache {
         let bytes = |_: &(TenantId, DeliberationId), summary: &Arc<Summary>| {
             u32::try_from(bytes_of(&summary.case)).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(SUMMARIES_BYTES_MAX).weigher(bytes).build())
+        Self(recent(SUMMARIES_BYTES_MAX).weigher(bytes).build())
     }
 }
 

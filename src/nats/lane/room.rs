@@ -25,6 +25,7 @@ use crate::{
     domain::{AgentId, TenantId},
     lanes::LaneError,
     nats::subjects,
+    recent::recent,
     shares::Room,
     state::MessageKey,
     tenants::names,
@@ -78,8 +79,8 @@ struct Filled {
 
 impl InboxRoom {
     pub(super) fn new(context: Context) -> Self {
-        let filled = Cache::builder().max_capacity(TENANTS_MAX).time_to_live(FILLED_FOR).build();
-        let held = Cache::builder().max_capacity(HOLDERS_MAX).time_to_live(HELD_FOR).build();
+        let filled = recent(TENANTS_MAX).time_to_live(FILLED_FOR).build();
+        let held = recent(HOLDERS_MAX).time_to_live(HELD_FOR).build();
         Self { context, filled, held }
     }
 

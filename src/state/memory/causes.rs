@@ -6,6 +6,7 @@ use moka::sync::Cache;
 
 use crate::{
     domain::{AgentId, Cause, Conversation, MessageId, TenantId},
+    recent::recent,
     state::{Counted, Followed, HandedBack, Known, Name, causes::CONVERSATION_LIFE},
 };
 
@@ -27,7 +28,7 @@ impl AllCauses {
         fn kept<K: std::hash::Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
             life: Duration,
         ) -> Cache<K, V> {
-            Cache::builder().max_capacity(ENTRIES_MAX).time_to_live(life).build()
+            recent(ENTRIES_MAX).time_to_live(life).build()
         }
         Self { causes: kept(life), followers: kept(life), conversations: kept(CONVERSATION_LIFE) }
     }

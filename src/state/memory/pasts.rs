@@ -2,11 +2,12 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use crate::{
     domain::{AgentId, TenantId},
+    recent::recent,
     state::past::{Count, PAST_SCORES, PAST_SECONDS, SCORES_LIFE, Seen, Shared},
 };
 
@@ -33,7 +34,7 @@ struct OnePast {
 
 impl AllPasts {
     pub(super) fn new(senders_max: u64) -> Self {
-        let known = Cache::builder().max_capacity(senders_max).eviction_policy(EvictionPolicy::lru()).build();
+        let known = recent(senders_max).build();
         Self { known }
     }
 

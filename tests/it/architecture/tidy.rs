@@ -33,6 +33,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
 const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("phrase", &[]),
+    ("recent", &[]),
     ("fault_points", &[]),
     ("breakers", &[]),
     ("chaos", &["breakers", "domain", "skew"]),
@@ -48,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervisor", &[]),
     ("service_manager", &[]),
     ("timely", &[]),
-    ("trace", &[]),
+    ("trace", &["recent"]),
     ("tls", &["secret_file", "text_file"]),
     ("http", &["domain", "tls"]),
     ("rejection", &["domain"]),
@@ -64,7 +65,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("skew", &["domain"]),
     ("trouble", &[]),
     ("usage", &["domain"]),
-    ("state", &["phrase", "domain", "event_loop", "secret_file", "skew", "supervisor", "timely", "tls"]),
+    (
+        "state",
+        &["phrase", "domain", "event_loop", "recent", "secret_file", "skew", "supervisor", "timely", "tls"],
+    ),
     (
         "policy",
         &[
@@ -80,7 +84,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trouble",
         ],
     ),
-    ("impact", &["breakers", "cpu", "domain", "fair_queue", "state", "trace", "trouble"]),
+    ("impact", &["breakers", "cpu", "domain", "fair_queue", "recent", "state", "trace", "trouble"]),
     ("deliberation", &["domain", "state"]),
     ("governance", &["phrase", "deliberation", "domain", "impact", "policy", "rejection", "state", "wire"]),
     (
@@ -97,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "governance",
             "overload",
             "memory",
+            "recent",
             "rejection",
             "wire",
             "shares",
@@ -149,6 +154,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "lanes",
             "overload",
             "policy",
+            "recent",
             "review",
             "shares",
             "shutdown",
@@ -317,6 +323,22 @@ fn each_foreign_crate_has_its_owner() {
         }
     }
     assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
+}
+
+/// Caches of what can be computed again. All others are `recent`'s, which never refuses who is new.
+const MEMOS: &[&str] = &["impact/semantic", "policy/cache"];
+
+#[test]
+fn what_must_be_known_is_kept_by_who_came_last() {
+    let code = code();
+    let of_their_own = |file: &&str| {
+        let text = code.text(file);
+        text.contains("moka::") && (text.contains("Cache::new(") || text.contains("Cache::builder("))
+    };
+    let found: Vec<&str> = code.files().filter(of_their_own).collect();
+    let expected = |file: &&&str| ["recent"].iter().chain(MEMOS).any(|memo| file.starts_with(memo));
+    assert_eq!(found.iter().filter(expected).count(), found.len(), "not by crate::recent: {found:?}");
+    assert_eq!(found.len(), MEMOS.len() + 1, "{found:?}");
 }
 
 /// What a function of facts has no use for: waiting, clocks, chance, threads and what others could change.
