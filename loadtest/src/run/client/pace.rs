@@ -2,7 +2,6 @@
 //! whatever the answers do.
 
 use std::{
-    fs,
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -123,7 +122,8 @@ impl Schedule {
 
 fn pace(runtime: &Handle, stream: &Arc<Stream>, waiting: &Arc<Semaphore>, schedule: Schedule) {
     // The kernel may put wake-ups off by 50 µs to save power; here that would be the measurement.
-    let _ = fs::write("/proc/thread-self/timerslack_ns", "1");
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     let started = Instant::now();
     let mut intended = started;
     while !stream.stop.load(Ordering::Relaxed) {
