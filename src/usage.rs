@@ -4,12 +4,9 @@
 //! moment. What is told is the sum of an agent's hour so far: telling it twice changes nothing, and what could not be told is in the
 //! next sum.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::AddAssign,
-    sync::Arc,
-};
+use std::{collections::HashMap, ops::AddAssign, sync::Arc};
 
+use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
@@ -57,10 +54,11 @@ pub struct Sum {
 
 /// Of all agents that NATS lets in: no more entries than those.
 #[derive(Default)]
-pub struct Usage(RwLock<HashMap<TenantId, Arc<Mutex<Agents>>>>);
+pub struct Usage(RwLock<HashMap<TenantId, Arc<Mutex<Agents>>, RandomState>>);
 
-type Agents = HashMap<AgentId, Hours>;
-type Hours = BTreeMap<u64, Counted>;
+type Agents = HashMap<AgentId, Hours, RandomState>;
+/// Oldest first, and mostly one: the smallest node of a tree has room for eleven.
+type Hours = Vec<(u64, Counted)>;
 
 #[derive(Default)]
 struct Counted {
@@ -122,9 +120,17 @@ impl Usage {
             Some(hours) => hours,
             None => agents.entry(agent.clone()).or_default(),
         };
-        hours.entry(hour(at)).or_default().used += used;
+        let hour = hour(at);
+        let place = hours.partition_point(|(it, _)| *it < hour);
+        if hours.get(place).is_none_or(|(it, _)| *it != hour) {
+            hours.reserve_exact(1);
+            hours.insert(place, (hour, Counted::default()));
+        }
+        if let Some((_, counted)) = hours.get_mut(place) {
+            counted.used += used;
+        }
         if hours.len() > HOURS_MAX {
-            hours.pop_first();
+            hours.remove(0);
         }
         true
     }
@@ -154,10 +160,10 @@ impl Usage {
         let Some(agents) = self.0.read().get(&sum.tenant).map(Arc::clone) else { return };
         let mut agents = agents.lock();
         let Some(hours) = agents.get_mut(&sum.agent) else { return };
-        if let Some(counted) = hours.get_mut(&sum.hour) {
+        if let Some((_, counted)) = hours.iter_mut().find(|(it, _)| *it == sum.hour) {
             counted.told = sum.used;
         }
-        hours.retain(|&it, counted| {
+        hours.retain(|(it, counted)| {
             it.saturating_add(HOURS_LATE) >= hour(now) || counted.used != counted.told
         });
         if hours.is_empty() {
