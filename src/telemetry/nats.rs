@@ -17,6 +17,7 @@ pub struct NatsMetrics {
     malformed: Counter,
     panics: Counter,
     unanswered: Counter,
+    dropped: Counter,
     records_unconfirmed: Gauge<i64, AtomicI64>,
     waiting: Gauge<i64, AtomicI64>,
     places: Gauge<i64, AtomicI64>,
@@ -48,8 +49,13 @@ impl NatsMetrics {
         registry.register("request_panics", "Requests that the program failed on", self.panics.clone());
         registry.register(
             "requests_unanswered",
-            "Requests that found no room, not even for an answer that says so, or of who sends too fast for it",
+            "Requests whose answer could not be sent: NATS takes nothing",
             self.unanswered.clone(),
+        );
+        registry.register(
+            "requests_dropped",
+            "Requests dropped unread: their sender has been told that there is no room, and sends on",
+            self.dropped.clone(),
         );
         registry.register(
             "records_unconfirmed",
@@ -99,9 +105,14 @@ impl NatsMetrics {
         self.panics.inc();
     }
 
-    /// A request gets no answer.
+    /// The answer to a request could not be sent.
     pub fn unanswered(&self) {
         self.unanswered.inc();
+    }
+
+    /// A request is dropped: its sender sends faster than it can be refused.
+    pub fn dropped(&self) {
+        self.dropped.inc();
     }
 
     /// So many requests wait for one of so many places.

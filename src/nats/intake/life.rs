@@ -277,7 +277,7 @@ impl<S> Life<S> {
         *self.shared.heard.lock() = Some(now);
         turn.read(message.payload.len() + message.headers.len());
         if turn.lets_go(&message.subject, now) {
-            self.shared.metrics.nats.unanswered();
+            self.shared.metrics.nats.dropped();
             return;
         }
         let subject = message.subject.clone();

@@ -73,6 +73,7 @@ async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile(
     }
     assert!(refused > FLOOD / 10, "{refused} of {FLOOD} found no room");
     assert_eq!(bus.counted("agentbus_requests_unanswered_total").await, 0);
+    assert_eq!(bus.counted("agentbus_requests_dropped_total").await, 0);
     assert_eq!(bus.counted("agentbus_requests_waiting").await, 0);
     let places = bus.counted("agentbus_requests_places").await;
     assert!((1..=IN_FLIGHT as u64).contains(&places), "{places}");
