@@ -12,11 +12,11 @@ use super::Took;
 pub(super) const BEGUN_MAX: usize = 32;
 /// Others have their turn after that much reading, and after that much where the node is behind.
 const READS_FOR: Duration = Duration::from_millis(5);
-const READS_FOR_BEHIND: Duration = Duration::from_millis(10);
-/// Behind is who has read so many messages or bytes and found more each time. The server keeps four times as many bytes
+const READS_FOR_BEHIND: Duration = Duration::from_millis(20);
+/// Behind is who has read so many messages or bytes and found more each time. The server keeps eight times as many bytes
 /// (`max_pending`).
-const BEHIND_MESSAGES: usize = 4_000;
-const BEHIND_BYTES: usize = 4 * 1024 * 1024;
+const BEHIND_MESSAGES: usize = 2_500;
+const BEHIND_BYTES: usize = 2 * 1024 * 1024;
 /// Who sends so is told of once in that time.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Senders that are remembered for a turn.
