@@ -270,6 +270,10 @@ impl Look {
     fn in_text(&mut self, text: &str) -> bool {
         /// As far as an amount reaches from its currency.
         const REACH: usize = 24;
+        // Most texts name no number at all; one beyond ASCII may be in any alphabet.
+        if !text.bytes().any(|byte| byte.is_ascii_digit() || !byte.is_ascii()) {
+            return false;
+        }
         let sign = |c: char| matches!(c, '$' | '€' | '£' | '¥' | '₹' | '₽' | '₩' | '₿' | '￥' | '＄' | '￡');
         let signs = text.char_indices().filter(|(_, c)| sign(*c)).map(|(at, c)| (at, at + c.len_utf8()));
         let codes = codes(text);

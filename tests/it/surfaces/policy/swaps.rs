@@ -15,6 +15,7 @@ use std::{
 use agentbus::{
     client::{AgentClient, Draft, Patience, is_delivery},
     domain::{Encoding, Status},
+    tenants::Plan,
 };
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
@@ -160,7 +161,10 @@ async fn no_message_is_lost_or_judged_by_a_mix_while_policies_are_pushed() {
             fs::write(folder.path().join(format!("{name}.rego")), module(name, number)).unwrap();
         }
     };
+    // As fast as the machine is: no rate is in the way.
+    let plan = Plan::EXAMPLE.replace("messages_per_minute = 10000 ", "messages_per_minute = 10000000 ");
     let mut bus = Bus::with(0, |options| {
+        options.plan = Plan::parse(&plan).unwrap();
         let policy = "[policy.bundle]\nfrom = \"bus\"\n";
         options.node_overrides.extend(policy.parse::<toml::Table>().unwrap());
     })
