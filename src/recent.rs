@@ -10,7 +10,7 @@ use moka::{
     sync::{Cache, CacheBuilder},
 };
 
-/// For at most so many.
+/// For at most so many, or of so much weight where there is a weigher.
 pub fn recent<K, V>(most: u64) -> CacheBuilder<K, V, Cache<K, V>>
 where
     K: Eq + Hash + Send + Sync + 'static,
