@@ -54,6 +54,24 @@ async fn a_server_that_brings_nothing_is_given_up_and_not_one_that_brings_others
     assert!(tokio::time::timeout(Duration::from_secs(60), life.stay()).await.is_err());
 }
 
+#[test]
+fn what_is_dropped_of_who_found_no_room_is_counted_and_not_taken() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let life = life(move |(), _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Took::Refused
+    });
+    let (now, mut turn) = (Instant::now(), Turn::begin(Instant::now()));
+    const MANY: usize = 10_000;
+    (0..MANY).for_each(|_| life.take_in(message(), &mut turn, now));
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken > 0 && taken < MANY, "{taken}");
+    let said = life.shared.metrics.encode();
+    assert!(said.contains(&format!("agentbus_requests_dropped_total {}\n", MANY - taken)), "{said}");
+    assert!(said.contains("agentbus_requests_unanswered_total 0\n"), "{said}");
+}
+
 fn message() -> Incoming {
     let Ok(Some(Operation::Message(message))) = codec::decode(&mut BytesMut::from("MSG s 2 0\r\n\r\n"))
     else {
