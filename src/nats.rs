@@ -5,7 +5,9 @@
 
 mod answers;
 mod arrival;
+mod connected;
 mod connection;
+mod connection_shares;
 mod constitution_answers;
 mod constitution_bucket;
 mod cut_off;
@@ -50,12 +52,15 @@ mod status_answers;
 mod stream_usage;
 pub(crate) mod subjects;
 mod tenant_consumers;
+mod turned_away;
 mod usage_sums;
 mod webhooks;
+mod write_rates;
 
 use connection::{fence, files, open, options, servers};
 
 pub use connection::{BusError, check, connect, reconnect_delay};
+pub use connection_shares::ConnectionShares;
 pub use constitution_answers::NodeConstitutions;
 pub use constitution_bucket::ConstitutionBucket;
 pub use cut_off::cut_off;
@@ -89,3 +94,4 @@ pub use status::{Level, NodeStatus, PartStatus, StatusSource};
 pub use stream_usage::StreamUsage;
 pub use usage_sums::{UsageError, UsageSums, kept_usage};
 pub use webhooks::WebhookDispatcher;
+pub use write_rates::WriteRates;

@@ -72,7 +72,7 @@ use http::HttpMetrics;
 pub use lane::LaneMetrics;
 use learning::LearningMetrics;
 use model::ModelMetrics;
-pub use nats::NatsMetrics;
+pub use nats::{EndedFor, NatsMetrics};
 use opa::OpaMetrics;
 use otlp::OtlpMetrics;
 pub use otlp::{NotExported, Signal};

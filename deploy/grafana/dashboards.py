@@ -53,6 +53,7 @@ FLEET = [
         ("Deliveries", "ops", each("agentbus_deliveries_total", "agentbus_missed_total", "agentbus_repeats_total", "agentbus_takeovers_total")),
         ("What should stay 0", "ops", each(
             "agentbus_request_panics_total", "agentbus_requests_unanswered_total", "agentbus_requests_dropped_total", "agentbus_requests_malformed_total",
+            "agentbus_connections_ended_total",
             "agentbus_headers_unreadable_total", "agentbus_records_dropped_total", "agentbus_nats_slow_consumer_total")),
     ]),
     ("NATS, Redis, policy", [

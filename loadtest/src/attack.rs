@@ -7,7 +7,7 @@
 //! - [`texts`], [`guises`]: what hides. [`terminal`]: what deceives a reviewer.
 //! - [`votes`], [`rights`], [`claims`], [`lanes`], [`repeats`], [`stores`], [`forged`], [`garbage`]:
 //!   what is not the attacker's.
-//! - [`http`]: a node's health. [`shares`]: what one tenant takes from another.
+//! - [`http`]: a node's health. [`shares`]: what one tenant takes from another, and [`apart`]: as if from a machine of its own.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::options::AttackOptions;
 use field::Field;
 use ledger::Outcome;
 
+mod apart;
 mod bodies;
 mod calls;
 mod claims;

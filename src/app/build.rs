@@ -23,9 +23,10 @@ use crate::{
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
-        self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
-        InboxEvidence, JetStreamLane, Kicker, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe,
-        RoundTrips, ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
+        self, Bus, ConnectionShares, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations,
+        FreezeBucket, Inbound, InboxEvidence, JetStreamLane, Kicker, LearnedBucket, Link, Outbox, Peers,
+        PolicyBucket, RecordsProbe, RoundTrips, ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
+        WriteRates,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -301,9 +302,19 @@ impl Node {
         let heard = (Arc::clone(&shared.constitutions), Arc::clone(&lanes.admission));
         let kicker = Kicker::connect(&config.node.name, &config.nats).await?;
         let freezes = Arc::clone(&shared.freezes);
-        let ends = kicker.clone();
-        basis.keep("cut off", move || nats::cut_off(ends.clone(), Arc::clone(&freezes)));
-        let peers = Peers::new(&config.node.name, client, kicker, links, heard);
+        let (ends, counts) = (kicker.clone(), Arc::clone(metrics));
+        basis.keep("cut off", move || nats::cut_off(ends.clone(), Arc::clone(&freezes), Arc::clone(&counts)));
+        let peers = Peers::new(&config.node.name, client.clone(), kicker.clone(), links, heard);
+        let shares = ConnectionShares {
+            kicker: kicker.clone(),
+            peers: Arc::clone(&peers),
+            directory: Arc::clone(&shared.directory),
+            metrics: Arc::clone(metrics),
+        };
+        basis.keep("connection shares", move || shares.clone().keep());
+        let (watched, counts) = (Arc::clone(&shared.directory), Arc::clone(metrics));
+        let rates = WriteRates::new(kicker, Arc::clone(&peers), watched, client, counts);
+        basis.keep("write rates", move || rates.clone().watch());
         let evidence = InboxEvidence::new(
             Arc::clone(&outgoing.lane),
             Arc::clone(&peers),

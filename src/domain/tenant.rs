@@ -23,6 +23,21 @@ pub struct Tenant {
     /// Who judges what is parked, and how.
     #[serde(default)]
     pub deliberation: Deliberation,
+    /// Connections that the servers let it have, so that nodes know each agent's share. Written only where it is other
+    /// than usual: the last version's nodes do not know it.
+    #[serde(default = "connections", skip_serializing_if = "is_usual")]
+    pub connections: u32,
+}
+
+/// Connections of a tenant whose file does not say.
+pub const CONNECTIONS: u32 = 256;
+
+fn connections() -> u32 {
+    CONNECTIONS
+}
+
+fn is_usual(connections: &u32) -> bool {
+    *connections == CONNECTIONS
 }
 
 impl Tenant {
@@ -39,6 +54,7 @@ impl Tenant {
             limits: TenantLimits::default(),
             agents: BTreeMap::new(),
             deliberation: Deliberation::default(),
+            connections: CONNECTIONS,
         }
     }
 }

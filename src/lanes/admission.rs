@@ -286,13 +286,8 @@ mod tests {
     };
 
     fn tenant(messages_per_minute: u32) -> Result<Tenant, crate::domain::IdError> {
-        Ok(Tenant {
-            id: "acme".parse()?,
-            labels: Default::default(),
-            limits: TenantLimits { messages_per_minute, ..TenantLimits::default() },
-            agents: Default::default(),
-            deliberation: Default::default(),
-        })
+        let limits = TenantLimits { messages_per_minute, ..TenantLimits::default() };
+        Ok(Tenant { limits, ..Tenant::new("acme".parse()?) })
     }
 
     #[test]

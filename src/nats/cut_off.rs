@@ -12,12 +12,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Deserialize;
 
-use super::{kicker::Kicker, link::Link};
+use super::{
+    connected::connected,
+    kicker::{Kicker, WaitFor},
+    link::Link,
+};
 use crate::{
     domain::{Scope, TenantId},
     freezes::Freezes,
+    telemetry::{EndedFor, Metrics},
 };
 
 /// Between two looks while somebody is cut off.
@@ -31,34 +35,6 @@ const CONNECTIONS_MAX: usize = 256;
 /// Keys of agents that are remembered, by this node and as long as it runs.
 const KEYS_MAX: usize = 1_024;
 
-/// What a server answers.
-#[derive(Deserialize)]
-struct Answer {
-    server: Server,
-    data: Connections,
-}
-
-#[derive(Deserialize)]
-struct Server {
-    id: String,
-}
-
-#[derive(Deserialize)]
-struct Connections {
-    #[serde(default)]
-    connections: Option<Vec<Connection>>,
-}
-
-#[derive(Deserialize)]
-struct Connection {
-    cid: u64,
-    #[serde(default)]
-    account: String,
-    /// The public key that it has logged in with.
-    #[serde(default)]
-    authorized_user: String,
-}
-
 /// A question, and whose connections its answer names.
 struct Asked {
     scope: Scope,
@@ -71,13 +47,13 @@ struct Asked {
 type Keys = Vec<(Scope, String)>;
 
 /// Ends what is to be ended, until the future is dropped.
-pub async fn cut_off(kicker: Option<Kicker>, freezes: Arc<Freezes>) {
+pub async fn cut_off(kicker: Option<Kicker>, freezes: Arc<Freezes>, metrics: Arc<Metrics>) {
     let Some(kicker) = kicker else { return std::future::pending().await };
     let (mut keys, mut asked) = (Keys::new(), None);
     loop {
         // Whether the server lets this node ask is known only by asking; it may not tomorrow.
         if asked.is_none_or(|asked: Instant| asked.elapsed() >= TRY_EVERY) {
-            let able = !kicker.connections(&[nobody()]).await.is_empty();
+            let able = !kicker.connections(&[nobody()], WaitFor::All).await.is_empty();
             freezes.can_cut_off(able);
             asked = Some(Instant::now());
         }
@@ -85,7 +61,8 @@ pub async fn cut_off(kicker: Option<Kicker>, freezes: Arc<Freezes>) {
         keys.retain(|(scope, _)| scopes.contains(scope));
         match (freezes.cuts_off(), scopes.is_empty()) {
             (true, false) => {
-                look(&kicker, &freezes, &scopes, &mut keys).await;
+                let ended = look(&kicker, &freezes, &scopes, &mut keys).await;
+                metrics.nats.connections_ended(EndedFor::CutOff, ended);
                 asked = Some(Instant::now());
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -95,11 +72,12 @@ pub async fn cut_off(kicker: Option<Kicker>, freezes: Arc<Freezes>) {
     }
 }
 
-async fn look(kicker: &Kicker, freezes: &Freezes, scopes: &[Scope], keys: &mut Keys) {
+/// How many connections are ended.
+async fn look(kicker: &Kicker, freezes: &Freezes, scopes: &[Scope], keys: &mut Keys) -> usize {
     let asked: Vec<Asked> = scopes.iter().flat_map(|scope| questions(scope, keys)).collect();
     let all: Vec<_> = asked.iter().map(|asked| asked.question.clone()).collect();
     let mut ended = BTreeSet::new();
-    let answers = kicker.connections(&all).await;
+    let answers = kicker.connections(&all, WaitFor::All).await;
     // Without any answer it is not let in, or not allowed to any more.
     freezes.can_cut_off(!answers.is_empty());
     for (place, answer) in answers {
@@ -120,6 +98,7 @@ async fn look(kicker: &Kicker, freezes: &Freezes, scopes: &[Scope], keys: &mut K
     if !ended.is_empty() {
         tracing::warn!(connections = ended.len(), "connections of whom an operator has cut off are ended");
     }
+    ended.len()
 }
 
 /// A question whose answer names nobody: no account has that name.
@@ -153,13 +132,9 @@ fn questions(scope: &Scope, keys: &Keys) -> Vec<Asked> {
 
 /// The connections that are to be ended, with their keys: of the tenant's account and of no other.
 fn named(asked: &Asked, answer: &Bytes) -> Vec<(Link, String)> {
-    let Ok(Answer { server, data }) = serde_json::from_slice(answer) else { return Vec::new() };
     let Some(tenant) = asked.scope.tenant().map(TenantId::as_str) else { return Vec::new() };
-    let all = data.connections.unwrap_or_default().into_iter().take(CONNECTIONS_MAX);
-    let of_tenant = all.filter(|connection| connection.account == tenant);
-    let links = of_tenant
-        .map(|Connection { cid, authorized_user, .. }| (Link::new(server.id.clone(), cid), authorized_user));
-    links.filter(|(link, _)| link.is_sound()).collect()
+    let all = connected(answer).into_iter().take(CONNECTIONS_MAX);
+    all.filter(|one| one.account == tenant).map(|one| (one.link, one.key)).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
-//! The user that may ask NATS servers who is connected, and to end a connection: of a node that is stalled, or of an
-//! agent that is cut off.
+//! The user that may ask NATS servers who is connected, and to end a connection: of a node that is stalled, of an agent
+//! that is cut off, or of one that takes more than its share.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
@@ -15,14 +21,27 @@ use crate::{
 
 /// For a question to leave.
 const WRITE_WITHIN: Duration = Duration::from_millis(500);
-/// For the servers to answer; how many there are, nobody knows beforehand.
+/// For the servers to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 /// Answers to one round of questions.
 const ANSWERS_MAX: usize = 1_024;
 
 /// A connection to account SYS. Clones are the same one.
 #[derive(Clone)]
-pub struct Kicker(Client);
+pub struct Kicker {
+    client: Client,
+    /// Servers that have answered when all were waited for; 0: nobody has.
+    servers: Arc<AtomicUsize>,
+}
+
+/// How many servers there are, nobody knows beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitFor {
+    /// All that there are: as long as one may take.
+    All,
+    /// As many as there were when all were waited for.
+    AsMany,
+}
 
 impl Kicker {
     /// Connects now or when the server lets it in, where the configuration names a key.
@@ -35,35 +54,69 @@ impl Kicker {
             .max_reconnects(None)
             .retry_on_initial_connect()
             .reconnect_delay_callback(reconnect_delay);
-        open(secured(options, settings)?, settings).await.map(Self).map(Some)
+        let client = open(secured(options, settings)?, settings).await?;
+        Ok(Some(Self { client, servers: Arc::default() }))
     }
 
     /// Asks the server to end it.
     pub(super) async fn end(&self, link: &Link) {
         let asked = serde_json::json!({ "cid": link.client() }).to_string();
         // The server acts only on what it could answer; the answer is of no use.
-        let (subject, reply) = (names::kick(link.server()), self.0.new_inbox());
-        let kicking = self.0.publish_with_reply(subject, reply, asked.into());
+        let (subject, reply) = (names::kick(link.server()), self.client.new_inbox());
+        let kicking = self.client.publish_with_reply(subject, reply, asked.into());
         let _ = tokio::time::timeout(WRITE_WITHIN, kicking).await;
     }
 
-    /// What all servers answer to each of these questions about connections, with the place of its question.
-    pub(super) async fn connections(&self, questions: &[String]) -> Vec<(usize, Bytes)> {
-        let inbox = self.0.new_inbox();
-        let Ok(mut answers) = self.0.subscribe(format!("{inbox}.*")).await else { return Vec::new() };
+    /// How many there are, as far as is known; at least one.
+    pub(super) fn servers(&self) -> usize {
+        self.servers.load(Ordering::Relaxed).max(1)
+    }
+
+    /// What servers tell of themselves as it happens.
+    pub(super) async fn hear(&self, subject: &'static str) -> Option<Subscriber> {
+        self.client.subscribe(subject).await.ok()
+    }
+
+    /// What servers answer to each of these questions about connections, with the place of its question.
+    pub(super) async fn connections(&self, questions: &[String], wait_for: WaitFor) -> Vec<(usize, Bytes)> {
+        self.ask(names::CONNECTIONS, questions, wait_for).await
+    }
+
+    /// What all servers say of the accounts.
+    pub(super) async fn accounts(&self) -> Vec<Bytes> {
+        let answers = self.ask(names::ACCOUNTS, &[String::new()], WaitFor::All).await;
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    async fn ask(
+        &self,
+        subject: &'static str,
+        questions: &[String],
+        wait_for: WaitFor,
+    ) -> Vec<(usize, Bytes)> {
+        let inbox = self.client.new_inbox();
+        let Ok(mut answers) = self.client.subscribe(format!("{inbox}.*")).await else { return Vec::new() };
         for (place, question) in questions.iter().enumerate() {
             let reply = format!("{inbox}.{place}");
-            let asking = self.0.publish_with_reply(names::CONNECTIONS, reply, question.clone().into());
+            let asking = self.client.publish_with_reply(subject, reply, question.clone().into());
             let _ = tokio::time::timeout(WRITE_WITHIN, asking).await;
         }
+        let known = match wait_for {
+            WaitFor::All => 0,
+            WaitFor::AsMany => self.servers.load(Ordering::Relaxed) * questions.len(),
+        };
+        let most = if known == 0 { ANSWERS_MAX } else { known.min(ANSWERS_MAX) };
         let until = tokio::time::Instant::now() + ANSWERS_WITHIN;
         let mut all = Vec::new();
-        while let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await {
+        while all.len() < most
+            && let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await
+        {
             let place = answer.subject.rsplit_once('.').and_then(|(_, place)| place.parse().ok());
-            all.extend(place.map(|place| (place, answer.payload)));
-            if all.len() == ANSWERS_MAX {
-                break;
-            }
+            all.extend(place.map(|place: usize| (place, answer.payload)));
+        }
+        if wait_for == WaitFor::All {
+            let first = all.iter().filter(|(place, _)| *place == 0);
+            self.servers.store(first.count(), Ordering::Relaxed);
         }
         all
     }

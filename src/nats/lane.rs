@@ -47,7 +47,7 @@ mod session;
 pub use evidence::InboxEvidence;
 use records::Records;
 use requests::{Message, Requests};
-use room::InboxRoom;
+use room::{Store, StoreRoom};
 
 /// Verdicts that are known to be stored, until somebody looks for them as evidence.
 const TOLD_MAX: u64 = 16_384;
@@ -60,7 +60,8 @@ pub struct JetStreamLane {
     requests: Arc<Requests>,
     records: Records,
     context: Context,
-    room: InboxRoom,
+    inboxes: StoreRoom,
+    dead_letters: StoreRoom,
     /// Whom the verdicts name that say of a message that it was delivered to one, and where they stand, of those that
     /// were stored here of late.
     told: Cache<MessageKey, (AgentId, u64)>,
@@ -83,9 +84,10 @@ impl JetStreamLane {
         let records = Records::start(Arc::clone(&requests), background, supervisor);
         let mut context = jetstream::new(requests.client().clone());
         context.set_timeout(READ_WITHIN);
-        let room = InboxRoom::new(context.clone());
+        let inboxes = StoreRoom::new(context.clone(), Store::Inboxes);
+        let dead_letters = StoreRoom::new(context.clone(), Store::DeadLetters);
         let told = recent(TOLD_MAX).time_to_live(TOLD_FOR).build();
-        Ok(Self { requests, records, context, room, told, payload_max, metrics })
+        Ok(Self { requests, records, context, inboxes, dead_letters, told, payload_max, metrics })
     }
 
     pub fn connected(&self) -> bool {
@@ -151,7 +153,7 @@ impl JetStreamLane {
 #[async_trait]
 impl DurableLane for JetStreamLane {
     async fn room(&self, key: &MessageKey, to: &[AgentId], bytes: usize) -> Result<(), LaneError> {
-        let Err(full) = self.room.take(key, to, bytes).await else { return Ok(()) };
+        let Err(full) = self.inboxes.take(&key.tenant, &key.sender, to, bytes).await else { return Ok(()) };
         let waiting = self.context.get_stream_no_info(names::inbound_stream(&key.tenant)).await;
         let waiting = waiting.map_err(|error| LaneError::Unreadable(error.to_string()))?;
         // A repeat finds its own also when there is no room for others.
@@ -160,7 +162,7 @@ impl DurableLane for JetStreamLane {
     }
 
     async fn crowded(&self, tenant: &TenantId, to: &[AgentId]) -> Vec<(AgentId, LaneError)> {
-        self.room.crowded(tenant, to).await
+        self.inboxes.crowded(tenant, to).await
     }
 
     async fn accept(&self, submission: Submission<'_>) -> Result<Accepted, LaneError> {
@@ -222,6 +224,17 @@ impl DurableLane for JetStreamLane {
             // Streams are tenants', and so is what lies in them: no tenant's stream could hold it.
             tracing::error!(bytes = letter.payload.len(), "a message of no tenant is dropped");
             return Ok(());
+        }
+        // A sender that cannot be read is none that could have its share.
+        if let (Ok(tenant), Ok(sender)) = (letter.tenant.parse(), letter.sender.parse()) {
+            let bytes = letter.payload.len();
+            self.dead_letters.take(&tenant, &sender, &[], bytes).await.map_err(|error| match error {
+                LaneError::ShareStored { held, left, .. } => LaneError::Full(format!(
+                    "{held} bytes of the tenant's dead letters are its sender's, about, and the {left} that are left \
+                     are for others'"
+                )),
+                other => other,
+            })?;
         }
         let subject = &subjects::dead(&letter.tenant, &letter.sender, &letter.message);
         let (headers, payload) = (&headers::slices_of(&headers), &letter.payload);

@@ -74,6 +74,8 @@ pub struct Peers {
     namesake: AtomicBool,
     /// All that are heard take a receipt for a delivery.
     all_read_receipts: AtomicBool,
+    /// This node does what one is to do for all.
+    first: AtomicBool,
 }
 
 impl Peers {
@@ -86,7 +88,7 @@ impl Peers {
     ) -> Arc<Self> {
         let id = nuid::next().to_string();
         let (name, links) = (name.to_owned(), Arc::new(links) as Links);
-        let (namesake, all_read_receipts) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (namesake, all_read_receipts, first) = Default::default();
         Arc::new(Self {
             client,
             kicker,
@@ -97,6 +99,7 @@ impl Peers {
             admission,
             namesake,
             all_read_receipts,
+            first,
         })
     }
 
@@ -117,6 +120,11 @@ impl Peers {
     /// for long enough to hear all.
     pub(super) fn all_read_receipts(&self) -> bool {
         self.all_read_receipts.load(Ordering::Relaxed)
+    }
+
+    /// Whether this node does what one is to do for all. Two may think so for a moment, or none.
+    pub(super) fn is_first(&self) -> bool {
+        self.first.load(Ordering::Relaxed)
     }
 
     async fn watch(&self) {
@@ -143,6 +151,7 @@ impl Peers {
                     }
                     self.constitutions.heard_elsewhere(watch.constitutions());
                     self.admission.heard(watch.peers.len() + 1);
+                    self.first.store(watch.is_first(&self.id), Ordering::Relaxed);
                     self.all_read_receipts.store(watch.all_read_receipts(Instant::now()), Ordering::Relaxed);
                     let namesake = watch.peers.values().any(|peer| peer.name == self.name);
                     if namesake && !self.namesake.load(Ordering::Relaxed) {
@@ -241,6 +250,11 @@ impl Watch {
             && self.peers.len() < PEERS_MAX
             && self.unread.is_none_or(|heard| now.duration_since(heard) > SILENT_FOR)
             && self.peers.values().all(|peer| peer.reads_receipts)
+    }
+
+    /// The least of all ids is somebody's; those of nodes that are gone are not heard any more.
+    fn is_first(&self, own: &str) -> bool {
+        self.peers.keys().all(|id| own < id.as_str())
     }
 
     /// Those that have become silent, each told once.

@@ -175,6 +175,11 @@ pub(crate) fn dead(tenant: &str, sender: &str, message: &str) -> String {
     format!("dead.{tenant}.{sender}.{message}")
 }
 
+/// What a tenant's nodes have given up of one sender.
+pub(crate) fn dead_of(tenant: &TenantId, sender: &AgentId) -> String {
+    format!("dead.{tenant}.{sender}.*")
+}
+
 /// All that a tenant's nodes have given up.
 pub(crate) fn all_dead(tenant: &TenantId) -> String {
     format!("dead.{tenant}.*.*")

@@ -3,12 +3,43 @@
 use std::sync::atomic::AtomicI64;
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
+use super::{counters, otlp::number};
+
+/// Why the node had an agent's connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedFor {
+    /// An operator has cut it off.
+    CutOff,
+    /// Its user held more than it left to others.
+    Share,
+    /// Its user wrote more than it may, and is kept out for a while.
+    Rate,
+}
+
+impl EndedFor {
+    const ALL: [EndedFor; 3] = [EndedFor::CutOff, EndedFor::Share, EndedFor::Rate];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            EndedFor::CutOff => "cut_off",
+            EndedFor::Share => "share",
+            EndedFor::Rate => "rate",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndedLabel {
+    why: &'static str,
+}
+
 /// Counted by `nats`, where it happens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NatsMetrics {
     connected: Gauge<i64, AtomicI64>,
     reconnects: Counter,
@@ -21,6 +52,26 @@ pub struct NatsMetrics {
     records_unconfirmed: Gauge<i64, AtomicI64>,
     waiting: Gauge<i64, AtomicI64>,
     places: Gauge<i64, AtomicI64>,
+    ended: Family<EndedLabel, Counter>,
+}
+
+impl Default for NatsMetrics {
+    fn default() -> Self {
+        Self {
+            connected: Gauge::default(),
+            reconnects: Counter::default(),
+            slow_consumer: Counter::default(),
+            headers_unreadable: Counter::default(),
+            malformed: Counter::default(),
+            panics: Counter::default(),
+            unanswered: Counter::default(),
+            dropped: Counter::default(),
+            records_unconfirmed: Gauge::default(),
+            waiting: Gauge::default(),
+            places: Gauge::default(),
+            ended: counters(EndedFor::ALL.iter().map(|why| EndedLabel { why: why.as_str() })),
+        }
+    }
 }
 
 impl NatsMetrics {
@@ -68,6 +119,11 @@ impl NatsMetrics {
             "Requests that may be worked on at one time, as the node has found",
             self.places.clone(),
         );
+        registry.register(
+            "connections_ended",
+            "Connections of agents that this node had NATS end, by why",
+            self.ended.clone(),
+        );
     }
 
     /// A connection for requests is there, or there again.
@@ -113,6 +169,11 @@ impl NatsMetrics {
     /// A request is dropped: its sender sends faster than it can be refused.
     pub fn dropped(&self) {
         self.dropped.inc();
+    }
+
+    /// So many connections of agents are ended.
+    pub fn connections_ended(&self, why: EndedFor, ended: usize) {
+        self.ended.get_or_create(&EndedLabel { why: why.as_str() }).inc_by(number(ended));
     }
 
     /// So many requests wait for one of so many places.

@@ -114,6 +114,6 @@ impl super::Metrics {
     }
 }
 
-fn number(items: usize) -> u64 {
+pub(super) fn number(items: usize) -> u64 {
     u64::try_from(items).unwrap_or(u64::MAX)
 }

@@ -191,6 +191,12 @@ pub fn kick(server: &str) -> String {
 
 /// Asks all servers who is connected.
 pub const CONNECTIONS: &str = "$SYS.REQ.SERVER.PING.CONNZ";
+/// Asks all servers how many connections each account has, and how many messages those have written.
+pub const ACCOUNTS: &str = "$SYS.REQ.ACCOUNT.PING.STATZ";
+/// Where a server says that an account has another number of connections.
+pub const CONNECTIONS_CHANGED: &str = "$SYS.ACCOUNT.*.SERVER.CONNS";
+/// Where a server says who has connected.
+pub const CONNECTED: &str = "$SYS.ACCOUNT.*.CONNECT";
 
 /// Where keepers of the accounts say what they hold (`sync.rs`); in the system account, as all three.
 pub(super) const ACCOUNTS_HELD: &str = "agentbus.accounts.held";

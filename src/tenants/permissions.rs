@@ -7,16 +7,16 @@
 use std::collections::BTreeSet;
 
 use super::names::{
-    ACCOUNTS_HELD, ACCOUNTS_OFFERED, BusUser, CONNECTIONS, CONSTITUTION_REQUESTS, CONSTITUTION_STATUS,
-    CONSTITUTION_STREAM, CONSTITUTIONS, DEAD_LETTER_RECORDS, DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER,
-    DECISIONS_STREAM, DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS, EVIDENCE_CONSUMER, EVIDENCE_KEPT,
-    FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES, HEARTBEATS, INBOX_DOMAIN,
-    NODE_RECOVERY, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE, POLICY_DIFF, POLICY_REQUESTS,
-    POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS, REQUESTS_OF_ANY_VERB, TENANTS_BUCKET,
-    TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET, THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS,
-    User, WEBHOOKS_CONSUMER, accounts_part, answers_to, dead_letters_stream, deliberations_stream,
-    inbound_stream, inbox_messages, inbox_subjects, kick, outbound_stream, requests_of_all_tenants,
-    unheard_questions,
+    ACCOUNTS, ACCOUNTS_HELD, ACCOUNTS_OFFERED, BusUser, CONNECTED, CONNECTIONS, CONNECTIONS_CHANGED,
+    CONSTITUTION_REQUESTS, CONSTITUTION_STATUS, CONSTITUTION_STREAM, CONSTITUTIONS, DEAD_LETTER_RECORDS,
+    DEAD_LETTERS_SUBJECTS, DEADLINES_CONSUMER, DECISIONS_STREAM, DECISIONS_SUBJECTS, DELIBERATIONS_SUBJECTS,
+    EVIDENCE_CONSUMER, EVIDENCE_KEPT, FREEZE_REQUESTS, FREEZE_STATUS, FREEZE_STREAM, FREEZES, HEALTH_NOTICES,
+    HEARTBEATS, INBOX_DOMAIN, NODE_RECOVERY, NODE_STATUS, NODES_CONSUMER, NODES_QUEUE, POLICY_BUNDLE,
+    POLICY_DIFF, POLICY_REQUESTS, POLICY_SHADOW, POLICY_STREAM, RECORDS_STREAM, RECORDS_SUBJECTS,
+    REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
+    THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, accounts_part, answers_to,
+    dead_letters_stream, deliberations_stream, inbound_stream, inbox_messages, inbox_subjects, kick,
+    outbound_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -217,9 +217,11 @@ fn admin(inbox: String) -> Permissions {
     Permissions { publish, subscribe: vec![inbox, accounts_part("*")] }
 }
 
-/// Who is connected, and that a connection is ended. It cannot ask what else servers tell of themselves.
+/// Who is connected and how much is written, and that a connection is ended. It cannot ask what else servers tell of
+/// themselves.
 fn kicker(inbox: String) -> Permissions {
-    Permissions { publish: vec![kick("*"), CONNECTIONS.to_owned()], subscribe: vec![inbox] }
+    let publish = vec![kick("*"), CONNECTIONS.to_owned(), ACCOUNTS.to_owned()];
+    Permissions { publish, subscribe: vec![inbox, CONNECTIONS_CHANGED.to_owned(), CONNECTED.to_owned()] }
 }
 
 /// Cannot offer accounts to other keepers; what it holds they fetch where it is newer than theirs.

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     domain::{
         AgentGrant, AgentId, ChainLimits, Deliberation, Encoding, Tenant, TenantId, TenantLimits, id::shown,
+        tenant::CONNECTIONS,
     },
     text_file,
 };
@@ -65,7 +66,7 @@ pub struct ServerLimits {
 
 impl Default for ServerLimits {
     fn default() -> Self {
-        Self { connections: 256, subscriptions: 4_096, payload_bytes: PAYLOAD_MAX }
+        Self { connections: CONNECTIONS, subscriptions: 4_096, payload_bytes: PAYLOAD_MAX }
     }
 }
 
@@ -150,6 +151,7 @@ impl Plan {
                 limits: entry.limits,
                 agents,
                 deliberation: entry.deliberation,
+                connections: entry.nats.connections,
             };
             check_tenant(&tenant)?;
             plan.tenants.push(tenant);
@@ -284,7 +286,7 @@ impl TenantStore {
 }
 
 fn check_tenant(tenant: &Tenant) -> Result<(), PlanError> {
-    let Tenant { id, labels, limits, agents, deliberation } = tenant;
+    let Tenant { id, labels, limits, agents, deliberation, connections: _ } = tenant;
     if RESERVED_TENANTS.contains(&id.as_str()) {
         return Err(PlanError::ReservedName { tenant: id.clone() });
     }

@@ -9,6 +9,7 @@ mod beyond;
 mod changes;
 mod cli;
 mod cluster;
+mod crowds;
 mod decisions;
 mod directory;
 pub mod forgery;

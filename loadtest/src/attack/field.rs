@@ -22,7 +22,7 @@ use super::{
     ATTACKED_FROM, NODES,
     ledger::{Ledger, Outcome},
     raw::Raw,
-    victim::Victim,
+    victim::{Latency, Victim},
     watch::{self, Watch},
 };
 
@@ -222,14 +222,12 @@ impl Field {
         self.watch.meanwhile(attack).await
     }
 
-    /// The same, with the P99 of the other tenant's honest messages meanwhile.
-    pub(crate) async fn meanwhile_timed<T>(
+    /// The same, with how long the other tenant's honest messages took meanwhile, of which there are many more.
+    pub(super) async fn meanwhile_timed<T>(
         &self,
         attack: impl Future<Output = T>,
-    ) -> ((T, Duration), Option<String>) {
-        let before = self.watch.answered();
-        let (done, hurt) = self.watch.meanwhile(attack).await;
-        ((done, self.watch.slowest_since(before)), hurt)
+    ) -> ((T, Latency), Option<String>) {
+        self.watch.meanwhile_timed(self.full, attack).await
     }
 
     /// In the attacker's own tenant agents may ask once more, until this is taken back.

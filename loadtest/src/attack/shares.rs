@@ -2,19 +2,25 @@
 //! and all at once, while honest agents go on (G9).
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, MessageType, Status, TenantId, Verb},
+    tenants::Seed,
 };
+use agentbus_testkit::agents;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::join_all};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{ATTACKED_FROM, field::Field};
+use super::{ATTACKED_FROM, apart::Apart, field::Field, raw::Raw};
 
 /// All but the two that are honest.
 const AGENTS: [&str; 5] = ["mallory", "sink", "reader", "judge-1", "judge-2"];
@@ -29,6 +35,9 @@ const TORRENT_BYTES: usize = 8 * 1024 * 1024;
 const TORRENT_MESSAGES: usize = 5_000;
 /// As many as its tenant may have, and more.
 const CONNECTIONS: usize = 300;
+/// The first of them, after the time of its way.
+const FIRST_WITHIN: Duration = Duration::from_secs(15);
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Sentences that no two are alike of, a second.
 const SENTENCES: u64 = 40;
 /// For what a colleague submits: what is refused for now is not asked for again.
@@ -39,6 +48,16 @@ const READ_AT_ONCE: usize = 200;
 const PLACE_WITHIN: Duration = Duration::from_secs(60);
 /// An answer that does not come holds nothing up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who takes, and all that it needs where it runs.
+struct Attackers {
+    full: bool,
+    nats_port: u16,
+    /// For more connections of one agent.
+    seed: Seed,
+    /// By connections of their own, of which nothing runs where honest agents do.
+    agents: Vec<AgentClient>,
+}
 
 /// One way to take more than one's share.
 #[derive(Debug, Clone, Copy)]
@@ -74,12 +93,22 @@ const ALL: [Taking; 12] = [
 
 pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
     let lasts = if field.full { LASTS_FULL } else { LASTS };
-    let mut agents = Vec::new();
-    for name in AGENTS {
-        agents.push(field.client(ATTACKED_FROM, name).await?);
-    }
+    let apart = Apart::start()?;
+    let connecting = Attackers::connect(field.stack().nats_url(), field.dir().to_owned());
+    let agents = apart.run(connecting).await?;
+    let attackers = Attackers {
+        full: field.full,
+        nats_port: field.nats_port(),
+        seed: field.seed(ATTACKED_FROM, "mallory")?,
+        agents,
+    };
+    let attackers = Arc::new(attackers);
     let (((), alone), _) = field.meanwhile_timed(sleep(lasts)).await;
-    println!("alone: another tenant's P99 is {:.1} ms", alone.as_secs_f64() * 1e3);
+    println!(
+        "alone: another tenant's P99 is {:.1} ms, of {} messages",
+        alone.most.as_secs_f64() * 1e3,
+        alone.count
+    );
     // Of what their own tenant makes, its honest agents may notice something.
     field.forgive_colleagues(true);
     let ways = ALL.iter().map(std::slice::from_ref).chain([&ALL[..]]);
@@ -89,15 +118,22 @@ pub(crate) async fn play(field: &mut Field) -> anyhow::Result<()> {
             _ => "all of these at once".to_owned(),
         };
         let until = Instant::now() + lasts;
-        let taking = join_all(ways.iter().map(|taking| taking.play(field, &agents, until)));
-        let ((taken, most), hurt) = field.meanwhile_timed(taking).await;
+        let taking = join_all(ways.iter().map(|&taking| {
+            let attackers = Arc::clone(&attackers);
+            apart.run(async move { taking.play(&attackers, until).await })
+        }));
+        let ((taken, beside), hurt) = field.meanwhile_timed(taking).await;
         let taken = taken.into_iter().sum::<anyhow::Result<u64>>();
-        let slower = most.as_secs_f64() / alone.as_secs_f64().max(1e-6);
+        let slower = beside.most.as_secs_f64() / alone.most.as_secs_f64().max(1e-6);
         let asked = taken.as_ref().copied().unwrap_or_default();
-        let what = format!("{name}: {asked} asked, P99 of another tenant {slower:.1} × alone");
+        let of = beside.count;
+        let what =
+            format!("{name}: {asked} asked, P99 of another tenant's {of} messages {slower:.1} × alone");
         field.judge(what, taken.map(|_| hurt)).await?;
     }
     field.forgive_colleagues(false);
+    // What is looked at next is asked for by those that are honest again.
+    drop((attackers, apart));
     let tenant = ATTACKED_FROM.parse()?;
     let colleague = field.client(ATTACKED_FROM, "planner").await?;
     field
@@ -154,6 +190,16 @@ async fn place_comes_back(
     }
 }
 
+impl Attackers {
+    async fn connect(url: String, dir: PathBuf) -> anyhow::Result<Vec<AgentClient>> {
+        let mut connected = Vec::new();
+        for name in AGENTS {
+            connected.push(agents::connect(&url, &dir, ATTACKED_FROM, name).await?);
+        }
+        Ok(connected)
+    }
+}
+
 impl Taking {
     fn what(self) -> &'static str {
         match self {
@@ -173,7 +219,8 @@ impl Taking {
     }
 
     /// Goes on until then; how much it has asked for.
-    async fn play(self, field: &Field, agents: &[AgentClient], until: Instant) -> anyhow::Result<u64> {
+    async fn play(self, attackers: &Attackers, until: Instant) -> anyhow::Result<u64> {
+        let agents = attackers.agents.as_slice();
         let message = |verb: &'static str, make: fn(u64) -> Draft| {
             flood(agents, AT_ONCE, until, move |agent, number| {
                 (format!("bus.{}.{verb}", agent.id()), make(number).encode(Encoding::Json))
@@ -187,8 +234,8 @@ impl Taking {
         Ok(match self {
             Taking::Messages => message("send", |number| Draft::to_agent("sink", &format!("{number}"))).await,
             Taking::Large => message("send", |_| Draft::to_agent("sink", &"x".repeat(60_000))).await,
-            Taking::Torrent => torrent(field, agents, 60_000, until).await,
-            Taking::Flood => torrent(field, agents, 1, until).await,
+            Taking::Torrent => torrent(attackers, 60_000, until).await,
+            Taking::Flood => torrent(attackers, 1, until).await,
             Taking::Model => sentences(agents, until).await,
             Taking::Inboxes => message("submit", |_| Draft::to_agent("sink", &"x".repeat(60_000))).await,
             Taking::Unread => message("submit", |_| Draft::to_agent("reader", &"x".repeat(60_000))).await,
@@ -202,7 +249,7 @@ impl Taking {
                 })
                 .await
             }
-            Taking::Connections => connections(field, until).await?,
+            Taking::Connections => connections(attackers, until).await?,
         })
     }
 }
@@ -234,9 +281,9 @@ async fn flood(
 }
 
 /// As fast as the connections of some take them; how many left. In full for all of the time.
-async fn torrent(field: &Field, agents: &[AgentClient], bytes: usize, until: Instant) -> u64 {
-    let most = if field.full { usize::MAX } else { TORRENT_MESSAGES.min(TORRENT_BYTES / bytes) };
-    let each = agents.iter().take(TORRENTS).map(|agent| async move {
+async fn torrent(attackers: &Attackers, bytes: usize, until: Instant) -> u64 {
+    let most = if attackers.full { usize::MAX } else { TORRENT_MESSAGES.min(TORRENT_BYTES / bytes) };
+    let each = attackers.agents.iter().take(TORRENTS).map(|agent| async move {
         let content = "x".repeat(bytes);
         let bodies: Vec<_> =
             (0..AT_ONCE).map(|_| Draft::to_agent("sink", &content).encode(Encoding::Json)).collect();
@@ -279,13 +326,18 @@ async fn sentences(agents: &[AgentClient], until: Instant) -> u64 {
 }
 
 /// Of one agent, held until then; how many it got.
-async fn connections(field: &Field, until: Instant) -> anyhow::Result<u64> {
+async fn connections(attackers: &Attackers, until: Instant) -> anyhow::Result<u64> {
     let mut held = Vec::new();
-    while held.is_empty() || (Instant::now() < until && held.len() < CONNECTIONS) {
+    loop {
         // Beside all other ways the first may take longer than they last.
-        let within = if held.is_empty() { until + ANSWER_WITHIN } else { until };
-        match timeout_at(within, field.attacker()).await {
+        let within = if held.is_empty() { until + FIRST_WITHIN } else { until };
+        if Instant::now() >= within || held.len() >= CONNECTIONS {
+            break;
+        }
+        match timeout_at(within, Raw::login(attackers.nats_port, &attackers.seed)).await {
             Ok(Ok(raw)) => held.push(raw),
+            // An attacker that the others leave no time says too late who it is.
+            Ok(Err(_)) if held.is_empty() => sleep(AGAIN_AFTER).await,
             // The server has no more for this tenant, or the time is over.
             Ok(Err(_)) | Err(_) => break,
         }

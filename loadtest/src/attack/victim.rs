@@ -55,6 +55,16 @@ struct Seen {
     slow: usize,
 }
 
+/// How long honest messages took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Latency {
+    pub(super) count: usize,
+    /// P50.
+    pub(super) half: Duration,
+    /// P99.
+    pub(super) most: Duration,
+}
+
 /// How an honest message fared.
 pub(crate) enum Answer {
     Delivered,
@@ -133,7 +143,8 @@ impl Victim {
         match verdict.status {
             Status::Delivered => {}
             _ if verdict.retryable => {
-                return Answer::NoRoom(format!("{}/planner: {}", self.tenant, verdict.reason.as_str()));
+                let (reason, detail) = (verdict.reason.as_str(), &verdict.detail);
+                return Answer::NoRoom(format!("{}/planner: {reason}: {detail}", self.tenant));
             }
             _ => return wrong(format!("{}: {}", verdict.reason.as_str(), verdict.detail)),
         }
@@ -194,12 +205,12 @@ impl Victim {
         self.seen.lock().slow
     }
 
-    /// How many probes were answered after the first so many, and within how long half of them and 99 of 100.
-    pub(crate) fn latency_since(&self, before: usize) -> (usize, Duration, Duration) {
+    /// Of the probes that were answered after the first so many.
+    pub(super) fn latency_since(&self, before: usize) -> Latency {
         let mut times = self.seen.lock().times.get(before..).unwrap_or_default().to_vec();
         times.sort_unstable();
         let at = |share: usize| times.get((times.len() * share / 100).min(times.len().saturating_sub(1)));
         let at = |share| at(share).copied().unwrap_or_default();
-        (times.len(), at(50), at(99))
+        Latency { count: times.len(), half: at(50), most: at(99) }
     }
 }

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use agentbus::servers::Stack;
 use anyhow::{Context as _, ensure};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ATTACKED_FROM, NODES, health,
-    victim::{Answer, Victim},
+    victim::{Answer, Latency, Victim},
 };
 
 /// Honest messages of each tenant that look after each try; which node gets one is chance.
@@ -20,11 +21,23 @@ const WELL: usize = 6;
 const RECOVER_MAX: Duration = Duration::from_secs(4);
 /// Nodes that were started again serve within this time.
 const RESTART_MAX: Duration = Duration::from_secs(60);
-/// Between the honest messages of one agent while something lasts.
-const PAUSE: Duration = Duration::from_millis(40);
+/// Enough to see that somebody is not served while something lasts.
+const NOW_AND_THEN: Pace = Pace { every: Duration::from_millis(40), at_once: 1 };
+/// For a P99: some hundreds in the shortest of what is measured.
+const STEADY: Pace = Pace { every: Duration::from_millis(5), at_once: 1 };
+/// As many at one time as come while nothing is answered for a third of a second.
+const STEADY_FULL: Pace = Pace { at_once: 64, ..STEADY };
 /// Messages of another tenant of which one may be told to come again, where an attacker takes all that it may: both tenants, the
 /// servers and the attackers have two cores between them.
 const SERVED_OF: u32 = 100;
+
+/// How an honest agent asks while something lasts.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    every: Duration,
+    /// With so many unanswered it waits.
+    at_once: usize,
+}
 
 pub(super) struct Watch {
     victims: Vec<Victim>,
@@ -56,28 +69,26 @@ impl Watch {
     /// Runs what lasts while honest agents go on, and tells who was not served: in another tenant nobody may
     /// notice, in the same one an answer in time is enough.
     pub(super) async fn meanwhile<T>(&self, attack: impl Future<Output = T>) -> (T, Option<String>) {
+        self.meanwhile_at(NOW_AND_THEN, attack).await
+    }
+
+    /// The same, with how long the other tenant's messages took meanwhile. In full they come at a steady pace, so that
+    /// one slow answer does not hide how long those behind it would have taken.
+    pub(super) async fn meanwhile_timed<T>(
+        &self,
+        full: bool,
+        attack: impl Future<Output = T>,
+    ) -> ((T, Latency), Option<String>) {
+        let before = self.latency_since(0).count;
+        let (done, hurt) = self.meanwhile_at(if full { STEADY_FULL } else { STEADY }, attack).await;
+        ((done, self.latency_since(before)), hurt)
+    }
+
+    async fn meanwhile_at<T>(&self, other: Pace, attack: impl Future<Output = T>) -> (T, Option<String>) {
         let over = CancellationToken::new();
         let probing = self.victims.iter().map(|victim| {
-            let over = over.clone();
-            async move {
-                let (mut wrong, mut refused) = (None, None);
-                let (mut asked, mut times) = (0_u32, 0_u32);
-                while !over.is_cancelled() {
-                    asked += 1;
-                    match victim.probe().await {
-                        Answer::Delivered => {}
-                        Answer::NoRoom(_) if victim.tenant == ATTACKED_FROM => {}
-                        Answer::NoRoom(what) => {
-                            times += 1;
-                            refused = Some(what);
-                        }
-                        Answer::Wrong(what) => wrong = Some(what),
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
-                let often = refused.filter(|_| !self.forgives || times * SERVED_OF > asked);
-                wrong.or_else(|| Some(format!("{}, {times} of {asked} messages", often?)))
-            }
+            let pace = if victim.tenant == ATTACKED_FROM { NOW_AND_THEN } else { other };
+            self.served(victim, pace, &over)
         });
         let attack = async {
             let done = attack.await;
@@ -88,18 +99,30 @@ impl Watch {
         (done, told(wrong.into_iter().flatten().collect()))
     }
 
-    /// How many honest messages of the other tenant were answered.
-    pub(super) fn answered(&self) -> usize {
-        self.others().map(|victim| victim.latency_since(0).0).sum()
+    /// Has an agent ask until it is over, and waits for all answers. What was wrong, if anything.
+    async fn served(&self, victim: &Victim, pace: Pace, over: &CancellationToken) -> Option<String> {
+        let mut fared = Fared { colleague: victim.tenant == ATTACKED_FROM, ..Fared::default() };
+        let mut waiting = FuturesUnordered::new();
+        let mut ticks = interval(pace.every);
+        // No burst makes up for what found no room.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = over.cancelled() => break,
+                Some(answer) = waiting.next() => fared.note(answer),
+                _ = ticks.tick(), if waiting.len() < pace.at_once => waiting.push(victim.probe()),
+            }
+        }
+        while let Some(answer) = waiting.next().await {
+            fared.note(answer);
+        }
+        fared.wrong(self.forgives)
     }
 
-    /// The P99 of those that were answered since there were so many.
-    pub(super) fn slowest_since(&self, before: usize) -> Duration {
-        self.others().map(|victim| victim.latency_since(before).2).max().unwrap_or_default()
-    }
-
-    fn others(&self) -> impl Iterator<Item = &Victim> {
-        self.victims.iter().filter(|victim| victim.tenant != ATTACKED_FROM)
+    /// How long honest messages of the other tenant took after the first so many.
+    fn latency_since(&self, before: usize) -> Latency {
+        let other = self.victims.iter().find(|victim| victim.tenant != ATTACKED_FROM);
+        other.map(|victim| victim.latency_since(before)).unwrap_or_default()
     }
 
     /// Who or what is not as it was.
@@ -187,7 +210,7 @@ impl Watch {
     /// How often the nodes had to be started again, and how honest messages fared.
     pub(super) fn tell(&self) {
         for victim in &self.victims {
-            let (count, half, most) = victim.latency_since(0);
+            let Latency { count, half, most } = victim.latency_since(0);
             println!(
                 "{}: {count} honest messages answered, P50 {:.1} ms, P99 {:.1} ms; {} times Redis was too slow",
                 victim.tenant,
@@ -199,6 +222,39 @@ impl Watch {
         if self.restarts > 0 {
             println!("nodes started again: {} times", self.restarts);
         }
+    }
+}
+
+/// How an honest agent fared while something lasted.
+#[derive(Default)]
+struct Fared {
+    /// Of the attacker's own tenant.
+    colleague: bool,
+    asked: u32,
+    /// How often it was told to come again.
+    times: u32,
+    refused: Option<String>,
+    wrong: Option<String>,
+}
+
+impl Fared {
+    fn note(&mut self, answer: Answer) {
+        self.asked += 1;
+        match answer {
+            Answer::Delivered => {}
+            Answer::NoRoom(_) if self.colleague => {}
+            Answer::NoRoom(what) => {
+                self.times += 1;
+                self.refused = Some(what);
+            }
+            Answer::Wrong(what) => self.wrong = Some(what),
+        }
+    }
+
+    fn wrong(self, forgives: bool) -> Option<String> {
+        let Self { asked, times, refused, wrong, .. } = self;
+        let often = refused.filter(|_| !forgives || times * SERVED_OF > asked);
+        wrong.or_else(|| Some(format!("{}, {times} of {asked} messages", often?)))
     }
 }
 

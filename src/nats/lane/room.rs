@@ -1,5 +1,5 @@
-//! May more be stored in a tenant's durable inboxes? While its sender has less there than is left, and so has whom it is
-//! for.
+//! May more be stored of a tenant's: in its durable inboxes, or among its dead letters? While its sender has less there
+//! than is left, and so has whom it is for.
 //!
 //! All of it says the server, so it holds for all nodes together and after a restart: how full the stream is, with what
 //! still waits to be governed, once a second; and, where half is taken, how many messages are of one sender or for one
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{Context, response::Response, stream::Stream};
+use async_nats::jetstream::{Context, context::GetStreamError, response::Response, stream::Stream};
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use rand::Rng as _;
@@ -27,7 +27,6 @@ use crate::{
     nats::subjects,
     recent::recent,
     shares::Room,
-    state::MessageKey,
     tenants::names,
 };
 
@@ -53,7 +52,15 @@ const ASKED_AT_ONCE: usize = 16;
 /// Beyond all subjects of a stream: of what is behind it the server says how many there are before.
 const BEHIND_ALL: u64 = 1 << 40;
 
-/// Who has a part of the inboxes: by what it has sent, or in its own.
+/// What all of a tenant's agents share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    /// The durable inboxes, and what waits to be governed before it comes there.
+    Inboxes,
+    DeadLetters,
+}
+
+/// Who has a part of it: by what it has sent, or in its own inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Holder {
     Sender(AgentId),
@@ -61,33 +68,41 @@ enum Holder {
 }
 
 /// What is stored, of whom and for whom.
-pub(super) struct InboxRoom {
+pub(super) struct StoreRoom {
     context: Context,
+    store: Store,
     filled: Cache<TenantId, Arc<OnceCell<Filled>>>,
     held: Cache<(TenantId, Holder), Arc<OnceCell<AtomicU64>>>,
 }
 
-/// A tenant's stream.
+/// A tenant's store.
 #[derive(Debug)]
 struct Filled {
     bytes: AtomicU64,
     bytes_max: u64,
+    /// What senders may fill.
+    ordinary: Room,
     /// Where its messages begin and end.
     first: u64,
     last: u64,
 }
 
-impl InboxRoom {
-    pub(super) fn new(context: Context) -> Self {
+impl StoreRoom {
+    pub(super) fn new(context: Context, store: Store) -> Self {
         let filled = recent(TENANTS_MAX).time_to_live(FILLED_FOR).build();
         let held = recent(HOLDERS_MAX).time_to_live(HELD_FOR).build();
-        Self { context, filled, held }
+        Self { context, store, filled, held }
     }
 
     /// Counts what a message of so many bytes will take, if there is room for it. Those who ask at one time share one
     /// look at the stream. Where JetStream does not say, the store itself will.
-    pub(super) async fn take(&self, key: &MessageKey, to: &[AgentId], bytes: usize) -> Result<(), LaneError> {
-        let tenant = &key.tenant;
+    pub(super) async fn take(
+        &self,
+        tenant: &TenantId,
+        sender: &AgentId,
+        to: &[AgentId],
+        bytes: usize,
+    ) -> Result<(), LaneError> {
         let Some(cell) = self.filled(tenant).await else { return Ok(()) };
         let Some(filled) = cell.get() else { return Ok(()) };
         let more = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(BESIDES);
@@ -95,7 +110,7 @@ impl InboxRoom {
         if filled.somebody_could_hold(left) {
             let recipients = to.iter().cloned().map(Holder::Recipient);
             let mut holding = Vec::new();
-            for holder in std::iter::once(Holder::Sender(key.sender.clone())).chain(recipients) {
+            for holder in std::iter::once(Holder::Sender(sender.clone())).chain(recipients) {
                 holding.push(self.may(tenant, holder, filled, left).await?);
             }
             // It counts for nobody unless it is let in.
@@ -145,19 +160,24 @@ impl InboxRoom {
 
     async fn look(&self, tenant: &TenantId) -> Result<Filled, ()> {
         let unknown = |error: &dyn std::fmt::Display| {
-            tracing::debug!(%error, %tenant, "how full its inboxes are is not known");
+            tracing::debug!(%error, %tenant, store = ?self.store, "how full it is is not known");
         };
-        let (inboxes, waiting) = (names::outbound_stream(tenant), names::inbound_stream(tenant));
-        let (inboxes, waiting) =
-            tokio::join!(self.context.get_stream(inboxes), self.context.get_stream(waiting));
-        let (inboxes, waiting) =
-            (inboxes.map_err(|error| unknown(&error))?, waiting.map_err(|error| unknown(&error))?);
-        let info = inboxes.cached_info();
-        let bytes = info.state.bytes.saturating_add(waiting.cached_info().state.bytes);
+        let (stored, waiting) = self.store.streams(tenant);
+        let waiting = async {
+            match waiting {
+                Some(waiting) => Ok(self.context.get_stream(waiting).await?.cached_info().state.bytes),
+                None => Ok(0),
+            }
+        };
+        let (stored, waiting) = tokio::join!(self.context.get_stream(stored), waiting);
+        let stored = stored.map_err(|error| unknown(&error))?;
+        let waiting = waiting.map_err(|error: GetStreamError| unknown(&error))?;
+        let info = stored.cached_info();
         // Without a bound, and as nobody provisions it, less than 0.
         let bytes_max = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
         let (first, last) = (info.state.first_sequence, info.state.last_sequence);
-        Ok(Filled { bytes: bytes.into(), bytes_max, first, last })
+        let bytes = info.state.bytes.saturating_add(waiting);
+        Ok(Filled { bytes: bytes.into(), bytes_max, ordinary: self.store.ordinary(bytes_max), first, last })
     }
 
     /// What one has, unless it is as much as is left; `None`: JetStream does not say.
@@ -173,7 +193,7 @@ impl InboxRoom {
         let holder = &of.1;
         let looked = cell.get_or_try_init(|| async {
             self.bytes_of(tenant, holder, (filled, left)).await.map(AtomicU64::new).map_err(|error| {
-                tracing::debug!(%error, %tenant, ?holder, "what it has in the inboxes is not known");
+                tracing::debug!(%error, %tenant, ?holder, store = ?self.store, "what it has there is not known");
             })
         });
         let Ok(held) = looked.await else {
@@ -198,28 +218,27 @@ impl InboxRoom {
         holder: &Holder,
         (filled, left): (&Filled, Room),
     ) -> Result<u64, LaneError> {
-        let inboxes = names::outbound_stream(tenant);
-        let (stored, waiting) = match holder {
-            Holder::Sender(agent) => {
-                let waiting = (names::inbound_stream(tenant), subjects::submitted_by(tenant, agent));
-                (subjects::stored_by(tenant, agent), Some(waiting))
+        let (stored_in, waiting_in) = self.store.streams(tenant);
+        let stored = match (self.store, holder) {
+            (Store::Inboxes, Holder::Sender(agent)) => subjects::stored_by(tenant, agent),
+            (Store::Inboxes, Holder::Recipient(agent)) => subjects::stored_for(tenant, agent),
+            (Store::DeadLetters, Holder::Sender(agent) | Holder::Recipient(agent)) => {
+                subjects::dead_of(tenant, agent)
             }
-            Holder::Recipient(agent) => (subjects::stored_for(tenant, agent), None),
         };
-        let mut messages = self.count(&inboxes, &stored).await?;
-        let left_over = match holder {
-            Holder::Sender(agent) => self.left_over(tenant, agent, messages).await?,
-            Holder::Recipient(_) => 0,
-        };
-        if let Some((stream, subjects)) = waiting {
-            messages = messages.saturating_add(self.count(&stream, &subjects).await?);
+        let mut messages = self.count(&stored_in, &stored).await?;
+        let mut left_over = 0;
+        if let (Holder::Sender(agent), Some(waiting_in)) = (holder, waiting_in) {
+            left_over = self.left_over(tenant, agent, messages).await?;
+            let waiting = self.count(&waiting_in, &subjects::submitted_by(tenant, agent)).await?;
+            messages = messages.saturating_add(waiting);
         }
         // Also of the largest it would be far less than what is left.
         let most = messages.saturating_mul(PAYLOAD_MAX + BESIDES).saturating_add(left_over);
         if most < left.bytes / 2 {
             return Ok(most);
         }
-        let mean = self.mean(&inboxes, &stored, filled).await?;
+        let mean = self.mean(&stored_in, &stored, filled).await?;
         Ok(messages.saturating_mul(mean).saturating_add(left_over))
     }
 
@@ -274,21 +293,42 @@ async fn size_from(stream: &Stream<()>, subjects: &str, place: u64) -> Result<Op
     Ok(message.map(|message| u64::try_from(message.payload.len()).unwrap_or(u64::MAX)))
 }
 
+impl Store {
+    /// Where it is stored, and where it waits before that.
+    fn streams(self, tenant: &TenantId) -> (String, Option<String>) {
+        match self {
+            Store::Inboxes => (names::outbound_stream(tenant), Some(names::inbound_stream(tenant))),
+            Store::DeadLetters => (names::dead_letters_stream(tenant), None),
+        }
+    }
+
+    fn ordinary(self, bytes_max: u64) -> Room {
+        let all = Room { places: usize::MAX, bytes: bytes_max };
+        match self {
+            // The rest is for what reviewers approve, and for outcomes.
+            Store::Inboxes => all.ordinary(),
+            // No dead letter matters more than another.
+            Store::DeadLetters => all,
+        }
+    }
+}
+
 impl Filled {
     fn taken(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     fn ordinary_left(&self) -> Room {
-        let taken = Room { places: 0, bytes: self.taken() };
-        Room { places: usize::MAX, bytes: self.bytes_max }.ordinary().left(taken)
+        self.ordinary.left(Room { places: 0, bytes: self.taken() })
     }
 
     fn left(&self, more: u64) -> Result<Room, LaneError> {
         let left = self.ordinary_left();
         if left.bytes < more {
-            let (taken, detail) = (self.taken(), "the rest is for what reviewers approve, and for outcomes");
-            return Err(LaneError::Full(format!("{taken} of {} bytes: {detail}", self.bytes_max)));
+            let (taken, most, ordinary) = (self.taken(), self.bytes_max, self.ordinary.bytes);
+            let detail =
+                format!("{taken} of {most} bytes, and {} are kept for what matters more", most - ordinary);
+            return Err(LaneError::Full(detail));
         }
         Ok(left)
     }
@@ -304,7 +344,8 @@ mod tests {
     use super::*;
 
     fn filled(bytes: u64) -> Filled {
-        Filled { bytes: bytes.into(), bytes_max: 1_000, first: 1, last: 10 }
+        let ordinary = Store::Inboxes.ordinary(1_000);
+        Filled { bytes: bytes.into(), bytes_max: 1_000, ordinary, first: 1, last: 10 }
     }
 
     #[test]

@@ -41,13 +41,7 @@ fn agents(tenant: &Arc<Tenant>) -> (Agents, Arc<Records>) {
 }
 
 fn tenant() -> Arc<Tenant> {
-    Arc::new(Tenant {
-        id: "acme".parse().unwrap(),
-        labels: Default::default(),
-        limits: TenantLimits::default(),
-        agents: Default::default(),
-        deliberation: Default::default(),
-    })
+    Arc::new(Tenant::new("acme".parse().unwrap()))
 }
 
 #[tokio::test]

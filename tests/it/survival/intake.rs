@@ -160,6 +160,8 @@ async fn only_the_intake_listens_where_agents_can_write() {
                     "nodes.freeze.changed",
                     "nodes.constitution.changed",
                     "bus.*.answer.",
+                    // What servers say of connections.
+                    "$SYS.ACCOUNT.*.SERVER.CONNS",
                 ];
                 assert!(own.iter().any(|prefix| subject.starts_with(prefix)), "{name} listens to {subject}");
             }
@@ -170,10 +172,11 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 40] = [
+const PARTS: [&str; 42] = [
     "attendance",
     "breakers",
     "busy poll",
+    "connection shares",
     "constitutions",
     "cut off",
     "deliberations",
@@ -211,6 +214,7 @@ const PARTS: [&str; 40] = [
     "thresholds",
     "usage",
     "webhook",
+    "write rates",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,13 +51,8 @@ impl Owned {
         let tenant = &input["tenant"];
         let sender = Agent::from_input(&input["sender"]);
         let Value::Map(content) = value(&message["content"]) else { panic!("content is a map") };
-        let tenant = Tenant {
-            id: text(&tenant["id"]).parse().unwrap(),
-            labels: pairs(&tenant["labels"]),
-            limits: Default::default(),
-            agents: Default::default(),
-            deliberation: Default::default(),
-        };
+        let id = text(&tenant["id"]).parse().unwrap();
+        let tenant = Tenant { labels: pairs(&tenant["labels"]), ..Tenant::new(id) };
         let message = Message {
             id: "m-1".parse().unwrap(),
             tenant: tenant.id.clone(),
