@@ -9,7 +9,7 @@ use std::{
 
 use agentbus::{
     domain::{DecisionId, TenantId},
-    nats::RecordStream,
+    nats::{Looked, RecordStream},
     phrase::counted,
 };
 use anyhow::bail;
@@ -64,9 +64,19 @@ pub(super) struct ExplainArgs {
 pub(super) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let client = args.operator.connect().await?;
     let since = args.since.and_then(|since| SystemTime::now().checked_sub(since));
-    let records = RecordStream::new(client.clone());
-    let (found, looked) = records.find(&args.decision, args.tenant.as_ref(), since).await?;
-    let Some(found) = found else {
+    let (mut looked, mut told) = (Looked::default(), None);
+    for records in RecordStream::where_to_look(client.clone(), args.tenant.as_ref()).await? {
+        let (found, among) = records.find(&args.decision, args.tenant.as_ref(), since).await?;
+        looked = Looked {
+            records: looked.records.max(among.records),
+            since: looked.since.min(among.since).or(among.since),
+        };
+        if let Some(found) = found {
+            told = Some((found, records));
+            break;
+        }
+    }
+    let Some((found, records)) = told else {
         let of = args.tenant.as_ref().map_or(String::new(), |tenant| format!(" of {tenant}"));
         let back = looked
             .since

@@ -48,7 +48,12 @@ pub(super) struct RecordsArgs {
 }
 
 pub(super) async fn run(args: RecordsArgs) -> anyhow::Result<ExitCode> {
-    let records = RecordStream::new(args.operator.connect().await?);
+    // What is kept apart of a tenant goes further back, if it is there.
+    let client = args.operator.connect().await?;
+    let records = match &args.tenant {
+        None => RecordStream::new(client),
+        some => RecordStream::where_to_look(client, some.as_ref()).await?.swap_remove(0),
+    };
     let since = SystemTime::now().checked_sub(args.since.unwrap_or(SINCE));
     let print = |stored: StoredRecord| match args.are_about(&stored).then(|| print(&stored.record)) {
         None | Some(Ok(Reader::There)) => ControlFlow::Continue(()),

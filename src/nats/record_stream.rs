@@ -2,6 +2,7 @@
 //! No consumers: nobody may make one.
 
 use std::{
+    collections::BTreeSet,
     ops::ControlFlow,
     time::{Duration, SystemTime},
 };
@@ -11,7 +12,7 @@ use async_nats::{
     error::Error,
     jetstream::{self, Context, message::StreamMessage, stream::Stream},
 };
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all};
 
 use super::{
     jetstream::found::{found, next_on},
@@ -21,11 +22,16 @@ use crate::{
     audit::{self, BATCH_MESSAGES_MAX, Body, Record},
     domain::{AgentId, DecisionId, MessageId, TenantId},
     state::MessageKey,
-    tenants::names::RECORDS_STREAM,
+    tenants::{
+        names::{RECORDS_STREAM, own_records_stream},
+        plan::TENANTS_MAX,
+    },
 };
 
 /// For one answer of JetStream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Names of streams that are read to find those of records: each tenant has at most five, and may have left.
+const STREAMS_MAX: usize = 10 * TENANTS_MAX;
 /// Records that are asked for at one time.
 const ASKED_AT_ONCE: u64 = 256;
 /// Records of one message that are read: a message has one for each try of a delivery, and two at the end.
@@ -34,10 +40,13 @@ const OF_MESSAGE_MAX: usize = 200;
 /// The operator's way to the records.
 pub struct RecordStream {
     context: Context,
+    name: String,
 }
 
 /// One as it is kept: by itself, or in a batch.
 pub struct StoredRecord {
+    /// Where, and as which message of it.
+    pub stream: String,
     pub sequence: u64,
     pub at: SystemTime,
     pub subject: String,
@@ -76,18 +85,39 @@ pub struct Looked {
 
 /// Why it cannot be read. For the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("stream {RECORDS_STREAM}: {0}")]
+#[error("records: {0}")]
 pub struct RecordStreamError(String);
 
 impl RecordStream {
+    /// That of all tenants.
     pub fn new(client: Client) -> Self {
         let mut context = jetstream::new(client);
         context.set_timeout(ANSWER_WITHIN);
-        Self { context }
+        Self { context, name: RECORDS_STREAM.to_owned() }
+    }
+
+    /// Where to look for a tenant's: where they are kept apart, if they are, and among those of all. For no one tenant's: among
+    /// those of all, and then in what is kept apart of each.
+    pub async fn where_to_look(
+        client: Client,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<Self>, RecordStreamError> {
+        let shared = Self::new(client);
+        let names = shared.context.stream_names().take(STREAMS_MAX).try_collect::<BTreeSet<String>>().await;
+        let names = names.map_err(failed)?;
+        let is_own = |name: &String| match tenant {
+            Some(tenant) => *name == own_records_stream(tenant),
+            None => name.strip_prefix(RECORDS_STREAM).is_some_and(|rest| rest.starts_with('_')),
+        };
+        let own = names.into_iter().filter(is_own).map(|name| Self { context: shared.context.clone(), name });
+        let mut all: Vec<_> = own.collect();
+        let at = if tenant.is_some() { all.len() } else { 0 };
+        all.insert(at, shared);
+        Ok(all)
     }
 
     async fn stream(&self) -> Result<Stream<()>, RecordStreamError> {
-        self.context.get_stream_no_info(RECORDS_STREAM).await.map_err(failed)
+        self.context.get_stream_no_info(&self.name).await.map_err(failed)
     }
 
     /// The newest record that names this decision. Of one tenant or of all.
@@ -109,7 +139,7 @@ impl RecordStream {
             if !is_theirs || !could_name(&message.payload, decision_id) {
                 return ControlFlow::Continue(());
             }
-            match kept(message).into_iter().rfind(|kept| names(&kept.record, decision_id)) {
+            match self.kept(message).into_iter().rfind(|kept| names(&kept.record, decision_id)) {
                 Some(kept) => ControlFlow::Break(kept),
                 None => ControlFlow::Continue(()),
             }
@@ -127,7 +157,7 @@ impl RecordStream {
         let of = tenant.map(subjects::records_of);
         self.each_message(since, |message| {
             let is_theirs = of.as_ref().is_none_or(|of| message.subject.starts_with(of.as_str()));
-            let records = if is_theirs { kept(message) } else { Vec::new() };
+            let records = if is_theirs { self.kept(message) } else { Vec::new() };
             records.into_iter().rev().try_for_each(&mut see)
         })
         .await
@@ -182,9 +212,23 @@ impl RecordStream {
         let (mut next, mut all) = (1, Vec::new());
         for _ in 0..messages_max {
             let Some(message) = next_on(&stream, of, &mut next).await.map_err(failed)? else { break };
-            all.extend(kept(message));
+            all.extend(self.kept(message));
         }
         Ok(all)
+    }
+
+    /// What stands in a message. Nothing: it is a probe, or of a kind that this version does not know.
+    fn kept(&self, message: StreamMessage) -> Vec<StoredRecord> {
+        let records = audit::decode(&message.payload).map(Record::each).unwrap_or_default();
+        let (sequence, at, subject) = (message.sequence, SystemTime::from(message.time), message.subject);
+        let stored = |record| StoredRecord {
+            stream: self.name.clone(),
+            sequence,
+            at,
+            subject: subject.to_string(),
+            record,
+        };
+        records.into_iter().map(stored).collect()
     }
 }
 
@@ -196,14 +240,6 @@ fn could_name(payload: &[u8], decision_id: &str) -> bool {
 /// `None`: it has gone by its age, or by the stream's size.
 async fn message(stream: &Stream<()>, sequence: u64) -> Result<Option<StreamMessage>, RecordStreamError> {
     found(stream.get_raw_message(sequence).await).map_err(failed)
-}
-
-/// What stands in a message. Nothing: it is a probe, or of a kind that this version does not know.
-fn kept(message: StreamMessage) -> Vec<StoredRecord> {
-    let records = audit::decode(&message.payload).map(Record::each).unwrap_or_default();
-    let (sequence, at, subject) = (message.sequence, SystemTime::from(message.time), message.subject);
-    let stored = |record| StoredRecord { sequence, at, subject: subject.to_string(), record };
-    records.into_iter().map(stored).collect()
 }
 
 /// Whether it is of this decision: the one that it tells, or the one that its message was queued by.

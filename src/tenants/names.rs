@@ -13,6 +13,16 @@ pub const BUS_ACCOUNT: &str = "BUS";
 /// Fast-lane records, one message per decision.
 pub const RECORDS_STREAM: &str = "RECORDS";
 pub const RECORDS_SUBJECTS: &str = "record.>";
+/// Of one tenant.
+pub fn records_of(tenant: &TenantId) -> String {
+    format!("record.{tenant}.>")
+}
+
+/// Where a tenant's records are kept apart, if they are.
+pub fn own_records_stream(tenant: &TenantId) -> String {
+    format!("{RECORDS_STREAM}_{tenant}")
+}
+
 /// What operators did with dead letters: the one kind of record that is not a node's.
 pub const DEAD_LETTER_RECORDS: &str = "record.*.*.*.dead_letter";
 

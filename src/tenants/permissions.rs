@@ -16,7 +16,7 @@ use super::names::{
     REQUESTS_OF_ANY_VERB, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
     THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, User, WEBHOOKS_CONSUMER, accounts_part, answers_to,
     dead_letters_stream, deliberations_stream, inbound_stream, inbox_messages, inbox_subjects, kick,
-    outbound_stream, requests_of_all_tenants, unheard_questions,
+    outbound_stream, own_records_stream, requests_of_all_tenants, unheard_questions,
 };
 use crate::domain::{TenantId, Verb};
 
@@ -158,13 +158,19 @@ fn provisioner<'a>(
         stream(&outbound_stream(tenant), &inboxes.iter().map(String::as_str).collect::<Vec<_>>());
         stream(&deliberations_stream(tenant), &[DEADLINES_CONSUMER, WEBHOOKS_CONSUMER]);
         stream(&dead_letters_stream(tenant), &[]);
+        stream(&own_records_stream(tenant), &[]);
     }
     // What an agent or a tenant that left has held (`purge.rs`).
     for tenant in tenants.into_iter().chain(former) {
         let outbound = outbound_stream(tenant);
         publish.push(format!("$JS.API.CONSUMER.DELETE.{outbound}.*"));
-        let streams =
-            [inbound_stream(tenant), outbound, deliberations_stream(tenant), dead_letters_stream(tenant)];
+        let streams = [
+            inbound_stream(tenant),
+            outbound,
+            deliberations_stream(tenant),
+            dead_letters_stream(tenant),
+            own_records_stream(tenant),
+        ];
         publish.extend(streams.map(|stream| format!("$JS.API.STREAM.DELETE.{stream}")));
     }
     // One token: a tenant's id. A key cannot grow further.

@@ -87,13 +87,22 @@ pub struct TenantStore {
     /// Of messages that were given up. When it is full, the next ones are lost: their senders are told, and it
     /// is counted (`lane_unburied_total`).
     pub dead_letters_bytes: u64,
+    /// Of a copy of the tenant's records, so that those of other tenants cannot push them out. 0: there is none.
+    pub records_bytes: u64,
 }
 
 impl TenantStore {
     /// Bytes that the tenant's streams reserve on disk, each copy.
     pub fn reserved_bytes(&self) -> u64 {
-        let Self { waiting_bytes, inbox_bytes, inbox_age: _, deliberations_bytes, dead_letters_bytes } = self;
-        [waiting_bytes, inbox_bytes, deliberations_bytes, dead_letters_bytes]
+        let Self {
+            waiting_bytes,
+            inbox_bytes,
+            inbox_age: _,
+            deliberations_bytes,
+            dead_letters_bytes,
+            records_bytes,
+        } = self;
+        [waiting_bytes, inbox_bytes, deliberations_bytes, dead_letters_bytes, records_bytes]
             .into_iter()
             .fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
@@ -107,6 +116,7 @@ impl Default for TenantStore {
             inbox_age: Duration::from_secs(7 * 24 * 3600),
             deliberations_bytes: 32 << 20,
             dead_letters_bytes: 32 << 20,
+            records_bytes: 0,
         }
     }
 }
@@ -276,6 +286,10 @@ impl TenantStore {
                 let expected = format!("{} to {}", STORE_BYTES.start(), STORE_BYTES.end());
                 return Err(out_of_bounds(at(field), &expected, bytes.to_string()));
             }
+        }
+        if self.records_bytes != 0 && !STORE_BYTES.contains(&self.records_bytes) {
+            let expected = format!("0, or {} to {}", STORE_BYTES.start(), STORE_BYTES.end());
+            return Err(out_of_bounds(at("records_bytes"), &expected, self.records_bytes.to_string()));
         }
         if !(INBOX_AGE_MIN..=INBOX_AGE_MAX).contains(&self.inbox_age) {
             let found = humantime::format_duration(self.inbox_age).to_string();

@@ -104,7 +104,7 @@ impl Look<'_> {
         for tenant in plan.tenants() {
             let before = published.remove(tenant.id.as_str());
             let store = plan.store(&tenant.id);
-            for wanted in streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings.replicas) {
+            for wanted in streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings) {
                 known.insert(wanted.0.name.clone());
                 // Those of a tenant that comes back are not ours to look at until it is applied.
                 self.stream(wanted, before.is_some()).await;

@@ -115,7 +115,7 @@ impl Run<'_> {
         // Before the tenants are published: a node that learns of one finds its streams.
         for tenant in plan.tenants() {
             let store = plan.store(&tenant.id);
-            let own = streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings.replicas);
+            let own = streams::of_tenant(&tenant.id, tenant.agents.keys(), &store, settings);
             for wanted in own {
                 known.insert(wanted.0.name.clone());
                 let what = format!("stream {} of tenant {}", wanted.0.name, tenant.id);

@@ -15,7 +15,10 @@ use crate::{domain::TenantId, tls::Server};
 
 use super::{
     BusUser, ConnectError, GenerateError, ReloadError, connect, keys,
-    names::{dead_letters_stream, deliberations_stream, inbound_stream, is_own_consumer, outbound_stream},
+    names::{
+        dead_letters_stream, deliberations_stream, inbound_stream, is_own_consumer, outbound_stream,
+        own_records_stream,
+    },
     plan::Plan,
     provision::{ProvisionError, bounded, consumer_names, stream_names},
     reload,
@@ -153,7 +156,8 @@ async fn stream(context: &Context, name: String, tenant: TenantId) -> Result<Lef
 /// Whose a stream is, if it is a tenant's.
 pub(super) fn tenant_of(stream: &str) -> Option<TenantId> {
     let tenant = TenantId::from_str(stream.split_once('_')?.1).ok()?;
-    let own = [inbound_stream, outbound_stream, deliberations_stream, dead_letters_stream];
+    let own =
+        [inbound_stream, outbound_stream, deliberations_stream, dead_letters_stream, own_records_stream];
     own.iter().any(|name| name(&tenant) == stream).then_some(tenant)
 }
 

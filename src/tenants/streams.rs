@@ -21,6 +21,7 @@ use super::{
         RECORDS_STREAM, RECORDS_SUBJECTS, TENANTS_BUCKET, TENANTS_CHANGED, TENANTS_STREAM, THRESHOLDS_BUCKET,
         THRESHOLDS_STREAM, USAGE_STREAM, USAGE_SUBJECTS, WEBHOOKS_CONSUMER, dead_letters_stream,
         deliberations_stream, inbound_stream, inbox_messages, inbox_subjects, outbound_stream,
+        own_records_stream, records_of,
     },
     plan::{Plan, TENANT_BYTES_MAX, TENANTS_MAX, TenantStore},
     server_conf::PAYLOAD_MAX,
@@ -254,8 +255,9 @@ pub(super) fn of_tenant<'a>(
     tenant: &TenantId,
     agents: impl Iterator<Item = &'a AgentId>,
     store: &TenantStore,
-    replicas: usize,
-) -> [Wanted; 4] {
+    settings: &Settled,
+) -> Vec<Wanted> {
+    let replicas = settings.replicas;
     let inbound = stream::Config {
         description: Some(format!("What waits on {tenant}'s durable lane to be governed.")),
         subjects: vec![format!("tenant.{tenant}.submitted.*.*")],
@@ -313,12 +315,29 @@ pub(super) fn of_tenant<'a>(
         deny_delete: false,
         ..kept(&dead_letters_stream(tenant), replicas)
     };
-    [
+    // A copy that the server makes: what is written stays one message, and no subject is two streams'.
+    let records = stream::Config {
+        description: Some(format!("What is on record of {tenant}, apart from others'.")),
+        sources: Some(vec![stream::Source {
+            name: RECORDS_STREAM.to_owned(),
+            filter_subject: Some(records_of(tenant)),
+            ..stream::Source::default()
+        }]),
+        max_age: settings.records_age,
+        max_bytes: bytes(store.records_bytes),
+        discard: DiscardPolicy::Old,
+        ..kept(&own_records_stream(tenant), replicas)
+    };
+    let mut all = vec![
         (inbound, Some(nodes)),
         (outbound, Some(inboxes)),
         (deliberations, Some(deliberations_consumers(tenant))),
         (dead_letters, None),
-    ]
+    ];
+    if store.records_bytes > 0 {
+        all.push((records, None));
+    }
+    all
 }
 
 /// What keeps the messages of durable inboxes until there is other evidence of them, and that evidence until it is old.

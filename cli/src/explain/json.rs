@@ -37,9 +37,11 @@ fn unknown(why: &str) -> Value {
 }
 
 fn record(stored: &StoredRecord) -> serde_json::Result<Value> {
-    let StoredRecord { sequence, at, subject, record } = stored;
+    let StoredRecord { stream, sequence, at, subject, record } = stored;
     let record: Value = serde_json::from_slice(&audit::encode(record, Encoding::Json))?;
-    Ok(json!({ "sequence": sequence, "kept_at": millis(*at), "subject": subject, "record": record }))
+    Ok(
+        json!({ "stream": stream, "sequence": sequence, "kept_at": millis(*at), "subject": subject, "record": record }),
+    )
 }
 
 fn millis(at: SystemTime) -> u64 {

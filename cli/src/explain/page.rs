@@ -183,8 +183,8 @@ fn rule_line(TracedRule { file, line, name, evaluated }: &TracedRule) -> String 
     format!("{}:{line} {}, evaluated {}", safe(file, 200), safe(name, 64), ranges.join(", "))
 }
 
-fn place(StoredRecord { sequence, at, subject, .. }: &StoredRecord) -> String {
-    format!("RECORDS {sequence} at {}, {}", humantime::format_rfc3339_millis(*at), safe(subject, 400))
+fn place(StoredRecord { stream, sequence, at, subject, .. }: &StoredRecord) -> String {
+    format!("{stream} {sequence} at {}, {}", humantime::format_rfc3339_millis(*at), safe(subject, 400))
 }
 
 /// A record in a few words.

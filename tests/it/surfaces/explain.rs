@@ -5,7 +5,9 @@ use std::{fs, process::Output, time::Duration};
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Priority, Reason, Status, Verdict},
+    tenants::{BusUser, Plan},
 };
+use async_nats::jetstream;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -158,5 +160,48 @@ async fn each_decision_is_explained_with_its_stages_rules_votes_and_what_became_
         code == 1 && text.contains("no record names the decision aaaa") && text.contains("back to 2"),
         "{text}"
     );
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_apart_of_a_tenant_is_found_when_another_has_pushed_it_out_of_what_all_share() {
+    let bus = Bus::with(1, |options| {
+        let apart = Plan::EXAMPLE.replacen(
+            "[tenants.acme.agents]",
+            "[tenants.acme.store]\nrecords_bytes = 16777216\n[tenants.acme.agents]",
+            1,
+        );
+        options.plan = Plan::parse(&apart).unwrap();
+    })
+    .await;
+    let planner = bus.agent("acme", "planner").await;
+    let _workers = bus.listening(&["worker"]).await;
+    let verdict = bus::send(&planner, Draft::to_agent("worker", "hello").encode(Encoding::Json)).await;
+    assert_eq!(verdict.reason, Reason::Delivered);
+    let text = explained(&bus, &[&verdict.decision_id], "delivered").await;
+    assert!(text.contains("RECORDS ") && !text.contains("RECORDS_acme"), "{text}");
+    let text = explained(&bus, &["--tenant", "acme", &verdict.decision_id], "delivered").await;
+    assert!(text.contains("RECORDS_acme "), "{text}");
+
+    // A node's key does what a busy neighbour does in an hour and a half.
+    let provisioner = jetstream::new(bus.stack.connect(BusUser::Provisioner).await.unwrap());
+    let shared = provisioner.get_stream("RECORDS").await.unwrap().cached_info().config.clone();
+    provisioner.update_stream(jetstream::stream::Config { max_bytes: 1 << 20, ..shared }).await.unwrap();
+    let node = jetstream::new(bus.stack.connect(BusUser::Node).await.unwrap());
+    for number in 0..40 {
+        let subject = format!("record.globex.drafter.m-{number}.verdict");
+        node.publish(subject, vec![b'x'; 60_000].into()).await.unwrap().await.unwrap();
+    }
+    let mut pushed_out = provisioner.get_stream("RECORDS").await.unwrap();
+    assert!(pushed_out.info().await.unwrap().state.messages < 20);
+    for words in [&["--tenant", "acme"][..], &[]] {
+        let words = [words, &[verdict.decision_id.as_str()]].concat();
+        let text = explained(&bus, &words, "delivered").await;
+        assert!(text.contains("RECORDS_acme "), "{text}");
+    }
+    let (code, text) = run(&bus, &["records", "--tenant", "acme"]).await;
+    assert!(code == 0 && text.contains(&verdict.decision_id), "{code} {text}");
+    let (code, text) = run(&bus, &["explain", "--tenant", "globex", &verdict.decision_id]).await;
+    assert!(code == 1 && text.contains("no record of globex"), "{code} {text}");
     bus.stop().await;
 }
