@@ -37,7 +37,7 @@ pub struct Leftovers {
     pub foreign: Vec<String>,
 }
 
-/// A stream of a tenant that left.
+/// A stream of a tenant that left, or of what is not kept apart any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftStream {
     pub name: String,
@@ -80,7 +80,12 @@ impl Leftovers {
         let tenants: BTreeSet<&TenantId> = plan.tenants().iter().map(|tenant| &tenant.id).collect();
         for name in stream_names(&context).await? {
             match tenant_of(&name) {
-                Some(tenant) if tenants.contains(&tenant) => {}
+                // Its records are not to be kept apart any more.
+                Some(tenant) if tenants.contains(&tenant) => {
+                    if name == own_records_stream(&tenant) && plan.store(&tenant).records_bytes == 0 {
+                        left.streams.push(stream(&context, name, tenant).await?);
+                    }
+                }
                 Some(tenant) => left.streams.push(stream(&context, name, tenant).await?),
                 None if is_shared(&name) => {}
                 None => left.foreign.push(name),
@@ -100,7 +105,9 @@ impl Leftovers {
     /// Removes them. The provisioner may delete streams of tenants in the plan only, so the servers are told
     /// of those that left for as long as it takes.
     pub async fn remove(&self, server: &Server, plan: &Plan, dir: &Path) -> Result<(), PurgeError> {
-        let former: BTreeSet<TenantId> = self.streams.iter().map(|stream| stream.tenant.clone()).collect();
+        let stays = |tenant: &TenantId| plan.tenants().iter().any(|it| it.id == *tenant);
+        let tenants = self.streams.iter().map(|stream| stream.tenant.clone());
+        let former: BTreeSet<TenantId> = tenants.filter(|tenant| !stays(tenant)).collect();
         // Deletes the seeds as well.
         plan.generate_with(dir, &former)?;
         if !former.is_empty() {

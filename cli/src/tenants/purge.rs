@@ -29,7 +29,7 @@ pub(super) async fn run(args: Purge) -> anyhow::Result<ExitCode> {
     in_force(&provisioner, &plan, dir).await?;
     let left = Leftovers::find(&operator, &provisioner, &plan, dir).await?;
     if left.is_empty() {
-        say("nothing is left of tenants and agents that are not in the file\n")?;
+        say("nothing is left of what is not in the file\n")?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(code) = consent.asks_to_remove(&shown(&left))? {
