@@ -69,7 +69,7 @@ pub(super) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         let (found, among) = records.find(&args.decision, args.tenant.as_ref(), since).await?;
         looked = Looked {
             records: looked.records.max(among.records),
-            since: looked.since.min(among.since).or(among.since),
+            since: [looked.since, among.since].into_iter().flatten().min(),
         };
         if let Some(found) = found {
             told = Some((found, records));

@@ -53,10 +53,10 @@ FLEET = [
         ("Deliveries", "ops", each("agentbus_deliveries_total", "agentbus_missed_total", "agentbus_repeats_total", "agentbus_takeovers_total")),
         ("What should stay 0", "ops", each(
             "agentbus_request_panics_total", "agentbus_requests_unanswered_total", "agentbus_requests_dropped_total", "agentbus_requests_malformed_total",
-            "agentbus_connections_ended_total",
             "agentbus_headers_unreadable_total", "agentbus_records_dropped_total", "agentbus_nats_slow_consumer_total")),
     ]),
     ("NATS, Redis, policy", [
+        ("Connections of agents ended", "ops", [(rate("agentbus_connections_ended_total", "why"), "{{why}}")]),
         ("Records not acknowledged", "short", [("agentbus_records_unconfirmed{%s}", "{{instance}}")]),
         ("Connections to NATS made anew", "ops", each("agentbus_nats_reconnects_total")),
         ("Breakers that are open", "short", [("sum by (kind) (agentbus_breakers_open{%s})", "{{kind}}")]),
@@ -109,7 +109,7 @@ TENANTS = [
         ("Waiting, all tenants", "short", [("max(agentbus_lane_waiting{%s})", "waiting"), ("sum(agentbus_lane_in_hand{%s})", "in hand")]),
         ("From being kept to the outcome", "s", quantiles("agentbus_lane_seconds")),
         ("Taken, taken again, given back", "ops", each("agentbus_lane_pulled_total", "agentbus_lane_redelivered_total", "agentbus_lane_given_back_total")),
-        ("Given up", "ops", each("agentbus_lane_dead_letters_total", "agentbus_lane_unburied_total", "agentbus_lane_panics_total")),
+        ("Given up", "ops", each("agentbus_lane_dead_letters_total", "agentbus_lane_unburied_total", "agentbus_lane_unburied_of_share_total", "agentbus_lane_panics_total")),
         ("Place in durable inboxes that is given back", "Bps", [(rate("agentbus_inbox_released_bytes_total"), "bytes")]),
         ("The same, in messages", "ops", each("agentbus_inbox_released_total", "agentbus_inbox_receipts_total", "agentbus_inbox_receipts_refused_total")),
         ("In durable inboxes and not settled", "short", [("max(agentbus_inbox_unsettled{%s})", "messages")]),

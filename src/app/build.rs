@@ -23,10 +23,9 @@ use crate::{
     impact::{Senders, semantic},
     lanes::{DurableLane, Lanes, LiveTransport, QuestionLimits, Questions},
     nats::{
-        self, Bus, ConnectionShares, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations,
-        FreezeBucket, Inbound, InboxEvidence, JetStreamLane, Kicker, LearnedBucket, Link, Outbox, Peers,
-        PolicyBucket, RecordsProbe, RoundTrips, ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
-        WriteRates,
+        self, Bus, ConstitutionBucket, DeadlineWorker, DecisionStream, Deliberations, FreezeBucket, Inbound,
+        InboxEvidence, JetStreamLane, Kicker, LearnedBucket, Link, Outbox, Peers, PolicyBucket, RecordsProbe,
+        RoundTrips, ShadowBucket, StreamUsage, UsageSums, WebhookDispatcher,
     },
     policy::{BundleSource, Rollout, decision_log::WrittenEvents},
     review::{AllTenants, Deadlines, LearnedStore, Registrations, Release, Thresholds},
@@ -305,16 +304,13 @@ impl Node {
         let (ends, counts) = (kicker.clone(), Arc::clone(metrics));
         basis.keep("cut off", move || nats::cut_off(ends.clone(), Arc::clone(&freezes), Arc::clone(&counts)));
         let peers = Peers::new(&config.node.name, client.clone(), kicker.clone(), links, heard);
-        let shares = ConnectionShares {
-            kicker: kicker.clone(),
-            peers: Arc::clone(&peers),
-            directory: Arc::clone(&shared.directory),
-            metrics: Arc::clone(metrics),
-        };
-        basis.keep("connection shares", move || shares.clone().keep());
-        let (watched, counts) = (Arc::clone(&shared.directory), Arc::clone(metrics));
-        let rates = WriteRates::new(kicker, Arc::clone(&peers), watched, client, counts);
-        basis.keep("write rates", move || rates.clone().watch());
+        let (watching, watched, counts) =
+            (Arc::clone(&peers), Arc::clone(&shared.directory), Arc::clone(metrics));
+        basis.keep("connections", move || {
+            let (watching, watched, counts) =
+                (Arc::clone(&watching), Arc::clone(&watched), Arc::clone(&counts));
+            nats::watch_connections(kicker.clone(), watching, watched, client.clone(), counts)
+        });
         let evidence = InboxEvidence::new(
             Arc::clone(&outgoing.lane),
             Arc::clone(&peers),

@@ -191,6 +191,18 @@ impl Attempt<'_> {
                 self.lanes.metrics.lane.unburied();
                 Ok(false)
             }
+            Err(LaneError::ShareStored { held, left, .. }) => {
+                tracing::warn!(
+                    held,
+                    left,
+                    sender = %queued.key.sender,
+                    message = %queued.key.message,
+                    reason = verdict.reason.as_str(),
+                    "a message that cannot be governed is lost: its sender has its share of the dead letters"
+                );
+                self.lanes.metrics.lane.unburied_of_share();
+                Ok(false)
+            }
             Err(error) => {
                 tracing::error!(%error, "a message that cannot be governed cannot be put aside either");
                 Err(error)

@@ -1,5 +1,7 @@
 //! Who is connected, as servers say it: answers about connections, and what they tell of accounts as it happens.
 
+use std::time::UNIX_EPOCH;
+
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -14,8 +16,15 @@ pub(super) struct Connected {
     pub(super) key: String,
     /// Messages that it has written.
     pub(super) written: u64,
-    /// What it listens to, where that was asked.
-    pub(super) subjects: Vec<String>,
+    /// When it was made, in microseconds since 1970.
+    pub(super) since: u64,
+}
+
+impl Connected {
+    /// No two have the same.
+    pub(super) fn place(&self) -> (String, u64) {
+        (self.link.server().to_owned(), self.link.client())
+    }
 }
 
 /// What a server has seen of an account.
@@ -63,7 +72,7 @@ struct Connection {
     #[serde(default)]
     in_msgs: u64,
     #[serde(default)]
-    subscriptions_list: Option<Vec<String>>,
+    start: String,
 }
 
 #[derive(Deserialize)]
@@ -94,15 +103,20 @@ pub(super) fn connected(answer: &Bytes) -> Vec<Connected> {
         return Vec::new();
     };
     let all = data.connections.unwrap_or_default().into_iter();
-    let all =
-        all.map(|Connection { cid, account, authorized_user, in_msgs, subscriptions_list }| Connected {
-            link: Link::new(server.id.clone(), cid),
-            account,
-            key: authorized_user,
-            written: in_msgs,
-            subjects: subscriptions_list.unwrap_or_default(),
-        });
+    let all = all.map(|Connection { cid, account, authorized_user, in_msgs, start }| Connected {
+        link: Link::new(server.id.clone(), cid),
+        account,
+        key: authorized_user,
+        written: in_msgs,
+        since: micros(&start),
+    });
     all.filter(|one| one.link.is_sound()).collect()
+}
+
+/// 0: it does not say.
+fn micros(start: &str) -> u64 {
+    let at = humantime::parse_rfc3339(start).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    at.and_then(|at| u64::try_from(at.as_micros()).ok()).unwrap_or_default()
 }
 
 /// The accounts of an answer, and which server it is.
@@ -136,13 +150,13 @@ mod tests {
     #[test]
     fn what_servers_say_is_read_and_what_is_no_answer_names_nobody() {
         let connections = json!([{ "cid": 7, "account": "acme", "authorized_user": "UA", "in_msgs": 9,
-                                   "subscriptions_list": ["_INBOX.worker.>"] }, { "cid": 8 }]);
+                                   "start": "1970-01-01T00:00:01.0000095Z" }, { "cid": 8 }]);
         let answer = bytes(&json!({ "server": { "id": "NA" }, "data": { "connections": connections } }));
         let all = connected(&answer);
         assert_eq!(all.len(), 2);
         assert_eq!(
-            all.first().map(|one| (one.link.client(), one.written, one.subjects.len())),
-            Some((7, 9, 1))
+            all.first().map(|one| (one.link.client(), one.written, one.since)),
+            Some((7, 9, 1_000_009))
         );
         let statz = json!([{ "acc": "acme", "conns": 2, "received": { "msgs": 1000, "bytes": 5000 } }]);
         let answer = bytes(&json!({ "server": { "id": "NA" }, "data": { "account_statz": statz } }));

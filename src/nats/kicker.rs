@@ -13,9 +13,16 @@ use async_nats::{Client, ConnectOptions, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::{BusError, connection::secured, link::Link, open, reconnect_delay};
+use super::{
+    BusError,
+    connected::{Connected, connected},
+    connection::secured,
+    link::Link,
+    open, reconnect_delay,
+};
 use crate::{
     config,
+    domain::TenantId,
     tenants::{self, BusUser, Seed, User, names},
 };
 
@@ -23,6 +30,9 @@ use crate::{
 const WRITE_WITHIN: Duration = Duration::from_millis(500);
 /// For the servers to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+/// Connections in one answer of a server, and answers that are asked for.
+const PAGE: usize = 128;
+const PAGES_MAX: usize = 64;
 /// Answers to one round of questions.
 const ANSWERS_MAX: usize = 1_024;
 
@@ -88,6 +98,31 @@ impl Kicker {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
+    /// Whether servers let this node ask that.
+    pub(super) async fn may_ask_of_accounts(&self) -> bool {
+        // Its own: a server without a connection of an account says nothing of it.
+        let asked = serde_json::json!({ "accounts": [names::SYSTEM_ACCOUNT] }).to_string();
+        !self.ask(names::ACCOUNTS, &[asked], WaitFor::All).await.is_empty()
+    }
+
+    /// All connections of a tenant's account. Asked by pages: what a client calls itself is in it, and no answer may be
+    /// more than the server keeps for this connection.
+    pub(super) async fn connected(&self, tenant: &TenantId) -> Vec<Connected> {
+        let mut all = Vec::new();
+        for page in 0..PAGES_MAX {
+            let asked =
+                serde_json::json!({ "acc": tenant, "auth": true, "limit": PAGE, "offset": page * PAGE });
+            let answers = self.connections(&[asked.to_string()], WaitFor::AsMany).await;
+            let pages: Vec<_> = answers.iter().map(|(_, answer)| connected(answer)).collect();
+            let more = pages.iter().any(|page| page.len() >= PAGE);
+            all.extend(pages.into_iter().flatten().filter(|one| one.account == tenant.as_str()));
+            if !more {
+                break;
+            }
+        }
+        all
+    }
+
     async fn ask(
         &self,
         subject: &'static str,
@@ -114,7 +149,8 @@ impl Kicker {
             let place = answer.subject.rsplit_once('.').and_then(|(_, place)| place.parse().ok());
             all.extend(place.map(|place: usize| (place, answer.payload)));
         }
-        if wait_for == WaitFor::All {
+        // Every server answers this one.
+        if wait_for == WaitFor::All && subject == names::CONNECTIONS {
             let first = all.iter().filter(|(place, _)| *place == 0);
             self.servers.store(first.count(), Ordering::Relaxed);
         }

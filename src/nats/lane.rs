@@ -211,15 +211,6 @@ impl DurableLane for JetStreamLane {
     async fn dead_letter(&self, letter: DeadLetter) -> Result<(), LaneError> {
         let died_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let headers = headers::dead_letter(&letter, died_at);
-        let reason = letter.reason.as_str();
-        tracing::warn!(
-            tenant = letter.tenant,
-            sender = letter.sender,
-            message = letter.message,
-            reason,
-            attempts = letter.attempts,
-            "a message is put aside"
-        );
         if letter.tenant == subjects::UNREADABLE {
             // Streams are tenants', and so is what lies in them: no tenant's stream could hold it.
             tracing::error!(bytes = letter.payload.len(), "a message of no tenant is dropped");
@@ -228,17 +219,19 @@ impl DurableLane for JetStreamLane {
         // A sender that cannot be read is none that could have its share.
         if let (Ok(tenant), Ok(sender)) = (letter.tenant.parse(), letter.sender.parse()) {
             let bytes = letter.payload.len();
-            self.dead_letters.take(&tenant, &sender, &[], bytes).await.map_err(|error| match error {
-                LaneError::ShareStored { held, left, .. } => LaneError::Full(format!(
-                    "{held} bytes of the tenant's dead letters are its sender's, about, and the {left} that are left \
-                     are for others'"
-                )),
-                other => other,
-            })?;
+            self.dead_letters.take(&tenant, &sender, &[], bytes).await?;
         }
         let subject = &subjects::dead(&letter.tenant, &letter.sender, &letter.message);
         let (headers, payload) = (&headers::slices_of(&headers), &letter.payload);
         self.requests.publish(Message { subject, headers, payload, not_after: None }).await?;
+        tracing::warn!(
+            tenant = letter.tenant,
+            sender = letter.sender,
+            message = letter.message,
+            reason = letter.reason,
+            attempts = letter.attempts,
+            "a message is put aside"
+        );
         self.metrics.lane.buried();
         Ok(())
     }

@@ -57,6 +57,9 @@ struct Beat {
     /// It takes what is left of a delivery for one. Nodes of the last version do not say so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     reads_receipts: bool,
+    /// Servers tell it who is connected and who writes how much.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    watches: bool,
 }
 
 /// This node's heartbeat, and its ear for the others'.
@@ -74,7 +77,9 @@ pub struct Peers {
     namesake: AtomicBool,
     /// All that are heard take a receipt for a delivery.
     all_read_receipts: AtomicBool,
-    /// This node does what one is to do for all.
+    /// Servers tell this node who is connected and who writes how much.
+    watches: AtomicBool,
+    /// It does what one of those is to do for all.
     first: AtomicBool,
 }
 
@@ -88,7 +93,7 @@ impl Peers {
     ) -> Arc<Self> {
         let id = nuid::next().to_string();
         let (name, links) = (name.to_owned(), Arc::new(links) as Links);
-        let (namesake, all_read_receipts, first) = Default::default();
+        let (namesake, all_read_receipts, watches, first) = Default::default();
         Arc::new(Self {
             client,
             kicker,
@@ -99,6 +104,7 @@ impl Peers {
             admission,
             namesake,
             all_read_receipts,
+            watches,
             first,
         })
     }
@@ -122,7 +128,11 @@ impl Peers {
         self.all_read_receipts.load(Ordering::Relaxed)
     }
 
-    /// Whether this node does what one is to do for all. Two may think so for a moment, or none.
+    pub(super) fn can_watch(&self, can: bool) {
+        self.watches.store(can, Ordering::Relaxed);
+    }
+
+    /// Whether this node watches for all. Two may think so for a moment, or none.
     pub(super) fn is_first(&self) -> bool {
         self.first.load(Ordering::Relaxed)
     }
@@ -151,7 +161,8 @@ impl Peers {
                     }
                     self.constitutions.heard_elsewhere(watch.constitutions());
                     self.admission.heard(watch.peers.len() + 1);
-                    self.first.store(watch.is_first(&self.id), Ordering::Relaxed);
+                    let first = self.watches.load(Ordering::Relaxed) && watch.is_first(&self.id, Instant::now());
+                    self.first.store(first, Ordering::Relaxed);
                     self.all_read_receipts.store(watch.all_read_receipts(Instant::now()), Ordering::Relaxed);
                     let namesake = watch.peers.values().any(|peer| peer.name == self.name);
                     if namesake && !self.namesake.load(Ordering::Relaxed) {
@@ -172,6 +183,7 @@ impl Peers {
             links: (self.links)(),
             constitutions,
             reads_receipts: true,
+            watches: self.watches.load(Ordering::Relaxed),
         };
         let Ok(beat) = serde_json::to_vec(&beat) else { return };
         // While NATS is away, nothing waits for it.
@@ -198,6 +210,7 @@ struct Peer {
     links: Vec<Link>,
     constitutions: Vec<ConstitutionHash>,
     reads_receipts: bool,
+    watches: bool,
     heard: Instant,
 }
 
@@ -224,7 +237,7 @@ impl Watch {
             self.unread = Some(now);
             return;
         };
-        let Beat { id, name, links, constitutions, reads_receipts } = beat;
+        let Beat { id, name, links, constitutions, reads_receipts, watches } = beat;
         if id == own {
             self.own = now;
         } else if links.len() <= LINKS_MAX
@@ -232,7 +245,7 @@ impl Watch {
             && links.iter().all(Link::is_sound)
             && (self.peers.len() < PEERS_MAX || self.peers.contains_key(&id))
         {
-            self.peers.insert(id, Peer { name, links, constitutions, reads_receipts, heard: now });
+            self.peers.insert(id, Peer { name, links, constitutions, reads_receipts, watches, heard: now });
         } else {
             self.unread = Some(now);
         }
@@ -252,9 +265,10 @@ impl Watch {
             && self.peers.values().all(|peer| peer.reads_receipts)
     }
 
-    /// The least of all ids is somebody's; those of nodes that are gone are not heard any more.
-    fn is_first(&self, own: &str) -> bool {
-        self.peers.keys().all(|id| own < id.as_str())
+    /// Of those that can watch the one with the least id does. Whoever is not heard is not known of.
+    fn is_first(&self, own: &str, now: Instant) -> bool {
+        let mut watching = self.peers.iter().filter(|(_, peer)| peer.watches);
+        now.duration_since(self.began) > SILENT_FOR && watching.all(|(id, _)| own < id.as_str())
     }
 
     /// Those that have become silent, each told once.
@@ -281,7 +295,8 @@ mod tests {
         let links = vec![Link::new("NSERVER".to_owned(), 7)];
         let constitutions = vec!["0123456789abcdef".parse().unwrap()];
         let (id, name) = (id.to_owned(), format!("node {id}"));
-        serde_json::to_vec(&Beat { id, name, links, constitutions, reads_receipts: true }).unwrap()
+        serde_json::to_vec(&Beat { id, name, links, constitutions, reads_receipts: true, watches: true })
+            .unwrap()
     }
 
     /// Looks every half second while `heard` says who is heard.
@@ -331,8 +346,23 @@ mod tests {
             links: Vec::new(),
             constitutions: Vec::new(),
             reads_receipts: true,
+            watches: false,
         });
         crate::golden::same("node-beat.json", &beat.unwrap());
+    }
+
+    #[test]
+    fn of_those_that_can_watch_the_one_with_the_least_id_does() {
+        let from = Instant::now();
+        let mut watch = Watch::new(from);
+        assert!(!watch.is_first("b", from), "others may not have been heard yet");
+        let now = from + SILENT_FOR * 2;
+        assert!(watch.is_first("b", now));
+        watch.hear("b", &beat("c"), now);
+        watch.hear("b", br#"{"id":"a","name":"of the last version","links":[],"reads_receipts":true}"#, now);
+        assert!(watch.is_first("b", now), "it cannot");
+        watch.hear("b", &beat("a"), now);
+        assert!(!watch.is_first("b", now));
     }
 
     #[test]

@@ -96,8 +96,8 @@ impl RecordStream {
         Self { context, name: RECORDS_STREAM.to_owned() }
     }
 
-    /// Where to look for a tenant's: where they are kept apart, if they are, and among those of all. For no one tenant's: among
-    /// those of all, and then in what is kept apart of each.
+    /// Where to look for a tenant's, what goes further back first: where they are kept apart, if they are, and among those of
+    /// all. For no one tenant's: among those of all, and then in what is kept apart of each.
     pub async fn where_to_look(
         client: Client,
         tenant: Option<&TenantId>,
@@ -111,9 +111,20 @@ impl RecordStream {
         };
         let own = names.into_iter().filter(is_own).map(|name| Self { context: shared.context.clone(), name });
         let mut all: Vec<_> = own.collect();
-        let at = if tenant.is_some() { all.len() } else { 0 };
+        // A copy has the time at which it was made.
+        let own_first = match (tenant, all.first()) {
+            (Some(_), Some(own)) => own.begins().await? < shared.begins().await?,
+            _ => false,
+        };
+        let at = if own_first { all.len() } else { 0 };
         all.insert(at, shared);
         Ok(all)
+    }
+
+    /// When the first message was kept, in nanoseconds since 1970.
+    async fn begins(&self) -> Result<i128, RecordStreamError> {
+        let state = self.stream().await?.get_info().await.map_err(failed)?.state;
+        Ok(state.first_timestamp.unix_timestamp_nanos())
     }
 
     async fn stream(&self) -> Result<Stream<()>, RecordStreamError> {

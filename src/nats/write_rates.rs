@@ -2,8 +2,8 @@
 //!
 //! Pulls, acknowledgements and what an agent may not even publish never come to a node, and nats-server has no limit for
 //! them. It counts what each connection has written. Who has written more than twice what its tenant may send in that
-//! time and [`FREE`] messages a second besides, and has not been sent as much from its durable inbox, in two looks one
-//! after the other, loses its connections, and those that it opens are ended at once until its time is over.
+//! time and [`FREE`] messages a second besides, and has not read as much from its durable inbox, in two looks one after
+//! the other, loses its connections, and those that it opens are ended at once until its time is over.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +12,6 @@ use std::{
 };
 
 use async_nats::jetstream::{self, Context};
-use tokio::time::MissedTickBehavior;
 
 use super::{
     connected::{accounts, connected},
@@ -28,17 +27,19 @@ use crate::{
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Where no server answers: none is there, or none lets this node ask.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// Between two questions whether servers let this node ask, while it does not watch.
+const ASK_EVERY: Duration = Duration::from_secs(4);
 /// For one answer of JetStream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Messages a second that an agent may write beside those of its tenant's rate: heartbeats, answers, pulls.
 const FREE: f64 = 1_000.0;
-/// For each message from its durable inbox: a pull, that it is being worked on, and that it is done.
+/// For each message that it has read from its durable inbox: a pull, that it is being worked on, and that it is done.
 const FOR_EACH_READ: u64 = 3;
-/// Tenants whose connections are asked about in one look, those with the most first.
+/// Tenants whose connections are asked about in one look, those first that write most of what they may.
 const SUSPECTS_MAX: usize = 8;
-const CONNECTIONS_MAX: usize = 65_536;
+/// Agents of a tenant of which it is asked whether a key is theirs, and of these at one time.
+const AGENTS_MAX: usize = 1_024;
+const ASKED_AT_ONCE: usize = 64;
 /// How long one is kept out at first, doubling to the last where it does it again within [`REMEMBERED`].
 const OUT_FIRST: Duration = Duration::from_secs(10);
 const OUT_MAX: Duration = Duration::from_secs(600);
@@ -48,14 +49,15 @@ const REMEMBERED_MAX: usize = 1_024;
 /// What looks at who writes how much.
 #[derive(Clone)]
 pub struct WriteRates {
-    pub kicker: Option<Kicker>,
-    pub peers: Arc<Peers>,
-    pub directory: Arc<Directory>,
-    pub jetstream: Context,
-    pub metrics: Arc<Metrics>,
+    kicker: Kicker,
+    away: Arc<TurnedAway>,
+    peers: Arc<Peers>,
+    directory: Arc<Directory>,
+    jetstream: Context,
+    metrics: Arc<Metrics>,
 }
 
-/// What one look has found, for the next one.
+/// What looks have found, for the next one.
 #[derive(Default)]
 struct Looked {
     at: Option<Instant>,
@@ -63,25 +65,42 @@ struct Looked {
     written: HashMap<(String, TenantId), u64>,
     /// Of tenants that have written too much for one of their agents.
     suspects: HashMap<TenantId, Suspect>,
+    /// How long each key was kept out when it last was, and until when that is remembered.
+    lasted: HashMap<String, (Duration, Instant)>,
 }
 
 /// A tenant that has written so much that it could be one agent's.
 struct Suspect {
     at: Instant,
-    by_link: HashMap<(String, u64), u64>,
-    /// Who has written too much since the look before, and what it was sent from its durable inbox until now.
-    over: HashMap<String, u64>,
+    /// Of each connection: whose it is, and what it has written.
+    by_link: HashMap<(String, u64), (String, u64)>,
+    /// Who has written too much since the look before: which agent that is, and what it had read until now.
+    over: HashMap<String, Over>,
 }
 
-/// Who is kept out.
+struct Over {
+    agent: Option<AgentId>,
+    read: u64,
+}
+
+/// One user, as the connections with its key say.
 #[derive(Default)]
-struct Out {
-    away: TurnedAway,
-    /// How long each key was kept out when it last was, and until when that is remembered.
-    lasted: HashMap<String, (Duration, Instant)>,
+struct Writer {
+    links: Vec<Link>,
+    written: u64,
 }
 
-impl Out {
+/// Messages a second that one agent of it may write.
+fn allowed(tenant: &Tenant) -> f64 {
+    f64::from(tenant.limits.messages_per_minute) / 30.0 + FREE
+}
+
+/// Who has read much from its durable inbox had much to ask for and to acknowledge.
+fn is_too_much(written: u64, read: u64, allowed: f64) -> bool {
+    written.saturating_sub(read.saturating_mul(FOR_EACH_READ)) as f64 > allowed
+}
+
+impl Looked {
     /// For how long one is to be kept out now.
     fn lasts(&mut self, key: &str) -> Duration {
         let now = Instant::now();
@@ -94,27 +113,10 @@ impl Out {
     }
 }
 
-/// One user, as the connections with its key say.
-#[derive(Default)]
-struct Writer {
-    agent: Option<AgentId>,
-    links: Vec<Link>,
-    written: u64,
-}
-
-/// Messages a second that one agent of it may write.
-fn allowed(tenant: &Tenant) -> f64 {
-    f64::from(tenant.limits.messages_per_minute) / 30.0 + FREE
-}
-
-/// Who was sent much from its durable inbox has much to acknowledge.
-fn is_too_much(written: u64, read: u64, allowed: f64) -> bool {
-    written.saturating_sub(read.saturating_mul(FOR_EACH_READ)) as f64 > allowed
-}
-
 impl WriteRates {
     pub fn new(
-        kicker: Option<Kicker>,
+        kicker: Kicker,
+        away: Arc<TurnedAway>,
         peers: Arc<Peers>,
         directory: Arc<Directory>,
         client: async_nats::Client,
@@ -122,36 +124,31 @@ impl WriteRates {
     ) -> Self {
         let mut jetstream = jetstream::new(client);
         jetstream.set_timeout(ANSWER_WITHIN);
-        Self { kicker, peers, directory, jetstream, metrics }
+        Self { kicker, away, peers, directory, jetstream, metrics }
     }
 
     /// Looks until the future is dropped.
-    pub async fn watch(self) {
-        let Some(kicker) = &self.kicker else { return std::future::pending().await };
-        let (mut looked, mut out) = (Looked::default(), Out::default());
-        let mut tick = tokio::time::interval(LOOK_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn watch(&self) {
+        let mut looked = Looked::default();
         loop {
-            tokio::select! {
-                event = out.away.connects() => {
-                    let ended = out.away.end(kicker, event).await;
-                    self.metrics.nats.connections_ended(EndedFor::Rate, ended);
+            let may = match self.peers.is_first() {
+                true => self.look(&mut looked).await,
+                false => {
+                    looked = Looked::default();
+                    let may = self.kicker.may_ask_of_accounts().await;
+                    tokio::time::sleep(ASK_EVERY).await;
+                    may
                 }
-                _ = tick.tick() => {
-                    if !self.peers.is_first() {
-                        (looked, out) = (Looked::default(), Out::default());
-                    } else if !self.look(kicker, &mut looked, &mut out).await {
-                        tick.reset_after(ASK_AGAIN);
-                    }
-                }
-            }
+            };
+            self.peers.can_watch(may);
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// `false`: no server has answered.
-    async fn look(&self, kicker: &Kicker, looked: &mut Looked, out: &mut Out) -> bool {
+    async fn look(&self, looked: &mut Looked) -> bool {
         let now = Instant::now();
-        let answers = kicker.accounts().await;
+        let answers = self.kicker.accounts().await;
         let mut written = HashMap::new();
         let mut since: BTreeMap<TenantId, u64> = BTreeMap::new();
         for (server, accounts) in answers.iter().filter_map(accounts) {
@@ -168,114 +165,127 @@ impl WriteRates {
         let lasted = looked.at.map(|at| now.duration_since(at)).filter(|lasted| !lasted.is_zero());
         (looked.at, looked.written) = (Some(now), written);
         let Some(lasted) = lasted else { return !answers.is_empty() };
-        let mut suspects: Vec<_> = since
-            .into_iter()
-            .filter_map(|(id, written)| {
-                let tenant = self.directory.tenant(&id)?;
-                (written as f64 > allowed(&tenant) * lasted.as_secs_f64()).then_some((written, tenant))
-            })
-            .collect();
-        suspects.sort_by_key(|(written, _)| std::cmp::Reverse(*written));
+        let mut suspects: Vec<(f64, Arc<Tenant>)> = Vec::new();
+        for (id, written) in since {
+            let Some(tenant) = self.directory.tenant(&id) else { continue };
+            let times = written as f64 / (allowed(&tenant) * lasted.as_secs_f64());
+            if times > 1.0 {
+                suspects.push((times, tenant));
+            }
+        }
+        suspects.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         suspects.truncate(SUSPECTS_MAX);
         looked.suspects.retain(|id, _| suspects.iter().any(|(_, tenant)| tenant.id == *id));
         for (_, tenant) in suspects {
             let before = looked.suspects.remove(&tenant.id);
-            let suspect = self.suspect(kicker, &tenant, before, out).await;
+            let suspect = self.suspect(&tenant, before, looked).await;
             looked.suspects.insert(tenant.id.clone(), suspect);
         }
         !answers.is_empty()
     }
 
     /// Who of a tenant writes too much? Who has done so in the look before as well is kept out.
-    async fn suspect(
-        &self,
-        kicker: &Kicker,
-        tenant: &Tenant,
-        before: Option<Suspect>,
-        out: &mut Out,
-    ) -> Suspect {
-        let asked = serde_json::json!({
-            "acc": tenant.id, "auth": true, "subscriptions": true, "limit": CONNECTIONS_MAX,
-        });
-        let answers = kicker.connections(&[asked.to_string()], WaitFor::AsMany).await;
+    async fn suspect(&self, tenant: &Tenant, before: Option<Suspect>, looked: &mut Looked) -> Suspect {
+        let all = self.kicker.connected(&tenant.id).await;
         let at = Instant::now();
         let (mut by_link, mut writers) = (HashMap::new(), BTreeMap::<String, Writer>::new());
-        for one in answers.iter().flat_map(|(_, answer)| connected(answer)) {
-            if one.account != tenant.id.as_str() || one.key.is_empty() {
-                continue;
+        for one in all {
+            // Before a server has verified a key, it shows what the client says: so it is to say the same twice.
+            let had = before.as_ref().and_then(|before| before.by_link.get(&one.place()));
+            if let Some((_, had)) = had.filter(|(key, _)| *key == one.key) {
+                let writer = writers.entry(one.key.clone()).or_default();
+                writer.links.push(one.link.clone());
+                writer.written += one.written.saturating_sub(*had);
             }
-            let of = (one.link.server().to_owned(), one.link.client());
-            let had = before.as_ref().and_then(|before| before.by_link.get(&of)).copied().unwrap_or_default();
-            let writer = writers.entry(one.key).or_default();
-            writer.agent = writer.agent.take().or_else(|| agent_of(tenant, &one.subjects));
-            writer.links.push(one.link);
-            writer.written += one.written.saturating_sub(had);
-            by_link.insert(of, one.written);
+            by_link.insert(one.place(), (one.key, one.written));
         }
-        let mut over = HashMap::new();
-        // Without a look before, connections have written in all of their time.
-        let lasted = before.as_ref().map(|before| at.duration_since(before.at).as_secs_f64());
+        let mut suspect = Suspect { at, by_link, over: HashMap::new() };
+        let Some(mut before) = before else { return suspect };
+        let lasted = at.duration_since(before.at).as_secs_f64();
+        let allowed = allowed(tenant) * lasted;
         for (key, writer) in writers {
-            let Some(lasted) = lasted else { break };
-            let allowed = allowed(tenant) * lasted;
-            if writer.written as f64 <= allowed {
+            if !is_too_much(writer.written, 0, allowed) {
                 continue;
             }
-            let read = self.read_by(tenant, writer.agent.as_ref()).await;
-            let had_read = before.as_ref().and_then(|before| before.over.get(&key));
-            if had_read.is_some_and(|had| is_too_much(writer.written, read.saturating_sub(*had), allowed)) {
-                self.keep_out(kicker, (tenant, &key), &writer, lasted, out).await;
-                continue;
+            let had = before.over.remove(&key);
+            let agent = match &had {
+                Some(had) => had.agent.clone(),
+                None => self.agent_of(tenant, &key).await,
+            };
+            // Of whom that is not known now nobody judges.
+            let Some(read) = self.read_by(tenant, agent.as_ref()).await else { continue };
+            match had {
+                Some(had) if is_too_much(writer.written, read.saturating_sub(had.read), allowed) => {
+                    let lasts = looked.lasts(&key);
+                    self.keep_out((tenant, agent.as_ref(), &key), &writer, lasted, lasts).await;
+                }
+                _ => {
+                    suspect.over.insert(key, Over { agent, read });
+                }
             }
-            over.insert(key, read);
         }
-        Suspect { at, by_link, over }
+        suspect
     }
 
-    /// Messages that an agent was sent from its durable inbox so far, those that came again too.
-    async fn read_by(&self, tenant: &Tenant, agent: Option<&AgentId>) -> u64 {
-        let Some(agent) = agent else { return 0 };
-        let stream = self.jetstream.get_stream_no_info(names::outbound_stream(&tenant.id)).await;
-        let Ok(stream) = stream else { return 0 };
-        stream.consumer_info(agent.as_str()).await.map_or(0, |info| info.delivered.consumer_sequence)
+    /// Whose key that is: no other agent may listen there. What it listens to itself is not asked for, for that is as much as
+    /// it likes.
+    async fn agent_of(&self, tenant: &Tenant, key: &str) -> Option<AgentId> {
+        let agents: Vec<_> = tenant.agents.keys().take(AGENTS_MAX).collect();
+        for some in agents.chunks(ASKED_AT_ONCE) {
+            let asked = some.iter().map(|agent| {
+                let listens = format!("_INBOX.{agent}.>");
+                let asked = serde_json::json!({
+                    "acc": tenant.id, "user": key, "auth": true, "filter_subject": listens, "limit": 1,
+                });
+                asked.to_string()
+            });
+            let answers = self.kicker.connections(&asked.collect::<Vec<_>>(), WaitFor::AsMany).await;
+            let is_its = |answer| {
+                connected(answer).iter().any(|one| one.key == key && one.account == tenant.id.as_str())
+            };
+            if let Some((place, _)) = answers.iter().find(|(_, answer)| is_its(answer)) {
+                return some.get(*place).map(|agent| (*agent).clone());
+            }
+        }
+        None
+    }
+
+    /// Messages of its durable inbox that an agent has settled, in order, so far. `None`: JetStream does not say.
+    async fn read_by(&self, tenant: &Tenant, agent: Option<&AgentId>) -> Option<u64> {
+        // Who listens to no inbox reads none.
+        let Some(agent) = agent else { return Some(0) };
+        let stream = self.jetstream.get_stream_no_info(names::outbound_stream(&tenant.id)).await.ok()?;
+        let consumer = stream.consumer_info(agent.as_str()).await;
+        let consumer = consumer.inspect_err(|error| {
+            tracing::debug!(%error, tenant = %tenant.id, %agent, "what it has read is not known");
+        });
+        Some(consumer.ok()?.ack_floor.consumer_sequence)
     }
 
     async fn keep_out(
         &self,
-        kicker: &Kicker,
-        (tenant, key): (&Tenant, &str),
+        (tenant, agent, key): (&Tenant, Option<&AgentId>, &str),
         writer: &Writer,
         lasted: f64,
-        out: &mut Out,
+        lasts: Duration,
     ) {
-        let lasts = out.lasts(key);
         let ended = writer.links.len();
-        let per_second = (writer.written as f64 / lasted) as u64;
         tracing::warn!(
             tenant = %tenant.id,
-            agent = writer.agent.as_ref().map(AgentId::as_str),
+            agent = agent.map(AgentId::as_str),
             key,
-            per_second,
+            per_second = (writer.written as f64 / lasted) as u64,
             allowed = allowed(tenant) as u64,
             kept_out_for = ?lasts,
             ended,
             "an agent writes so much to NATS that others are served later: its connections are ended"
         );
-        out.away.turn_away(kicker, &tenant.id, key, lasts).await;
+        self.away.turn_away(&tenant.id, key, EndedFor::Rate, lasts);
         for link in &writer.links {
-            kicker.end(link).await;
+            self.kicker.end(link).await;
         }
         self.metrics.nats.connections_ended(EndedFor::Rate, ended);
     }
-}
-
-/// Whose these subjects are: nobody else may listen to them.
-fn agent_of(tenant: &Tenant, subjects: &[String]) -> Option<AgentId> {
-    subjects.iter().find_map(|subject| {
-        let mut tokens = subject.split('.');
-        let agent = matches!(tokens.next(), Some("_INBOX" | "agent")).then(|| tokens.next()).flatten()?;
-        agent.parse().ok().filter(|agent| tenant.agents.contains_key(agent))
-    })
 }
 
 #[cfg(test)]
@@ -283,7 +293,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::domain::AgentGrant;
 
     #[test]
     fn who_reads_what_has_gathered_in_its_inbox_may_acknowledge_it_and_who_asks_for_nothing_may_not_ask_so_often()
@@ -298,17 +307,10 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_known_by_what_only_it_may_listen_to() {
-        let mut tenant = Tenant::new("acme".parse().unwrap());
-        tenant.agents.insert("planner".parse().unwrap(), AgentGrant::default());
-        let of = |subjects: &[&str]| {
-            let subjects: Vec<_> = subjects.iter().map(|subject| (*subject).to_owned()).collect();
-            agent_of(&tenant, &subjects).map(|agent| agent.to_string())
-        };
-        assert_eq!(of(&["_INBOX.planner.x.*"]).as_deref(), Some("planner"));
-        assert_eq!(of(&["x.planner", "agent.planner.deliver"]).as_deref(), Some("planner"));
-        for nobody in [&["agent"][..], &["_INBOX.nobody.>"], &["bus.planner.send"], &["_INBOX.*.x"], &[]] {
-            assert_eq!(of(nobody), None, "{nobody:?}");
-        }
+    fn who_does_it_again_is_kept_out_twice_as_long() {
+        let mut looked = Looked::default();
+        let lasts: Vec<_> = (0..8).map(|_| looked.lasts("UA").as_secs()).collect();
+        assert_eq!(lasts, [10, 20, 40, 80, 160, 320, 600, 600]);
+        assert_eq!(looked.lasts("UB"), OUT_FIRST);
     }
 }

@@ -16,6 +16,7 @@ pub struct LaneMetrics {
     panics: Counter,
     dead_letters: Counter,
     unburied: Counter,
+    unburied_of_share: Counter,
     released: Counter,
     released_bytes: Counter,
     receipts: Counter,
@@ -36,6 +37,7 @@ impl Default for LaneMetrics {
             panics: Counter::default(),
             dead_letters: Counter::default(),
             unburied: Counter::default(),
+            unburied_of_share: Counter::default(),
             released: Counter::default(),
             released_bytes: Counter::default(),
             receipts: Counter::default(),
@@ -60,6 +62,11 @@ impl LaneMetrics {
             ("lane_panics", "Messages whose governing failed within the node", &self.panics),
             ("lane_dead_letters", "Messages that were given up", &self.dead_letters),
             ("lane_unburied", "Messages given up that the dead letters had no room for", &self.unburied),
+            (
+                "lane_unburied_of_share",
+                "Messages given up whose sender has its share of the dead letters",
+                &self.unburied_of_share,
+            ),
             (
                 "inbox_released",
                 "Messages in durable inboxes that take no place once their recipient has acknowledged them",
@@ -106,6 +113,10 @@ impl LaneMetrics {
 
     pub fn unburied(&self) {
         self.unburied.inc();
+    }
+
+    pub fn unburied_of_share(&self) {
+        self.unburied_of_share.inc();
     }
 
     /// Other evidence of a delivery is kept than its content of so many bytes.

@@ -89,14 +89,18 @@ fn node(inbox: String) -> Permissions {
     // tenant may not change it for nodes.
     for consumer in [NODES_CONSUMER, EVIDENCE_CONSUMER, DEADLINES_CONSUMER, WEBHOOKS_CONSUMER] {
         publish.push(format!("$JS.API.CONSUMER.MSG.NEXT.*.{consumer}"));
-        publish.push(format!("$JS.API.CONSUMER.INFO.*.{consumer}"));
         publish.push(format!("$JS.ACK.*.{consumer}.>"));
     }
     // A request to oneself is the fence of the graceful stop.
     publish.push(inbox.clone());
     // All streams of the account are the bus's own: what was recorded, stored, decided, learned, and
     // the directory (`published.rs`).
-    publish.extend(lines(&["$JS.API.STREAM.MSG.GET.*", "$JS.API.STREAM.INFO.*"]));
+    publish.extend(lines(&[
+        "$JS.API.STREAM.MSG.GET.*",
+        "$JS.API.STREAM.INFO.*",
+        // How far an agent has read its durable inbox, too.
+        "$JS.API.CONSUMER.INFO.*.*",
+    ]));
 
     // With the queue in the rule a node cannot listen to all requests beside the group.
     let mut subscribe: Vec<String> =

@@ -172,11 +172,11 @@ async fn only_the_intake_listens_where_agents_can_write() {
 }
 
 /// Everything that a node needs and that could end: `nodes/parts.rs` shows that there is nothing else.
-const PARTS: [&str; 42] = [
+const PARTS: [&str; 41] = [
     "attendance",
     "breakers",
     "busy poll",
-    "connection shares",
+    "connections",
     "constitutions",
     "cut off",
     "deliberations",
@@ -214,7 +214,6 @@ const PARTS: [&str; 42] = [
     "thresholds",
     "usage",
     "webhook",
-    "write rates",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,11 @@ use std::{
 use agentbus::{
     client::{AgentClient, Draft, Patience},
     domain::{Encoding, Reason},
+    tenants::BusUser,
 };
 use agentbus_testkit::agents;
+use async_nats::jetstream::AckKind;
+use futures_util::StreamExt as _;
 
 use crate::support::bus::{Bus, sent};
 
@@ -22,6 +25,8 @@ const MOST: usize = 256;
 /// For what happens within a second or two, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 16;
+/// Enough to read for some seconds.
+const GATHERED: usize = 60_000;
 /// Pulls that leave one after the other, many times as fast as an agent may write.
 const PULLS: usize = 200;
 const PATIENT: Patience = Patience { attempt: Duration::from_secs(10), deadline: Duration::from_secs(60) };
@@ -102,6 +107,58 @@ async fn who_opens_connections_without_end_leaves_room_to_its_colleagues() {
         assert!(one.await.unwrap() > 0);
     }
     assert_eq!(bus.counted("agentbus_nats_reconnects_total").await, 0, "no node's connection was ended");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_alone_has_many_connections_keeps_half_and_a_colleague_all() {
+    let bus = Bus::start(2).await;
+    let colleague = bus.agent("acme", "worker").await;
+    let mut held = Vec::new();
+    for _ in 0..MOST / 2 + 10 {
+        held.push(connected(&bus, "planner").await);
+    }
+    until_counted(&bus, "agentbus_connections_ended_total{why=\"share\"}", 8).await;
+    // Those that were ended connect again and again meanwhile.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let kept = held.iter().filter(|client| connects(client) == 1).count();
+    // Those take places as well, for a moment each.
+    assert!((MOST / 3..=MOST / 2).contains(&kept), "{kept} of {} were never ended", held.len());
+    assert_eq!(connects(&colleague), 1);
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_what_has_gathered_in_its_inbox_as_fast_as_it_can_is_not_kept_out() {
+    let bus = Bus::start(2).await;
+    let (planner, worker) = (bus.agent("acme", "planner").await, bus.agent("acme", "worker").await);
+    // As nodes store them, but faster than a tenant may send.
+    let node = async_nats::jetstream::new(bus.stack.connect(BusUser::Node).await.unwrap());
+    let mut stored = Vec::new();
+    for number in 0..GATHERED {
+        let subject = format!("tenant.acme.stored.worker.message.planner.m-{number}");
+        stored.push(node.publish(subject, "x".into()).await.unwrap());
+        if stored.len() == 500 {
+            for ack in stored.drain(..) {
+                ack.await.unwrap();
+            }
+        }
+    }
+    let inbox = worker.durable_inbox(&"acme".parse().unwrap()).unwrap();
+    let (mut read, began) = (0, Instant::now());
+    while read < GATHERED {
+        let mut batch = inbox.fetch().max_messages(200).messages().await.unwrap();
+        while let Some(message) = batch.next().await {
+            let message = message.unwrap();
+            // As one that says often that it is still at it.
+            message.ack_with(AckKind::Progress).await.unwrap();
+            message.ack().await.unwrap();
+            read += 1;
+        }
+    }
+    println!("read {read} messages in {:?}", began.elapsed());
+    assert_eq!(bus.counted("agentbus_connections_ended_total{why=\"rate\"}").await, 0);
+    assert_eq!((connects(&worker), connects(&planner)), (1, 1));
     bus.stop().await;
 }
 
