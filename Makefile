@@ -24,7 +24,7 @@ UP ?=
 # Which experiments, as in: make antifragility EXPERIMENTS='redis-dies --times 20'; empty: all, once.
 EXPERIMENTS ?=
 
-.PHONY: help servers clients deploy-check last build demo up test alone test-fast lint fuzz chaos antifragility attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
+.PHONY: help servers clients deploy-check last build pgo demo up test alone test-fast lint fuzz chaos antifragility attack stops cluster-walk policy-conformance policy-faults policy-swaps bench model bench-model deny clean
 
 help: ## This page
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ last: ## Build the last version, for tests of both side by side (target/last-ver
 
 build: ## Build agentbus with optimisation: target/release/agentbus
 	$(CARGO) build --release --bin agentbus
+
+pgo: ## Build agentbus by what a node does under load: target/pgo/agentbus, a quarter less of its time (half an hour)
+	deploy/pgo
 
 # A development build: the first one takes half the time of an optimised one, and the demo is
 # about what the bus does. `make bench` is about how fast.

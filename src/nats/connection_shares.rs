@@ -182,7 +182,7 @@ mod tests {
         let mut all = Vec::new();
         for (user, count) in of.iter().enumerate() {
             for number in 0..*count {
-                let since = (number * 10 + user) as u64;
+                let since = (number * 100 + user) as u64;
                 // A server that began later gives smaller numbers.
                 let link = Link::new("NA".to_owned(), 100_000 - since);
                 let (account, key) = ("acme".to_owned(), format!("U{user}"));
@@ -210,14 +210,14 @@ mod tests {
         assert_eq!(ended(&[128], 256), BTreeMap::new(), "who has half keeps it");
         let all = connections(&[6]);
         let newest = surplus(&all, 8, &known(&all), |_| false);
-        assert_eq!(newest["U0"].iter().map(Link::client).collect::<Vec<_>>(), [99_950, 99_960]);
+        assert_eq!(newest["U0"].iter().map(Link::client).collect::<Vec<_>>(), [99_500, 99_600]);
     }
 
     #[test]
     fn who_makes_one_after_the_other_keeps_its_first_two() {
         let all = connections(&[5, 100]);
         let ended = surplus(&all, 256, &known(&all), |key| key == "U0");
-        assert_eq!(ended["U0"].iter().map(Link::client).collect::<Vec<_>>(), [99_980, 99_970, 99_960]);
+        assert_eq!(ended["U0"].iter().map(Link::client).collect::<Vec<_>>(), [99_800, 99_700, 99_600]);
         assert_eq!(ended.len(), 1);
     }
 
