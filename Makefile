@@ -45,7 +45,7 @@ last: ## Build the last version, for tests of both side by side (target/last-ver
 build: ## Build agentbus with optimisation: target/release/agentbus
 	$(CARGO) build --release --bin agentbus
 
-pgo: ## Build agentbus by what a node does under load: target/pgo/agentbus, an eighth to a quarter less of its time (half an hour)
+pgo: ## Build agentbus by what a node does under load: target/pgo/agentbus, 8 to 28 % less of its time (half an hour)
 	deploy/pgo
 
 # A development build: the first one takes half the time of an optimised one, and the demo is

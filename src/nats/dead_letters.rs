@@ -23,7 +23,7 @@ use crate::{
     tenants::{names::dead_letters_stream, plan::TENANTS_MAX},
 };
 
-/// Names of streams that are read to find those of dead letters: each tenant has four, and may have left.
+/// Names of streams that are read to find those of dead letters: each tenant has at most five, and may have left.
 const STREAMS_MAX: usize = 10 * TENANTS_MAX;
 /// For one answer of JetStream, and for the server to keep what is put back.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

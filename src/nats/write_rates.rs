@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_nats::jetstream::{self, Context};
+use futures_util::future::try_join_all;
 
 use super::{
     connected::{accounts, connected},
@@ -250,16 +251,25 @@ impl WriteRates {
         None
     }
 
-    /// Messages of its durable inbox that an agent has settled, in order, so far. `None`: JetStream does not say.
+    /// Messages of its durable inbox that an agent has settled, in order, so far. Of whom it is not known which agent that
+    /// is, since it does not listen between two pulls: of all of them. `None`: JetStream does not say.
     async fn read_by(&self, tenant: &Tenant, agent: Option<&AgentId>) -> Option<u64> {
-        // Who listens to no inbox reads none.
-        let Some(agent) = agent else { return Some(0) };
-        let stream = self.jetstream.get_stream_no_info(names::outbound_stream(&tenant.id)).await.ok()?;
-        let consumer = stream.consumer_info(agent.as_str()).await;
-        let consumer = consumer.inspect_err(|error| {
+        let all = agent.into_iter().chain(tenant.agents.keys().filter(|_| agent.is_none())).take(AGENTS_MAX);
+        let mut read = 0_u64;
+        for some in all.collect::<Vec<_>>().chunks(ASKED_AT_ONCE) {
+            let each = try_join_all(some.iter().map(|agent| self.read_by_one(tenant, agent))).await;
+            read = each.ok()?.into_iter().fold(read, u64::saturating_add);
+        }
+        Some(read)
+    }
+
+    async fn read_by_one(&self, tenant: &Tenant, agent: &AgentId) -> Result<u64, ()> {
+        let stream = self.jetstream.get_stream_no_info(names::outbound_stream(&tenant.id)).await;
+        let consumer = stream.map_err(drop)?.consumer_info(agent.as_str()).await;
+        let consumer = consumer.map_err(|error| {
             tracing::debug!(%error, tenant = %tenant.id, %agent, "what it has read is not known");
         });
-        Some(consumer.ok()?.ack_floor.consumer_sequence)
+        Ok(consumer?.ack_floor.consumer_sequence)
     }
 
     async fn keep_out(
