@@ -397,6 +397,14 @@ impl Metrics {
         self.count(verb, (status.as_str(), reason.as_str()), elapsed, trace);
     }
 
+    /// So many requests are answered alike where they are read, at once.
+    pub fn answered_alike(&self, verb: Verb, (status, reason): (Status, Reason), count: u64) {
+        let outcome = Outcome { verb, status: status.as_str(), reason: reason.as_str() };
+        self.outcomes.get_or_create(&outcome).inc_by(count);
+        let requests = self.requests.get_or_create(&VerbLabel { verb });
+        (0..count).for_each(|_| requests.observe(0.0, None, None));
+    }
+
     /// A request that is no message is done, such as a registration.
     pub fn done(&self, verb: Verb, elapsed: Duration) {
         self.count(verb, (DONE, DONE), elapsed, None);

@@ -9,8 +9,9 @@ use super::{
     request::{Answer, Request},
 };
 use crate::{
-    domain::{Reason, Verb},
+    domain::{Reason, Verb, Verdict},
     rejection::Rejection,
+    usage::Used,
 };
 
 /// Of a node that has no room: by then it has made some.
@@ -22,6 +23,14 @@ impl Lanes {
         let rejection =
             Rejection::new(Reason::Overloaded, "the node has as much to do as it can, and as much waits");
         self.refuse(verb, request, rejection.after(jittered(AGAIN_AFTER)))
+    }
+
+    /// So many more of so many bytes have got the answer of one that found no room, as they were read.
+    pub fn no_room_either(&self, (verb, like): (Verb, &Request), same: &Answer, (count, bytes): (u64, u64)) {
+        let Verdict { status, reason, .. } = same.verdict;
+        self.metrics.answered_alike(verb, (status, reason), count);
+        let used = Used { messages: count, bytes, refused: count, ..Used::default() };
+        self.usage.count(&like.tenant, &like.sender, (self.clock)(), used);
     }
 
     pub(super) fn refuse(&self, verb: Verb, request: &Request, rejection: Rejection) -> Answer {

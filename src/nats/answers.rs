@@ -92,7 +92,7 @@ impl Bus {
                 if let Some(reply) = reply {
                     self.answer(&reply, &answer);
                 }
-                Took::Refused
+                Took::Refused(None)
             }
         }
     }

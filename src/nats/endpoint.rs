@@ -269,7 +269,7 @@ impl Bus {
                 Some(verb) => return self.take(verb, &message, shutdown),
                 None => {
                     self.refuse_verb(&message);
-                    return Took::Refused;
+                    return Took::Refused(None);
                 }
             },
             Source::Answers => return self.take_answer(&message, shutdown),

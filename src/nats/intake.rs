@@ -30,7 +30,8 @@ mod life;
 pub(super) mod session;
 mod turn;
 
-pub(super) use codec::{Incoming, Publish};
+use codec::BadSubject;
+pub(super) use codec::{Incoming, Publish, Words};
 pub(super) use headers::Headers;
 pub(super) use life::Life;
 
@@ -48,15 +49,18 @@ pub(super) struct Subscription<S> {
 }
 
 /// How much of its loop's turn a message takes where it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Took {
-    /// It was answered, waits or is dropped.
+    /// It was answered, waits, begins as one of a few, or is dropped.
     Little,
     /// There is no room for more of its sender.
-    Refused,
-    /// Work on it begins.
+    Refused(Option<Again>),
+    /// Work on it begins, however much else does.
     Work,
 }
+
+/// Refuses what follows on the same subject in the same turn, as long as nothing can come free. `false`: it is another
+/// case, and nothing was done.
+pub(super) type Again = Box<dyn Fn(&Incoming) -> bool + Send>;
 
 /// An answer that was not sent. The sender asks again with the same message id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -153,18 +157,33 @@ impl Intake {
 
     /// Queues an answer; never waits.
     pub(super) fn publish(&self, to: &[u8], headers: &[(&str, &str)], payload: &[u8]) -> Result<(), NotSent> {
-        let (bytes, max) =
-            (codec::header_bytes(headers) + payload.len(), self.0.payload_max.load(Ordering::Relaxed));
+        let message = Publish { subject: to, reply: None, headers, payload };
+        let bytes = codec::header_bytes(headers) + payload.len();
+        self.queue(bytes, ANSWERS_BYTES_MAX, |out| codec::publish(out, &message))
+    }
+
+    /// Who is refused is told by words that others hear as well. These leave room for answers that matter more.
+    pub(super) fn refuse(&self, to: &[u8], words: &Words) -> Result<(), NotSent> {
+        self.queue(words.len(), ANSWERS_BYTES_MAX / 2, |out| words.publish(to, out))
+    }
+
+    /// `bytes`: of its headers and its payload. `most`: that may wait with it.
+    fn queue(
+        &self,
+        bytes: usize,
+        most: usize,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), BadSubject>,
+    ) -> Result<(), NotSent> {
+        let max = self.0.payload_max.load(Ordering::Relaxed);
         // The server ends a connection that sends more.
         if max > 0 && bytes > max {
             return Err(NotSent::TooLarge { bytes, max });
         }
         let mut out = self.0.out.lock();
-        if out.answers.len() + bytes > ANSWERS_BYTES_MAX {
+        if out.answers.len() + bytes > most {
             return Err(NotSent::Full);
         }
-        let message = Publish { subject: to, reply: None, headers, payload };
-        codec::publish(&mut out.answers, &message).map_err(|_| NotSent::Subject)?;
+        write(&mut out.answers).map_err(|_| NotSent::Subject)?;
         drop(out);
         self.0.wake.notify_one();
         Ok(())

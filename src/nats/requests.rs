@@ -6,6 +6,7 @@ use super::{
     Bus,
     arrival::Arrival,
     intake::{Headers, Incoming, Took},
+    replies::may_be_verdict,
     subjects,
 };
 use crate::{
@@ -40,7 +41,11 @@ impl Bus {
         };
         let (payload, place) = (message.payload.clone(), Place::default());
         let request = Request { tenant, sender, payload, traceparent, received, place };
-        self.arrive(Arrival { verb, request, reply }, shutdown)
+        match self.arrive(Arrival { verb, request, reply }, shutdown) {
+            // Others like it would all come here.
+            Took::Refused(_) if may_be_verdict(&message.headers) => Took::Refused(None),
+            took => took,
+        }
     }
 
     /// Works on it in a task of its own.

@@ -42,7 +42,7 @@ pub(super) enum Pushed<T> {
 }
 
 impl<T> Backlog<T> {
-    /// At least and at most so many may wait.
+    /// At least and at most so many may wait, where no place is free.
     pub(super) fn new(least: usize, most: usize, now: Instant) -> Self {
         Self { queue: FairQueue::default(), least, most, room: least, begun: 0, since: now }
     }
@@ -51,9 +51,16 @@ impl<T> Backlog<T> {
         self.queue.len()
     }
 
-    pub(super) fn push(&mut self, (owner, cost): (Owner, u64), item: T, now: Instant) -> Pushed<T> {
+    /// `free`: as many places as nobody has, for which there is room besides.
+    pub(super) fn push(
+        &mut self,
+        (owner, cost): (Owner, u64),
+        item: T,
+        free: usize,
+        now: Instant,
+    ) -> Pushed<T> {
         self.measure(now);
-        let pushed = match self.len() < self.room {
+        let pushed = match self.len() < self.room + free {
             true => Pushed::Waits,
             false => match self.queue.push_out(owner) {
                 Some(other) => Pushed::InsteadOf(other.item),
@@ -120,10 +127,10 @@ mod tests {
     fn who_floods_it_waits_for_itself_and_others_find_room_and_are_next() {
         let now = Instant::now();
         let mut backlog = Backlog::new(8, 64, now);
-        let flood: Vec<_> = (0..100).map(|item| backlog.push(of(1), item, now)).collect();
+        let flood: Vec<_> = (0..100).map(|item| backlog.push(of(1), item, 0, now)).collect();
         assert_eq!(flood.iter().filter(|pushed| **pushed == Pushed::Waits).count(), 8);
         assert_eq!(flood.last(), Some(&Pushed::Full(99)));
-        assert_eq!(backlog.push(of(2), 200, now), Pushed::InsteadOf(7), "the newest of who has most");
+        assert_eq!(backlog.push(of(2), 200, 0, now), Pushed::InsteadOf(7), "the newest of who has most");
         let order: Vec<_> =
             std::iter::from_fn(|| backlog.pop(|_| true, now)).map(|popped| popped.unwrap().0).collect();
         assert_eq!(order, [0, 200, 1, 2, 3, 4, 5, 6]);
@@ -133,9 +140,9 @@ mod tests {
     fn what_has_waited_for_a_moment_is_told_and_never_begins() {
         let now = Instant::now();
         let mut backlog = Backlog::new(8, 64, now);
-        backlog.push(of(1), 1, now);
-        backlog.push(of(1), 2, now + WAIT_MAX / 2);
-        backlog.push(of(2), 3, now);
+        backlog.push(of(1), 1, 0, now);
+        backlog.push(of(1), 2, 0, now + WAIT_MAX / 2);
+        backlog.push(of(2), 3, 0, now);
         assert_eq!(backlog.late(now + WAIT_MAX / 2), Vec::<i32>::new());
         let any = |_| true;
         assert_eq!(backlog.pop(any, now + WAIT_MAX), Some(Err(1)));
@@ -155,7 +162,7 @@ mod tests {
             backlog.begins(now);
         }
         let waits = |backlog: &mut Backlog<i32>, now| {
-            let pushed = (0..1_000).map(|item| backlog.push(of(1), item, now));
+            let pushed = (0..1_000).map(|item| backlog.push(of(1), item, 0, now));
             let waiting = pushed.filter(|pushed| *pushed == Pushed::Waits).count();
             assert_eq!(backlog.late(now + WAIT_MAX).len(), waiting);
             waiting

@@ -25,6 +25,10 @@ use crate::fair_queue::Owner;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The least that may be worked on, and that may wait, is one part in so many of the most.
 const LEAST: usize = 4;
+/// So many begin where they are read, within a moment, and the first of each tenant. The next wait, until those that are worked on have had a turn:
+/// reading goes on meanwhile, and who is refused hears it soon.
+const BEGIN_AT_ONCE: usize = 32;
+const MOMENT: Duration = Duration::from_millis(1);
 /// Whoever was refused within this shows that there is too much to do.
 const REFUSED_OF_LATE: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,18 @@ struct State<T> {
     refused: Option<Instant>,
     /// When it was last looked who is late.
     looked: Instant,
+    /// How many have begun at once, since when.
+    at_once: (usize, Instant),
+}
+
+impl<T> State<T> {
+    fn begins_at_once(&mut self, now: Instant) -> bool {
+        let (begun, since) = &mut self.at_once;
+        if now.saturating_duration_since(*since) >= MOMENT {
+            (*begun, *since) = (0, now);
+        }
+        *begun < BEGIN_AT_ONCE
+    }
 }
 
 /// What is worked on: each place holds this, beside the gate.
@@ -61,8 +77,8 @@ struct Places {
 }
 
 impl Places {
-    fn are_free(&self, now: Instant) -> bool {
-        self.taken < self.limit.places(now)
+    fn free(&self, now: Instant) -> usize {
+        self.limit.places(now).saturating_sub(self.taken)
     }
 
     /// Whoever has no place gets one, however few there are: others' work, and how long it takes, is not its fault.
@@ -113,13 +129,14 @@ struct Held {
 }
 
 impl<T> Gate<T> {
-    /// At most so many are worked on, and as many wait.
+    /// At most so many are worked on, and as many wait beside free places.
     pub fn new(most: usize, now: Instant) -> Self {
         let least = most.div_ceil(LEAST);
         let limit = Limit::new(least, most, now);
         let places = Places { limit, most: most.max(1), taken: 0, tenants: HashMap::new() };
         let work = Work { places: Mutex::new(places), waiting: AtomicUsize::new(0), changed: Notify::new() };
-        let state = State { backlog: Backlog::new(least, most, now), refused: None, looked: now };
+        let state =
+            State { backlog: Backlog::new(least, most, now), refused: None, looked: now, at_once: (0, now) };
         Self { work: Arc::new(work), state: Mutex::new(state) }
     }
 
@@ -127,11 +144,13 @@ impl<T> Gate<T> {
     pub fn enter(&self, item: T, whose: impl FnOnce(&T) -> (Owner, u64), now: Instant) -> Entered<T> {
         let whose = whose(&item);
         let mut state = self.state.lock();
-        if let Some(place) = self.place_of(whose.0, &state.backlog, now) {
+        let (place, free) = self.place_of(whose.0, &mut state, now);
+        if let Some(place) = place {
+            state.at_once.0 += 1;
             state.backlog.begins(now);
             return Entered::Begins(item, place);
         }
-        let entered = match state.backlog.push(whose, item, now) {
+        let entered = match state.backlog.push(whose, item, free, now) {
             Pushed::Waits => Entered::Waits,
             Pushed::InsteadOf(other) => Entered::InsteadOf(other),
             Pushed::Full(item) => Entered::Refused(item),
@@ -148,7 +167,7 @@ impl<T> Gate<T> {
         let mut state = self.state.lock();
         let next = {
             let mut places = self.work.places.lock();
-            let free = places.are_free(now);
+            let free = places.free(now) > 0;
             let next = state.backlog.pop(|tenant| free || places.has_first(tenant), now)?;
             if let Ok((_, tenant)) = &next {
                 places.take(*tenant);
@@ -204,17 +223,17 @@ impl<T> Gate<T> {
         refused.is_some_and(|at| now.saturating_duration_since(at) < REFUSED_OF_LATE)
     }
 
-    /// For one that has just come: what waits goes first.
-    fn place_of(&self, owner: Owner, backlog: &Backlog<T>, now: Instant) -> Option<Place> {
+    /// For one that has just come: what waits goes first. And how many places are free.
+    fn place_of(&self, owner: Owner, state: &mut State<T>, now: Instant) -> (Option<Place>, usize) {
         let mut places = self.work.places.lock();
-        let begins = match backlog.len() {
-            0 => places.are_free(now) || places.has_first(owner.tenant),
-            _ => places.has_first(owner.tenant) && backlog.of(owner) == 0,
-        };
-        begins.then(|| {
+        let free = places.free(now);
+        let begins = (places.has_first(owner.tenant) && state.backlog.of(owner) == 0)
+            || (free > 0 && state.backlog.len() == 0 && state.begins_at_once(now));
+        let place = begins.then(|| {
             places.take(owner.tenant);
             Place::of(&self.work, owner.tenant)
-        })
+        });
+        (place, free)
     }
 
     fn counted(&self, state: &State<T>) {
@@ -305,8 +324,12 @@ mod tests {
         places.truncate(6);
         gate.changed().await;
         assert!(!gate.refuses(now));
-        assert!(begun(&gate, 1, now).is_none(), "two places are free, and others wait for them");
-        assert!(gate.refuses(now), "two may wait, and nobody has more waiting than it");
+        for _ in 0..2 {
+            assert!(begun(&gate, 1, now).is_none(), "two places are free, and others wait for them");
+            assert!(!gate.refuses(now), "two may wait beside those");
+        }
+        assert!(begun(&gate, 1, now).is_none());
+        assert!(gate.refuses(now), "nobody has more waiting than it");
         for tenant in [1, 2] {
             let Some(Next::Begins(item, place)) = gate.next(now) else { panic!("{tenant} does not begin") };
             assert_eq!(item, tenant);
@@ -336,7 +359,9 @@ mod tests {
     #[test]
     fn who_has_no_place_begins_however_few_there_are_and_whoever_waits() {
         let (gate, now) = (Gate::new(1_024, Instant::now()), Instant::now());
-        let busy: Vec<_> = (0..100).map(|_| begun(&gate, 1, now).unwrap()).collect();
+        let then = |moment| now + MOMENT * moment;
+        let busy: Vec<_> = (0..100).map(|moment| begun(&gate, 1, then(moment)).unwrap()).collect();
+        let now = then(100);
         busy.iter().for_each(|place| place.waited(Duration::from_secs(1), now));
         assert_eq!(gate.places(now), 8);
         assert!(begun(&gate, 1, now).is_none(), "it has many");
@@ -348,6 +373,33 @@ mod tests {
         other.give_back();
         assert!(begun(&gate, 2, now).is_none(), "what waits goes first");
         assert!(matches!(gate.next(now), Some(Next::Begins(2, _))));
+    }
+
+    #[tokio::test]
+    async fn of_many_that_come_at_once_some_begin_and_the_next_are_refused_only_where_there_are_no_places() {
+        let (gate, now) = (Gate::new(100, Instant::now()), Instant::now());
+        let mut begun = Vec::new();
+        let (mut waiting, mut refused) = (0, 0);
+        for _ in 0..200 {
+            match gate.enter(1, of(1), now) {
+                Entered::Begins(_, place) => begun.push(place),
+                Entered::Waits => waiting += 1,
+                _ => refused += 1,
+            }
+        }
+        // As many wait as there are places left, and a quarter of all besides.
+        assert_eq!((begun.len(), waiting, refused), (BEGIN_AT_ONCE, 100 - BEGIN_AT_ONCE + 25, 75));
+        gate.changed().await;
+        while let Some(Next::Begins(_, place)) = gate.next(now) {
+            begun.push(place);
+        }
+        assert_eq!((begun.len(), gate.waiting()), (100, 25));
+        drop(begun);
+        while let Some(next) = gate.next(now) {
+            assert!(matches!(next, Next::Begins(..)));
+        }
+        let next = now + MOMENT;
+        assert!(matches!(gate.enter(1, of(1), next), Entered::Begins(..)));
     }
 
     #[tokio::test]

@@ -175,15 +175,47 @@ pub(in crate::nats) struct Publish<'a> {
     pub(in crate::nats) payload: &'a [u8],
 }
 
+/// Headers and payload as they are written for everybody who is told the same.
+pub(in crate::nats) struct Words {
+    written: Bytes,
+    bytes: usize,
+}
+
+impl Words {
+    /// Of at least one header.
+    pub(in crate::nats) fn new(headers: &[(&str, &str)], payload: &[u8]) -> Self {
+        let mut written = BytesMut::new();
+        content(&mut written, headers, payload);
+        Self { written: written.freeze(), bytes: header_bytes(headers) + payload.len() }
+    }
+
+    /// Of headers and payload.
+    pub(in crate::nats) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(in crate::nats) fn publish(&self, subject: &[u8], out: &mut BytesMut) -> Result<(), BadSubject> {
+        let subject = writable(subject)?;
+        out.reserve(subject.len() + self.written.len() + 8);
+        out.put_slice(b"HPUB ");
+        out.put_slice(subject);
+        out.put_u8(b' ');
+        out.put_slice(&self.written);
+        Ok(())
+    }
+}
+
+fn writable(subject: &[u8]) -> Result<&[u8], BadSubject> {
+    let bad =
+        subject.is_empty() || subject.len() > SUBJECT_MAX || subject.iter().any(u8::is_ascii_whitespace);
+    if bad { Err(BadSubject) } else { Ok(subject) }
+}
+
 /// Writes a publish. Control characters in the value of a header become blanks, so that a value cannot
 /// begin another header.
 pub(in crate::nats) fn publish(out: &mut BytesMut, message: &Publish<'_>) -> Result<(), BadSubject> {
     let Publish { subject, reply, headers, payload } = message;
-    for subject in [Some(*subject), *reply].into_iter().flatten() {
-        if subject.is_empty() || subject.len() > SUBJECT_MAX || subject.iter().any(u8::is_ascii_whitespace) {
-            return Err(BadSubject);
-        }
-    }
+    let (subject, reply) = (writable(subject)?, reply.map(writable).transpose()?);
     out.put_slice(if headers.is_empty() { b"PUB " } else { b"HPUB " });
     out.put_slice(subject);
     out.put_u8(b' ');
@@ -191,6 +223,12 @@ pub(in crate::nats) fn publish(out: &mut BytesMut, message: &Publish<'_>) -> Res
         out.put_slice(reply);
         out.put_u8(b' ');
     }
+    content(out, headers, payload);
+    Ok(())
+}
+
+/// What follows the subjects.
+fn content(out: &mut BytesMut, headers: &[(&str, &str)], payload: &[u8]) {
     if headers.is_empty() {
         number(out, payload.len());
         out.put_slice(b"\r\n");
@@ -200,7 +238,7 @@ pub(in crate::nats) fn publish(out: &mut BytesMut, message: &Publish<'_>) -> Res
         out.put_u8(b' ');
         number(out, block + payload.len());
         out.put_slice(b"\r\nNATS/1.0\r\n");
-        for (name, value) in *headers {
+        for (name, value) in headers {
             out.put_slice(name.as_bytes());
             out.put_slice(b": ");
             if value.bytes().any(|byte| byte.is_ascii_control()) {
@@ -214,7 +252,6 @@ pub(in crate::nats) fn publish(out: &mut BytesMut, message: &Publish<'_>) -> Res
     }
     out.put_slice(payload);
     out.put_slice(b"\r\n");
-    Ok(())
 }
 
 fn number(out: &mut BytesMut, number: usize) {

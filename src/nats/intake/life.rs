@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_nats::ServerInfo;
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::poll;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config,
+    event_loop::Moment,
     nats::{BusError, Link, files, reconnect_delay, server_list::Servers},
     tenants::{BusUser, Seed, User},
 };
@@ -32,6 +33,8 @@ use crate::{
 const SILENT_INTERVALS: u32 = 2;
 /// Refusals in a row after which a server is believed.
 const REFUSALS_MAX: usize = 10;
+/// Of what is written at one time; more is given back.
+const ROOM_KEPT: usize = 2 * 1024 * 1024;
 
 /// What is done with a message where it is read.
 pub(super) type Handler<S> = Box<dyn Fn(&S, Incoming) -> Took + Send + Sync>;
@@ -141,7 +144,7 @@ impl<S> Life<S> {
         mut read: BytesMut,
         servers: &mut Servers,
     ) -> SessionError {
-        let mut turn = Turn::begin(Instant::now());
+        let (mut turn, mut began) = (Turn::default(), Moment::now());
         loop {
             let operation = {
                 // By a turn's own measure alone: it is to be seen when there is no more.
@@ -149,20 +152,22 @@ impl<S> Life<S> {
                 match poll!(next.as_mut()) {
                     Poll::Ready(operation) => operation,
                     Poll::Pending => {
+                        turn.drained();
                         let operation = next.await;
-                        turn.drained(Instant::now());
+                        began = Moment::now();
                         operation
                     }
                 }
             };
             match operation {
                 Ok(Operation::Message(message)) => {
-                    let now = Instant::now();
-                    self.take_in(message, &mut turn, now);
+                    let now = Moment::now();
+                    self.take_in(message, &mut turn, now.at);
                     // One read of the socket may hold a thousand small ones.
-                    if turn.is_over(now) {
+                    if turn.is_over(now.ran_since(&began)) {
                         yield_now().await;
-                        turn.again(Instant::now());
+                        turn.next();
+                        began = Moment::now();
                     }
                 }
                 Ok(Operation::Pong) => {
@@ -235,10 +240,14 @@ impl<S> Life<S> {
     }
 
     async fn write(&self, writer: &mut (impl AsyncWrite + Unpin)) -> SessionError {
+        let mut answers = BytesMut::new();
         loop {
-            let (answers, control) = {
+            let control = {
+                // The room of the last write is there for the next but one.
+                let room = if answers.capacity() > ROOM_KEPT { BytesMut::new() } else { answers };
                 let mut out = self.shared.out.lock();
-                (out.answers.split(), out.control.split())
+                answers = std::mem::replace(&mut out.answers, room);
+                out.control.split()
             };
             if answers.is_empty() && control.is_empty() {
                 self.shared.wake.notified().await;
@@ -252,6 +261,7 @@ impl<S> Life<S> {
             if let Err(error) = written.await {
                 return error.into();
             }
+            answers.clear();
         }
     }
 
@@ -272,12 +282,21 @@ impl<S> Life<S> {
         }
     }
 
-    /// Takes it, unless it is one too many of a sender that has heard so.
+    /// Takes it, unless it is one too many of a sender that has heard so: it hears it again, or is let go.
     fn take_in(&self, message: Incoming, turn: &mut Turn, now: Instant) {
         *self.shared.heard.lock() = Some(now);
-        turn.read(message.payload.len() + message.headers.len());
+        // What an answer takes is of the message's own length, too: its reply subject.
+        let Incoming { subject, reply, headers, payload, .. } = &message;
+        turn.read(subject.len() + reply.as_ref().map_or(0, Bytes::len) + headers.len() + payload.len());
         if turn.lets_go(&message.subject, now) {
             self.shared.metrics.nats.dropped();
+            return;
+        }
+        let again = catch_unwind(AssertUnwindSafe(|| turn.refuses_again(&message)));
+        if again.is_err() {
+            self.shared.metrics.nats.panicked();
+        }
+        if again.unwrap_or(true) {
             return;
         }
         let subject = message.subject.clone();

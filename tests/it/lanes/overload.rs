@@ -18,6 +18,8 @@ use crate::support::{
 /// At one time; the flood is some hundred times as much.
 const IN_FLIGHT: usize = 8;
 const FLOOD: usize = 2_000;
+/// One of so many is MessagePack.
+const PACKED: usize = 4;
 const QUIET: usize = 20;
 const A_WHILE: Duration = Duration::from_secs(60);
 /// What is told at the gate.
@@ -45,10 +47,14 @@ async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile(
     // Written at once, so that all of it lies before the node.
     let seed = bus.stack.seed_path(&User::Agent("globex".parse().unwrap(), "drafter".parse().unwrap()));
     let mut flooder = RawClient::connect(&bus.stack.nats_url(), &seed).await;
+    // Among them some in the other encoding, and what the bus itself might have said, which is not answered.
     let flood = (0..FLOOD).flat_map(|number| {
-        let body = Draft::to_agent("builder", &format!("number {number}")).encode(Encoding::Json);
+        let encoding = if number % PACKED == 0 { Encoding::MessagePack } else { Encoding::Json };
+        let body = Draft::to_agent("builder", &format!("number {number}")).encode(encoding);
         let head = format!("PUB bus.drafter.send _INBOX.drafter.flood {}\r\n", body.len());
-        [head.as_bytes(), &body, b"\r\n"].concat()
+        let verdict = "HPUB bus.drafter.send _INBOX.drafter.flood 33 35\r\n\
+                       NATS/1.0\r\nAgentbus-Verdict: x\r\n\r\n{}\r\n";
+        [head.as_bytes(), &body, b"\r\n", verdict.as_bytes()].concat()
     });
     let flood: Vec<u8> = flood.collect();
     flooder.write(&flood).await;
@@ -61,17 +67,25 @@ async fn a_flood_is_answered_to_the_last_and_another_tenant_is_served_meanwhile(
         tokio::time::timeout(A_WHILE, inbox.next()).await.unwrap().unwrap();
     }
 
-    let mut refused = 0;
+    let (mut refused, mut packed) = (0, 0);
     for _ in 0..FLOOD {
         let answer = tokio::time::timeout(A_WHILE, answers.next()).await.unwrap().unwrap();
         let verdict = wire::decode_verdict(&answer.payload).unwrap();
+        packed += usize::from(wire::encoding_of(&answer.payload) == Encoding::MessagePack);
+        let headers = answer.headers.as_ref().unwrap();
+        assert_eq!(headers.get("Agentbus-Decision").unwrap().as_str(), verdict.decision_id);
+        assert_eq!(headers.get("Agentbus-Verdict").unwrap().as_str(), verdict.status.as_str());
         if verdict.reason == Reason::Overloaded {
             assert_eq!(verdict.status, Status::Shed);
             assert!(verdict.retryable && verdict.retry_after > Some(Duration::ZERO), "{verdict:?}");
             refused += 1;
         }
     }
-    assert!(refused > FLOOD / 10, "{refused} of {FLOOD} found no room");
+    assert!(refused > FLOOD as u64 / 10, "{refused} of {FLOOD} found no room");
+    assert_eq!(packed, FLOOD / PACKED, "each is answered as it asks");
+    let shed = "agentbus_requests_total{verb=\"send\",status=\"shed\",reason=\"overloaded\"}";
+    assert_eq!(bus.counted(shed).await, refused, "each is counted");
+    assert_eq!(bus.counted("agentbus_requests_malformed_total").await, FLOOD as u64);
     assert_eq!(bus.counted("agentbus_requests_unanswered_total").await, 0);
     assert_eq!(bus.counted("agentbus_requests_dropped_total").await, 0);
     assert_eq!(bus.counted("agentbus_requests_waiting").await, 0);

@@ -86,12 +86,16 @@ fn a_value_cannot_begin_another_header_and_a_subject_cannot_end_its_line() {
     let message = |subject, reply| Publish { subject, reply, headers: &headers, payload: b"hi" };
     publish(&mut out, &message(b"a.b", None)).unwrap();
     assert_eq!(&out[..], b"HPUB a.b 25 27\r\nNATS/1.0\r\nX: a  Y: b \r\n\r\nhi\r\n");
+    let (written, words) = (out.split(), Words::new(&headers, b"hi"));
+    words.publish(b"a.b", &mut out).unwrap();
+    assert_eq!((&out, words.len()), (&written, 27), "said again, it is the same");
     publish(&mut out, &Publish { headers: &[], ..message(b"a.b", Some(b"c")) }).unwrap();
     assert!(out.ends_with(b"\r\nPUB a.b c 2\r\nhi\r\n"));
     let before = out.clone();
     for bad in [&b""[..], b"a b", b"a\r\nPUB", b"a\tb", &[b'a'; SUBJECT_MAX + 1]] {
         assert_eq!(publish(&mut out, &message(bad, None)), Err(BadSubject));
         assert_eq!(publish(&mut out, &message(b"a.b", Some(bad))), Err(BadSubject));
+        assert_eq!(Words::new(&[("a", "b")], b"c").publish(bad, &mut out), Err(BadSubject));
     }
     assert_eq!(out, before, "nothing is written of it");
 }
