@@ -14,6 +14,8 @@ use crate::{
 
 /// Of a message's content, in hex.
 pub(super) const DIGEST: &str = "Agentbus-Digest";
+/// What became of a message: each answer of the bus has it.
+pub(super) const VERDICT: &str = "Agentbus-Verdict";
 /// Which decision has queued, delivered or refused it.
 pub(super) const DECISION: &str = "Agentbus-Decision";
 pub(crate) const REDRIVEN: &str = "Agentbus-Redriven";
@@ -147,7 +149,7 @@ pub(super) fn nudge(key: &MessageKey) -> [(&'static str, &str); 3] {
 pub(super) fn outcome(notice: &Notice) -> Fields<'_> {
     let Notice { key, to, verdict, .. } = notice;
     let mut headers: Fields<'_> = vec![
-        ("Agentbus-Verdict", verdict.status.as_str().into()),
+        (VERDICT, verdict.status.as_str().into()),
         (DECISION, verdict.decision_id.as_str().into()),
         ("Content-Type", notice.encoding.content_type().into()),
         ("Agentbus-Recipient", to.as_str().into()),

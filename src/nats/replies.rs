@@ -4,12 +4,10 @@ use memchr::memmem;
 
 use super::{
     Bus,
+    headers::{DECISION, VERDICT},
     intake::{NotSent, Words},
 };
 use crate::{domain::Reason, lanes::Answer, wire};
-
-/// The header that each answer has.
-const VERDICT: &str = "Agentbus-Verdict";
 
 /// Whether an answer of the bus may have come as a request: quicker than reading the headers.
 pub(super) fn may_be_verdict(headers: &[u8]) -> bool {
@@ -53,8 +51,7 @@ impl Bus {
 }
 
 fn of(Answer { verdict, repeat, .. }: &Answer) -> Vec<(&str, &str)> {
-    let mut headers =
-        vec![(VERDICT, verdict.status.as_str()), ("Agentbus-Decision", verdict.decision_id.as_str())];
+    let mut headers = vec![(VERDICT, verdict.status.as_str()), (DECISION, verdict.decision_id.as_str())];
     if *repeat {
         headers.push(("Agentbus-Repeat", "true"));
     }

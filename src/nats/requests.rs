@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Bus,
     arrival::Arrival,
+    headers::VERDICT,
     intake::{Headers, Incoming, Took},
     replies::may_be_verdict,
     subjects,
@@ -89,7 +90,7 @@ impl Bus {
             self.lanes.metrics.nats.headers_unreadable();
             return Some(None);
         };
-        if headers.get("Agentbus-Verdict").is_some() {
+        if headers.get(VERDICT).is_some() {
             tracing::debug!(verb, "a verdict came as a request and was dropped");
             self.lanes.metrics.nats.malformed();
             return None;

@@ -1,4 +1,5 @@
-//! What waits for a place, in fair turns: no longer than a moment, and no more than can begin within it.
+//! What waits for a place, in fair turns: no longer than a moment, and no more than there are free places and can begin
+//! within it besides.
 //!
 //! How much that is, is what has begun of late. So who is refused is refused when it comes, and hardly anything waits
 //! in vain. Knows no clock.

@@ -25,8 +25,8 @@ use crate::fair_queue::Owner;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The least that may be worked on, and that may wait, is one part in so many of the most.
 const LEAST: usize = 4;
-/// So many begin where they are read, within a moment, and the first of each tenant. The next wait, until those that are worked on have had a turn:
-/// reading goes on meanwhile, and who is refused hears it soon.
+/// So many begin where they are read, within a moment, and the first of each tenant. The next wait, until those that are
+/// worked on have had a turn: reading goes on meanwhile, and who is refused hears it soon.
 const BEGIN_AT_ONCE: usize = 32;
 const MOMENT: Duration = Duration::from_millis(1);
 /// Whoever was refused within this shows that there is too much to do.
@@ -400,6 +400,10 @@ mod tests {
         }
         let next = now + MOMENT;
         assert!(matches!(gate.enter(1, of(1), next), Entered::Begins(..)));
+        let gate = Gate::new(100, now);
+        let busy: Vec<_> = (0..40).filter_map(|_| self::begun(&gate, 1, now)).collect();
+        assert_eq!(busy.len(), BEGIN_AT_ONCE);
+        assert!(self::begun(&gate, 2, now).is_some(), "the first of a tenant waits for nobody's");
     }
 
     #[tokio::test]
